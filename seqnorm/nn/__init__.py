@@ -1,0 +1,1 @@
+"""The library proper: norms, recurrences, statistics. Needs torch alone."""

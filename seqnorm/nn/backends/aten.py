@@ -1,0 +1,59 @@
+"""PyTorch's own fused layer, for cells without a norm.
+
+Axes: T steps, B sequences, N packed rows, I inputs, H = hidden_size, P = size of h.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..direction import Direction
+from ..lengths import Packing
+from ..loop import State
+
+
+def claims(direction: Direction, rows: Tensor, packing: Packing) -> str | None:
+    """Unnormalised cells whose call torch's kernel answers with the same numbers."""
+    if direction.scheme is not None:
+        return "torch's fused layer has no norm"
+    if any(direction.zoneout):
+        return "torch's fused layer has no zoneout"
+    if not packing.uniform and rows.device.type == "cpu":
+        return "torch's packed path is slower than the time loop on a CPU"
+    if not packing.batch_sizes or packing.batch_sizes[0] == 0:
+        return "no rows"
+    return None
+
+
+def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> tuple[Tensor, State]:
+    """Packed inputs (N, I) and initial state (B, P), (B, H) to packed outputs and final state."""
+    flat = (
+        direction.weight_ih,
+        direction.weight_hh,
+        direction.bias_ih,
+        direction.bias_hh,
+        direction.weight_hr,
+    )
+    weights = [weight for weight in flat if weight is not None]
+    # Arguments: biases, one layer, no dropout, training, one direction.
+    options = (direction.bias_ih is not None, 1, 0.0, direction.training, False)
+    running = packing.batch_sizes[0]
+    first = [part[:running].unsqueeze(0) for part in state]
+    lstm = direction.cell.name == "LSTM"
+    # One function or the other, with one state or two: more than the overloads of either can say.
+    fused: Any = torch.lstm if lstm else torch.gru
+    hx = first if lstm else first[0]
+    if packing.uniform:
+        x = rows.reshape(len(packing.batch_sizes), running, -1)
+        outputs, *final = fused(x, hx, weights, *options, False)
+    else:
+        outputs, *final = fused(rows, torch.tensor(packing.batch_sizes), hx, weights, *options)
+    # Sequences of length zero keep their state.
+    ended = tuple(
+        torch.cat([part.squeeze(0), before[running:]]) if running < len(before) else part.squeeze(0)
+        for part, before in zip(final, state)
+    )
+    return outputs.reshape(len(rows), -1), ended

@@ -1,0 +1,100 @@
+"""Weights from torch's recurrent layers, and back."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from .direction import Direction
+from .recurrent import Recurrent
+from .sites import SiteNorm
+
+Layer = TypeVar("Layer", bound=Recurrent)
+TorchLayer = TypeVar("TorchLayer", nn.LSTM, nn.GRU)
+
+
+@torch.no_grad()
+def adopt(new: Layer, layer: nn.RNNBase) -> Layer:
+    """Copy matrices and biases of a torch layer into the layer that was built like it."""
+    new.train(layer.training)
+    for direction, weights in zip(new.directions(), layer.all_weights):
+        direction.weight_ih.copy_(_turn(direction, weights[0]))
+        direction.weight_hh.copy_(_turn(direction, weights[1]))
+        if direction.weight_hr is not None:
+            direction.weight_hr.copy_(weights[-1])
+        if layer.bias:
+            _adopt_biases(direction, _turn(direction, weights[2]), _turn(direction, weights[3]))
+    return new
+
+
+def release(layer: Recurrent, kind: type[TorchLayer], **extra: Any) -> TorchLayer:
+    """The torch layer with the same parameters.
+
+    Raises:
+        ValueError: torch has no layer that computes the same.
+    """
+    for name in ("norm", "zoneout", "recurrent_dropout"):
+        value = getattr(layer, name)
+        if any(value) if isinstance(value, tuple) else value:
+            raise ValueError(
+                f"torch.nn.{kind.__name__} has no {name}: only a layer without one can go back"
+            )
+    weight = layer.all_weights[0][0]
+    new = kind(
+        layer.input_size,
+        layer.hidden_size,
+        layer.num_layers,
+        bias=layer.bias,
+        batch_first=layer.batch_first,
+        dropout=layer.dropout,
+        bidirectional=layer.bidirectional,
+        device=weight.device,
+        dtype=weight.dtype,
+        **extra,
+    )
+    new.load_state_dict(layer.state_dict())
+    return new.train(layer.training)
+
+
+def _turn(direction: Direction, weight: Tensor) -> Tensor:
+    """Change the sign of a GRU's z where it means the opposite of torch's."""
+    scheme = direction.scheme
+    if scheme is None or "z" not in direction.cell.gates or scheme.update == "keep":
+        return weight
+    r, z, n = weight.chunk(3)
+    return torch.cat([r, -z, n])
+
+
+def _adopt_biases(direction: Direction, bias_ih: Tensor, bias_hh: Tensor) -> None:
+    sites = direction.sites
+    x = direction.bias_ih if direction.bias_ih is not None else _norm_bias(sites.get("input"))
+    h = direction.bias_hh if direction.bias_hh is not None else _norm_bias(sites.get("hidden"))
+    if x is not None and h is not None:
+        x.copy_(bias_ih)
+        h.copy_(bias_hh)
+        return
+    total = bias_ih + bias_hh
+    only = x if x is not None else h
+    if only is not None:
+        only.copy_(total)
+        return
+    if direction.scheme is not None:
+        size = len(bias_ih) // len(direction.cell.gates)
+        by_gate = dict(zip(direction.cell.gates, total.split(size)))
+        spans = direction.cell.spans(direction.scheme)
+        places = [(_norm_bias(sites[site]), span) for site, span in spans.items() if span]
+        if places and all(place is not None for place, _ in places):
+            for place, span in places:
+                assert place is not None
+                place.copy_(torch.cat([by_gate[gate] for gate in span]))
+            return
+    raise ValueError(
+        "this norm scheme has no bias that could take over those of the torch layer: give it one "
+        '(bias_ih="outside"), or a torch layer with bias=False'
+    )
+
+
+def _norm_bias(site: SiteNorm | None) -> Tensor | None:
+    return None if site is None else site.bias

@@ -1,0 +1,164 @@
+"""One layer in one direction: its parameters, and the call that a backend answers.
+
+Axes: B sequences, N packed rows, I inputs, H = hidden_size, P = size of h (H, or proj_size),
+G gates.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .cells import Cell
+from .scheme import NormScheme
+from .sites import BatchSiteNorm, FeatureNorm, SiteNorm, SiteRun
+
+_SITES = {
+    "input": "norm_ih",
+    "hidden": "norm_hh",
+    "sum": "norm_sum",
+    "candidate": "norm_candidate",
+    "cell": "norm_cell",
+}
+
+
+@dataclass
+class Direction:
+    """Everything that one layer in one direction owns, gathered for a call."""
+
+    cell: Cell
+    scheme: NormScheme | None
+    weight_ih: Tensor
+    weight_hh: Tensor
+    bias_ih: Tensor | None
+    bias_hh: Tensor | None
+    weight_hr: Tensor | None
+    sites: dict[str, SiteNorm]
+    training: bool
+    zoneout: tuple[float, ...]
+
+    def start(self, batch_sizes: list[int], first: int = 0) -> SiteRun:
+        """The norms for one pass over time."""
+        return SiteRun(
+            {
+                site: norm.start([sum(batch_sizes)] if norm.norm.over_time else batch_sizes, first)
+                for site, norm in self.sites.items()
+            }
+        )
+
+
+def register(
+    module: nn.Module,
+    suffix: str,
+    cell: Cell,
+    input_size: int,
+    hidden_size: int,
+    proj_size: int,
+    bias: bool,
+    scheme: NormScheme | None,
+    factory: dict[str, Any],
+) -> None:
+    """Give ``module`` the parameters of one direction, under torch's names plus ``suffix``."""
+    rows = len(cell.gates) * hidden_size
+
+    def parameter(name: str, *shape: int) -> None:
+        value = nn.Parameter(torch.empty(*shape, **factory))
+        module.register_parameter(name + suffix, value)
+
+    parameter("weight_ih", rows, input_size)
+    parameter("weight_hh", rows, proj_size or hidden_size)
+    for name in ("bias_ih", "bias_hh"):
+        if bias and (scheme is None or getattr(scheme, name) is not None):
+            parameter(name, rows)
+        else:
+            module.register_parameter(name + suffix, None)
+    if proj_size:
+        parameter("weight_hr", proj_size, hidden_size)
+    if scheme is None:
+        return
+    for site, span in cell.spans(scheme).items():
+        norm = scheme.sum if site == "candidate" else scheme.norms[site]
+        assert norm is not None
+        sizes = norm.sizes(cell.gates, span, hidden_size)
+        built: SiteNorm
+        if norm.over_batch:
+            built = BatchSiteNorm(norm, sum(sizes), hidden_size, **factory)
+        else:
+            built = FeatureNorm(norm, sizes, hidden_size, **factory)
+        module.add_module(_SITES[site] + suffix, built)
+
+
+def gather(
+    module: nn.Module,
+    suffix: str,
+    cell: Cell,
+    scheme: NormScheme | None,
+    zoneout: tuple[float, ...],
+) -> Direction:
+    """What ``register`` gave the module, for a call."""
+    sites = {site: getattr(module, name + suffix, None) for site, name in _SITES.items()}
+    return Direction(
+        cell=cell,
+        scheme=scheme,
+        weight_ih=getattr(module, "weight_ih" + suffix),
+        weight_hh=getattr(module, "weight_hh" + suffix),
+        bias_ih=getattr(module, "bias_ih" + suffix),
+        bias_hh=getattr(module, "bias_hh" + suffix),
+        weight_hr=getattr(module, "weight_hr" + suffix, None),
+        sites={site: norm for site, norm in sites.items() if norm is not None},
+        training=module.training,
+        zoneout=zoneout,
+    )
+
+
+@torch.no_grad()
+def initialise(direction: Direction, hidden_size: int) -> None:
+    """Draw the parameters: torch's U(-1/sqrt(H), 1/sqrt(H)), and what the scheme sets otherwise."""
+    bound = 1.0 / math.sqrt(hidden_size)
+    scheme, gates = direction.scheme, direction.cell.gates
+    matrices = (direction.weight_ih, direction.weight_hh, direction.weight_hr)
+    for parameter in (*matrices, direction.bias_ih, direction.bias_hh):
+        if parameter is not None:
+            nn.init.uniform_(parameter, -bound, bound)
+    for site in direction.sites.values():
+        site.reset_parameters()
+    if scheme is None:
+        return
+    for block in direction.weight_hh.split(hidden_size):
+        if scheme.hidden_init == "orthogonal":
+            nn.init.orthogonal_(block)
+        elif scheme.hidden_init == "identity":
+            nn.init.eye_(block)
+    for bias in (direction.bias_ih, direction.bias_hh):
+        if bias is not None and not isinstance(scheme.bias_init, str):
+            nn.init.constant_(bias, scheme.bias_init)
+    for gate, value in scheme.gate_bias:
+        if gate not in gates:
+            raise ValueError(
+                f"gate_bias names gate {gate!r}; a {direction.cell.name} has {gates!r}"
+            )
+        for span, bias in additive_biases(direction):
+            if gate in span:
+                start = span.index(gate) * hidden_size
+                bias[start : start + hidden_size] = value
+                value = 0.0  # the first takes it all
+
+
+def additive_biases(direction: Direction) -> list[tuple[str, Tensor]]:
+    """Every learned vector that is added to gates after the norms, with the gates it spans."""
+    found: list[tuple[str, Tensor]] = []
+    scheme, gates = direction.scheme, direction.cell.gates
+    for name in ("bias_ih", "bias_hh"):
+        bias = getattr(direction, name)
+        if bias is not None and (scheme is None or getattr(scheme, name) != "inside"):
+            found.append((gates, bias))
+    if scheme is not None:
+        for site, span in direction.cell.spans(scheme).items():
+            bias = direction.sites[site].bias
+            if span and bias is not None:
+                found.append((span, bias))
+    return found

@@ -1,0 +1,133 @@
+"""Packed rows: the canonical form of a batch of sequences of different length.
+
+B sequences are sorted by length, the longest first, and all their frames stand in one matrix of
+N = sum(lengths) rows: those of step 0, then those of step 1, ... ; ``batch_sizes[t]`` sequences
+reach step t. The rows alive at a step are a prefix of the rows alive before it, so a time loop only
+shortens its state, padding costs nothing, and it cannot leak. It is the layout of
+``torch.nn.utils.rnn.PackedSequence``, widened to sequences of length zero.
+
+Axes: T steps, B sequences, N rows, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class Packing:
+    """Where the rows of a batch stand: built once for a batch, used by every layer.
+
+    Args:
+        lengths: (B,) integer tensor on the CPU, sorted from long to short.
+        order: (B,) position in the user's batch of the b-th longest sequence; ``None`` if sorted.
+        device: where the indices are needed.
+    """
+
+    def __init__(self, lengths: Tensor, order: Tensor | None, device: torch.device) -> None:
+        self.lengths = lengths
+        self.order = order
+        self.device = device
+        steps = int(lengths[0]) if len(lengths) else 0
+        self.uniform = steps == 0 or int(lengths[-1]) == steps
+        self._alive = lengths[None, :] > torch.arange(steps)[:, None]  # (T, B)
+        self.batch_sizes: list[int] = self._alive.sum(1).tolist()
+        self._reversal: Tensor | None = None
+
+    @classmethod
+    def from_batch_sizes(
+        cls, batch_sizes: Tensor, order: Tensor | None, device: torch.device
+    ) -> Packing:
+        """The packing of a ``PackedSequence``; batch_sizes (T,) on the CPU."""
+        sequences = torch.arange(int(batch_sizes[0]))
+        lengths = (batch_sizes[:, None] > sequences[None, :]).sum(0)
+        return cls(lengths, order, device)
+
+    @classmethod
+    def from_lengths(cls, lengths: Tensor, device: torch.device) -> Packing:
+        """The packing of a padded batch; lengths (B,) in any order."""
+        ordered, order = torch.sort(lengths.cpu(), descending=True, stable=True)
+        return cls(ordered, order, device)
+
+    @property
+    def batch(self) -> int:
+        """Number of sequences, those of length zero included."""
+        return len(self.lengths)
+
+    def _padded_index(self) -> Tensor:
+        """(N,) position of every packed row in a (T * B) time-major padded batch."""
+        step, column = self._alive.nonzero(as_tuple=True)
+        if self.order is not None:
+            column = self.order.cpu()[column]
+        return (step * self.batch + column).to(self.device)
+
+    def pack(self, padded: Tensor) -> Tensor:
+        """(T', B, F) padded, T' >= T, to (N, F) rows. What stands in the padding is not read."""
+        if self.uniform and self.order is None and len(padded) == len(self.batch_sizes):
+            return padded.reshape(-1, padded.shape[-1])
+        return padded.reshape(-1, padded.shape[-1]).index_select(0, self._padded_index())
+
+    def pad(self, rows: Tensor, steps: int) -> Tensor:
+        """(N, F) rows to (steps, B, F), zero where no sequence stands."""
+        if self.uniform and self.order is None and steps == len(self.batch_sizes):
+            return rows.reshape(steps, self.batch, rows.shape[-1])
+        padded = rows.new_zeros(steps * self.batch, rows.shape[-1])
+        padded = padded.index_copy(0, self._padded_index(), rows)
+        return padded.reshape(steps, self.batch, rows.shape[-1])
+
+    def reverse(self, rows: Tensor) -> Tensor:
+        """Turn every sequence round within its own length; twice gives the rows back.
+
+        The rows keep their packing, so a backward direction is the forward loop over reversed
+        rows, and its step k is the k-th step that each sequence takes, whatever its length.
+        """
+        if self._reversal is None:
+            step, column = self._alive.nonzero(as_tuple=True)
+            start = torch.zeros(len(self.batch_sizes) + 1, dtype=torch.long)
+            start[1:] = torch.tensor(self.batch_sizes, dtype=torch.long).cumsum(0)
+            index = start[self.lengths[column] - 1 - step] + column
+            self._reversal = index.to(self.device)
+        return rows.index_select(0, self._reversal)
+
+    def sort(self, state: Tensor) -> Tensor:
+        """(..., B, F) from the user's order to the packed one."""
+        return state if self.order is None else state.index_select(-2, self.order.to(self.device))
+
+    def unsort(self, state: Tensor) -> Tensor:
+        """(..., B, F) from the packed order back to the user's."""
+        if self.order is None:
+            return state
+        return state.index_select(-2, torch.argsort(self.order).to(self.device))
+
+
+def check_lengths(lengths: Tensor | Sequence[int], batch: int, steps: int) -> Tensor:
+    """The lengths as an int64 tensor (B,).
+
+    Raises:
+        TypeError: lengths are not integers.
+        ValueError: there are not B of them, or one lies outside 0..steps.
+    """
+    tensor = torch.as_tensor(lengths)
+    if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
+        raise TypeError(f"lengths must be integers, got {tensor.dtype}")
+    if tensor.shape != (batch,):
+        raise ValueError(
+            f"lengths must have shape ({batch},), one for each sequence of the batch, "
+            f"got {tuple(tensor.shape)}"
+        )
+    tensor = tensor.to(torch.int64)
+    wrong = (tensor < 0) | (tensor > steps)
+    if bool(wrong.any()):
+        position = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"lengths[{position}] is {int(tensor[position])}, but the padded input has {steps} "
+            f"steps: every length must lie in 0..{steps}"
+        )
+    return tensor
+
+
+def valid_mask(lengths: Tensor, steps: int) -> Tensor:
+    """(B, T) boolean: true at the steps that a sequence has."""
+    return torch.arange(steps, device=lengths.device)[None, :] < lengths[:, None]

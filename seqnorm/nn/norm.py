@@ -1,0 +1,276 @@
+"""Masked norms for whole sequences: each one chooses the axes of its set S, and nothing else.
+
+All take x (N, T, C) or, with ``layout="NCT"``, (N, C, T), and ``lengths`` (N,); steps at or beyond
+a length are padding: they enter no statistic and are zero in the result. Without lengths every step
+is valid, and the results are those of torch's norms.
+
+Axes: N sequences, T steps, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .check import check_positive
+from .lengths import check_lengths, valid_mask
+from .scheme import choose
+from .statistics import moments, normalise, widen
+from .tables import RunningTable
+
+LAYOUTS = ("NTC", "NCT")
+Lengths = Tensor | Sequence[int] | None
+
+
+class SequenceNorm(nn.Module):
+    """``y = weight * (x - mean) / sqrt(var + eps) + bias``, mean and variance over a set S."""
+
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
+
+    def __init__(
+        self,
+        num_channels: int,
+        eps: float,
+        weight: bool,
+        bias: bool,
+        layout: str,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+    ) -> None:
+        super().__init__()
+        check_positive("num_channels", num_channels)
+        choose("layout", layout, LAYOUTS)
+        if not eps > 0:
+            raise ValueError(f"eps must be > 0, got {eps}")
+        self.num_channels = num_channels
+        self.eps = eps
+        self.layout = layout
+        for name, wanted in (("weight", weight), ("bias", bias)):
+            value = torch.empty(num_channels, device=device, dtype=dtype) if wanted else None
+            self.register_parameter(name, None if value is None else nn.Parameter(value))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Gain 1, bias 0."""
+        if self.weight is not None:
+            nn.init.ones_(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor, lengths: Lengths = None) -> Tensor:
+        """Normalise x in its layout, zero in the padding.
+
+        Raises:
+            ValueError: x is not 3-D with C channels, or lengths do not fit it.
+        """
+        if x.dim() != 3 or x.shape[self.layout.index("C")] != self.num_channels:
+            raise ValueError(
+                f"{type(self).__name__} takes {self.layout} with C = {self.num_channels}, "
+                f"got {tuple(x.shape)}"
+            )
+        ntc = x if self.layout == "NTC" else x.transpose(1, 2)
+        mask = None
+        if lengths is not None:
+            checked = check_lengths(lengths, ntc.shape[0], ntc.shape[1]).to(x.device)
+            mask = valid_mask(checked, ntc.shape[1])[:, :, None]
+        # Padding may hold anything, and 0 * NaN is NaN in a backward pass too.
+        wide = widen(ntc) if mask is None else torch.where(mask, widen(ntc), 0.0)
+        y = self._normalise(wide, mask)
+        if self.weight is not None:
+            y = y * self.weight
+        if self.bias is not None:
+            y = y + self.bias
+        if mask is not None:
+            y = torch.where(mask, y, 0.0)
+        y = y.to(x.dtype)
+        return y if self.layout == "NTC" else y.transpose(1, 2)
+
+    def _normalise(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """x (N, T, C), mask (N, T, 1)."""
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        affine = self.weight is not None
+        return f"{self.num_channels}, eps={self.eps}, affine={affine}, layout={self.layout!r}"
+
+
+class LayerNorm(SequenceNorm):
+    """S = the C channels of one frame (Ba et al. 2016). Padding changes nothing but its own frames.
+
+    Args:
+        num_channels: C.
+        eps, elementwise_affine, bias: as in ``torch.nn.LayerNorm``.
+        layout: "NTC" or "NCT".
+    """
+
+    def __init__(
+        self,
+        num_channels: int,
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        layout: str = "NTC",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        affine = elementwise_affine
+        super().__init__(num_channels, eps, affine, affine and bias, layout, device, dtype)
+        if num_channels == 1:
+            raise ValueError("LayerNorm over one channel is always 0: the set has one element")
+
+    def _normalise(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        mean, var, _ = moments(x, (2,))
+        return normalise(x, mean, var, self.eps)
+
+
+class RMSNorm(SequenceNorm):
+    """S = the C channels of one frame, the mean not subtracted (Zhang & Sennrich 2019).
+
+    Args:
+        num_channels: C.
+        eps: added to the mean square; ``torch.nn.RMSNorm`` takes the dtype's epsilon by default.
+        elementwise_affine: whether there is a gain.
+        layout: "NTC" or "NCT".
+    """
+
+    def __init__(
+        self,
+        num_channels: int,
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        layout: str = "NTC",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(num_channels, eps, elementwise_affine, False, layout, device, dtype)
+
+    def _normalise(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        mean, square, _ = moments(x, (2,), centred=False)
+        return normalise(x, mean, square, self.eps)
+
+
+class GroupNorm(SequenceNorm):
+    """S = the valid steps and the channels of one group, of one sequence (Wu & He 2018).
+
+    Args:
+        num_groups: groups into which the C channels are divided.
+        num_channels: C.
+        eps, affine: as in ``torch.nn.GroupNorm``.
+        layout: "NTC" or "NCT".
+
+    Raises:
+        ValueError: C is no multiple of ``num_groups``.
+    """
+
+    def __init__(
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        layout: str = "NTC",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(num_channels, eps, affine, affine, layout, device, dtype)
+        check_positive("num_groups", num_groups)
+        if num_channels % num_groups:
+            raise ValueError(
+                f"num_channels must be divisible by num_groups, got {num_channels} and {num_groups}"
+            )
+        self.num_groups = num_groups
+
+    def _normalise(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        grouped = x.unflatten(2, (self.num_groups, -1))
+        mean, var, _ = moments(grouped, (1, 3), None if mask is None else mask[..., None])
+        return normalise(grouped, mean, var, self.eps).flatten(2)
+
+
+class InstanceNorm(SequenceNorm):
+    """S = the valid steps of one channel of one sequence (Ulyanov et al. 2016).
+
+    Args:
+        num_channels: C.
+        eps, affine: as in ``torch.nn.InstanceNorm1d`` without running statistics.
+        layout: "NTC" or "NCT".
+
+    A sequence of one valid step is normalised to 0, for its set has one element.
+
+    Raises:
+        ValueError: in training, when no sequence of the batch has more than one valid step.
+    """
+
+    def __init__(
+        self,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = False,
+        layout: str = "NTC",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(num_channels, eps, affine, affine, layout, device, dtype)
+
+    def _normalise(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        mean, var, n = moments(x, (1,), mask)
+        if self.training and n.numel() and float(n.max()) == 1.0:
+            raise ValueError(
+                "InstanceNorm in training on sequences of one valid step: every set has one "
+                "element, whose normalised value is always 0; use LayerNorm, or longer sequences"
+            )
+        return normalise(x, mean, var, self.eps)
+
+
+class BatchNorm(SequenceNorm):
+    """S spans the mini-batch (Ioffe & Szegedy 2015), so inference needs running statistics.
+
+    With ``max_steps=None`` S = all valid frames of batch and time. With a number, S = the valid
+    rows of one time step, and every step has statistics of its own; sequences need not be sorted.
+    In training a set with at least ``min_count`` elements is normalised by its own moments, every
+    other set, and all of them in inference, by the ``table`` (see ``RunningTable`` for its rules;
+    the first batches count fully there, unlike in ``torch.nn.BatchNorm1d``).
+
+    Args:
+        num_channels: C.
+        eps, affine: as in ``torch.nn.BatchNorm1d``.
+        max_steps: None, or the number of steps with statistics of their own.
+        momentum, min_count, beyond: of the table.
+        layout: "NTC" or "NCT".
+    """
+
+    def __init__(
+        self,
+        num_channels: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        max_steps: int | None = None,
+        min_count: int = 2,
+        beyond: str = "last",
+        layout: str = "NTC",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(num_channels, eps, affine, affine, layout, device, dtype)
+        self.per_step = max_steps is not None
+        steps = 1 if max_steps is None else max_steps
+        self.table = RunningTable(num_channels, steps, momentum, min_count, beyond, device, dtype)
+
+    def _normalise(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        steps = x.shape[1] if self.per_step else 1
+        mean, var = self.table.read(steps, training=self.training)  # (T, C) or (1, C)
+        if self.training:
+            dims = (0,) if self.per_step else (0, 1)
+            own = moments(x, dims, mask)
+            shape = (steps, self.num_channels)
+            rows = own.n.expand(1, steps, self.num_channels)[0, :, 0].to(torch.int64)
+            means, variances = own.mean.reshape(shape), own.var.reshape(shape)
+            known = torch.arange(steps, device=x.device) < self.table.max_steps
+            enough = ((rows >= self.table.min_count) & known)[:, None]
+            self.table.update(means.detach(), variances.detach(), rows)
+            mean = torch.where(enough, means, mean)
+            var = torch.where(enough, variances, var)
+        return normalise(x, mean, var, self.eps)

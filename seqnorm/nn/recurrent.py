@@ -1,0 +1,243 @@
+"""LSTM and GRU layers: torch's contract, with norms.
+
+Axes: T steps, B sequences, N packed rows, I = input_size, H = hidden_size, P = size of h (H, or
+proj_size), L = num_layers, D = directions.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from . import backends
+from .cells import CELLS
+from .check import check_probability, check_sizes
+from .direction import Direction, gather, initialise, register
+from .lengths import Packing, check_lengths
+from .presets import resolve
+from .scheme import Norm, NormScheme
+
+States = tuple[Tensor, ...]
+
+
+class Recurrent(nn.Module):
+    """What LSTM and GRU share: parameters, layers and directions, the forms of input and state."""
+
+    _cell_name: str
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int,
+        bias: bool,
+        batch_first: bool,
+        dropout: float,
+        bidirectional: bool,
+        proj_size: int,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+        norm: str | Norm | NormScheme | None,
+        zoneout: tuple[float, ...],
+        recurrent_dropout: float,
+    ) -> None:
+        super().__init__()
+        check_sizes(input_size, hidden_size, num_layers, proj_size)
+        for name, flag in (("bias", bias), ("batch_first", batch_first)):
+            if not isinstance(flag, bool):
+                raise TypeError(f"{name} should be of type bool, got: {type(flag).__name__}")
+        check_probability("dropout", dropout)
+        check_probability("recurrent_dropout", recurrent_dropout)
+        for probability in zoneout:
+            check_probability("zoneout", probability)
+        if dropout > 0 and num_layers == 1:
+            warnings.warn(
+                "dropout stands between recurrent layers, after all but the last: with "
+                f"num_layers=1, dropout={dropout} has no effect",
+                stacklevel=3,
+            )
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.bias = bias
+        self.batch_first = batch_first
+        self.dropout = float(dropout)
+        self.bidirectional = bidirectional
+        self.proj_size = proj_size
+        self.zoneout = zoneout
+        self.recurrent_dropout = float(recurrent_dropout)
+        self.norm = resolve(norm, self._cell_name)
+        self._cell = CELLS[self._cell_name]
+        factory = {"device": device, "dtype": dtype}
+        width = (proj_size or hidden_size) * self._directions
+        for layer in range(num_layers):
+            for suffix in self._suffixes(layer):
+                size = input_size if layer == 0 else width
+                register(
+                    self, suffix, self._cell, size, hidden_size, proj_size, bias, self.norm, factory
+                )
+        self.reset_parameters()
+
+    @property
+    def _directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    def _suffixes(self, layer: int) -> list[str]:
+        return [f"_l{layer}", f"_l{layer}_reverse"][: self._directions]
+
+    def directions(self) -> list[Direction]:
+        """Every layer's directions, in the order of the states: layer 0, layer 0 reversed, ..."""
+        return [
+            gather(self, suffix, self._cell, self.norm, self.zoneout)
+            for layer in range(self.num_layers)
+            for suffix in self._suffixes(layer)
+        ]
+
+    def reset_parameters(self) -> None:
+        """Draw all parameters anew and forget all running statistics."""
+        for direction in self.directions():
+            initialise(direction, self.hidden_size)
+
+    def flatten_parameters(self) -> None:
+        """Does nothing: there for code that calls it on torch's layers."""
+
+    @property
+    def all_weights(self) -> list[list[nn.Parameter]]:
+        """Matrices and biases of every layer and direction, as torch's layers list them."""
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+        found = []
+        for layer in range(self.num_layers):
+            for suffix in self._suffixes(layer):
+                weights = [getattr(self, name + suffix, None) for name in names]
+                found.append([weight for weight in weights if weight is not None])
+        return found
+
+    def extra_repr(self) -> str:
+        parts = [f"{self.input_size}, {self.hidden_size}"]
+        defaults = {
+            "proj_size": 0,
+            "num_layers": 1,
+            "bias": True,
+            "batch_first": False,
+            "dropout": 0.0,
+            "bidirectional": False,
+            "recurrent_dropout": 0.0,
+        }
+        parts += [
+            f"{name}={getattr(self, name)}"
+            for name, default in defaults.items()
+            if getattr(self, name) != default
+        ]
+        if any(self.zoneout):
+            parts.append(f"zoneout={self.zoneout}")
+        return ", ".join(parts)
+
+    def _run(
+        self,
+        input: Tensor | PackedSequence,
+        hx: States | None,
+        lengths: Tensor | Sequence[int] | None,
+    ) -> tuple[Tensor | PackedSequence, States]:
+        """Output in the form of the input, and the final states (L * D, B, .)."""
+        if isinstance(input, PackedSequence):
+            if lengths is not None:
+                raise ValueError("a PackedSequence knows its lengths: leave lengths=None")
+            data, batch_sizes, order, _ = input
+            self._check_input(data, 2)
+            packing = Packing.from_batch_sizes(batch_sizes, order, data.device)
+            rows, final = self._layers(data, packing, self._initial(hx, packing, data))
+            return input._replace(data=rows), final
+
+        name = type(self).__name__
+        if input.dim() not in (2, 3):
+            raise ValueError(f"{name}: Expected input to be 2D or 3D, got {input.dim()}D instead")
+        batched = input.dim() == 3
+        self._check_states_dim(hx, batched)
+        if not batched:
+            if lengths is not None:
+                raise ValueError(
+                    "lengths belong to a batch: leave lengths=None for unbatched input"
+                )
+            input = input.unsqueeze(1)
+            hx = None if hx is None else tuple(part.unsqueeze(1) for part in hx)
+        elif self.batch_first:
+            input = input.transpose(0, 1)
+        self._check_input(input, 3)
+        steps, batch, _ = input.shape
+        if lengths is None:
+            packing = Packing(torch.full((batch,), steps), None, input.device)
+        else:
+            packing = Packing.from_lengths(check_lengths(lengths, batch, steps), input.device)
+        initial = self._initial(hx, packing, input)
+        rows, final = self._layers(packing.pack(input), packing, initial)
+        output = packing.pad(rows, steps)
+        if not batched:
+            return output.squeeze(1), tuple(part.squeeze(1) for part in final)
+        return output.transpose(0, 1) if self.batch_first else output, final
+
+    def _layers(self, rows: Tensor, packing: Packing, initial: States) -> tuple[Tensor, States]:
+        """All layers over packed rows (N, I); states (L * D, B, .) in packed order, both ways."""
+        finals: list[States] = []
+        for number, direction in enumerate(self.directions()):
+            layer, backward = divmod(number, self._directions)
+            if backward == 0:
+                below = rows
+                if layer > 0 and self.dropout > 0:
+                    below = F.dropout(below, self.dropout, self.training)
+            if self.recurrent_dropout > 0:
+                direction.weight_hh = F.dropout(
+                    direction.weight_hh, self.recurrent_dropout, self.training
+                )
+            state = tuple(part[number] for part in initial)
+            seen = packing.reverse(below) if backward else below
+            outputs, final = backends.run(direction, seen, packing, state)
+            rows = torch.cat([rows, packing.reverse(outputs)], -1) if backward else outputs
+            finals.append(final)
+        return rows, tuple(packing.unsort(torch.stack(parts)) for parts in zip(*finals))
+
+    def _initial(self, hx: States | None, packing: Packing, input: Tensor) -> States:
+        """The initial states in packed order, checked; zeros if none are given."""
+        entries = self.num_layers * self._directions
+        sizes = [self.proj_size or self.hidden_size, self.hidden_size][: len(self._cell.states)]
+        if hx is None:
+            return tuple(input.new_zeros(entries, packing.batch, size) for size in sizes)
+        if len(hx) != len(sizes):
+            raise ValueError(f"hx must hold {len(sizes)} states, got {len(hx)}")
+        for number, (part, size) in enumerate(zip(hx, sizes)):
+            expected = (entries, packing.batch, size)
+            if tuple(part.shape) != expected:
+                which = "hidden" if len(sizes) == 1 else f"hidden[{number}]"
+                raise RuntimeError(f"Expected {which} size {expected}, got {list(part.shape)}")
+        return tuple(packing.sort(part) for part in hx)
+
+    def _check_states_dim(self, hx: States | None, batched: bool) -> None:
+        expected = 3 if batched else 2
+        if hx is None or all(part.dim() == expected for part in hx):
+            return
+        got = ", ".join(f"{part.dim()}-D" for part in hx)
+        kind = "batched 3-D" if batched else "unbatched 2-D"
+        which = "hx" if len(hx) == 1 else "hx and cx"
+        raise RuntimeError(
+            f"For {kind} input, {which} should also be {expected}-D but got ({got}) tensors"
+        )
+
+    def _check_input(self, input: Tensor, dims: int) -> None:
+        weight = self.all_weights[0][0]
+        if input.dtype != weight.dtype and not torch.is_autocast_enabled(input.device.type):
+            raise ValueError(
+                f"RNN input dtype ({input.dtype}) does not match weight dtype ({weight.dtype}). "
+                f"Convert input: input.to({weight.dtype}), "
+                f"or convert model: model.to({input.dtype})"
+            )
+        if input.dim() != dims:
+            raise RuntimeError(f"input must have {dims} dimensions, got {input.dim()}")
+        if input.shape[-1] != self.input_size:
+            raise RuntimeError(
+                "input.size(-1) must be equal to input_size. "
+                f"Expected {self.input_size}, got {input.shape[-1]}"
+            )

@@ -1,0 +1,253 @@
+"""What a normalised cell is: where norms stand, and which set S each of them averages over.
+
+Two small immutable descriptions, no tensors: ``Norm`` says what happens at one site, ``NormScheme``
+which sites a cell has. The presets are values of ``NormScheme``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from .tables import BEYOND
+
+KINDS = ("layer", "rms", "batch", "batch_pooled")
+_REFUSED = {
+    "instance": (
+        "InstanceNorm averages one channel over the positions of one example; a recurrent layer "
+        "has one value there, a set of one element, whose normalised value is always 0"
+    ),
+    "group": (
+        "GroupNorm over time would read the future; over the units of a step it is LayerNorm with "
+        'smaller sets: Norm("layer", sets="separate")'
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Norm:
+    """One normalisation: ``y = gain * (x - mean) / sqrt(var + eps) + bias`` with its set S.
+
+    Args:
+        kind: "layer": S = the units of one row; "rms": the same, mean not subtracted; "batch": S =
+            the rows of the same time step; "batch_pooled": S = all rows of all steps.
+        sets: how the units of the gates are divided into sets ("layer" and "rms" only): "joint"
+            (one set over all gates), "separate" (one for each gate), or gates spelled out, as
+            ``("rz", "n")`` for the GRU of Ba et al. 2016. Gates are ``ifgo`` and ``rzn``.
+        gain: initial value of the learned gain, "uniform" to draw it from U(-1/sqrt(H), 1/sqrt(H)),
+            or ``None`` for no gain.
+        bias: the same for the learned bias.
+        eps: added to the variance.
+        eps_on: "std" adds eps to the standard deviation instead.
+        momentum, max_steps, min_count, beyond: of the running statistics ("batch" and
+            "batch_pooled"; see ``RunningTable``).
+
+    Raises:
+        ValueError: a field has a value that means nothing, with the nearest one that does.
+    """
+
+    kind: str = "layer"
+    sets: str | tuple[str, ...] = "joint"
+    gain: float | str | None = 1.0
+    bias: float | str | None = 0.0
+    eps: float = 1e-5
+    eps_on: str = "var"
+    momentum: float | None = 0.1
+    max_steps: int = 512
+    min_count: int = 2
+    beyond: str = "last"
+
+    def __post_init__(self) -> None:
+        if self.kind in _REFUSED:
+            raise ValueError(
+                f"norm {self.kind!r} cannot stand in a recurrence: {_REFUSED[self.kind]}"
+            )
+        choose("kind", self.kind, KINDS)
+        choose("eps_on", self.eps_on, ("var", "std"))
+        choose("beyond", self.beyond, BEYOND)
+        for name in ("gain", "bias"):
+            if isinstance(value := getattr(self, name), str):
+                choose(name, value, ("uniform",))
+        if not self.eps > 0:
+            raise ValueError(
+                f"eps must be > 0, got {self.eps}: on a zero initial state every set has variance "
+                "0, and 0 / 0 is NaN"
+            )
+        if self.momentum is not None and not 0 < self.momentum <= 1:
+            raise ValueError(f"momentum must lie in (0, 1] or be None, got {self.momentum}")
+        if self.max_steps < 1:
+            raise ValueError(f"max_steps must be at least 1, got {self.max_steps}")
+        if self.min_count < 2:
+            raise ValueError(
+                f"min_count must be at least 2, got {self.min_count}: one row has variance 0"
+            )
+        if isinstance(self.sets, list):  # as YAML gives it
+            object.__setattr__(self, "sets", tuple(self.sets))
+        if isinstance(self.sets, str):
+            choose("sets", self.sets, ("joint", "separate"))
+        if self.over_batch and self.sets != "joint":
+            raise ValueError(
+                f"sets={self.sets!r} means nothing for {self.kind!r}: its set is the batch, each "
+                'unit apart, however the gates are divided; leave sets="joint"'
+            )
+
+    @property
+    def over_batch(self) -> bool:
+        """Whether S contains the batch axis, and so whether there are running statistics."""
+        return self.kind in ("batch", "batch_pooled")
+
+    @property
+    def over_time(self) -> bool:
+        """Whether S contains the time axis, legal only where the whole sequence is known."""
+        return self.kind == "batch_pooled"
+
+    def sizes(self, gates: str, span: str, hidden_size: int) -> tuple[int, ...]:
+        """Units of each set, in order.
+
+        Args:
+            gates: all gates of the cell.
+            span: those that the site holds; "" for a cell state, which is one set of H units.
+
+        Raises:
+            ValueError: ``sets`` does not divide the gates, or a set has one element.
+        """
+        if not span:
+            sizes: tuple[int, ...] = (hidden_size,)
+        elif self.over_batch or self.sets == "joint":
+            sizes = (len(span) * hidden_size,)
+        else:
+            parts = tuple(gates) if self.sets == "separate" else tuple(self.sets)
+            inside = [part for part in parts if part and part in span]
+            if "".join(parts) != gates or "".join(inside) != span:
+                raise ValueError(
+                    f"sets={self.sets!r} must divide the gates {gates!r} in their order, as "
+                    f"{(gates[:-1], gates[-1])!r} does"
+                )
+            sizes = tuple(len(part) * hidden_size for part in inside)
+        if self.kind == "layer" and min(sizes) == 1:
+            raise ValueError(
+                "a LayerNorm set of one unit is always normalised to 0 (hidden_size=1, in the cell "
+                "state or with one set for each gate): use a larger hidden_size"
+            )
+        return sizes
+
+
+@dataclass(frozen=True)
+class NormScheme:
+    """Where the norms of a recurrent cell stand.
+
+    With ``x = N_input(W_ih x_t)`` and ``h = N_hidden(W_hh h_(t-1))``, gates ``a = x + h + b``::
+
+        LSTM:  c_t = sigmoid(f) * c_(t-1) + sigmoid(i) * tanh(g)
+               h_t = sigmoid(o) * tanh(N_cell(c_t))
+        GRU:   n = tanh(x_n + sigmoid(r) * h_n)
+               h_t = z * h_(t-1) + (1 - z) * n
+
+    or, with ``sum``, ``a = N_sum(W_ih x_t + W_hh h_(t-1) + b)``. For a GRU with one joint set over
+    the sum, r cannot be known before the norm, so it multiplies the whole normalised candidate, n =
+    tanh(sigmoid(r) * a_n) (Dreamer's GRU); with smaller sets n = tanh(N(x_n + sigmoid(r) * h_n)).
+
+    Args:
+        input, hidden: norms of the two terms, apart.
+        sum: norm of their sum, instead.
+        cell: norm of the LSTM's cell state.
+        cell_state: "raw" carries c_t on as it is, "normalised" feeds N_cell(c_t) back.
+        bias_ih, bias_hh: where torch's two bias vectors stand: "outside" (added after the norm),
+            "inside" (before it), "both" (the same vector twice), ``None`` (no such vector).
+        bias_init: their initial value, or "uniform" for torch's U(-1/sqrt(H), 1/sqrt(H)).
+        gate_bias: initial bias of single gates, as ``(("f", 1.0),)``: the sum of every bias that
+            reaches the gate.
+        update: "keep": z = 1 keeps the old state of a GRU, as in torch; "write": z = 1 takes the
+            candidate, as in Ba et al. 2016 (eq. 28) and Dreamer.
+        hidden_init: how W_hh is drawn: "uniform" as torch does, "orthogonal" or "identity" for the
+            square block of each gate.
+
+    Raises:
+        ValueError: a combination that cannot be computed, with what to write instead.
+    """
+
+    input: Norm | None = None
+    hidden: Norm | None = None
+    sum: Norm | None = None
+    cell: Norm | None = None
+    cell_state: str = "raw"
+    bias_ih: str | None = "outside"
+    bias_hh: str | None = None
+    bias_init: float | str = 0.0
+    gate_bias: tuple[tuple[str, float], ...] = ()
+    update: str = "keep"
+    hidden_init: str = "uniform"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.gate_bias, dict):  # as YAML gives it
+            object.__setattr__(self, "gate_bias", tuple(self.gate_bias.items()))
+        choose("cell_state", self.cell_state, ("raw", "normalised"))
+        choose("update", self.update, ("keep", "write"))
+        choose("hidden_init", self.hidden_init, ("uniform", "orthogonal", "identity"))
+        if isinstance(self.bias_init, str):
+            choose("bias_init", self.bias_init, ("uniform",))
+        for name in ("bias_ih", "bias_hh"):
+            value = getattr(self, name)
+            if value is not None:
+                choose(name, value, ("outside", "inside", "both"))
+            if self.sum is not None and value not in ("inside", None):
+                raise ValueError(
+                    f'{name}={value!r} with a norm of the sum: write {name}="inside" or None (the '
+                    "norm's own bias stands outside)"
+                )
+        if self.sum is not None and (self.input is not None or self.hidden is not None):
+            raise ValueError(
+                "sum excludes input and hidden: the terms are normalised apart or summed"
+            )
+        if self.cell_state == "normalised" and self.cell is None:
+            raise ValueError('cell_state="normalised" needs a norm of the cell: set cell=Norm(...)')
+        for site in ("hidden", "sum", "cell"):
+            norm = getattr(self, site)
+            if norm is not None and norm.over_time:
+                raise ValueError(
+                    f"{site}=Norm({norm.kind!r}): a set over time inside the recurrence would read "
+                    'the future; "batch_pooled" can stand at the input only, use "batch" '
+                    "(statistics of every step of their own) here"
+                )
+
+    @property
+    def norms(self) -> dict[str, Norm]:
+        """The norms that are there, by site."""
+        sites = {name: getattr(self, name) for name in ("input", "hidden", "sum", "cell")}
+        return {name: norm for name, norm in sites.items() if norm is not None}
+
+    def replace(self, **changes: Any) -> NormScheme:
+        """A copy with other values: fields of a scheme, or fields of ``Norm`` for all its sites.
+
+        ``preset("ba2016", "LSTM").replace(eps=1e-3, cell_state="normalised")``
+
+        Raises:
+            TypeError: an unknown field.
+        """
+        own = {field.name for field in fields(NormScheme)}
+        of_norm = {field.name for field in fields(Norm)}
+        for name in changes:
+            if name not in own | of_norm:
+                raise TypeError(f"no field {name!r}{nearest(name, own | of_norm)}")
+        to_norms = {name: changes.pop(name) for name in list(changes) if name not in own}
+        if to_norms:
+            for site, norm in self.norms.items():
+                changes.setdefault(site, replace(norm, **to_norms))
+        return replace(self, **changes)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'x'?)``, or nothing, to close an error message."""
+    found = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {found[0]!r}?)" if found else ""
+
+
+def choose(what: str, value: object, known: Iterable[str]) -> None:
+    """Raise ValueError unless the value is one of the known words."""
+    known = tuple(known)
+    if value not in known:
+        listed = ", ".join(repr(word) for word in known)
+        hint = nearest(value, known) if isinstance(value, str) else ""
+        raise ValueError(f"{what} must be one of {listed}, got {value!r}{hint}")

@@ -1,0 +1,230 @@
+"""The norms of one recurrent cell as modules, and what they do during one pass over time.
+
+A site module holds parameters and tables; ``start`` gives the function that the pass calls, and
+``SiteRun.close`` writes the tables once, after the loop: writing them in between would disturb what
+the backward pass still needs.
+
+Axes: n rows alive at a step, F = features of the site, T steps.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .scheme import Norm
+from .statistics import moments, normalise, widen
+from .tables import RunningTable
+
+
+class SiteNorm(nn.Module):
+    """Parameters of one norm: ``weight`` (F,) and ``bias`` (F,), or ``None``."""
+
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
+
+    def __init__(
+        self,
+        norm: Norm,
+        features: int,
+        hidden_size: int,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+    ) -> None:
+        super().__init__()
+        self.norm = norm
+        self.features = features
+        self._bound = 1.0 / math.sqrt(hidden_size)
+        for name, initial in (("weight", norm.gain), ("bias", norm.bias)):
+            if initial is None:
+                self.register_parameter(name, None)
+            else:
+                value = torch.empty(features, device=device, dtype=dtype)
+                self.register_parameter(name, nn.Parameter(value))
+
+    def reset_parameters(self) -> None:
+        for parameter, initial in ((self.weight, self.norm.gain), (self.bias, self.norm.bias)):
+            if parameter is None or initial is None:
+                continue
+            if isinstance(initial, str):
+                nn.init.uniform_(parameter, -self._bound, self._bound)
+            else:
+                nn.init.constant_(parameter, initial)
+
+    def affine(self, y: Tensor) -> Tensor:
+        if self.weight is not None:
+            y = y * self.weight
+        return y if self.bias is None else y + self.bias
+
+    def start(self, batch_sizes: Sequence[int], first: int = 0) -> SitePass:
+        """The norm for one pass over steps first, first + 1, ... with these numbers of rows."""
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        changed = {
+            name: value for name, value in vars(self.norm).items() if value != vars(Norm())[name]
+        }
+        return ", ".join([str(self.features), *(f"{k}={v!r}" for k, v in changed.items())])
+
+
+class SitePass:
+    """One norm during one pass over time."""
+
+    def __call__(self, x: Tensor, t: int) -> Tensor:
+        """Normalise the rows (n, F) of step t."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Write what the pass has gathered."""
+
+
+class FeatureNorm(SiteNorm):
+    """LayerNorm or RMSNorm of a row over sets of its own units; nothing to remember.
+
+    Args:
+        sizes: units of each set, together F.
+    """
+
+    def __init__(
+        self,
+        norm: Norm,
+        sizes: tuple[int, ...],
+        hidden_size: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(norm, sum(sizes), hidden_size, device, dtype)
+        self.sizes = sizes
+        self.reset_parameters()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., F) to (..., F)."""
+        if len(self.sizes) == 1 and self.norm.kind == "layer" and self.norm.eps_on == "var":
+            # The same numbers as below from one fused kernel.
+            weight = None if self.weight is None else widen(self.weight)
+            bias = None if self.bias is None else widen(self.bias)
+            return F.layer_norm(widen(x), self.sizes, weight, bias, self.norm.eps).to(x.dtype)
+        wide = widen(x)
+        if len(set(self.sizes)) == 1:
+            parts = wide.unflatten(-1, (len(self.sizes), self.sizes[0]))
+            return self.affine(self._normalise(parts).flatten(-2)).to(x.dtype)
+        normalised = [self._normalise(part) for part in wide.split(list(self.sizes), -1)]
+        return self.affine(torch.cat(normalised, -1)).to(x.dtype)
+
+    def _normalise(self, x: Tensor) -> Tensor:
+        mean, var, _ = moments(x, (-1,), centred=self.norm.kind == "layer")
+        return normalise(x, mean, var, self.norm.eps, eps_on=self.norm.eps_on)
+
+    def start(self, batch_sizes: Sequence[int], first: int = 0) -> SitePass:
+        return _FeaturePass(self)
+
+
+class _FeaturePass(SitePass):
+    def __init__(self, site: FeatureNorm) -> None:
+        self._site = site
+
+    def __call__(self, x: Tensor, t: int) -> Tensor:
+        out: Tensor = self._site(x)
+        return out
+
+
+class BatchSiteNorm(SiteNorm):
+    """BatchNorm with statistics of every time step of their own, gain and bias shared over time.
+
+    In training a step of the table with at least ``min_count`` rows is normalised by their own
+    moments, which then enter the table; every other step, and every step in inference, by the table
+    (see ``RunningTable``). "batch_pooled" is a single step that holds all rows.
+    """
+
+    def __init__(
+        self,
+        norm: Norm,
+        features: int,
+        hidden_size: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(norm, features, hidden_size, device, dtype)
+        steps = 1 if norm.over_time else norm.max_steps
+        self.table = RunningTable(
+            features, steps, norm.momentum, norm.min_count, norm.beyond, device, dtype
+        )
+        self._warned = False
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        self.table.reset()
+
+    def start(self, batch_sizes: Sequence[int], first: int = 0) -> SitePass:
+        few = bool(batch_sizes) and batch_sizes[0] < self.norm.min_count
+        if self.training and few and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"BatchNorm in training on a batch of {batch_sizes[0]} (min_count="
+                f"{self.norm.min_count}): it is normalised by running statistics and updates none; "
+                'a norm over the units of one example ("layer", "rms") needs no batch',
+                stacklevel=2,
+            )
+        return _BatchPass(self, batch_sizes, first)
+
+
+class _BatchPass(SitePass):
+    def __init__(self, site: BatchSiteNorm, batch_sizes: Sequence[int], first: int) -> None:
+        self._site = site
+        self._first = first
+        self._end = first
+        if site.training:
+            # The steps whose own rows suffice come first, for later ones have fewer rows.
+            enough = sum(n >= site.norm.min_count for n in batch_sizes)
+            self._end = max(first, min(first + enough, site.table.max_steps))
+        self._mean = self._var = torch.empty(0)
+        if self._end < first + len(batch_sizes):
+            self._mean, self._var = site.table.read(len(batch_sizes), first, site.training)
+        self._means: list[Tensor] = []
+        self._vars: list[Tensor] = []
+        self._rows: list[int] = []
+
+    def __call__(self, x: Tensor, t: int) -> Tensor:
+        site, norm = self._site, self._site.norm
+        wide = widen(x)
+        if t < self._end:
+            mean, var, _ = (moment.squeeze(0) for moment in moments(wide, (0,)))
+            self._means.append(mean.detach())
+            self._vars.append(var.detach())
+            self._rows.append(len(x))
+        else:
+            mean, var = self._mean[t - self._first], self._var[t - self._first]
+        y = normalise(wide, mean, var, norm.eps, eps_on=norm.eps_on)
+        return site.affine(y).to(x.dtype)
+
+    def close(self) -> None:
+        if self._rows:
+            rows = torch.tensor(self._rows, device=self._means[0].device)
+            self._site.table.update(
+                torch.stack(self._means), torch.stack(self._vars), rows, self._first
+            )
+
+
+class SiteRun:
+    """All norms of one cell during one pass over time: ``run(site, x, t)``."""
+
+    def __init__(self, passes: dict[str, SitePass]) -> None:
+        self._passes = passes
+
+    def __contains__(self, site: str) -> bool:
+        return site in self._passes
+
+    def __call__(self, site: str, x: Tensor, t: int) -> Tensor:
+        """x (n, F) normalised at that site; unchanged where the site has no norm."""
+        found = self._passes.get(site)
+        return x if found is None else found(x, t)
+
+    def close(self) -> None:
+        for site in self._passes.values():
+            site.close()

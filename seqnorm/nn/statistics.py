@@ -1,0 +1,112 @@
+"""The one idea under every norm here: a set S of elements that share a mean and a variance.
+
+A norm chooses S by naming the axes to average over; everything else is shared. For a tensor
+(N, T, C) of sequences:
+
+====================  ==================  =================================================
+norm                  S                   axes averaged over
+====================  ==================  =================================================
+LayerNorm, RMSNorm    one frame           C
+InstanceNorm          one sequence        T (valid steps), each channel apart
+GroupNorm             one sequence        T (valid steps) and the channels of a group
+BatchNorm, pooled     the mini-batch      N and T (valid frames)
+BatchNorm, per step   the mini-batch      N (sequences still running at that step)
+====================  ==================  =================================================
+
+Running statistics exist if and only if S contains the batch axis: only then does an answer depend
+on other examples, and only then must inference find another source for the mean and the variance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+_HALF = (torch.bfloat16, torch.float16)
+
+
+class Moments(NamedTuple):
+    """Mean, biased variance (divided by the count) and number of elements of every set.
+
+    The shapes are the input's with the averaged axes kept as 1. A set without elements has mean 0
+    and variance 0.
+    """
+
+    mean: Tensor
+    var: Tensor
+    n: Tensor
+
+
+def widen(x: Tensor) -> Tensor:
+    """Half precision becomes float32, the least in which statistics are taken."""
+    return x.float() if x.dtype in _HALF else x
+
+
+def moments(
+    x: Tensor, dims: Sequence[int], mask: Tensor | None = None, *, centred: bool = True
+) -> Moments:
+    """Mean and biased variance over the axes ``dims`` of the elements where ``mask`` is true.
+
+    Args:
+        x: any floating tensor; half precision is averaged in float32.
+        dims: the axes that span one set.
+        mask: boolean, broadcastable to ``x``; ``None`` takes every element. What stands where it
+            is false (NaN, infinity) has no influence, on gradients neither.
+        centred: false gives mean 0 and the mean square in the place of the variance, the
+            statistics of RMSNorm.
+    """
+    x = widen(x)
+    dims = tuple(dims)
+    if mask is None:
+        size = 1
+        for dim in dims:
+            size *= x.shape[dim]
+        count = x.new_full([1] * x.dim(), float(size))
+        if size == 0:
+            return Moments(x.sum(dims, keepdim=True), x.sum(dims, keepdim=True), count)
+    else:
+        mask = mask.expand(x.shape)
+        # `where`, not a product: NaN times zero is NaN, in the backward pass too.
+        x = torch.where(mask, x, 0.0)
+        count = mask.sum(dims, keepdim=True).to(x.dtype)
+    divisor = count.clamp(min=1.0)
+    if not centred:
+        square = (x * x).sum(dims, keepdim=True) / divisor
+        return Moments(torch.zeros_like(square), square, count)
+    mean = x.sum(dims, keepdim=True) / divisor
+    deviation = x - mean
+    if mask is not None:
+        deviation = torch.where(mask, deviation, 0.0)
+    var = (deviation * deviation).sum(dims, keepdim=True) / divisor
+    return Moments(mean, var, count)
+
+
+def normalise(x: Tensor, mean: Tensor, var: Tensor, eps: float, *, eps_on: str = "var") -> Tensor:
+    """``(x - mean) / sqrt(var + eps)``, or ``(x - mean) / (sqrt(var) + eps)`` with eps_on="std".
+
+    The result has the dtype of the statistics. At variance 0 the second form keeps its true
+    derivative, 1/eps, where the square root's own would be infinite.
+    """
+    if eps_on == "var":
+        return (x - mean) * torch.rsqrt(var + eps)
+    positive = var > 0
+    std = torch.where(positive, torch.where(positive, var, 1.0).sqrt(), 0.0)
+    return (x - mean) / (std + eps)
+
+
+def merge(a: Moments, b: Moments) -> Moments:
+    """Moments of the union of two disjoint sets (Chan, Golub & LeVeque 1979, eq. 2.1)."""
+    count = a.n + b.n
+    divisor = count.clamp(min=1.0)
+    delta = b.mean - a.mean
+    mean = a.mean + delta * (b.n / divisor)
+    var = (a.n * a.var + b.n * b.var + delta * delta * (a.n * b.n / divisor)) / (divisor)
+    return Moments(mean, var, count)
+
+
+def unbiased(var: Tensor, count: Tensor) -> Tensor:
+    """The variance divided by count - 1 from the one divided by count."""
+    return var * (count / (count - 1.0).clamp(min=1.0))

@@ -1,0 +1,190 @@
+"""Running statistics of every time step, in one table: what inference uses in the batch's place.
+
+Axes: S = max_steps, T steps of this batch, F features.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .statistics import Moments, merge, unbiased
+
+_HALF = (torch.bfloat16, torch.float16)
+BEYOND = ("last", "error")
+ESTIMATES = ("population", "average")
+
+
+class RunningTable(nn.Module):
+    """Running mean, running variance and the count of rows seen, for each of ``max_steps`` steps.
+
+    A step is *trustworthy* once training has updated it. A step that is not, or that lies beyond
+    the table, is read from the last trustworthy step before it; before any training the table holds
+    mean 0 and variance 1. An update never touches another step, and a step with fewer than
+    ``min_count`` rows updates nothing.
+
+    An update moves a step by ``max(momentum, n / count)`` towards the batch (n rows now, count rows
+    with them): a cumulative average at first, so that a late step seen three times rests on those
+    three and not on its initial (0, 1), an exponential one after. ``momentum=None`` stays
+    cumulative. The variance enters unbiased, as in ``torch.nn.BatchNorm1d``.
+
+    Buffers: ``running_mean`` (S, F), ``running_var`` (S, F), ``count`` (S,) int64. They stay at
+    least float32 when the module is cast to half precision. A state dict with another number of
+    steps is cut or grown on loading (cutting steps that hold statistics warns).
+
+    Args:
+        features: F.
+        max_steps: S.
+        momentum: weight of a new batch, 0 < momentum <= 1, or ``None``.
+        min_count: rows that a step needs for statistics of its own, at least 2.
+        beyond: "last" as above; "error" refuses, in inference, a step without statistics of its
+            own, and in training too a step beyond the table.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+    count: Tensor
+
+    def __init__(
+        self,
+        features: int,
+        max_steps: int = 512,
+        momentum: float | None = 0.1,
+        min_count: int = 2,
+        beyond: str = "last",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.features = features
+        self.max_steps = max_steps
+        self.momentum = momentum
+        self.min_count = min_count
+        self.beyond = beyond
+        self._estimate: str | None = None
+        dtype = dtype if dtype is not None else torch.get_default_dtype()
+        if dtype in _HALF:
+            dtype = torch.float32
+        shape = (max_steps, features)
+        self.register_buffer("running_mean", torch.zeros(shape, device=device, dtype=dtype))
+        self.register_buffer("running_var", torch.ones(shape, device=device, dtype=dtype))
+        self.register_buffer("count", torch.zeros(max_steps, device=device, dtype=torch.int64))
+
+    def reset(self) -> None:
+        """Forget every step: mean 0, variance 1, count 0."""
+        self.running_mean.zero_()
+        self.running_var.fill_(1.0)
+        self.count.zero_()
+
+    def sources(self, steps: int, first: int = 0, training: bool = False) -> Tensor:
+        """(T,) row of the table that speaks for each of the steps first, first + 1, ...
+
+        Raises:
+            IndexError: ``beyond="error"`` and a step has no statistics of its own, or, in training,
+                lies beyond the table.
+        """
+        own = torch.arange(self.max_steps, device=self.count.device)
+        trusted = torch.where(self.count > 0, own, -1).cummax(0).values
+        wanted = torch.arange(first, first + steps, device=self.count.device)
+        found = trusted[wanted.clamp(max=self.max_steps - 1)]
+        if self.beyond == "error":
+            missing = (wanted >= self.max_steps if training else found != wanted).nonzero()
+            if len(missing):
+                raise IndexError(
+                    f"step {first + int(missing[0])} has no statistics of its own (table of "
+                    f"{self.max_steps} steps, {int((self.count > 0).sum())} of them seen in "
+                    "training): train on sequences that long with a larger max_steps, or allow "
+                    'the last trusted step to stand in with beyond="last"'
+                )
+        return found.clamp(min=0)
+
+    def read(self, steps: int, first: int = 0, training: bool = False) -> tuple[Tensor, Tensor]:
+        """Mean and variance (T, F) that stand for the steps first, first + 1, ..."""
+        sources = self.sources(steps, first, training)
+        # Indexing copies, so a later update cannot disturb a graph that holds what was read.
+        return self.running_mean[sources], self.running_var[sources]
+
+    @torch.no_grad()
+    def update(self, mean: Tensor, var: Tensor, rows: Tensor, first: int = 0) -> None:
+        """Take in the moments of a batch for the steps first, first + 1, ...
+
+        Args:
+            mean, var: (T, F), the variance biased; steps beyond the table are ignored.
+            rows: (T,) rows that they rest on; a step with fewer than ``min_count`` is passed over.
+        """
+        steps = max(0, min(len(rows), self.max_steps - first))
+        here = slice(first, first + steps)
+        old_mean, old_var = self.running_mean[here], self.running_var[here]
+        dtype = old_mean.dtype
+        mean, var, rows = mean[:steps].to(dtype), var[:steps].to(dtype), rows[:steps]
+        enough = (rows >= self.min_count)[:, None]
+        n, before = rows[:, None].to(dtype), self.count[here, None].to(dtype)
+        if self._estimate == "population":
+            biased = old_var * (before - 1.0).clamp(min=0.0) / before.clamp(min=1.0)
+            union = merge(Moments(old_mean, biased, before), Moments(mean, var, n))
+            new_mean, new_var = union.mean, unbiased(union.var, union.n)
+        else:
+            weight = n / (before + n).clamp(min=1.0)
+            if self.momentum is not None and self._estimate is None:
+                weight = weight.clamp(min=self.momentum)
+            new_mean = old_mean + weight * (mean - old_mean)
+            new_var = old_var + weight * (unbiased(var, n) - old_var)
+        self.running_mean[here] = torch.where(enough, new_mean, old_mean)
+        self.running_var[here] = torch.where(enough, new_var, old_var)
+        self.count[here] += torch.where(enough[:, 0], rows, 0)
+
+    @contextmanager
+    def estimating(self, estimate: str) -> Iterator[None]:
+        """Within: the table starts anew and weighs every row alike.
+
+        "population" holds the moments of all rows seen, as if they were one batch; "average" the
+        row-weighted average of the batches' means and variances (Cooijmans et al. 2017, sec. 3).
+        """
+        self.reset()
+        self._estimate = estimate
+        try:
+            yield
+        finally:
+            self._estimate = None
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.features}, max_steps={self.max_steps}, momentum={self.momentum}, "
+            f"min_count={self.min_count}, beyond={self.beyond!r}"
+        )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RunningTable:
+        for name, buffer in list(self._buffers.items()):
+            assert buffer is not None
+            moved = fn(buffer)
+            if moved.dtype in _HALF:  # keep the precision: an average in half forgets small steps
+                moved = buffer.to(device=moved.device)
+            self._buffers[name] = moved
+        return self
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        initial = {"running_mean": 0.0, "running_var": 1.0, "count": 0}
+        loaded = {name: state_dict.get(prefix + name) for name in initial}
+        counts = loaded["count"]
+        if counts is not None and counts.dim() == 1 and len(counts) != self.max_steps:
+            if bool((counts[self.max_steps :] > 0).any()):
+                warnings.warn(
+                    f"{prefix}count holds statistics of {int((counts > 0).sum())} steps, this "
+                    f"table has max_steps={self.max_steps}: the later ones are dropped",
+                    stacklevel=2,
+                )
+            state_dict = dict(state_dict)
+            for name, value in loaded.items():
+                if value is not None and len(value) == len(counts):
+                    grown = value.new_full((self.max_steps, *value.shape[1:]), initial[name])
+                    kept = min(len(value), self.max_steps)
+                    grown[:kept] = value[:kept]
+                    state_dict[prefix + name] = grown
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
