@@ -7,35 +7,6 @@
 torch.Size([3, 10, 64])
 """
 
-from .nn.backends import backend
-from .nn.cell_layers import GRUCell, LSTMCell
-from .nn.layers import GRU, LSTM
-from .nn.norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
-from .nn.presets import PRESETS, preset
-from .nn.reestimate import reestimate_statistics
-from .nn.report import Report, report
-from .nn.scheme import Norm, NormScheme
-from .nn.tables import RunningTable
-from .version import VERSION
-
-__all__ = [
-    "GRU",
-    "LSTM",
-    "PRESETS",
-    "BatchNorm",
-    "GRUCell",
-    "GroupNorm",
-    "InstanceNorm",
-    "LSTMCell",
-    "LayerNorm",
-    "Norm",
-    "NormScheme",
-    "RMSNorm",
-    "Report",
-    "RunningTable",
-    "backend",
-    "preset",
-    "reestimate_statistics",
-    "report",
-]
-__version__ = VERSION
+from .nn import *  # noqa: F403  the public names are those of the library proper
+from .nn import __all__ as __all__
+from .version import __version__ as __version__

@@ -15,7 +15,7 @@ from .cells import CELLS
 from .check import check_sizes
 from .direction import Direction, gather, initialise, register
 from .presets import resolve
-from .report import Report, report
+from .reporting import Report, report
 from .scheme import Norm, NormScheme
 
 

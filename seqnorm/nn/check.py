@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import numbers
+from collections.abc import Iterable
+
+BEYOND = ("last", "error")
 
 
 def check_sizes(input_size: int, hidden_size: int, num_layers: int = 1, proj_size: int = 0) -> None:
@@ -32,3 +36,29 @@ def check_probability(name: str, p: float) -> None:
         raise ValueError(
             f"{name} should be a number in range [0, 1] representing a probability, got {p!r}"
         )
+
+
+def check_table(max_steps: int, momentum: float | None, min_count: int, beyond: str) -> None:
+    """Raise ValueError or TypeError for options with which no running table can work."""
+    check_positive("max_steps", max_steps)
+    if momentum is not None and not 0 < momentum <= 1:
+        raise ValueError(f"momentum must lie in (0, 1] or be None, got {momentum}")
+    check_positive("min_count", min_count)
+    if min_count < 2:
+        raise ValueError(f"min_count must be at least 2, got {min_count}: one row has variance 0")
+    choose("beyond", beyond, BEYOND)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'x'?)``, or nothing, to close an error message."""
+    found = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {found[0]!r}?)" if found else ""
+
+
+def choose(what: str, value: object, known: Iterable[str]) -> None:
+    """Raise ValueError unless the value is one of the known words."""
+    known = tuple(known)
+    if value not in known:
+        listed = ", ".join(repr(word) for word in known)
+        hint = nearest(value, known) if isinstance(value, str) else ""
+        raise ValueError(f"{what} must be one of {listed}, got {value!r}{hint}")

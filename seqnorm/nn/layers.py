@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from .convert import adopt, release
 from .recurrent import Recurrent
-from .report import Report, report
+from .reporting import Report, report
 from .scheme import Norm, NormScheme
 
 

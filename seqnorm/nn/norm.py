@@ -14,9 +14,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .check import check_positive
+from .check import check_positive, choose
 from .lengths import check_lengths, valid_mask
-from .scheme import choose
 from .statistics import moments, normalise, widen
 from .tables import RunningTable
 

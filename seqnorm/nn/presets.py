@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .scheme import Norm, NormScheme, nearest
+from .check import nearest
+from .scheme import Norm, NormScheme
 
 _LAYER = Norm("layer", gain=1.0, bias=0.0)
 _LAYER_GAIN = Norm("layer", gain=1.0, bias=None)

@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from .scheme import choose
+from .check import choose
 from .tables import ESTIMATES, RunningTable
 
 Batch = TypeVar("Batch")

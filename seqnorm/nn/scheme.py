@@ -6,12 +6,10 @@ which sites a cell has. The presets are values of ``NormScheme``.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from .tables import BEYOND
+from .check import check_table, choose, nearest
 
 KINDS = ("layer", "rms", "batch", "batch_pooled")
 _REFUSED = {
@@ -66,7 +64,6 @@ class Norm:
             )
         choose("kind", self.kind, KINDS)
         choose("eps_on", self.eps_on, ("var", "std"))
-        choose("beyond", self.beyond, BEYOND)
         for name in ("gain", "bias"):
             if isinstance(value := getattr(self, name), str):
                 choose(name, value, ("uniform",))
@@ -75,14 +72,7 @@ class Norm:
                 f"eps must be > 0, got {self.eps}: on a zero initial state every set has variance "
                 "0, and 0 / 0 is NaN"
             )
-        if self.momentum is not None and not 0 < self.momentum <= 1:
-            raise ValueError(f"momentum must lie in (0, 1] or be None, got {self.momentum}")
-        if self.max_steps < 1:
-            raise ValueError(f"max_steps must be at least 1, got {self.max_steps}")
-        if self.min_count < 2:
-            raise ValueError(
-                f"min_count must be at least 2, got {self.min_count}: one row has variance 0"
-            )
+        check_table(self.max_steps, self.momentum, self.min_count, self.beyond)
         if isinstance(self.sets, list):  # as YAML gives it
             object.__setattr__(self, "sets", tuple(self.sets))
         if isinstance(self.sets, str):
@@ -236,18 +226,3 @@ class NormScheme:
             for site, norm in self.norms.items():
                 changes.setdefault(site, replace(norm, **to_norms))
         return replace(self, **changes)
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`` (did you mean 'x'?)``, or nothing, to close an error message."""
-    found = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {found[0]!r}?)" if found else ""
-
-
-def choose(what: str, value: object, known: Iterable[str]) -> None:
-    """Raise ValueError unless the value is one of the known words."""
-    known = tuple(known)
-    if value not in known:
-        listed = ", ".join(repr(word) for word in known)
-        hint = nearest(value, known) if isinstance(value, str) else ""
-        raise ValueError(f"{what} must be one of {listed}, got {value!r}{hint}")

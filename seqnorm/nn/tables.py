@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .check import check_table
 from .statistics import Moments, merge, unbiased
 
 _HALF = (torch.bfloat16, torch.float16)
-BEYOND = ("last", "error")
 ESTIMATES = ("population", "average")
 
 
@@ -61,6 +61,7 @@ class RunningTable(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        check_table(max_steps, momentum, min_count, beyond)
         self.features = features
         self.max_steps = max_steps
         self.momentum = momentum

@@ -13,10 +13,10 @@ from types import ModuleType
 
 from torch import Tensor
 
+from ..check import choose
 from ..direction import Direction
 from ..lengths import Packing
 from ..loop import State
-from ..scheme import choose
 from . import aten, reference
 
 BACKENDS: dict[str, ModuleType] = {"aten": aten, "reference": reference}

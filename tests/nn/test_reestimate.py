@@ -1,0 +1,96 @@
+"""Population statistics: the moments of everything the pass saw, and nothing else changed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import seqnorm
+
+LENGTHS = [[5, 3, 2, 5], [4, 1, 6, 2], [6, 6, 0, 1]]
+
+
+def batches() -> list[tuple[Tensor, list[int]]]:
+    generator = torch.Generator().manual_seed(3)
+    return [(torch.randn(6, 4, 3, generator=generator).double(), lengths) for lengths in LENGTHS]
+
+
+def model() -> nn.LSTM | seqnorm.LSTM:
+    torch.manual_seed(0)
+    scheme = seqnorm.NormScheme(input=seqnorm.Norm("batch", gain=0.1, max_steps=6))
+    return seqnorm.LSTM(3, 5, norm=scheme, dtype=torch.float64, zoneout=0.3)
+
+
+def projections(lstm: seqnorm.LSTM, step: int) -> list[Tensor]:
+    """W_ih x of the rows that reach the step, batch by batch: what its table must describe."""
+    found = []
+    for x, lengths in batches():
+        rows = [row for row, length in enumerate(lengths) if length > step]
+        found.append(x[step, rows] @ lstm.weight_ih_l0.T)
+    return found
+
+
+@pytest.mark.parametrize("estimate", ["population", "average"])
+def test_tables_hold_what_the_pass_saw(estimate: str) -> None:
+    lstm = model()
+    lstm(batches()[0][0])  # something to forget
+    before = {name: value.clone() for name, value in lstm.named_parameters()}
+    seen = seqnorm.reestimate_statistics(
+        lstm, batches(), lambda m, batch: m(batch[0], lengths=batch[1]), estimate=estimate
+    )
+    assert seen == 3
+    table = lstm.norm_ih_l0.table
+    for step in range(6):
+        counted = [rows for rows in projections(lstm, step) if len(rows) >= 2]
+        assert int(table.count[step]) == sum(len(rows) for rows in counted)
+        if not counted:
+            continue
+        if estimate == "population":
+            pooled = torch.cat(counted)
+            mean, var = pooled.mean(0), pooled.var(0, correction=1)
+        else:
+            weights = torch.tensor([len(rows) for rows in counted], dtype=torch.float64)
+            weights = (weights / weights.sum())[:, None]
+            mean = (weights * torch.stack([rows.mean(0) for rows in counted])).sum(0)
+            variances = torch.stack([rows.var(0, correction=1) for rows in counted])
+            var = (weights * variances).sum(0)
+        torch.testing.assert_close(table.running_mean[step], mean)
+        torch.testing.assert_close(table.running_var[step], var)
+    for name, value in lstm.named_parameters():
+        assert torch.equal(value, before[name])
+    assert lstm.training
+    assert lstm.norm_ih_l0.training
+
+
+def test_modes_and_momentum_come_back() -> None:
+    lstm = model().eval()
+    seqnorm.reestimate_statistics(lstm, [b[0] for b in batches()])
+    assert not any(module.training for module in lstm.modules())
+    table = lstm.norm_ih_l0.table
+    before = table.running_mean[0].clone()
+    mean = torch.full((6, 20), 7.0, dtype=torch.float64)
+    table.update(mean, mean, torch.full((6,), 4))
+    torch.testing.assert_close(table.running_mean[0], before + 0.25 * (7.0 - before))
+
+
+def test_refusals_leave_the_tables_as_they_were() -> None:
+    lstm = model()
+    lstm(batches()[0][0])
+    before = {name: value.clone() for name, value in lstm.state_dict().items()}
+    with pytest.raises(ValueError, match="no batches"):
+        seqnorm.reestimate_statistics(lstm, [])
+    with pytest.raises(ValueError, match="did you mean 'population'"):
+        seqnorm.reestimate_statistics(lstm, [], estimate="populations")
+
+    def broken() -> object:
+        yield batches()[1][0]
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="disk"):
+        seqnorm.reestimate_statistics(lstm, broken())
+    for name, value in lstm.state_dict().items():
+        assert torch.equal(value, before[name])
+    assert lstm.norm_ih_l0.table.momentum == 0.1
+    with pytest.raises(ValueError, match="no running statistics"):
+        seqnorm.reestimate_statistics(seqnorm.LSTM(3, 5, norm="layer"), batches())
