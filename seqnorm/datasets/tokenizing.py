@@ -1,0 +1,205 @@
+"""Texts to lists of token numbers, with Hugging Face `tokenizers`.
+
+Train on the training part alone: words seen only in validation or test are unknown words. All three
+kinds put the text into Unicode form NFC, lower its case if asked to, and take runs of white space
+as one space.
+
+- "word": runs of letters and digits, and runs of punctuation. Languages written without spaces,
+  such as Chinese, have no such words.
+- "character": one token each, the space included.
+- "bpe": byte-pair encoding of bytes (Sennrich et al., ACL 2016; Radford et al., 2019). Every text
+  can be written with it, so no token is unknown.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterable, Sequence
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
+
+if TYPE_CHECKING:
+    import tokenizers
+
+Kind = Literal["word", "character", "bpe"]
+
+PAD, UNK = "<pad>", "<unk>"
+DEFAULT_BPE_VOCABULARY = 8_000
+_BYTES = 256
+_NO_LIMIT = 2**31 - 1
+_CHUNK = 1_000
+# Languages written without spaces between words.
+_WITHOUT_SPACES = {"zh", "ja", "th", "lo", "km", "my", "bo"}
+# Thai, Lao, Tibetan, Burmese, Khmer, kana and Han.
+_SCRIPTS_WITHOUT_SPACES = re.compile(
+    "[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
+)
+
+
+class Encoder(Protocol):
+    """What batching and models need of a tokeniser; any object with these may take its place."""
+
+    @property
+    def pad_id(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def encode(self, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]: ...
+
+
+def default_kind(language: str) -> Kind:
+    """The kind of tokens to start with: characters where words are not set apart by spaces."""
+    return "character" if language.split("-")[0].lower() in _WITHOUT_SPACES else "word"
+
+
+class Tokenizer:
+    """A trained vocabulary: number 0 pads, 1 stands for everything unknown.
+
+    Make one with `Tokenizer.train` or `Tokenizer.from_json`. Markup in a text that looks like these
+    two tokens is text like any other.
+    """
+
+    pad_id = 0
+    unk_id = 1
+
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        if [backend.token_to_id(PAD), backend.token_to_id(UNK)] != [self.pad_id, self.unk_id]:
+            raise ValueError(
+                f"the tokenizer must have {PAD} as number {self.pad_id} and {UNK} as {self.unk_id}"
+            )
+        backend.encode_special_tokens = True
+        self._backend = backend
+
+    @classmethod
+    def train(
+        cls,
+        texts: Iterable[str],
+        *,
+        kind: Kind = "word",
+        vocab_size: int | None = None,
+        min_frequency: int = 1,
+        lowercase: bool = True,
+    ) -> Tokenizer:
+        """Trains a vocabulary of at most `vocab_size` tokens, the two special ones included.
+
+        Tokens (for "bpe": pairs) seen fewer than `min_frequency` times are left out. Without
+        `vocab_size` there is no limit, for "bpe" 8,000. The same texts give the same vocabulary.
+
+        Raises ValueError for an unknown kind and for sizes that leave no room. Warns if `kind` is
+        "word" and the texts are mostly in a script without spaces.
+        """
+        if kind not in get_args(Kind):
+            raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}, not {kind!r}")
+        smallest = 2 + (_BYTES if kind == "bpe" else 1)
+        if vocab_size is not None and vocab_size < smallest:
+            raise ValueError(f"vocab_size for {kind!r} must be at least {smallest}: {vocab_size}")
+        if min_frequency < 1:
+            raise ValueError(f"min_frequency must be at least 1, not {min_frequency}")
+        texts = iter(texts)
+        first = list(islice(texts, _CHUNK))
+        if kind == "word" and _without_spaces(first):
+            warnings.warn(
+                "these texts are mostly written without spaces, so a 'word' would be a whole "
+                "phrase: use kind='character' or kind='bpe'",
+                stacklevel=2,
+            )
+        _import_library()
+        backend, trainer = _untrained(kind, vocab_size, min_frequency, lowercase)
+        backend.train_from_iterator(chain(first, texts), trainer)
+        return cls(backend)
+
+    def encode(self, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
+        """The token numbers of each text, cut after `max_length` tokens; possibly none."""
+        if isinstance(texts, str):
+            raise TypeError("texts must be a sequence of strings; write [text] for a single one")
+        if max_length is not None and max_length < 1:
+            raise ValueError(f"max_length must be at least 1 or None, not {max_length}")
+        encoded: list[list[int]] = []
+        # In pieces, because the library keeps far more than the numbers for each text of a call.
+        for start in range(0, len(texts), _CHUNK):
+            piece = list(texts[start : start + _CHUNK])
+            encodings = self._backend.encode_batch_fast(piece, add_special_tokens=False)
+            encoded += [encoding.ids[:max_length] for encoding in encodings]
+        return encoded
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """The tokens in the order of their numbers."""
+        numbers = self._backend.get_vocab()
+        return sorted(numbers, key=numbers.__getitem__)
+
+    def __len__(self) -> int:
+        return self._backend.get_vocab_size()
+
+    def to_json(self) -> str:
+        """Everything there is to it, in the library's own format."""
+        return self._backend.to_str()
+
+    @classmethod
+    def from_json(cls, json: str) -> Tokenizer:
+        """The tokenizer that `to_json` wrote. Raises ValueError for anything else."""
+        _import_library()
+        from tokenizers import Tokenizer as Backend
+
+        try:
+            backend = Backend.from_str(json)
+        except Exception as error:
+            # The library raises bare `Exception`.
+            raise ValueError(f"not the JSON of a tokenizer: {error}") from error
+        return cls(backend)
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        # Pickling the library's object would forget `encode_special_tokens`.
+        return Tokenizer.from_json, (self.to_json(),)
+
+
+def _import_library() -> None:
+    try:
+        import tokenizers  # noqa: F401 - asked for here so that the message is in one place
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "tokenising needs the package tokenizers: pip install 'seqnorm[train]'"
+        ) from error
+
+
+def _untrained(
+    kind: Kind, vocab_size: int | None, min_frequency: int, lowercase: bool
+) -> tuple[tokenizers.Tokenizer, tokenizers.trainers.Trainer]:
+    from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
+    from tokenizers import Tokenizer as Backend
+
+    special = [PAD, UNK]
+    if kind == "bpe":
+        backend = Backend(models.BPE())
+        trainer: trainers.Trainer = trainers.BpeTrainer(
+            vocab_size=DEFAULT_BPE_VOCABULARY if vocab_size is None else vocab_size,
+            min_frequency=min_frequency,
+            special_tokens=special,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    else:
+        backend = Backend(models.WordLevel(unk_token=UNK))
+        trainer = trainers.WordLevelTrainer(
+            vocab_size=_NO_LIMIT if vocab_size is None else vocab_size,
+            min_frequency=min_frequency,
+            special_tokens=special,
+            show_progress=False,
+        )
+        backend.pre_tokenizer = (
+            pre_tokenizers.Whitespace()
+            if kind == "word"
+            else pre_tokenizers.Split(Regex("."), "isolated")
+        )
+    steps = [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
+    if lowercase:
+        steps.append(normalizers.Lowercase())
+    backend.normalizer = normalizers.Sequence(steps)
+    return backend, trainer
+
+
+def _without_spaces(texts: Iterable[str]) -> bool:
+    characters = "".join("".join(text.split()) for text in texts)
+    return 2 * len(_SCRIPTS_WITHOUT_SPACES.findall(characters)) > len(characters)
