@@ -5,6 +5,7 @@ Axes: B sequences, I = input_size, H = hidden_size.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from .backends import reference
 from .cells import CELLS
 from .check import check_sizes
-from .direction import Direction, gather, initialise, register
+from .direction import Direction, gather, initialise, register, small_batch
 from .presets import resolve
 from .reporting import Report, report
 from .scheme import Norm, NormScheme
@@ -42,6 +43,7 @@ class _CellLayer(nn.Module):
         self._cell = CELLS[self._cell_name]
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         register(self, "", self._cell, input_size, hidden_size, 0, bias, self.norm, factory)
+        self._warned = False
         self.reset_parameters()
 
     def _direction(self) -> Direction:
@@ -82,6 +84,11 @@ class _CellLayer(nn.Module):
         else:
             state = hx if batched else tuple(part.unsqueeze(0) for part in hx)
             self._check_state(state, len(x))
+        if self.training and not self._warned:
+            message = small_batch(self.norm, [len(x)])
+            if message is not None:
+                self._warned = True
+                warnings.warn(message, stacklevel=5)
         new = reference.single(self._direction(), x, state, self._index(step))
         return new if batched else tuple(part.squeeze(0) for part in new)
 

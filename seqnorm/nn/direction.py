@@ -148,6 +148,19 @@ def initialise(direction: Direction, hidden_size: int) -> None:
                 value = 0.0  # the first takes it all
 
 
+def small_batch(scheme: NormScheme | None, batch_sizes: list[int]) -> str | None:
+    """What to warn of when no step of a training batch has rows enough for statistics."""
+    for norm in () if scheme is None else scheme.norms.values():
+        rows = sum(batch_sizes) if norm.over_time else max(batch_sizes, default=0)
+        if norm.over_batch and 0 < rows < norm.min_count:
+            return (
+                f"BatchNorm in training on {rows} row(s), min_count={norm.min_count}: they are "
+                "normalised by running statistics and update none; a norm over the units of one "
+                'example ("layer", "rms") needs no batch'
+            )
+    return None
+
+
 def additive_biases(direction: Direction) -> list[tuple[str, Tensor]]:
     """Every learned vector that is added to gates after the norms, with the gates it spans."""
     found: list[tuple[str, Tensor]] = []

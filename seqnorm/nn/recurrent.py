@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import PackedSequence
 from . import backends
 from .cells import CELLS
 from .check import check_probability, check_sizes
-from .direction import Direction, gather, initialise, register
+from .direction import Direction, gather, initialise, register, small_batch
 from .lengths import Packing, check_lengths
 from .presets import resolve
 from .scheme import Norm, NormScheme
@@ -81,6 +81,7 @@ class Recurrent(nn.Module):
                 register(
                     self, suffix, self._cell, size, hidden_size, proj_size, bias, self.norm, factory
                 )
+        self._warned = False
         self.reset_parameters()
 
     @property
@@ -182,6 +183,11 @@ class Recurrent(nn.Module):
 
     def _layers(self, rows: Tensor, packing: Packing, initial: States) -> tuple[Tensor, States]:
         """All layers over packed rows (N, I); states (L * D, B, .) in packed order, both ways."""
+        if self.training and not self._warned:
+            message = small_batch(self.norm, packing.batch_sizes)
+            if message is not None:
+                self._warned = True
+                warnings.warn(message, stacklevel=5)
         finals: list[States] = []
         for number, direction in enumerate(self.directions()):
             layer, backward = divmod(number, self._directions)

@@ -10,7 +10,6 @@ Axes: n rows alive at a step, F = features of the site, T steps.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 
 import torch
@@ -154,7 +153,6 @@ class BatchSiteNorm(SiteNorm):
         self.table = RunningTable(
             features, steps, norm.momentum, norm.min_count, norm.beyond, device, dtype
         )
-        self._warned = False
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -162,15 +160,6 @@ class BatchSiteNorm(SiteNorm):
         self.table.reset()
 
     def start(self, batch_sizes: Sequence[int], first: int = 0) -> SitePass:
-        few = bool(batch_sizes) and batch_sizes[0] < self.norm.min_count
-        if self.training and few and not self._warned:
-            self._warned = True
-            warnings.warn(
-                f"BatchNorm in training on a batch of {batch_sizes[0]} (min_count="
-                f"{self.norm.min_count}): it is normalised by running statistics and updates none; "
-                'a norm over the units of one example ("layer", "rms") needs no batch',
-                stacklevel=2,
-            )
         return _BatchPass(self, batch_sizes, first)
 
 
