@@ -24,6 +24,7 @@ class _CellLayer(nn.Module):
     """What LSTMCell and GRUCell share."""
 
     _cell_name: str
+    weight_ih: nn.Parameter
 
     def __init__(
         self,
@@ -65,9 +66,11 @@ class _CellLayer(nn.Module):
         self, input: Tensor, hx: tuple[Tensor, ...] | None, step: int | None
     ) -> tuple[Tensor, ...]:
         name = type(self).__name__
+        if len(self._cell.states) > 1 and isinstance(hx, Tensor):
+            raise TypeError(f"{name}: hx must be a tuple (h, c), got one Tensor")
         if input.dim() not in (1, 2):
             raise ValueError(f"{name}: Expected input to be 1D or 2D, got {input.dim()}D instead")
-        for number, part in enumerate(hx or ()):
+        for number, part in enumerate(() if hx is None else hx):
             if part.dim() not in (1, 2):
                 which = f"hx[{number}]" if len(self._cell.states) > 1 else "hidden"
                 raise ValueError(
@@ -80,10 +83,12 @@ class _CellLayer(nn.Module):
                 f"input has inconsistent input_size: got {x.shape[1]} expected {self.input_size}"
             )
         if hx is None:
-            state = (x.new_zeros(len(x), self.hidden_size),) * len(self._cell.states)
+            # Under autocast the input may be half precision; a normalised state is not.
+            dtype = x.dtype if self.norm is None else self.weight_ih.dtype
+            state = (x.new_zeros(len(x), self.hidden_size, dtype=dtype),) * len(self._cell.states)
         else:
             state = hx if batched else tuple(part.unsqueeze(0) for part in hx)
-            self._check_state(state, len(x))
+            self._check_state(state, len(x), batched)
         if self.training and not self._warned:
             message = small_batch(self.norm, [len(x)])
             if message is not None:
@@ -92,11 +97,16 @@ class _CellLayer(nn.Module):
         new = reference.single(self._direction(), x, state, self._index(step))
         return new if batched else tuple(part.squeeze(0) for part in new)
 
-    def _check_state(self, state: tuple[Tensor, ...], batch: int) -> None:
+    def _check_state(self, state: tuple[Tensor, ...], batch: int, batched: bool) -> None:
         if len(state) != len(self._cell.states):
             raise ValueError(f"hx must hold {len(self._cell.states)} states, got {len(state)}")
         for number, part in enumerate(state):
-            if part.dim() != 2 or len(part) != batch:
+            if part.dim() != 2:
+                raise RuntimeError(
+                    f"hidden{number} should be {'2-D' if batched else '1-D (unbatched)'} as the "
+                    f"input is, got {part.dim() - (not batched)}-D"
+                )
+            if len(part) != batch:
                 raise RuntimeError(
                     f"Input batch size {batch} doesn't match hidden{number} batch size {len(part)}"
                 )
@@ -122,6 +132,8 @@ class _CellLayer(nn.Module):
                     "cell(input, hx, step=t), counting from 0"
                 )
             return 0
+        if not isinstance(step, int) or isinstance(step, bool):
+            raise TypeError(f"step should be of type int, got: {type(step).__name__}")
         if step < 0:
             raise ValueError(f"step counts from 0, got {step}")
         return step

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import numbers
 from collections.abc import Iterable
 
@@ -41,6 +42,8 @@ def check_probability(name: str, p: float) -> None:
 def check_table(max_steps: int, momentum: float | None, min_count: int, beyond: str) -> None:
     """Raise ValueError or TypeError for options with which no running table can work."""
     check_positive("max_steps", max_steps)
+    if momentum is not None:
+        check_number("momentum", momentum)
     if momentum is not None and not 0 < momentum <= 1:
         raise ValueError(f"momentum must lie in (0, 1] or be None, got {momentum}")
     check_positive("min_count", min_count)
@@ -62,3 +65,21 @@ def choose(what: str, value: object, known: Iterable[str]) -> None:
         listed = ", ".join(repr(word) for word in known)
         hint = nearest(value, known) if isinstance(value, str) else ""
         raise ValueError(f"{what} must be one of {listed}, got {value!r}{hint}")
+
+
+def check_eps(eps: float) -> None:
+    """Raise TypeError or ValueError unless eps > 0, in float32 too."""
+    if isinstance(eps, numbers.Real) and not eps >= 1.2e-38:  # float32's smallest normal number
+        raise ValueError(
+            f"eps must be > 0, got {eps}, in float32 too: a set of equal elements has variance 0 "
+            "(every set does on a zero initial state), and 0 / 0 is NaN; write 1e-5, say"
+        )
+    check_number("eps", eps)
+
+
+def check_number(name: str, value: object) -> None:
+    """Raise TypeError unless ``value`` is a number, ValueError unless it is finite."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        raise TypeError(f"{name} should be a number, got {value!r} ({type(value).__name__})")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value}")

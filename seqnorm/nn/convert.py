@@ -98,3 +98,12 @@ def _adopt_biases(direction: Direction, bias_ih: Tensor, bias_hh: Tensor) -> Non
 
 def _norm_bias(site: SiteNorm | None) -> Tensor | None:
     return None if site is None else site.bias
+
+
+def check_torch_layer(name: str, layer: nn.Module, kind: type[nn.RNNBase]) -> None:
+    """Raise TypeError unless the layer is of torch's class of the same name."""
+    if not isinstance(layer, kind):
+        raise TypeError(
+            f"seqnorm.{name}.from_torch takes a torch.nn.{kind.__name__}, "
+            f"got {type(layer).__name__}"
+        )

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from .cells import Cell
 from .scheme import NormScheme
 from .sites import BatchSiteNorm, FeatureNorm, SiteNorm, SiteRun
+from .statistics import widen
 
 _SITES = {
     "input": "norm_ih",
@@ -120,8 +121,9 @@ def initialise(direction: Direction, hidden_size: int) -> None:
     """Draw the parameters: torch's U(-1/sqrt(H), 1/sqrt(H)), and what the scheme sets otherwise."""
     bound = 1.0 / math.sqrt(hidden_size)
     scheme, gates = direction.scheme, direction.cell.gates
-    matrices = (direction.weight_ih, direction.weight_hh, direction.weight_hr)
-    for parameter in (*matrices, direction.bias_ih, direction.bias_hh):
+    # torch's order, so that a seed draws torch's numbers.
+    biases = (direction.bias_ih, direction.bias_hh)
+    for parameter in (direction.weight_ih, direction.weight_hh, *biases, direction.weight_hr):
         if parameter is not None:
             nn.init.uniform_(parameter, -bound, bound)
     for site in direction.sites.values():
@@ -130,7 +132,8 @@ def initialise(direction: Direction, hidden_size: int) -> None:
         return
     for block in direction.weight_hh.split(hidden_size):
         if scheme.hidden_init == "orthogonal":
-            nn.init.orthogonal_(block)
+            # Drawn in float32 at least: there is no QR decomposition in half precision.
+            block.copy_(nn.init.orthogonal_(widen(block)))
         elif scheme.hidden_init == "identity":
             nn.init.eye_(block)
     for bias in (direction.bias_ih, direction.bias_hh):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from .convert import adopt, release
+from .convert import adopt, check_torch_layer, release
 from .recurrent import Recurrent
 from .reporting import Report, report
 from .scheme import Norm, NormScheme
@@ -146,6 +146,7 @@ class LSTM(Recurrent):
             ValueError: the scheme has no place for the biases.
         """
         weight = layer.all_weights[0][0]
+        check_torch_layer(cls.__name__, layer, nn.LSTM)
         new = cls(
             layer.input_size,
             layer.hidden_size,
@@ -255,6 +256,7 @@ class GRU(Recurrent):
         same.
         """
         weight = layer.all_weights[0][0]
+        check_torch_layer(cls.__name__, layer, nn.GRU)
         new = cls(
             layer.input_size,
             layer.hidden_size,

@@ -21,44 +21,52 @@ class Packing:
     """Where the rows of a batch stand: built once for a batch, used by every layer.
 
     Args:
-        lengths: (B,) integer tensor on the CPU, sorted from long to short.
+        batch: B, sequences of length zero included.
+        batch_sizes: how many sequences reach each step.
         order: (B,) position in the user's batch of the b-th longest sequence; ``None`` if sorted.
         device: where the indices are needed.
     """
 
-    def __init__(self, lengths: Tensor, order: Tensor | None, device: torch.device) -> None:
-        self.lengths = lengths
+    def __init__(
+        self, batch: int, batch_sizes: list[int], order: Tensor | None, device: torch.device
+    ) -> None:
+        self.batch = batch
+        self.batch_sizes = batch_sizes
         self.order = order
         self.device = device
-        steps = int(lengths[0]) if len(lengths) else 0
-        self.uniform = steps == 0 or int(lengths[-1]) == steps
-        self._alive = lengths[None, :] > torch.arange(steps)[:, None]  # (T, B)
-        self.batch_sizes: list[int] = self._alive.sum(1).tolist()
+        self.uniform = not batch_sizes or batch_sizes[-1] == batch
         self._reversal: Tensor | None = None
+
+    @classmethod
+    def of_equal_lengths(cls, batch: int, steps: int, device: torch.device) -> Packing:
+        """The packing of a padded batch without padding."""
+        return cls(batch, [batch] * steps if batch else [], None, device)
 
     @classmethod
     def from_batch_sizes(
         cls, batch_sizes: Tensor, order: Tensor | None, device: torch.device
     ) -> Packing:
         """The packing of a ``PackedSequence``; batch_sizes (T,) on the CPU."""
-        sequences = torch.arange(int(batch_sizes[0]))
-        lengths = (batch_sizes[:, None] > sequences[None, :]).sum(0)
-        return cls(lengths, order, device)
+        sizes = batch_sizes.tolist()
+        return cls(sizes[0], sizes, order, device)
 
     @classmethod
     def from_lengths(cls, lengths: Tensor, device: torch.device) -> Packing:
         """The packing of a padded batch; lengths (B,) in any order."""
         ordered, order = torch.sort(lengths.cpu(), descending=True, stable=True)
-        return cls(ordered, order, device)
+        steps = int(ordered[0]) if len(ordered) else 0
+        sizes = (ordered[None, :] > torch.arange(steps)[:, None]).sum(1).tolist()
+        return cls(len(ordered), sizes, order, device)
 
-    @property
-    def batch(self) -> int:
-        """Number of sequences, those of length zero included."""
-        return len(self.lengths)
+    def _places(self) -> tuple[Tensor, Tensor]:
+        """(N,) step of every packed row, and (N,) number of its sequence."""
+        alive = torch.arange(self.batch)[None, :] < torch.tensor(self.batch_sizes)[:, None]
+        step, column = alive.nonzero(as_tuple=True)
+        return step, column
 
     def _padded_index(self) -> Tensor:
         """(N,) position of every packed row in a (T * B) time-major padded batch."""
-        step, column = self._alive.nonzero(as_tuple=True)
+        step, column = self._places()
         if self.order is not None:
             column = self.order.cpu()[column]
         return (step * self.batch + column).to(self.device)
@@ -67,14 +75,15 @@ class Packing:
         """(T', B, F) padded, T' >= T, to (N, F) rows. What stands in the padding is not read."""
         if self.uniform and self.order is None and len(padded) == len(self.batch_sizes):
             return padded.reshape(-1, padded.shape[-1])
-        return padded.reshape(-1, padded.shape[-1]).index_select(0, self._padded_index())
+        index = self._padded_index()
+        return padded.reshape(-1, padded.shape[-1]).index_select(0, index)
 
     def pad(self, rows: Tensor, steps: int) -> Tensor:
         """(N, F) rows to (steps, B, F), zero where no sequence stands."""
         if self.uniform and self.order is None and steps == len(self.batch_sizes):
             return rows.reshape(steps, self.batch, rows.shape[-1])
-        padded = rows.new_zeros(steps * self.batch, rows.shape[-1])
-        padded = padded.index_copy(0, self._padded_index(), rows)
+        index = self._padded_index()
+        padded = rows.new_zeros(steps * self.batch, rows.shape[-1]).index_copy(0, index, rows)
         return padded.reshape(steps, self.batch, rows.shape[-1])
 
     def reverse(self, rows: Tensor) -> Tensor:
@@ -84,10 +93,11 @@ class Packing:
         rows, and its step k is the k-th step that each sequence takes, whatever its length.
         """
         if self._reversal is None:
-            step, column = self._alive.nonzero(as_tuple=True)
-            start = torch.zeros(len(self.batch_sizes) + 1, dtype=torch.long)
-            start[1:] = torch.tensor(self.batch_sizes, dtype=torch.long).cumsum(0)
-            index = start[self.lengths[column] - 1 - step] + column
+            step, column = self._places()
+            sizes = torch.tensor(self.batch_sizes, dtype=torch.int64)
+            start = sizes.cumsum(0) - sizes
+            lengths = torch.bincount(column)
+            index = start[lengths[column] - 1 - step] + column
             self._reversal = index.to(self.device)
         return rows.index_select(0, self._reversal)
 
@@ -109,7 +119,12 @@ def check_lengths(lengths: Tensor | Sequence[int], batch: int, steps: int) -> Te
         TypeError: lengths are not integers.
         ValueError: there are not B of them, or one lies outside 0..steps.
     """
-    tensor = torch.as_tensor(lengths)
+    try:
+        tensor = torch.as_tensor(lengths)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"lengths must be integers, got {lengths!r}") from error
+    if not isinstance(lengths, Tensor) and tensor.numel() == 0:
+        tensor = tensor.to(torch.int64)  # an empty list says no dtype
     if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
         raise TypeError(f"lengths must be integers, got {tensor.dtype}")
     if tensor.shape != (batch,):

@@ -40,7 +40,7 @@ def scan(
         state = step(x, state, t)
         outputs.append(state[0])
     if not batch_sizes:
-        return rows.new_zeros(0, state[0].shape[-1]), state
+        return state[0].new_zeros(0, state[0].shape[-1]), state
     finished.append(state)
     finished.reverse()
     final = tuple(torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*finished))

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .check import check_positive, choose
+from .check import check_eps, check_positive, choose
 from .lengths import check_lengths, valid_mask
 from .statistics import moments, normalise, widen
 from .tables import RunningTable
@@ -42,8 +42,7 @@ class SequenceNorm(nn.Module):
         super().__init__()
         check_positive("num_channels", num_channels)
         choose("layout", layout, LAYOUTS)
-        if not eps > 0:
-            raise ValueError(f"eps must be > 0, got {eps}")
+        check_eps(eps)
         self.num_channels = num_channels
         self.eps = eps
         self.layout = layout

@@ -7,10 +7,13 @@ and r, z, n); where a norm joins gates, their order has no influence.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from .check import nearest
+from .check import choose, nearest
 from .scheme import Norm, NormScheme
+
+CELL_NAMES = ("LSTM", "GRU")
 
 _LAYER = Norm("layer", gain=1.0, bias=0.0)
 _LAYER_GAIN = Norm("layer", gain=1.0, bias=None)
@@ -196,6 +199,8 @@ def preset(name: str, cell: str = "LSTM", **changes: object) -> NormScheme:
     Raises:
         ValueError: no such name, with the nearest one, or not for this cell.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"norm must be a name, got {name!r}")
     if name not in PRESETS:
         if name in ("instance", "group"):
             Norm(name)  # raises, and says why
@@ -203,6 +208,7 @@ def preset(name: str, cell: str = "LSTM", **changes: object) -> NormScheme:
             f"unknown norm {name!r}{nearest(name, PRESETS)}; known are {', '.join(PRESETS)}"
         )
     schemes = PRESETS[name]
+    choose("cell", cell, CELL_NAMES)
     if cell not in schemes:
         usable = ", ".join(other for other, cells in PRESETS.items() if cell in cells)
         raise ValueError(
@@ -230,11 +236,15 @@ def resolve(norm: str | Norm | NormScheme | None, cell: str) -> NormScheme | Non
         plain = preset(norm.kind, cell)
         sites: dict[str, Any] = dict.fromkeys(plain.norms, norm)
         if "cell" in sites and norm.sets != "joint":  # the cell state is one set in any case
-            sites["cell"] = Norm(**{**vars(norm), "sets": "joint"})
+            sites["cell"] = replace(norm, sets="joint")
         return plain.replace(**sites)
     if not isinstance(norm, NormScheme):
         raise TypeError(
             f"norm must be None, a name, a Norm or a NormScheme, got {type(norm).__name__}"
+        )
+    if cell == "LSTM" and norm.update != "keep":
+        raise ValueError(
+            "update='write' speaks of a GRU's z, and an LSTM has none: leave update=\"keep\""
         )
     if cell != "LSTM" and norm.cell is not None:
         raise ValueError(f"a {cell} has no cell state to normalise: leave cell=None")

@@ -48,7 +48,11 @@ class Recurrent(nn.Module):
     ) -> None:
         super().__init__()
         check_sizes(input_size, hidden_size, num_layers, proj_size)
-        for name, flag in (("bias", bias), ("batch_first", batch_first)):
+        for name, flag in (
+            ("bias", bias),
+            ("batch_first", batch_first),
+            ("bidirectional", bidirectional),
+        ):
             if not isinstance(flag, bool):
                 raise TypeError(f"{name} should be of type bool, got: {type(flag).__name__}")
         check_probability("dropout", dropout)
@@ -171,7 +175,7 @@ class Recurrent(nn.Module):
         self._check_input(input, 3)
         steps, batch, _ = input.shape
         if lengths is None:
-            packing = Packing(torch.full((batch,), steps), None, input.device)
+            packing = Packing.of_equal_lengths(batch, steps, input.device)
         else:
             packing = Packing.from_lengths(check_lengths(lengths, batch, steps), input.device)
         initial = self._initial(hx, packing, input)
@@ -187,7 +191,7 @@ class Recurrent(nn.Module):
             message = small_batch(self.norm, packing.batch_sizes)
             if message is not None:
                 self._warned = True
-                warnings.warn(message, stacklevel=5)
+                warnings.warn(message, stacklevel=6)
         finals: list[States] = []
         for number, direction in enumerate(self.directions()):
             layer, backward = divmod(number, self._directions)
@@ -211,7 +215,11 @@ class Recurrent(nn.Module):
         entries = self.num_layers * self._directions
         sizes = [self.proj_size or self.hidden_size, self.hidden_size][: len(self._cell.states)]
         if hx is None:
-            return tuple(input.new_zeros(entries, packing.batch, size) for size in sizes)
+            # Under autocast the input may be half precision; a normalised state is not.
+            dtype = input.dtype if self.norm is None else self.all_weights[0][0].dtype
+            return tuple(
+                input.new_zeros(entries, packing.batch, size, dtype=dtype) for size in sizes
+            )
         if len(hx) != len(sizes):
             raise ValueError(f"hx must hold {len(sizes)} states, got {len(hx)}")
         for number, (part, size) in enumerate(zip(hx, sizes)):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from .check import check_table, choose, nearest
+from .check import check_eps, check_number, check_table, choose, nearest
 
 KINDS = ("layer", "rms", "batch", "batch_pooled")
 _REFUSED = {
@@ -67,14 +67,14 @@ class Norm:
         for name in ("gain", "bias"):
             if isinstance(value := getattr(self, name), str):
                 choose(name, value, ("uniform",))
-        if not self.eps > 0:
-            raise ValueError(
-                f"eps must be > 0, got {self.eps}: on a zero initial state every set has variance "
-                "0, and 0 / 0 is NaN"
-            )
+            elif value is not None:
+                check_number(name, value)
+        check_eps(self.eps)
         check_table(self.max_steps, self.momentum, self.min_count, self.beyond)
         if isinstance(self.sets, list):  # as YAML gives it
             object.__setattr__(self, "sets", tuple(self.sets))
+        if not isinstance(self.sets, (str, tuple)):
+            raise TypeError(f"sets should be a word or gates, got {type(self.sets).__name__}")
         if isinstance(self.sets, str):
             choose("sets", self.sets, ("joint", "separate"))
         if self.over_batch and self.sets != "joint":
@@ -110,10 +110,15 @@ class Norm:
         else:
             parts = tuple(gates) if self.sets == "separate" else tuple(self.sets)
             inside = [part for part in parts if part and part in span]
-            if "".join(parts) != gates or "".join(inside) != span:
+            if "".join(parts) != gates:
                 raise ValueError(
                     f"sets={self.sets!r} must divide the gates {gates!r} in their order, as "
                     f"{(gates[:-1], gates[-1])!r} does"
+                )
+            if "".join(inside) != span:
+                raise ValueError(
+                    f"sets={self.sets!r}: in a norm of the sum, the candidate {gates[-1]!r} holds "
+                    f"the reset gate and needs a set of its own, as in {(gates[:-1], gates[-1])!r}"
                 )
             sizes = tuple(len(part) * hidden_size for part in inside)
         if self.kind == "layer" and min(sizes) == 1:
@@ -171,31 +176,58 @@ class NormScheme:
     hidden_init: str = "uniform"
 
     def __post_init__(self) -> None:
-        if isinstance(self.gate_bias, dict):  # as YAML gives it
-            object.__setattr__(self, "gate_bias", tuple(self.gate_bias.items()))
+        gate_bias: Any = self.gate_bias  # YAML gives a mapping or lists
+        pairs = gate_bias.items() if isinstance(gate_bias, dict) else gate_bias
+        object.__setattr__(self, "gate_bias", tuple(tuple(pair) for pair in pairs))
+        self._check_fields()
+        self._check_combination()
+
+    def _check_fields(self) -> None:
+        for site in ("input", "hidden", "sum", "cell"):
+            norm = getattr(self, site)
+            if norm is not None and not isinstance(norm, Norm):
+                raise TypeError(
+                    f"{site} must be a Norm or None, got {type(norm).__name__}: "
+                    f'write {site}=Norm("layer")'
+                )
         choose("cell_state", self.cell_state, ("raw", "normalised"))
         choose("update", self.update, ("keep", "write"))
         choose("hidden_init", self.hidden_init, ("uniform", "orthogonal", "identity"))
+        for name in ("bias_ih", "bias_hh"):
+            if getattr(self, name) is not None:
+                choose(name, getattr(self, name), ("outside", "inside", "both"))
         if isinstance(self.bias_init, str):
             choose("bias_init", self.bias_init, ("uniform",))
-        for name in ("bias_ih", "bias_hh"):
-            value = getattr(self, name)
-            if value is not None:
-                choose(name, value, ("outside", "inside", "both"))
-            if self.sum is not None and value not in ("inside", None):
-                raise ValueError(
-                    f'{name}={value!r} with a norm of the sum: write {name}="inside" or None (the '
-                    "norm's own bias stands outside)"
-                )
+        else:
+            check_number("bias_init", self.bias_init)
+        for pair in self.gate_bias:
+            if len(pair) != 2:
+                raise ValueError(f'gate_bias holds pairs as ("f", 1.0), got {pair!r}')
+            check_number(f"gate_bias of {pair[0]!r}", pair[1])
+
+    def _check_combination(self) -> None:
         if self.sum is not None and (self.input is not None or self.hidden is not None):
             raise ValueError(
                 "sum excludes input and hidden: the terms are normalised apart or summed"
             )
+        places = {"bias_ih": self.bias_ih, "bias_hh": self.bias_hh}
+        for name, place in places.items():
+            if self.sum is not None and place not in ("inside", None):
+                raise ValueError(
+                    f'{name}={place!r} with a norm of the sum: write {name}="inside" or None (the '
+                    "norm's own bias stands outside)"
+                )
+        gate_norms = [norm for site, norm in self.norms.items() if site != "cell"]
+        reached = any(place in ("outside", "both") for place in places.values())
+        if self.gate_bias and not reached and all(norm.bias is None for norm in gate_norms):
+            raise ValueError(
+                f"gate_bias names gate {self.gate_bias[0][0]!r}, but no bias reaches it after the "
+                'norms: set bias_ih="outside" or a norm with a bias'
+            )
         if self.cell_state == "normalised" and self.cell is None:
             raise ValueError('cell_state="normalised" needs a norm of the cell: set cell=Norm(...)')
-        for site in ("hidden", "sum", "cell"):
-            norm = getattr(self, site)
-            if norm is not None and norm.over_time:
+        for site, norm in self.norms.items():
+            if norm.over_time and site != "input":
                 raise ValueError(
                     f"{site}=Norm({norm.kind!r}): a set over time inside the recurrence would read "
                     'the future; "batch_pooled" can stand at the input only, use "batch" '

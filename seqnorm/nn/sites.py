@@ -206,9 +206,6 @@ class SiteRun:
     def __init__(self, passes: dict[str, SitePass]) -> None:
         self._passes = passes
 
-    def __contains__(self, site: str) -> bool:
-        return site in self._passes
-
     def __call__(self, site: str, x: Tensor, t: int) -> Tensor:
         """x (n, F) normalised at that site; unchanged where the site has no norm."""
         found = self._passes.get(site)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .check import check_table
+from .check import check_table, choose
 from .statistics import Moments, merge, unbiased
 
 _HALF = (torch.bfloat16, torch.float16)
@@ -146,6 +146,7 @@ class RunningTable(nn.Module):
         "population" holds the moments of all rows seen, as if they were one batch; "average" the
         row-weighted average of the batches' means and variances (Cooijmans et al. 2017, sec. 3).
         """
+        choose("estimate", estimate, ESTIMATES)
         self.reset()
         self._estimate = estimate
         try:

@@ -1,0 +1,207 @@
+"""The public cells: stepped over a sequence they are the layer; states, steps and refusals."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from tolerances import GRADIENTS, VALUES, assert_close, assert_equal
+from torch import Tensor, nn
+
+import seqnorm
+
+I, H, T, B = 3, 5, 4, 6  # noqa: E741  the axes' letters
+F64 = torch.float64
+PAIRS = [
+    (cell, name)
+    for name, cells in {None: ("LSTM", "GRU"), **seqnorm.PRESETS}.items()
+    for cell in cells
+]
+CLASSES = {"LSTM": (seqnorm.LSTM, seqnorm.LSTMCell), "GRU": (seqnorm.GRU, seqnorm.GRUCell)}
+
+
+def over_time(layer: nn.Module) -> bool:
+    return layer.norm is not None and any(norm.over_time for norm in layer.norm.norms.values())
+
+
+def twins(kind: str, norm: Any, **options: Any) -> tuple[nn.Module, nn.Module]:
+    """A layer with random gains and biases, and a cell with the same."""
+    layer_class, cell_class = CLASSES[kind]
+    layer = layer_class(I, H, dtype=F64, norm=norm, **options)
+    cell = cell_class(I, H, dtype=F64, norm=norm, **options)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.add_(torch.randn(parameter.shape, dtype=F64, generator=generator))
+    cell.load_state_dict({k.replace("_l0", ""): v for k, v in layer.state_dict().items()})
+    return layer, cell
+
+
+def warm(layer: nn.Module) -> None:
+    """Fill the running tables, with other numbers at every step."""
+    layer.train()
+    for scale in (1.0, 3.0):
+        layer(scale * torch.randn(T, B, I, dtype=F64) + 1.0)
+
+
+def walk(cell: nn.Module, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+    outputs = []
+    for t, row in enumerate(x):
+        state = cell(row, state, step=t)
+        outputs.append(state[0] if isinstance(state, tuple) else state)
+    return torch.stack(outputs), state
+
+
+def tensors(*results: Any) -> list[Tensor]:
+    flat = [r for result in results for r in (result if isinstance(result, tuple) else (result,))]
+    return [part.reshape(-1, H) for part in flat]
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["zeros", "hx"])
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize(("kind", "norm"), PAIRS)
+def test_stepping_a_cell_is_the_layer(
+    kind: str, norm: str | None, training: bool, given: bool
+) -> None:
+    layer, cell = twins(kind, norm)
+    if training and over_time(layer):
+        cell.train()
+        with pytest.raises(RuntimeError, match=r"train the layer .* eval\(\) mode"):
+            cell(torch.zeros(B, I, dtype=F64), step=0)
+        return
+    if not training:
+        warm(layer)
+        cell.load_state_dict({k.replace("_l0", ""): v for k, v in layer.state_dict().items()})
+    layer.train(training)
+    cell.train(training)
+    state = torch.randn(2, B, H, dtype=F64).unbind() if given else None
+    if kind == "GRU" and given:
+        state = state[0]
+    hx = (
+        None
+        if state is None
+        else (tuple(part[None] for part in state) if kind == "LSTM" else state[None])
+    )
+    x = torch.randn(T, B, I, dtype=F64)
+    found = []
+    for module, call in ((layer, lambda v: layer(v, hx)), (cell, lambda v: walk(cell, v, state))):
+        v = x.clone().requires_grad_()
+        results = tensors(*call(v))
+        torch.manual_seed(3)
+        torch.autograd.backward(results, [torch.randn_like(r) for r in results])
+        found.append((results, [v.grad, *(p.grad for p in module.parameters())]))
+    (expected, expected_grads), (actual, actual_grads) = found
+    assert len(actual) == len(expected) == (3 if kind == "LSTM" else 2)
+    for a, e in zip(actual, expected):
+        assert_close(a, e, VALUES)
+    assert len(actual_grads) == len(expected_grads)
+    for a, e in zip(actual_grads, expected_grads):
+        assert_close(a, e, GRADIENTS)
+    for (name, a), (name_of_layer, e) in zip(cell.named_buffers(), layer.named_buffers()):
+        assert name_of_layer.replace("_l0", "") == name
+        assert_close(a, e, VALUES, name)
+    if training and norm in ("batch", "cooijmans2016", "jihunchoi"):
+        assert cell.report().rows == {
+            name.replace("_l0", ""): rows for name, rows in layer.report().rows.items()
+        }
+        assert all(sum(rows) == B * T for rows in cell.report().rows.values())
+
+
+@pytest.mark.parametrize(("kind", "norm"), PAIRS)
+def test_unbatched_is_a_batch_of_one(kind: str, norm: str | None) -> None:
+    layer, cell = twins(kind, norm)
+    warm(layer)
+    cell.load_state_dict({k.replace("_l0", ""): v for k, v in layer.state_dict().items()})
+    cell.eval()
+    x = torch.randn(B, I, dtype=F64)
+    state = torch.randn(2, B, H, dtype=F64).unbind()
+    whole = cell(x, state if kind == "LSTM" else state[0], step=1)
+    single = cell(x[2], tuple(s[2] for s in state) if kind == "LSTM" else state[0][2], step=1)
+    from_zero = cell(x[2], step=1)
+    if kind == "GRU":
+        whole, single, from_zero = (whole,), (single,), (from_zero,)
+    zeros = torch.zeros(1, H, dtype=F64)
+    batch = cell(x[2:3], (zeros, zeros) if kind == "LSTM" else zeros, step=1)
+    for one, all_, zero, of_batch in zip(
+        single, whole, from_zero, batch if kind == "LSTM" else (batch,)
+    ):
+        assert one.shape == (H,)
+        assert_close(one, all_[2], VALUES)
+        assert_close(zero, of_batch[0], VALUES)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_batch_statistics_need_the_number_of_the_step(kind: str) -> None:
+    _, cell = twins(kind, "batch")
+    x = torch.randn(B, I, dtype=F64)
+    for training in (True, False):
+        cell.train(training)
+        with pytest.raises(ValueError, match=r"cell\(input, hx, step=t\), counting from 0"):
+            cell(x)
+        with pytest.raises(ValueError, match=r"counts from 0, got -1"):
+            cell(x, step=-1)
+    assert all(sum(rows) == 0 for rows in cell.report().rows.values()), "a refusal writes nothing"
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("norm", [None, "layer"])
+def test_other_norms_take_a_step_and_ignore_it(kind: str, norm: str | None) -> None:
+    _, cell = twins(kind, norm)
+    x = torch.randn(B, I, dtype=F64)
+    for without, with_step in zip(tensors(cell(x)), tensors(cell(x, step=700))):
+        assert_equal(with_step, without)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_a_step_writes_its_own_row_of_the_table(kind: str) -> None:
+    _, cell = twins(kind, seqnorm.Norm("batch", max_steps=6))
+    before = copy.deepcopy(cell.state_dict())
+    state = torch.randn(2, B, H, dtype=F64).unbind()
+    hx = state if kind == "LSTM" else state[0]
+    cell(torch.randn(B, I, dtype=F64), hx, step=4)
+    for name, rows in cell.report().rows.items():
+        assert rows == (0, 0, 0, 0, B, 0), name
+    kept = [0, 1, 2, 3, 5]
+    for name, value in cell.state_dict().items():
+        if "running" in name:
+            assert_equal(value[kept], before[name][kept], name)
+            assert not torch.equal(value[4], before[name][4]), name
+    cell(torch.randn(B, I, dtype=F64), hx, step=6)  # beyond the table: nothing to write
+    assert all(sum(rows) == B for rows in cell.report().rows.values())
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("step", [1.5, "1", True])
+def test_a_step_is_an_integer(kind: str, step: Any) -> None:
+    _, cell = twins(kind, "batch")
+    with pytest.raises(TypeError, match=r"step.*int"):
+        cell(torch.randn(B, I, dtype=F64), step=step)
+
+
+def test_states_of_another_dimension_are_named() -> None:
+    """The message says what is wrong with a state of the right batch size but another rank."""
+    x = torch.zeros(I)
+    with pytest.raises(RuntimeError, match=r"1D|1-D|unbatched"):
+        seqnorm.GRUCell(I, H)(x, torch.zeros(1, H))
+    with pytest.raises(ValueError, match="hx must hold 2 states, got 1"):
+        seqnorm.LSTMCell(I, H)(x, (torch.zeros(H),))
+
+
+def test_lstm_cell_refuses_a_lone_tensor() -> None:
+    with pytest.raises(TypeError, match=r"hx.*tuple|hx.*\(h, c\)"):
+        seqnorm.LSTMCell(I, H)(torch.zeros(B, I), torch.zeros(B, H))
+
+
+def test_batch_of_one_warns_once() -> None:
+    _, cell = twins("LSTM", "batch")
+    x = torch.randn(1, I, dtype=F64)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for step in range(3):
+            cell(x, step=step)
+    assert len(caught) == 1
+    assert "BatchNorm in training" in str(caught[0].message)
+    assert caught[0].filename == __file__

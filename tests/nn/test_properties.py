@@ -1,0 +1,421 @@
+"""What holds of every layer, whatever its cell, norm, options, dtype and lengths."""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tolerances import VALUES, assert_close, assert_equal
+from torch import Tensor, nn
+
+import seqnorm
+
+F64 = torch.float64
+CLASSES = {"LSTM": seqnorm.LSTM, "GRU": seqnorm.GRU}
+NORMS = {cell: [None, *(n for n, c in seqnorm.PRESETS.items() if cell in c)] for cell in CLASSES}
+# Examples are drawn anew from the test's name alone: the same here, there and tomorrow.
+FIXED = settings(max_examples=120, deadline=None, derandomize=True, database=None)
+
+
+@dataclass
+class Case:
+    """A layer's constructor arguments, and what it is called with."""
+
+    kind: str
+    hidden_size: int
+    options: dict[str, Any]
+    dtype: torch.dtype
+    steps: int
+    lengths: list[int] | None
+    batch: int
+    given: bool
+    training: bool
+
+    def build(self) -> nn.Module:
+        torch.manual_seed(0)
+        layer = CLASSES[self.kind](2, self.hidden_size, dtype=self.dtype, **self.options)
+        return layer.train(self.training)
+
+    def call(self, layer: nn.Module) -> tuple[Tensor, list[Tensor]]:
+        """Time-major output, and the final states."""
+        input, hx = self.input(), self.hx()
+        if self.options["batch_first"]:
+            input = input.transpose(0, 1)
+        torch.manual_seed(1)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "BatchNorm in training")
+            state = None if hx is None else tuple(hx) if self.kind == "LSTM" else hx[0]
+            output, final = layer(input, state, self.lengths)
+        output = output.transpose(0, 1) if self.options["batch_first"] else output
+        return output, list(final) if self.kind == "LSTM" else [final]
+
+    def input(self) -> Tensor:
+        generator = torch.Generator().manual_seed(2)
+        return torch.randn(self.steps, self.batch, 2, generator=generator).to(self.dtype)
+
+    @property
+    def directions(self) -> int:
+        return 2 if self.options["bidirectional"] else 1
+
+    def state_shapes(self) -> list[tuple[int, ...]]:
+        entries = self.options["num_layers"] * self.directions
+        sizes = [self.options.get("proj_size") or self.hidden_size, self.hidden_size]
+        shapes = [(entries, self.batch, size) for size in sizes]
+        return shapes if self.kind == "LSTM" else shapes[1:]
+
+    def hx(self) -> list[Tensor] | None:
+        if not self.given:
+            return None
+        generator = torch.Generator().manual_seed(3)
+        return [
+            torch.randn(shape, generator=generator).to(self.dtype) for shape in self.state_shapes()
+        ]
+
+    def ends(self) -> list[int]:
+        return [self.steps] * self.batch if self.lengths is None else self.lengths
+
+    def refused(self) -> bool:
+        """Whether a LayerNorm set would have one element: the one refusal in this space."""
+        name = self.options["norm"]
+        if name is None or self.hidden_size > 1:
+            return False
+        scheme = seqnorm.preset(name, self.kind)
+        return any(
+            norm.kind == "layer" and (site == "cell" or norm.sets != "joint")
+            for site, norm in scheme.norms.items()
+        )
+
+
+@st.composite
+def cases(draw: st.DrawFn, smallest: int = 2) -> Case:
+    kind = draw(st.sampled_from(list(CLASSES)))
+    hidden_size = draw(st.integers(smallest, 4))
+    num_layers = draw(st.integers(1, 3))
+    steps = draw(st.integers(0, 5))
+    batch = draw(st.integers(0, 4))
+    probability = st.sampled_from([0.0, 0.0, 0.3, 1.0])
+    options: dict[str, Any] = {
+        "num_layers": num_layers,
+        "bias": draw(st.booleans()),
+        "batch_first": draw(st.booleans()),
+        "bidirectional": draw(st.booleans()),
+        "dropout": draw(probability) if num_layers > 1 else 0.0,
+        "norm": draw(st.sampled_from(NORMS[kind])),
+        "zoneout": draw(probability),
+        "recurrent_dropout": draw(probability),
+    }
+    if kind == "LSTM":
+        options["proj_size"] = draw(st.integers(0, hidden_size - 1))
+        options["zoneout"] = draw(st.one_of(probability, st.tuples(probability, probability)))
+    return Case(
+        kind=kind,
+        hidden_size=hidden_size,
+        options=options,
+        dtype=draw(st.sampled_from([F64, torch.float32, torch.bfloat16, torch.float16])),
+        steps=steps,
+        lengths=draw(st.none() | st.lists(st.integers(0, steps), min_size=batch, max_size=batch)),
+        batch=batch,
+        given=draw(st.booleans()),
+        training=draw(st.booleans()),
+    )
+
+
+@FIXED
+@given(cases(smallest=1))
+def test_every_layer_works_or_is_refused_with_its_reason(case: Case) -> None:
+    if case.refused():
+        with pytest.raises(ValueError, match=r"set of one unit.* larger hidden_size"):
+            case.build()
+        return
+    layer = case.build()
+    output, final = case.call(layer)
+    width = case.options.get("proj_size") or case.hidden_size
+    assert output.shape == (case.steps, case.batch, case.directions * width)
+    assert [tuple(part.shape) for part in final] == case.state_shapes()
+    for part in (output, *final):
+        assert part.dtype == case.dtype
+        assert bool(part.isfinite().all())
+    for name, buffer in layer.named_buffers():
+        assert bool(buffer.isfinite().all()), name
+        if name.endswith("running_var"):
+            assert bool((buffer >= 0).all()), name
+            assert buffer.dtype == (F64 if case.dtype == F64 else torch.float32)
+
+
+@FIXED
+@given(cases())
+def test_gradients_are_finite(case: Case) -> None:
+    if case.dtype == torch.float16:  # its largest number is 65504; a loss scale is the remedy
+        case.dtype = torch.float32
+    layer = case.build()
+    output, final = case.call(layer)
+    total = output.sum() + sum(part.sum() for part in final)
+    if not total.requires_grad:
+        assert not output.numel() or not any(case.ends())
+        return
+    total.backward()
+    for name, parameter in layer.named_parameters():
+        assert parameter.grad is None or bool(parameter.grad.isfinite().all()), name
+        assert parameter.grad is not None or not any(case.ends()) or case.batch == 0, name
+
+
+@FIXED
+@given(cases())
+def test_output_is_zero_in_the_padding(case: Case) -> None:
+    output, _ = case.call(case.build())
+    for column, end in enumerate(case.ends()):
+        assert not output[end:, column].any()
+
+
+@FIXED
+@given(cases())
+def test_the_final_state_is_that_of_the_true_last_step(case: Case) -> None:
+    layer = case.build()
+    output, (h, *c) = case.call(layer)
+    width = output.shape[-1] // case.directions
+    hx = case.hx()
+    for column, end in enumerate(case.ends()):
+        if end > 0:
+            forward = output[end - 1, column, :width]
+            assert_equal(h[-case.directions, column], forward, "forward")
+            if case.directions == 2:
+                assert_equal(h[-1, column], output[0, column, width:], "backward ends at step 0")
+        else:
+            for number, part in enumerate((h, *c)):
+                before = torch.zeros_like(part) if hx is None else hx[number]
+                assert_equal(part[:, column], before[:, column], "no step, no change")
+
+
+@FIXED
+@given(cases())
+def test_a_seed_repeats_everything(case: Case) -> None:
+    layer = case.build()
+    twin = copy.deepcopy(layer)
+    first, second = case.call(layer), case.call(twin)
+    for a, b in zip((first[0], *first[1]), (second[0], *second[1])):
+        assert_equal(a, b)
+    for (name, a), b in zip(layer.state_dict().items(), twin.state_dict().values()):
+        assert_equal(a, b, name)
+    layer.eval()
+    before = copy.deepcopy(layer.state_dict())
+    once, twice = case.call(layer), case.call(layer)
+    for a, b in zip((once[0], *once[1]), (twice[0], *twice[1])):
+        assert_equal(a, b, "inference has nothing to draw and nothing to learn")
+    for name, value in layer.state_dict().items():
+        assert_equal(value, before[name], name)
+
+
+@FIXED
+@given(cases())
+def test_batch_first_and_order_are_only_layout(case: Case) -> None:
+    case.options |= {"zoneout": 0.0, "recurrent_dropout": 0.0, "dropout": 0.0}
+    case.dtype = F64
+    output, final = case.call(case.build())
+    case.options["batch_first"] = not case.options["batch_first"]
+    other, other_final = case.call(case.build())
+    for a, b in zip((output, *final), (other, *other_final)):
+        assert_close(a, b, VALUES)
+
+
+JUNK = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 3),
+    st.floats(-1e6, 1e6),
+    st.sampled_from([math.nan, math.inf, -math.inf, 1e-50]),
+    st.text(max_size=8),
+    st.lists(st.integers(0, 3), max_size=3),
+    st.tuples(st.floats(0, 1), st.text(max_size=2)),
+    st.sampled_from(["layer", "batch", "uniform", "outside", "normalised", "separate", "last"]),
+    st.just(seqnorm.Norm()),
+    st.just(seqnorm.NormScheme()),
+    st.just(seqnorm.Norm),
+)
+OPTIONS = ["input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout"]
+OPTIONS += ["proj_size", "norm", "zoneout", "recurrent_dropout"]
+
+
+@settings(FIXED, max_examples=400)
+@given(st.dictionaries(st.sampled_from(OPTIONS), JUNK, min_size=1, max_size=2))
+def test_a_bad_option_raises_at_construction(options: dict[str, Any]) -> None:
+    works_or_explains(lambda: seqnorm.LSTM(**({"input_size": 2, "hidden_size": 3} | options)))
+
+
+@settings(FIXED, max_examples=400)
+@given(
+    st.dictionaries(st.sampled_from(list(vars(seqnorm.Norm()))), JUNK, min_size=1, max_size=2),
+    st.sampled_from(["layer", "rms", "batch"]),
+)
+def test_a_bad_norm_raises_at_construction(fields: dict[str, Any], kind: str) -> None:
+    works_or_explains(lambda: seqnorm.LSTM(2, 3, norm=seqnorm.Norm(**({"kind": kind} | fields))))
+
+
+@settings(FIXED, max_examples=400)
+@given(
+    st.sampled_from(["LSTM", "GRU"]),
+    st.dictionaries(
+        st.sampled_from(list(vars(seqnorm.NormScheme()))), JUNK, min_size=1, max_size=2
+    ),
+)
+def test_a_bad_scheme_raises_at_construction(kind: str, fields: dict[str, Any]) -> None:
+    works_or_explains(lambda: CLASSES[kind](2, 3, norm=seqnorm.NormScheme(**fields)))
+
+
+def works_or_explains(build: Any) -> None:
+    """Either the layer runs with finite results, or building it says what is wrong with what."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "dropout stands between")
+        warnings.filterwarnings("ignore", "BatchNorm in training")
+        try:
+            layer = build()
+        except (ValueError, TypeError, RuntimeError) as error:
+            assert len(str(error)) > 10  # noqa: PT017  any of the three is right
+            return
+        output, _ = layer(torch.randn(4, 3, layer.input_size))
+        assert bool(output.isfinite().all())
+
+
+# Zoneout and recurrent dropout: five standard deviations of a binomial count.
+
+
+def within_binomial(hits: Tensor, p: float) -> bool:
+    n = hits.numel()
+    return abs(int(hits.sum()) - n * p) <= 5 * math.sqrt(n * p * (1 - p))
+
+
+def single_step(kind: str, zoneout: Any, training: bool) -> tuple[list[Tensor], list[Tensor], Any]:
+    """States before and after one step of 200 sequences, and the layer."""
+    layer = CLASSES[kind](3, 50, zoneout=zoneout, dtype=F64).train(training)
+    before = [torch.randn(1, 200, 50, dtype=F64) for _ in range(2 if kind == "LSTM" else 1)]
+    hx = tuple(before) if kind == "LSTM" else before[0]
+    _, final = layer(torch.randn(1, 200, 3, dtype=F64), hx)
+    return before, list(final) if kind == "LSTM" else [final], layer
+
+
+@pytest.mark.parametrize(
+    ("kind", "zoneout", "expected"),
+    [
+        ("LSTM", 0.3, (0.3, 0.3)),
+        ("LSTM", (0.1, 0.6), (0.1, 0.6)),
+        ("LSTM", (0.0, 0.5), (0.0, 0.5)),
+        ("LSTM", (1.0, 0.0), (1.0, 0.0)),
+        ("LSTM", [0.2, 0.7], (0.2, 0.7)),
+        ("GRU", 0.3, (0.3,)),
+        ("GRU", 1.0, (1.0,)),
+    ],
+)
+def test_zoneout_keeps_units_with_its_probability(
+    kind: str, zoneout: Any, expected: tuple[float, ...]
+) -> None:
+    before, after, _ = single_step(kind, zoneout, training=True)
+    kept = [b == a for b, a in zip(before, after)]
+    assert len(kept) == len(expected)
+    for part, p in zip(kept, expected):
+        assert within_binomial(part, p)
+    if kind == "LSTM" and min(expected) > 0 and max(expected) < 1:
+        assert within_binomial(kept[0] & kept[1], expected[0] * expected[1]), "drawn apart"
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_zoneout_draws_anew_at_every_step(kind: str) -> None:
+    layer = CLASSES[kind](3, 50, zoneout=0.5, dtype=F64)
+    output, _ = layer(torch.randn(3, 100, 3, dtype=F64))
+    first, second = output[1] == output[0], output[2] == output[1]
+    assert within_binomial(first, 0.5)
+    assert within_binomial(second, 0.5)
+    assert within_binomial(first & second, 0.25)
+
+
+@pytest.mark.parametrize("norm", [None, "layer"])
+@pytest.mark.parametrize("kind", CLASSES)
+def test_zoneout_takes_its_expectation_in_inference(kind: str, norm: str | None) -> None:
+    zoneout = (0.2, 0.7) if kind == "LSTM" else 0.2
+    layer = CLASSES[kind](3, 5, zoneout=zoneout, norm=norm, dtype=F64).eval()
+    cell_class = seqnorm.LSTMCell if kind == "LSTM" else seqnorm.GRUCell
+    cell = cell_class(3, 5, norm=norm, dtype=F64).eval()
+    cell.load_state_dict({k.replace("_l0", ""): v for k, v in layer.state_dict().items()})
+    x = torch.randn(6, 4, 3, dtype=F64)
+    output, _ = layer(x)
+    state = [torch.zeros(4, 5, dtype=F64)] * (2 if kind == "LSTM" else 1)
+    for t in range(6):
+        new = cell(x[t], tuple(state) if kind == "LSTM" else state[0])
+        new = list(new) if kind == "LSTM" else [new]
+        state = [p * s + (1 - p) * n for s, n, p in zip(state, new, (0.2, 0.7))]
+        assert_close(output[t], state[0], VALUES)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("training", [True, False])
+def test_zoneout_at_its_ends(kind: str, training: bool) -> None:
+    before, after, _ = single_step(kind, 1.0, training)
+    for b, a in zip(before, after):
+        assert_equal(a, b, "p=1 keeps everything")
+    layer = CLASSES[kind](3, 5, zoneout=0.0, dtype=F64).train(training)
+    plain = CLASSES[kind](3, 5, dtype=F64).train(training)
+    plain.load_state_dict(layer.state_dict())
+    x = torch.randn(4, 2, 3, dtype=F64)
+    assert_equal(layer(x)[0], plain(x)[0], "p=0 is no zoneout")
+
+
+@pytest.mark.parametrize("norm", [None, "layer", "batch"])
+@pytest.mark.parametrize("kind", CLASSES)
+def test_recurrent_dropout_drops_the_same_weights_at_all_steps(kind: str, norm: Any) -> None:
+    p, steps, size = 0.4, 5, 20
+    layer = CLASSES[kind](3, size, recurrent_dropout=p, norm=norm, dtype=F64)
+    weight = layer.weight_hh_l0
+    with torch.no_grad():
+        weight.normal_()
+    x = torch.randn(steps, 8, 3, dtype=F64)
+    output, _ = layer(x)
+    dropped = []
+    for t in range(1, steps):  # the state before step 0 is zero
+        (grad,) = torch.autograd.grad(output[t].square().sum(), weight, retain_graph=True)
+        dropped.append(grad == 0)
+    for zeros in dropped[1:]:
+        assert zeros.equal(dropped[0])
+    assert within_binomial(dropped[0], p)
+    plain = CLASSES[kind](3, size, norm=norm, dtype=F64)
+    plain.load_state_dict({k: v for k, v in layer.state_dict().items() if "table" not in k}, False)
+    with torch.no_grad():
+        plain.weight_hh_l0.copy_(torch.where(dropped[0], 0.0, weight / (1 - p)))
+    assert_close(output, plain(x)[0], VALUES, "what is left is scaled up")
+    again, _ = layer(x)
+    assert not torch.allclose(again, output), "the next call draws anew"
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_recurrent_dropout_at_its_ends(kind: str) -> None:
+    x = torch.randn(4, 2, 3, dtype=F64)
+    layer = CLASSES[kind](3, 5, 2, recurrent_dropout=1.0, bidirectional=True, dtype=F64)
+    plain = CLASSES[kind](3, 5, 2, bidirectional=True, dtype=F64)
+    plain.load_state_dict(layer.state_dict())
+    layer.eval()
+    assert_equal(layer(x)[0], plain(x)[0], "inference drops nothing")
+    layer.train()
+    before = {name: value.clone() for name, value in layer.state_dict().items()}
+    with torch.no_grad():
+        for name, parameter in plain.named_parameters():
+            if name.startswith("weight_hh"):
+                parameter.zero_()
+    assert_close(layer(x)[0], plain(x)[0], VALUES, "p=1 drops all")
+    for name, value in layer.state_dict().items():
+        assert_equal(value, before[name], "the weight itself stays")
+
+
+def test_recurrent_dropout_differs_between_layers_and_directions() -> None:
+    layer = seqnorm.LSTM(4, 2, 2, recurrent_dropout=0.5, bidirectional=True, dtype=F64)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.normal_()
+    output, _ = layer(torch.randn(5, 3, 4, dtype=F64))
+    names = [name for name, _ in layer.named_parameters() if name.startswith("weight_hh")]
+    grads = torch.autograd.grad(output.square().sum(), [getattr(layer, name) for name in names])
+    patterns = {tuple((grad == 0).flatten().tolist()) for grad in grads}
+    assert len(patterns) == 4

@@ -1,0 +1,230 @@
+"""The arrows between the packages and modules, read off the source, and what an import loads."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "seqnorm"
+FOUNDATIONS = {  # modules of seqnorm.nn that say what they may import of it
+    "statistics": set(),
+    "lengths": set(),
+    "loop": set(),
+    "check": set(),
+    "tables": {"check", "statistics"},
+    "scheme": {"check"},
+    "cells": {"scheme"},
+    "presets": {"check", "scheme"},
+    "norm": {"check", "lengths", "statistics", "tables"},
+    "sites": {"scheme", "statistics", "tables"},
+}
+ARROWS = {  # a package, and the packages of ours that it may import
+    "nn": set(),
+    "models": {"nn"},
+    "datasets": set(),
+    "training": {"models", "datasets", "nn"},
+    "studies": {"training", "models", "datasets", "nn"},
+}
+HEAVY = ["lightning", "tokenizers", "matplotlib", "sklearn", "pandas", "rich", "torchmetrics"]
+HEAVY += ["pyarrow", "tensorboard", "jsonargparse", "yaml", "hypothesis", "pytest"]
+
+
+def modules() -> dict[str, Path]:
+    """Every module of seqnorm by its dotted name; a package is its __init__."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+@functools.cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(ast.parse(path.read_text())))
+
+
+@functools.cache
+def for_typing(path: Path) -> frozenset[ast.AST]:
+    """Everything below ``if TYPE_CHECKING``, which no program runs."""
+    guarded = [
+        inner
+        for node in nodes(path)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for statement in node.body
+        for inner in ast.walk(statement)
+    ]
+    return frozenset(guarded)
+
+
+def imports(name: str, *, typing_too: bool = True) -> Iterator[str]:
+    """Absolute names of all that a module imports, anywhere in it, down to our own modules."""
+    path = MODULES[name]
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in nodes(path):
+        if not typing_too and node in for_typing(path):
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*parents, base] if base else parents)
+            for alias in node.names:
+                inside = f"{base}.{alias.name}"
+                yield inside if inside in MODULES else base
+
+
+def part(name: str) -> str:
+    """The package of seqnorm that a module stands in; "" for seqnorm itself."""
+    pieces = name.split(".")
+    return pieces[1] if len(pieces) > 1 and (PACKAGE / pieces[1]).is_dir() else ""
+
+
+def ours(name: str) -> set[str]:
+    return {target for target in imports(name) if target.split(".")[0] == "seqnorm"}
+
+
+def test_the_walk_sees_the_tree() -> None:
+    assert {"seqnorm", "seqnorm.nn", "seqnorm.nn.backends.aten", "seqnorm.nn.loop"} <= set(MODULES)
+    assert "seqnorm.nn.cells" in ours("seqnorm.nn.recurrent"), "relative imports are resolved"
+    assert "seqnorm.nn.backends.reference" in ours("seqnorm.nn.cell_layers")
+    assert "torch" in set(imports("seqnorm.nn.loop"))
+    for target in {t for name in MODULES for t in ours(name)}:
+        assert target in MODULES, target
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if part(name) == "nn"])
+def test_the_library_proper_needs_torch_alone(name: str) -> None:
+    outside = {target.split(".")[0] for target in imports(name)} - {"seqnorm", "torch"}
+    assert outside <= sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if part(name) == "models"])
+def test_models_need_torch_alone(name: str) -> None:
+    outside = {target.split(".")[0] for target in imports(name)} - {"seqnorm", "torch"}
+    assert outside <= sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if part(name)])
+def test_packages_import_one_way(name: str) -> None:
+    own = part(name)
+    assert own in ARROWS, f"say in ARROWS what seqnorm.{own} may import"
+    for target in ours(name):
+        assert part(target) in ARROWS[own] | {own}, f"{name} imports {target}"
+
+
+def test_the_top_imports_the_library_proper_alone() -> None:
+    assert {part(target) for target in ours("seqnorm")} <= {"nn", ""}
+    assert ours("seqnorm.version") == set()
+
+
+@pytest.mark.parametrize("name", FOUNDATIONS)
+def test_foundations_import_nothing_above(name: str) -> None:
+    allowed = {f"seqnorm.nn.{other}" for other in FOUNDATIONS[name]}
+    assert ours(f"seqnorm.nn.{name}") <= allowed
+
+
+def test_no_backend_knows_the_layers() -> None:
+    """Whoever computes gets a direction, rows and a packing; layers come to it, not it to them."""
+    above = {f"seqnorm.nn.{name}" for name in ("recurrent", "layers", "cell_layers", "convert")}
+    for name in MODULES:
+        if name.startswith("seqnorm.nn.backends"):
+            assert not ours(name) & above, name
+    for name in ("direction", "sites", "cells", "loop"):
+        targets = ours(f"seqnorm.nn.{name}")
+        assert not any("backends" in target for target in targets), name
+        assert not targets & above, name
+
+
+def test_no_cycles() -> None:
+    """Of all that runs; importing a module counts its parent packages' __init__ not as an arrow."""
+    graph = {
+        name: {t for t in imports(name, typing_too=False) if t in MODULES and t != name}
+        for name in MODULES
+    }
+    done: set[str] = set()
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        assert name not in above, " -> ".join([*above[above.index(name) :], name])
+        if name not in done:
+            for target in sorted(graph[name]):
+                visit(target, (*above, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+    assert done == set(MODULES)
+
+
+def test_there_is_one_time_loop() -> None:
+    """Nothing but ``scan`` walks over time: no other module of nn loops over rows split by step."""
+    found = [
+        name
+        for name in MODULES
+        if part(name) == "nn"
+        for node in nodes(MODULES[name])
+        if isinstance(node, ast.For) and "batch_sizes" in ast.unparse(node.iter)
+    ]
+    assert found == ["seqnorm.nn.loop"]
+
+
+def test_no_module_reads_the_environment_or_writes_at_import() -> None:
+    for name, path in MODULES.items():
+        for statement in ast.parse(path.read_text()).body:
+            if isinstance(statement, ast.Expr):
+                constant = isinstance(statement.value, ast.Constant)  # a docstring
+                assert constant, f"{name} does something at import: {ast.unparse(statement)}"
+
+
+def test_oracles_import_nothing_of_ours() -> None:
+    tree = ast.parse((ROOT / "tests" / "oracles.py").read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            assert not any(alias.name.startswith("seqnorm") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not (node.module or "").startswith("seqnorm")
+
+
+def test_train_script_only_starts_the_command_line() -> None:
+    lines = [line for line in (ROOT / "train.py").read_text().splitlines() if line.strip()]
+    assert len(lines) <= 6
+    assert any("seqnorm.training" in line for line in lines)
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Top-level modules, and modules of ours, that a fresh process has after a statement."""
+    code = f"{statement}\nimport sys\nprint('\\n'.join(sys.modules))"
+    process = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    names = process.stdout.split()
+    return {n.split(".")[0] for n in names} | {n for n in names if n.startswith("seqnorm")}
+
+
+def test_importing_seqnorm_loads_torch_alone() -> None:
+    of_torch, of_seqnorm = loaded_by("import torch"), loaded_by("import seqnorm")
+    assert "torch" in of_seqnorm
+    assert "seqnorm.nn.layers" in of_seqnorm
+    assert not of_seqnorm & set(HEAVY)
+    assert not {n for n in of_seqnorm if n.startswith(("seqnorm.training", "seqnorm.datasets"))}
+    beyond = {n for n in of_seqnorm - of_torch if n.split(".")[0] != "seqnorm"}
+    assert beyond <= sys.stdlib_module_names, (
+        "nothing that is neither torch nor the standard library"
+    )
+
+
+def test_importing_the_models_and_datasets_loads_no_lightning() -> None:
+    loaded = loaded_by("import seqnorm.models, seqnorm.datasets")
+    assert "seqnorm.models" in loaded
+    assert not loaded & {"lightning", "matplotlib", "sklearn", "pandas", "rich", "tokenizers"}

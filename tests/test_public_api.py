@@ -1,0 +1,128 @@
+"""Public is what ``seqnorm.__all__`` lists, and all of it is documented."""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import seqnorm
+import seqnorm.nn
+
+PUBLIC = [
+    "GRU",
+    "LSTM",
+    "PRESETS",
+    "BatchNorm",
+    "GRUCell",
+    "GroupNorm",
+    "InstanceNorm",
+    "LSTMCell",
+    "LayerNorm",
+    "Norm",
+    "NormScheme",
+    "RMSNorm",
+    "Report",
+    "RunningTable",
+    "backend",
+    "preset",
+    "reestimate_statistics",
+    "report",
+]
+CLASSES = [name for name in PUBLIC if inspect.isclass(getattr(seqnorm, name))]
+# What every torch module has is torch's to document.
+OF_TORCH = {"forward", "extra_repr"}
+
+
+def members(cls: type) -> Iterator[tuple[str, Any]]:
+    """Public methods and properties that a class of ours defines, inherited from ours included."""
+    for name in dir(cls):
+        if name.startswith("_"):
+            continue
+        owner = next(base for base in cls.__mro__ if name in vars(base))
+        member = vars(owner)[name]
+        wrapped = isinstance(member, (classmethod, staticmethod))
+        member = member.__func__ if wrapped else member
+        if owner.__module__.startswith("seqnorm") and (
+            inspect.isroutine(member) or isinstance(member, property)
+        ):
+            yield name, member
+
+
+def test_the_public_names() -> None:
+    assert seqnorm.__all__ == PUBLIC
+    assert seqnorm.nn.__all__ == PUBLIC
+    for name in PUBLIC:
+        assert getattr(seqnorm, name) is getattr(seqnorm.nn, name)
+    star: dict[str, Any] = {}
+    exec("from seqnorm import *", star)
+    assert set(PUBLIC) == set(star) - {"__builtins__"}
+
+
+def test_the_version() -> None:
+    assert seqnorm.__version__.count(".") == 2
+    assert all(piece.isdigit() for piece in seqnorm.__version__.split("."))
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLIC if name != "PRESETS"])
+def test_every_public_name_is_documented(name: str) -> None:
+    found = getattr(seqnorm, name)
+    assert found.__doc__
+    assert len(found.__doc__.splitlines()[0]) > 20
+    assert not found.__doc__.startswith(f"{name}("), "the docstring that a dataclass makes up"
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_every_public_method_is_documented(name: str) -> None:
+    found = dict(members(getattr(seqnorm, name)))
+    for method, member in found.items():
+        if method not in OF_TORCH:
+            assert member.__doc__, f"{name}.{method}"
+    if name in ("LSTM", "GRU"):
+        assert {"forward", "from_torch", "to_torch", "report", "reset_parameters"} <= set(found)
+        assert found["forward"].__doc__
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_every_argument_is_documented(name: str) -> None:
+    """By its name, in the class's docstring or in the one to which that refers."""
+    cls = getattr(seqnorm, name)
+    text = cls.__doc__ + "".join(
+        getattr(seqnorm, other).__doc__
+        for other in PUBLIC
+        if other != name and f"``{other}``" in cls.__doc__
+    )
+    text += seqnorm.LSTM.__doc__ if "Cell" in name else ""
+    for argument in set(inspect.signature(cls).parameters) - {"device", "dtype"}:
+        assert argument in text, f"{name}({argument}=...)"
+
+
+def test_every_preset_is_documented() -> None:
+    rows = {line.split()[0] for line in seqnorm.preset.__doc__.splitlines() if line.strip()}
+    for name, schemes in seqnorm.PRESETS.items():
+        assert name in rows, name
+        assert set(schemes) <= {"LSTM", "GRU"}
+        for scheme in schemes.values():
+            assert isinstance(scheme, seqnorm.NormScheme)
+
+
+def test_descriptions_are_immutable() -> None:
+    norm, scheme = seqnorm.Norm(), seqnorm.NormScheme()
+    for value, field in ((norm, "eps"), (scheme, "input")):
+        with pytest.raises(AttributeError, match="cannot assign"):
+            setattr(value, field, None)
+        assert {value: 1}[type(value)()] == 1
+
+
+def test_the_example_of_the_package_runs() -> None:
+    result = doctest.testmod(seqnorm)
+    assert result.attempted >= 4
+    assert result.failed == 0
+
+
+def test_types_are_shipped() -> None:
+    assert (Path(seqnorm.__file__).parent / "py.typed").exists()
