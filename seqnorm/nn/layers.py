@@ -45,7 +45,8 @@ class LSTM(Recurrent):
             device, dtype: as in ``torch.nn.LSTM``. A norm's own bias is not governed by ``bias``.
         norm: see above.
         zoneout: probability that a unit of h and c keeps its value of the step before (Krueger et
-            al. 2017), or a pair for (h, c); inference takes the expectation.
+            al. 2017), or a pair for (h, c); inference takes the expectation. h_t is computed from
+            the new c_t, and W_hr applied, before either is held back.
         recurrent_dropout: probability that an element of W_hh is zeroed, drawn once for each
             forward call and the same at all steps (weight drop; Merity et al. 2018).
 

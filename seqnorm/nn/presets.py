@@ -204,9 +204,8 @@ def preset(name: str, cell: str = "LSTM", **changes: object) -> NormScheme:
     if name not in PRESETS:
         if name in ("instance", "group"):
             Norm(name)  # raises, and says why
-        raise ValueError(
-            f"unknown norm {name!r}{nearest(name, PRESETS)}; known are {', '.join(PRESETS)}"
-        )
+        hint = " (for no norm write None)" if name.lower() == "none" else nearest(name, PRESETS)
+        raise ValueError(f"unknown norm {name!r}{hint}; known are {', '.join(PRESETS)}")
     schemes = PRESETS[name]
     choose("cell", cell, CELL_NAMES)
     if cell not in schemes:

@@ -140,9 +140,10 @@ class NormScheme:
         GRU:   n = tanh(x_n + sigmoid(r) * h_n)
                h_t = z * h_(t-1) + (1 - z) * n
 
-    or, with ``sum``, ``a = N_sum(W_ih x_t + W_hh h_(t-1) + b)``. For a GRU with one joint set over
-    the sum, r cannot be known before the norm, so it multiplies the whole normalised candidate, n =
-    tanh(sigmoid(r) * a_n) (Dreamer's GRU); with smaller sets n = tanh(N(x_n + sigmoid(r) * h_n)).
+    or, with ``sum``, ``a = N_sum(W_ih x_t + W_hh h_(t-1) + b)``. For a GRU with ``sets="joint"``
+    over the sum ("batch" has no other), r is not known before the norm, so it multiplies the whole
+    normalised candidate, n = tanh(sigmoid(r) * a_n) (Dreamer's GRU); with smaller sets n =
+    tanh(N(x_n + sigmoid(r) * h_n)).
 
     Args:
         input, hidden: norms of the two terms, apart.

@@ -31,8 +31,9 @@ _HALF = (torch.bfloat16, torch.float16)
 class Moments(NamedTuple):
     """Mean, biased variance (divided by the count) and number of elements of every set.
 
-    The shapes are the input's with the averaged axes kept as 1. A set without elements has mean 0
-    and variance 0.
+    Mean and variance have the input's shape with the averaged axes kept as 1; so has the number,
+    which without a mask is the same for every set and has length 1 everywhere. A set without
+    elements has mean 0 and variance 0.
     """
 
     mean: Tensor

@@ -28,6 +28,10 @@ class RunningTable(nn.Module):
     mean 0 and variance 1. An update never touches another step, and a step with fewer than
     ``min_count`` rows updates nothing.
 
+    In training a step of the table with at least ``min_count`` rows is normalised by their own
+    moments. Every other step, one beyond the table too, is normalised by what the table held before
+    the call, as all steps are in inference, so that it meets the same statistics in both.
+
     An update moves a step by ``max(momentum, n / count)`` towards the batch (n rows now, count rows
     with them): a cumulative average at first, so that a late step seen three times rests on those
     three and not on its initial (0, 1), an exponential one after. ``momentum=None`` stays

@@ -1,0 +1,125 @@
+"""A text classifier: embedding, recurrent layers, pooling, linear head.
+
+Axes: B documents, T tokens, E features of an embedding, H of a step, C classes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from seqnorm.nn import GRU, LSTM
+
+from .pooling import Pooling
+
+CELLS: dict[str, type[LSTM] | type[GRU]] = {"lstm": LSTM, "gru": GRU}
+
+
+class TextClassifier(nn.Module):
+    """Classifies documents given as padded token ids.
+
+    Args:
+        vocab_size: number of tokens.
+        num_classes: C.
+        cell: "lstm" or "gru".
+        norm: normalisation of the recurrent layers: layer, rms, batch, batch_pooled, the name of a
+            published preset, or null for none.
+        embedding_size: E.
+        embedding_std: standard deviation of the embeddings at first. Small ones learn rare words
+            more slowly, and overfit less.
+        hidden_size: features of one direction.
+        num_layers: recurrent layers.
+        bidirectional: read every document from both ends.
+        pooling: last, mean, max, attention, or several joined by +, as mean+max.
+        pool_embeddings: whether the embeddings are pooled too and join the outputs before the head
+            (the words beside their contexts; after Lai et al. 2015).
+        word_dropout: probability that training replaces a whole token by the unknown one, whose
+            embedding learns thereby.
+        embedding_dropout: dropout of single features of the embeddings.
+        layer_dropout: dropout between recurrent layers.
+        recurrent_dropout: probability that a recurrent weight is zero for a whole batch.
+        zoneout: probability that a unit keeps its state over a step.
+        dropout: dropout of the pooled vector, before the linear head.
+        pad_id: the token of padding, whose embedding stays zero.
+        unk_id: the unknown token.
+
+    Raises:
+        ValueError: an unknown cell, norm or pooling; a probability outside [0, 1].
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        num_classes: int,
+        *,
+        cell: str = "lstm",
+        norm: str | None = "layer",
+        embedding_size: int = 200,
+        embedding_std: float = 0.1,
+        hidden_size: int = 64,
+        num_layers: int = 1,
+        bidirectional: bool = True,
+        pooling: str = "mean+max",
+        pool_embeddings: bool = True,
+        word_dropout: float = 0.3,
+        embedding_dropout: float = 0.4,
+        layer_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        dropout: float = 0.5,
+        pad_id: int = 0,
+        unk_id: int = 1,
+    ) -> None:
+        super().__init__()
+        if cell not in CELLS:
+            raise ValueError(f"cell {cell!r} is unknown: write one of {', '.join(CELLS)}")
+        if not 0 <= word_dropout <= 1:
+            raise ValueError(f"word_dropout is a probability from 0 to 1, got {word_dropout}")
+        self.pad_id = pad_id
+        self.unk_id = unk_id
+        self.word_dropout = word_dropout
+        self.embedding_std = embedding_std
+        self.embedding = nn.Embedding(vocab_size, embedding_size, padding_idx=pad_id)
+        with torch.no_grad():
+            self.embedding.weight.normal_(0.0, embedding_std)[pad_id] = 0.0
+        self.embedding_dropout = nn.Dropout(embedding_dropout)
+        self.recurrent = CELLS[cell](
+            embedding_size,
+            hidden_size,
+            num_layers,
+            batch_first=True,
+            dropout=layer_dropout,
+            bidirectional=bidirectional,
+            norm=norm,
+            zoneout=zoneout,
+            recurrent_dropout=recurrent_dropout,
+        )
+        self.pooling = Pooling(pooling, hidden_size * (1 + bidirectional), bidirectional)
+        features = self.pooling.output_size
+        self.embedding_pooling: Pooling | None = None
+        if pool_embeddings:
+            self.embedding_pooling = Pooling(pooling, embedding_size)
+            features += self.embedding_pooling.output_size
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(features, num_classes)
+
+    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Class logits (B, C) of ``tokens`` (B, T), of which ``lengths`` (B,) are valid.
+
+        Tokens past a document's length, whatever their values, change nothing. A document of
+        length 0 is classified by the head's bias.
+        """
+        if tokens.shape[1] == 0:
+            tokens = F.pad(tokens, (0, 1), value=self.pad_id)
+        valid = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
+        tokens = tokens.masked_fill(~valid, self.pad_id)
+        if self.training and self.word_dropout > 0:
+            dropped = torch.rand(tokens.shape, device=tokens.device) < self.word_dropout
+            tokens = tokens.masked_fill(dropped & valid, self.unk_id)
+        embedded = self.embedding_dropout(self.embedding(tokens))
+        output, _ = self.recurrent(embedded, lengths=lengths)
+        pooled = self.pooling(output, lengths)
+        if self.embedding_pooling is not None:
+            pooled = torch.cat([pooled, self.embedding_pooling(embedded, lengths)], -1)
+        return self.head(self.dropout(pooled))  # type: ignore[no-any-return]

@@ -1,0 +1,77 @@
+"""One vector for a whole sequence, from the valid steps alone.
+
+Axes: B sequences, T steps, H features, P pooled features (H for each part of the pooling).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+PARTS = ("last", "mean", "max", "attention")
+
+
+class Pooling(nn.Module):
+    """Pools the outputs of a recurrent layer over the valid steps of every sequence.
+
+    Args:
+        mode: "last" (the output at the last valid step; of a backward direction, that at step 0,
+            where it has read everything), "mean", "max", "attention" (weights from a learned query,
+            Yang et al. 2016, equations 5 to 7), or several joined by +, as in "mean+max".
+        size: H, features of a step.
+        bidirectional: the second half of the features was computed from right to left.
+
+    Raises:
+        ValueError: an unknown or repeated part in ``mode``; an odd ``size`` for two directions.
+    """
+
+    def __init__(self, mode: str, size: int, bidirectional: bool = False) -> None:
+        super().__init__()
+        self.parts = tuple(mode.split("+"))
+        for part in self.parts:
+            if part not in PARTS:
+                raise ValueError(
+                    f"pooling {mode!r} has an unknown part {part!r}: write one of "
+                    f"{', '.join(PARTS)}, or several joined by +, as mean+max"
+                )
+        if len(set(self.parts)) < len(self.parts):
+            raise ValueError(f"pooling {mode!r} names a part twice")
+        if bidirectional and size % 2:
+            raise ValueError(f"two directions have an even number of features, got {size}")
+        self.size = size
+        self.bidirectional = bidirectional
+        self.output_size = len(self.parts) * size
+        if "attention" in self.parts:
+            self.projection = nn.Linear(size, size)
+            self.query = nn.Parameter(torch.randn(size) / size**0.5)
+
+    def forward(self, output: Tensor, lengths: Tensor) -> Tensor:
+        """Pools ``output`` (B, T, H) to (B, P) over its first ``lengths`` (B,) steps.
+
+        Whatever stands at a padded step, NaN included, changes nothing. A sequence of length 0
+        gives zeros.
+        """
+        valid = torch.arange(output.shape[1], device=output.device) < lengths[:, None]  # (B, T)
+        output = output.masked_fill(~valid[..., None], 0)
+        pooled = [getattr(self, f"_{part}")(output, lengths, valid) for part in self.parts]
+        return torch.cat(pooled, -1).masked_fill((lengths == 0)[:, None], 0)
+
+    def _last(self, output: Tensor, lengths: Tensor, valid: Tensor) -> Tensor:
+        rows = torch.arange(len(output), device=output.device)
+        last = output[rows, (lengths - 1).clamp(min=0)]
+        if not self.bidirectional:
+            return last
+        return torch.cat([last[:, : self.size // 2], output[:, 0, self.size // 2 :]], -1)
+
+    def _mean(self, output: Tensor, lengths: Tensor, valid: Tensor) -> Tensor:
+        return output.sum(1) / lengths.clamp(min=1)[:, None]
+
+    def _max(self, output: Tensor, lengths: Tensor, valid: Tensor) -> Tensor:
+        return output.masked_fill(~valid[..., None], -torch.inf).amax(1)
+
+    def _attention(self, output: Tensor, lengths: Tensor, valid: Tensor) -> Tensor:
+        scores = torch.tanh(self.projection(output)) @ self.query  # (B, T)
+        # The lowest finite number, not -inf: a row without a valid step must not become 0 / 0,
+        # whose NaN would reach the gradient of the whole batch.
+        scores = scores.masked_fill(~valid, torch.finfo(scores.dtype).min)
+        return (scores.softmax(-1)[..., None] * output).sum(1)

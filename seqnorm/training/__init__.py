@@ -1,0 +1,18 @@
+"""Training with Lightning; ``python train.py --help`` shows what it can do.
+
+Needs more than torch: ``pip install 'seqnorm[train]'``.
+"""
+
+try:
+    import lightning  # noqa: F401  asked for first, so that its absence is explained
+except ModuleNotFoundError as error:
+    if error.name != "lightning":
+        raise
+    raise ModuleNotFoundError(
+        "seqnorm.training needs lightning and more: pip install 'seqnorm[train]'"
+    ) from error
+
+from .classification import TextClassification
+from .text import TextData
+
+__all__ = ["TextClassification", "TextData"]

@@ -1,0 +1,97 @@
+"""Callbacks of a training run."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer, callbacks
+
+from seqnorm.models import cooccurrence_embedding
+from seqnorm.nn import RunningTable, reestimate_statistics
+
+from .classification import TextClassification
+
+
+class SeedEachEpoch(Callback):
+    """Seeds Python, NumPy and torch at the start of every epoch from (seed, epoch, process).
+
+    An epoch's dropout masks then do not depend on what the process did before, and a run resumed
+    at an epoch's start draws what an uninterrupted one draws.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        key = f"{self.seed} {trainer.current_epoch} {trainer.global_rank}"
+        seed = random.Random(key).getrandbits(32)
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002  the global generator is what is meant
+        torch.manual_seed(seed)
+
+
+class StartEmbedding(Callback):
+    """Gives a new model's embedding the vectors that it is to start with.
+
+    A callback, for it comes after the texts are tokenised and before weights are averaged or, in a
+    resumed run, restored.
+    """
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        assert isinstance(pl_module, TextClassification)
+        if stage != "fit" or pl_module.embedding != "cooccurrence":
+            return
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        embedding = pl_module.network.embedding
+        vectors = cooccurrence_embedding(
+            data.training_tokens,
+            *embedding.weight.shape,
+            std=pl_module.network.embedding_std,
+        )
+        with torch.no_grad():
+            embedding.weight.copy_(vectors)
+
+
+class EarlyStopping(callbacks.EarlyStopping):
+    """Lightning's, which besides remembers over an interruption that it had stopped the run."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
+
+
+class ReestimateStatistics(Callback):
+    """Before every validation takes the statistics of BatchNorm anew, from all training batches.
+
+    What is validated and kept then has the population's statistics rather than running averages.
+    Of several processes each takes those of its own share of the batches.
+    """
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        batches = trainer.train_dataloader
+        if batches is None or not any(isinstance(m, RunningTable) for m in pl_module.modules()):
+            return
+        device = pl_module.device
+        # Validation runs in inference mode, in which a table would become one of its tensors.
+        with torch.inference_mode(False):
+            reestimate_statistics(
+                pl_module,
+                (pl_module.transfer_batch_to_device(batch, device, 0) for batch in batches),
+                lambda model, batch: model(batch.tokens, batch.lengths),
+            )
+
+
+class ProgressBar(callbacks.RichProgressBar):
+    """Lightning's, which keeps the line of every epoch and leaves the run's number out of it."""
+
+    def __init__(self) -> None:
+        super().__init__(leave=True)
+
+    def get_metrics(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return metrics

@@ -1,0 +1,176 @@
+"""Training and evaluating a text classifier."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.lr_scheduler import LambdaLR
+
+from seqnorm.datasets import TextBatch, Tokenizer
+from seqnorm.models import TextClassifier
+
+from .metrics import LengthBucketConfusion, accuracy, macro_f1
+
+
+class TextClassification(LightningModule):
+    """A text classifier with its loss, metrics and optimizer.
+
+    Its checkpoints hold all that is needed to label texts, as plain data: the tokenizer, the names
+    of the classes and every argument.
+
+    Args:
+        tokenizer: JSON of the tokenizer.
+        classes: names of the classes.
+        lr: highest learning rate.
+        warmup: part of the training steps over which the rate rises linearly to ``lr``.
+        schedule: how it then falls to 0 at the end of training: cosine, linear, or constant (not
+            at all).
+        weight_decay: of AdamW, on weight matrices only: not on biases, nor on the gains and biases
+            of norms.
+        decay_embedding: whether the embedding decays too.
+        label_smoothing: probability spread evenly over the classes, in training.
+        embedding: what the embeddings are at first: normal (drawn), or cooccurrence (vectors from
+            the training part's own co-occurrences, see ``seqnorm.models.cooccurrence_embedding``).
+        length_edges: the lengths at which accuracy by length is divided.
+        network: the arguments of ``seqnorm.models.TextClassifier``.
+    """
+
+    def __init__(
+        self,
+        tokenizer: str,
+        classes: Sequence[str],
+        *,
+        lr: float = 5e-3,
+        warmup: float = 0.05,
+        schedule: Literal["cosine", "linear", "constant"] = "cosine",
+        weight_decay: float = 0.0,
+        decay_embedding: bool = False,
+        label_smoothing: float = 0.0,
+        embedding: Literal["normal", "cooccurrence"] = "cooccurrence",
+        length_edges: Sequence[int] = (25, 50, 100, 200),
+        **network: Any,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        self.tokenizer = Tokenizer.from_json(tokenizer)
+        self.classes = tuple(classes)
+        self.network = TextClassifier(
+            len(self.tokenizer),
+            len(self.classes),
+            pad_id=Tokenizer.pad_id,
+            unk_id=Tokenizer.unk_id,
+            **network,
+        )
+        if not 0 <= warmup < 1:
+            raise ValueError(f"warmup is a part of the training steps, from 0 to 1, got {warmup}")
+        self.lr = lr
+        self.warmup = warmup
+        self.schedule = schedule
+        self.weight_decay = weight_decay
+        self.decay_embedding = decay_embedding
+        self.label_smoothing = label_smoothing
+        self.embedding = embedding
+        self.metrics = nn.ModuleDict(
+            {
+                stage: LengthBucketConfusion(len(self.classes), length_edges)
+                for stage in ("val", "test")
+            }
+        )
+
+    def metric(self, stage: str) -> LengthBucketConfusion:
+        """What the last pass over the validation ("val") or test part counted."""
+        metric = self.metrics[stage]
+        assert isinstance(metric, LengthBucketConfusion)
+        return metric
+
+    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Class logits (B, C) of ``tokens`` (B, T), of which ``lengths`` (B,) are valid."""
+        return self.network(tokens, lengths)  # type: ignore[no-any-return]
+
+    def training_step(self, batch: TextBatch) -> Tensor:
+        logits = self(batch.tokens, batch.lengths)
+        loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
+        hits = (logits.argmax(-1) == batch.labels).float().mean()
+        values = {"train_loss": loss, "train_accuracy": hits}
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(logits), sync_dist=True)
+        self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        self.metric("val").reset()
+
+    def validation_step(self, batch: TextBatch) -> None:
+        self._evaluate("val", batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_metrics("val")
+
+    def on_test_epoch_start(self) -> None:
+        self.metric("test").reset()
+
+    def test_step(self, batch: TextBatch) -> None:
+        self._evaluate("test", batch)
+
+    def on_test_epoch_end(self) -> None:
+        self._log_metrics("test")
+
+    def predict_step(self, batch: TextBatch) -> Tensor:
+        """Class probabilities (B, C)."""
+        return self(batch.tokens, batch.lengths).softmax(-1)  # type: ignore[no-any-return]
+
+    def _evaluate(self, stage: str, batch: TextBatch) -> None:
+        logits = self(batch.tokens, batch.lengths)
+        self.metric(stage).update(logits.argmax(-1), batch.labels, batch.lengths)
+        loss = F.cross_entropy(logits, batch.labels)
+        self.log(f"{stage}_loss", loss, batch_size=len(logits), sync_dist=True, prog_bar=True)
+
+    def _log_metrics(self, stage: str) -> None:
+        metric = self.metric(stage)
+        confusion = metric.compute()
+        values = {
+            f"{stage}_accuracy": accuracy(confusion.sum(0)),
+            f"{stage}_macro_f1": macro_f1(confusion.sum(0)),
+        }
+        self.log_dict(values, sync_dist=True, prog_bar=True)
+        for name, bucket in zip(metric.names, confusion, strict=True):
+            if bucket.sum() > 0:
+                self.log(f"{stage}_accuracy/{name}", accuracy(bucket), sync_dist=True)
+                self.log(f"{stage}_macro_f1/{name}", macro_f1(bucket), sync_dist=True)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW, its learning rate set at every step."""
+        decayed: list[Tensor] = []
+        kept: list[Tensor] = []
+        for name, parameter in self.network.named_parameters():
+            matrix = parameter.ndim > 1 and (self.decay_embedding or name != "embedding.weight")
+            (decayed if matrix else kept).append(parameter)
+        groups: list[dict[str, Any]] = [
+            {"params": decayed},
+            {"params": kept, "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay)
+        steps = self.trainer.estimated_stepping_batches
+        if steps == math.inf:
+            raise ValueError("the learning rate's schedule needs an end: set trainer.max_epochs")
+        scheduler = LambdaLR(optimizer, lambda step: self._rate(step, int(steps)))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def _rate(self, step: int, steps: int) -> float:
+        """The learning rate of a step out of ``steps``, as a part of the highest."""
+        rising = round(self.warmup * steps)
+        if step < rising:
+            return (step + 1) / (rising + 1)
+        if self.schedule == "constant":
+            return 1.0
+        progress = min((step - rising) / max(steps - rising, 1), 1.0)
+        return 1 - progress if self.schedule == "linear" else (1 + math.cos(math.pi * progress)) / 2

@@ -1,0 +1,206 @@
+"""The command line: fit, validate and test by Lightning's CLI, and predict."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import auto_cli
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import Tensor
+
+from .callbacks import ProgressBar
+from .checkpoint import load_checkpoint
+from .classification import TextClassification
+from .metrics import accuracy, macro_f1
+from .pictures import confusion_matrix
+from .prediction import predict
+from .report import print_report
+from .results import append_result, commit
+from .run import Run
+from .text import TextData
+
+TRAINER = {
+    "max_epochs": 6,
+    "gradient_clip_val": 1.0,
+    "log_every_n_steps": 10,
+    "use_distributed_sampler": False,  # BucketBatchSampler divides batches among processes itself
+    "plugins": {"class_path": "seqnorm.training.checkpoint.AtomicCheckpointIO"},
+}
+
+DESCRIPTION = """Text classifiers with normalised recurrent layers: fit trains one and tests its
+best epoch, validate and test evaluate a checkpoint, predict labels lines of text with one."""
+
+
+class TextCLI(LightningCLI):
+    """Lightning's CLI for text classification.
+
+    ``fit`` tests the best epoch at its end. A checkpoint given by ``--ckpt_path`` brings the
+    configuration it was trained with, over which the command line has precedence.
+    """
+
+    model: TextClassification
+    datamodule: TextData
+
+    def __init__(self, args: ArgsType = None) -> None:
+        super().__init__(
+            TextClassification,
+            TextData,
+            save_config_callback=None,
+            trainer_defaults=TRAINER,
+            parser_kwargs={"description": DESCRIPTION},
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,  # the constructors save their arguments themselves
+            args=args,
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """What can be done, and the arguments of the trainer's methods that are not asked for."""
+        return {
+            "fit": {"model", "datamodule", "weights_only", "train_dataloaders", "val_dataloaders"},
+            "validate": {"model", "datamodule", "weights_only", "dataloaders", "verbose"},
+            "test": {"model", "datamodule", "weights_only", "dataloaders", "verbose"},
+        }
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument(
+            "--seed_everything", type=int, default=0, help="Seed of all that is random."
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_class_arguments(Run, "run")
+        parser.link_arguments("seed_everything", "data.seed")
+        parser.link_arguments("data.tokenizer_json", "model.tokenizer", apply_on="instantiate")
+        parser.link_arguments("data.classes", "model.classes", apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        super().parse_arguments(parser, args)
+        self.arguments: list[str] = sys.argv[1:] if args is None else list(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Parses again, on top of the checkpoint's configuration.
+
+        Lightning's own lets the checkpoint's model arguments win over the command line, silently,
+        and knows nothing of the rest.
+        """
+        command = self.config["subcommand"]
+        self.checkpoint: str | None = self.config[command]["ckpt_path"]
+        if self.checkpoint is None:
+            if command != "fit":
+                self.parser.error(
+                    f"{command} needs --ckpt_path, as runs/r8/version_0/checkpoints/best.ckpt"
+                )
+            return
+        try:
+            stored = load_checkpoint(self.checkpoint)
+        except ValueError as error:
+            self.parser.error(str(error))
+        if "config" not in stored:
+            self.parser.error(f"{self.checkpoint} was not written by train.py fit")
+        if command == "fit" and Path(self.checkpoint).absolute().parent.name != "checkpoints":
+            self.parser.error(
+                f"{self.checkpoint} is not where a run left it, in its folder's checkpoints/, so "
+                "the run cannot be resumed"
+            )
+        after = self.arguments.index(command) + 1
+        base = ["--config", yaml.safe_dump(stored["config"])]
+        self.config = self.parser.parse_args(
+            [*self.arguments[:after], *base, *self.arguments[after:]]
+        )
+        if command != "fit":
+            self.config[command]["data"]["vocabulary"] = self.checkpoint
+
+    def _plain_config(self) -> dict[str, Any]:
+        """The configuration without what is not part of it: config files and the checkpoint."""
+        config = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))["fit"]
+        return {key: value for key, value in config.items() if key not in ("config", "ckpt_path")}
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        options = self.config_init[self.subcommand]["trainer"]
+        callbacks = list(options["callbacks"] or [])
+        if options["enable_progress_bar"] is not False:
+            callbacks.append(ProgressBar())
+        logger: Any = options["logger"]
+        if self.subcommand == "fit" and not options["fast_dev_run"]:
+            self.run: Run = self.config_init["fit"]["run"]
+            self.path = self.run.start(self.config["fit"]["data"]["corpus"], self.checkpoint)
+            callbacks += self.run.callbacks(self.path, self._plain_config())
+            logger = self.run.logger(self.path, self.checkpoint) if logger is None else logger
+        return super().instantiate_trainer(callbacks=callbacks, logger=logger or False, **kwargs)
+
+    def after_fit(self) -> None:
+        """Tests the best epoch, and writes down what came out."""
+        if self.config_init["fit"]["trainer"]["fast_dev_run"]:
+            return
+        if not self.datamodule.has_test:
+            rank_zero_info("There is no test part, so nothing is tested.")
+            return
+        confusion = self.test(self.model, self.datamodule, self.run.best.best_model_path).sum(0)
+        if self.trainer.is_global_zero:
+            confusion_matrix(confusion, self.model.classes, self.path / "confusion_matrix.png")
+            rank_zero_info(f"The run is in {self.path}")
+            if self.run.results is not None:
+                append_result(self.run.results, self._result(confusion))
+
+    def _result(self, confusion: Tensor) -> dict[str, object]:
+        options = self.config["fit"]
+        return {
+            "corpus": self.datamodule.corpus.name,
+            "cell": options["model"]["cell"],
+            "norm": options["model"]["norm"] or "none",
+            "seed": options["seed_everything"],
+            "test_accuracy": f"{accuracy(confusion):.4f}",
+            "test_macro_f1": f"{macro_f1(confusion):.4f}",
+            "epochs": self.trainer.current_epoch,
+            "seconds": f"{self.run.timer.time_elapsed():.1f}",
+            "config": shlex.join(self.arguments[1:]),
+            "commit": commit(),
+        }
+
+    def test(self, model: TextClassification, datamodule: TextData, ckpt_path: str) -> Tensor:
+        """Prints how good the weights in ``ckpt_path`` are on the test part."""
+        return self._evaluate("test", ckpt_path)
+
+    def validate(self, model: TextClassification, datamodule: TextData, ckpt_path: str) -> Tensor:
+        """Prints how good the weights in ``ckpt_path`` are on the validation part."""
+        return self._evaluate("val", ckpt_path)
+
+    def _evaluate(self, stage: str, checkpoint: str) -> Tensor:
+        # Not by the trainer: its callback for averaged weights would replace the average that the
+        # checkpoint holds by the weights of the last step.
+        self.model.load_state_dict(load_checkpoint(checkpoint)["state_dict"])
+        evaluate = self.trainer.test if stage == "test" else self.trainer.validate
+        (values,) = evaluate(self.model, datamodule=self.datamodule, verbose=False)
+        metric = self.model.metric(stage)
+        confusion: Tensor = metric.compute()
+        if self.trainer.is_global_zero:
+            title = f"{self.datamodule.corpus.name} {'test' if stage == 'test' else 'validation'}"
+            print_report(title, values[f"{stage}_loss"], confusion, metric.names)
+        return confusion
+
+
+def main() -> None:
+    """Runs the command in ``sys.argv``."""
+    # Documents are encoded once and padded as they are needed; worker processes only add start-up.
+    warnings.filterwarnings("ignore", ".*does not have many workers")
+    # A resumed run writes on where it was.
+    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+    # Lightning calls a function of torch that torch 2.13 has deprecated.
+    warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
+    if sys.argv[1:2] == ["predict"]:
+        auto_cli(predict, args=sys.argv[2:], as_positional=False, prog="train.py predict")
+        return
+    try:
+        TextCLI()
+    except SIGTERMException:
+        # It carries no exit status, and a run that was cut short must not look like a success.
+        sys.exit(128 + signal.SIGTERM)

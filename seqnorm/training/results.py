@@ -1,0 +1,95 @@
+"""Results of runs: a CSV file that grows by a row a run, and the table made of it.
+
+``python -m seqnorm.training.results results/text_classification.csv`` prints the table as Markdown.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import mean, stdev
+
+COLUMNS = (
+    "corpus",
+    "cell",
+    "norm",
+    "seed",
+    "test_accuracy",
+    "test_macro_f1",
+    "epochs",
+    "seconds",
+    "config",
+    "commit",
+)
+
+
+def append_result(path: str | Path, result: Mapping[str, object]) -> None:
+    """Appends a row of all ``COLUMNS`` to the CSV file ``path``, made with a header if needed.
+
+    Several processes may do so at once.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        # The file appears with its header in it, once, whoever is first.
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as new:
+            new.write(_line(COLUMNS))
+        try:
+            os.link(new.name, path)
+        except FileExistsError:
+            pass
+        finally:
+            os.unlink(new.name)
+    with path.open("ab", buffering=0) as file:
+        file.write(_line(tuple(result[name] for name in COLUMNS)).encode())
+        os.fsync(file.fileno())
+
+
+def _line(values: tuple[object, ...]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(values)
+    return text.getvalue()
+
+
+def commit() -> str:
+    """The commit of the working tree, with -dirty if files differ from it; "" outside of git."""
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return answer.stdout.strip() if answer.returncode == 0 else ""
+
+
+def markdown(path: str | Path) -> str:
+    """The table of the results in ``path``: mean and standard deviation over runs."""
+    groups: defaultdict[tuple[str, str, str], list[dict[str, str]]] = defaultdict(list)
+    with open(path, newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            groups[row["corpus"], row["cell"], row["norm"]].append(row)
+    lines = [
+        "| corpus | cell | norm | test accuracy | test macro F1 | runs |",
+        "|---|---|---|---|---|---|",
+    ]
+    for group, rows in groups.items():
+        figures = [
+            _spread([float(row[column]) for row in rows])
+            for column in ("test_accuracy", "test_macro_f1")
+        ]
+        lines.append(f"| {' | '.join([*group, *figures, str(len(rows))])} |")
+    return "\n".join(lines)
+
+
+def _spread(values: list[float]) -> str:
+    return f"{mean(values):.4f}" + (f" ± {stdev(values):.4f}" if len(values) > 1 else "")
+
+
+if __name__ == "__main__":
+    print(markdown(sys.argv[1]))

@@ -1,0 +1,169 @@
+"""A training run: its folder, which epoch it keeps, when it stops."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, Timer
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+
+from .callbacks import EarlyStopping, ReestimateStatistics, SeedEachEpoch, StartEmbedding
+from .checkpoint import load_checkpoint
+from .classification import TextClassification
+from .pictures import learning_curve
+
+
+class Run:
+    """A training run, in the folder ``<folder>/<name>/version_<n>``, where it stays if resumed.
+
+    Args:
+        folder: of all runs.
+        name: of this one; null for the corpus's.
+        monitor: what the best epoch is best at, on the validation part.
+        patience: epochs without a better one after which training stops.
+        ema_decay: decay a step of an exponential moving average of the weights, to validate and
+            keep in place of the weights themselves; null for none.
+        reestimate: whether BatchNorm is validated and kept with statistics of the whole training
+            part rather than with running averages.
+        results: a CSV file to append the test result to.
+    """
+
+    def __init__(
+        self,
+        *,
+        folder: str = "runs",
+        name: str | None = None,
+        monitor: Literal["val_accuracy", "val_macro_f1", "val_loss"] = "val_accuracy",
+        patience: int = 5,
+        ema_decay: float | None = None,
+        reestimate: bool = False,
+        results: str | None = None,
+    ) -> None:
+        self.folder = folder
+        self.name = name
+        self.monitor = monitor
+        self.patience = patience
+        self.ema_decay = ema_decay
+        self.reestimate = reestimate
+        self.results = results
+        self.timer = Timer()
+
+    def start(self, corpus: str, checkpoint: str | None) -> Path:
+        """The run's folder: a new one, or that of the checkpoint to resume from."""
+        if checkpoint is not None:
+            return Path(checkpoint).absolute().parent.parent
+        base = Path(self.folder) / (self.name or Path(corpus).stem)
+        number = 0
+        while True:
+            path = base / f"version_{number}"
+            # Only one process writes; the others learn its folder from Lightning.
+            if getattr(rank_zero_only, "rank", 0) != 0:
+                return path
+            try:
+                path.mkdir(parents=True)
+                return path
+            except FileExistsError:
+                number += 1
+
+    def logger(self, path: Path, checkpoint: str | None) -> TensorBoardLogger:
+        """TensorBoard's log; what it holds from after ``checkpoint`` will be logged again."""
+        steps = None if checkpoint is None else load_checkpoint(checkpoint)["global_step"]
+        return TensorBoardLogger(path.parent, name="", version=path.name, purge_step=steps)
+
+    def callbacks(self, path: Path, config: dict[str, Any]) -> list[Callback]:
+        """What keeps, stops and documents the run in the folder ``path``."""
+        monitor: dict[str, Any] = {
+            "monitor": self.monitor,
+            "mode": "min" if self.monitor == "val_loss" else "max",
+        }
+        files: dict[str, Any] = {"dirpath": path / "checkpoints", "enable_version_counter": False}
+        self.best = ModelCheckpoint(**monitor, **files, filename="best")
+        chosen: list[Callback] = [StartEmbedding(), SeedEachEpoch(config["seed_everything"])]
+        if self.ema_decay is not None:
+            # Buffers are taken over, not averaged: the counts among BatchNorm's are integers.
+            chosen.append(EMAWeightAveraging(decay=self.ema_decay, use_buffers=False))
+        if self.reestimate:  # of the averaged weights, hence after the average
+            chosen.append(ReestimateStatistics())
+        return [
+            *chosen,
+            EarlyStopping(**monitor, patience=self.patience),
+            self.timer,
+            RunFiles(path, config),
+            self.best,
+            # Of its own, because save_last=True saves only when there is a new best; after the
+            # best, because its state is part of what is resumed.
+            ModelCheckpoint(**files, filename="last"),
+        ]
+
+
+class RunFiles(Callback):
+    """Writes what lies in a run's folder ``path`` beside checkpoints and TensorBoard's logs.
+
+    ``config``, of plain values, goes into config.yaml and into every checkpoint. The rows of
+    metrics.csv, one an epoch and one for the test, are part of a checkpoint too, so that a resumed
+    run goes on with those and no others.
+    """
+
+    def __init__(self, path: Path, config: dict[str, Any]) -> None:
+        self.path = path
+        self.config = config
+        self.rows: list[dict[str, float]] = []
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        assert isinstance(pl_module, TextClassification)
+        if stage == "fit" and trainer.is_global_zero:
+            text = yaml.safe_dump(self.config, sort_keys=False)
+            (self.path / "config.yaml").write_text(text, encoding="utf-8")
+            (self.path / "tokenizer.json").write_text(pl_module.tokenizer.to_json(), "utf-8")
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._add_row(trainer, ("lr", "train_", "val_"))
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._add_row(trainer, ("test_",))
+
+    def _add_row(self, trainer: Trainer, prefixes: tuple[str, ...]) -> None:
+        metrics = {
+            name: float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith(prefixes)
+        }
+        self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, **metrics})
+        if trainer.is_global_zero:
+            unfinished = self.path / ".metrics.csv.unfinished"
+            with unfinished.open("w", newline="") as file:
+                names = dict.fromkeys(name for row in self.rows for name in row)
+                writer = csv.DictWriter(file, list(names))
+                writer.writeheader()
+                writer.writerows(self.rows)
+            unfinished.replace(self.path / "metrics.csv")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = state_dict["rows"]
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["config"] = self.config
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero:
+            learning_curve(self.rows, self.path / "learning_curve.png")
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        last = self.path / "checkpoints" / "last.ckpt"
+        if last.exists():
+            rank_zero_info(
+                "Interrupted. To go on from the end of the last whole epoch:\n"
+                f"python train.py fit --ckpt_path {last}"
+            )

@@ -1,0 +1,192 @@
+"""A corpus as Lightning wants it: fetched, tokenised, split and batched by length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_info
+from torch.utils.data import DataLoader
+
+from seqnorm.datasets import (
+    BucketBatchSampler,
+    Corpus,
+    Documents,
+    Item,
+    TextDataset,
+    Tokenizer,
+    collate,
+    default_kind,
+    load_corpus,
+    split_validation,
+)
+
+from .checkpoint import load_checkpoint
+
+
+class TextData(LightningDataModule):
+    """Labelled texts.
+
+    Args:
+        corpus: a corpus by name (r8, r52, 20news, imdb, mr, zh_reviews), or the path of a file or
+            folder of one's own.
+        root: where corpora are fetched to.
+        text_column: column of the text in files of one's own; null for "text".
+        label_column: column of the label in files of one's own; null for "label".
+        test_fraction: part of one's own files to split off as a test part if they bring none.
+        kind: of tokens; null chooses by the corpus's language.
+        vocab_size: most tokens in the vocabulary; null for no limit.
+        min_frequency: tokens that the training part holds less often are unknown.
+        lowercase: whether case is ignored.
+        max_length: tokens after which a document is cut; null for never.
+        batch_size: documents in a batch; null to cut batches by max_tokens alone.
+        max_tokens: most tokens in a batch, padding included; null for no limit.
+        noise: how far the lengths of batch-mates may differ; see BucketBatchSampler.
+        validation_fraction: part of the training documents to choose the epoch with, if the corpus
+            brings no validation part.
+        split_seed: of that choice; not ``seed``, so that all seeds train on the same documents.
+        seed: of the order of the batches.
+        vocabulary: a checkpoint, to use its tokenizer and classes in place of the corpus's own.
+    """
+
+    def __init__(
+        self,
+        corpus: str = "r8",
+        *,
+        root: str = "data",
+        text_column: str | None = None,
+        label_column: str | None = None,
+        test_fraction: float | None = None,
+        kind: Literal["word", "character", "bpe"] | None = None,
+        vocab_size: int | None = None,
+        min_frequency: int = 1,
+        lowercase: bool = True,
+        max_length: int | None = 200,
+        batch_size: int | None = 32,
+        max_tokens: int | None = None,
+        noise: float = 0.05,
+        validation_fraction: float = 0.1,
+        split_seed: int = 0,
+        seed: int = 0,
+        vocabulary: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        self._parts: dict[str, TextDataset] = {}
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The corpus, fetched if it was not yet."""
+        own = ("text_column", "label_column", "test_fraction")
+        return load_corpus(
+            self.hparams["corpus"],
+            root=self.hparams["root"],
+            **{name: self.hparams[name] for name in own},
+        )
+
+    @cached_property
+    def _documents(self) -> dict[str, Documents]:
+        train, validation = self.corpus.train, self.corpus.validation
+        if validation is None:
+            train, validation = split_validation(
+                train, self.hparams["validation_fraction"], self.hparams["split_seed"]
+            )
+        return {"train": train, "validation": validation, "test": self.corpus.test}
+
+    @cached_property
+    def _given(self) -> dict[str, Any]:
+        return load_checkpoint(self.hparams["vocabulary"])["hyper_parameters"]  # type: ignore[no-any-return]
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """Trained on the training part alone, unless ``vocabulary`` gives one."""
+        if self.hparams["vocabulary"] is not None:
+            return Tokenizer.from_json(self._given["tokenizer"])
+        return Tokenizer.train(
+            self._documents["train"].texts,
+            kind=self.hparams["kind"] or default_kind(self.corpus.language),
+            vocab_size=self.hparams["vocab_size"],
+            min_frequency=self.hparams["min_frequency"],
+            lowercase=self.hparams["lowercase"],
+        )
+
+    @property
+    def tokenizer_json(self) -> str:
+        """The tokenizer as text, for a model's constructor."""
+        return self.tokenizer.to_json()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of their numbers in a batch."""
+        if self.hparams["vocabulary"] is not None:
+            return tuple(self._given["classes"])
+        return self.corpus.classes
+
+    @property
+    def has_test(self) -> bool:
+        """Whether the corpus has a test part."""
+        return bool(self.corpus.test.texts)
+
+    @property
+    def training_tokens(self) -> Sequence[Sequence[int]]:
+        """The tokens of every training document, once ``setup("fit")`` has run."""
+        return self._parts["train"].tokens
+
+    def setup(self, stage: str) -> None:
+        """Tokenises the parts that ``stage`` needs."""
+        needed = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}
+        for part in needed[stage]:
+            if part not in self._parts:
+                self._parts[part] = self._encode(self._documents[part])
+        if stage == "fit":
+            sizes = ", ".join(f"{len(self._parts[part])} for {part}" for part in needed["fit"])
+            about = f"{sizes}; {len(self.tokenizer)} tokens; {len(self.classes)} classes"
+            lines = [self.corpus.notice, str(self.corpus.report), f"Documents: {about}"]
+            rank_zero_info("\n".join(filter(None, lines)))
+
+    def _encode(self, documents: Documents) -> TextDataset:
+        numbers = {name: number for number, name in enumerate(self.classes)}
+        if unknown := set(self.corpus.classes) - set(numbers):
+            raise ValueError(
+                f"{self.corpus.name} has classes that the checkpoint was not trained on: "
+                f"{', '.join(sorted(unknown))}; it knows {', '.join(self.classes)}"
+            )
+        labels = [numbers[self.corpus.classes[label]] for label in documents.labels]
+        tokens = self.tokenizer.encode(documents.texts, self.hparams["max_length"])
+        return TextDataset(tokens, labels)
+
+    def _loader(self, part: str, shuffle: bool) -> DataLoader[Item]:
+        trainer = self.trainer
+        sampler = BucketBatchSampler(
+            self._parts[part].lengths,
+            batch_size=self.hparams["batch_size"],
+            max_tokens=self.hparams["max_tokens"],
+            shuffle=shuffle,
+            seed=self.hparams["seed"],
+            noise=self.hparams["noise"],
+            num_replicas=trainer.world_size if trainer else 1,
+            rank=trainer.global_rank if trainer else 0,
+        )
+        rank_zero_info(
+            f"{part}: {len(sampler)} batches, {sampler.padding_waste():.1%} of their cells padding"
+        )
+        # A loader without a generator of its own draws from the global one whenever it is iterated,
+        # which would shift the dropout masks of a resumed run.
+        return DataLoader(
+            self._parts[part],
+            batch_sampler=sampler,
+            collate_fn=collate,
+            generator=torch.Generator(),
+        )
+
+    def train_dataloader(self) -> DataLoader[Item]:
+        return self._loader("train", shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Item]:
+        return self._loader("validation", shuffle=False)
+
+    def test_dataloader(self) -> DataLoader[Item]:
+        return self._loader("test", shuffle=False)

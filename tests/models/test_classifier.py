@@ -1,0 +1,112 @@
+"""The classifier: padding, empty documents, dropout of words, bad arguments."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from seqnorm.models import TextClassifier
+
+NORMS = [None, "layer", "rms", "batch", "batch_pooled"]
+LENGTHS = torch.tensor([6, 0, 2, 4])
+
+
+def classifier(**options: object) -> TextClassifier:
+    sizes: dict[str, object] = {"embedding_size": 5, "hidden_size": 4}
+    return TextClassifier(20, 3, **{**sizes, **options})  # type: ignore[arg-type]
+
+
+def batch() -> torch.Tensor:
+    return torch.randint(2, 20, (4, 6))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_padding_changes_nothing(cell: str, norm: str | None) -> None:
+    model = classifier(cell=cell, norm=norm, num_layers=2, pooling="last+mean+max+attention")
+    tokens = batch()
+    padding = torch.arange(6) >= LENGTHS[:, None]
+    model(tokens, LENGTHS)  # fills BatchNorm's statistics
+    model.eval()
+    logits = model(tokens.masked_fill(padding, 0), LENGTHS)
+    for other in (1, 19, -1, 10**9):  # of which the last two are no tokens at all
+        assert torch.equal(model(tokens.masked_fill(padding, other), LENGTHS), logits)
+    with torch.no_grad():
+        model.embedding.weight[0] = torch.nan
+    assert torch.equal(model(tokens, LENGTHS), logits)
+    for row, length in enumerate(LENGTHS.tolist()):
+        alone = model(tokens[row : row + 1, :length], LENGTHS[row : row + 1])
+        torch.testing.assert_close(alone[0], logits[row])
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_empty_documents_are_classified_by_the_bias_alone(norm: str | None) -> None:
+    model = classifier(norm=norm).train()
+    logits = model(torch.zeros(3, 0, dtype=torch.int64), torch.zeros(3, dtype=torch.int64))
+    assert torch.equal(logits, model.head.bias.expand(3, 3))
+    logits.sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+def test_every_parameter_learns_and_padding_does_not() -> None:
+    model = classifier(pooling="last+mean+max+attention", num_layers=2)
+    model(batch(), LENGTHS).pow(2).sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+    assert model.embedding.weight.grad is not None
+    assert model.embedding.weight.grad[0].abs().sum() == 0
+
+
+def test_word_dropout_replaces_whole_valid_tokens_in_training_only() -> None:
+    model = classifier(word_dropout=1.0, embedding_dropout=0.0, dropout=0.0, norm="layer")
+    tokens = batch()
+    unknown = torch.ones_like(tokens)
+    assert torch.equal(model(tokens, LENGTHS), model(unknown, LENGTHS))
+    model.eval()
+    assert not torch.allclose(model(tokens, LENGTHS), model(unknown, LENGTHS))
+    half = classifier(word_dropout=0.5)
+    seen: list[torch.Tensor] = []
+    half.embedding.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    half(torch.full((50, 40), 7), torch.full((50,), 40))
+    assert set(seen[0].unique().tolist()) == {1, 7}
+    assert 0.4 < (seen[0] == 1).float().mean() < 0.6
+
+
+@pytest.mark.parametrize(
+    "option", ["embedding_dropout", "dropout", "layer_dropout", "recurrent_dropout", "zoneout"]
+)
+def test_every_dropout_acts_in_training_only(option: str) -> None:
+    off = {"embedding_dropout": 0.0, "dropout": 0.0}
+    model = classifier(**{"num_layers": 2, **off, option: 0.5})
+    tokens = batch()
+    lengths = torch.full((4,), 6)
+    assert not torch.equal(model(tokens, lengths), model(tokens, lengths))
+    model.eval()
+    assert torch.equal(model(tokens, lengths), model(tokens, lengths))
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"cell": "rnn"}, "cell 'rnn' is unknown: write one of lstm, gru"),
+        ({"word_dropout": 1.5}, "word_dropout is a probability from 0 to 1, got 1.5"),
+        ({"norm": "lyer"}, "layer"),
+        ({"pooling": "sum"}, "unknown part 'sum'"),
+    ],
+)
+def test_bad_arguments(option: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        classifier(**option)
+
+
+def test_needs_torch_alone() -> None:
+    unwanted = "{'lightning', 'matplotlib', 'rich', 'tokenizers', 'torchmetrics'}"
+    code = f"import sys, seqnorm.models; print(*({unwanted} & sys.modules.keys()))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert loaded.stdout.strip() == ""

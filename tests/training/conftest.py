@@ -1,0 +1,62 @@
+"""A corpus small enough to train on in a second, and the command line without a process."""
+
+from __future__ import annotations
+
+import csv
+import random
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+CLASSES = {
+    "grain": ("corn", "crop", "wheat"),
+    "sport": ("goal", "match", "team"),
+    "trade": ("deal", "export", "tariff"),
+}
+# Enough of everything, and of nothing more than a test needs.
+SMALL = (
+    "--model.embedding_size=8",
+    "--model.hidden_size=8",
+    "--trainer.log_every_n_steps=1",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+)
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with 90 documents to train on and 30 to test on."""
+    folder = tmp_path_factory.mktemp("corpora") / "tiny"
+    folder.mkdir()
+    draw = random.Random(0)
+    for part, documents in (("train", 90), ("test", 30)):
+        with (folder / f"{part}.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(("text", "label"))
+            for number in range(documents):
+                label = sorted(CLASSES)[number % 3]
+                words = draw.choices(CLASSES[label], k=2)
+                words += [f"w{draw.randrange(20)}" for _ in range(draw.randrange(12))]
+                draw.shuffle(words)
+                writer.writerow((f"{' '.join(words)} {part}{number}", label))
+    return folder
+
+
+@pytest.fixture
+def train_py(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
+    """Runs ``train.py`` with the given arguments, in a folder of the test's own."""
+    from seqnorm.training.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str | Path) -> None:
+        monkeypatch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
+        with warnings.catch_warnings():
+            # Lightning's CLI uses a method that jsonargparse has renamed.
+            warnings.filterwarnings("ignore", ".*", DeprecationWarning, "lightning|jsonargparse")
+            main()
+
+    return run

@@ -1,0 +1,42 @@
+"""Every shipped configuration is parsed and trains for a few steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from seqnorm.datasets import CORPORA
+
+ROOT = Path(__file__).parents[2] / "configs"
+OVERLAYS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("*/*.yaml"))
+
+
+def test_every_choice_has_an_overlay() -> None:
+    named = {(Path(path).parent.name, Path(path).stem) for path in OVERLAYS}
+    assert named == {
+        ("cell", "gru"),
+        *(("norm", norm) for norm in ("layer", "rms", "batch", "batch_pooled", "none")),
+        *(("corpus", corpus) for corpus in CORPORA),
+    }
+
+
+@pytest.mark.parametrize("overlay", [None, *OVERLAYS])
+def test_trains_a_few_steps(
+    overlay: str | None, corpus: Path, train_py: Callable[..., None]
+) -> None:
+    configs = [f"--config={ROOT / name}" for name in ("base.yaml", overlay) if name]
+    if overlay and overlay.startswith("corpus"):
+        stated = yaml.safe_load((ROOT / overlay).read_text())
+        assert stated["data"]["corpus"] == Path(overlay).stem
+    train_py(
+        "fit",
+        *configs,
+        "--data.corpus",
+        corpus,
+        "--trainer.fast_dev_run=2",
+        "--trainer.enable_progress_bar=false",
+        "--trainer.enable_model_summary=false",
+    )

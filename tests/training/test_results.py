@@ -1,0 +1,70 @@
+"""Rows of results, written by many at once, and their table."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from seqnorm.training.results import COLUMNS, append_result, commit, markdown
+
+
+def row(**values: object) -> dict[str, object]:
+    return {**dict.fromkeys(COLUMNS, ""), "corpus": "r8", "cell": "lstm", "norm": "layer", **values}
+
+
+def test_many_write_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "results.csv"
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda seed: append_result(path, row(seed=seed, config='a, "b"')), range(64)))
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(int(found["seed"]) for found in rows) == list(range(64))
+    assert {found["config"] for found in rows} == {'a, "b"'}
+    assert tuple(rows[0]) == COLUMNS
+    assert [file.name for file in path.parent.iterdir()] == ["results.csv"]
+
+
+def test_a_row_lacks_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyError, match="seed"):
+        append_result(tmp_path / "a.csv", {"corpus": "r8", "cell": "lstm", "norm": "layer"})
+
+
+def test_table(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    for score in (0.96, 0.97, 0.98):
+        append_result(path, row(test_accuracy=score, test_macro_f1=score - 0.1))
+    append_result(path, row(cell="linear", norm="none", test_accuracy=0.9735, test_macro_f1=0.94))
+    expected = """\
+| corpus | cell | norm | test accuracy | test macro F1 | runs |
+|---|---|---|---|---|---|
+| r8 | lstm | layer | 0.9700 ± 0.0100 | 0.8700 ± 0.0100 | 3 |
+| r8 | linear | none | 0.9735 | 0.9400 | 1 |"""
+    assert markdown(path) == expected
+    printed = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "seqnorm.training.results", path],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert printed.stdout.strip() == expected
+
+
+def test_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert commit() == ""
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    (tmp_path / "file").write_text("1")
+    subprocess.run([*git, "add", "file"], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "one"], check=True)
+    clean = commit()
+    assert len(clean) >= 7
+    (tmp_path / "file").write_text("2")
+    assert commit() == f"{clean}-dirty"

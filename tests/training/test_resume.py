@@ -1,0 +1,189 @@
+"""An interrupted run, resumed, ends exactly where an uninterrupted one ends."""
+
+from __future__ import annotations
+
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from seqnorm.training import TextClassification
+
+from .conftest import SMALL
+
+ROOT = Path(__file__).parents[2]
+OPTIONS = (
+    *SMALL,
+    "--trainer.max_epochs=4",
+    "--run.patience=10",
+    "--model.dropout=0.5",
+    "--model.zoneout=0.1",
+    "--model.recurrent_dropout=0.1",
+    "--model.word_dropout=0.1",
+)
+VARIANTS = {
+    "layer": ("--model.norm=layer",),
+    "batch": ("--model.norm=batch", "--run.reestimate=true"),
+    "average": ("--model.norm=batch", "--run.ema_decay=0.9", "--run.monitor=val_loss"),
+}
+RESUMED = (
+    "epoch",
+    "global_step",
+    "state_dict",
+    "current_model_state",
+    "optimizer_states",
+    "lr_schedulers",
+)
+
+
+class CrashError(Exception):
+    pass
+
+
+def outcome(run: Path) -> dict[str, Any]:
+    """All that must be equal: both checkpoints and what was logged."""
+    found: dict[str, Any] = {}
+    for name in ("best", "last"):
+        checkpoint = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
+        found[name] = {key: checkpoint.get(key) for key in RESUMED}
+    with (run / "metrics.csv").open(newline="") as file:
+        found["metrics"] = list(csv.DictReader(file))
+    return found
+
+
+def assert_same(one: Any, other: Any, place: str = "") -> None:
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), place
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), place
+        for key in one:
+            assert_same(one[key], other[key], f"{place}.{key}")
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(other), place
+        for index, pair in enumerate(zip(one, other, strict=True)):
+            assert_same(*pair, f"{place}[{index}]")
+    else:
+        assert one == other, place
+
+
+def last(run: Path) -> Path:
+    return run / "checkpoints" / "last.ckpt"
+
+
+@pytest.fixture
+def crash_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
+    """Makes training raise at a step, or no longer."""
+    train = TextClassification.training_step
+
+    def set_step(crash: int | None) -> None:
+        def step(self: TextClassification, batch: Any) -> torch.Tensor:
+            if self.trainer.global_step == crash:
+                raise CrashError
+            return train(self, batch)
+
+        monkeypatch.setattr(TextClassification, "training_step", step)
+
+    return set_step
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_resumes_exactly_after_crashes(
+    variant: str,
+    corpus: Path,
+    train_py: Callable[..., None],
+    crash_at: Callable[[int | None], None],
+) -> None:
+    arguments = ("fit", "--data.corpus", corpus, *OPTIONS, *VARIANTS[variant])
+    whole, broken = Path("runs/whole/version_0"), Path("runs/broken/version_0")
+    train_py(*arguments, "--run.name=whole")
+    crash_at(4)  # an epoch has 3 steps: in the middle of the second
+    with pytest.raises(CrashError):
+        train_py(*arguments, "--run.name=broken")
+    crash_at(9)  # before the first of the fourth
+    with pytest.raises(CrashError):
+        train_py("fit", "--ckpt_path", last(broken))
+    crash_at(None)
+    train_py("fit", "--ckpt_path", last(broken))
+    assert outcome(whole)["last"]["epoch"] == 3
+    assert_same(outcome(broken), outcome(whole))
+
+
+def test_a_stopped_run_stays_stopped(
+    corpus: Path, train_py: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Path("runs/tiny/version_0")
+    train_py("fit", "--data.corpus", corpus, *OPTIONS, "--run.patience=1", "--model.lr=0")
+    before = outcome(run)
+    assert before["last"]["epoch"] == 1
+    train_py("fit", "--ckpt_path", last(run))
+    assert_same(outcome(run), before)
+
+
+def test_the_command_line_goes_before_the_checkpoint(
+    corpus: Path, train_py: Callable[..., None]
+) -> None:
+    run = Path("runs/tiny/version_0")
+    train_py("fit", "--data.corpus", corpus, *OPTIONS, "--trainer.max_epochs=1")
+    train_py("fit", "--ckpt_path", last(run), "--trainer.max_epochs=2", "--model.lr=0.5")
+    checkpoint = torch.load(last(run), weights_only=True)
+    assert checkpoint["epoch"] == 1
+    assert checkpoint["hyper_parameters"]["lr"] == 0.5
+    assert checkpoint["hyper_parameters"]["zoneout"] == 0.1
+
+
+def test_a_checkpoint_that_was_moved_is_not_resumed(
+    corpus: Path, train_py: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_py("fit", "--data.corpus", corpus, *OPTIONS, "--trainer.max_epochs=1")
+    last(Path("runs/tiny/version_0")).rename("moved.ckpt")
+    with pytest.raises(SystemExit):
+        train_py("fit", "--ckpt_path=moved.ckpt")
+    assert "moved.ckpt is not where a run left it" in capsys.readouterr().err
+
+
+def start(folder: Path, *arguments: str | Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, ROOT / "train.py", "fit", *map(str, arguments)],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_resumes_exactly_after_signals(corpus: Path, tmp_path: Path) -> None:
+    arguments = ("--data.corpus", corpus, *OPTIONS, "--trainer.max_epochs=40", "--run.patience=40")
+    whole = start(tmp_path, *arguments, "--run.name=whole")
+    broken = tmp_path / "runs/broken/version_0"
+    process = start(tmp_path, *arguments, "--run.name=broken")
+    statuses = {
+        signal.SIGKILL: -signal.SIGKILL,
+        signal.SIGTERM: 128 + signal.SIGTERM,
+        signal.SIGINT: 1,
+    }
+    for number, status in statuses.items():
+        before = last(broken).stat().st_mtime_ns if last(broken).exists() else 0
+        while not (last(broken).exists() and last(broken).stat().st_mtime_ns > before):
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.01)
+        time.sleep(random.uniform(0, 0.2))
+        process.send_signal(number)
+        output, _ = process.communicate()
+        assert process.returncode == status, output
+        if number != signal.SIGKILL:
+            assert f"train.py fit --ckpt_path {last(broken)}" in output
+        process = start(tmp_path, "--ckpt_path", last(broken))
+    for one in (process, whole):
+        output, _ = one.communicate()
+        assert one.returncode == 0, output
+    assert_same(outcome(broken), outcome(tmp_path / "runs/whole/version_0"))
