@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .direction import Direction
 from .recurrent import Recurrent
+from .scheme import Norm, NormScheme
 from .sites import SiteNorm
 
 Layer = TypeVar("Layer", bound=Recurrent)
@@ -16,8 +17,24 @@ TorchLayer = TypeVar("TorchLayer", nn.LSTM, nn.GRU)
 
 
 @torch.no_grad()
-def adopt(new: Layer, layer: nn.RNNBase) -> Layer:
-    """Copy matrices and biases of a torch layer into the layer that was built like it."""
+def adopt(
+    cls: type[Layer],
+    layer: nn.RNNBase,
+    kind: type[TorchLayer],
+    norm: str | Norm | NormScheme | None,
+) -> Layer:
+    """A layer of ``cls`` with the options, matrices and biases of a torch layer of class ``kind``.
+
+    Raises:
+        TypeError: the torch layer is of another class.
+    """
+    if not isinstance(layer, kind):
+        raise TypeError(
+            f"seqnorm.{cls.__name__}.from_torch takes a torch.nn.{kind.__name__}, "
+            f"got {type(layer).__name__}"
+        )
+    weight = layer.all_weights[0][0]
+    new = cls(**_options(layer), device=weight.device, dtype=weight.dtype, norm=norm)
     new.train(layer.training)
     for direction, weights in zip(new.directions(), layer.all_weights):
         direction.weight_ih.copy_(_turn(direction, weights[0]))
@@ -29,7 +46,7 @@ def adopt(new: Layer, layer: nn.RNNBase) -> Layer:
     return new
 
 
-def release(layer: Recurrent, kind: type[TorchLayer], **extra: Any) -> TorchLayer:
+def release(layer: Recurrent, kind: type[TorchLayer]) -> TorchLayer:
     """The torch layer with the same parameters.
 
     Raises:
@@ -42,20 +59,18 @@ def release(layer: Recurrent, kind: type[TorchLayer], **extra: Any) -> TorchLaye
                 f"torch.nn.{kind.__name__} has no {name}: only a layer without one can go back"
             )
     weight = layer.all_weights[0][0]
-    new = kind(
-        layer.input_size,
-        layer.hidden_size,
-        layer.num_layers,
-        bias=layer.bias,
-        batch_first=layer.batch_first,
-        dropout=layer.dropout,
-        bidirectional=layer.bidirectional,
-        device=weight.device,
-        dtype=weight.dtype,
-        **extra,
-    )
+    new = kind(**_options(layer), device=weight.device, dtype=weight.dtype)
     new.load_state_dict(layer.state_dict())
     return new.train(layer.training)
+
+
+def _options(layer: Recurrent | nn.RNNBase) -> dict[str, Any]:
+    """The constructor arguments that torch's layers and ours share."""
+    names = ["input_size", "hidden_size", "num_layers", "bias"]
+    names += ["batch_first", "dropout", "bidirectional"]
+    if layer.proj_size:  # no argument of a GRU
+        names.append("proj_size")
+    return {name: getattr(layer, name) for name in names}
 
 
 def _turn(direction: Direction, weight: Tensor) -> Tensor:
@@ -98,12 +113,3 @@ def _adopt_biases(direction: Direction, bias_ih: Tensor, bias_hh: Tensor) -> Non
 
 def _norm_bias(site: SiteNorm | None) -> Tensor | None:
     return None if site is None else site.bias
-
-
-def check_torch_layer(name: str, layer: nn.Module, kind: type[nn.RNNBase]) -> None:
-    """Raise TypeError unless the layer is of torch's class of the same name."""
-    if not isinstance(layer, kind):
-        raise TypeError(
-            f"seqnorm.{name}.from_torch takes a torch.nn.{kind.__name__}, "
-            f"got {type(layer).__name__}"
-        )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from .convert import adopt, check_torch_layer, release
+from .convert import adopt, release
 from .recurrent import Recurrent
 from .reporting import Report, report
 from .scheme import Norm, NormScheme
@@ -146,22 +146,7 @@ class LSTM(Recurrent):
         Raises:
             ValueError: the scheme has no place for the biases.
         """
-        weight = layer.all_weights[0][0]
-        check_torch_layer(cls.__name__, layer, nn.LSTM)
-        new = cls(
-            layer.input_size,
-            layer.hidden_size,
-            layer.num_layers,
-            layer.bias,
-            layer.batch_first,
-            layer.dropout,
-            layer.bidirectional,
-            layer.proj_size,
-            weight.device,
-            weight.dtype,
-            norm=norm,
-        )
-        return adopt(new, layer)
+        return adopt(cls, layer, nn.LSTM, norm)
 
     def to_torch(self) -> nn.LSTM:
         """The torch layer that computes the same.
@@ -169,7 +154,7 @@ class LSTM(Recurrent):
         Raises:
             ValueError: there is none, for this layer has norms, zoneout or weight drop.
         """
-        return release(self, nn.LSTM, proj_size=self.proj_size)
+        return release(self, nn.LSTM)
 
     def report(self) -> Report:
         """How many rows the running statistics of every step rest on."""
@@ -256,21 +241,7 @@ class GRU(Recurrent):
         Where z takes the candidate (``update="write"``) its rows change sign, so that it means the
         same.
         """
-        weight = layer.all_weights[0][0]
-        check_torch_layer(cls.__name__, layer, nn.GRU)
-        new = cls(
-            layer.input_size,
-            layer.hidden_size,
-            layer.num_layers,
-            layer.bias,
-            layer.batch_first,
-            layer.dropout,
-            layer.bidirectional,
-            weight.device,
-            weight.dtype,
-            norm=norm,
-        )
-        return adopt(new, layer)
+        return adopt(cls, layer, nn.GRU, norm)
 
     def to_torch(self) -> nn.GRU:
         """The torch layer that computes the same; see ``LSTM.to_torch``."""
