@@ -1,4 +1,4 @@
-"""The presets against the cells as their authors wrote them.
+"""The presets against the cells as their authors wrote them (BatchNorm: test_published_batch.py).
 
 Each function below transcribes one publication with its own gate order, its own split of the
 matrices and its own places for the biases; none of them reads a scheme. Where a publication and
@@ -10,17 +10,11 @@ Axes: T steps, B sequences, I = input size, H = hidden size.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
-from tolerances import GRADIENTS, VALUES, assert_close
+from publications import EPS, B, H, I, Parts, T, compare_with, layer_and_parts, run_layer
 from torch import Tensor, sigmoid, tanh
-
-import seqnorm
-
-I, H, T, B = 3, 4, 5, 4  # noqa: E741 (the axes' letters)
-EPS = 1e-5
 
 
 def N(  # noqa: N802 (the equations' letter)
@@ -30,45 +24,6 @@ def N(  # noqa: N802 (the equations' letter)
     mean = sum(z) / len(z)
     var = sum((z - mean) ** 2) / len(z)
     return gain * (z - mean) / torch.sqrt(var + eps) + bias
-
-
-class Parts:
-    """Parameters of a layer by gate: ``p.W("f")`` (H, I), ``p.U("f")`` (H, H), ``p.b("f")`` (H,).
-
-    Several letters stack the gates in the order in which the publication stacks them.
-    """
-
-    def __init__(self, cell: str, values: dict[str, Tensor]) -> None:
-        self.order = {"LSTM": "ifgo", "GRU": "rzn"}[cell]
-        self.values = values
-
-    def take(self, name: str, gates: str, order: str | None = None) -> Tensor:
-        order = self.order if order is None else order
-        blocks = self.values[name].split(H)
-        assert len(blocks) == len(order), name
-        return torch.cat([blocks[order.index(gate)] for gate in gates])
-
-    def W(self, gates: str) -> Tensor:  # noqa: N802 (as N)
-        return self.take("weight_ih_l0", gates)
-
-    def U(self, gates: str) -> Tensor:  # noqa: N802 (as N)
-        return self.take("weight_hh_l0", gates)
-
-    def b(self, gates: str) -> Tensor:
-        return self.take("bias_ih_l0", gates)
-
-    def b_hh(self, gates: str) -> Tensor:
-        return self.take("bias_hh_l0", gates)
-
-    def gain(self, site: str, gates: str, order: str | None = None) -> Tensor:
-        return self.take(f"norm_{site}_l0.weight", gates, order)
-
-    def beta(self, site: str, gates: str, order: str | None = None) -> Tensor:
-        return self.take(f"norm_{site}_l0.bias", gates, order)
-
-    @property
-    def cell_norm(self) -> tuple[Tensor, Tensor]:
-        return self.values["norm_cell_l0.weight"], self.values["norm_cell_l0.bias"]
 
 
 State = tuple[Tensor, ...]
@@ -286,34 +241,6 @@ OF_ONE_ROW: list[tuple[str, str, Step]] = [
 ]
 
 
-def layer_and_parts(name: str, cell: str, randomised: bool) -> tuple[Any, Parts]:
-    layer = getattr(seqnorm, cell)(I, H, norm=name, dtype=torch.float64)
-    if randomised:
-        with torch.no_grad():
-            for parameter in layer.parameters():
-                parameter.normal_(0.0, 0.7)
-    return layer, Parts(cell, dict(layer.named_parameters()))
-
-
-def run_layer(layer: Any, x: Tensor, states: list[Tensor]) -> tuple[Tensor, ...]:
-    single = len(states) == 1
-    output, last = layer(x, states[0][None] if single else tuple(s[None] for s in states))
-    return (output, last[0]) if single else (output, *(part[0] for part in last))
-
-
-def compare_with(layer: Any, wanted: tuple[Tensor, ...], got: tuple[Tensor, ...]) -> None:
-    for what, expected, actual in zip(("output", "h", "c"), wanted, got):
-        assert_close(actual, expected, VALUES, what)
-    weights = [torch.randn_like(value) for value in wanted]
-    names, parameters = zip(*layer.named_parameters())
-    theirs, ours = (
-        torch.autograd.grad(sum((w * v).sum() for w, v in zip(weights, values)), parameters)
-        for values in (wanted, got)
-    )
-    for name, expected, actual in zip(names, theirs, ours):
-        assert_close(actual, expected, GRADIENTS, name)
-
-
 @pytest.mark.parametrize("randomised", [True, False], ids=["random", "initial"])
 @pytest.mark.parametrize(("name", "cell", "step"), OF_ONE_ROW)
 def test_as_published(name: str, cell: str, step: Step, randomised: bool) -> None:
@@ -331,118 +258,3 @@ def test_as_published(name: str, cell: str, step: Step, randomised: bool) -> Non
         finals.append(state)
     wanted = (torch.stack(outputs, 1), *(torch.stack(parts_) for parts_ in zip(*finals)))
     compare_with(layer, wanted, run_layer(layer, x, states))
-
-
-class BN:
-    """Eq. 6 of Cooijmans et al. 2017 at one site: statistics of the rows of one step.
-
-    ``seen`` gathers the estimates that inference averages; with ``fixed`` they are used instead.
-    """
-
-    def __init__(self, fixed: list[tuple[Tensor, Tensor]] | None) -> None:
-        self.fixed = fixed
-        self.seen: list[tuple[Tensor, Tensor]] = []
-
-    def __call__(self, rows: Tensor, gain: Tensor, bias: Tensor | float) -> Tensor:
-        if self.fixed is None:
-            mean = sum(rows) / len(rows)
-            var = sum((rows - mean) ** 2) / len(rows)
-        else:
-            # Past the longest training sequence: the statistics of its last step.
-            mean, var = self.fixed[min(len(self.seen), len(self.fixed) - 1)]
-        self.seen.append((mean.detach(), var.detach()))
-        return bias + gain * (rows - mean) / torch.sqrt(var + EPS)
-
-
-def cooijmans(
-    p: Parts, x: Tensor, states: list[Tensor], sites: dict[str, BN], beta: bool
-) -> tuple[Tensor, ...]:
-    """Eq. 6-8, gates stacked f, i, o, g; jihunchoi's bnlstm.py has a bias in every norm."""
-    h, c = states
-    outputs = []
-    for x_t in x:
-        hidden = sites["hh"](
-            h @ p.U("fiog").T, p.gain("hh", "fiog"), p.beta("hh", "fiog") if beta else 0.0
-        )
-        given = sites["ih"](
-            x_t @ p.W("fiog").T, p.gain("ih", "fiog"), p.beta("ih", "fiog") if beta else 0.0
-        )
-        f, i, o, g = (hidden + given + p.b("fiog")).split(H, 1)
-        c = sigmoid(f) * c + sigmoid(i) * tanh(g)
-        h = sigmoid(o) * tanh(sites["cell"](c, *p.cell_norm))
-        outputs.append(h)
-    return torch.stack(outputs), h, c
-
-
-@pytest.mark.parametrize("randomised", [True, False], ids=["random", "initial"])
-@pytest.mark.parametrize(
-    ("name", "beta"), [("cooijmans2016", False), ("batch", False), ("jihunchoi", True)]
-)
-def test_recurrent_batch_normalization(name: str, beta: bool, randomised: bool) -> None:
-    """Training, then inference over more steps with the (unbiased) statistics of training."""
-    layer, parts = layer_and_parts(name, "LSTM", randomised)
-    x = torch.randn(T + 2, B, I).double()
-    states = [torch.randn(B, H).double() for _ in range(2)]
-    sites = {site: BN(None) for site in ("ih", "hh", "cell")}
-    wanted = cooijmans(parts, x[:T], states, sites, beta)
-    compare_with(layer, wanted, run_layer(layer.train(), x[:T], states))
-    fixed = {
-        site: BN([(mean, var * (B / (B - 1))) for mean, var in bn.seen])
-        for site, bn in sites.items()
-    }
-    wanted = cooijmans(parts, x, states, fixed, beta)
-    compare_with(layer, wanted, run_layer(layer.eval(), x, states))
-
-
-def pooled(rows: Tensor, gain: Tensor) -> Tensor:
-    """Sequence-wise BatchNorm of (T, B, F): one mean and variance over all frames."""
-    flat = rows.flatten(0, 1)
-    mean = sum(flat) / len(flat)
-    var = sum((flat - mean) ** 2) / len(flat)
-    return gain * (rows - mean) / torch.sqrt(var + EPS)
-
-
-@pytest.mark.parametrize("name", ["laurent2016", "batch_pooled"])
-@pytest.mark.parametrize("cell", ["LSTM", "GRU"])
-def test_sequence_wise(name: str, cell: str) -> None:
-    """Laurent et al. 2016: BN(W x) over all frames of all sequences, nothing within the loop."""
-    layer, p = layer_and_parts(name, cell, True)
-    x = torch.randn(T, B, I).double()
-    states = [torch.randn(B, H).double() for _ in range(2 if cell == "LSTM" else 1)]
-    gates = p.order
-    terms = pooled(x @ p.W(gates).T, p.gain("ih", gates)) + p.b(gates)
-    outputs = []
-    h = states[0]
-    c = states[-1]
-    for term in terms:
-        if cell == "LSTM":
-            i, f, g, o = (term + h @ p.U(gates).T).split(H, 1)
-            c = sigmoid(f) * c + sigmoid(i) * tanh(g)
-            h = sigmoid(o) * tanh(c)
-        else:
-            (x_r, x_z, x_n), (h_r, h_z, h_n) = (
-                term.split(H, 1),
-                (h @ p.U(gates).T + p.b_hh(gates)).split(H, 1),
-            )
-            z = sigmoid(x_z + h_z)
-            h = z * h + (1 - z) * tanh(x_n + sigmoid(x_r + h_r) * h_n)
-        outputs.append(h)
-    wanted = (torch.stack(outputs), h, c) if cell == "LSTM" else (torch.stack(outputs), h)
-    compare_with(layer, wanted, run_layer(layer.train(), x, states))
-
-
-def test_cooijmans_sequence_wise() -> None:
-    """BN-e*: sequence-wise for W x, of every step for W h and c."""
-    layer, p = layer_and_parts("cooijmans2016_sequencewise", "LSTM", True)
-    x = torch.randn(T, B, I).double()
-    states = [torch.randn(B, H).double() for _ in range(2)]
-    terms = pooled(x @ p.W("fiog").T, p.gain("ih", "fiog"))
-    h, c = states
-    outputs = []
-    for term in terms:
-        hidden = BN(None)(h @ p.U("fiog").T, p.gain("hh", "fiog"), 0.0)
-        f, i, o, g = (hidden + term + p.b("fiog")).split(H, 1)
-        c = sigmoid(f) * c + sigmoid(i) * tanh(g)
-        h = sigmoid(o) * tanh(BN(None)(c, *p.cell_norm))
-        outputs.append(h)
-    compare_with(layer, (torch.stack(outputs), h, c), run_layer(layer.train(), x, states))

@@ -1,28 +1,38 @@
-"""Without a norm the layers and cells are torch's: names, numbers, gradients, warnings, errors."""
+"""Without a norm the layers and cells are torch's: names, numbers, gradients, options."""
 
 from __future__ import annotations
 
 import inspect
 import itertools
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
-from tolerances import GRADIENTS, VALUES, assert_close, assert_equal
+from beside_torch import (
+    CELLS,
+    F64,
+    LAYERS,
+    B,
+    H,
+    I,
+    Options,
+    T,
+    as_hx,
+    assert_same,
+    fresh,
+    states,
+    tensors,
+    twins,
+)
+from tolerances import VALUES, assert_close, assert_equal
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 import seqnorm
 
-I, H, T, B = 3, 5, 4, 3  # noqa: E741  the axes' letters
-F64 = torch.float64
 LENGTHS = {"sorted": [4, 3, 1], "unsorted": [1, 4, 3]}
-LAYERS = {"LSTM": (nn.LSTM, seqnorm.LSTM), "GRU": (nn.GRU, seqnorm.GRU)}
-CELLS = {"LSTMCell": (nn.LSTMCell, seqnorm.LSTMCell), "GRUCell": (nn.GRUCell, seqnorm.GRUCell)}
-Options = dict[str, Any]
 
 
 def all_options() -> Iterator[Any]:
@@ -44,71 +54,6 @@ def all_options() -> Iterator[Any]:
 
 
 OPTIONS = list(all_options())
-
-
-def twins(kind: str, *args: Any, **options: Any) -> tuple[nn.Module, nn.Module]:
-    """torch's module and ours with the same weights, loaded from torch's state dict."""
-    theirs, ours = (LAYERS | CELLS)[kind]
-    args = args or (I, H)
-    reference = theirs(*args, dtype=F64, **options)
-    module = ours(*args, dtype=F64, **options)
-    module.load_state_dict(reference.state_dict())
-    return reference, module
-
-
-def tensors(result: Any) -> list[Tensor]:
-    """All tensors of a nested result, packed sequences by their data."""
-    if isinstance(result, Tensor):
-        return [result]
-    if isinstance(result, PackedSequence):
-        return [result.data]
-    return [tensor for part in result for tensor in tensors(part)]
-
-
-def fresh(*shape: int, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, dtype=F64, generator=generator).requires_grad_()
-
-
-def states(kind: str, options: Options, batch: tuple[int, ...]) -> list[Tensor]:
-    entries = options.get("num_layers", 1) * (2 if options.get("bidirectional") else 1)
-    sizes = [options.get("proj_size") or H, H][: 2 if kind.startswith("LSTM") else 1]
-    return [fresh(entries, *batch, size, seed=10 + n) for n, size in enumerate(sizes)]
-
-
-def assert_same(
-    reference: nn.Module,
-    module: nn.Module,
-    call: Callable[[nn.Module, Tensor, list[Tensor]], Any],
-    input: Tensor,
-    hx: list[Tensor],
-) -> None:
-    """Equal results, and equal gradients of everything under random cotangents."""
-    found: list[tuple[list[Tensor], list[Tensor]]] = []
-    for either in (reference, module):
-        either.zero_grad()
-        x = input.detach().clone().requires_grad_()
-        initial = [part.detach().clone().requires_grad_() for part in hx]
-        results = tensors(call(either, x, initial))
-        torch.autograd.backward(
-            results, [fresh(*r.shape, seed=20 + n).detach() for n, r in enumerate(results)]
-        )
-        grads = [x.grad, *(part.grad for part in initial), *(p.grad for p in either.parameters())]
-        assert all(grad is not None for grad in grads)
-        found.append((results, grads))
-    (expected, expected_grads), (actual, actual_grads) = found
-    assert len(actual) == len(expected)
-    assert len(actual_grads) == len(expected_grads)
-    for a, e in zip(actual, expected):
-        assert_close(a, e, VALUES)
-    for a, e in zip(actual_grads, expected_grads):
-        assert_close(a, e, GRADIENTS)
-
-
-def as_hx(kind: str, hx: list[Tensor]) -> Any:
-    if not hx:
-        return None
-    return tuple(hx) if kind.startswith("LSTM") else hx[0]
 
 
 @pytest.mark.parametrize(("kind", "options"), OPTIONS)
@@ -264,113 +209,6 @@ def test_forward_takes_what_torchs_takes() -> None:
         assert found == [*expected, "step" if ours.__name__.endswith("Cell") else "lengths"]
 
 
-@pytest.mark.parametrize("kind", LAYERS)
-def test_dropout_on_one_layer_warns(kind: str) -> None:
-    for cls in LAYERS[kind]:
-        with pytest.warns(UserWarning, match=r"num_layers.*dropout=0\.5") as caught:
-            cls(I, H, dropout=0.5)
-        assert len(caught) == 1
-    assert caught[0].filename == __file__, "the warning points at the line that built the layer"
-
-
-X = torch.zeros(T, B, I)
-H0 = torch.zeros(1, B, H)
-PACKED = pack_padded_sequence(X, [4, 3, 1])
-WRONG: dict[str, Callable[[Any, Callable[..., Any]], object]] = {
-    "input_size float": lambda cls, hx: cls(3.0, H),
-    "input_size zero": lambda cls, hx: cls(0, H),
-    "input_size negative": lambda cls, hx: cls(-1, H),
-    "hidden_size float": lambda cls, hx: cls(I, 5.0),
-    "hidden_size str": lambda cls, hx: cls(I, "5"),
-    "hidden_size zero": lambda cls, hx: cls(I, 0),
-    "num_layers zero": lambda cls, hx: cls(I, H, 0),
-    "num_layers float": lambda cls, hx: cls(I, H, 2.0),
-    "bias int": lambda cls, hx: cls(I, H, bias=1),
-    "batch_first int": lambda cls, hx: cls(I, H, batch_first=1),
-    "dropout large": lambda cls, hx: cls(I, H, 2, dropout=1.5),
-    "dropout negative": lambda cls, hx: cls(I, H, 2, dropout=-0.1),
-    "dropout bool": lambda cls, hx: cls(I, H, 2, dropout=True),
-    "dropout str": lambda cls, hx: cls(I, H, 2, dropout="much"),
-    "unknown option": lambda cls, hx: cls(I, H, nonlinearity="relu"),
-    "input 1-D": lambda cls, hx: cls(I, H)(X[0, 0]),
-    "input 4-D": lambda cls, hx: cls(I, H)(X[None]),
-    "input double": lambda cls, hx: cls(I, H)(X.double()),
-    "input int": lambda cls, hx: cls(I, H)(X.long()),
-    "input wide": lambda cls, hx: cls(I + 1, H)(X),
-    "input list": lambda cls, hx: cls(I, H)([[0.0]]),
-    "packed wide": lambda cls, hx: cls(I + 1, H)(PACKED),
-    "hx 2-D": lambda cls, hx: cls(I, H)(X, hx(H0[:, 0])),
-    "hx 3-D unbatched": lambda cls, hx: cls(I, H)(X[:, 0], hx(H0)),
-    "hx other batch": lambda cls, hx: cls(I, H)(X, hx(H0[:, :2])),
-    "hx other layers": lambda cls, hx: cls(I, H, 2)(X, hx(H0)),
-    "hx other size": lambda cls, hx: cls(I, H)(X, hx(H0[..., :4])),
-    "hx double": lambda cls, hx: cls(I, H)(X, hx(H0.double())),
-    "hx packed other batch": lambda cls, hx: cls(I, H)(PACKED, hx(H0[:, :2])),
-    "hx batch_first": lambda cls, hx: cls(I, H, batch_first=True)(X, hx(H0)),
-}
-
-
-@pytest.mark.parametrize("case", WRONG)
-@pytest.mark.parametrize("kind", LAYERS)
-def test_wrong_arguments_raise_what_torch_raises(kind: str, case: str) -> None:
-    def hx(part: Tensor) -> Any:
-        return (part, part) if kind == "LSTM" else part
-
-    raised = []
-    for cls in LAYERS[kind]:
-        with pytest.raises(Exception) as error:  # noqa: PT011  the types are compared below
-            WRONG[case](cls, hx)
-        raised.append(error.type)
-    assert raised[1] is raised[0], f"torch raises {raised[0]}, seqnorm {raised[1]}"
-
-
-WRONG_CELL: dict[str, Callable[[Any, Callable[..., Any]], object]] = {
-    "hidden_size float": lambda cls, hx: cls(I, 5.0),
-    "input 0-D": lambda cls, hx: cls(I, H)(X[0, 0, 0]),
-    "input 3-D": lambda cls, hx: cls(I, H)(X),
-    "input wide": lambda cls, hx: cls(I + 1, H)(X[0]),
-    "input wide unbatched": lambda cls, hx: cls(I + 1, H)(X[0, 0]),
-    "input double": lambda cls, hx: cls(I, H)(X[0].double()),
-    "hx 3-D": lambda cls, hx: cls(I, H)(X[0], hx(H0)),
-    "hx 1-D for a batch": lambda cls, hx: cls(I, H)(X[0], hx(H0[0, 0])),
-    "hx 2-D unbatched": lambda cls, hx: cls(I, H)(X[0, 0], hx(H0[0])),
-    "hx (1, H) unbatched": lambda cls, hx: cls(I, H)(X[0, 0], hx(H0[0, :1])),
-    "hx other batch": lambda cls, hx: cls(I, H)(X[0], hx(H0[0, :2])),
-    "hx other size": lambda cls, hx: cls(I, H)(X[0], hx(H0[0, :, :4])),
-}
-
-
-@pytest.mark.parametrize("case", WRONG_CELL)
-@pytest.mark.parametrize("kind", CELLS)
-def test_wrong_cell_arguments_raise_what_torch_raises(kind: str, case: str) -> None:
-    def hx(part: Tensor) -> Any:
-        return (part, part) if kind == "LSTMCell" else part
-
-    raised = []
-    for cls in CELLS[kind]:
-        with pytest.raises(Exception) as error:  # noqa: PT011  the types are compared below
-            WRONG_CELL[case](cls, hx)
-        raised.append(error.type)
-    assert raised[1] is raised[0], f"torch raises {raised[0]}, seqnorm {raised[1]}"
-
-
-@pytest.mark.parametrize("kind", LAYERS)
-def test_packed_input_of_another_dtype(kind: str) -> None:
-    """torch's LSTM checks a packed input only beside hx; ours says the same of every form."""
-    with pytest.raises(ValueError, match=r"RNN input dtype .*float32.* does not match weight"):
-        LAYERS[kind][1](I, H, dtype=F64)(PACKED)
-
-
-def test_projection_sizes_raise_what_torch_raises() -> None:
-    for size in (-1, H, H + 1):
-        for cls in (nn.LSTM, seqnorm.LSTM):
-            with pytest.raises(ValueError, match="proj_size"):
-                cls(I, H, proj_size=size)
-    # torch's GRU takes any keyword and refuses this one by a ValueError; ours has no such keyword.
-    with pytest.raises(TypeError, match="proj_size"):
-        seqnorm.GRU(I, H, proj_size=2)
-
-
 @pytest.mark.parametrize(("kind", "options"), OPTIONS)
 def test_repr_and_attributes_are_torchs(kind: str, options: Options) -> None:
     reference, module = twins(kind, **options)
@@ -400,110 +238,6 @@ def test_repr_shows_what_goes_beyond_torch() -> None:
         assert part in shown, part
     assert repr(seqnorm.LSTMCell(I, H, bias=False)) == "LSTMCell(3, 5, bias=False)"
     assert "norm_hh" in repr(seqnorm.GRUCell(I, H, norm="layer"))
-
-
-PAIRS: list[tuple[str, str]] = [
-    (name, cell) for name, cells in seqnorm.PRESETS.items() for cell in cells
-]
-# Presets with a bias inside a norm, where torch's vector has another meaning than outside.
-INSIDE = [("kiros2016", "LSTM"), ("kiros2016", "GRU"), ("icefall", "LSTM"), ("icefall", "GRU")]
-
-
-@pytest.mark.parametrize(("name", "kind"), PAIRS)
-def test_from_torch_takes_the_matrices(name: str, kind: str) -> None:
-    extra = {"proj_size": 2} if kind == "LSTM" else {}
-    theirs, ours = LAYERS[kind]
-    reference = theirs(I, H, 2, bidirectional=True, batch_first=True, dtype=F64, **extra).eval()
-    layer = ours.from_torch(reference, norm=name)
-    assert layer.norm == seqnorm.preset(name, kind)
-    assert not layer.training
-    assert layer.batch_first
-    assert layer.train().training
-    writes = layer.norm.update == "write"
-    for key, value in reference.state_dict().items():
-        if key.startswith("weight"):
-            expected = value.clone()
-            if writes:
-                expected[H : 2 * H] *= -1  # z takes the candidate
-            assert_equal(layer.state_dict()[key], expected, key)
-
-
-@pytest.mark.parametrize(("name", "kind"), [pair for pair in PAIRS if pair not in INSIDE])
-def test_from_torch_places_the_biases(name: str, kind: str) -> None:
-    """With zero matrices every norm of a term passes its bias alone, and the gates are torch's."""
-    theirs, ours = LAYERS[kind]
-    reference = theirs(I, H, dtype=F64)
-    with torch.no_grad():
-        reference.weight_ih_l0.zero_()
-        reference.weight_hh_l0.zero_()
-        if name == "dreamer":  # r * (W h + b), one norm over the sum: torch's r * b_hn is b_n here
-            reference.bias_ih_l0[2 * H :].zero_()
-    layer = ours.from_torch(reference, norm=name).eval()
-    x, (h0, *c0) = fresh(1, B, I, seed=1), states(kind, {}, (B,))
-    if kind == "GRU":
-        assert_close(layer(x, h0)[1], reference(x, h0)[1], VALUES)
-        return
-    _, (h, c) = layer(x, (h0, *c0))
-    _, (h_torch, c_torch) = reference(x, (h0, *c0))
-    if layer.norm.cell_state == "normalised":
-        c_torch = layer.norm_cell_l0(c_torch)
-    assert_close(c, c_torch, VALUES)
-    if layer.norm.cell is None:
-        assert_close(h, h_torch, VALUES)
-
-
-@pytest.mark.parametrize(("name", "kind"), INSIDE)
-def test_from_torch_keeps_both_vectors_of_a_bias_inside(name: str, kind: str) -> None:
-    theirs, ours = LAYERS[kind]
-    reference = theirs(I, H, dtype=F64)
-    layer = ours.from_torch(reference, norm=name)
-    assert_equal(layer.bias_ih_l0, reference.bias_ih_l0)
-    second = layer.bias_hh_l0 if layer.bias_hh_l0 is not None else layer.norm_hh_l0.bias
-    assert_equal(second, reference.bias_hh_l0)
-
-
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("kind", LAYERS)
-def test_from_torch_and_back_without_a_norm(kind: str, bias: bool) -> None:
-    extra = {"proj_size": 2} if kind == "LSTM" else {}
-    options = {"bidirectional": True, "batch_first": True, "dropout": 0.5, "bias": bias, **extra}
-    theirs, ours = LAYERS[kind]
-    reference = theirs(I, H, 2, dtype=F64, **options).eval()
-    layer = ours.from_torch(reference)
-    back = layer.to_torch()
-    assert type(back) is theirs
-    assert repr(back) == repr(reference) == repr(layer)
-    assert not back.training
-    x = fresh(B, T, I, seed=1)
-    for a, b, c in zip(tensors(layer(x)), tensors(reference(x)), tensors(back(x))):
-        assert_close(a, b, VALUES)
-        assert_equal(c, b)
-    with torch.no_grad():
-        back.weight_ih_l0.zero_()
-    assert bool(layer.weight_ih_l0.any()), "to_torch copies"
-    assert bool(reference.weight_ih_l0.any()), "from_torch copies"
-
-
-@pytest.mark.parametrize(
-    ("what", "value"), [("norm", "layer"), ("zoneout", 0.1), ("recurrent_dropout", 0.1)]
-)
-def test_to_torch_refuses_what_torch_lacks(what: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=rf"torch\.nn\.LSTM has no {what}"):
-        seqnorm.LSTM(I, H, **{what: value}).to_torch()
-
-
-def test_from_torch_refuses_biases_without_a_place() -> None:
-    scheme = seqnorm.NormScheme(input=seqnorm.Norm("layer", bias=None), bias_ih=None)
-    with pytest.raises(ValueError, match=r'bias_ih="outside"'):
-        seqnorm.LSTM.from_torch(nn.LSTM(I, H), norm=scheme)
-    without = seqnorm.LSTM.from_torch(nn.LSTM(I, H, bias=False), norm=scheme)
-    assert without.bias_ih_l0 is None
-
-
-@pytest.mark.parametrize(("ours", "theirs"), [(seqnorm.LSTM, nn.GRU), (seqnorm.GRU, nn.LSTM)])
-def test_from_torch_names_the_layer_it_takes(ours: Any, theirs: Any) -> None:
-    with pytest.raises(TypeError, match=rf"{ours.__name__}.*{theirs.__name__}"):
-        ours.from_torch(theirs(I, H))
 
 
 @pytest.mark.parametrize("norm", [None, "layer", "batch"])
@@ -557,11 +291,3 @@ def test_sizes_that_torch_takes_are_taken(kind: str) -> None:
     assert output.shape == (0, B, 2 * H)
     for a, e in zip(tensors(final), hx):
         assert_equal(a, e.detach(), "no step leaves the initial state")
-
-
-def test_no_warning_in_ordinary_use() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for _, ours in LAYERS.values():
-            ours(I, H, 2, dropout=0.5)(X)
-            ours(I, H, norm="batch")(X)

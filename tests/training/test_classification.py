@@ -67,7 +67,7 @@ def test_what_decays(norm: str | None, embedding: bool) -> None:
     decayed, kept = model.configure_optimizers()["optimizer"].param_groups
     assert (decayed["weight_decay"], kept["weight_decay"]) == (0.01, 0.0)
     names = {id(p): name for name, p in model.network.named_parameters()}
-    expected = {"head.weight", "pooling.projection.weight"}
+    expected = {"head.weight", "pooling.projection.weight", "embedding_pooling.projection.weight"}
     expected |= {
         f"recurrent.weight_{place}_l0{direction}"
         for place in ("ih", "hh")

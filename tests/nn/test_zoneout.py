@@ -1,0 +1,153 @@
+"""Zoneout and recurrent dropout: what is kept, what is dropped, and how often."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from tolerances import VALUES, assert_close, assert_equal
+from torch import Tensor
+
+import seqnorm
+
+F64 = torch.float64
+CLASSES = {"LSTM": seqnorm.LSTM, "GRU": seqnorm.GRU}
+
+
+def within_binomial(hits: Tensor, p: float) -> bool:
+    """Whether the count is within five standard deviations."""
+    n = hits.numel()
+    return abs(int(hits.sum()) - n * p) <= 5 * math.sqrt(n * p * (1 - p))
+
+
+def single_step(kind: str, zoneout: Any, training: bool) -> tuple[list[Tensor], list[Tensor], Any]:
+    """States before and after one step of 200 sequences, and the layer."""
+    layer = CLASSES[kind](3, 50, zoneout=zoneout, dtype=F64).train(training)
+    before = [torch.randn(1, 200, 50, dtype=F64) for _ in range(2 if kind == "LSTM" else 1)]
+    hx = tuple(before) if kind == "LSTM" else before[0]
+    _, final = layer(torch.randn(1, 200, 3, dtype=F64), hx)
+    return before, list(final) if kind == "LSTM" else [final], layer
+
+
+@pytest.mark.parametrize(
+    ("kind", "zoneout", "expected"),
+    [
+        ("LSTM", 0.3, (0.3, 0.3)),
+        ("LSTM", (0.1, 0.6), (0.1, 0.6)),
+        ("LSTM", (0.0, 0.5), (0.0, 0.5)),
+        ("LSTM", (1.0, 0.0), (1.0, 0.0)),
+        ("LSTM", [0.2, 0.7], (0.2, 0.7)),
+        ("GRU", 0.3, (0.3,)),
+        ("GRU", 1.0, (1.0,)),
+    ],
+)
+def test_zoneout_keeps_units_with_its_probability(
+    kind: str, zoneout: Any, expected: tuple[float, ...]
+) -> None:
+    before, after, _ = single_step(kind, zoneout, training=True)
+    kept = [b == a for b, a in zip(before, after)]
+    assert len(kept) == len(expected)
+    for part, p in zip(kept, expected):
+        assert within_binomial(part, p)
+    if kind == "LSTM" and min(expected) > 0 and max(expected) < 1:
+        assert within_binomial(kept[0] & kept[1], expected[0] * expected[1]), "drawn apart"
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_zoneout_draws_anew_at_every_step(kind: str) -> None:
+    layer = CLASSES[kind](3, 50, zoneout=0.5, dtype=F64)
+    output, _ = layer(torch.randn(3, 100, 3, dtype=F64))
+    first, second = output[1] == output[0], output[2] == output[1]
+    assert within_binomial(first, 0.5)
+    assert within_binomial(second, 0.5)
+    assert within_binomial(first & second, 0.25)
+
+
+@pytest.mark.parametrize("norm", [None, "layer"])
+@pytest.mark.parametrize("kind", CLASSES)
+def test_zoneout_takes_its_expectation_in_inference(kind: str, norm: str | None) -> None:
+    zoneout = (0.2, 0.7) if kind == "LSTM" else 0.2
+    layer = CLASSES[kind](3, 5, zoneout=zoneout, norm=norm, dtype=F64).eval()
+    cell_class = seqnorm.LSTMCell if kind == "LSTM" else seqnorm.GRUCell
+    cell = cell_class(3, 5, norm=norm, dtype=F64).eval()
+    cell.load_state_dict({k.replace("_l0", ""): v for k, v in layer.state_dict().items()})
+    x = torch.randn(6, 4, 3, dtype=F64)
+    output, _ = layer(x)
+    state = [torch.zeros(4, 5, dtype=F64)] * (2 if kind == "LSTM" else 1)
+    for t in range(6):
+        new = cell(x[t], tuple(state) if kind == "LSTM" else state[0])
+        new = list(new) if kind == "LSTM" else [new]
+        state = [p * s + (1 - p) * n for s, n, p in zip(state, new, (0.2, 0.7))]
+        assert_close(output[t], state[0], VALUES)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("training", [True, False])
+def test_zoneout_at_its_ends(kind: str, training: bool) -> None:
+    before, after, _ = single_step(kind, 1.0, training)
+    for b, a in zip(before, after):
+        assert_equal(a, b, "p=1 keeps everything")
+    layer = CLASSES[kind](3, 5, zoneout=0.0, dtype=F64).train(training)
+    plain = CLASSES[kind](3, 5, dtype=F64).train(training)
+    plain.load_state_dict(layer.state_dict())
+    x = torch.randn(4, 2, 3, dtype=F64)
+    assert_equal(layer(x)[0], plain(x)[0], "p=0 is no zoneout")
+
+
+@pytest.mark.parametrize("norm", [None, "layer", "batch"])
+@pytest.mark.parametrize("kind", CLASSES)
+def test_recurrent_dropout_drops_the_same_weights_at_all_steps(kind: str, norm: Any) -> None:
+    p, steps, size = 0.4, 5, 20
+    layer = CLASSES[kind](3, size, recurrent_dropout=p, norm=norm, dtype=F64)
+    weight = layer.weight_hh_l0
+    with torch.no_grad():
+        weight.normal_()
+    x = torch.randn(steps, 8, 3, dtype=F64)
+    output, _ = layer(x)
+    dropped = []
+    for t in range(1, steps):  # the state before step 0 is zero
+        (grad,) = torch.autograd.grad(output[t].square().sum(), weight, retain_graph=True)
+        dropped.append(grad == 0)
+    for zeros in dropped[1:]:
+        assert zeros.equal(dropped[0])
+    assert within_binomial(dropped[0], p)
+    plain = CLASSES[kind](3, size, norm=norm, dtype=F64)
+    plain.load_state_dict({k: v for k, v in layer.state_dict().items() if "table" not in k}, False)
+    with torch.no_grad():
+        plain.weight_hh_l0.copy_(torch.where(dropped[0], 0.0, weight / (1 - p)))
+    assert_close(output, plain(x)[0], VALUES, "what is left is scaled up")
+    again, _ = layer(x)
+    assert not torch.allclose(again, output), "the next call draws anew"
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_recurrent_dropout_at_its_ends(kind: str) -> None:
+    x = torch.randn(4, 2, 3, dtype=F64)
+    layer = CLASSES[kind](3, 5, 2, recurrent_dropout=1.0, bidirectional=True, dtype=F64)
+    plain = CLASSES[kind](3, 5, 2, bidirectional=True, dtype=F64)
+    plain.load_state_dict(layer.state_dict())
+    layer.eval()
+    assert_equal(layer(x)[0], plain(x)[0], "inference drops nothing")
+    layer.train()
+    before = {name: value.clone() for name, value in layer.state_dict().items()}
+    with torch.no_grad():
+        for name, parameter in plain.named_parameters():
+            if name.startswith("weight_hh"):
+                parameter.zero_()
+    assert_close(layer(x)[0], plain(x)[0], VALUES, "p=1 drops all")
+    for name, value in layer.state_dict().items():
+        assert_equal(value, before[name], "the weight itself stays")
+
+
+def test_recurrent_dropout_differs_between_layers_and_directions() -> None:
+    layer = seqnorm.LSTM(4, 2, 2, recurrent_dropout=0.5, bidirectional=True, dtype=F64)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.normal_()
+    output, _ = layer(torch.randn(5, 3, 4, dtype=F64))
+    names = [name for name, _ in layer.named_parameters() if name.startswith("weight_hh")]
+    grads = torch.autograd.grad(output.square().sum(), [getattr(layer, name) for name in names])
+    patterns = {tuple((grad == 0).flatten().tolist()) for grad in grads}
+    assert len(patterns) == 4
