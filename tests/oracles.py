@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -86,7 +86,6 @@ class Site:
     bias: Tensor | None
     table: Table | None
     training: bool
-    pending: list[tuple[int, list[Tensor]]] = field(default_factory=list)
 
     def within_row(self, row: Tensor) -> Tensor:
         parts, start = [], 0
@@ -106,7 +105,7 @@ class Site:
         if self.training and n >= self.norm.min_count and step < len(self.table.count):
             mean = sum(rows) / n
             var = sum((row - mean) ** 2 for row in rows) / n
-            self.pending.append((step, rows))
+            self.table.update(step, rows, self.norm)
         else:
             mean, var = self.table.stand_in(step, self.norm.beyond, self.training)
         return [scaled(row, mean, var, self.norm) for row in rows]
@@ -122,12 +121,6 @@ class Site:
         if self.bias is not None:
             rows = [row + self.bias for row in rows]
         return rows
-
-    def finish(self) -> None:
-        """Statistics change after the call: within it, what reads them reads the old ones."""
-        for step, rows in self.pending:
-            assert self.table is not None
-            self.table.update(step, rows, self.norm)
 
 
 def pieces(norm: Any, gates: str, span: str, hidden: int) -> list[int]:
@@ -234,9 +227,6 @@ class Direction:
                     p * before + (1 - p) * after for p, before, after in zip(self.zoneout, was, now)
                 )
                 outputs[b].append(states[b][0])
-        for site in (n_in, n_hid, n_sum, n_cand, n_cell):
-            if site is not None:
-                site.finish()
         return outputs, states
 
     def lstm(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 # Float64 through a few steps: outputs, states and statistics.
-VALUES = 1e-12
+VALUES = 1e-10
 # Float64 gradients: through eps = 1e-5 under a root a norm of a small set amplifies rounding.
 GRADIENTS = 1e-10
 # Two ways of adding up the same float64 numbers, nothing amplified.

@@ -17,7 +17,7 @@ from .check import check_sizes
 from .direction import Direction, gather, initialise, register, small_batch
 from .presets import resolve
 from .reporting import Report, report
-from .scheme import Norm, NormScheme
+from .scheme import NormScheme
 
 
 class _CellLayer(nn.Module):
@@ -33,7 +33,7 @@ class _CellLayer(nn.Module):
         bias: bool,
         device: torch.device | str | None,
         dtype: torch.dtype | None,
-        norm: str | Norm | NormScheme | None,
+        norm: str | NormScheme | None,
     ) -> None:
         super().__init__()
         check_sizes(input_size, hidden_size)
@@ -60,7 +60,8 @@ class _CellLayer(nn.Module):
         return report(self)
 
     def extra_repr(self) -> str:
-        return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")
+        parts = [f"{self.input_size}, {self.hidden_size}"] + ([] if self.bias else ["bias=False"])
+        return ", ".join(parts + ([] if self.norm is None else self.norm.placement()))
 
     def _run(
         self, input: Tensor, hx: tuple[Tensor, ...] | None, step: int | None
@@ -89,7 +90,7 @@ class _CellLayer(nn.Module):
         else:
             state = hx if batched else tuple(part.unsqueeze(0) for part in hx)
             self._check_state(state, len(x), batched)
-        if self.training and not self._warned:
+        if self.training and not self._warned and not step:  # later steps may well be left alone
             message = small_batch(self.norm, [len(x)])
             if message is not None:
                 self._warned = True
@@ -160,7 +161,7 @@ class LSTMCell(_CellLayer):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         *,
-        norm: str | Norm | NormScheme | None = None,
+        norm: str | NormScheme | None = None,
     ) -> None:
         super().__init__(input_size, hidden_size, bias, device, dtype, norm)
 
@@ -194,7 +195,7 @@ class GRUCell(_CellLayer):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         *,
-        norm: str | Norm | NormScheme | None = None,
+        norm: str | NormScheme | None = None,
     ) -> None:
         super().__init__(input_size, hidden_size, bias, device, dtype, norm)
 

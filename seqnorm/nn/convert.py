@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .direction import Direction
 from .recurrent import Recurrent
-from .scheme import Norm, NormScheme
+from .scheme import NormScheme
 from .sites import SiteNorm
 
 Layer = TypeVar("Layer", bound=Recurrent)
@@ -21,7 +21,8 @@ def adopt(
     cls: type[Layer],
     layer: nn.RNNBase,
     kind: type[TorchLayer],
-    norm: str | Norm | NormScheme | None,
+    norm: str | NormScheme | None,
+    **options: Any,
 ) -> Layer:
     """A layer of ``cls`` with the options, matrices and biases of a torch layer of class ``kind``.
 
@@ -34,7 +35,8 @@ def adopt(
             f"got {type(layer).__name__}"
         )
     weight = layer.all_weights[0][0]
-    new = cls(**_options(layer), device=weight.device, dtype=weight.dtype, norm=norm)
+    options |= _options(layer)
+    new = cls(**options, device=weight.device, dtype=weight.dtype, norm=norm)
     new.train(layer.training)
     for direction, weights in zip(new.directions(), layer.all_weights):
         direction.weight_ih.copy_(_turn(direction, weights[0]))

@@ -17,6 +17,7 @@ from .cells import Cell
 from .scheme import NormScheme
 from .sites import BatchSiteNorm, FeatureNorm, SiteNorm, SiteRun
 from .statistics import widen
+from .tables import few_rows
 
 _SITES = {
     "input": "norm_ih",
@@ -44,12 +45,19 @@ class Direction:
 
     def start(self, batch_sizes: list[int], first: int = 0) -> SiteRun:
         """The norms for one pass over time."""
-        return SiteRun(
-            {
-                site: norm.start([sum(batch_sizes)] if norm.norm.over_time else batch_sizes, first)
-                for site, norm in self.sites.items()
-            }
-        )
+        passes = {}
+        for site, norm in self.sites.items():
+            if norm.norm.over_time:  # one step that holds all rows
+                passes[site] = norm.start([sum(batch_sizes)])
+            else:
+                passes[site] = norm.start(batch_sizes, first)
+        return SiteRun(passes)
+
+    @property
+    def hoisted(self) -> bool:
+        """Whether the norm of the input treats all rows alike, whatever their step."""
+        norm = self.scheme.input if self.scheme is not None else None
+        return norm is None or not norm.over_batch or norm.over_time
 
 
 def register(
@@ -156,11 +164,7 @@ def small_batch(scheme: NormScheme | None, batch_sizes: list[int]) -> str | None
     for norm in () if scheme is None else scheme.norms.values():
         rows = sum(batch_sizes) if norm.over_time else max(batch_sizes, default=0)
         if norm.over_batch and 0 < rows < norm.min_count:
-            return (
-                f"BatchNorm in training on {rows} row(s), min_count={norm.min_count}: they are "
-                "normalised by running statistics and update none; a norm over the units of one "
-                'example ("layer", "rms") needs no batch'
-            )
+            return few_rows(rows, norm.min_count)
     return None
 
 

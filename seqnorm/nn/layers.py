@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 from .convert import adopt, release
 from .recurrent import Recurrent
 from .reporting import Report, report
-from .scheme import Norm, NormScheme
+from .scheme import NormScheme
 
 
 class LSTM(Recurrent):
@@ -35,7 +35,8 @@ class LSTM(Recurrent):
     ``NormScheme``.
 
     Sequences of different length come as a ``PackedSequence`` or padded with ``lengths``. Padding
-    enters nothing: no output, state, gradient or statistic. The backward direction of a
+    enters nothing: no output, state, gradient or statistic. No steps at all (T = 0), which torch
+    refuses, leave the state as it is. The backward direction of a
     bidirectional layer turns every sequence round within its own length, so its step k (for "batch"
     statistics) is the k-th that each sequence takes. A sequence of length 0 keeps its initial
     state.
@@ -73,7 +74,7 @@ class LSTM(Recurrent):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         *,
-        norm: str | Norm | NormScheme | None = None,
+        norm: str | NormScheme | None = None,
         zoneout: float | tuple[float, float] = 0.0,
         recurrent_dropout: float = 0.0,
     ) -> None:
@@ -137,7 +138,14 @@ class LSTM(Recurrent):
         return output, (h, c)
 
     @classmethod
-    def from_torch(cls, layer: nn.LSTM, norm: str | Norm | NormScheme | None = None) -> LSTM:
+    def from_torch(
+        cls,
+        layer: nn.LSTM,
+        norm: str | NormScheme | None = None,
+        *,
+        zoneout: float | tuple[float, float] = 0.0,
+        recurrent_dropout: float = 0.0,
+    ) -> LSTM:
         """A layer with the matrices and biases of a torch layer; norms start as a new layer's do.
 
         A scheme with fewer biases takes over their sum: in the vector it keeps, else in the bias of
@@ -146,7 +154,8 @@ class LSTM(Recurrent):
         Raises:
             ValueError: the scheme has no place for the biases.
         """
-        return adopt(cls, layer, nn.LSTM, norm)
+        options = {"zoneout": zoneout, "recurrent_dropout": recurrent_dropout}
+        return adopt(cls, layer, nn.LSTM, norm, **options)
 
     def to_torch(self) -> nn.LSTM:
         """The torch layer that computes the same.
@@ -191,7 +200,7 @@ class GRU(Recurrent):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         *,
-        norm: str | Norm | NormScheme | None = None,
+        norm: str | NormScheme | None = None,
         zoneout: float = 0.0,
         recurrent_dropout: float = 0.0,
     ) -> None:
@@ -235,13 +244,21 @@ class GRU(Recurrent):
         return output, h
 
     @classmethod
-    def from_torch(cls, layer: nn.GRU, norm: str | Norm | NormScheme | None = None) -> GRU:
+    def from_torch(
+        cls,
+        layer: nn.GRU,
+        norm: str | NormScheme | None = None,
+        *,
+        zoneout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+    ) -> GRU:
         """A layer with the matrices and biases of a torch layer; see ``LSTM.from_torch``.
 
         Where z takes the candidate (``update="write"``) its rows change sign, so that it means the
         same.
         """
-        return adopt(cls, layer, nn.GRU, norm)
+        options = {"zoneout": zoneout, "recurrent_dropout": recurrent_dropout}
+        return adopt(cls, layer, nn.GRU, norm, **options)
 
     def to_torch(self) -> nn.GRU:
         """The torch layer that computes the same; see ``LSTM.to_torch``."""

@@ -35,6 +35,7 @@ class Packing:
         self.order = order
         self.device = device
         self.uniform = not batch_sizes or batch_sizes[-1] == batch
+        self._index: Tensor | None = None
         self._reversal: Tensor | None = None
 
     @classmethod
@@ -53,10 +54,11 @@ class Packing:
     @classmethod
     def from_lengths(cls, lengths: Tensor, device: torch.device) -> Packing:
         """The packing of a padded batch; lengths (B,) in any order."""
-        ordered, order = torch.sort(lengths.cpu(), descending=True, stable=True)
+        lengths = lengths.cpu()
+        ordered, order = torch.sort(lengths, descending=True, stable=True)
         steps = int(ordered[0]) if len(ordered) else 0
         sizes = (ordered[None, :] > torch.arange(steps)[:, None]).sum(1).tolist()
-        return cls(len(ordered), sizes, order, device)
+        return cls(len(ordered), sizes, None if ordered.equal(lengths) else order, device)
 
     def _places(self) -> tuple[Tensor, Tensor]:
         """(N,) step of every packed row, and (N,) number of its sequence."""
@@ -66,10 +68,12 @@ class Packing:
 
     def _padded_index(self) -> Tensor:
         """(N,) position of every packed row in a (T * B) time-major padded batch."""
-        step, column = self._places()
-        if self.order is not None:
-            column = self.order.cpu()[column]
-        return (step * self.batch + column).to(self.device)
+        if self._index is None:
+            step, column = self._places()
+            if self.order is not None:
+                column = self.order.cpu()[column]
+            self._index = (step * self.batch + column).to(self.device)
+        return self._index
 
     def pack(self, padded: Tensor) -> Tensor:
         """(T', B, F) padded, T' >= T, to (N, F) rows. What stands in the padding is not read."""

@@ -9,6 +9,7 @@ Axes: N sequences, T steps, C channels.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from .check import check_eps, check_positive, choose
 from .lengths import check_lengths, valid_mask
 from .statistics import moments, normalise, widen
-from .tables import RunningTable
+from .tables import RunningTable, few_rows
 
 LAYOUTS = ("NTC", "NCT")
 Lengths = Tensor | Sequence[int] | None
@@ -62,13 +63,16 @@ class SequenceNorm(nn.Module):
         """Normalise x in its layout, zero in the padding.
 
         Raises:
-            ValueError: x is not 3-D with C channels, or lengths do not fit it.
+            TypeError: x holds integers.
+        ValueError: x is not 3-D with C channels, or lengths do not fit it.
         """
         if x.dim() != 3 or x.shape[self.layout.index("C")] != self.num_channels:
             raise ValueError(
                 f"{type(self).__name__} takes {self.layout} with C = {self.num_channels}, "
                 f"got {tuple(x.shape)}"
             )
+        if not x.is_floating_point():
+            raise TypeError(f"{type(self).__name__} takes floating-point numbers, got {x.dtype}")
         ntc = x if self.layout == "NTC" else x.transpose(1, 2)
         mask = None
         if lengths is not None:
@@ -256,19 +260,23 @@ class BatchNorm(SequenceNorm):
         self.per_step = max_steps is not None
         steps = 1 if max_steps is None else max_steps
         self.table = RunningTable(num_channels, steps, momentum, min_count, beyond, device, dtype)
+        self._least = min_count
+        self._warned = False
 
     def _normalise(self, x: Tensor, mask: Tensor | None) -> Tensor:
         steps = x.shape[1] if self.per_step else 1
-        mean, var = self.table.read(steps, training=self.training)  # (T, C) or (1, C)
-        if self.training:
-            dims = (0,) if self.per_step else (0, 1)
-            own = moments(x, dims, mask)
-            shape = (steps, self.num_channels)
-            rows = own.n.expand(1, steps, self.num_channels)[0, :, 0].to(torch.int64)
-            means, variances = own.mean.reshape(shape), own.var.reshape(shape)
-            known = torch.arange(steps, device=x.device) < self.table.max_steps
-            enough = ((rows >= self.table.min_count) & known)[:, None]
-            self.table.update(means.detach(), variances.detach(), rows)
-            mean = torch.where(enough, means, mean)
-            var = torch.where(enough, variances, var)
+        if not self.training:
+            mean, var = self.table.read(steps)  # (T, C) or (1, C)
+            return normalise(x, mean, var, self.eps)
+        own = moments(x, (0,) if self.per_step else (0, 1), mask)
+        rows = own.n.expand(1, steps, self.num_channels)[0, :, 0].to(torch.int64)
+        means, variances = own.mean.reshape(steps, -1), own.var.reshape(steps, -1)
+        if not self._warned and rows.numel() and 0 < (most := int(rows.max())) < self._least:
+            self._warned = True
+            warnings.warn(few_rows(most, self._least), stacklevel=5)
+        self.table.update(means.detach(), variances.detach(), rows)
+        mean, var = self.table.read(steps, training=True)
+        known = torch.arange(steps, device=x.device) < self.table.max_steps
+        enough = ((rows >= self._least) & known)[:, None]
+        mean, var = torch.where(enough, means, mean), torch.where(enough, variances, var)
         return normalise(x, mean, var, self.eps)

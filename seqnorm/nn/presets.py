@@ -7,9 +7,6 @@ and r, z, n); where a norm joins gates, their order has no influence.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
 from .check import choose, nearest
 from .scheme import Norm, NormScheme
 
@@ -190,11 +187,14 @@ def preset(name: str, cell: str = "LSTM", **changes: object) -> NormScheme:
                                  al. 2016, sequence-wise)
     ============================ ===================================================================
 
-    Cells other than LSTM and GRU (haste's IndRNN, SpeechBrain's LiGRU, xLSTM's sLSTM, the Elman
-    cell of TensorFlow Addons) are not here.
+    Matrices are drawn as torch draws them, W_hh orthogonal or identity where the publication has it
+    so; haste's Xavier W_ih and Cooijmans' initial W are not copied. NeMo's BatchNorm of a layer's
+    input before W_ih is ``BatchNorm`` in front of an unnormalised layer. Cells other than LSTM and
+    GRU (haste's IndRNN, SpeechBrain's LiGRU, xLSTM's sLSTM, the Elman cell of TensorFlow Addons)
+    are not here.
 
     Args:
-        changes: see ``NormScheme.replace``: ``preset("haste", "LSTM", eps=1e-3, max_steps=100)``.
+        changes: see ``NormScheme.replace``: ``preset("batch", "LSTM", eps=1e-3, max_steps=100)``.
 
     Raises:
         ValueError: no such name, with the nearest one, or not for this cell.
@@ -202,9 +202,10 @@ def preset(name: str, cell: str = "LSTM", **changes: object) -> NormScheme:
     if not isinstance(name, str):
         raise TypeError(f"norm must be a name, got {name!r}")
     if name not in PRESETS:
-        if name in ("instance", "group"):
-            Norm(name)  # raises, and says why
-        hint = " (for no norm write None)" if name.lower() == "none" else nearest(name, PRESETS)
+        word = name.lower().removesuffix("norm").strip("_- ")  # "LayerNorm" means "layer"
+        if word in ("instance", "group"):
+            Norm(word)  # raises, and says why
+        hint = " (for no norm write None)" if word in ("none", "") else nearest(word, PRESETS)
         raise ValueError(f"unknown norm {name!r}{hint}; known are {', '.join(PRESETS)}")
     schemes = PRESETS[name]
     choose("cell", cell, CELL_NAMES)
@@ -217,11 +218,8 @@ def preset(name: str, cell: str = "LSTM", **changes: object) -> NormScheme:
     return schemes[cell].replace(**changes)
 
 
-def resolve(norm: str | Norm | NormScheme | None, cell: str) -> NormScheme | None:
-    """What ``norm=`` of a layer means: a preset's name, a scheme, or a norm for all usual sites.
-
-    A single ``Norm`` stands where the plain name of its kind stands: ``Norm("layer", eps=1e-3)`` is
-    the scheme "layer" with every norm replaced by this one.
+def resolve(norm: str | NormScheme | None, cell: str) -> NormScheme | None:
+    """What ``norm=`` of a layer means: a preset's name, or a scheme.
 
     Raises:
         ValueError: an unknown name, or a site that this cell does not have.
@@ -232,15 +230,12 @@ def resolve(norm: str | Norm | NormScheme | None, cell: str) -> NormScheme | Non
     if isinstance(norm, str):
         return preset(norm, cell)
     if isinstance(norm, Norm):
-        plain = preset(norm.kind, cell)
-        sites: dict[str, Any] = dict.fromkeys(plain.norms, norm)
-        if "cell" in sites and norm.sets != "joint":  # the cell state is one set in any case
-            sites["cell"] = replace(norm, sets="joint")
-        return plain.replace(**sites)
-    if not isinstance(norm, NormScheme):
         raise TypeError(
-            f"norm must be None, a name, a Norm or a NormScheme, got {type(norm).__name__}"
+            "a single Norm does not say where it stands, nor with which gain and bias it was "
+            f'published there: write preset({norm.kind!r}, "{cell}", eps=...), or a NormScheme'
         )
+    if not isinstance(norm, NormScheme):
+        raise TypeError(f'norm must be None, a name as "layer", or a NormScheme, got {norm!r}')
     if cell == "LSTM" and norm.update != "keep":
         raise ValueError(
             "update='write' speaks of a GRU's z, and an LSTM has none: leave update=\"keep\""

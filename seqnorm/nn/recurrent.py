@@ -20,7 +20,7 @@ from .check import check_probability, check_sizes
 from .direction import Direction, gather, initialise, register, small_batch
 from .lengths import Packing, check_lengths
 from .presets import resolve
-from .scheme import Norm, NormScheme
+from .scheme import NormScheme
 
 States = tuple[Tensor, ...]
 
@@ -42,17 +42,14 @@ class Recurrent(nn.Module):
         proj_size: int,
         device: torch.device | str | None,
         dtype: torch.dtype | None,
-        norm: str | Norm | NormScheme | None,
+        norm: str | NormScheme | None,
         zoneout: tuple[float, ...],
         recurrent_dropout: float,
     ) -> None:
         super().__init__()
         check_sizes(input_size, hidden_size, num_layers, proj_size)
-        for name, flag in (
-            ("bias", bias),
-            ("batch_first", batch_first),
-            ("bidirectional", bidirectional),
-        ):
+        flags = {"bias": bias, "batch_first": batch_first, "bidirectional": bidirectional}
+        for name, flag in flags.items():
             if not isinstance(flag, bool):
                 raise TypeError(f"{name} should be of type bool, got: {type(flag).__name__}")
         check_probability("dropout", dropout)
@@ -139,7 +136,9 @@ class Recurrent(nn.Module):
             if getattr(self, name) != default
         ]
         if any(self.zoneout):
-            parts.append(f"zoneout={self.zoneout}")
+            parts.append(f"zoneout={self.zoneout if len(self.zoneout) > 1 else self.zoneout[0]}")
+        if self.norm is not None:
+            parts += self.norm.placement()
         return ", ".join(parts)
 
     def _run(
@@ -214,9 +213,13 @@ class Recurrent(nn.Module):
         """The initial states in packed order, checked; zeros if none are given."""
         entries = self.num_layers * self._directions
         sizes = [self.proj_size or self.hidden_size, self.hidden_size][: len(self._cell.states)]
+        # Under autocast a normalised state keeps the precision of the weights; without a norm
+        # everything is half precision, as in torch's layer, whichever backend computes it.
+        dtype = self.all_weights[0][0].dtype
+        halve = self.norm is None and torch.is_autocast_enabled(input.device.type)
+        if halve:
+            dtype = torch.get_autocast_dtype(input.device.type)
         if hx is None:
-            # Under autocast the input may be half precision; a normalised state is not.
-            dtype = input.dtype if self.norm is None else self.all_weights[0][0].dtype
             return tuple(
                 input.new_zeros(entries, packing.batch, size, dtype=dtype) for size in sizes
             )
@@ -227,6 +230,8 @@ class Recurrent(nn.Module):
             if tuple(part.shape) != expected:
                 which = "hidden" if len(sizes) == 1 else f"hidden[{number}]"
                 raise RuntimeError(f"Expected {which} size {expected}, got {list(part.shape)}")
+        if halve:
+            hx = tuple(part.to(dtype) for part in hx)
         return tuple(packing.sort(part) for part in hx)
 
     def _check_states_dim(self, hx: States | None, batched: bool) -> None:

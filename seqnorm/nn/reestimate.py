@@ -49,7 +49,6 @@ def reestimate_statistics(
         raise ValueError(
             "this model has no running statistics: no norm in it averages over the batch"
         )
-    before = [{name: buffer.clone() for name, buffer in t.named_buffers()} for t in tables]
     modes = {module: module.training for module in model.modules()}
     model.eval()
     for module in modes:
@@ -66,12 +65,8 @@ def reestimate_statistics(
                 else:
                     forward(model, batch)
                 seen += 1
-        if seen == 0:
-            raise ValueError("no batches: an empty iterable, or a generator already used up")
-    except BaseException:
-        for table, buffers in zip(tables, before):
-            table.load_state_dict(buffers)
-        raise
+            if seen == 0:
+                raise ValueError("no batches: an empty iterable, or a generator already used up")
     finally:
         for module, training in modes.items():
             module.training = training

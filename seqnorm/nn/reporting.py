@@ -16,10 +16,12 @@ class Report:
     Attributes:
         rows: by the table's name in the module, a tuple of ``max_steps`` counts.
         min_count: rows that a batch needs for one update, by the same names.
+        beyond: what becomes of steps without statistics, by the same names.
     """
 
     rows: dict[str, tuple[int, ...]]
     min_count: dict[str, int]
+    beyond: dict[str, str]
 
     def trusted(self, name: str) -> int:
         """Number of steps that have statistics of their own."""
@@ -39,7 +41,9 @@ class Report:
             lines += [f"  {label:>11}  {count:>12,} rows" for label, count in _runs(counts)]
             if 0 < seen < len(counts):
                 last = max(step for step, count in enumerate(counts) if count > 0)
-                lines.append(f"  later steps are normalised by the statistics of step {last}")
+                refused = self.beyond[names[0]] == "error"
+                use = "refused" if refused else f"normalised by the statistics of step {last}"
+                lines.append(f"  later steps are {use}")
         return "\n".join(lines)
 
 
@@ -51,6 +55,7 @@ def report(module: nn.Module) -> Report:
     return Report(
         rows={name: tuple(table.count.tolist()) for name, table in tables.items()},
         min_count={name: table.min_count for name, table in tables.items()},
+        beyond={name: table.beyond for name, table in tables.items()},
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from .check import check_eps, check_number, check_table, choose, nearest
 
 KINDS = ("layer", "rms", "batch", "batch_pooled")
+TABLE_FIELDS = ("momentum", "max_steps", "min_count", "beyond")
 _REFUSED = {
     "instance": (
         "InstanceNorm averages one channel over the positions of one example; a recurrent layer "
@@ -71,6 +72,12 @@ class Norm:
                 check_number(name, value)
         check_eps(self.eps)
         check_table(self.max_steps, self.momentum, self.min_count, self.beyond)
+        for field in () if self.over_batch else fields(Norm):
+            if field.name in TABLE_FIELDS and getattr(self, field.name) != field.default:
+                raise ValueError(
+                    f"{field.name} is of running statistics, and {self.kind!r} has none, for its "
+                    "set is inside one example: leave it out"
+                )
         if isinstance(self.sets, list):  # as YAML gives it
             object.__setattr__(self, "sets", tuple(self.sets))
         if not isinstance(self.sets, (str, tuple)):
@@ -241,13 +248,23 @@ class NormScheme:
         sites = {name: getattr(self, name) for name in ("input", "hidden", "sum", "cell")}
         return {name: norm for name, norm in sites.items() if norm is not None}
 
+    def placement(self) -> list[str]:
+        """What differs from the defaults, the norms left out, as ``cell_state='normalised'``."""
+        return [
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in fields(self)
+            if field.name not in self.norms and getattr(self, field.name) != field.default
+        ]
+
     def replace(self, **changes: Any) -> NormScheme:
         """A copy with other values: fields of a scheme, or fields of ``Norm`` for all its sites.
 
-        ``preset("ba2016", "LSTM").replace(eps=1e-3, cell_state="normalised")``
+        ``preset("ba2016", "LSTM").replace(eps=1e-3, cell_state="normalised")``. Fields of running
+        statistics go to the norms that have them.
 
         Raises:
             TypeError: an unknown field.
+            ValueError: no norm of the scheme has that field.
         """
         own = {field.name for field in fields(NormScheme)}
         of_norm = {field.name for field in fields(Norm)}
@@ -255,7 +272,18 @@ class NormScheme:
             if name not in own | of_norm:
                 raise TypeError(f"no field {name!r}{nearest(name, own | of_norm)}")
         to_norms = {name: changes.pop(name) for name in list(changes) if name not in own}
-        if to_norms:
-            for site, norm in self.norms.items():
-                changes.setdefault(site, replace(norm, **to_norms))
-        return replace(self, **changes)
+        changed = replace(self, **changes)
+        of_tables = {name for name in to_norms if name in TABLE_FIELDS}
+        if of_tables and not any(norm.over_batch for norm in changed.norms.values()):
+            raise ValueError(
+                f"{', '.join(sorted(of_tables))}: no norm of this scheme has running statistics"
+            )
+        sites: dict[str, Any] = {}
+        for site, norm in changed.norms.items():
+            taken = {
+                name: value
+                for name, value in to_norms.items()
+                if norm.over_batch or name not in TABLE_FIELDS
+            }
+            sites[site] = replace(norm, **taken)
+        return replace(changed, **sites)

@@ -1,8 +1,7 @@
 """The norms of one recurrent cell as modules, and what they do during one pass over time.
 
 A site module holds parameters and tables; ``start`` gives the function that the pass calls, and
-``SiteRun.close`` writes the tables once, after the loop: writing them in between would disturb what
-the backward pass still needs.
+``SiteRun.close`` writes what it has gathered into the tables, all steps at once.
 
 Axes: n rows alive at a step, F = features of the site, T steps.
 """
@@ -172,32 +171,30 @@ class _BatchPass(SitePass):
             # The steps whose own rows suffice come first, for later ones have fewer rows.
             enough = sum(n >= site.norm.min_count for n in batch_sizes)
             self._end = max(first, min(first + enough, site.table.max_steps))
-        self._mean = self._var = torch.empty(0)
-        if self._end < first + len(batch_sizes):
-            self._mean, self._var = site.table.read(len(batch_sizes), first, site.training)
-        self._means: list[Tensor] = []
-        self._vars: list[Tensor] = []
-        self._rows: list[int] = []
+        self._others = first + len(batch_sizes) - self._end
+        self._own: list[tuple[Tensor, Tensor, int]] = []
+        self._table: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, x: Tensor, t: int) -> Tensor:
         site, norm = self._site, self._site.norm
         wide = widen(x)
         if t < self._end:
             mean, var, _ = (moment.squeeze(0) for moment in moments(wide, (0,)))
-            self._means.append(mean.detach())
-            self._vars.append(var.detach())
-            self._rows.append(len(x))
+            self._own.append((mean.detach(), var.detach(), len(x)))
         else:
-            mean, var = self._mean[t - self._first], self._var[t - self._first]
+            if self._table is None:
+                self.close()  # as a cell, step by step, would have it
+                self._table = site.table.read(self._others, self._end, site.training)
+            mean, var = self._table[0][t - self._end], self._table[1][t - self._end]
         y = normalise(wide, mean, var, norm.eps, eps_on=norm.eps_on)
         return site.affine(y).to(x.dtype)
 
     def close(self) -> None:
-        if self._rows:
-            rows = torch.tensor(self._rows, device=self._means[0].device)
-            self._site.table.update(
-                torch.stack(self._means), torch.stack(self._vars), rows, self._first
-            )
+        if self._own:
+            means, variances, rows = zip(*self._own)
+            count = torch.tensor(rows, device=means[0].device)
+            self._site.table.update(torch.stack(means), torch.stack(variances), count, self._first)
+            self._own.clear()
 
 
 class SiteRun:

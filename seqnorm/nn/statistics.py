@@ -25,7 +25,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_HALF = (torch.bfloat16, torch.float16)
+HALF = (torch.bfloat16, torch.float16)
 
 
 class Moments(NamedTuple):
@@ -43,7 +43,7 @@ class Moments(NamedTuple):
 
 def widen(x: Tensor) -> Tensor:
     """Half precision becomes float32, the least in which statistics are taken."""
-    return x.float() if x.dtype in _HALF else x
+    return x.float() if x.dtype in HALF else x
 
 
 def moments(

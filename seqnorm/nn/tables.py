@@ -8,16 +8,33 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from .check import check_table, choose
-from .statistics import Moments, merge, unbiased
+from .statistics import HALF, Moments, merge, unbiased
 
-_HALF = (torch.bfloat16, torch.float16)
 ESTIMATES = ("population", "average")
+
+
+class _Estimate(NamedTuple):
+    """What a table holds, gathered beside it."""
+
+    mean: Tensor
+    var: Tensor
+    rows: Tensor
+    rule: str
+
+
+def few_rows(rows: int, min_count: int) -> str:
+    """What to warn of when a training batch has too few rows for any statistics."""
+    return (
+        f"BatchNorm in training on {rows} row(s), min_count={min_count}: they are normalised by "
+        "running statistics and update none; a norm over the units of one example (LayerNorm, "
+        "RMSNorm) needs no batch"
+    )
 
 
 class RunningTable(nn.Module):
@@ -29,8 +46,9 @@ class RunningTable(nn.Module):
     ``min_count`` rows updates nothing.
 
     In training a step of the table with at least ``min_count`` rows is normalised by their own
-    moments. Every other step, one beyond the table too, is normalised by what the table held before
-    the call, as all steps are in inference, so that it meets the same statistics in both.
+    moments, which then enter the table. Every other step, one beyond the table too, is read from
+    the table, as all steps are in inference; the steps before it have entered by then. No gradient
+    flows through the table.
 
     An update moves a step by ``max(momentum, n / count)`` towards the batch (n rows now, count rows
     with them): a cumulative average at first, so that a late step seen three times rests on those
@@ -71,9 +89,9 @@ class RunningTable(nn.Module):
         self.momentum = momentum
         self.min_count = min_count
         self.beyond = beyond
-        self._estimate: str | None = None
+        self._estimate: _Estimate | None = None
         dtype = dtype if dtype is not None else torch.get_default_dtype()
-        if dtype in _HALF:
+        if dtype in HALF:
             dtype = torch.float32
         shape = (max_steps, features)
         self.register_buffer("running_mean", torch.zeros(shape, device=device, dtype=dtype))
@@ -122,41 +140,50 @@ class RunningTable(nn.Module):
             mean, var: (T, F), the variance biased; steps beyond the table are ignored.
             rows: (T,) rows that they rest on; a step with fewer than ``min_count`` is passed over.
         """
+        means, variances, count, rule = self.running_mean, self.running_var, self.count, "running"
+        if self._estimate is not None:
+            means, variances, count, rule = self._estimate
         steps = max(0, min(len(rows), self.max_steps - first))
         here = slice(first, first + steps)
-        old_mean, old_var = self.running_mean[here], self.running_var[here]
+        old_mean, old_var = means[here], variances[here]
         dtype = old_mean.dtype
         mean, var, rows = mean[:steps].to(dtype), var[:steps].to(dtype), rows[:steps]
         enough = (rows >= self.min_count)[:, None]
-        n, before = rows[:, None].to(dtype), self.count[here, None].to(dtype)
-        if self._estimate == "population":
+        n, before = rows[:, None].to(dtype), count[here, None].to(dtype)
+        if rule == "population":
             biased = old_var * (before - 1.0).clamp(min=0.0) / before.clamp(min=1.0)
             union = merge(Moments(old_mean, biased, before), Moments(mean, var, n))
             new_mean, new_var = union.mean, unbiased(union.var, union.n)
         else:
             weight = n / (before + n).clamp(min=1.0)
-            if self.momentum is not None and self._estimate is None:
+            if self.momentum is not None and rule == "running":
                 weight = weight.clamp(min=self.momentum)
             new_mean = old_mean + weight * (mean - old_mean)
             new_var = old_var + weight * (unbiased(var, n) - old_var)
-        self.running_mean[here] = torch.where(enough, new_mean, old_mean)
-        self.running_var[here] = torch.where(enough, new_var, old_var)
-        self.count[here] += torch.where(enough[:, 0], rows, 0)
+        means[here] = torch.where(enough, new_mean, old_mean)
+        variances[here] = torch.where(enough, new_var, old_var)
+        count[here] += torch.where(enough[:, 0], rows, 0)
 
     @contextmanager
     def estimating(self, estimate: str) -> Iterator[None]:
-        """Within: the table starts anew and weighs every row alike.
+        """Within, updates gather apart, every row weighing alike; at the end the table holds them.
 
         "population" holds the moments of all rows seen, as if they were one batch; "average" the
         row-weighted average of the batches' means and variances (Cooijmans et al. 2017, sec. 3).
+        Until the end the table is read as it was, and an exception leaves it so.
         """
         choose("estimate", estimate, ESTIMATES)
-        self.reset()
-        self._estimate = estimate
+        means, variances = torch.zeros_like(self.running_mean), torch.ones_like(self.running_var)
+        gathered = _Estimate(means, variances, torch.zeros_like(self.count), estimate)
+        self._estimate = gathered
         try:
             yield
         finally:
             self._estimate = None
+        with torch.no_grad():
+            self.running_mean.copy_(gathered.mean)
+            self.running_var.copy_(gathered.var)
+            self.count.copy_(gathered.rows)
 
     def extra_repr(self) -> str:
         return (
@@ -168,7 +195,7 @@ class RunningTable(nn.Module):
         for name, buffer in list(self._buffers.items()):
             assert buffer is not None
             moved = fn(buffer)
-            if moved.dtype in _HALF:  # keep the precision: an average in half forgets small steps
+            if moved.dtype in HALF:  # keep the precision: an average in half forgets small steps
                 moved = buffer.to(device=moved.device)
             self._buffers[name] = moved
         return self

@@ -13,7 +13,7 @@ import torch
 from tolerances import VALUES, assert_close, assert_equal
 from torch import nn
 
-from seqnorm import GRU, LSTM, Norm
+from seqnorm import GRU, LSTM, preset
 
 I = 2  # noqa: E741  the input size
 
@@ -49,7 +49,7 @@ def test_a_batch_of_one_warns_once_and_takes_running_statistics(cls: Any, form: 
             assert_close(output, expected, VALUES)
     assert len(caught) == 1
     message = str(caught[0].message)
-    assert re.search(r'BatchNorm in training .*1 .*min_count=2.*"layer", "rms"', message)
+    assert re.search(r"BatchNorm in training .*1 .*min_count=2.*LayerNorm, RMSNorm", message)
     assert caught[0].filename == __file__, "it points at the call, not into a library"
     for name, value in layer.named_buffers():
         assert_equal(value, before[name], name)
@@ -61,7 +61,9 @@ def test_a_batch_of_one_is_no_matter_in_inference_or_with_other_norms() -> None:
     assert not alone(LSTM(I, 3, norm="layer"), x)
     assert not alone(LSTM(I, 3, norm="batch_pooled"), x), "six rows are enough for one set"
     assert len(alone(LSTM(I, 3, norm="batch_pooled"), x[:1])) == 1
-    assert len(alone(LSTM(I, 3, norm=Norm("batch", min_count=4)), torch.randn(6, 3, I))) == 1
+    assert (
+        len(alone(LSTM(I, 3, norm=preset("batch", "LSTM", min_count=4)), torch.randn(6, 3, I))) == 1
+    )
     assert not alone(LSTM(I, 3, norm="batch"), torch.zeros(0, 2, I)), "no row, nothing to warn of"
     assert not alone(LSTM(I, 3, norm="batch"), torch.zeros(2, 0, I))
 

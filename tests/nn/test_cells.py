@@ -157,7 +157,7 @@ def test_other_norms_take_a_step_and_ignore_it(kind: str, norm: str | None) -> N
 
 @pytest.mark.parametrize("kind", CLASSES)
 def test_a_step_writes_its_own_row_of_the_table(kind: str) -> None:
-    _, cell = twins(kind, seqnorm.Norm("batch", max_steps=6))
+    _, cell = twins(kind, seqnorm.preset("batch", kind, max_steps=6))
     before = copy.deepcopy(cell.state_dict())
     state = torch.randn(2, B, H, dtype=F64).unbind()
     hx = state if kind == "LSTM" else state[0]
@@ -205,3 +205,39 @@ def test_batch_of_one_warns_once() -> None:
     assert len(caught) == 1
     assert "BatchNorm in training" in str(caught[0].message)
     assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"max_steps": 2}, {"min_count": 3}, {"max_steps": 3, "momentum": None}],
+    ids=["too few rows", "past the table", "three rows", "cumulative"],
+)
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_stepping_ragged_rows_is_the_layer(kind: str, options: dict[str, Any]) -> None:
+    """Steps that are read from the table meet what the steps before them have written there."""
+    scheme = seqnorm.preset("batch", kind, **options)
+    layer, cell = twins(kind, scheme)
+    lengths = [4, 3, 1, 1]
+    for _ in range(2):
+        x = torch.randn(4, 4, I, dtype=F64)
+        output, _ = layer(x, lengths=lengths)
+        state = None
+        for t, alive in enumerate([4, 2, 2, 1]):
+            if state is not None:
+                state = tuple(s[:alive] for s in state) if kind == "LSTM" else state[:alive]
+            state = cell(x[t, :alive], state, step=t)
+            h = state[0] if kind == "LSTM" else state
+            assert_close(h, output[t, :alive], VALUES, f"step {t}")
+    for (name, a), (_, e) in zip(cell.named_buffers(), layer.named_buffers()):
+        assert_close(a, e, VALUES, name)
+
+
+def test_a_cell_with_pooled_input_reads_one_row_at_every_step() -> None:
+    scheme = seqnorm.preset("cooijmans2016_sequencewise", "LSTM", beyond="error")
+    layer, cell = twins("LSTM", scheme)
+    warm(layer)
+    cell.load_state_dict({k.replace("_l0", ""): v for k, v in layer.state_dict().items()})
+    layer.eval()
+    cell.eval()
+    x = torch.randn(T, B, I, dtype=F64)
+    assert_close(walk(cell, x, None)[0], layer(x)[0], VALUES)

@@ -54,8 +54,10 @@ def test_autocast(kind: str, norm: str | None, training: bool) -> None:
     tables = {name: value.clone() for name, value in layer.named_buffers()}
     twin = layer_of(kind, norm).train(training)
     expected = leaves(twin(x, lengths=LENGTHS))
+    # As torch's layer without a norm; normalised states keep the precision of the weights.
+    kept = torch.bfloat16 if norm is None else torch.float32
     for part in found:
-        assert part.dtype == torch.float32, "states and outputs keep their own precision"
+        assert part.dtype == kept
         assert bool(part.isfinite().all())
     assert_near(found, expected, torch.bfloat16)
     sum(part.square().sum() for part in found).backward()
@@ -69,6 +71,23 @@ def test_autocast(kind: str, norm: str | None, training: bool) -> None:
         else:
             assert tables[name].dtype == torch.float32, name
             assert torch.allclose(tables[name], value, atol=0.05, rtol=0.05), name
+
+
+@pytest.mark.parametrize("norm", [None, "layer"])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_autocast_gives_one_dtype_whatever_the_lengths(kind: str, norm: str | None) -> None:
+    """Full batches take another backend than ragged ones."""
+    layer = layer_of(kind, norm)
+    x = sample()
+    steps, batch, _ = x.shape
+    state = torch.randn(4, batch, H)  # two layers, two directions
+    dtypes = set()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for lengths in (None, [steps] * batch, [steps] * (batch - 1) + [1], [0] * batch):
+            for h in (None, state):
+                hx = (h, h) if h is not None and kind == "LSTM" else h
+                dtypes |= {part.dtype for part in leaves(layer(x, hx, lengths))}
+    assert dtypes == {torch.bfloat16 if norm is None else torch.float32}
 
 
 @pytest.mark.parametrize("norm", ["layer", "batch"])
@@ -167,7 +186,7 @@ def test_statistics_of_half_are_single(kind: str, norm: str) -> None:
 @pytest.mark.parametrize("dtype", HALVES)
 def test_half_keeps_small_steps_of_a_running_mean(dtype: torch.dtype) -> None:
     """Why tables stay float32: in half an average forgets whatever is 2 ** -9 smaller than it."""
-    layer = seqnorm.LSTM(I, H, norm=seqnorm.Norm("batch", momentum=1e-4), dtype=dtype)
+    layer = seqnorm.LSTM(I, H, norm=seqnorm.preset("batch", "LSTM", momentum=1e-4), dtype=dtype)
     table = layer.norm_ih_l0.table
     layer(sample().to(dtype))
     table.count.fill_(10**6)  # past the cumulative start

@@ -57,13 +57,31 @@ REFUSALS: dict[str, tuple[Build, type[Exception], str]] = {
         ValueError,
         r'sets=\'separate\' means nothing for \'batch\'.*leave sets="joint"',
     ),
+    "single norm": (
+        lambda: LSTM(2, 3, norm=Norm("batch", max_steps=9)),
+        TypeError,
+        r"does not say where it stands.*preset\('batch', \"LSTM\", eps=...\)",
+    ),
+    "steps of a layer norm": (
+        lambda: Norm("layer", max_steps=9),
+        ValueError,
+        r"max_steps is of running statistics, and 'layer' has none",
+    ),
+    "steps of a layer preset": (
+        lambda: preset("layer", "LSTM", max_steps=9, momentum=0.5),
+        ValueError,
+        r"max_steps, momentum|momentum, max_steps: no norm of this scheme",
+    ),
+    "camel case": (lambda: LSTM(2, 3, norm="LayerNrm"), ValueError, r"did you mean 'layer'"),
+    "instance norm": (lambda: LSTM(2, 3, norm="InstanceNorm"), ValueError, r"a set of one element"),
+    "word none": (lambda: LSTM(2, 3, norm="none"), ValueError, r"for no norm write None"),
     "sets other gates": (
-        lambda: LSTM(2, 3, norm=Norm("layer", sets=("rz", "n"))),
+        lambda: LSTM(2, 3, norm=preset("layer", "LSTM", sets=("rz", "n"))),
         ValueError,
         r"sets=\('rz', 'n'\) must divide the gates 'ifgo' in their order, as \('ifg', 'o'\)",
     ),
     "sets order": (
-        lambda: GRU(2, 3, norm=Norm("layer", sets=("n", "rz"))),
+        lambda: GRU(2, 3, norm=preset("layer", "GRU", sets=("n", "rz"))),
         ValueError,
         r"must divide the gates 'rzn' in their order, as \('rz', 'n'\)",
     ),
@@ -169,8 +187,8 @@ REFUSALS: dict[str, tuple[Build, type[Exception], str]] = {
         ValueError,
         r"unknown norm 'layr'.*mean 'layer'",
     ),
-    "norm number": (lambda: LSTM(2, 3, norm=1), TypeError, r"None, a name, a Norm .* got int"),
-    "norm class": (lambda: GRU(2, 3, norm=Norm), TypeError, r"None, a name, a Norm .* got type"),
+    "norm number": (lambda: LSTM(2, 3, norm=1), TypeError, r"None, a name .* got 1"),
+    "norm class": (lambda: GRU(2, 3, norm=Norm), TypeError, r"None, a name .* got <class"),
     "norm cell of GRU": (
         lambda: GRU(2, 3, norm=NormScheme(cell=LAYER)),
         ValueError,
@@ -279,12 +297,12 @@ REFUSALS: dict[str, tuple[Build, type[Exception], str]] = {
     ),
     # a running table
     "beyond the table": (
-        lambda: LSTM(I, 3, norm=Norm("batch", max_steps=3, beyond="error"))(X),
+        lambda: LSTM(I, 3, norm=preset("batch", "LSTM", max_steps=3, beyond="error"))(X),
         IndexError,
         r"step 3 .*table of 3 steps.* larger max_steps.* beyond=\"last\"",
     ),
     "untrained table": (
-        lambda: LSTM(I, 3, norm=Norm("batch", beyond="error")).eval()(X),
+        lambda: LSTM(I, 3, norm=preset("batch", "LSTM", beyond="error")).eval()(X),
         IndexError,
         r"step 0 has no statistics of its own .*0 of them seen",
     ),
@@ -324,7 +342,7 @@ def test_gate_bias_as_lists() -> None:
 
 
 def test_sets_of_one_unit_are_fine_where_they_mean_something() -> None:
-    for norm in ("rms", "batch", Norm("layer"), "haste"):
+    for norm in ("rms", "batch", preset("layer", "GRU", sets="joint"), "haste"):
         output, _ = GRU(2, 1, norm=norm)(torch.randn(T, B, 2))
         assert bool(output.isfinite().all())
     joint = NormScheme(input=LAYER, hidden=LAYER)
@@ -332,11 +350,15 @@ def test_sets_of_one_unit_are_fine_where_they_mean_something() -> None:
     assert float(output.detach().std()) > 0
 
 
-def test_a_single_norm_stands_where_its_plain_name_stands() -> None:
-    layer = LSTM(2, 3, norm=Norm("layer", sets="separate", eps=1e-3))
-    norms = layer.norm.norms
-    assert set(norms) == {"input", "hidden", "cell"}
-    assert {norm.eps for norm in norms.values()} == {1e-3}
+def test_sets_of_a_preset_leave_the_cell_state_whole() -> None:
+    layer = LSTM(2, 3, norm=preset("layer", "LSTM", sets="separate", eps=1e-3))
+    assert {norm.eps for norm in layer.norm.norms.values()} == {1e-3}
     assert layer.norm_ih_l0.sizes == (3, 3, 3, 3)
     assert layer.norm_cell_l0.sizes == (3,)
-    assert GRU(2, 3, norm=Norm("batch")).norm.bias_hh == "outside"
+
+
+def test_fields_of_tables_go_to_the_norms_that_have_them() -> None:
+    mixed = NormScheme(input=Norm("batch", max_steps=9), cell=LAYER)
+    changed = mixed.replace(max_steps=5, eps=1e-3)
+    assert (changed.input.max_steps, changed.input.eps, changed.cell.eps) == (5, 1e-3, 1e-3)
+    assert mixed.replace(input=Norm("rms"), eps=1e-3).input == Norm("rms", eps=1e-3)

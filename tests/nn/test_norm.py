@@ -93,14 +93,13 @@ def ragged(name: str, module: SequenceNorm, x: Tensor) -> Tensor:
     if name == "per_step":
         groups = [[frame for frame in frames if frame[1] == step] for step in range(T)]
     for group in groups:
-        if not group:
-            continue
         rows, steps = (list(index) for index in zip(*group, strict=True))
         values = x[rows, steps]
         if len(group) > 1:
             y = nn.functional.batch_norm(values, None, None, weight, bias, True)
-        else:  # too few: the untrained table, mean 0 and variance 1
-            y = values / (1 + 1e-5) ** 0.5 * weight + bias
+            mean, var = values.detach().mean(0), values.detach().var(0, correction=1)
+        else:  # too few: the table, which a first batch sets to the moments of the step before
+            y = (values - mean) / (var + 1e-5).sqrt() * weight + bias
         out[rows, steps] = y
     return out
 
@@ -183,3 +182,18 @@ def test_refusals_say_why(make: object, message: str) -> None:
     assert callable(make)
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_batch_of_one_warns_once_where_the_user_called() -> None:
+    module = seqnorm.BatchNorm(C, max_steps=T)
+    with pytest.warns(UserWarning, match=r"1 row\(s\), min_count=2") as caught:
+        module(torch.randn(1, T, C))
+    module(torch.randn(1, T, C))  # a second warning would be an error
+    assert [warning.filename for warning in caught] == [__file__]
+    assert not module.table.count.any()
+    seqnorm.BatchNorm(C)(torch.randn(1, T, C))  # pooled: six frames are enough
+
+
+def test_integers_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"floating-point numbers, got torch\.int64"):
+        seqnorm.LayerNorm(C)(torch.ones(2, 3, C, dtype=torch.int64))

@@ -254,7 +254,11 @@ def test_a_bad_option_raises_at_construction(options: dict[str, Any]) -> None:
     st.sampled_from(["layer", "rms", "batch"]),
 )
 def test_a_bad_norm_raises_at_construction(fields: dict[str, Any], kind: str) -> None:
-    works_or_explains(lambda: seqnorm.LSTM(2, 3, norm=seqnorm.Norm(**({"kind": kind} | fields))))
+    def build() -> seqnorm.LSTM:
+        norm = seqnorm.Norm(**({"kind": kind} | fields))
+        return seqnorm.LSTM(2, 3, norm=seqnorm.NormScheme(input=norm, cell=norm))
+
+    works_or_explains(build)
 
 
 @settings(FIXED, max_examples=400)

@@ -94,3 +94,21 @@ def test_refusals_leave_the_tables_as_they_were() -> None:
     assert lstm.norm_ih_l0.table.momentum == 0.1
     with pytest.raises(ValueError, match="no running statistics"):
         seqnorm.reestimate_statistics(seqnorm.LSTM(3, 5, norm="layer"), batches())
+
+
+def test_the_order_of_batches_has_no_influence() -> None:
+    """Steps with too few rows are normalised by what the tables held before, in every batch."""
+    torch.manual_seed(0)
+    lstm = seqnorm.LSTM(3, 4, 2, bidirectional=True, norm="batch", dtype=torch.float64)
+    for x, lengths in batches():
+        lstm(x, lengths=lengths)
+    trained = {name: value.clone() for name, value in lstm.state_dict().items()}
+    found = []
+    for order in (1, -1):
+        lstm.load_state_dict(trained)
+        seqnorm.reestimate_statistics(
+            lstm, batches()[::order], lambda m, batch: m(batch[0], lengths=batch[1])
+        )
+        found.append({name: value.clone() for name, value in lstm.named_buffers()})
+    for name, value in found[0].items():
+        torch.testing.assert_close(value, found[1][name], rtol=1e-12, atol=1e-12)

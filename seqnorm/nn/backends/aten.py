@@ -5,6 +5,7 @@ Axes: T steps, B sequences, N packed rows, I inputs, H = hidden_size, P = size o
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -46,11 +47,15 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
     # One function or the other, with one state or two: more than the overloads of either can say.
     fused: Any = torch.lstm if lstm else torch.gru
     hx = first if lstm else first[0]
-    if packing.uniform:
-        x = rows.reshape(len(packing.batch_sizes), running, -1)
-        outputs, *final = fused(x, hx, weights, *options, False)
-    else:
-        outputs, *final = fused(rows, torch.tensor(packing.batch_sizes), hx, weights, *options)
+    with warnings.catch_warnings():
+        # cuDNN would have all weights in one piece of memory, and says so at every call; they are
+        # parameters of their own here, and copying them costs little beside the call.
+        warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous")
+        if packing.uniform:
+            x = rows.reshape(len(packing.batch_sizes), running, -1)
+            outputs, *final = fused(x, hx, weights, *options, False)
+        else:
+            outputs, *final = fused(rows, torch.tensor(packing.batch_sizes), hx, weights, *options)
     # Sequences of length zero keep their state.
     ended = tuple(
         torch.cat([part.squeeze(0), before[running:]]) if running < len(before) else part.squeeze(0)

@@ -23,15 +23,12 @@ def claims(direction: Direction, rows: Tensor, packing: Packing) -> str | None:
 def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> tuple[Tensor, State]:
     """Packed inputs (N, I) and initial state (B, P), (B, H) to packed outputs and final state."""
     norms = direction.start(packing.batch_sizes)
-    # A norm whose rows do not depend on the step is taken over all of them at once.
-    site = direction.sites.get("input")
-    hoisted = site is None or not site.norm.over_batch or site.norm.over_time
     x = _product(rows, direction.weight_ih, direction.bias_ih, _place(direction, "bias_ih"))
-    if hoisted:
+    if direction.hoisted:  # all rows at once
         x = _outside(norms("input", x, 0), direction, "bias_ih")
 
     def step(x: Tensor, state: State, t: int) -> State:
-        if not hoisted:
+        if not direction.hoisted:
             x = _outside(norms("input", x, t), direction, "bias_ih")
         return advance(direction, norms, x, state, t)
 
@@ -44,7 +41,7 @@ def single(direction: Direction, x: Tensor, state: State, t: int) -> State:
     """One step of a cell, number ``t`` of its sequence: x (B, I), state (B, P), (B, H)."""
     norms = direction.start([len(x)], first=t)
     x = _product(x, direction.weight_ih, direction.bias_ih, _place(direction, "bias_ih"))
-    x = _outside(norms("input", x, t), direction, "bias_ih")
+    x = _outside(norms("input", x, 0 if direction.hoisted else t), direction, "bias_ih")
     state = advance(direction, norms, x, state, t)
     norms.close()
     return state
