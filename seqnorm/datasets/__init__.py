@@ -16,7 +16,7 @@ from seqnorm.datasets.corpora import CORPORA, load_corpus
 from seqnorm.datasets.documents import Corpus, DatasetError, Documents
 from seqnorm.datasets.fetching import FetchError, Package
 from seqnorm.datasets.source import CorpusSource
-from seqnorm.datasets.splitting import split_validation
+from seqnorm.datasets.splitting import split_last, split_validation
 from seqnorm.datasets.tokenizing import Encoder, Tokenizer, default_kind
 
 __all__ = [
@@ -38,5 +38,6 @@ __all__ = [
     "collate",
     "default_kind",
     "load_corpus",
+    "split_last",
     "split_validation",
 ]

@@ -1,4 +1,4 @@
-"""Splitting a part off, stratified by class and seeded."""
+"""Splitting a part off, stratified by class: a seeded choice, or what comes last."""
 
 from __future__ import annotations
 
@@ -24,12 +24,33 @@ def split_validation(
     return _select(documents, chosen, False), _select(documents, chosen, True)
 
 
+def split_last(documents: Documents, fraction: float = 0.1) -> tuple[Documents, Documents]:
+    """Splits `documents` into what stays for training and a validation part of what comes last.
+
+    For corpora in the order of their making, whose test part is later than the rest. Of a class
+    with n documents the last `round(fraction * n)` go to validation but never all of them. Both
+    parts keep the order of `documents`.
+
+    Raises ValueError for a fraction outside (0, 1), DatasetError if nothing would be split off.
+    """
+    _check_fraction(fraction)
+    by_class: dict[int, list[int]] = defaultdict(list)
+    for index, label in enumerate(documents.labels):
+        by_class[label].append(index)
+    chosen = [False] * len(documents.labels)
+    for indices in by_class.values():
+        count = min(round(fraction * len(indices)), len(indices) - 1)
+        for index in indices[len(indices) - count :]:
+            chosen[index] = True
+    _check_chosen(chosen, fraction, len(by_class))
+    return _select(documents, chosen, False), _select(documents, chosen, True)
+
+
 def stratified_choice(
     texts: Sequence[str], labels: Sequence[Hashable], fraction: float, seed: int
 ) -> list[bool]:
     """Which documents go to the part split off; the rule is that of `split_validation`."""
-    if not 0.0 < fraction < 1.0:
-        raise ValueError(f"fraction must lie strictly between 0 and 1, not {fraction}")
+    _check_fraction(fraction)
     by_class: dict[Hashable, list[tuple[bytes, int]]] = defaultdict(list)
     for index, (text, label) in enumerate(zip(texts, labels, strict=True)):
         # A hash of the text, unlike a shuffle of positions, gives the same split on every platform
@@ -41,12 +62,21 @@ def stratified_choice(
         count = min(int(fraction * len(ranked) + 0.5), len(ranked) - 1)
         for _, index in sorted(ranked)[:count]:
             chosen[index] = True
+    _check_chosen(chosen, fraction, len(by_class))
+    return chosen
+
+
+def _check_fraction(fraction: float) -> None:
+    if not 0.0 < fraction < 1.0:
+        raise ValueError(f"fraction must lie strictly between 0 and 1, not {fraction}")
+
+
+def _check_chosen(chosen: list[bool], fraction: float, classes: int) -> None:
     if not any(chosen):
         raise DatasetError(
-            f"a fraction of {fraction} of {len(texts)} documents in {len(by_class)} classes rounds "
+            f"a fraction of {fraction} of {len(chosen)} documents in {classes} classes rounds "
             "to no document of any class; take a larger fraction or give more documents"
         )
-    return chosen
 
 
 def _select(documents: Documents, chosen: list[bool], wanted: bool) -> Documents:

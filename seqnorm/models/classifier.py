@@ -5,11 +5,14 @@ Axes: B documents, T tokens, E features of an embedding, H of a step, C classes.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqnorm.nn import GRU, LSTM
+from seqnorm.nn import GRU, LSTM, preset
+from seqnorm.nn.lengths import valid_mask
 
 from .pooling import Pooling
 
@@ -25,6 +28,8 @@ class TextClassifier(nn.Module):
         cell: "lstm" or "gru".
         norm: normalisation of the recurrent layers: layer, rms, batch, batch_pooled, the name of a
             published preset, or null for none.
+        norm_options: what is to be otherwise in that norm, fields of ``seqnorm.Norm`` and of
+            ``seqnorm.NormScheme``: eps, gain, max_steps, min_count, beyond, cell_state, ...
         embedding_size: E.
         embedding_std: standard deviation of the embeddings at first. Small ones learn rare words
             more slowly, and overfit less.
@@ -45,7 +50,9 @@ class TextClassifier(nn.Module):
         unk_id: the unknown token.
 
     Raises:
-        ValueError: an unknown cell, norm or pooling; a probability outside [0, 1].
+        ValueError: an unknown cell, norm or pooling; options of no norm; a probability outside
+            [0, 1].
+        TypeError: an unknown norm option.
     """
 
     def __init__(
@@ -55,6 +62,7 @@ class TextClassifier(nn.Module):
         *,
         cell: str = "lstm",
         norm: str | None = "layer",
+        norm_options: dict[str, Any] | None = None,
         embedding_size: int = 200,
         embedding_std: float = 0.1,
         hidden_size: int = 64,
@@ -74,6 +82,11 @@ class TextClassifier(nn.Module):
         super().__init__()
         if cell not in CELLS:
             raise ValueError(f"cell {cell!r} is unknown: write one of {', '.join(CELLS)}")
+        if norm is None and norm_options:
+            raise ValueError(
+                f"norm_options {norm_options} without a norm: choose one, as layer, or leave them "
+                "out"
+            )
         if not 0 <= word_dropout <= 1:
             raise ValueError(f"word_dropout is a probability from 0 to 1, got {word_dropout}")
         self.pad_id = pad_id
@@ -91,7 +104,7 @@ class TextClassifier(nn.Module):
             batch_first=True,
             dropout=layer_dropout,
             bidirectional=bidirectional,
-            norm=norm,
+            norm=preset(norm, cell.upper(), **norm_options) if norm and norm_options else norm,
             zoneout=zoneout,
             recurrent_dropout=recurrent_dropout,
         )
@@ -112,7 +125,7 @@ class TextClassifier(nn.Module):
         """
         if tokens.shape[1] == 0:
             tokens = F.pad(tokens, (0, 1), value=self.pad_id)
-        valid = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
+        valid = valid_mask(lengths.to(tokens.device), tokens.shape[1])
         tokens = tokens.masked_fill(~valid, self.pad_id)
         if self.training and self.word_dropout > 0:
             dropped = torch.rand(tokens.shape, device=tokens.device) < self.word_dropout

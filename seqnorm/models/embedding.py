@@ -45,8 +45,7 @@ def cooccurrence_embedding(
     kept = (pmi > 0) & (row >= reserved) & (column >= reserved)
     if not kept.any():
         raise ValueError(
-            "no two words stand near each other in any document, so there are no vectors to start "
-            "with: write embedding: normal"
+            "no two words stand near each other in any document: start from drawn vectors instead"
         )
     ppmi = torch.sparse_coo_tensor(
         torch.stack([row[kept], column[kept]]),
@@ -55,7 +54,7 @@ def cooccurrence_embedding(
         check_invariants=True,
     ).coalesce()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # alone: torch.manual_seed seeds GPUs too
         u, s, _ = torch.svd_lowrank(ppmi, q=min(embedding_size + 10, vocab_size), niter=4)
     vectors = torch.zeros(vocab_size, embedding_size)  # a small vocabulary spans less
     found = (u * s.sqrt())[:, :embedding_size]

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from seqnorm.nn.lengths import valid_mask
+
 PARTS = ("last", "mean", "max", "attention")
 
 
@@ -51,7 +53,8 @@ class Pooling(nn.Module):
         Whatever stands at a padded step, NaN included, changes nothing. A sequence of length 0
         gives zeros.
         """
-        valid = torch.arange(output.shape[1], device=output.device) < lengths[:, None]  # (B, T)
+        lengths = lengths.to(output.device)
+        valid = valid_mask(lengths, output.shape[1])
         output = output.masked_fill(~valid[..., None], 0)
         pooled = [getattr(self, f"_{part}")(output, lengths, valid) for part in self.parts]
         return torch.cat(pooled, -1).masked_fill((lengths == 0)[:, None], 0)

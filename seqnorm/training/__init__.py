@@ -12,7 +12,8 @@ except ModuleNotFoundError as error:
         "seqnorm.training needs lightning and more: pip install 'seqnorm[train]'"
     ) from error
 
+from .callbacks import ReestimateStatistics
 from .classification import TextClassification
 from .text import TextData
 
-__all__ = ["TextClassification", "TextData"]
+__all__ = ["ReestimateStatistics", "TextClassification", "TextData"]

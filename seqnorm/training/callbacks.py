@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, callbacks
+from torch import nn
 
 from seqnorm.models import cooccurrence_embedding
 from seqnorm.nn import RunningTable, reestimate_statistics
@@ -45,11 +48,14 @@ class StartEmbedding(Callback):
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
         embedding = pl_module.network.embedding
-        vectors = cooccurrence_embedding(
-            data.training_tokens,
-            *embedding.weight.shape,
-            std=pl_module.network.embedding_std,
-        )
+        try:
+            vectors = cooccurrence_embedding(
+                data.training_tokens,
+                *embedding.weight.shape,
+                std=pl_module.network.embedding_std,
+            )
+        except ValueError as error:
+            raise ValueError(f"{error} (--model.embedding normal)") from error
         with torch.no_grad():
             embedding.weight.copy_(vectors)
 
@@ -67,19 +73,30 @@ class ReestimateStatistics(Callback):
 
     What is validated and kept then has the population's statistics rather than running averages.
     Of several processes each takes those of its own share of the batches.
+
+    Args:
+        forward: ``forward(model, batch)`` runs the model on a batch of training.
     """
+
+    def __init__(
+        self,
+        forward: Callable[[nn.Module, Any], object] = lambda model, batch: model(
+            batch.tokens, batch.lengths
+        ),
+    ) -> None:
+        self.forward = forward
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         batches = trainer.train_dataloader
         if batches is None or not any(isinstance(m, RunningTable) for m in pl_module.modules()):
             return
-        device = pl_module.device
+        precision = trainer.precision_plugin
         # Validation runs in inference mode, in which a table would become one of its tensors.
-        with torch.inference_mode(False):
+        with torch.inference_mode(False), precision.forward_context():
             reestimate_statistics(
                 pl_module,
-                (pl_module.transfer_batch_to_device(batch, device, 0) for batch in batches),
-                lambda model, batch: model(batch.tokens, batch.lengths),
+                (trainer.strategy.batch_to_device(precision.convert_input(b)) for b in batches),
+                self.forward,
             )
 
 

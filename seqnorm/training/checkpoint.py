@@ -50,7 +50,11 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             f"there is no checkpoint {str(path)!r}: give the path of a .ckpt file, as "
             "runs/r8/version_0/checkpoints/best.ckpt"
         )
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the unpickler stumbles over other bytes in any way
+        reason = type(error).__name__
+        raise ValueError(f"{str(path)!r} cannot be read as a checkpoint ({reason})") from error
     if "tokenizer" not in checkpoint.get("hyper_parameters", {}):
         raise ValueError(f"{str(path)!r} is not a checkpoint of seqnorm.training")
     return checkpoint  # type: ignore[no-any-return]

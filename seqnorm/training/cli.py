@@ -11,11 +11,14 @@ from typing import Any
 
 import yaml
 from jsonargparse import auto_cli
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
+
+from seqnorm.datasets import FetchError
 
 from .callbacks import ProgressBar
 from .checkpoint import load_checkpoint
@@ -38,6 +41,12 @@ TRAINER = {
 
 DESCRIPTION = """Text classifiers with normalised recurrent layers: fit trains one and tests its
 best epoch, validate and test evaluate a checkpoint, predict labels lines of text with one."""
+HELP = {
+    "fit": "Train a classifier, or go on with a run that was interrupted.",
+    "validate": "Evaluate a checkpoint on the validation part.",
+    "test": "Evaluate a checkpoint on the test part.",
+}
+PREDICT = "One more subcommand, predict, has options of its own: train.py predict --help"
 
 
 class TextCLI(LightningCLI):
@@ -56,7 +65,11 @@ class TextCLI(LightningCLI):
             TextData,
             save_config_callback=None,
             trainer_defaults=TRAINER,
-            parser_kwargs={"description": DESCRIPTION},
+            parser_kwargs={
+                "description": DESCRIPTION,
+                "epilog": PREDICT,
+                **{command: {"description": text} for command, text in HELP.items()},
+            },
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,  # the constructors save their arguments themselves
             args=args,
@@ -70,6 +83,13 @@ class TextCLI(LightningCLI):
             "validate": {"model", "datamodule", "weights_only", "dataloaders", "verbose"},
             "test": {"model", "datamodule", "weights_only", "dataloaders", "verbose"},
         }
+
+    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
+        super()._add_subcommands(parser, **kwargs)
+        # Lightning lists its trainer's methods with the descriptions that those have.
+        assert parser._subcommands_action is not None
+        for listed in parser._subcommands_action._choices_actions:
+            listed.help = HELP[listed.dest]
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
@@ -124,7 +144,15 @@ class TextCLI(LightningCLI):
         config = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))["fit"]
         return {key: value for key, value in config.items() if key not in ("config", "ckpt_path")}
 
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except (FetchError, MisconfigurationException, TypeError, ValueError) as error:
+            self.parser.error(str(error), error)
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        # Here rather than in the trainer, so that what is wrong with a corpus is found early.
+        self.datamodule.setup(str(self.subcommand))
         options = self.config_init[self.subcommand]["trainer"]
         callbacks = list(options["callbacks"] or [])
         if options["enable_progress_bar"] is not False:
@@ -132,6 +160,7 @@ class TextCLI(LightningCLI):
         logger: Any = options["logger"]
         if self.subcommand == "fit" and not options["fast_dev_run"]:
             self.run: Run = self.config_init["fit"]["run"]
+            self.run.check(self.model)
             self.path = self.run.start(self.config["fit"]["data"]["corpus"], self.checkpoint)
             callbacks += self.run.callbacks(self.path, self._plain_config())
             logger = self.run.logger(self.path, self.checkpoint) if logger is None else logger
@@ -141,15 +170,23 @@ class TextCLI(LightningCLI):
         """Tests the best epoch, and writes down what came out."""
         if self.config_init["fit"]["trainer"]["fast_dev_run"]:
             return
-        if not self.datamodule.has_test:
-            rank_zero_info("There is no test part, so nothing is tested.")
-            return
-        confusion = self.test(self.model, self.datamodule, self.run.best.best_model_path).sum(0)
+        tested = self.datamodule.has_test
+        if not tested:
+            rank_zero_info("There is no test part: this is how the best epoch is in validation.")
+            # What averages weights and logs would take this for one more validation of training.
+            self.trainer.callbacks = []  # type: ignore[attr-defined]
+            self.trainer.loggers = []
+        confusion = self._evaluate("test" if tested else "val", self.run.best.best_model_path)
         if self.trainer.is_global_zero:
-            confusion_matrix(confusion, self.model.classes, self.path / "confusion_matrix.png")
+            counts = confusion.sum(0)
+            picture = self.path / "confusion_matrix.png"
+            if tested and self.run.results is not None:
+                if picture.exists():
+                    rank_zero_info("The run had finished before: run.results gets no second row.")
+                else:
+                    append_result(self.run.results, self._result(counts))
+            confusion_matrix(counts, self.model.classes, picture)
             rank_zero_info(f"The run is in {self.path}")
-            if self.run.results is not None:
-                append_result(self.run.results, self._result(confusion))
 
     def _result(self, confusion: Tensor) -> dict[str, object]:
         options = self.config["fit"]
@@ -197,7 +234,11 @@ def main() -> None:
     # Lightning calls a function of torch that torch 2.13 has deprecated.
     warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
     if sys.argv[1:2] == ["predict"]:
-        auto_cli(predict, args=sys.argv[2:], as_positional=False, prog="train.py predict")
+        try:
+            auto_cli(predict, args=sys.argv[2:], as_positional=False, prog="train.py predict")
+        except (OSError, ValueError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
         return
     try:
         TextCLI()

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -38,15 +39,13 @@ def append_result(path: str | Path, result: Mapping[str, object]) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        # The file appears with its header in it, once, whoever is first.
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as new:
-            new.write(_line(COLUMNS))
-        try:
-            os.link(new.name, path)
-        except FileExistsError:
-            pass
-        finally:
-            os.unlink(new.name)
+        # The file appears with its header in it, once, whoever is first. A temporary folder, for a
+        # temporary file could be read by its owner alone.
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            new = Path(folder) / path.name
+            new.write_bytes(_line(COLUMNS).encode())
+            with suppress(FileExistsError):
+                os.link(new, path)
     with path.open("ab", buffering=0) as file:
         file.write(_line(tuple(result[name] for name in COLUMNS)).encode())
         os.fsync(file.fileno())
@@ -78,7 +77,8 @@ def markdown(path: str | Path) -> str:
         "| corpus | cell | norm | test accuracy | test macro F1 | runs |",
         "|---|---|---|---|---|---|",
     ]
-    for group, rows in groups.items():
+    corpora = list(dict.fromkeys(corpus for corpus, _, _ in groups))  # a corpus's rows together
+    for group, rows in sorted(groups.items(), key=lambda item: corpora.index(item[0][0])):
         figures = [
             _spread([float(row[column]) for row in rows])
             for column in ("test_accuracy", "test_macro_f1")

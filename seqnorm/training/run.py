@@ -11,6 +11,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, Timer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from torch import nn
+
+from seqnorm.nn import report
 
 from .callbacks import EarlyStopping, ReestimateStatistics, SeedEachEpoch, StartEmbedding
 from .checkpoint import load_checkpoint
@@ -27,10 +30,12 @@ class Run:
         monitor: what the best epoch is best at, on the validation part.
         patience: epochs without a better one after which training stops.
         ema_decay: decay a step of an exponential moving average of the weights, to validate and
-            keep in place of the weights themselves; null for none.
+            keep in place of the weights themselves; null for none. With BatchNorm it needs
+            reestimate, for running averages are those of the weights themselves.
         reestimate: whether BatchNorm is validated and kept with statistics of the whole training
             part rather than with running averages.
-        results: a CSV file to append the test result to.
+        results: a CSV file to append the test result to, once: a run that had finished appends
+            nothing when it is resumed.
     """
 
     def __init__(
@@ -52,6 +57,18 @@ class Run:
         self.reestimate = reestimate
         self.results = results
         self.timer = Timer()
+
+    def check(self, model: nn.Module) -> None:
+        """Whether ``model`` can be trained so.
+
+        Raises:
+            ValueError: averaged weights would be validated with the statistics of others.
+        """
+        if self.ema_decay is not None and not self.reestimate and report(model).rows:
+            raise ValueError(
+                "run.ema_decay averages the weights, but BatchNorm's running statistics are those "
+                "of the weights before averaging: set --run.reestimate true"
+            )
 
     def start(self, corpus: str, checkpoint: str | None) -> Path:
         """The run's folder: a new one, or that of the checkpoint to resume from."""

@@ -21,6 +21,7 @@ from seqnorm.datasets import (
     collate,
     default_kind,
     load_corpus,
+    split_last,
     split_validation,
 )
 
@@ -36,6 +37,7 @@ class TextData(LightningDataModule):
         root: where corpora are fetched to.
         text_column: column of the text in files of one's own; null for "text".
         label_column: column of the label in files of one's own; null for "label".
+        language: of files of one's own, as en or zh; null for unknown.
         test_fraction: part of one's own files to split off as a test part if they bring none.
         kind: of tokens; null chooses by the corpus's language.
         vocab_size: most tokens in the vocabulary; null for no limit.
@@ -47,7 +49,9 @@ class TextData(LightningDataModule):
         noise: how far the lengths of batch-mates may differ; see BucketBatchSampler.
         validation_fraction: part of the training documents to choose the epoch with, if the corpus
             brings no validation part.
-        split_seed: of that choice; not ``seed``, so that all seeds train on the same documents.
+        validation: which part of every class that is: random, or last (in the corpus's order).
+        split_seed: of the random choice; not ``seed``, so that all seeds train on the same
+            documents.
         seed: of the order of the batches.
         vocabulary: a checkpoint, to use its tokenizer and classes in place of the corpus's own.
     """
@@ -59,6 +63,7 @@ class TextData(LightningDataModule):
         root: str = "data",
         text_column: str | None = None,
         label_column: str | None = None,
+        language: str | None = None,
         test_fraction: float | None = None,
         kind: Literal["word", "character", "bpe"] | None = None,
         vocab_size: int | None = None,
@@ -69,6 +74,7 @@ class TextData(LightningDataModule):
         max_tokens: int | None = None,
         noise: float = 0.05,
         validation_fraction: float = 0.1,
+        validation: Literal["random", "last"] = "random",
         split_seed: int = 0,
         seed: int = 0,
         vocabulary: str | None = None,
@@ -80,7 +86,7 @@ class TextData(LightningDataModule):
     @cached_property
     def corpus(self) -> Corpus:
         """The corpus, fetched if it was not yet."""
-        own = ("text_column", "label_column", "test_fraction")
+        own = ("text_column", "label_column", "language", "test_fraction")
         return load_corpus(
             self.hparams["corpus"],
             root=self.hparams["root"],
@@ -90,10 +96,11 @@ class TextData(LightningDataModule):
     @cached_property
     def _documents(self) -> dict[str, Documents]:
         train, validation = self.corpus.train, self.corpus.validation
-        if validation is None:
-            train, validation = split_validation(
-                train, self.hparams["validation_fraction"], self.hparams["split_seed"]
-            )
+        fraction = self.hparams["validation_fraction"]
+        if validation is None and self.hparams["validation"] == "last":
+            train, validation = split_last(train, fraction)
+        elif validation is None:
+            train, validation = split_validation(train, fraction, self.hparams["split_seed"])
         return {"train": train, "validation": validation, "test": self.corpus.test}
 
     @cached_property
@@ -136,13 +143,27 @@ class TextData(LightningDataModule):
         return self._parts["train"].tokens
 
     def setup(self, stage: str) -> None:
-        """Tokenises the parts that ``stage`` needs."""
-        needed = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}
-        for part in needed[stage]:
-            if part not in self._parts:
-                self._parts[part] = self._encode(self._documents[part])
-        if stage == "fit":
-            sizes = ", ".join(f"{len(self._parts[part])} for {part}" for part in needed["fit"])
+        """Tokenises the parts that ``stage`` needs, unless that was done before.
+
+        Raises:
+            ValueError: there is no such part, or its classes are not those of ``vocabulary``.
+        """
+        stages = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}
+        if stage not in stages:
+            raise ValueError(
+                f"TextData holds labelled texts to fit, validate and test with, none to {stage}: "
+                "label texts with python train.py predict"
+            )
+        if stage == "test" and not self.has_test:
+            raise ValueError(
+                f"{self.corpus.name} has no test part: set test_fraction before training, to "
+                "split one off, or give a folder with train.csv and test.csv"
+            )
+        missing = [part for part in stages[stage] if part not in self._parts]
+        for part in missing:
+            self._parts[part] = self._encode(self._documents[part])
+        if stage == "fit" and missing:
+            sizes = ", ".join(f"{len(self._parts[part])} for {part}" for part in stages["fit"])
             about = f"{sizes}; {len(self.tokenizer)} tokens; {len(self.classes)} classes"
             lines = [self.corpus.notice, str(self.corpus.report), f"Documents: {about}"]
             rank_zero_info("\n".join(filter(None, lines)))

@@ -1,27 +1,33 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqnorm.datasets import DatasetError, Documents, split_validation
+from seqnorm.datasets import DatasetError, Documents, split_last, split_validation
 
 
 def documents(*labels: int) -> Documents:
     return Documents(tuple(f"text {i}" for i in range(len(labels))), labels)
 
 
+@pytest.mark.parametrize("last", [False, True])
 @settings(deadline=None)
 @given(
     labels=st.lists(st.integers(0, 4), min_size=20, max_size=200),
     fraction=st.floats(0.2, 0.8),
     seed=st.integers(0, 5),
 )
-def test_stratified_disjoint_and_complete(labels: list[int], fraction: float, seed: int) -> None:
+def test_stratified_disjoint_and_complete(
+    last: bool, labels: list[int], fraction: float, seed: int
+) -> None:
     whole = documents(*labels)
-    train, validation = split_validation(whole, fraction, seed)
+    train, validation = (
+        split_last(whole, fraction) if last else split_validation(whole, fraction, seed)
+    )
     pairs = list(zip(*whole, strict=True))
     split = [*zip(*train, strict=True)], [*zip(*validation, strict=True)]
     assert sorted(split[0] + split[1]) == sorted(pairs)
@@ -53,9 +59,17 @@ def test_a_class_of_one_stays_in_train() -> None:
     assert Counter(validation.labels) == {0: 5}
 
 
-def test_bad_arguments() -> None:
+def test_the_last_of_every_class() -> None:
+    train, validation = split_last(documents(0, 0, 1, 0, 2, 1, 0, 0, 1), 0.4)
+    assert validation == (("text 6", "text 7", "text 8"), (0, 0, 1))
+    assert train.texts == tuple(f"text {i}" for i in range(6))
+    assert split_last(documents(0, 1, 0), 0.9)[1].texts == ("text 2",)
+
+
+@pytest.mark.parametrize("split", [split_validation, split_last])
+def test_bad_arguments(split: Callable[[Documents, float], object]) -> None:
     for fraction in (0.0, 1.0, -0.1, float("nan")):
         with pytest.raises(ValueError, match="strictly between 0 and 1"):
-            split_validation(documents(0, 1), fraction)
+            split(documents(0, 1), fraction)
     with pytest.raises(DatasetError, match="take a larger fraction"):
-        split_validation(documents(0, 0, 1, 1), 0.1)
+        split(documents(0, 0, 1, 1), 0.1)

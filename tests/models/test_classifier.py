@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+import seqnorm
 from seqnorm.models import TextClassifier
 
 NORMS = [None, "layer", "rms", "batch", "batch_pooled"]
@@ -49,6 +50,20 @@ def test_empty_documents_are_classified_by_the_bias_alone(norm: str | None) -> N
     assert torch.equal(logits, model.head.bias.expand(3, 3))
     logits.sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+def test_lengths_may_stand_on_another_device() -> None:
+    logits = classifier().to("meta")(batch().to("meta"), LENGTHS)
+    assert logits.shape == (4, 3)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_options_of_the_norm(cell: str) -> None:
+    options = {"max_steps": 50, "eps": 1e-3, "gain": 0.2}
+    norm = classifier(cell=cell, norm="batch", norm_options=options).recurrent.norm
+    assert norm == seqnorm.preset("batch", cell.upper(), **options)
+    assert norm.hidden.max_steps == 50
+    assert classifier(norm=None, norm_options={}).recurrent.norm is None
 
 
 def test_every_parameter_learns_and_padding_does_not() -> None:
@@ -96,11 +111,18 @@ def test_every_dropout_acts_in_training_only(option: str) -> None:
         ({"word_dropout": 1.5}, "word_dropout is a probability from 0 to 1, got 1.5"),
         ({"norm": "lyer"}, "layer"),
         ({"pooling": "sum"}, "unknown part 'sum'"),
+        ({"norm": None, "norm_options": {"eps": 1.0}}, "'eps': 1.0} without a norm: choose one"),
+        ({"norm": "batch", "norm_options": {"beyond": "lst"}}, "last"),
     ],
 )
 def test_bad_arguments(option: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         classifier(**option)
+
+
+def test_an_unknown_option_of_the_norm() -> None:
+    with pytest.raises(TypeError, match=r"no field 'max_step'.*max_steps"):
+        classifier(norm="batch", norm_options={"max_step": 5})
 
 
 def test_needs_torch_alone() -> None:

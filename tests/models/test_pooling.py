@@ -77,6 +77,13 @@ def test_padding_changes_nothing(mode: str, poison: float) -> None:
     torch.testing.assert_close(pooling(output, LENGTHS.clamp(max=3)), narrow)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_lengths_may_stand_on_another_device(mode: str) -> None:
+    pooling = Pooling(mode, 6, bidirectional=True).to("meta")
+    pooled = pooling(torch.empty(4, 5, 6, device="meta"), LENGTHS)
+    assert pooled.shape == (4, pooling.output_size)
+
+
 @pytest.mark.parametrize(
     ("mode", "size", "bidirectional", "message"),
     [

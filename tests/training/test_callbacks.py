@@ -9,10 +9,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
+from torch.utils.data import DataLoader
 
-from seqnorm.training import TextClassification, TextData
-from seqnorm.training.callbacks import ReestimateStatistics, SeedEachEpoch
+import seqnorm
+from seqnorm.training import ReestimateStatistics, TextClassification, TextData
+from seqnorm.training.callbacks import SeedEachEpoch, StartEmbedding
 
 
 def draws(seed: int, epoch: int, rank: int) -> tuple[float, float, float]:
@@ -63,6 +65,62 @@ def test_statistics_are_those_of_all_training_documents(corpus: Path, tmp_path: 
     torch.testing.assert_close(table.running_var[0], frames.var(0), rtol=1e-4, atol=1e-5)
     assert model.training  # as fit leaves it
     assert not table.running_mean.is_inference()
+
+
+class Frames(LightningModule):
+    """Another module than ours, whose batches are frames (B, T, 2)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = seqnorm.LSTM(2, 3, batch_first=True, norm="batch_pooled")
+
+    def training_step(self, batch: torch.Tensor) -> torch.Tensor:
+        output, _ = self.lstm(batch)
+        return output.float().square().mean()
+
+    def validation_step(self, batch: torch.Tensor) -> None:
+        pass
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
+def test_statistics_of_another_module_in_the_precision_of_training(tmp_path: Path) -> None:
+    seen = []
+
+    def forward(model: torch.nn.Module, batch: torch.Tensor) -> None:
+        seen.append(torch.is_autocast_enabled("cpu"))
+        model.lstm(batch)
+
+    model, frames = Frames(), torch.randn(12, 5, 2)
+    trainer = Trainer(
+        max_epochs=1,
+        precision="bf16-mixed",
+        callbacks=[ReestimateStatistics(forward)],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        default_root_dir=tmp_path,
+    )
+    loader = DataLoader(frames, batch_size=4)
+    trainer.fit(model, loader, loader)
+    assert seen == [True] * 3
+    projected = (frames @ model.lstm.weight_ih_l0.T).flatten(0, 1)
+    mean = model.lstm.norm_ih_l0.table.running_mean[0]
+    torch.testing.assert_close(mean, projected.mean(0), rtol=0.05, atol=0.01)
+
+
+def test_what_to_do_without_vectors(corpus: Path) -> None:
+    data = TextData(str(corpus))
+    model = TextClassification(data.tokenizer_json, data.classes)
+    trainer = SimpleNamespace(datamodule=SimpleNamespace(training_tokens=[[2], [3]]))
+    with pytest.raises(ValueError, match=r"drawn vectors instead \(--model\.embedding normal\)"):
+        StartEmbedding().setup(trainer, model, "fit")  # type: ignore[arg-type]
 
 
 def test_a_model_without_statistics_is_left_alone(corpus: Path) -> None:

@@ -45,3 +45,7 @@ def test_messages_of_load(tmp_path: Path) -> None:
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
     with pytest.raises(ValueError, match=r"not a checkpoint of seqnorm\.training"):
         load_checkpoint(tmp_path / "other.ckpt")
+    for content in (b"", b"some text", (tmp_path / "other.ckpt").read_bytes()[:-100]):
+        (tmp_path / "broken.ckpt").write_bytes(content)
+        with pytest.raises(ValueError, match=r"broken\.ckpt' cannot be read as a checkpoint"):
+            load_checkpoint(tmp_path / "broken.ckpt")

@@ -24,6 +24,7 @@ from .test_pictures import assert_picture
 Command = Callable[..., None]
 RUN = Path("runs/tiny/version_0")
 BEST = RUN / "checkpoints" / "best.ckpt"
+OPTION = "--model.norm_options.max_steps=50"
 
 
 @pytest.fixture
@@ -48,13 +49,16 @@ def trained(corpus: Path, train_py: Command, capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ((), ("fit", "validate", "test", "predict labels lines of text")),
+        ((), ("fit Train a", "validate Evaluate a", "test Evaluate a", "train.py predict --help")),
         (
             ("fit",),
             ("--model.hidden_size", "features of one direction", "--data.max_length", "--run.name"),
         ),
         (("fit",), ("--trainer.max_epochs", "--seed_everything", "highest learning rate")),
-        (("test",), ("--ckpt_path", "--data.corpus", "--trainer.accelerator")),
+        (
+            ("test",),
+            ("Evaluate a checkpoint", "--ckpt_path", "--data.corpus", "--trainer.accelerator"),
+        ),
         (("predict",), ("--ckpt_path", "--input", "--format", "one document a line")),
     ],
 )
@@ -88,6 +92,19 @@ def test_help(
         (("test",), "test needs --ckpt_path"),
         (("validate",), "validate needs --ckpt_path"),
         (("predict",), "ckpt_path"),
+        (("predict", "--ckpt_path=missing.ckpt"), "there is no checkpoint 'missing.ckpt'"),
+        (("fit", "--data.corpus=nope.csv"), "nope.csv is neither a corpus"),
+        (("fit", "--data.corpus=small.csv", "--model.norm=layr"), "did you mean 'layer'"),
+        (("fit", "--data.corpus=small.csv", "--model.norm=null", OPTION), "without a norm"),
+        (
+            ("fit", "--data.corpus=small.csv", OPTION.replace("steps", "step")),
+            "no field 'max_step'",
+        ),
+        (("fit", "--data.corpus=small.csv", "--trainer.accelerator=abacus"), "abacus"),
+        (
+            ("fit", "--data.corpus=small.csv", "--model.norm=batch", "--run.ema_decay=0.9"),
+            "set --run.reestimate true",
+        ),
     ],
 )
 def test_what_is_refused(
@@ -97,11 +114,13 @@ def test_what_is_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     Path("wrong.yaml").write_text("model:\n  hiden_size: 3\n")
+    Path("small.csv").write_text("text,label\n" + "".join(f"w v{n},c{n % 2}\n" for n in range(20)))
     with pytest.raises(SystemExit) as stop:
         train_py(*arguments)
     assert stop.value.code == 2
     error = capsys.readouterr().err
     assert message in error[error.index("error:") :]
+    assert "Traceback" not in error
 
 
 def test_what_a_run_leaves(trained: Path) -> None:
@@ -199,6 +218,15 @@ def test_predict(
     assert sum(objects[0]["probabilities"].values()) == pytest.approx(1, abs=1e-6)
 
 
+def test_predict_without_its_input(
+    trained: Path, train_py: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        train_py("predict", "--ckpt_path", BEST, "--input=missing.txt")
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "error: [Errno 2] No such file or directory: 'missing.txt'\n"
+
+
 def test_two_runs_have_two_folders_and_are_equal(corpus: Path, train_py: Command) -> None:
     for _ in range(2):
         train_py("fit", "--data.corpus", corpus, *SMALL, "--trainer.max_epochs=2")
@@ -225,12 +253,40 @@ def test_every_epoch_has_an_order_of_its_own(
     assert orders[0] != orders[1]
 
 
-def test_without_a_test_part_nothing_is_tested(
-    tmp_path: Path, corpus: Path, train_py: Command, caplog: pytest.LogCaptureFixture
+def test_without_a_test_part_the_validation_part_is_shown(
+    corpus: Path,
+    train_py: Command,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    train_py("fit", "--data.corpus", corpus / "train.csv", *SMALL, "--trainer.max_epochs=1")
+    options = ("--trainer.max_epochs=6", "--run.ema_decay=0.5", "--model.lr=0.1")
+    train_py("fit", "--data.corpus", corpus / "train.csv", *SMALL, *options)
     assert "There is no test part" in caplog.text
-    assert (tmp_path / "runs/train/version_0/checkpoints/best.ckpt").exists()
+    assert_picture(Path("runs/train/version_0/confusion_matrix.png"))
+    (shown,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│ all")]
+    checkpoint = "--ckpt_path=runs/train/version_0/checkpoints/best.ckpt"
+    train_py("validate", checkpoint)
+    assert shown in capsys.readouterr().out  # of the best epoch's average, not of the last
+    with pytest.raises(SystemExit) as stop:
+        train_py("test", checkpoint)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"error: {corpus / 'train.csv'} has no test part: set test_fraction")
+
+
+@pytest.mark.parametrize("form", ["option", "object", "file"])
+def test_options_of_the_norm(form: str, corpus: Path, train_py: Command) -> None:
+    Path("norm.yaml").write_text("model:\n  norm_options: {max_steps: 50, eps: 1.0e-3}\n")
+    arguments = {
+        "option": (OPTION, "--model.norm_options.eps=1e-3"),
+        "object": ('--model.norm_options={"max_steps": 50, "eps": 1e-3}',),
+        "file": ("--config=norm.yaml",),
+    }
+    options = (*SMALL, "--trainer.max_epochs=1", "--model.norm=batch")
+    train_py("fit", *arguments[form], "--data.corpus", corpus, *options)
+    model = TextClassification.load_from_checkpoint(BEST)
+    norm = model.network.recurrent.norm.hidden
+    assert (norm.max_steps, norm.eps) == (50, 1e-3)
 
 
 def test_the_average_is_what_is_tested(corpus: Path, train_py: Command) -> None:

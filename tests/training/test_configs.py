@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from seqnorm.datasets import CORPORA
+from seqnorm.training.cli import TextCLI
 
 ROOT = Path(__file__).parents[2] / "configs"
 OVERLAYS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("*/*.yaml"))
@@ -21,6 +23,28 @@ def test_every_choice_has_an_overlay() -> None:
         *(("norm", norm) for norm in ("layer", "rms", "batch", "batch_pooled", "none")),
         *(("corpus", corpus) for corpus in CORPORA),
     }
+
+
+class ParsedError(Exception):
+    pass
+
+
+def test_the_base_states_what_holds_without_it(
+    train_py: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[dict[str, Any]] = []
+
+    def stop(cli: TextCLI) -> None:
+        parsed.append(cli.config["fit"].as_dict())
+        raise ParsedError
+
+    monkeypatch.setattr(TextCLI, "before_instantiate_classes", stop)
+    for arguments in ((), (f"--config={ROOT / 'base.yaml'}",)):
+        with pytest.raises(ParsedError):
+            train_py("fit", *arguments)
+    alone, base = parsed
+    for part in ("model", "data", "trainer", "run"):
+        assert base[part] == alone[part]
 
 
 @pytest.mark.parametrize("overlay", [None, *OVERLAYS])

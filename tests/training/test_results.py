@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,16 @@ def test_many_write_at_once(tmp_path: Path) -> None:
     assert {found["config"] for found in rows} == {'a, "b"'}
     assert tuple(rows[0]) == COLUMNS
     assert [file.name for file in path.parent.iterdir()] == ["results.csv"]
+
+
+def test_the_file_may_be_read_by_whom_the_umask_lets(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        append_result(tmp_path / "a.csv", row(corpus="Müller"))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.csv").stat().st_mode & 0o777 == 0o640
+    assert "Müller" in (tmp_path / "a.csv").read_text(encoding="utf-8")
 
 
 def test_a_row_lacks_nothing(tmp_path: Path) -> None:

@@ -33,7 +33,12 @@ OPTIONS = (
 VARIANTS = {
     "layer": ("--model.norm=layer",),
     "batch": ("--model.norm=batch", "--run.reestimate=true"),
-    "average": ("--model.norm=batch", "--run.ema_decay=0.9", "--run.monitor=val_loss"),
+    "average": (
+        "--model.norm=batch",
+        "--run.reestimate=true",
+        "--run.ema_decay=0.9",
+        "--run.monitor=val_loss",
+    ),
 }
 RESUMED = (
     "epoch",
@@ -126,6 +131,21 @@ def test_a_stopped_run_stays_stopped(
     assert before["last"]["epoch"] == 1
     train_py("fit", "--ckpt_path", last(run))
     assert_same(outcome(run), before)
+
+
+def test_a_run_has_one_row_of_results(corpus: Path, train_py: Callable[..., None]) -> None:
+    run, results = Path("runs/tiny/version_0"), Path("results.csv")
+    options = (*OPTIONS, "--run.results=results.csv", "--trainer.max_epochs=1")
+    train_py("fit", "--data.corpus", corpus, *options)
+    once = results.read_text("utf-8")
+    for more in ((), ("--trainer.max_epochs=2",)):
+        train_py("fit", "--ckpt_path", last(run), *more)
+        assert results.read_text("utf-8") == once
+    # As if it had been interrupted in its test.
+    (run / "confusion_matrix.png").unlink()
+    results.unlink()
+    train_py("fit", "--ckpt_path", last(run))
+    assert len(results.read_text("utf-8").splitlines()) == 2
 
 
 def test_the_command_line_goes_before_the_checkpoint(

@@ -105,3 +105,30 @@ def test_a_validation_part_of_ones_own(tmp_path: Path) -> None:
     assert data._documents["validation"].texts == ("fine", "poor")
     assert len(data._documents["train"].texts) == 10
     assert not data.has_test
+
+
+def test_the_last_documents_for_validation(corpus: Path) -> None:
+    data = TextData(str(corpus), validation="last", validation_fraction=0.1)
+    texts = data.corpus.train.texts
+    assert data._documents["validation"].texts == texts[81:]
+    assert data._documents["train"].texts == texts[:81]
+
+
+def test_the_language_of_ones_own_files(tmp_path: Path) -> None:
+    write(tmp_path / "a.csv", [("很好", "a"), ("不好", "b"), ("好", "a"), ("坏", "b")])
+    options = {"validation_fraction": 0.5}
+    data = TextData(str(tmp_path / "a.csv"), language="zh", **options)  # type: ignore[arg-type]
+    assert data.corpus.language == "zh"
+    assert {len(token) for token in data.tokenizer.vocabulary[2:]} == {1}
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        ("predict", "none to predict: label texts with python train.py predict"),
+        ("test", "train.csv has no test part: set test_fraction.* train.csv and test.csv"),
+    ],
+)
+def test_what_there_is_not(corpus: Path, stage: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TextData(str(corpus / "train.csv")).setup(stage)

@@ -1,0 +1,39 @@
+"""What the README says is so: its files exist, its example runs, its table is the results'."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from seqnorm.training.results import markdown
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_file_it_names_exists() -> None:
+    names = set(re.findall(r"\b(?:configs|results|data)/[\w./-]*\w\.\w+", README))
+    assert {name.split("/")[0] for name in names} == {"configs", "results", "data"}
+    assert not [name for name in names if not (ROOT / name).is_file()]
+
+
+def test_the_example_runs() -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    scope: dict[str, object] = {}
+    exec(example, scope)
+    assert scope["output"].shape == (3, 50, 256)  # type: ignore[attr-defined]
+    assert type(scope["lstm"]).__name__ == "LSTM"
+
+
+def test_the_table_is_made_from_the_results() -> None:
+    (table,) = re.findall(r"<!-- results -->\n(.*?)<!-- end of results -->", README, re.DOTALL)
+    assert table.strip() == markdown(ROOT / "results" / "text_classification.csv")
+
+
+def test_both_commands_set_up_from_the_constraints() -> None:
+    commands = re.findall(r"^python3 -m venv .*$", README, re.MULTILINE)
+    assert [command.split(" && ")[-1] for command in commands] == [
+        "python train.py fit",
+        "python -m pytest",
+    ]
+    assert all("-c constraints.txt" in command for command in commands)
