@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import subprocess
 import sys
 import tarfile
@@ -135,8 +136,8 @@ def test_without_pip_says_how_to_get_it(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     venv.create(tmp_path / "bare", with_pip=False)
-    found = list((tmp_path / "bare").glob("*/python*"))
-    monkeypatch.setattr(sys, "executable", str(found[0]))
+    folder = tmp_path / "bare" / ("Scripts" if os.name == "nt" else "bin")
+    monkeypatch.setattr(sys, "executable", str(folder / "python"))
     package = Package("tiny-texts", "1.0", "tiny_texts-1.0-py3-none-any.whl", "0" * 64, {"a": ""})
     with pytest.raises(FetchError, match=r"-m ensurepip.*put the file tiny_texts"):
         fetch(package, root)
