@@ -29,7 +29,9 @@ class TextClassifier(nn.Module):
         norm: normalisation of the recurrent layers: layer, rms, batch, batch_pooled, the name of a
             published preset, or null for none.
         norm_options: what is to be otherwise in that norm, fields of ``seqnorm.Norm`` and of
-            ``seqnorm.NormScheme``: eps, gain, max_steps, min_count, beyond, cell_state, ...
+            ``seqnorm.NormScheme``: eps, gain, max_steps, min_count, beyond, cell_state, ... The
+            gain is 0.1 unless it is given here, for LayerNorm too: gates that are nearly linear at
+            first overfit less than those of the published gain 1.
         embedding_size: E.
         embedding_std: standard deviation of the embeddings at first. Small ones learn rare words
             more slowly, and overfit less.
@@ -87,6 +89,7 @@ class TextClassifier(nn.Module):
                 f"norm_options {norm_options} without a norm: choose one, as layer, or leave them "
                 "out"
             )
+        options = {"gain": 0.1} | (norm_options or {})
         if not 0 <= word_dropout <= 1:
             raise ValueError(f"word_dropout is a probability from 0 to 1, got {word_dropout}")
         self.pad_id = pad_id
@@ -104,7 +107,7 @@ class TextClassifier(nn.Module):
             batch_first=True,
             dropout=layer_dropout,
             bidirectional=bidirectional,
-            norm=preset(norm, cell.upper(), **norm_options) if norm and norm_options else norm,
+            norm=None if norm is None else preset(norm, cell.upper(), **options),
             zoneout=zoneout,
             recurrent_dropout=recurrent_dropout,
         )
