@@ -29,6 +29,7 @@ class Recurrent(nn.Module):
     """What LSTM and GRU share: parameters, layers and directions, the forms of input and state."""
 
     _cell_name: str
+    weight_ih_l0: nn.Parameter
 
     def __init__(
         self,
@@ -215,7 +216,7 @@ class Recurrent(nn.Module):
         sizes = [self.proj_size or self.hidden_size, self.hidden_size][: len(self._cell.states)]
         # Under autocast a normalised state keeps the precision of the weights; without a norm
         # everything is half precision, as in torch's layer, whichever backend computes it.
-        dtype = self.all_weights[0][0].dtype
+        dtype = self.weight_ih_l0.dtype
         halve = self.norm is None and torch.is_autocast_enabled(input.device.type)
         if halve:
             dtype = torch.get_autocast_dtype(input.device.type)
@@ -246,7 +247,7 @@ class Recurrent(nn.Module):
         )
 
     def _check_input(self, input: Tensor, dims: int) -> None:
-        weight = self.all_weights[0][0]
+        weight = self.weight_ih_l0
         if input.dtype != weight.dtype and not torch.is_autocast_enabled(input.device.type):
             raise ValueError(
                 f"RNN input dtype ({input.dtype}) does not match weight dtype ({weight.dtype}). "
