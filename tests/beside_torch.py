@@ -14,11 +14,19 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 import seqnorm
+import seqnorm.nn.cells
 
 I, H, T, B = 3, 5, 4, 3  # noqa: E741  the axes' letters
 F64 = torch.float64
-LAYERS = {"LSTM": (nn.LSTM, seqnorm.LSTM), "GRU": (nn.GRU, seqnorm.GRU)}
-CELLS = {"LSTMCell": (nn.LSTMCell, seqnorm.LSTMCell), "GRUCell": (nn.GRUCell, seqnorm.GRUCell)}
+# torch's class and ours, of every layer that torch has.
+LAYERS = {
+    name: (getattr(nn, name), ours)
+    for name, ours in seqnorm.nn.cells.LAYERS.items()
+    if hasattr(nn, name)
+}
+CELLS = {
+    f"{name}Cell": (getattr(nn, f"{name}Cell"), getattr(seqnorm, f"{name}Cell")) for name in LAYERS
+}
 Options = dict[str, Any]
 
 

@@ -10,20 +10,23 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import hidden_states
 import oracles
 import torch
+from hidden_states import as_hx, parts_of
 from tolerances import GRADIENTS, VALUES, assert_close
 from torch import Tensor
 
 import seqnorm
-from seqnorm import GRU, LSTM, PRESETS, NormScheme
+from seqnorm import PRESETS, NormScheme
 from seqnorm.nn.backends import BACKENDS
+from seqnorm.nn.cell import CELLS
+from seqnorm.nn.cells import LAYERS
 
 I, H = 3, 4  # noqa: E741 (the axis's letter)
 # One row at the last step, two at the two before, an empty sequence, and padding behind all.
 LENGTHS = (5, 0, 3, 6, 3)
 T = 7
-CELLS = {"LSTM": LSTM, "GRU": GRU}
 SHAPES: dict[str, dict[str, Any]] = {
     "one": {},
     "bidirectional": {"bidirectional": True},
@@ -31,16 +34,38 @@ SHAPES: dict[str, dict[str, Any]] = {
     "projected": {"proj_size": 2},
     "all": {"num_layers": 2, "bidirectional": True, "proj_size": 3},
 }
+# What a layer has by default. Four heads of one unit each would be sets of one element.
+NONLINEARITY = {"RNN": "tanh", "IndRNN": "tanh", "LiGRU": "relu"}
+HEADS = {"SLSTM": 2}
 PUBLISHED = [(name, cell) for name, cells in PRESETS.items() for cell in cells]
-EVERY = [("none", "LSTM"), ("none", "GRU"), *PUBLISHED]
+EVERY = [*(("none", cell) for cell in CELLS), *PUBLISHED]
+# Every scheme once: a preset that is another one of the same cell under a second name adds nothing.
+DISTINCT = [
+    (name, cell)
+    for j, (name, cell) in enumerate(EVERY)
+    if name == "none"
+    or PRESETS[name][cell] not in [PRESETS[n][c] for n, c in EVERY[:j] if n != "none" and c == cell]
+]
+BATCHED = [
+    (name, cell)
+    for name, cell in DISTINCT
+    if name != "none" and any(norm.over_batch for norm in PRESETS[name][cell].norms.values())
+]
 
 
 def scheme_of(name: str, cell: str) -> NormScheme | None:
     return None if name == "none" else seqnorm.preset(name, cell)
 
 
-def build(cell: str, scheme: NormScheme | None, **shape: Any) -> LSTM | GRU:
-    return CELLS[cell](I, H, dtype=torch.float64, norm=scheme, **shape)
+def build(cell: str, scheme: NormScheme | None, hidden: int = H, **options: Any) -> Any:
+    """A layer, which has the options that it was given."""
+    if cell in HEADS:
+        options = {"num_heads": HEADS[cell]} | options
+    layer = LAYERS[cell](I, hidden, dtype=torch.float64, norm=scheme, **options)
+    assert getattr(layer, "num_heads", None) == options.get("num_heads")
+    wanted = options.get("nonlinearity", NONLINEARITY.get(cell))
+    assert getattr(layer, "nonlinearity", None) == wanted
+    return layer
 
 
 def randomise(layer: torch.nn.Module) -> None:
@@ -74,13 +99,13 @@ class Case:
         cls, layer: Any, states: str = "random", lengths: Sequence[int] = LENGTHS, steps: int = T
     ) -> Case:
         count = layer.num_layers * (2 if layer.bidirectional else 1)
-        sizes = [getattr(layer, "proj_size", 0) or H] + ([H] if isinstance(layer, LSTM) else [])
-        shapes = [(count, len(lengths), size) for size in sizes]
-        drawn = {
-            "random": lambda: tuple(torch.randn(s).double() for s in shapes),
-            "zero": lambda: tuple(torch.zeros(s).double() for s in shapes),
-            "none": lambda: None,
-        }[states]()
+        kind, shape = type(layer).__name__, (count, len(lengths), layer.hidden_size)
+        drawn = None
+        if states != "none":
+            draw = {"random": hidden_states.draw, "zero": hidden_states.zeros}[states]
+            drawn = draw(kind, *shape)
+            if layer.proj_size:
+                drawn = (drawn[0][..., : layer.proj_size], *drawn[1:])
         return cls(torch.randn(steps, len(lengths), I).double(), lengths, drawn)
 
 
@@ -113,10 +138,10 @@ def by_layer(layer: Any, case: Case, cotangents: Sequence[Tensor], backend: str 
     if case.states is not None:
         states = tuple(state.detach().clone().requires_grad_() for state in case.states)
         leaves |= {f"state {j}": state for j, state in enumerate(states)}
-        hx = states if isinstance(layer, LSTM) else states[0]
+        hx = as_hx(states)
     with nullcontext() if backend is None else seqnorm.backend(backend):
         output, last = layer(input, hx, lengths=case.lengths)
-    values = (output, *last) if isinstance(layer, LSTM) else (output, last)
+    values = (output, *parts_of(last))
     found = gradients_of(values, cotangents, dict(layer.named_parameters()) | leaves)
     return Result(values, found, copy_of(layer.state_dict()))
 
@@ -144,11 +169,13 @@ def by_oracle(
         parameters,
         [[leaves["input"][t, b] for t in range(n)] for b, n in enumerate(case.lengths)],
         states,
-        hidden=H,
+        hidden=layer.hidden_size,
         num_layers=layer.num_layers,
         directions=2 if layer.bidirectional else 1,
         training=layer.training,
         zoneout=zoneout,
+        nonlinearity=getattr(layer, "nonlinearity", ""),
+        heads=getattr(layer, "num_heads", 0),
     )
     output = torch.zeros_like(cotangents[0])
     for b, rows in enumerate(answer.outputs):
@@ -164,11 +191,13 @@ def by_oracle(
 
 
 def compare(
-    layer: Any, scheme: NormScheme | None, case: Case, zoneout: Sequence[float] = (0.0, 0.0)
+    layer: Any, scheme: NormScheme | None, case: Case, zoneout: Sequence[float] = ()
 ) -> None:
     """One call of the layer, in whichever mode it is, on every backend, against the oracle."""
     directions = 2 if layer.bidirectional else 1
-    sizes = [getattr(layer, "proj_size", 0) or H] + ([H] if isinstance(layer, LSTM) else [])
+    letters = CELLS[type(layer).__name__].states
+    sizes = [layer.hidden_size] * len(letters)
+    sizes[0] = layer.proj_size or sizes[0]
     B = len(case.lengths)
     cotangents = [torch.randn(len(case.input), B, directions * sizes[0]).double()]
     cotangents += [torch.randn(layer.num_layers * directions, B, n).double() for n in sizes]
@@ -183,7 +212,8 @@ def compare(
             if not refused:
                 raise
             continue
-        for what, actual, expected in zip(("output", "h_n", "c_n"), ours.values, right.values):
+        assert len(ours.values) == len(right.values) == 1 + len(letters)
+        for what, actual, expected in zip(["output", *letters], ours.values, right.values):
             assert_close(actual, expected, VALUES, f"{backend}, {what}")
         for b, length in enumerate(case.lengths):
             assert not ours.values[0][length:, b].any(), f"{backend}, output in the padding"

@@ -1,8 +1,9 @@
-"""Float64 definitions of the normalised LSTM and GRU: one row, one step, one set at a time.
+"""Float64 definitions of the normalised recurrent layers: one row, one step, one set at a time.
 
-Nothing here imports seqnorm. A batch is a list of sequences, each of its own length, so there is
-no padding and no mask: the rows of step k are the rows of the sequences that have a step k.
-Everything is differentiable, for gradients to be compared as well.
+The equations of the cells are in oracle_cells.py; neither imports seqnorm. A batch is a list of
+sequences, each of its own length, so there is no padding and no mask: the rows of step k are the
+rows of the sequences that have a step k. Everything is differentiable, for gradients to be compared
+as well.
 
 Axes: T steps, B sequences, I = input size, H = hidden size, P = size of h (H, or proj_size).
 """
@@ -15,9 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from oracle_cells import GATES, STEPS, hidden_product
 from torch import Tensor
-
-GATES = {"LSTM": "ifgo", "GRU": "rzn"}
 
 
 @dataclass
@@ -123,14 +123,17 @@ class Site:
         return rows
 
 
-def pieces(norm: Any, gates: str, span: str, hidden: int) -> list[int]:
-    """Units of each set of a norm over the gates of ``span``; the cell state is one set."""
-    if not span:
-        return [hidden]
-    if norm.sets == "joint":
-        return [len(span) * hidden]
+def pieces(norm: Any, gates: str, span: str, units: int, heads: int) -> list[int]:
+    """Units of each set of a norm over the gates of ``span``, or over units that are no gates."""
+    total = max(len(span), 1) * units
+    if isinstance(norm.sets, int):
+        return [total // norm.sets] * norm.sets
+    if norm.sets == "heads":
+        return [units // heads] * (max(len(span), 1) * heads)
+    if not span or norm.sets == "joint":
+        return [total]
     division = list(gates) if norm.sets == "separate" else norm.sets
-    return [len(part) * hidden for part in division if part in span]
+    return [len(part) * units for part in division if part in span]
 
 
 @dataclass
@@ -145,23 +148,66 @@ class Direction:
     suffix: str
     training: bool
     zoneout: Sequence[float]
+    nonlinearity: str
+    heads: int
+
+    def __post_init__(self) -> None:
+        gates = GATES[self.cell]
+        summed = None if self.scheme is None else self.scheme.sum
+        # A set of a GRU's sum that is not all of it leaves the candidate to a norm of its own.
+        self.one_sum = self.cell != "GRU" or (summed is not None and summed.sets == "joint")
+        self.step = 0
+        self.w_ih = self.parameters[f"weight_ih_{self.suffix}"]
+        self.w_hh = self.parameters[f"weight_hh_{self.suffix}"]
+        w_hr = self.get(f"weight_hr_{self.suffix}")
+        width = self.hidden if w_hr is None else len(w_hr)
+        self.sites = {
+            "frame": self.site("frame", "norm_frame", "", self.w_ih.shape[1]),
+            "input": self.site("input", "norm_ih", gates),
+            "hidden": self.site("hidden", "norm_hh", gates),
+            "sum": self.site("sum", "norm_sum", gates if self.one_sum else "rz"),
+            "candidate": None if self.one_sum else self.site("sum", "norm_candidate", "n"),
+            "cell": self.site("cell", "norm_cell", ""),
+            "output": self.site("output", "norm_output", "", width),
+        }
 
     def get(self, name: str) -> Tensor | None:
         return self.parameters.get(name)
 
-    def site(self, field_name: str, module: str, span: str) -> Site | None:
+    def site(self, field_name: str, module: str, span: str, units: int = 0) -> Site | None:
         norm = getattr(self.scheme, field_name) if self.scheme is not None else None
         if norm is None:
             return None
         name = f"{module}_{self.suffix}"
         return Site(
             norm,
-            pieces(norm, GATES[self.cell], span, self.hidden),
+            pieces(norm, GATES[self.cell], span, units or self.hidden, self.heads),
             self.get(name + ".weight"),
             self.get(name + ".bias"),
             self.tables.get(name + ".table."),
             self.training,
         )
+
+    def norm(self, site: str, rows: list[Tensor]) -> list[Tensor]:
+        """The rows of this step normalised at a site; unchanged where there is no norm."""
+        found = self.sites[site]
+        return rows if found is None else found(self.step, rows)
+
+    def whole(self, site: str, sequences: list[list[Tensor]]) -> list[list[Tensor]]:
+        """Every row of every sequence normalised at a site outside of the recurrence."""
+        found = self.sites[site]
+        places = [(b, k) for b, rows in enumerate(sequences) for k in range(len(rows))]
+        if found is None or not places:
+            return sequences
+        if found.norm.kind == "batch_pooled":
+            sets = [places]
+        else:
+            sets = [[p for p in places if p[1] == k] for k in range(max(k for _, k in places) + 1)]
+        done = [list(rows) for rows in sequences]
+        for k, places in enumerate(sets):
+            for (b, t), row in zip(places, found(k, [sequences[b][t] for b, t in places])):
+                done[b][t] = row
+        return done
 
     def place(self, name: str) -> str | None:
         if self.scheme is None:
@@ -179,113 +225,28 @@ class Direction:
         self, sequences: list[list[Tensor]], states: list[tuple[Tensor, ...]]
     ) -> tuple[list[list[Tensor]], list[tuple[Tensor, ...]]]:
         """Outputs of every sequence in the order of its steps, and the states at its end."""
-        gates = GATES[self.cell]
-        w_ih = self.parameters[f"weight_ih_{self.suffix}"]
-        w_hh = self.parameters[f"weight_hh_{self.suffix}"]
-        one_set = self.scheme is not None and self.scheme.sum is not None
-        if one_set and self.cell == "GRU":
-            one_set = self.scheme.sum.sets == "joint"
-        n_in = self.site("input", "norm_ih", gates)
-        n_hid = self.site("hidden", "norm_hh", gates)
-        n_cell = self.site("cell", "norm_cell", "")
-        n_cand = None
-        if one_set or self.cell == "LSTM":
-            n_sum = self.site("sum", "norm_sum", gates)
-        else:
-            n_sum = self.site("sum", "norm_sum", "rz")
-            n_cand = self.site("sum", "norm_candidate", "n")
-
         x_terms = [
-            [self.term("ih", w_ih @ frame, "inside") for frame in sequence]
-            for sequence in sequences
+            [self.term("ih", self.w_ih @ frame, "inside") for frame in sequence]
+            for sequence in self.whole("frame", sequences)
         ]
-        if n_in is not None and n_in.norm.kind == "batch_pooled":
-            places = [(b, k) for b, terms in enumerate(x_terms) for k in range(len(terms))]
-            if places:
-                rows = n_in(0, [x_terms[b][k] for b, k in places])
-                for (b, k), row in zip(places, rows):
-                    x_terms[b][k] = row
+        x_terms = self.whole("input", x_terms)
         states = list(states)
         outputs: list[list[Tensor]] = [[] for _ in sequences]
         for k in range(max((len(sequence) for sequence in sequences), default=0)):
+            self.step = k
             alive = [b for b, sequence in enumerate(sequences) if k < len(sequence)]
-            xs = [x_terms[b][k] for b in alive]
-            hs = [self.term("hh", w_hh @ states[b][0], "inside") for b in alive]
-            if n_in is not None and n_in.norm.kind != "batch_pooled":
-                xs = n_in(k, xs)
-            if n_hid is not None:
-                hs = n_hid(k, hs)
-            xs = [self.term("ih", x, "outside") for x in xs]
-            hs = [self.term("hh", h, "outside") for h in hs]
             old = [states[b] for b in alive]
-            if self.cell == "LSTM":
-                new = self.lstm(k, xs, hs, old, n_sum, n_cell)
-            else:
-                new = self.gru(k, xs, hs, old, n_sum, n_cand)
-            for b, was, now in zip(alive, old, new):
+            hs = [hidden_product(self.cell, self.w_hh, state[0], self.heads) for state in old]
+            hs = self.norm("hidden", [self.term("hh", h, "inside") for h in hs])
+            hs = [self.term("hh", h, "outside") for h in hs]
+            xs = [self.term("ih", x_terms[b][k], "outside") for b in alive]
+            for b, was, now in zip(alive, old, STEPS[self.cell](self, xs, hs, old)):
+                chances = [*self.zoneout, *[0.0] * len(was)]
                 states[b] = tuple(
-                    p * before + (1 - p) * after for p, before, after in zip(self.zoneout, was, now)
+                    p * before + (1 - p) * after for p, before, after in zip(chances, was, now)
                 )
                 outputs[b].append(states[b][0])
-        return outputs, states
-
-    def lstm(
-        self,
-        step: int,
-        xs: list[Tensor],
-        hs: list[Tensor],
-        old: list[tuple[Tensor, ...]],
-        n_sum: Site | None,
-        n_cell: Site | None,
-    ) -> list[tuple[Tensor, ...]]:
-        H = self.hidden
-        rows = [x + h for x, h in zip(xs, hs)]
-        if n_sum is not None:
-            rows = n_sum(step, rows)
-        raw, opened = [], []
-        for a, (_, c) in zip(rows, old):
-            i, f, g, o = (a[j * H : (j + 1) * H] for j in range(4))
-            raw.append(torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g))
-            opened.append(torch.sigmoid(o))
-        shown = n_cell(step, raw) if n_cell is not None else raw
-        fed_back = self.scheme is not None and self.scheme.cell_state == "normalised"
-        w_hr = self.get(f"weight_hr_{self.suffix}")
-        new = []
-        for c, seen, o in zip(raw, shown, opened):
-            h = o * torch.tanh(seen)
-            new.append((h if w_hr is None else w_hr @ h, seen if fed_back else c))
-        return new
-
-    def gru(
-        self,
-        step: int,
-        xs: list[Tensor],
-        hs: list[Tensor],
-        old: list[tuple[Tensor, ...]],
-        n_sum: Site | None,
-        n_cand: Site | None,
-    ) -> list[tuple[Tensor, ...]]:
-        H = self.hidden
-        if n_sum is not None and n_cand is None:
-            rows = n_sum(step, [x + h for x, h in zip(xs, hs)])
-            zs = [torch.sigmoid(a[H : 2 * H]) for a in rows]
-            candidates = [torch.sigmoid(a[:H]) * a[2 * H :] for a in rows]
-        else:
-            rows = [x[: 2 * H] + h[: 2 * H] for x, h in zip(xs, hs)]
-            if n_sum is not None:
-                rows = n_sum(step, rows)
-            zs = [torch.sigmoid(a[H:]) for a in rows]
-            candidates = [
-                x[2 * H :] + torch.sigmoid(a[:H]) * h[2 * H :] for a, x, h in zip(rows, xs, hs)
-            ]
-            if n_cand is not None:
-                candidates = n_cand(step, candidates)
-        writes = self.scheme is not None and self.scheme.update == "write"
-        new = []
-        for z, candidate, (h,) in zip(zs, candidates, old):
-            n = torch.tanh(candidate)
-            new.append((z * n + (1 - z) * h if writes else z * h + (1 - z) * n,))
-        return new
+        return self.whole("output", outputs), states
 
 
 @dataclass
@@ -308,7 +269,9 @@ def layers(
     num_layers: int = 1,
     directions: int = 1,
     training: bool = False,
-    zoneout: Sequence[float] = (0.0, 0.0),
+    zoneout: Sequence[float] = (),
+    nonlinearity: str = "tanh",
+    heads: int = 1,
 ) -> Answer:
     """A recurrent network over sequences of different length.
 
@@ -316,7 +279,9 @@ def layers(
         scheme: an object with the fields of a NormScheme, or None for torch's plain cell.
         parameters: by the names of a state dict, tables included.
         sequences: B lists of vectors (I,).
-        states: (h_0,) or (h_0, c_0), each (L * D, B, P or H).
+        states: every part of the state, h_0 first, each (L * D, B, P or H).
+        zoneout: probabilities for the first parts of the state; the others are not held back.
+        nonlinearity, heads: of the cells that have them.
     """
     tables = {
         name[: -len("count")]: Table.of(parameters, name[: -len("count")])
@@ -340,6 +305,8 @@ def layers(
                 f"l{layer}" + ("_reverse" if direction else ""),
                 training,
                 zoneout,
+                nonlinearity,
+                heads,
             )
             turned = [list(reversed(s)) if direction else s for s in sequences]
             outputs, last = unit.run(turned, first)

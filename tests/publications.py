@@ -5,9 +5,12 @@ Axes: T steps, B sequences, I = input size, H = hidden size.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from hidden_states import as_hx, parts_of
+from oracle_cells import GATES
 from tolerances import GRADIENTS, VALUES, assert_close
 from torch import Tensor
 
@@ -15,22 +18,34 @@ import seqnorm
 
 I, H, T, B = 3, 4, 5, 4  # noqa: E741 (the axes' letters)
 EPS = 1e-5
+State = tuple[Tensor, ...]
+
+
+def N(  # noqa: N802 (the equations' letter)
+    z: Tensor, gain: Tensor | float, bias: Tensor | float = 0.0, eps: float = EPS
+) -> Tensor:
+    """LayerNorm of a vector: biased variance, eps under the root."""
+    mean = sum(z) / len(z)
+    var = sum((z - mean) ** 2) / len(z)
+    return gain * (z - mean) / torch.sqrt(var + eps) + bias
 
 
 class Parts:
     """Parameters of a layer by gate: ``p.W("f")`` (H, I), ``p.U("f")`` (H, H), ``p.b("f")`` (H,).
 
+    A cell with a single gate calls it "h".
+
     Several letters stack the gates in the order in which the publication stacks them.
     """
 
     def __init__(self, cell: str, values: dict[str, Tensor]) -> None:
-        self.order = {"LSTM": "ifgo", "GRU": "rzn"}[cell]
+        self.order = GATES[cell]
         self.values = values
 
     def take(self, name: str, gates: str, order: str | None = None) -> Tensor:
         order = self.order if order is None else order
-        blocks = self.values[name].split(H)
-        assert len(blocks) == len(order), name
+        blocks = self.values[name].chunk(len(order))
+        assert len({block.shape for block in blocks}) == 1, name
         return torch.cat([blocks[order.index(gate)] for gate in gates])
 
     def W(self, gates: str) -> Tensor:  # noqa: N802 (as N)
@@ -56,8 +71,10 @@ class Parts:
         return self.values["norm_cell_l0.weight"], self.values["norm_cell_l0.bias"]
 
 
-def layer_and_parts(name: str, cell: str, randomised: bool) -> tuple[Any, Parts]:
-    layer = getattr(seqnorm, cell)(I, H, norm=name, dtype=torch.float64)
+def layer_and_parts(
+    name: str, cell: str, randomised: bool, hidden: int = H, **options: Any
+) -> tuple[Any, Parts]:
+    layer = getattr(seqnorm, cell)(I, hidden, norm=name, dtype=torch.float64, **options)
     if randomised:
         with torch.no_grad():
             for parameter in layer.parameters():
@@ -66,14 +83,30 @@ def layer_and_parts(name: str, cell: str, randomised: bool) -> tuple[Any, Parts]
 
 
 def run_layer(layer: Any, x: Tensor, states: list[Tensor]) -> tuple[Tensor, ...]:
-    single = len(states) == 1
-    output, last = layer(x, states[0][None] if single else tuple(s[None] for s in states))
-    return (output, last[0]) if single else (output, *(part[0] for part in last))
+    output, last = layer(x, as_hx([state[None] for state in states]))
+    return (output, *(part[0] for part in parts_of(last)))
+
+
+def row_by_row(
+    step: Callable[[Parts, Tensor, State], State], p: Parts, x: Tensor, states: list[Tensor]
+) -> tuple[Tensor, ...]:
+    """Outputs (T, B, H) and the last states (B, H) of a cell that sees one row at a time."""
+    outputs, finals = [], []
+    for b in range(x.shape[1]):
+        state: State = tuple(part[b] for part in states)
+        rows = []
+        for x_t in x[:, b]:
+            state = step(p, x_t, state)
+            rows.append(state[0])
+        outputs.append(torch.stack(rows))
+        finals.append(state)
+    return (torch.stack(outputs, 1), *(torch.stack(parts) for parts in zip(*finals)))
 
 
 def compare_with(layer: Any, wanted: tuple[Tensor, ...], got: tuple[Tensor, ...]) -> None:
-    for what, expected, actual in zip(("output", "h", "c"), wanted, got):
-        assert_close(actual, expected, VALUES, what)
+    assert len(wanted) == len(got)
+    for number, (expected, actual) in enumerate(zip(wanted, got)):
+        assert_close(actual, expected, VALUES, f"state {number - 1}" if number else "output")
     weights = [torch.randn_like(value) for value in wanted]
     names, parameters = zip(*layer.named_parameters())
     theirs, ours = (

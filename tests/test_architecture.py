@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import seqnorm.nn.cells
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "seqnorm"
 FOUNDATIONS = {  # modules of seqnorm.nn that say what they may import of it
@@ -20,11 +22,13 @@ FOUNDATIONS = {  # modules of seqnorm.nn that say what they may import of it
     "check": set(),
     "tables": {"check", "statistics"},
     "scheme": {"check"},
-    "cells": {"scheme"},
-    "presets": {"check", "scheme"},
+    "cell": {"scheme"},
+    "presets": {"cell", "check", "scheme"},
     "norm": {"check", "lengths", "statistics", "tables"},
     "sites": {"scheme", "statistics", "tables"},
 }
+# What the file of a cell may import of it: a cell knows no other one, nor who computes it.
+OF_A_CELL = {"cell", "check", "convert", "recurrent", "scheme", "stepped"}
 ARROWS = {  # a package, and the packages of ours that it may import
     "nn": set(),
     "models": {"nn"},
@@ -46,6 +50,7 @@ def modules() -> dict[str, Path]:
 
 
 MODULES = modules()
+CELL_FILES = [name for name in MODULES if name.startswith("seqnorm.nn.cells.")]
 
 
 @functools.cache
@@ -97,8 +102,9 @@ def ours(name: str) -> set[str]:
 
 def test_the_walk_sees_the_tree() -> None:
     assert {"seqnorm", "seqnorm.nn", "seqnorm.nn.backends.aten", "seqnorm.nn.loop"} <= set(MODULES)
-    assert "seqnorm.nn.cells" in ours("seqnorm.nn.recurrent"), "relative imports are resolved"
-    assert "seqnorm.nn.backends.reference" in ours("seqnorm.nn.cell_layers")
+    assert "seqnorm.nn.cell" in ours("seqnorm.nn.recurrent"), "relative imports are resolved"
+    assert "seqnorm.nn.backends.reference" in ours("seqnorm.nn.stepped")
+    assert set(CELL_FILES) >= {"seqnorm.nn.cells.lstm", "seqnorm.nn.cells.slstm"}
     assert "torch" in set(imports("seqnorm.nn.loop"))
     for target in {t for name in MODULES for t in ours(name)}:
         assert target in MODULES, target
@@ -137,14 +143,57 @@ def test_foundations_import_nothing_above(name: str) -> None:
 
 def test_no_backend_knows_the_layers() -> None:
     """Whoever computes gets a direction, rows and a packing; layers come to it, not it to them."""
-    above = {f"seqnorm.nn.{name}" for name in ("recurrent", "layers", "cell_layers", "convert")}
+    above = {f"seqnorm.nn.{name}" for name in ("recurrent", "stepped", "convert", "cells")}
+    above |= set(CELL_FILES)
     for name in MODULES:
         if name.startswith("seqnorm.nn.backends"):
             assert not ours(name) & above, name
-    for name in ("direction", "sites", "cells", "loop"):
+    for name in ("direction", "sites", "cell", "loop"):
         targets = ours(f"seqnorm.nn.{name}")
         assert not any("backends" in target for target in targets), name
         assert not targets & above, name
+
+
+@pytest.mark.parametrize("name", CELL_FILES)
+def test_a_cell_knows_no_other_cell(name: str) -> None:
+    assert ours(name) <= {f"seqnorm.nn.{other}" for other in OF_A_CELL}
+
+
+def words_of_code(name: str) -> Iterator[str]:
+    """Names and string literals of a module, without the defaults of arguments.
+
+    A default chooses one of the cells, whatever there are; anything else would be a list of cells,
+    or a case for one of them, that every new cell had to be added to.
+    """
+    defaults = [
+        default
+        for node in nodes(MODULES[name])
+        if isinstance(node, ast.arguments)
+        for default in (*node.defaults, *node.kw_defaults)
+    ]
+    for node in nodes(MODULES[name]):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in defaults:
+            yield node.value
+        elif isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield from (alias.name for alias in node.names)
+
+
+def test_a_new_cell_touches_one_file_and_the_export_lines() -> None:
+    """No module but the cells' own imports one of them, nor has its name as a literal.
+
+    But a backend with kernels of its own names the cells that it has kernels for.
+    """
+    cells = {name.lower() for name in seqnorm.nn.cells.__all__}
+    assert cells >= {"lstm", "lstmcell", "slstm"}
+    for name in MODULES:
+        if name.startswith(("seqnorm.nn.cells", "seqnorm.nn.backends.cpu")):
+            continue
+        assert not ours(name) & set(CELL_FILES), name
+        assert not {word for word in words_of_code(name) if word.lower() in cells}, name
+    own = set(words_of_code("seqnorm.nn.cells"))
+    assert own >= set(seqnorm.nn.cells.__all__), "and the walk would see one"
 
 
 def test_no_cycles() -> None:
@@ -215,7 +264,7 @@ def loaded_by(statement: str) -> set[str]:
 def test_importing_seqnorm_loads_torch_alone() -> None:
     of_torch, of_seqnorm = loaded_by("import torch"), loaded_by("import seqnorm")
     assert "torch" in of_seqnorm
-    assert "seqnorm.nn.layers" in of_seqnorm
+    assert set(CELL_FILES) <= of_seqnorm
     assert not of_seqnorm & set(HEAVY)
     assert not {n for n in of_seqnorm if n.startswith(("seqnorm.training", "seqnorm.datasets"))}
     beyond = {n for n in of_seqnorm - of_torch if n.split(".")[0] != "seqnorm"}

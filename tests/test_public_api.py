@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import doctest
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import seqnorm
 import seqnorm.nn
 
+CELLS = ["GRU", "LSTM", "RNN", "SLSTM", "GRUCell", "IndRNN", "IndRNNCell", "LSTMCell", "LiGRU"]
+CELLS += ["LiGRUCell", "RNNCell", "SLSTMCell"]
 PUBLIC = [
-    "GRU",
-    "LSTM",
     "PRESETS",
     "BatchNorm",
-    "GRUCell",
     "GroupNorm",
     "InstanceNorm",
-    "LSTMCell",
     "LayerNorm",
     "Norm",
     "NormScheme",
@@ -32,7 +32,9 @@ PUBLIC = [
     "preset",
     "reestimate_statistics",
     "report",
+    *CELLS,
 ]
+LAYERS = [name for name in CELLS if not name.endswith("Cell")]
 CLASSES = [name for name in PUBLIC if inspect.isclass(getattr(seqnorm, name))]
 # What every torch module has is torch's to document.
 OF_TORCH = {"forward", "extra_repr"}
@@ -82,9 +84,12 @@ def test_every_public_method_is_documented(name: str) -> None:
     for method, member in found.items():
         if method not in OF_TORCH:
             assert member.__doc__, f"{name}.{method}"
-    if name in ("LSTM", "GRU"):
-        assert {"forward", "from_torch", "to_torch", "report", "reset_parameters"} <= set(found)
+    if name in CELLS:
+        assert {"forward", "report", "reset_parameters"} <= set(found)
         assert found["forward"].__doc__
+        of_torch = hasattr(torch.nn, name)
+        assert ("from_torch" in found) == of_torch
+        assert ("to_torch" in found) == (of_torch and name in LAYERS)
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -101,11 +106,38 @@ def test_every_argument_is_documented(name: str) -> None:
         assert argument in text, f"{name}({argument}=...)"
 
 
-def test_every_preset_is_documented() -> None:
-    rows = {line.split()[0] for line in seqnorm.preset.__doc__.splitlines() if line.strip()}
-    for name, schemes in seqnorm.PRESETS.items():
-        assert name in rows, name
-        assert set(schemes) <= {"LSTM", "GRU"}
+def table(name: str) -> list[str]:
+    """First words of the rows of equations in a layer's docstring."""
+    _, _, body, _ = re.split(r"^ +=+ =+$", getattr(seqnorm, name).__doc__, flags=re.MULTILINE)
+    return [line.split()[0] for line in body.splitlines() if re.match(r" {4}\S", line)]
+
+
+def test_the_layers_are_those_that_are_registered() -> None:
+    assert set(LAYERS) == set(seqnorm.nn.cells.LAYERS) == set(seqnorm.nn.cell.CELLS)
+    assert {name + "Cell" for name in LAYERS} == set(CELLS) - set(LAYERS)
+    for name in LAYERS:
+        assert f"``{name}``" in seqnorm.preset.__doc__ or f"seqnorm.{name}" in (
+            seqnorm.preset.__doc__
+        )
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_preset_is_documented(name: str) -> None:
+    """By an equation in its layer's docstring, or by the name of one that it equals."""
+    presets = [preset for preset, schemes in seqnorm.PRESETS.items() if name in schemes]
+    assert presets
+    words = set(re.findall(r"\w+", getattr(seqnorm, name).__doc__))
+    assert set(presets) <= words
+    rows = table(name)
+    assert rows[0] == "None"
+    assert set(rows[1:]) <= set(presets), "nothing is documented that is not there"
+    assert len(rows) == len(set(rows))
+    assert {"layer", "rms", "batch", "batch_pooled"} <= set(rows)
+
+
+def test_presets_are_schemes_of_known_layers() -> None:
+    for schemes in seqnorm.PRESETS.values():
+        assert set(schemes) <= set(LAYERS)
         for scheme in schemes.values():
             assert isinstance(scheme, seqnorm.NormScheme)
 

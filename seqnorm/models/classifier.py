@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqnorm.nn import GRU, LSTM, preset
+from seqnorm.nn import preset
+from seqnorm.nn.cells import LAYERS
 from seqnorm.nn.lengths import valid_mask
 
 from .pooling import Pooling
 
-CELLS: dict[str, type[LSTM] | type[GRU]] = {"lstm": LSTM, "gru": GRU}
+CELLS = {name.lower(): name for name in LAYERS}
 
 
 class TextClassifier(nn.Module):
@@ -25,7 +26,7 @@ class TextClassifier(nn.Module):
     Args:
         vocab_size: number of tokens.
         num_classes: C.
-        cell: "lstm" or "gru".
+        cell: lstm, gru, rnn, ligru, indrnn or slstm.
         norm: normalisation of the recurrent layers: layer, rms, batch, batch_pooled, the name of a
             published preset, or null for none.
         norm_options: what is to be otherwise in that norm, fields of ``seqnorm.Norm`` and of
@@ -100,14 +101,14 @@ class TextClassifier(nn.Module):
         with torch.no_grad():
             self.embedding.weight.normal_(0.0, embedding_std)[pad_id] = 0.0
         self.embedding_dropout = nn.Dropout(embedding_dropout)
-        self.recurrent = CELLS[cell](
+        self.recurrent = LAYERS[CELLS[cell]](
             embedding_size,
             hidden_size,
             num_layers,
             batch_first=True,
             dropout=layer_dropout,
             bidirectional=bidirectional,
-            norm=None if norm is None else preset(norm, cell.upper(), **options),
+            norm=None if norm is None else preset(norm, CELLS[cell], **options),
             zoneout=zoneout,
             recurrent_dropout=recurrent_dropout,
         )

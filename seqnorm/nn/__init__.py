@@ -1,24 +1,21 @@
 """The library proper: norms, recurrences, statistics. Needs torch alone."""
 
+from . import cells
 from .backends import backend
-from .cell_layers import GRUCell, LSTMCell
-from .layers import GRU, LSTM
+from .cell import PRESETS
+from .cells import *  # noqa: F403  the names of all cells
 from .norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
-from .presets import PRESETS, preset
+from .presets import preset
 from .reestimate import reestimate_statistics
 from .reporting import Report, report
 from .scheme import Norm, NormScheme
 from .tables import RunningTable
 
 __all__ = [
-    "GRU",
-    "LSTM",
     "PRESETS",
     "BatchNorm",
-    "GRUCell",
     "GroupNorm",
     "InstanceNorm",
-    "LSTMCell",
     "LayerNorm",
     "Norm",
     "NormScheme",
@@ -30,3 +27,4 @@ __all__ = [
     "reestimate_statistics",
     "report",
 ]
+__all__ += cells.__all__

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import math
 import numbers
+import sys
+import warnings
 from collections.abc import Iterable
 
 BEYOND = ("last", "error")
@@ -83,3 +86,23 @@ def check_number(name: str, value: object) -> None:
         raise TypeError(f"{name} should be a number, got {value!r} ({type(value).__name__})")
     if not math.isfinite(value):
         raise ValueError(f"{name} must be finite, got {value}")
+
+
+def warn(message: str) -> None:
+    """Warn of the line of the user's that led here: the first outside of this library and of
+    torch's module call."""
+    level, frame = 2, sys._getframe(1)
+    ours = ("seqnorm.nn.", "torch.nn.modules.module")
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(ours):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)
+
+
+def changed_options(module: object, names: Iterable[str]) -> list[str]:
+    """Constructor arguments that differ from their defaults, as ``bias=False``."""
+    parameters = inspect.signature(type(module)).parameters
+    return [
+        f"{name}={getattr(module, name)}"
+        for name in names
+        if name in parameters and getattr(module, name) != parameters[name].default
+    ]

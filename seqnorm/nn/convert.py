@@ -11,12 +11,13 @@ from .direction import Direction
 from .recurrent import Recurrent
 from .scheme import NormScheme
 from .sites import SiteNorm
+from .stepped import CellLayer
 
 Layer = TypeVar("Layer", bound=Recurrent)
-TorchLayer = TypeVar("TorchLayer", nn.LSTM, nn.GRU)
+CellLike = TypeVar("CellLike", bound=CellLayer)
+TorchLayer = TypeVar("TorchLayer", nn.LSTM, nn.GRU, nn.RNN)
 
 
-@torch.no_grad()
 def adopt(
     cls: type[Layer],
     layer: nn.RNNBase,
@@ -29,23 +30,53 @@ def adopt(
     Raises:
         TypeError: the torch layer is of another class.
     """
-    if not isinstance(layer, kind):
-        raise TypeError(
-            f"seqnorm.{cls.__name__}.from_torch takes a torch.nn.{kind.__name__}, "
-            f"got {type(layer).__name__}"
-        )
+    _check_kind(cls, layer, kind)
     weight = layer.all_weights[0][0]
     options |= _options(layer)
     new = cls(**options, device=weight.device, dtype=weight.dtype, norm=norm)
-    new.train(layer.training)
     for direction, weights in zip(new.directions(), layer.all_weights):
-        direction.weight_ih.copy_(_turn(direction, weights[0]))
-        direction.weight_hh.copy_(_turn(direction, weights[1]))
-        if direction.weight_hr is not None:
-            direction.weight_hr.copy_(weights[-1])
-        if layer.bias:
-            _adopt_biases(direction, _turn(direction, weights[2]), _turn(direction, weights[3]))
-    return new
+        _take_over(direction, list(weights), layer.bias)
+    return new.train(layer.training)
+
+
+def adopt_cell(
+    cls: type[CellLike], cell: nn.RNNCellBase, kind: type[nn.RNNCellBase], norm: Any
+) -> CellLike:
+    """``adopt`` for a single step.
+
+    Raises:
+        TypeError: the torch cell is of another class.
+    """
+    _check_kind(cls, cell, kind)
+    weight = cell.weight_ih
+    options = {name: getattr(cell, name) for name in ("input_size", "hidden_size", "bias")}
+    if hasattr(cell, "nonlinearity"):
+        options["nonlinearity"] = cell.nonlinearity
+    new = cls(**options, device=weight.device, dtype=weight.dtype, norm=norm)
+    weights = [cell.weight_ih, cell.weight_hh]
+    if cell.bias:
+        weights += [cell.bias_ih, cell.bias_hh]
+    _take_over(new.direction(), weights, cell.bias)
+    return new.train(cell.training)
+
+
+def _check_kind(cls: type[nn.Module], module: nn.Module, kind: type[nn.Module]) -> None:
+    if not isinstance(module, kind):
+        raise TypeError(
+            f"seqnorm.{cls.__name__}.from_torch takes a torch.nn.{kind.__name__}, "
+            f"got {type(module).__name__}"
+        )
+
+
+@torch.no_grad()
+def _take_over(direction: Direction, weights: list[Tensor], bias: bool) -> None:
+    """Copy torch's matrices and biases, in the order of its ``all_weights``."""
+    direction.weight_ih.copy_(_turn(direction, weights[0]))
+    direction.weight_hh.copy_(_turn(direction, weights[1]))
+    if direction.weight_hr is not None:
+        direction.weight_hr.copy_(weights[-1])
+    if bias:
+        _adopt_biases(direction, _turn(direction, weights[2]), _turn(direction, weights[3]))
 
 
 def release(layer: Recurrent, kind: type[TorchLayer]) -> TorchLayer:
@@ -70,8 +101,10 @@ def _options(layer: Recurrent | nn.RNNBase) -> dict[str, Any]:
     """The constructor arguments that torch's layers and ours share."""
     names = ["input_size", "hidden_size", "num_layers", "bias"]
     names += ["batch_first", "dropout", "bidirectional"]
-    if layer.proj_size:  # no argument of a GRU
+    if layer.proj_size:  # an argument of the LSTM alone
         names.append("proj_size")
+    if hasattr(layer, "nonlinearity"):  # of the RNN alone
+        names.append("nonlinearity")
     return {name: getattr(layer, name) for name in names}
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .cells import Cell
+from .cell import Cell
 from .scheme import NormScheme
 from .sites import BatchSiteNorm, FeatureNorm, SiteNorm, SiteRun
 from .statistics import widen
@@ -25,6 +25,8 @@ _SITES = {
     "sum": "norm_sum",
     "candidate": "norm_candidate",
     "cell": "norm_cell",
+    "frame": "norm_frame",
+    "output": "norm_output",
 }
 
 
@@ -45,19 +47,7 @@ class Direction:
 
     def start(self, batch_sizes: list[int], first: int = 0) -> SiteRun:
         """The norms for one pass over time."""
-        passes = {}
-        for site, norm in self.sites.items():
-            if norm.norm.over_time:  # one step that holds all rows
-                passes[site] = norm.start([sum(batch_sizes)])
-            else:
-                passes[site] = norm.start(batch_sizes, first)
-        return SiteRun(passes)
-
-    @property
-    def hoisted(self) -> bool:
-        """Whether the norm of the input treats all rows alike, whatever their step."""
-        norm = self.scheme.input if self.scheme is not None else None
-        return norm is None or not norm.over_batch or norm.over_time
+        return SiteRun({site: norm.start(batch_sizes, first) for site, norm in self.sites.items()})
 
 
 def register(
@@ -78,10 +68,12 @@ def register(
         value = nn.Parameter(torch.empty(*shape, **factory))
         module.register_parameter(name + suffix, value)
 
+    width = proj_size or hidden_size
     parameter("weight_ih", rows, input_size)
-    parameter("weight_hh", rows, proj_size or hidden_size)
+    parameter("weight_hh", *cell.hidden_shape(hidden_size, width))
     for name in ("bias_ih", "bias_hh"):
-        if bias and (scheme is None or getattr(scheme, name) is not None):
+        there = name in cell.biases if scheme is None else getattr(scheme, name) is not None
+        if bias and there:
             parameter(name, rows)
         else:
             module.register_parameter(name + suffix, None)
@@ -89,10 +81,12 @@ def register(
         parameter("weight_hr", proj_size, hidden_size)
     if scheme is None:
         return
-    for site, span in cell.spans(scheme).items():
+    units = {"frame": input_size, "output": width}
+    spans = cell.spans(scheme) | {site: "" for site in units if site in scheme.norms}
+    for site, span in spans.items():
         norm = scheme.sum if site == "candidate" else scheme.norms[site]
         assert norm is not None
-        sizes = norm.sizes(cell.gates, span, hidden_size)
+        sizes = norm.sizes(cell.gates, span, units.get(site, hidden_size), cell.heads)
         built: SiteNorm
         if norm.over_batch:
             built = BatchSiteNorm(norm, sum(sizes), hidden_size, **factory)
@@ -138,7 +132,7 @@ def initialise(direction: Direction, hidden_size: int) -> None:
         site.reset_parameters()
     if scheme is None:
         return
-    for block in direction.weight_hh.split(hidden_size):
+    for block in direction.cell.hidden_blocks(direction.weight_hh, hidden_size):
         if scheme.hidden_init == "orthogonal":
             # Drawn in float32 at least: there is no QR decomposition in half precision.
             block.copy_(nn.init.orthogonal_(widen(block)))

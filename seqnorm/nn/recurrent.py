@@ -1,4 +1,4 @@
-"""LSTM and GRU layers: torch's contract, with norms.
+"""What every recurrent layer is: torch's contract, with norms.
 
 Axes: T steps, B sequences, N packed rows, I = input_size, H = hidden_size, P = size of h (H, or
 proj_size), L = num_layers, D = directions.
@@ -6,8 +6,8 @@ proj_size), L = num_layers, D = directions.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
+from typing import overload
 
 import torch
 import torch.nn.functional as F
@@ -15,24 +15,31 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from . import backends
-from .cells import CELLS
-from .check import check_probability, check_sizes
+from .cell import Cell
+from .check import changed_options, check_probability, check_sizes, warn
 from .direction import Direction, gather, initialise, register, small_batch
 from .lengths import Packing, check_lengths
 from .presets import resolve
+from .reporting import Report, report
 from .scheme import NormScheme
 
 States = tuple[Tensor, ...]
 
 
 class Recurrent(nn.Module):
-    """What LSTM and GRU share: parameters, layers and directions, the forms of input and state."""
+    """Parameters, layers and directions, the forms of input and state.
 
-    _cell_name: str
+    Args:
+        cell: the mathematics of a step.
+        zoneout: a probability for each part of the state.
+        input_size, ...: see ``LSTM``.
+    """
+
     weight_ih_l0: nn.Parameter
 
     def __init__(
         self,
+        cell: Cell,
         input_size: int,
         hidden_size: int,
         num_layers: int,
@@ -58,10 +65,9 @@ class Recurrent(nn.Module):
         for probability in zoneout:
             check_probability("zoneout", probability)
         if dropout > 0 and num_layers == 1:
-            warnings.warn(
+            warn(
                 "dropout stands between recurrent layers, after all but the last: with "
-                f"num_layers=1, dropout={dropout} has no effect",
-                stacklevel=3,
+                f"num_layers=1, dropout={dropout} has no effect"
             )
         self.input_size = input_size
         self.hidden_size = hidden_size
@@ -73,16 +79,14 @@ class Recurrent(nn.Module):
         self.proj_size = proj_size
         self.zoneout = zoneout
         self.recurrent_dropout = float(recurrent_dropout)
-        self.norm = resolve(norm, self._cell_name)
-        self._cell = CELLS[self._cell_name]
+        self.norm = resolve(norm, cell)
+        self._cell = cell
         factory = {"device": device, "dtype": dtype}
         width = (proj_size or hidden_size) * self._directions
         for layer in range(num_layers):
             for suffix in self._suffixes(layer):
                 size = input_size if layer == 0 else width
-                register(
-                    self, suffix, self._cell, size, hidden_size, proj_size, bias, self.norm, factory
-                )
+                register(self, suffix, cell, size, hidden_size, proj_size, bias, self.norm, factory)
         self._warned = False
         self.reset_parameters()
 
@@ -106,6 +110,10 @@ class Recurrent(nn.Module):
         for direction in self.directions():
             initialise(direction, self.hidden_size)
 
+    def report(self) -> Report:
+        """How many rows the running statistics of every step rest on."""
+        return report(self)
+
     def flatten_parameters(self) -> None:
         """Does nothing: there for code that calls it on torch's layers."""
 
@@ -122,20 +130,9 @@ class Recurrent(nn.Module):
 
     def extra_repr(self) -> str:
         parts = [f"{self.input_size}, {self.hidden_size}"]
-        defaults = {
-            "proj_size": 0,
-            "num_layers": 1,
-            "bias": True,
-            "batch_first": False,
-            "dropout": 0.0,
-            "bidirectional": False,
-            "recurrent_dropout": 0.0,
-        }
-        parts += [
-            f"{name}={getattr(self, name)}"
-            for name, default in defaults.items()
-            if getattr(self, name) != default
-        ]
+        options = ["proj_size", "num_layers", "nonlinearity", "num_heads", "bias", "batch_first"]
+        options += ["dropout", "bidirectional", "recurrent_dropout"]
+        parts += changed_options(self, options)
         if any(self.zoneout):
             parts.append(f"zoneout={self.zoneout if len(self.zoneout) > 1 else self.zoneout[0]}")
         if self.norm is not None:
@@ -191,7 +188,7 @@ class Recurrent(nn.Module):
             message = small_batch(self.norm, packing.batch_sizes)
             if message is not None:
                 self._warned = True
-                warnings.warn(message, stacklevel=6)
+                warn(message)
         finals: list[States] = []
         for number, direction in enumerate(self.directions()):
             layer, backward = divmod(number, self._directions)
@@ -213,11 +210,13 @@ class Recurrent(nn.Module):
     def _initial(self, hx: States | None, packing: Packing, input: Tensor) -> States:
         """The initial states in packed order, checked; zeros if none are given."""
         entries = self.num_layers * self._directions
-        sizes = [self.proj_size or self.hidden_size, self.hidden_size][: len(self._cell.states)]
-        # Under autocast a normalised state keeps the precision of the weights; without a norm
-        # everything is half precision, as in torch's layer, whichever backend computes it.
+        sizes = [self.proj_size or self.hidden_size]
+        sizes += [self.hidden_size] * (len(self._cell.states) - 1)
+        # Under autocast a state keeps the precision of the weights; without a norm everything is
+        # half precision where torch has that layer, as in torch, whichever backend computes it.
         dtype = self.weight_ih_l0.dtype
-        halve = self.norm is None and torch.is_autocast_enabled(input.device.type)
+        halve = self.norm is None and self._cell.fused is not None
+        halve = halve and torch.is_autocast_enabled(input.device.type)
         if halve:
             dtype = torch.get_autocast_dtype(input.device.type)
         if hx is None:
@@ -231,6 +230,11 @@ class Recurrent(nn.Module):
             if tuple(part.shape) != expected:
                 which = "hidden" if len(sizes) == 1 else f"hidden[{number}]"
                 raise RuntimeError(f"Expected {which} size {expected}, got {list(part.shape)}")
+            if part.dtype != input.dtype and not torch.is_autocast_enabled(input.device.type):
+                raise RuntimeError(
+                    f"hx[{number}] has dtype {part.dtype}, the input {input.dtype}: convert it, "
+                    f"hx.to({input.dtype})"
+                )
         if halve:
             hx = tuple(part.to(dtype) for part in hx)
         return tuple(packing.sort(part) for part in hx)
@@ -261,3 +265,63 @@ class Recurrent(nn.Module):
                 "input.size(-1) must be equal to input_size. "
                 f"Expected {self.input_size}, got {input.shape[-1]}"
             )
+
+
+class OneState(Recurrent):
+    """A layer whose state is h alone."""
+
+    def __init__(
+        self,
+        cell: Cell,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int,
+        bias: bool,
+        batch_first: bool,
+        dropout: float,
+        bidirectional: bool,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+        norm: str | NormScheme | None,
+        zoneout: float,
+        recurrent_dropout: float,
+    ) -> None:
+        super().__init__(
+            cell,
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            0,
+            device,
+            dtype,
+            norm,
+            (zoneout,),
+            recurrent_dropout,
+        )
+
+    @overload
+    def forward(
+        self, input: PackedSequence, hx: Tensor | None = None, lengths: None = None
+    ) -> tuple[PackedSequence, Tensor]: ...
+
+    @overload
+    def forward(
+        self,
+        input: Tensor,
+        hx: Tensor | None = None,
+        lengths: Tensor | Sequence[int] | None = None,
+    ) -> tuple[Tensor, Tensor]: ...
+
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        hx: Tensor | None = None,
+        lengths: Tensor | Sequence[int] | None = None,
+    ) -> tuple[Tensor | PackedSequence, Tensor]:
+        """Run over whole sequences; as ``LSTM.forward``, with h_0 and h_n (L * D, B, H) alone."""
+        output, (h,) = self._run(input, None if hx is None else (hx,), lengths)
+        return output, h

@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from .check import check_eps, check_number, check_table, choose, nearest
+from .check import check_eps, check_number, check_positive, check_table, choose, nearest
 
 KINDS = ("layer", "rms", "batch", "batch_pooled")
+SITES = ("input", "hidden", "sum", "cell", "frame", "output")
 TABLE_FIELDS = ("momentum", "max_steps", "min_count", "beyond")
 _REFUSED = {
     "instance": (
@@ -20,7 +21,7 @@ _REFUSED = {
     ),
     "group": (
         "GroupNorm over time would read the future; over the units of a step it is LayerNorm with "
-        'smaller sets: Norm("layer", sets="separate")'
+        'smaller sets: Norm("layer", sets=4) for four groups'
     ),
 }
 
@@ -33,8 +34,10 @@ class Norm:
         kind: "layer": S = the units of one row; "rms": the same, mean not subtracted; "batch": S =
             the rows of the same time step; "batch_pooled": S = all rows of all steps.
         sets: how the units of the gates are divided into sets ("layer" and "rms" only): "joint"
-            (one set over all gates), "separate" (one for each gate), or gates spelled out, as
-            ``("rz", "n")`` for the GRU of Ba et al. 2016. Gates are ``ifgo`` and ``rzn``.
+            (one set over all gates), "separate" (one for each gate), gates spelled out, as
+            ``("rz", "n")`` for the GRU of Ba et al. 2016 (gates are ``ifgo`` and ``rzn``), a number
+            of equal sets, as GroupNorm has them, or "heads" (one set for each head, of the cells
+            that have some). Units that are no gates are one set with "separate" and spelled gates.
         gain: initial value of the learned gain, "uniform" to draw it from U(-1/sqrt(H), 1/sqrt(H)),
             or ``None`` for no gain.
         bias: the same for the learned bias.
@@ -48,7 +51,7 @@ class Norm:
     """
 
     kind: str = "layer"
-    sets: str | tuple[str, ...] = "joint"
+    sets: str | int | tuple[str, ...] = "joint"
     gain: float | str | None = 1.0
     bias: float | str | None = 0.0
     eps: float = 1e-5
@@ -80,10 +83,14 @@ class Norm:
                 )
         if isinstance(self.sets, list):  # as YAML gives it
             object.__setattr__(self, "sets", tuple(self.sets))
-        if not isinstance(self.sets, (str, tuple)):
-            raise TypeError(f"sets should be a word or gates, got {type(self.sets).__name__}")
+        if isinstance(self.sets, bool) or not isinstance(self.sets, (str, int, tuple)):
+            raise TypeError(
+                f"sets should be a word, a number or gates, got {type(self.sets).__name__}"
+            )
+        if isinstance(self.sets, int):
+            check_positive("sets", self.sets)
         if isinstance(self.sets, str):
-            choose("sets", self.sets, ("joint", "separate"))
+            choose("sets", self.sets, ("joint", "separate", "heads"))
         if self.over_batch and self.sets != "joint":
             raise ValueError(
                 f"sets={self.sets!r} means nothing for {self.kind!r}: its set is the batch, each "
@@ -100,40 +107,53 @@ class Norm:
         """Whether S contains the time axis, legal only where the whole sequence is known."""
         return self.kind == "batch_pooled"
 
-    def sizes(self, gates: str, span: str, hidden_size: int) -> tuple[int, ...]:
+    def sizes(self, gates: str, span: str, units: int, heads: int = 0) -> tuple[int, ...]:
         """Units of each set, in order.
 
         Args:
             gates: all gates of the cell.
-            span: those that the site holds; "" for a cell state, which is one set of H units.
+            span: those that the site holds; "" for units that are no gates.
+            units: of each gate, or of a site without gates.
+            heads: into how many parts the recurrence falls, 0 for a cell without heads.
 
         Raises:
             ValueError: ``sets`` does not divide the gates, or a set has one element.
         """
-        if not span:
-            sizes: tuple[int, ...] = (hidden_size,)
-        elif self.over_batch or self.sets == "joint":
-            sizes = (len(span) * hidden_size,)
+        total = max(len(span), 1) * units
+        if isinstance(self.sets, int) or self.sets == "heads":
+            if self.sets == "heads" and heads == 0:
+                raise ValueError(
+                    'sets="heads": this cell has no heads; write sets=4 for four equal sets, say'
+                )
+            count = max(len(span), 1) * heads if self.sets == "heads" else int(self.sets)
+            if total % count:
+                raise ValueError(f"sets={self.sets!r} must divide the {total} units of the norm")
+            sizes = (total // count,) * count
+        elif not span or self.over_batch or self.sets == "joint":
+            sizes = (total,)
         else:
-            parts = tuple(gates) if self.sets == "separate" else tuple(self.sets)
-            inside = [part for part in parts if part and part in span]
-            if "".join(parts) != gates:
-                raise ValueError(
-                    f"sets={self.sets!r} must divide the gates {gates!r} in their order, as "
-                    f"{(gates[:-1], gates[-1])!r} does"
-                )
-            if "".join(inside) != span:
-                raise ValueError(
-                    f"sets={self.sets!r}: in a norm of the sum, the candidate {gates[-1]!r} holds "
-                    f"the reset gate and needs a set of its own, as in {(gates[:-1], gates[-1])!r}"
-                )
-            sizes = tuple(len(part) * hidden_size for part in inside)
+            sizes = tuple(len(part) * units for part in self._divided(gates, span))
         if self.kind == "layer" and min(sizes) == 1:
             raise ValueError(
                 "a LayerNorm set of one unit is always normalised to 0 (hidden_size=1, in the cell "
-                "state or with one set for each gate): use a larger hidden_size"
+                "state or with one set for each gate): use a larger hidden_size, or fewer sets"
             )
         return sizes
+
+    def _divided(self, gates: str, span: str) -> list[str]:
+        parts = tuple(gates) if isinstance(self.sets, str) else tuple(self.sets)  # type: ignore[arg-type]
+        inside = [part for part in parts if part and part in span]
+        if "".join(parts) != gates:
+            raise ValueError(
+                f"sets={self.sets!r} must divide the gates {gates!r} in their order, as "
+                f"{tuple(filter(None, (gates[:-1], gates[-1])))!r} does"
+            )
+        if "".join(inside) != span:
+            raise ValueError(
+                f"sets={self.sets!r}: in a norm of the sum, the candidate {gates[-1]!r} holds "
+                f"the reset gate and needs a set of its own, as in {(gates[:-1], gates[-1])!r}"
+            )
+        return inside
 
 
 @dataclass(frozen=True)
@@ -156,6 +176,9 @@ class NormScheme:
         input, hidden: norms of the two terms, apart.
         sum: norm of their sum, instead.
         cell: norm of the LSTM's cell state.
+        frame: norm of x_t itself, before W_ih (pre-norm).
+        output: norm of the h_t that a layer gives (post-norm); what the recurrence carries on, and
+            the final state, stay without it.
         cell_state: "raw" carries c_t on as it is, "normalised" feeds N_cell(c_t) back.
         bias_ih, bias_hh: where torch's two bias vectors stand: "outside" (added after the norm),
             "inside" (before it), "both" (the same vector twice), ``None`` (no such vector).
@@ -175,6 +198,8 @@ class NormScheme:
     hidden: Norm | None = None
     sum: Norm | None = None
     cell: Norm | None = None
+    frame: Norm | None = None
+    output: Norm | None = None
     cell_state: str = "raw"
     bias_ih: str | None = "outside"
     bias_hh: str | None = None
@@ -191,7 +216,7 @@ class NormScheme:
         self._check_combination()
 
     def _check_fields(self) -> None:
-        for site in ("input", "hidden", "sum", "cell"):
+        for site in SITES:
             norm = getattr(self, site)
             if norm is not None and not isinstance(norm, Norm):
                 raise TypeError(
@@ -225,7 +250,7 @@ class NormScheme:
                     f'{name}={place!r} with a norm of the sum: write {name}="inside" or None (the '
                     "norm's own bias stands outside)"
                 )
-        gate_norms = [norm for site, norm in self.norms.items() if site != "cell"]
+        gate_norms = [norm for norm in (self.input, self.hidden, self.sum) if norm is not None]
         reached = any(place in ("outside", "both") for place in places.values())
         if self.gate_bias and not reached and all(norm.bias is None for norm in gate_norms):
             raise ValueError(
@@ -235,17 +260,17 @@ class NormScheme:
         if self.cell_state == "normalised" and self.cell is None:
             raise ValueError('cell_state="normalised" needs a norm of the cell: set cell=Norm(...)')
         for site, norm in self.norms.items():
-            if norm.over_time and site != "input":
+            if norm.over_time and site not in ("input", "frame", "output"):
                 raise ValueError(
                     f"{site}=Norm({norm.kind!r}): a set over time inside the recurrence would read "
-                    'the future; "batch_pooled" can stand at the input only, use "batch" '
+                    'the future; "batch_pooled" can stand at input, frame and output, use "batch" '
                     "(statistics of every step of their own) here"
                 )
 
     @property
     def norms(self) -> dict[str, Norm]:
         """The norms that are there, by site."""
-        sites = {name: getattr(self, name) for name in ("input", "hidden", "sum", "cell")}
+        sites = {name: getattr(self, name) for name in SITES}
         return {name: norm for name, norm in sites.items() if norm is not None}
 
     def placement(self) -> list[str]:

@@ -77,6 +77,10 @@ class SitePass:
         """Normalise the rows (n, F) of step t."""
         raise NotImplementedError
 
+    def whole(self, rows: Tensor) -> Tensor:
+        """Normalise the rows (N, F) of all steps of the pass."""
+        return self(rows, 0)
+
     def close(self) -> None:
         """Write what the pass has gathered."""
 
@@ -164,7 +168,10 @@ class BatchSiteNorm(SiteNorm):
 
 class _BatchPass(SitePass):
     def __init__(self, site: BatchSiteNorm, batch_sizes: Sequence[int], first: int) -> None:
+        if site.norm.over_time:  # one step that holds all rows
+            batch_sizes, first = [sum(batch_sizes)], 0
         self._site = site
+        self._sizes = list(batch_sizes)
         self._first = first
         self._end = first
         if site.training:
@@ -189,6 +196,11 @@ class _BatchPass(SitePass):
         y = normalise(wide, mean, var, norm.eps, eps_on=norm.eps_on)
         return site.affine(y).to(x.dtype)
 
+    def whole(self, rows: Tensor) -> Tensor:
+        steps = rows.split(self._sizes)
+        done = [self(x, t) for t, x in enumerate(steps, self._first)]
+        return torch.cat(done) if done else rows
+
     def close(self) -> None:
         if self._own:
             means, variances, rows = zip(*self._own)
@@ -198,7 +210,7 @@ class _BatchPass(SitePass):
 
 
 class SiteRun:
-    """All norms of one cell during one pass over time: ``run(site, x, t)``."""
+    """All norms of one direction during one pass over time: ``run(site, x, t)``."""
 
     def __init__(self, passes: dict[str, SitePass]) -> None:
         self._passes = passes
@@ -207,6 +219,11 @@ class SiteRun:
         """x (n, F) normalised at that site; unchanged where the site has no norm."""
         found = self._passes.get(site)
         return x if found is None else found(x, t)
+
+    def whole(self, site: str, rows: Tensor) -> Tensor:
+        """The rows (N, F) of all steps normalised at a site outside of the recurrence."""
+        found = self._passes.get(site)
+        return rows if found is None else found.whole(rows)
 
     def close(self) -> None:
         for site in self._passes.values():

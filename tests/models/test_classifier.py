@@ -10,13 +10,14 @@ import torch
 
 import seqnorm
 from seqnorm.models import TextClassifier
+from seqnorm.models.classifier import CELLS
 
 NORMS = [None, "layer", "rms", "batch", "batch_pooled"]
 LENGTHS = torch.tensor([6, 0, 2, 4])
 
 
 def classifier(**options: object) -> TextClassifier:
-    sizes: dict[str, object] = {"embedding_size": 5, "hidden_size": 4}
+    sizes: dict[str, object] = {"embedding_size": 5, "hidden_size": 8}
     return TextClassifier(20, 3, **{**sizes, **options})  # type: ignore[arg-type]
 
 
@@ -24,8 +25,10 @@ def batch() -> torch.Tensor:
     return torch.randint(2, 20, (4, 6))
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize(
+    ("cell", "norm"),
+    [(cell, norm) for cell in CELLS for norm in (NORMS if cell == "lstm" else [None, "batch"])],
+)
 def test_padding_changes_nothing(cell: str, norm: str | None) -> None:
     model = classifier(cell=cell, norm=norm, num_layers=2, pooling="last+mean+max+attention")
     tokens = batch()
@@ -57,13 +60,45 @@ def test_lengths_may_stand_on_another_device() -> None:
     assert logits.shape == (4, 3)
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("cell", CELLS)
 def test_options_of_the_norm(cell: str) -> None:
     options = {"max_steps": 50, "eps": 1e-3, "gain": 0.2}
     norm = classifier(cell=cell, norm="batch", norm_options=options).recurrent.norm
-    assert norm == seqnorm.preset("batch", cell.upper(), **options)
-    assert norm.hidden.max_steps == 50
+    assert norm == seqnorm.preset("batch", CELLS[cell], **options)
+    assert {(n.max_steps, n.eps, n.gain) for n in norm.norms.values()} == {(50, 1e-3, 0.2)}
     assert classifier(norm=None, norm_options={}).recurrent.norm is None
+
+
+@pytest.mark.parametrize(
+    ("cell", "norm"),
+    [(cell, norm) for cell in CELLS for norm in (None, "layer", "batch", "batch_pooled")],
+)
+def test_every_cell_learns(cell: str, norm: str | None) -> None:
+    """Eight documents by heart, whose class is that of their first word."""
+    model = classifier(cell=cell, norm=norm, word_dropout=0.0, embedding_dropout=0.0, dropout=0.0)
+    tokens = torch.randint(2, 20, (8, 6))
+    lengths = torch.tensor([6, 4, 5, 6, 3, 6, 2, 6])
+    classes = torch.arange(8) % 3
+    tokens[:, 0] = 2 + classes
+    optimiser = torch.optim.Adam(model.parameters(), 0.03)
+    losses = []
+    for _ in range(25):
+        loss = torch.nn.functional.cross_entropy(model(tokens, lengths), classes)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.3 * losses[0]
+    gradient = model.recurrent.weight_hh_l0.grad
+    assert bool(gradient.isfinite().all())
+    assert bool(gradient.any())
+    assert bool(model.eval()(tokens, lengths).isfinite().all())
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_cell_is_built_by_its_name_in_lower_case(cell: str) -> None:
+    assert type(classifier(cell=cell).recurrent) is getattr(seqnorm, CELLS[cell])
+    assert cell in (TextClassifier.__doc__ or "")
 
 
 def test_every_parameter_learns_and_padding_does_not() -> None:
@@ -107,7 +142,10 @@ def test_every_dropout_acts_in_training_only(option: str) -> None:
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"cell": "rnn"}, "cell 'rnn' is unknown: write one of lstm, gru"),
+        (
+            {"cell": "elman"},
+            "cell 'elman' is unknown: write one of lstm, gru, rnn, ligru, indrnn, slstm",
+        ),
         ({"word_dropout": 1.5}, "word_dropout is a probability from 0 to 1, got 1.5"),
         ({"norm": "lyer"}, "layer"),
         ({"pooling": "sum"}, "unknown part 'sum'"),

@@ -8,17 +8,23 @@ from typing import Any
 
 import pytest
 import torch
+from hidden_states import parts_of
 from tolerances import GRADIENTS, VALUES, assert_close
 from torch import Tensor, nn
 
 import seqnorm
 from seqnorm.nn import backends
 from seqnorm.nn.backends import BACKENDS, aten, explain, reference
+from seqnorm.nn.cells import LAYERS
 from seqnorm.nn.lengths import Packing
 
-I, H, T, B = 3, 5, 4, 4  # noqa: E741  the axes' letters
+I, H, T, B = 3, 8, 4, 4  # noqa: E741  the axes' letters
 F64 = torch.float64
-LAYERS = {"LSTM": seqnorm.LSTM, "GRU": seqnorm.GRU}
+# Those that torch has a function for; of the others there is the definition alone.
+FUSED = [kind for kind in LAYERS if hasattr(nn, kind)]
+UNFUSED = [kind for kind in LAYERS if kind not in FUSED]
+# One norm that every cell can have, in its layer and in a single step.
+JOINT = seqnorm.NormScheme(input=seqnorm.Norm("layer"), hidden=seqnorm.Norm("layer"))
 CPU = torch.device("cpu")
 
 
@@ -39,10 +45,13 @@ def test_registry_ends_with_the_definition() -> None:
         assert callable(module.run)
 
 
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("kind", FUSED)
 def test_explain_gives_every_reason(kind: str) -> None:
     plain = LAYERS[kind](I, H, dtype=F64)
-    assert explain(*call(plain)) == {"aten": None, "reference": None}
+    reasons = explain(*call(plain))
+    assert list(reasons) == list(BACKENDS)
+    assert reasons["aten"] is None
+    assert reasons["reference"] is None
     for options, lengths, says in (
         ({"norm": "layer"}, None, "has no norm"),
         ({"norm": seqnorm.NormScheme()}, None, "has no norm"),
@@ -56,7 +65,24 @@ def test_explain_gives_every_reason(kind: str) -> None:
         assert reasons["reference"] is None
 
 
+@pytest.mark.parametrize("kind", UNFUSED)
+def test_what_torch_has_not_is_left_to_the_definition(kind: str) -> None:
+    layer = LAYERS[kind](I, H, dtype=F64)
+    reasons = explain(*call(layer))
+    assert reasons["aten"] == f"torch has no {kind} of its own"
+    assert reasons["reference"] is None
+    x = torch.randn(T, B, I, dtype=F64)
+    with seqnorm.backend("aten"), pytest.raises(RuntimeError, match=f"call: torch has no {kind}"):
+        layer(x)
+    with seqnorm.backend("reference"):
+        expected = layer(x)[0]
+    assert_close(layer(x)[0], expected, VALUES)
+
+
 def test_the_first_that_claims_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of torch's own and the definition, which are everywhere; others may be missing."""
+    for name in set(BACKENDS) - {"aten", "reference"}:
+        monkeypatch.delitem(BACKENDS, name)
     calls = []
 
     def spy(name: str, run: Any) -> Any:
@@ -69,12 +95,23 @@ def test_the_first_that_claims_is_taken(monkeypatch: pytest.MonkeyPatch) -> None
     seqnorm.LSTM(I, H, norm="layer")(x)
     seqnorm.GRU(I, H)(x, lengths=[4, 4, 4, 4])
     seqnorm.GRU(I, H)(x, lengths=[4, 1, 4, 4])
+    seqnorm.RNN(I, H, nonlinearity="relu")(x)
+    seqnorm.SLSTM(I, H)(x)
     with seqnorm.backend("reference"):
         seqnorm.LSTM(I, H)(x)
-    assert calls == ["aten", "aten", "reference", "aten", "reference", "reference"]
+    assert calls == [
+        "aten",
+        "aten",
+        "reference",
+        "aten",
+        "reference",
+        "aten",
+        "reference",
+        "reference",
+    ]
 
 
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("kind", FUSED)
 @pytest.mark.parametrize(
     ("options", "lengths", "reason"),
     [
@@ -127,14 +164,15 @@ def test_pinning_is_undone_by_an_exception() -> None:
         assert pinned() == "reference"
         raise KeyError
     assert pinned() is None
-    with pytest.raises(ValueError, match="backend must be one of 'aten', 'reference', got 'cuda'"):
+    known = ", ".join(repr(name) for name in BACKENDS)
+    with pytest.raises(ValueError, match=f"backend must be one of {known}, got 'cuda'"):
         seqnorm.backend("cuda").__enter__()
     assert pinned() is None
 
 
 def test_pinning_belongs_to_its_thread() -> None:
-    """Two threads, each inside its own pin at the same time."""
-    barrier = threading.Barrier(2, timeout=20)
+    """A thread for each backend, all inside their own pin at the same time."""
+    barrier = threading.Barrier(len(BACKENDS), timeout=20)
     found: dict[str, list[str | None]] = {}
 
     def work(name: str) -> None:
@@ -175,16 +213,23 @@ def ragged() -> Iterator[tuple[str, list[int]]]:
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("proj", [0, 2])
 @pytest.mark.parametrize(
     "lengths", [lengths for _, lengths in ragged()], ids=[n for n, _ in ragged()]
 )
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("LSTM", {}),
+        ("LSTM", {"proj_size": 2}),
+        ("GRU", {}),
+        ("RNN", {}),
+        ("RNN", {"nonlinearity": "relu"}),
+    ],
+)
 def test_the_fused_path_over_ragged_rows(
-    kind: str, lengths: list[int], proj: int, bias: bool
+    kind: str, options: dict[str, Any], lengths: list[int], bias: bool
 ) -> None:
     """What a GPU takes; on a CPU it is only slower, so it can be compared here."""
-    options = {"proj_size": proj} if kind == "LSTM" else {}
     layer = LAYERS[kind](I, H, bias=bias, dtype=F64, **options)
     direction, rows, packing = call(layer, lengths)
     sizes = [options.get("proj_size") or H, H][: len(direction.cell.states)]
@@ -213,7 +258,7 @@ def test_the_fused_path_over_ragged_rows(
 def test_the_definition_can_be_differentiated_twice() -> None:
     """The numbers are checked in float64 by finite differences of the first derivative."""
     for cls in LAYERS.values():
-        layer = cls(2, 3, norm="layer", dtype=F64)
+        layer = cls(2, 8, norm="layer", dtype=F64)
         x = torch.randn(3, 2, 2, dtype=F64, requires_grad=True)
         with seqnorm.backend("reference"):
             assert torch.autograd.gradgradcheck(lambda v, m=layer: m(v)[0], (x,), atol=1e-4)
@@ -225,7 +270,12 @@ def test_the_definition_can_be_differentiated_twice() -> None:
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 @pytest.mark.parametrize(
     ("kind", "norm", "backend"),
-    [("LSTM", "layer", "eager"), ("GRU", "batch", "aot_eager")],
+    [
+        ("LSTM", "layer", "eager"),
+        ("GRU", "batch", "aot_eager"),
+        ("RNN", "rms", "eager"),
+        ("SLSTM", "layer", "aot_eager"),
+    ],
 )
 def test_compiled_is_equal(kind: str, norm: str, backend: str) -> None:
     torch._dynamo.reset()
@@ -251,12 +301,10 @@ def test_compiled_is_equal(kind: str, norm: str, backend: str) -> None:
 @pytest.mark.parametrize("kind", LAYERS)
 def test_a_compiled_cell_is_one_graph(kind: str) -> None:
     torch._dynamo.reset()
-    cell_class = seqnorm.LSTMCell if kind == "LSTM" else seqnorm.GRUCell
-    cell = cell_class(I, H, norm="layer", dtype=F64)
+    cell = getattr(seqnorm, f"{kind}Cell")(I, H, norm=JOINT, dtype=F64)
     compiled = torch.compile(cell, backend="aot_eager", fullgraph=True)
     x = torch.randn(B, I, dtype=F64)
-    found, expected = compiled(x), cell(x)
-    for a, e in zip(found, expected) if kind == "LSTM" else [(found, expected)]:
+    for a, e in zip(parts_of(compiled(x)), parts_of(cell(x))):
         assert_close(a, e, VALUES)
     torch._dynamo.reset()
 

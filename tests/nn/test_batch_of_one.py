@@ -13,7 +13,8 @@ import torch
 from tolerances import VALUES, assert_close, assert_equal
 from torch import nn
 
-from seqnorm import GRU, LSTM, preset
+from seqnorm import LSTM, Norm, NormScheme, preset
+from seqnorm.nn.cells import LAYERS
 
 I = 2  # noqa: E741  the input size
 
@@ -31,7 +32,7 @@ def alone(layer: nn.Module, x: torch.Tensor) -> list[warnings.WarningMessage]:
     return caught
 
 
-@pytest.mark.parametrize("cls", [LSTM, GRU])
+@pytest.mark.parametrize("cls", LAYERS.values())
 @pytest.mark.parametrize("form", ["batched", "unbatched", "lengths"])
 def test_a_batch_of_one_warns_once_and_takes_running_statistics(cls: Any, form: str) -> None:
     layer = cls(I, 4, 2, bidirectional=True, norm="batch", dtype=torch.float64)
@@ -59,6 +60,10 @@ def test_a_batch_of_one_is_no_matter_in_inference_or_with_other_norms() -> None:
     x = torch.randn(6, 1, I)
     assert not alone(LSTM(I, 3, norm="batch").eval(), x)
     assert not alone(LSTM(I, 3, norm="layer"), x)
+    pooled = LSTM(I, 3, norm=NormScheme(frame=Norm("batch_pooled"), output=Norm("batch_pooled")))
+    assert not alone(pooled, x), "at the other sites too"
+    for site in ("frame", "output"):
+        assert len(alone(LSTM(I, 3, norm=NormScheme(**{site: Norm("batch")})), x)) == 1, site
     assert not alone(LSTM(I, 3, norm="batch_pooled"), x), "six rows are enough for one set"
     assert len(alone(LSTM(I, 3, norm="batch_pooled"), x[:1])) == 1
     assert (

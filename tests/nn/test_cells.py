@@ -8,19 +8,20 @@ from typing import Any
 
 import pytest
 import torch
+from hidden_states import as_hx, draw, parts_of, zeros
 from tolerances import GRADIENTS, VALUES, assert_close, assert_equal
 from torch import Tensor, nn
 
 import seqnorm
+from seqnorm.nn.cell import CELLS
+from seqnorm.nn.cells import LAYERS
 
-I, H, T, B = 3, 5, 4, 6  # noqa: E741  the axes' letters
+I, H, T, B = 3, 8, 4, 6  # noqa: E741  the axes' letters
 F64 = torch.float64
-PAIRS = [
-    (cell, name)
-    for name, cells in {None: ("LSTM", "GRU"), **seqnorm.PRESETS}.items()
-    for cell in cells
-]
-CLASSES = {"LSTM": (seqnorm.LSTM, seqnorm.LSTMCell), "GRU": (seqnorm.GRU, seqnorm.GRUCell)}
+PUBLISHED = [(cell, name) for name, cells in seqnorm.PRESETS.items() for cell in cells]
+PAIRS = [(cell, None) for cell in LAYERS]
+PAIRS += [(cell, name) for cell, name in PUBLISHED if seqnorm.PRESETS[name][cell].output is None]
+CLASSES = {name: (layer, getattr(seqnorm, f"{name}Cell")) for name, layer in LAYERS.items()}
 
 
 def over_time(layer: nn.Module) -> bool:
@@ -36,7 +37,7 @@ def twins(kind: str, norm: Any, **options: Any) -> tuple[nn.Module, nn.Module]:
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.add_(torch.randn(parameter.shape, dtype=F64, generator=generator))
-    cell.load_state_dict({k.replace("_l0", ""): v for k, v in layer.state_dict().items()})
+    take(cell, layer)
     return layer, cell
 
 
@@ -51,13 +52,17 @@ def walk(cell: nn.Module, x: Tensor, state: Any) -> tuple[Tensor, Any]:
     outputs = []
     for t, row in enumerate(x):
         state = cell(row, state, step=t)
-        outputs.append(state[0] if isinstance(state, tuple) else state)
+        outputs.append(parts_of(state)[0])
     return torch.stack(outputs), state
 
 
 def tensors(*results: Any) -> list[Tensor]:
-    flat = [r for result in results for r in (result if isinstance(result, tuple) else (result,))]
-    return [part.reshape(-1, H) for part in flat]
+    return [part.reshape(-1, H) for result in results for part in parts_of(result)]
+
+
+def take(cell: nn.Module, layer: nn.Module) -> None:
+    """Give a cell all that its layer has, tables included."""
+    cell.load_state_dict({k.replace("_l0", ""): v for k, v in layer.state_dict().items()})
 
 
 @pytest.mark.parametrize("given", [False, True], ids=["zeros", "hx"])
@@ -74,17 +79,13 @@ def test_stepping_a_cell_is_the_layer(
         return
     if not training:
         warm(layer)
-        cell.load_state_dict({k.replace("_l0", ""): v for k, v in layer.state_dict().items()})
+        take(cell, layer)
     layer.train(training)
     cell.train(training)
-    state = torch.randn(2, B, H, dtype=F64).unbind() if given else None
-    if kind == "GRU" and given:
-        state = state[0]
-    hx = (
-        None
-        if state is None
-        else (tuple(part[None] for part in state) if kind == "LSTM" else state[None])
-    )
+    state = hx = None
+    if given:
+        parts = draw(kind, B, H)
+        state, hx = as_hx(parts), as_hx([part[None] for part in parts])
     x = torch.randn(T, B, I, dtype=F64)
     found = []
     for module, call in ((layer, lambda v: layer(v, hx)), (cell, lambda v: walk(cell, v, state))):
@@ -94,7 +95,7 @@ def test_stepping_a_cell_is_the_layer(
         torch.autograd.backward(results, [torch.randn_like(r) for r in results])
         found.append((results, [v.grad, *(p.grad for p in module.parameters())]))
     (expected, expected_grads), (actual, actual_grads) = found
-    assert len(actual) == len(expected) == (3 if kind == "LSTM" else 2)
+    assert len(actual) == len(expected) == 1 + len(CELLS[kind].states)
     for a, e in zip(actual, expected):
         assert_close(a, e, VALUES)
     assert len(actual_grads) == len(expected_grads)
@@ -103,7 +104,7 @@ def test_stepping_a_cell_is_the_layer(
     for (name, a), (name_of_layer, e) in zip(cell.named_buffers(), layer.named_buffers()):
         assert name_of_layer.replace("_l0", "") == name
         assert_close(a, e, VALUES, name)
-    if training and norm in ("batch", "cooijmans2016", "jihunchoi"):
+    if training and any(name.endswith("count") for name, _ in layer.named_buffers()):
         assert cell.report().rows == {
             name.replace("_l0", ""): rows for name, rows in layer.report().rows.items()
         }
@@ -114,20 +115,16 @@ def test_stepping_a_cell_is_the_layer(
 def test_unbatched_is_a_batch_of_one(kind: str, norm: str | None) -> None:
     layer, cell = twins(kind, norm)
     warm(layer)
-    cell.load_state_dict({k.replace("_l0", ""): v for k, v in layer.state_dict().items()})
+    take(cell, layer)
     cell.eval()
     x = torch.randn(B, I, dtype=F64)
-    state = torch.randn(2, B, H, dtype=F64).unbind()
-    whole = cell(x, state if kind == "LSTM" else state[0], step=1)
-    single = cell(x[2], tuple(s[2] for s in state) if kind == "LSTM" else state[0][2], step=1)
-    from_zero = cell(x[2], step=1)
-    if kind == "GRU":
-        whole, single, from_zero = (whole,), (single,), (from_zero,)
-    zeros = torch.zeros(1, H, dtype=F64)
-    batch = cell(x[2:3], (zeros, zeros) if kind == "LSTM" else zeros, step=1)
-    for one, all_, zero, of_batch in zip(
-        single, whole, from_zero, batch if kind == "LSTM" else (batch,)
-    ):
+    state = draw(kind, B, H)
+    whole = parts_of(cell(x, as_hx(state), step=1))
+    single = parts_of(cell(x[2], as_hx([part[2] for part in state]), step=1))
+    from_zero = parts_of(cell(x[2], step=1))
+    batch = parts_of(cell(x[2:3], as_hx(zeros(kind, 1, H)), step=1))
+    assert len(single) == len(CELLS[kind].states)
+    for one, all_, zero, of_batch in zip(single, whole, from_zero, batch):
         assert one.shape == (H,)
         assert_close(one, all_[2], VALUES)
         assert_close(zero, of_batch[0], VALUES)
@@ -147,8 +144,8 @@ def test_batch_statistics_need_the_number_of_the_step(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-@pytest.mark.parametrize("norm", [None, "layer"])
-def test_other_norms_take_a_step_and_ignore_it(kind: str, norm: str | None) -> None:
+@pytest.mark.parametrize("norm", [None, seqnorm.NormScheme(input=seqnorm.Norm("layer"))])
+def test_other_norms_take_a_step_and_ignore_it(kind: str, norm: Any) -> None:
     _, cell = twins(kind, norm)
     x = torch.randn(B, I, dtype=F64)
     for without, with_step in zip(tensors(cell(x)), tensors(cell(x, step=700))):
@@ -159,8 +156,7 @@ def test_other_norms_take_a_step_and_ignore_it(kind: str, norm: str | None) -> N
 def test_a_step_writes_its_own_row_of_the_table(kind: str) -> None:
     _, cell = twins(kind, seqnorm.preset("batch", kind, max_steps=6))
     before = copy.deepcopy(cell.state_dict())
-    state = torch.randn(2, B, H, dtype=F64).unbind()
-    hx = state if kind == "LSTM" else state[0]
+    hx = as_hx(draw(kind, B, H))
     cell(torch.randn(B, I, dtype=F64), hx, step=4)
     for name, rows in cell.report().rows.items():
         assert rows == (0, 0, 0, 0, B, 0), name
@@ -181,6 +177,53 @@ def test_a_step_is_an_integer(kind: str, step: Any) -> None:
         cell(torch.randn(B, I, dtype=F64), step=step)
 
 
+@pytest.mark.parametrize("kind", CLASSES)
+def test_a_norm_of_the_output_is_the_layers_alone(kind: str) -> None:
+    """A preset with one, and a scheme of one's own; the message names the layer to use."""
+    published = [(cell, name) for cell, name in PUBLISHED if cell == kind]
+    schemes: list[Any] = [name for cell, name in published if (cell, name) not in PAIRS]
+    norms = (seqnorm.Norm("rms"), seqnorm.Norm("batch"), seqnorm.Norm("batch_pooled"))
+    schemes += [seqnorm.NormScheme(output=norm) for norm in norms]
+    layer_class, cell_class = CLASSES[kind]
+    for scheme in schemes:
+        layer_class(I, H, norm=scheme)
+        with pytest.raises(ValueError, match=rf"use the layer \(seqnorm\.{kind}\).*output=None"):
+            cell_class(I, H, norm=scheme)
+
+
+def test_some_preset_has_a_norm_of_the_output() -> None:
+    """And is not stepped above."""
+    assert {pair for pair in PUBLISHED if pair not in PAIRS} == {
+        ("SLSTM", "layer"),
+        ("SLSTM", "rms"),
+        ("SLSTM", "xlstm"),
+    }
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("frame", ["layer", "rms", "batch", "batch_pooled"])
+@pytest.mark.parametrize("kind", ["RNN", "SLSTM"])
+def test_stepping_over_normed_frames_is_the_layer(kind: str, frame: str, training: bool) -> None:
+    """A norm before W_ih, of the step's own rows, beside one inside of the recurrence."""
+    scheme = seqnorm.NormScheme(frame=seqnorm.Norm(frame), hidden=seqnorm.Norm("batch"))
+    layer, cell = twins(kind, scheme)
+    warm(layer)
+    take(cell, layer)
+    layer.train(training)
+    cell.train(training)
+    x = torch.randn(T, B, I, dtype=F64)
+    if training and frame == "batch_pooled":
+        with pytest.raises(RuntimeError, match=rf"train the layer \(seqnorm\.{kind}\)"):
+            walk(cell, x, None)
+        return
+    (expected, final), (found, state) = layer(x), walk(cell, x, None)
+    assert_close(found, expected, VALUES)
+    for a, e in zip(parts_of(state), parts_of(final)):
+        assert_close(a, e[0], VALUES)
+    for (name, a), (_, e) in zip(cell.named_buffers(), layer.named_buffers()):
+        assert_close(a, e, VALUES, name)
+
+
 def test_states_of_another_dimension_are_named() -> None:
     """The message says what is wrong with a state of the right batch size but another rank."""
     x = torch.zeros(I)
@@ -190,9 +233,14 @@ def test_states_of_another_dimension_are_named() -> None:
         seqnorm.LSTMCell(I, H)(x, (torch.zeros(H),))
 
 
-def test_lstm_cell_refuses_a_lone_tensor() -> None:
-    with pytest.raises(TypeError, match=r"hx.*tuple|hx.*\(h, c\)"):
-        seqnorm.LSTMCell(I, H)(torch.zeros(B, I), torch.zeros(B, H))
+@pytest.mark.parametrize("kind", [kind for kind in CLASSES if len(CELLS[kind].states) > 1])
+def test_a_cell_of_several_states_refuses_a_lone_tensor(kind: str) -> None:
+    cell = CLASSES[kind][1](I, H)
+    states = ", ".join(CELLS[kind].states)
+    with pytest.raises(TypeError, match=rf"{kind}Cell: hx must be a tuple \({states}\), got one"):
+        cell(torch.zeros(B, I), torch.zeros(B, H))
+    with pytest.raises(ValueError, match=f"must hold {len(CELLS[kind].states)} states, got 3"):
+        cell(torch.zeros(B, I), (torch.zeros(B, H),) * 3)
 
 
 def test_batch_of_one_warns_once() -> None:
@@ -212,7 +260,7 @@ def test_batch_of_one_warns_once() -> None:
     [{}, {"max_steps": 2}, {"min_count": 3}, {"max_steps": 3, "momentum": None}],
     ids=["too few rows", "past the table", "three rows", "cumulative"],
 )
-@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+@pytest.mark.parametrize("kind", CLASSES)
 def test_stepping_ragged_rows_is_the_layer(kind: str, options: dict[str, Any]) -> None:
     """Steps that are read from the table meet what the steps before them have written there."""
     scheme = seqnorm.preset("batch", kind, **options)
@@ -224,10 +272,9 @@ def test_stepping_ragged_rows_is_the_layer(kind: str, options: dict[str, Any]) -
         state = None
         for t, alive in enumerate([4, 2, 2, 1]):
             if state is not None:
-                state = tuple(s[:alive] for s in state) if kind == "LSTM" else state[:alive]
+                state = as_hx([part[:alive] for part in parts_of(state)])
             state = cell(x[t, :alive], state, step=t)
-            h = state[0] if kind == "LSTM" else state
-            assert_close(h, output[t, :alive], VALUES, f"step {t}")
+            assert_close(parts_of(state)[0], output[t, :alive], VALUES, f"step {t}")
     for (name, a), (_, e) in zip(cell.named_buffers(), layer.named_buffers()):
         assert_close(a, e, VALUES, name)
 
@@ -236,8 +283,21 @@ def test_a_cell_with_pooled_input_reads_one_row_at_every_step() -> None:
     scheme = seqnorm.preset("cooijmans2016_sequencewise", "LSTM", beyond="error")
     layer, cell = twins("LSTM", scheme)
     warm(layer)
-    cell.load_state_dict({k.replace("_l0", ""): v for k, v in layer.state_dict().items()})
+    take(cell, layer)
     layer.eval()
     cell.eval()
     x = torch.randn(T, B, I, dtype=F64)
     assert_close(walk(cell, x, None)[0], layer(x)[0], VALUES)
+
+
+@pytest.mark.parametrize(
+    ("kind", "option", "values"),
+    [
+        *((kind, "nonlinearity", ("tanh", "relu")) for kind in ("RNN", "IndRNN", "LiGRU")),
+        ("SLSTM", "num_heads", (1, 2, 4)),
+    ],
+)
+def test_representations_tell_options_apart(kind: str, option: str, values: tuple[Any]) -> None:
+    for cls in CLASSES[kind]:
+        shown = {repr(cls(I, H, **{option: value})) for value in values}
+        assert len(shown) == len(values), shown

@@ -22,8 +22,10 @@ common = pytest.importorskip(
 OURS = {
     nn.LSTM: seqnorm.LSTM,
     nn.GRU: seqnorm.GRU,
+    nn.RNN: seqnorm.RNN,
     nn.LSTMCell: seqnorm.LSTMCell,
     nn.GRUCell: seqnorm.GRUCell,
+    nn.RNNCell: seqnorm.RNNCell,
 }
 INFOS = [info for info in common.module_db if info.module_cls in OURS]
 NAMES = [info.module_cls.__name__ for info in INFOS]
@@ -64,6 +66,8 @@ def test_inputs(info: Any, training: bool, backend: str | None) -> None:
         info, "cpu", F64, requires_grad=True, training=training, with_packed_sequence=True
     )
     assert len(cases) >= 2
+    drawn = {case.constructor_input.kwargs.get("nonlinearity", "tanh") for case in cases}
+    assert not info.module_cls.__name__.startswith("RNN") or drawn >= {"tanh", "relu"}
     for case in cases:
         arguments = case.constructor_input
         reference = info.module_cls(*arguments.args, **arguments.kwargs, dtype=F64)

@@ -6,25 +6,32 @@ from typing import Any
 
 import pytest
 import torch
-from beside_torch import F64, LAYERS, B, H, I, T, fresh, states, tensors
+from beside_torch import CELLS, F64, LAYERS, B, H, I, T, as_hx, fresh, states, tensors
 from tolerances import VALUES, assert_close, assert_equal
-from torch import nn
 
 import seqnorm
 
 PAIRS: list[tuple[str, str]] = [
-    (name, cell) for name, cells in seqnorm.PRESETS.items() for cell in cells
+    (name, cell) for name, cells in seqnorm.PRESETS.items() for cell in cells if cell in LAYERS
 ]
+# Presets with no vector that is added to the gates, so none to take over torch's biases.
+WITHOUT = [pair for pair in PAIRS if pair[0] == "nemo_batch"]
+PLACED = [pair for pair in PAIRS if pair not in WITHOUT]
 # Presets with a bias inside a norm, where torch's vector has another meaning than outside.
 INSIDE = [("kiros2016", "LSTM"), ("kiros2016", "GRU"), ("icefall", "LSTM"), ("icefall", "GRU")]
 
 
+EXTRA = {"LSTM": {"proj_size": 2}, "GRU": {}, "RNN": {"nonlinearity": "relu"}}
+
+
 @pytest.mark.parametrize(("name", "kind"), PAIRS)
 def test_from_torch_takes_the_matrices(name: str, kind: str) -> None:
-    extra = {"proj_size": 2} if kind == "LSTM" else {}
     theirs, ours = LAYERS[kind]
-    reference = theirs(I, H, 2, bidirectional=True, batch_first=True, dtype=F64, **extra).eval()
+    options = EXTRA[kind] | {"bias": (name, kind) not in WITHOUT}
+    reference = theirs(I, H, 2, bidirectional=True, batch_first=True, dtype=F64, **options).eval()
     layer = ours.from_torch(reference, norm=name)
+    for option, value in options.items():
+        assert getattr(layer, option) == value
     assert layer.norm == seqnorm.preset(name, kind)
     assert not layer.training
     assert layer.batch_first
@@ -38,7 +45,7 @@ def test_from_torch_takes_the_matrices(name: str, kind: str) -> None:
             assert_equal(layer.state_dict()[key], expected, key)
 
 
-@pytest.mark.parametrize(("name", "kind"), [pair for pair in PAIRS if pair not in INSIDE])
+@pytest.mark.parametrize(("name", "kind"), [pair for pair in PLACED if pair not in INSIDE])
 def test_from_torch_places_the_biases(name: str, kind: str) -> None:
     """With zero matrices every norm of a term passes its bias alone, and the gates are torch's."""
     theirs, ours = LAYERS[kind]
@@ -50,7 +57,10 @@ def test_from_torch_places_the_biases(name: str, kind: str) -> None:
             reference.bias_ih_l0[2 * H :].zero_()
     layer = ours.from_torch(reference, norm=name).eval()
     x, (h0, *c0) = fresh(1, B, I, seed=1), states(kind, {}, (B,))
-    if kind == "GRU":
+    if kind == "RNN" and layer.norm.sum is not None:
+        # With one gate, a norm of the sum has but one bias: torch's two, added up.
+        assert_close(layer.norm_sum_l0.bias, reference.bias_ih_l0 + reference.bias_hh_l0, VALUES)
+    if kind != "LSTM":
         assert_close(layer(x, h0)[1], reference(x, h0)[1], VALUES)
         return
     _, (h, c) = layer(x, (h0, *c0))
@@ -75,14 +85,15 @@ def test_from_torch_keeps_both_vectors_of_a_bias_inside(name: str, kind: str) ->
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("kind", LAYERS)
 def test_from_torch_and_back_without_a_norm(kind: str, bias: bool) -> None:
-    extra = {"proj_size": 2} if kind == "LSTM" else {}
-    options = {"bidirectional": True, "batch_first": True, "dropout": 0.5, "bias": bias, **extra}
+    options = {"bidirectional": True, "batch_first": True, "dropout": 0.5, "bias": bias}
     theirs, ours = LAYERS[kind]
-    reference = theirs(I, H, 2, dtype=F64, **options).eval()
+    reference = theirs(I, H, 2, dtype=F64, **options, **EXTRA[kind]).eval()
     layer = ours.from_torch(reference)
     back = layer.to_torch()
     assert type(back) is theirs
-    assert repr(back) == repr(reference) == repr(layer)
+    assert repr(back) == repr(reference)
+    for name in (*options, *EXTRA[kind]):
+        assert getattr(back, name) == getattr(layer, name) == getattr(reference, name), name
     assert not back.training
     x = fresh(B, T, I, seed=1)
     for a, b, c in zip(tensors(layer(x)), tensors(reference(x)), tensors(back(x))):
@@ -97,20 +108,82 @@ def test_from_torch_and_back_without_a_norm(kind: str, bias: bool) -> None:
 @pytest.mark.parametrize(
     ("what", "value"), [("norm", "layer"), ("zoneout", 0.1), ("recurrent_dropout", 0.1)]
 )
-def test_to_torch_refuses_what_torch_lacks(what: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=rf"torch\.nn\.LSTM has no {what}"):
-        seqnorm.LSTM(I, H, **{what: value}).to_torch()
+@pytest.mark.parametrize("kind", LAYERS)
+def test_to_torch_refuses_what_torch_lacks(kind: str, what: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"torch\.nn\.{kind} has no {what}"):
+        LAYERS[kind][1](I, H, **{what: value}).to_torch()
 
 
-def test_from_torch_refuses_biases_without_a_place() -> None:
-    scheme = seqnorm.NormScheme(input=seqnorm.Norm("layer", bias=None), bias_ih=None)
+BARE = seqnorm.NormScheme(input=seqnorm.Norm("layer", bias=None), bias_ih=None)
+BARE_SUM = seqnorm.NormScheme(sum=seqnorm.Norm("layer", bias=None), bias_ih=None)
+AT_THE_OUTPUT = seqnorm.NormScheme(output=seqnorm.Norm("layer"), bias_ih=None)
+
+
+@pytest.mark.parametrize("norm", ["nemo_batch", BARE, BARE_SUM, AT_THE_OUTPUT])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_from_torch_refuses_biases_without_a_place(kind: str, norm: Any) -> None:
+    """A bias of the frame's or the output's norm is no bias of the gates."""
+    theirs, ours = LAYERS[kind]
     with pytest.raises(ValueError, match=r'bias_ih="outside"'):
-        seqnorm.LSTM.from_torch(nn.LSTM(I, H), norm=scheme)
-    without = seqnorm.LSTM.from_torch(nn.LSTM(I, H, bias=False), norm=scheme)
+        ours.from_torch(theirs(I, H), norm=norm)
+    without = ours.from_torch(theirs(I, H, bias=False), norm=norm)
     assert without.bias_ih_l0 is None
+    if norm == AT_THE_OUTPUT:
+        return  # which no cell has
+    theirs, ours = CELLS[f"{kind}Cell"]
+    with pytest.raises(ValueError, match=r'bias_ih="outside"'):
+        ours.from_torch(theirs(I, H), norm=norm)
+    assert ours.from_torch(theirs(I, H, bias=False), norm=norm).bias_ih is None
 
 
-@pytest.mark.parametrize(("ours", "theirs"), [(seqnorm.LSTM, nn.GRU), (seqnorm.GRU, nn.LSTM)])
-def test_from_torch_names_the_layer_it_takes(ours: Any, theirs: Any) -> None:
-    with pytest.raises(TypeError, match=rf"{ours.__name__}.*{theirs.__name__}"):
-        ours.from_torch(theirs(I, H))
+@pytest.mark.parametrize("theirs", LAYERS)
+@pytest.mark.parametrize("ours", LAYERS)
+def test_from_torch_names_the_class_it_takes(ours: str, theirs: str) -> None:
+    for end, pairs in (("", LAYERS), ("Cell", CELLS)):
+        cls, module = pairs[ours + end][1], pairs[theirs + end][0](I, H)
+        if ours == theirs:
+            assert type(cls.from_torch(module)) is cls
+            continue
+        with pytest.raises(TypeError, match=rf"takes a torch\.nn\.{ours}{end}, got {theirs}{end}"):
+            cls.from_torch(module)
+    for cls, module in (
+        (LAYERS[ours][1], CELLS[f"{ours}Cell"][0](I, H)),
+        (CELLS[f"{ours}Cell"][1], LAYERS[ours][0](I, H)),
+    ):
+        with pytest.raises(TypeError, match=rf"{cls.__name__}\.from_torch takes"):
+            cls.from_torch(module)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "options"), [*((kind, {}) for kind in LAYERS), ("RNN", {"nonlinearity": "relu"})]
+)
+def test_a_cell_from_torchs(kind: str, options: dict[str, str], bias: bool) -> None:
+    theirs, ours = CELLS[f"{kind}Cell"]
+    reference = theirs(I, H, bias, dtype=F64, **options).eval()
+    cell = ours.from_torch(reference)
+    assert (cell.training, cell.bias) == (False, bias)
+    assert getattr(cell, "nonlinearity", "tanh") == options.get("nonlinearity", "tanh")
+    x, hx = fresh(B, I, seed=1), as_hx(kind, [part[0] for part in states(kind, {}, (B,))])
+    for a, e in zip(tensors(cell(x, hx)), tensors(reference(x, hx))):
+        assert_close(a, e, VALUES)
+    with torch.no_grad():
+        cell.weight_ih.zero_()
+    assert bool(reference.weight_ih.any()), "from_torch copies"
+
+
+@pytest.mark.parametrize(("name", "kind"), PLACED)
+def test_a_cell_takes_what_the_layer_takes(name: str, kind: str) -> None:
+    """Matrices, biases, norms: the cell of a torch cell is the layer of the layer with the same."""
+    reference = LAYERS[kind][0](I, H, dtype=F64)
+    single = CELLS[f"{kind}Cell"][0](I, H, dtype=F64)
+    single.load_state_dict({k.replace("_l0", ""): v for k, v in reference.state_dict().items()})
+    torch.manual_seed(7)
+    layer = LAYERS[kind][1].from_torch(reference, norm=name)
+    torch.manual_seed(7)  # for the norms that are drawn
+    cell = CELLS[f"{kind}Cell"][1].from_torch(single, norm=name)
+    assert cell.norm == layer.norm
+    expected = {k.replace("_l0", ""): v for k, v in layer.state_dict().items()}
+    assert list(cell.state_dict()) == list(expected)
+    for key, value in cell.state_dict().items():
+        assert_equal(value, expected[key], key)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import seqnorm
+import seqnorm.nn.cells
 from seqnorm import GRU, LSTM, Norm, NormScheme, preset
 
 T, B, I = 4, 3, 2  # noqa: E741  the axes' letters
@@ -30,7 +30,7 @@ REFUSALS: dict[str, tuple[Build, type[Exception], str]] = {
     "kind far off": (lambda: Norm("xyz"), ValueError, r"'batch_pooled', got 'xyz'$"),
     "kind number": (lambda: Norm(3), ValueError, r"kind must be one of .* got 3"),
     "instance": (lambda: Norm("instance"), ValueError, r"InstanceNorm.* one value.* always 0"),
-    "group": (lambda: Norm("group"), ValueError, r'future.*Norm\("layer", sets="separate"\)'),
+    "group": (lambda: Norm("group"), ValueError, r'future.*Norm\("layer", sets=4\)'),
     "eps zero": (lambda: Norm(eps=0.0), ValueError, r"eps must be > 0, got 0\.0.* NaN"),
     "eps negative": (lambda: Norm(eps=-1e-5), ValueError, r"eps must be > 0, got -1e-05"),
     "eps nan": (lambda: Norm(eps=float("nan")), ValueError, r"eps must be > 0, got nan"),
@@ -51,7 +51,7 @@ REFUSALS: dict[str, tuple[Build, type[Exception], str]] = {
         r"bias must be one of 'uniform', got 'normal'",
     ),
     "sets": (lambda: Norm(sets="jont"), ValueError, r"sets must be .*'jont'.*mean 'joint'"),
-    "sets number": (lambda: Norm(sets=2), TypeError, r"sets .*int"),
+    "sets number": (lambda: Norm(sets=2.0), TypeError, r"sets .*number.*got float"),
     "sets batch": (
         lambda: Norm("batch", sets="separate"),
         ValueError,
@@ -126,13 +126,13 @@ REFUSALS: dict[str, tuple[Build, type[Exception], str]] = {
     "pooled hidden": (
         lambda: NormScheme(hidden=POOLED),
         ValueError,
-        r"hidden=.*future.*input only",
+        r"hidden=.*future.*input, frame and output",
     ),
     "pooled cell": (lambda: NormScheme(cell=POOLED), ValueError, r'cell=.*future.*use "batch"'),
     "pooled sum": (
         lambda: NormScheme(sum=POOLED, bias_ih=None),
         ValueError,
-        r'sum=.*would read the future.*"batch_pooled" can stand at the input only.*"batch"',
+        r'sum=.*the future.*"batch_pooled" can stand at input, frame and output.*"batch"',
     ),
     "normalised cell": (
         lambda: NormScheme(cell_state="normalised"),
@@ -179,7 +179,7 @@ REFUSALS: dict[str, tuple[Build, type[Exception], str]] = {
         r"'nemo' is published for LSTM, not for GRU; for GRU there are layer, rms,.* dreamer",
     ),
     "preset of GRU": (lambda: LSTM(2, 3, norm="dreamer"), ValueError, r"for GRU, not for LSTM"),
-    "preset cell": (lambda: preset("layer", "RNN"), ValueError, r"'LSTM'.*'GRU'.*'RNN'"),
+    "preset cell": (lambda: preset("layer", "SLTM"), ValueError, r"'GRU'.*'SLTM'.*mean 'SLSTM'"),
     "preset None": (lambda: preset(None), (TypeError, ValueError), r"norm.*None"),
     # norm= of a layer
     "norm name": (
@@ -318,11 +318,11 @@ def test_refusal(case: str) -> None:
     assert re.search(says, str(caught.value)), f"{says!r} is not said by: {caught.value}"
 
 
-@pytest.mark.parametrize("cls", [LSTM, GRU, seqnorm.LSTMCell, seqnorm.GRUCell])
+@pytest.mark.parametrize("cls", seqnorm.nn.cells.__all__)
 @pytest.mark.parametrize("name", ["instance", "group", "layr", "none", ""])
-def test_every_module_refuses_a_wrong_name(cls: Any, name: str) -> None:
+def test_every_module_refuses_a_wrong_name(cls: str, name: str) -> None:
     with pytest.raises(ValueError, match="norm"):
-        cls(2, 3, norm=name)
+        getattr(seqnorm, cls)(2, 4, norm=name)
 
 
 def test_what_yaml_gives_is_taken() -> None:

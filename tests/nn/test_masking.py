@@ -13,31 +13,33 @@ from typing import Any
 
 import pytest
 import torch
+from comparing import BATCHED, CELLS, DISTINCT, HEADS, LAYERS
+from hidden_states import as_hx, draw, parts_of
 from tolerances import GRADIENTS, VALUES, assert_close, assert_equal
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-import seqnorm
-from seqnorm import PRESETS, RunningTable
+from seqnorm import RunningTable
 
 I, H, T = 3, 4, 7  # noqa: E741 (the axes' letters)
 LENGTHS = [3, 6, 0, 2, 6]
 POSITIVE = [3, 6, 1, 2, 6]
-PUBLISHED = [(name, cell) for name, cells in PRESETS.items() for cell in cells]
-EVERY = [("none", "LSTM"), ("none", "GRU"), *PUBLISHED]
-OF_ONE_EXAMPLE = [
+# What a cell does with its rows is in test_equations; of the norms each kind and site once a cell.
+EVERY = [
     (name, cell)
-    for name, cell in EVERY
-    if name == "none" or not any(norm.over_batch for norm in PRESETS[name][cell].norms.values())
+    for name, cell in DISTINCT
+    if cell in ("LSTM", "GRU") or name in ("none", "layer", "batch", "moumen2023", "nemo_batch")
 ]
+OF_ONE_EXAMPLE = [pair for pair in EVERY if pair not in BATCHED]
 MODES = ["train", "eval"]
 
 
 def build(name: str, cell: str, mode: str = "train", **options: Any) -> Any:
     """Two layers in two directions, away from its initial values, tables included."""
     options = {"num_layers": 2, "bidirectional": True, "dtype": torch.float64} | options
-    norm = None if name == "none" else name
-    layer = getattr(seqnorm, cell)(I, H, norm=norm, **options)
+    if cell in HEADS:
+        options["num_heads"] = HEADS[cell]
+    layer = LAYERS[cell](I, H, norm=None if name == "none" else name, **options)
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.normal_(0.0, 0.6)
@@ -65,15 +67,14 @@ class Result:
 
 
 def initial(cell: str, sequences: int, rows: int = 4) -> tuple[Tensor, ...]:
-    states = 2 if cell == "LSTM" else 1
-    return tuple(torch.randn(rows, sequences, H).double() for _ in range(states))
+    return draw(cell, rows, sequences, H)
 
 
-def cotangents_for(steps: int, sequences: int) -> tuple[Tensor, Tensor, Tensor]:
-    """For output, h_n and c_n."""
+def cotangents_for(cell: str, steps: int, sequences: int) -> tuple[Tensor, ...]:
+    """For the output and every part of the state."""
     state = (4, sequences, H)
     output = torch.randn(steps, sequences, 2 * H).double()
-    return output, torch.randn(state).double(), torch.randn(state).double()
+    return (output, *(torch.randn(state).double() for _ in CELLS[cell].states))
 
 
 def run(
@@ -85,8 +86,9 @@ def run(
 ) -> Result:
     input = input.detach().clone().requires_grad_()
     states = tuple(state.detach().clone().requires_grad_() for state in states)
-    output, last = layer(input, states if len(states) == 2 else states[0], lengths=lengths)
-    finals = last if len(states) == 2 else (last,)
+    output, last = layer(input, as_hx(states), lengths=lengths)
+    finals = parts_of(last)
+    assert len(cotangents) == 1 + len(finals)
     leaves = {"input": input} | {f"state {j}": state for j, state in enumerate(states)}
     leaves |= dict(layer.named_parameters())
     loss = sum((c * v).sum() for c, v in zip(cotangents, (output, *finals)))
@@ -103,7 +105,7 @@ def test_what_stands_in_the_padding(name: str, cell: str, mode: str, poison: flo
     other = twin(layer, name, cell)
     input = torch.randn(T, len(LENGTHS), I).double()
     states = initial(cell, len(LENGTHS))
-    cotangents = cotangents_for(T, len(LENGTHS))
+    cotangents = cotangents_for(cell, T, len(LENGTHS))
     padding = torch.ones(T, len(LENGTHS), dtype=torch.bool)
     for b, length in enumerate(LENGTHS):
         padding[:length, b] = False
@@ -132,7 +134,7 @@ def test_more_padding(name: str, cell: str, mode: str) -> None:
     other = twin(layer, name, cell)
     longer = torch.randn(T + 5, len(LENGTHS), I).double()
     states = initial(cell, len(LENGTHS))
-    output, *of_states = cotangents_for(T + 5, len(LENGTHS))
+    output, *of_states = cotangents_for(cell, T + 5, len(LENGTHS))
     tight = run(layer, longer[:6], states, LENGTHS, (output[:6], *of_states))
     loose = run(other, longer, states, LENGTHS, (output, *of_states))
     assert_equal(loose.output[:6], tight.output)
@@ -155,7 +157,7 @@ def test_order_of_the_batch(name: str, cell: str, mode: str) -> None:
     other = twin(layer, name, cell)
     input = torch.randn(T, len(LENGTHS), I).double()
     states = initial(cell, len(LENGTHS))
-    cotangents = cotangents_for(T, len(LENGTHS))
+    cotangents = cotangents_for(cell, T, len(LENGTHS))
     order = [4, 2, 0, 3, 1]
     straight = run(layer, input, states, torch.tensor(LENGTHS), cotangents)
     permuted = run(
@@ -190,7 +192,7 @@ def test_one_sequence_at_a_time(name: str, cell: str, mode: str) -> None:
     layer = build(name, cell, mode)
     input = torch.randn(T, len(LENGTHS), I).double()
     states = initial(cell, len(LENGTHS))
-    cotangents = cotangents_for(T, len(LENGTHS))
+    cotangents = cotangents_for(cell, T, len(LENGTHS))
     together = run(layer, input, states, LENGTHS, cotangents)
     summed: dict[str, Tensor] = {}
     for b, length in enumerate(LENGTHS):
@@ -233,7 +235,7 @@ def test_empty_sequences(name: str, cell: str, mode: str) -> None:
     lengths = [0, 4, 3, 0, 4, 0]
     input = torch.randn(4, 6, I).double()
     states = initial(cell, 6)
-    cotangents = cotangents_for(4, 6)
+    cotangents = cotangents_for(cell, 4, 6)
     whole = run(layer, input, states, lengths, cotangents)
     empty, full = [0, 3, 5], [1, 2, 4]
     assert not whole.output[:, empty].any()
@@ -259,7 +261,9 @@ def test_nothing_but_empty_sequences(name: str, cell: str) -> None:
     layer = build(name, cell)
     before = {key: value.clone() for key, value in layer.named_buffers()}
     states = initial(cell, 3)
-    result = run(layer, torch.randn(5, 3, I).double(), states, [0, 0, 0], cotangents_for(5, 3))
+    result = run(
+        layer, torch.randn(5, 3, I).double(), states, [0, 0, 0], cotangents_for(cell, 5, 3)
+    )
     assert_equal(result.output, torch.zeros(5, 3, 2 * H).double())
     for actual, expected in zip(result.states, states):
         assert_equal(actual, expected)
@@ -280,7 +284,7 @@ def test_packed_sequences(
     shape = (len(lengths), T, I) if batch_first else (T, len(lengths), I)
     input = torch.randn(shape).double()
     states = initial(cell, len(lengths))
-    hx = states if cell == "LSTM" else states[0]
+    hx = as_hx(states)
     padded, last = layer(input, hx, lengths=lengths)
     packed = pack_padded_sequence(
         input, torch.tensor(lengths), batch_first=batch_first, enforce_sorted=enforce_sorted
@@ -292,8 +296,7 @@ def test_packed_sequences(
     unpacked, found = pad_packed_sequence(answer, batch_first=batch_first, total_length=T)
     assert found.tolist() == lengths
     assert_close(unpacked, padded, VALUES)
-    pairs = zip(packed_last, last) if cell == "LSTM" else [(packed_last, last)]
-    for actual, expected in pairs:
+    for actual, expected in zip(parts_of(packed_last), parts_of(last)):
         assert_close(actual, expected, VALUES)
     for (key, actual), expected in zip(other.named_buffers(), layer.buffers()):
         assert_close(actual, expected, VALUES, key)

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 import warnings
 from dataclasses import dataclass
 from typing import Any
 
+import hidden_states
 import pytest
 import torch
+from hidden_states import as_hx, parts_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracle_cells import GATES
+from oracles import pieces
 from tolerances import VALUES, assert_close, assert_equal
 from torch import Tensor, nn
 
 import seqnorm
+from seqnorm import Norm, NormScheme
+from seqnorm.nn.cells import LAYERS
 
 F64 = torch.float64
-CLASSES = {"LSTM": seqnorm.LSTM, "GRU": seqnorm.GRU}
-NORMS = {cell: [None, *(n for n, c in seqnorm.PRESETS.items() if cell in c)] for cell in CLASSES}
+OUTSIDE = NormScheme(frame=Norm("rms"), output=Norm("batch"))
+NORMS: dict[str, list[str | NormScheme | None]] = {
+    cell: [None, OUTSIDE, *(n for n, c in seqnorm.PRESETS.items() if cell in c)] for cell in LAYERS
+}
 # Examples are drawn anew from the test's name alone: the same here, there and tomorrow.
-FIXED = settings(max_examples=120, deadline=None, derandomize=True, database=None)
+FIXED = settings(max_examples=200, deadline=None, derandomize=True, database=None)
 
 
 @dataclass
@@ -40,7 +49,7 @@ class Case:
 
     def build(self) -> nn.Module:
         torch.manual_seed(0)
-        layer = CLASSES[self.kind](2, self.hidden_size, dtype=self.dtype, **self.options)
+        layer = LAYERS[self.kind](2, self.hidden_size, dtype=self.dtype, **self.options)
         return layer.train(self.training)
 
     def call(self, layer: nn.Module) -> tuple[Tensor, list[Tensor]]:
@@ -51,10 +60,10 @@ class Case:
         torch.manual_seed(1)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "BatchNorm in training")
-            state = None if hx is None else tuple(hx) if self.kind == "LSTM" else hx[0]
-            output, final = layer(input, state, self.lengths)
+            warnings.filterwarnings("ignore", "LSTM with projections is not")  # torch's, once
+            output, final = layer(input, None if hx is None else as_hx(hx), self.lengths)
         output = output.transpose(0, 1) if self.options["batch_first"] else output
-        return output, list(final) if self.kind == "LSTM" else [final]
+        return output, list(parts_of(final))
 
     def input(self) -> Tensor:
         generator = torch.Generator().manual_seed(2)
@@ -65,37 +74,43 @@ class Case:
         return 2 if self.options["bidirectional"] else 1
 
     def state_shapes(self) -> list[tuple[int, ...]]:
+        return [tuple(part.shape) for part in self.state(hidden_states.zeros)]
+
+    def state(self, draw: Any) -> list[Tensor]:
         entries = self.options["num_layers"] * self.directions
-        sizes = [self.options.get("proj_size") or self.hidden_size, self.hidden_size]
-        shapes = [(entries, self.batch, size) for size in sizes]
-        return shapes if self.kind == "LSTM" else shapes[1:]
+        h, *others = draw(self.kind, entries, self.batch, self.hidden_size)
+        return [h[..., : self.options.get("proj_size") or self.hidden_size], *others]
 
     def hx(self) -> list[Tensor] | None:
         if not self.given:
             return None
-        generator = torch.Generator().manual_seed(3)
-        return [
-            torch.randn(shape, generator=generator).to(self.dtype) for shape in self.state_shapes()
-        ]
+        torch.manual_seed(3)
+        return [part.to(self.dtype) for part in self.state(hidden_states.draw)]
+
+    @property
+    def scheme(self) -> NormScheme | None:
+        norm = self.options["norm"]
+        return seqnorm.preset(norm, self.kind) if isinstance(norm, str) else norm
 
     def ends(self) -> list[int]:
         return [self.steps] * self.batch if self.lengths is None else self.lengths
 
     def refused(self) -> bool:
         """Whether a LayerNorm set would have one element: the one refusal in this space."""
-        name = self.options["norm"]
-        if name is None or self.hidden_size > 1:
-            return False
-        scheme = seqnorm.preset(name, self.kind)
+        gates, heads = GATES[self.kind], self.options.get("num_heads", 0)
         return any(
-            norm.kind == "layer" and (site == "cell" or norm.sets != "joint")
-            for site, norm in scheme.norms.items()
+            min(pieces(norm, gates, self.span(site), self.hidden_size, heads)) == 1
+            for site, norm in ({} if self.scheme is None else self.scheme.norms).items()
+            if norm.kind == "layer"
         )
+
+    def span(self, site: str) -> str:
+        return "" if site in ("cell", "output") else GATES[self.kind]
 
 
 @st.composite
 def cases(draw: st.DrawFn, smallest: int = 2) -> Case:
-    kind = draw(st.sampled_from(list(CLASSES)))
+    kind = draw(st.sampled_from(list(LAYERS)))
     hidden_size = draw(st.integers(smallest, 4))
     num_layers = draw(st.integers(1, 3))
     steps = draw(st.integers(0, 5))
@@ -114,6 +129,11 @@ def cases(draw: st.DrawFn, smallest: int = 2) -> Case:
     if kind == "LSTM":
         options["proj_size"] = draw(st.integers(0, hidden_size - 1))
         options["zoneout"] = draw(st.one_of(probability, st.tuples(probability, probability)))
+    if kind in ("RNN", "IndRNN", "LiGRU"):
+        options["nonlinearity"] = draw(st.sampled_from(["tanh", "relu"]))
+    if kind == "SLSTM":
+        heads = [k for k in (1, 2, 3, 4) if hidden_size % k == 0 and hidden_size // k >= smallest]
+        options["num_heads"] = draw(st.sampled_from(heads))
     return Case(
         kind=kind,
         hidden_size=hidden_size,
@@ -177,8 +197,9 @@ def test_output_is_zero_in_the_padding(case: Case) -> None:
 @FIXED
 @given(cases())
 def test_the_final_state_is_that_of_the_true_last_step(case: Case) -> None:
-    layer = case.build()
-    output, (h, *c) = case.call(layer)
+    if hidden_states.output_normed(case.scheme):  # the state is without it: see test_sites
+        case.options["norm"] = None
+    output, (h, *c) = case.call(case.build())
     width = output.shape[-1] // case.directions
     hx = case.hx()
     for column, end in enumerate(case.ends()):
@@ -233,43 +254,44 @@ JUNK = st.one_of(
     st.text(max_size=8),
     st.lists(st.integers(0, 3), max_size=3),
     st.tuples(st.floats(0, 1), st.text(max_size=2)),
-    st.sampled_from(["layer", "batch", "uniform", "outside", "normalised", "separate", "last"]),
-    st.just(seqnorm.Norm()),
-    st.just(seqnorm.NormScheme()),
-    st.just(seqnorm.Norm),
+    st.sampled_from(["layer", "batch", "uniform", "outside", "normalised", "separate", "heads"]),
+    st.just(Norm()),
+    st.just(NormScheme()),
+    st.just(Norm),
 )
-OPTIONS = ["input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout"]
-OPTIONS += ["proj_size", "norm", "zoneout", "recurrent_dropout"]
+OPTIONS = {
+    kind: [name for name in inspect.signature(cls).parameters if name not in ("device", "dtype")]
+    for kind, cls in LAYERS.items()
+}
 
 
-@settings(FIXED, max_examples=400)
-@given(st.dictionaries(st.sampled_from(OPTIONS), JUNK, min_size=1, max_size=2))
-def test_a_bad_option_raises_at_construction(options: dict[str, Any]) -> None:
-    works_or_explains(lambda: seqnorm.LSTM(**({"input_size": 2, "hidden_size": 3} | options)))
+@settings(FIXED, max_examples=500)
+@given(st.data(), st.sampled_from(list(LAYERS)))
+def test_a_bad_option_raises_at_construction(data: st.DataObject, kind: str) -> None:
+    drawn = st.dictionaries(st.sampled_from(OPTIONS[kind]), JUNK, min_size=1, max_size=2)
+    options = {"input_size": 2, "hidden_size": 4} | data.draw(drawn)
+    works_or_explains(lambda: LAYERS[kind](**options))
 
 
 @settings(FIXED, max_examples=400)
 @given(
-    st.dictionaries(st.sampled_from(list(vars(seqnorm.Norm()))), JUNK, min_size=1, max_size=2),
+    st.dictionaries(st.sampled_from(list(vars(Norm()))), JUNK, min_size=1, max_size=2),
     st.sampled_from(["layer", "rms", "batch"]),
+    st.sampled_from(["input", "frame", "output", "cell"]),
 )
-def test_a_bad_norm_raises_at_construction(fields: dict[str, Any], kind: str) -> None:
-    def build() -> seqnorm.LSTM:
-        norm = seqnorm.Norm(**({"kind": kind} | fields))
-        return seqnorm.LSTM(2, 3, norm=seqnorm.NormScheme(input=norm, cell=norm))
-
-    works_or_explains(build)
+def test_a_bad_norm_raises_at_construction(fields: dict[str, Any], kind: str, site: str) -> None:
+    works_or_explains(
+        lambda: seqnorm.LSTM(2, 3, norm=NormScheme(**{site: Norm(**({"kind": kind} | fields))}))
+    )
 
 
 @settings(FIXED, max_examples=400)
 @given(
-    st.sampled_from(["LSTM", "GRU"]),
-    st.dictionaries(
-        st.sampled_from(list(vars(seqnorm.NormScheme()))), JUNK, min_size=1, max_size=2
-    ),
+    st.sampled_from(list(LAYERS)),
+    st.dictionaries(st.sampled_from(list(vars(NormScheme()))), JUNK, min_size=1, max_size=2),
 )
 def test_a_bad_scheme_raises_at_construction(kind: str, fields: dict[str, Any]) -> None:
-    works_or_explains(lambda: CLASSES[kind](2, 3, norm=seqnorm.NormScheme(**fields)))
+    works_or_explains(lambda: LAYERS[kind](2, 4, norm=NormScheme(**fields)))
 
 
 def works_or_explains(build: Any) -> None:

@@ -1,4 +1,7 @@
-"""The presets against the cells as their authors wrote them (BatchNorm: test_published_batch.py).
+"""The presets of LSTM and GRU against the cells as their authors wrote them.
+
+Those of the other cells are in test_published_others.py, those of BatchNorm in
+test_published_batch.py and test_published_frames.py.
 
 Each function below transcribes one publication with its own gate order, its own split of the
 matrices and its own places for the biases; none of them reads a scheme. Where a publication and
@@ -13,20 +16,22 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from publications import EPS, B, H, I, Parts, T, compare_with, layer_and_parts, run_layer
+from publications import (
+    EPS,
+    B,
+    H,
+    I,
+    N,
+    Parts,
+    State,
+    T,
+    compare_with,
+    layer_and_parts,
+    row_by_row,
+    run_layer,
+)
 from torch import Tensor, sigmoid, tanh
 
-
-def N(  # noqa: N802 (the equations' letter)
-    z: Tensor, gain: Tensor | float, bias: Tensor | float = 0.0, eps: float = EPS
-) -> Tensor:
-    """LayerNorm of a vector: biased variance, eps under the root."""
-    mean = sum(z) / len(z)
-    var = sum((z - mean) ** 2) / len(z)
-    return gain * (z - mean) / torch.sqrt(var + eps) + bias
-
-
-State = tuple[Tensor, ...]
 Step = Callable[[Parts, Tensor, State], State]
 
 
@@ -247,14 +252,4 @@ def test_as_published(name: str, cell: str, step: Step, randomised: bool) -> Non
     layer, parts = layer_and_parts(name, cell, randomised)
     x = torch.randn(T, B, I).double()
     states = [torch.randn(B, H).double() for _ in range(2 if cell == "LSTM" else 1)]
-    outputs, finals = [], []
-    for b in range(B):
-        state: State = tuple(part[b] for part in states)
-        rows = []
-        for t in range(T):
-            state = step(parts, x[t, b], state)
-            rows.append(state[0])
-        outputs.append(torch.stack(rows))
-        finals.append(state)
-    wanted = (torch.stack(outputs, 1), *(torch.stack(parts_) for parts_ in zip(*finals)))
-    compare_with(layer, wanted, run_layer(layer, x, states))
+    compare_with(layer, row_by_row(step, parts, x, states), run_layer(layer, x, states))

@@ -84,7 +84,7 @@ def pooled(rows: Tensor, gain: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("name", ["laurent2016", "batch_pooled"])
-@pytest.mark.parametrize("cell", ["LSTM", "GRU"])
+@pytest.mark.parametrize("cell", ["LSTM", "GRU", "RNN"])
 def test_sequence_wise(name: str, cell: str) -> None:
     """Laurent et al. 2016: BN(W x) over all frames of all sequences, nothing within the loop."""
     layer, p = layer_and_parts(name, cell, True)
@@ -100,6 +100,8 @@ def test_sequence_wise(name: str, cell: str) -> None:
             i, f, g, o = (term + h @ p.U(gates).T).split(H, 1)
             c = sigmoid(f) * c + sigmoid(i) * tanh(g)
             h = sigmoid(o) * tanh(c)
+        elif cell == "RNN":
+            h = tanh(term + h @ p.U(gates).T)
         else:
             (x_r, x_z, x_n), (h_r, h_z, h_n) = (
                 term.split(H, 1),

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import seqnorm
+from seqnorm.nn.cells import LAYERS
 
 LENGTHS = [[5, 3, 2, 5], [4, 1, 6, 2], [6, 6, 0, 1]]
 
@@ -61,6 +62,39 @@ def test_tables_hold_what_the_pass_saw(estimate: str) -> None:
         assert torch.equal(value, before[name])
     assert lstm.training
     assert lstm.norm_ih_l0.training
+
+
+@pytest.mark.parametrize("norm", ["batch", "batch_pooled"])
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "SLSTM"])
+def test_tables_before_and_after_the_recurrence(kind: str, norm: str) -> None:
+    """Those of the frame describe x, those of the output h, both over the whole pass."""
+    site = seqnorm.Norm(norm, max_steps=6)
+    options = {"dtype": torch.float64}
+    layer = LAYERS[kind](3, 8, norm=seqnorm.NormScheme(output=site), **options)
+    framed = LAYERS[kind](3, 8, norm=seqnorm.NormScheme(frame=site), **options)
+    plain = LAYERS[kind](3, 8, norm=seqnorm.NormScheme(), **options)
+    plain.load_state_dict({k: v for k, v in layer.state_dict().items() if "norm" not in k})
+    for module in (layer, framed):
+        module(3 + batches()[0][0])  # something to forget
+        seqnorm.reestimate_statistics(
+            module, batches(), lambda m, batch: m(batch[0], lengths=batch[1])
+        )
+    passes = [(x, lengths, plain(x, lengths=lengths)[0].detach()) for x, lengths in batches()]
+    for table, part in ((framed.norm_frame_l0.table, 0), (layer.norm_output_l0.table, 2)):
+        for step in range(len(table.count)):
+            counted = []
+            for found in passes:
+                alive = [[b for b, n in enumerate(found[1]) if n > t] for t in range(6)]
+                if norm == "batch_pooled":
+                    counted += [found[part][t, alive[t]] for t in range(6)]
+                elif len(alive[step]) >= 2:
+                    counted.append(found[part][step, alive[step]])
+            pooled = torch.cat(counted) if counted else torch.zeros(0, 1)
+            assert int(table.count[step]) == len(pooled)
+            if len(pooled):
+                torch.testing.assert_close(table.running_mean[step], pooled.mean(0))
+                torch.testing.assert_close(table.running_var[step], pooled.var(0))
+    assert len(framed.norm_frame_l0.table.count) == (1 if norm == "batch_pooled" else 6)
 
 
 def test_modes_and_momentum_come_back() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 
+import pytest
 import torch
 
 import seqnorm
+from seqnorm.nn.cells import LAYERS
 
 I, H = 3, 4  # noqa: E741 (the axes' letters)
 
@@ -39,6 +41,21 @@ def test_report_of_frames() -> None:
     layer = seqnorm.GRU(I, H, norm="batch_pooled")
     layer(torch.randn(5, 3, I), lengths=[5, 0, 2])
     assert layer.report().rows == {"norm_ih_l0.table": (7,)}
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_report_of_norms_outside_of_the_recurrence(kind: str) -> None:
+    """A frame of every step of its own, and an output over all of them, named by their places."""
+    scheme = seqnorm.NormScheme(
+        frame=seqnorm.Norm("batch", max_steps=4), output=seqnorm.Norm("batch_pooled")
+    )
+    layer = LAYERS[kind](I, H, 2, norm=scheme)
+    layer(torch.randn(5, 4, I), lengths=[5, 0, 2, 3])
+    rows = {"norm_frame_{}.table": (3, 3, 2, 0), "norm_output_{}.table": (10,)}
+    assert layer.report().rows == {
+        name.format(end): counts for end in ("l0", "l1") for name, counts in rows.items()
+    }
+    assert "step 2" in str(layer.report())
 
 
 def test_report_without_tables() -> None:

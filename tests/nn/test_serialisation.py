@@ -9,22 +9,34 @@ from typing import Any
 
 import pytest
 import torch
+from hidden_states import parts_of
 from tolerances import VALUES, assert_close, assert_equal
 from torch import Tensor, nn
 
 import seqnorm
+from seqnorm.nn.cell import CELLS
+from seqnorm.nn.cells import LAYERS
 
-I, H, T, B = 3, 5, 4, 6  # noqa: E741  the axes' letters
+I, H, T, B = 3, 8, 4, 6  # noqa: E741  the axes' letters
 F64 = torch.float64
 LENGTHS = [4, 1, 4, 2, 3, 0]
-LAYERS = {"LSTM": seqnorm.LSTM, "GRU": seqnorm.GRU}
-CELLS = {"LSTMCell": seqnorm.LSTMCell, "GRUCell": seqnorm.GRUCell}
 NORMS = [None, "layer", "rms", "batch", "batch_pooled"]
+# Every kind of norm in one layer; none, one with and one without tables in each.
+PAIRS = [("LSTM", norm) for norm in NORMS]
+PAIRS += [(kind, norm) for kind in LAYERS if kind != "LSTM" for norm in (None, "layer", "batch")]
+# Options that a copy has to keep, and that are no parameter.
+OPTIONS = {"RNN": {"nonlinearity": "relu"}, "LiGRU": {"nonlinearity": "tanh"}}
+OPTIONS["SLSTM"] = {"num_heads": 2}
+
+
+def build(kind: str, norm: Any, **options: Any) -> nn.Module:
+    shape = {"num_layers": 2, "bidirectional": True, "zoneout": 0.1, "dtype": F64}
+    return LAYERS[kind](I, H, norm=norm, **{**shape, **OPTIONS.get(kind, {}), **options})
 
 
 def trained(kind: str, norm: Any, dtype: torch.dtype = F64) -> nn.Module:
     """A layer with random parameters and, after two batches, running tables of its own."""
-    layer = LAYERS[kind](I, H, 2, bidirectional=True, norm=norm, zoneout=0.1, dtype=dtype)
+    layer = build(kind, norm, dtype=dtype)
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -47,9 +59,7 @@ def by_state_dict(layer: nn.Module) -> nn.Module:
     buffer = io.BytesIO()
     torch.save(layer.state_dict(), buffer)
     buffer.seek(0)
-    new = type(layer)(
-        I, H, 2, bidirectional=True, norm=layer.norm, zoneout=0.1, dtype=layer.weight_ih_l0.dtype
-    )
+    new = build(type(layer).__name__, layer.norm, dtype=layer.weight_ih_l0.dtype)
     new.load_state_dict(torch.load(buffer, weights_only=True))
     return new.train(layer.training)
 
@@ -70,8 +80,7 @@ COPIES = {
 
 
 @pytest.mark.parametrize("how", COPIES)
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize(("kind", "norm"), PAIRS)
 def test_a_copy_is_equal_and_apart(kind: str, norm: str | None, how: str) -> None:
     layer = trained(kind, norm)
     twin = COPIES[how](layer)
@@ -95,30 +104,34 @@ def test_a_copy_is_equal_and_apart(kind: str, norm: str | None, how: str) -> Non
         assert twin.report() != layer.report()
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("kind", CELLS)
-def test_a_copied_cell_is_equal(kind: str, norm: str | None) -> None:
-    cell = CELLS[kind](I, H, norm=norm, dtype=F64).eval()
+@pytest.mark.parametrize("norm", [None, "batch", seqnorm.NormScheme(frame=seqnorm.Norm("rms"))])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_copied_cell_is_equal(kind: str, norm: Any) -> None:
+    options = OPTIONS.get(kind, {})
+    cell = getattr(seqnorm, f"{kind}Cell")(I, H, norm=norm, dtype=F64, **options).eval()
     x = torch.randn(B, I, dtype=F64)
     for twin in (copy.deepcopy(cell), pickle.loads(pickle.dumps(cell))):
-        a, b = twin(x, step=0), cell(x, step=0)
-        assert_equal(a[0] if isinstance(a, tuple) else a, b[0] if isinstance(b, tuple) else b)
+        for a, b in zip(parts_of(twin(x, step=0)), parts_of(cell(x, step=0))):
+            assert_equal(a, b)
 
 
 @pytest.mark.parametrize("kind", LAYERS)
 def test_tables_are_in_the_state_dict(kind: str) -> None:
-    state = trained(kind, "batch").state_dict()
+    layer = trained(kind, "batch")
+    state = layer.state_dict()
+    names = {"input": "ih", "hidden": "hh", "sum": "sum", "cell": "cell"}
+    sites = [names[site] for site in layer.norm.norms]
+    assert "ih" in sites
     for suffix in ("_l0", "_l0_reverse", "_l1", "_l1_reverse"):
-        for site in ("ih", "hh"):
+        for site in sites:
             prefix = f"norm_{site}{suffix}.table."
-            assert state[prefix + "running_mean"].shape == (
-                512,
-                len("ifgo" if kind == "LSTM" else "rzn") * H,
-            )
+            features = H if site == "cell" else len(CELLS[kind].gates) * H
+            assert state[prefix + "running_mean"].shape == (512, features)
             assert state[prefix + "running_var"].shape == state[prefix + "running_mean"].shape
             # Five, four, three and two sequences are alive at the steps, in two batches.
             assert state[prefix + "count"][:5].tolist() == [10, 8, 6, 4, 0]
             assert state[prefix + "count"].dtype == torch.int64
+    assert len([name for name in state if name.endswith("count")]) == 4 * len(sites)
 
 
 @pytest.mark.parametrize("max_steps", [3, 4, 20, 600])
@@ -126,7 +139,7 @@ def test_tables_are_in_the_state_dict(kind: str) -> None:
 def test_a_table_of_another_length_loads(kind: str, max_steps: int) -> None:
     layer = trained(kind, "batch")
     scheme = seqnorm.preset("batch", kind, max_steps=max_steps)
-    other = LAYERS[kind](I, H, 2, bidirectional=True, norm=scheme, zoneout=0.1, dtype=F64).eval()
+    other = build(kind, scheme).eval()
     if max_steps < T:
         with pytest.warns(UserWarning, match=rf"max_steps={max_steps}: the later ones are dropped"):
             other.load_state_dict(layer.state_dict())
@@ -135,7 +148,7 @@ def test_a_table_of_another_length_loads(kind: str, max_steps: int) -> None:
     else:
         other.load_state_dict(layer.state_dict())
         assert_equal(answer(other), answer(layer))
-    assert len(other.norm_hh_l0.table.count) == max_steps
+    assert len(other.norm_ih_l0.table.count) == max_steps
     for name, value in layer.state_dict().items():
         assert value.shape[0] == layer.state_dict()[name].shape[0], (
             "loading leaves the source alone"
@@ -148,6 +161,23 @@ def test_a_table_of_other_features_does_not_load() -> None:
         layer.load_state_dict(seqnorm.LSTM(I, H + 1, norm="batch").state_dict())
 
 
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_table_of_another_length_at_the_frame_and_the_output(kind: str) -> None:
+    """Both are read of every step of their own, and one row of both serves all steps."""
+    for norm, rows in (("batch", T), ("batch_pooled", 1)):
+        site = seqnorm.Norm(norm)
+        layer = trained(kind, seqnorm.NormScheme(frame=site, output=site))
+        for max_steps in (T, 600):
+            other = build(kind, layer.norm.replace(max_steps=max_steps)).eval()
+            other.load_state_dict(layer.state_dict())
+            assert_equal(answer(other), answer(layer))
+            held = 1 if norm == "batch_pooled" else max_steps
+            for name in ("norm_frame_l0", "norm_output_l1_reverse"):
+                count = getattr(other, name).table.count
+                assert len(count) == held
+                assert int((count > 0).sum()) == rows
+
+
 def test_a_state_dict_of_another_norm_does_not_load() -> None:
     with pytest.raises(RuntimeError, match=r"Missing key.*norm_ih_l0\.weight"):
         seqnorm.LSTM(I, H, norm="layer").load_state_dict(nn.LSTM(I, H).state_dict())
@@ -155,8 +185,7 @@ def test_a_state_dict_of_another_norm_does_not_load() -> None:
         nn.LSTM(I, H).load_state_dict(seqnorm.LSTM(I, H, norm="layer").state_dict())
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize(("kind", "norm"), PAIRS)
 def test_casts_there_and_back(kind: str, norm: str | None) -> None:
     layer = trained(kind, norm, torch.float32)
     before = answer(layer)
@@ -221,8 +250,7 @@ def test_from_the_meta_device(kind: str) -> None:
     assert bool(layer(torch.randn(T, B, I))[0].isfinite().all())
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize(("kind", "norm"), PAIRS)
 def test_functional_call(kind: str, norm: str | None) -> None:
     """Other parameters and buffers for one call; the layer's own stay as they are."""
     layer, other = trained(kind, norm), trained(kind, norm)
@@ -240,8 +268,7 @@ def test_functional_call(kind: str, norm: str | None) -> None:
         assert values["norm_ih_l0.table.count"][0] == other.norm_ih_l0.table.count[0] + B
 
 
-@pytest.mark.parametrize("norm", [None, "layer"])
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize(("kind", "norm"), [pair for pair in PAIRS if pair[1] in (None, "layer")])
 def test_functional_gradients(kind: str, norm: str | None) -> None:
     layer = trained(kind, norm)
     x = torch.randn(T, B, I, dtype=F64)
@@ -262,7 +289,7 @@ def test_reset_parameters_forgets_everything(kind: str) -> None:
     torch.manual_seed(5)
     layer.reset_parameters()
     torch.manual_seed(5)
-    new = LAYERS[kind](I, H, 2, bidirectional=True, norm="batch", zoneout=0.1, dtype=F64)
+    new = build(kind, "batch")
     for name, value in new.state_dict().items():
         assert_equal(layer.state_dict()[name], value, name)
 

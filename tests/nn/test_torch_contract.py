@@ -35,6 +35,11 @@ import seqnorm
 LENGTHS = {"sorted": [4, 3, 1], "unsorted": [1, 4, 3]}
 
 
+def labelled(kind: str, options: Options) -> Any:
+    label = "-".join(f"{name}={value}" for name, value in options.items())
+    return pytest.param(kind, options, id=f"{kind}-{label}")
+
+
 def all_options() -> Iterator[Any]:
     """Every combination of the options that change what torch computes."""
     for kind in LAYERS:
@@ -49,11 +54,13 @@ def all_options() -> Iterator[Any]:
             }
             if proj:
                 options["proj_size"] = proj
-            label = "-".join(f"{name}={value}" for name, value in options.items())
-            yield pytest.param(kind, options, id=f"{kind}-{label}")
+            yield labelled(kind, options)
+            if kind == "RNN" and layers == 2 and bidirectional:
+                yield labelled(kind, {"nonlinearity": "relu", **options})
 
 
 OPTIONS = list(all_options())
+CELL_OPTIONS = [*((kind, {}) for kind in CELLS), ("RNNCell", {"nonlinearity": "relu"})]
 
 
 @pytest.mark.parametrize(("kind", "options"), OPTIONS)
@@ -126,11 +133,11 @@ def test_lengths_are_what_packing_is(
 @pytest.mark.parametrize("given", [False, True], ids=["zeros", "hx"])
 @pytest.mark.parametrize("batch", [(), (B,)], ids=["unbatched", "batched"])
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("kind", CELLS)
+@pytest.mark.parametrize(("kind", "options"), CELL_OPTIONS)
 def test_cells_give_the_same_numbers(
-    kind: str, bias: bool, batch: tuple[int, ...], given: bool
+    kind: str, options: Options, bias: bool, batch: tuple[int, ...], given: bool
 ) -> None:
-    reference, module = twins(kind, bias=bias)
+    reference, module = twins(kind, bias=bias, **options)
     assert list(module.state_dict()) == list(reference.state_dict())
     hx = [part[0] for part in states(kind, {}, batch)] if given else []
     assert_same(
@@ -188,10 +195,12 @@ def test_dropout_spares_the_last_layer_and_the_states(kind: str) -> None:
 def test_constructors_take_what_torchs_take() -> None:
     base = list(inspect.signature(nn.RNNBase).parameters.values())[1:]  # without mode
     for kind, (_, ours) in LAYERS.items():
-        expected = [p for p in base if kind == "LSTM" or p.name != "proj_size"]
+        expected = [(p.name, p.default) for p in base if kind == "LSTM" or p.name != "proj_size"]
+        if kind == "RNN":
+            expected.insert(3, ("nonlinearity", "tanh"))
         found = inspect.signature(ours).parameters.values()
-        shared = [p for p in found if p.kind is not p.KEYWORD_ONLY]
-        assert [(p.name, p.default) for p in shared] == [(p.name, p.default) for p in expected]
+        shared = [(p.name, p.default) for p in found if p.kind is not p.KEYWORD_ONLY]
+        assert shared == expected
         beyond = {p.name: p.default for p in found if p.kind is p.KEYWORD_ONLY}
         assert beyond == {"norm": None, "zoneout": 0.0, "recurrent_dropout": 0.0}
     for theirs, ours in CELLS.values():
@@ -200,6 +209,16 @@ def test_constructors_take_what_torchs_take() -> None:
         shared = [p for p in found if p.kind is not p.KEYWORD_ONLY]
         assert [(p.name, p.default) for p in shared] == [(p.name, p.default) for p in expected]
         assert [(p.name, p.default) for p in found if p.kind is p.KEYWORD_ONLY] == [("norm", None)]
+
+
+def test_arguments_mean_the_same_by_their_place() -> None:
+    for arguments in ((2, "relu", False, True, 0.5, True), (1, "relu"), (3,)):
+        found = [vars(cls(I, H, *arguments)) for cls in LAYERS["RNN"]]
+        for name in ("num_layers", "nonlinearity", "bias", "batch_first", "dropout"):
+            assert found[1][name] == found[0][name], name
+        assert found[1]["bidirectional"] == found[0]["bidirectional"]
+    for cls in CELLS["RNNCell"]:
+        assert cls(I, H, False, "relu").nonlinearity == "relu"
 
 
 def test_forward_takes_what_torchs_takes() -> None:
@@ -212,7 +231,13 @@ def test_forward_takes_what_torchs_takes() -> None:
 @pytest.mark.parametrize(("kind", "options"), OPTIONS)
 def test_repr_and_attributes_are_torchs(kind: str, options: Options) -> None:
     reference, module = twins(kind, **options)
-    assert repr(module) == repr(reference)
+    shown = repr(module)
+    if kind == "RNN":  # torch's own does not show which of the two it is
+        relu = options.get("nonlinearity", "tanh") == "relu"
+        assert (", nonlinearity=relu" in shown) == relu
+        shown = shown.replace(", nonlinearity=relu", "")
+        assert module.nonlinearity == reference.nonlinearity
+    assert shown == repr(reference)
     names = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout")
     for name in (*names, "bidirectional", "proj_size"):
         assert getattr(module, name) == getattr(reference, name), name
@@ -225,6 +250,13 @@ def test_repr_and_attributes_are_torchs(kind: str, options: Options) -> None:
     assert module.flatten_parameters() is None
     for name, value in module.state_dict().items():
         assert_equal(value, before[name], name)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("kind", "options"), CELL_OPTIONS)
+def test_repr_of_a_cell_is_torchs(kind: str, options: Options, bias: bool) -> None:
+    reference, module = twins(kind, bias=bias, **options)
+    assert repr(module) == repr(reference)
 
 
 def test_repr_shows_what_goes_beyond_torch() -> None:

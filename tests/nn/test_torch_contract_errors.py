@@ -15,11 +15,12 @@ from torch.nn.utils.rnn import pack_padded_sequence
 import seqnorm
 
 
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("kind", seqnorm.nn.cells.LAYERS)
 def test_dropout_on_one_layer_warns(kind: str) -> None:
-    for cls in LAYERS[kind]:
+    ours = (seqnorm.nn.cells.LAYERS[kind],)
+    for cls in LAYERS.get(kind, ours):
         with pytest.warns(UserWarning, match=r"num_layers.*dropout=0\.5") as caught:
-            cls(I, H, dropout=0.5)
+            cls(I, 4, dropout=0.5)
         assert len(caught) == 1
     assert caught[0].filename == __file__, "the warning points at the line that built the layer"
 
@@ -42,7 +43,7 @@ WRONG: dict[str, Callable[[Any, Callable[..., Any]], object]] = {
     "dropout negative": lambda cls, hx: cls(I, H, 2, dropout=-0.1),
     "dropout bool": lambda cls, hx: cls(I, H, 2, dropout=True),
     "dropout str": lambda cls, hx: cls(I, H, 2, dropout="much"),
-    "unknown option": lambda cls, hx: cls(I, H, nonlinearity="relu"),
+    "unknown option": lambda cls, hx: cls(I, H, peepholes=True),
     "input 1-D": lambda cls, hx: cls(I, H)(X[0, 0]),
     "input 4-D": lambda cls, hx: cls(I, H)(X[None]),
     "input double": lambda cls, hx: cls(I, H)(X.double()),
@@ -117,9 +118,31 @@ def test_projection_sizes_raise_what_torch_raises() -> None:
         for cls in (nn.LSTM, seqnorm.LSTM):
             with pytest.raises(ValueError, match="proj_size"):
                 cls(I, H, proj_size=size)
-    # torch's GRU takes any keyword and refuses this one by a ValueError; ours has no such keyword.
-    with pytest.raises(TypeError, match="proj_size"):
-        seqnorm.GRU(I, H, proj_size=2)
+    # torch's GRU and RNN take any keyword and refuse this one by a ValueError; ours have none such.
+    for cls in (seqnorm.GRU, seqnorm.RNN):
+        with pytest.raises(TypeError, match="proj_size"):
+            cls(I, H, proj_size=2)
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "", "ReLU", None])
+def test_a_nonlinearity_that_is_none_raises_what_torch_raises(name: Any) -> None:
+    said = []
+    for cls in LAYERS["RNN"]:
+        with pytest.raises(ValueError, match="Select from 'tanh' or 'relu'") as error:
+            cls(I, H, nonlinearity=name)
+        said.append(str(error.value))
+    if name:
+        assert said[1] == said[0]
+    # torch's cell finds out at its first call.
+    with pytest.raises(ValueError, match="Select from 'tanh' or 'relu'"):
+        seqnorm.RNNCell(I, H, nonlinearity=name)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_gates_have_no_nonlinearity_to_choose(kind: str) -> None:
+    for cls in (*LAYERS[kind], *CELLS[f"{kind}Cell"]):
+        with pytest.raises(TypeError, match="nonlinearity"):
+            cls(I, H, nonlinearity="relu")
 
 
 def test_no_warning_in_ordinary_use() -> None:

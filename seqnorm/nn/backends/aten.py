@@ -6,7 +6,6 @@ Axes: T steps, B sequences, N packed rows, I inputs, H = hidden_size, P = size o
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +19,8 @@ def claims(direction: Direction, rows: Tensor, packing: Packing) -> str | None:
     """Unnormalised cells whose call torch's kernel answers with the same numbers."""
     if direction.scheme is not None:
         return "torch's fused layer has no norm"
+    if direction.cell.fused is None:
+        return f"torch has no {direction.cell.name} of its own"
     if any(direction.zoneout):
         return "torch's fused layer has no zoneout"
     if not packing.uniform and rows.device.type == "cpu":
@@ -43,10 +44,8 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
     options = (direction.bias_ih is not None, 1, 0.0, direction.training, False)
     running = packing.batch_sizes[0]
     first = [part[:running].unsqueeze(0) for part in state]
-    lstm = direction.cell.name == "LSTM"
-    # One function or the other, with one state or two: more than the overloads of either can say.
-    fused: Any = torch.lstm if lstm else torch.gru
-    hx = first if lstm else first[0]
+    fused = direction.cell.fused
+    hx = first if len(first) > 1 else first[0]
     with warnings.catch_warnings():
         # cuDNN would have all weights in one piece of memory, and says so at every call; they are
         # parameters of their own here, and copying them costs little beside the call.

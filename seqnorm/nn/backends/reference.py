@@ -23,16 +23,13 @@ def claims(direction: Direction, rows: Tensor, packing: Packing) -> str | None:
 def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> tuple[Tensor, State]:
     """Packed inputs (N, I) and initial state (B, P), (B, H) to packed outputs and final state."""
     norms = direction.start(packing.batch_sizes)
-    x = _product(rows, direction.weight_ih, direction.bias_ih, _place(direction, "bias_ih"))
-    if direction.hoisted:  # all rows at once
-        x = _outside(norms("input", x, 0), direction, "bias_ih")
 
     def step(x: Tensor, state: State, t: int) -> State:
-        if not direction.hoisted:
-            x = _outside(norms("input", x, t), direction, "bias_ih")
         return advance(direction, norms, x, state, t)
 
+    x = input_term(direction, norms, rows)
     outputs, final = scan(step, x, packing.batch_sizes, state)
+    outputs = norms.whole("output", outputs)
     norms.close()
     return outputs, final
 
@@ -40,17 +37,27 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
 def single(direction: Direction, x: Tensor, state: State, t: int) -> State:
     """One step of a cell, number ``t`` of its sequence: x (B, I), state (B, P), (B, H)."""
     norms = direction.start([len(x)], first=t)
-    x = _product(x, direction.weight_ih, direction.bias_ih, _place(direction, "bias_ih"))
-    x = _outside(norms("input", x, 0 if direction.hoisted else t), direction, "bias_ih")
-    state = advance(direction, norms, x, state, t)
+    state = advance(direction, norms, input_term(direction, norms, x), state, t)
     norms.close()
     return state
 
 
+def input_term(direction: Direction, norms: SiteRun, rows: Tensor) -> Tensor:
+    """N_input(W_ih N_frame(x)) + b, all rows at once: (N, I) to (N, G * H)."""
+    x = norms.whole("input", input_product(direction, norms, rows))
+    return _add(x, outside(direction, "bias_ih"))
+
+
+def input_product(direction: Direction, norms: SiteRun, rows: Tensor) -> Tensor:
+    """W_ih N_frame(x), and its bias where that stands before the norm."""
+    rows = norms.whole("frame", rows)
+    return F.linear(rows, direction.weight_ih, inside(direction, "bias_ih"))
+
+
 def advance(direction: Direction, norms: SiteRun, x: Tensor, state: State, t: int) -> State:
     """The state after step t, from the finished input term x (n, G * H)."""
-    h = _product(state[0], direction.weight_hh, direction.bias_hh, _place(direction, "bias_hh"))
-    h = _outside(norms("hidden", h, t), direction, "bias_hh")
+    h = direction.cell.hidden_term(state[0], direction.weight_hh, inside(direction, "bias_hh"))
+    h = _add(norms("hidden", h, t), outside(direction, "bias_hh"))
     new = direction.cell.step(x, h, state, lambda site, z: norms(site, z, t), direction.scheme)
     if direction.weight_hr is not None:
         new = (F.linear(new[0], direction.weight_hr), *new[1:])
@@ -61,22 +68,25 @@ def advance(direction: Direction, norms: SiteRun, x: Tensor, state: State, t: in
     )
 
 
-def _place(direction: Direction, name: str) -> str | None:
-    if direction.scheme is None:
-        return "outside"
-    place: str | None = getattr(direction.scheme, name)
-    return place
+def inside(direction: Direction, name: str) -> Tensor | None:
+    """The bias vector of that name, if it stands before the norm."""
+    return _placed(direction, name, ("inside", "both"))
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None, place: str | None) -> Tensor:
-    return F.linear(x, weight, bias if place in ("inside", "both") else None)
+def outside(direction: Direction, name: str) -> Tensor | None:
+    """The bias vector of that name, if it stands after the norm."""
+    return _placed(direction, name, ("outside", "both"))
 
 
-def _outside(x: Tensor, direction: Direction, name: str) -> Tensor:
+def _placed(direction: Direction, name: str, places: tuple[str, ...]) -> Tensor | None:
+    scheme = direction.scheme
+    place = "outside" if scheme is None else getattr(scheme, name)
     bias: Tensor | None = getattr(direction, name)
-    if bias is None or _place(direction, name) not in ("outside", "both"):
-        return x
-    return x + bias
+    return bias if place in places else None
+
+
+def _add(x: Tensor, bias: Tensor | None) -> Tensor:
+    return x if bias is None else x + bias
 
 
 def _zoneout(after: Tensor, before: Tensor, p: float, training: bool) -> Tensor:

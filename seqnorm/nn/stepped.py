@@ -1,33 +1,37 @@
-"""The public cells: one step, for loops of one's own.
+"""What every cell is that runs one step, for loops of one's own.
 
 Axes: B sequences, I = input_size, H = hidden_size.
 """
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .backends import reference
-from .cells import CELLS
-from .check import check_sizes
+from .cell import Cell
+from .check import changed_options, check_sizes, warn
 from .direction import Direction, gather, initialise, register, small_batch
 from .presets import resolve
 from .reporting import Report, report
 from .scheme import NormScheme
 
 
-class _CellLayer(nn.Module):
-    """What LSTMCell and GRUCell share."""
+class CellLayer(nn.Module):
+    """Parameters of one step, the forms of input and state.
 
-    _cell_name: str
+    Args:
+        cell: the mathematics of a step.
+        input_size, ...: see ``LSTMCell``.
+    """
+
     weight_ih: nn.Parameter
 
     def __init__(
         self,
+        cell: Cell,
         input_size: int,
         hidden_size: int,
         bias: bool,
@@ -40,27 +44,35 @@ class _CellLayer(nn.Module):
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.bias = bias
-        self.norm = resolve(norm, self._cell_name)
-        self._cell = CELLS[self._cell_name]
+        self.norm = resolve(norm, cell)
+        if self.norm is not None and self.norm.output is not None:
+            raise ValueError(
+                "the norm of the output stands after the recurrence, and a cell's output is its "
+                f"state: use the layer (seqnorm.{cell.name}), or a scheme with output=None and a "
+                "norm of your own on what you pass on"
+            )
+        self._cell = cell
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
-        register(self, "", self._cell, input_size, hidden_size, 0, bias, self.norm, factory)
+        register(self, "", cell, input_size, hidden_size, 0, bias, self.norm, factory)
         self._warned = False
         self.reset_parameters()
 
-    def _direction(self) -> Direction:
+    def direction(self) -> Direction:
+        """What the cell owns, for a call."""
         none = (0.0,) * len(self._cell.states)
         return gather(self, "", self._cell, self.norm, none)
 
     def reset_parameters(self) -> None:
         """Draw all parameters anew and forget all running statistics."""
-        initialise(self._direction(), self.hidden_size)
+        initialise(self.direction(), self.hidden_size)
 
     def report(self) -> Report:
         """How many rows the running statistics of every step rest on."""
         return report(self)
 
     def extra_repr(self) -> str:
-        parts = [f"{self.input_size}, {self.hidden_size}"] + ([] if self.bias else ["bias=False"])
+        parts = [f"{self.input_size}, {self.hidden_size}"]
+        parts += changed_options(self, ["bias", "nonlinearity", "num_heads"])
         return ", ".join(parts + ([] if self.norm is None else self.norm.placement()))
 
     def _run(
@@ -68,7 +80,9 @@ class _CellLayer(nn.Module):
     ) -> tuple[Tensor, ...]:
         name = type(self).__name__
         if len(self._cell.states) > 1 and isinstance(hx, Tensor):
-            raise TypeError(f"{name}: hx must be a tuple (h, c), got one Tensor")
+            raise TypeError(
+                f"{name}: hx must be a tuple ({', '.join(self._cell.states)}), got one Tensor"
+            )
         if input.dim() not in (1, 2):
             raise ValueError(f"{name}: Expected input to be 1D or 2D, got {input.dim()}D instead")
         for number, part in enumerate(() if hx is None else hx):
@@ -84,8 +98,9 @@ class _CellLayer(nn.Module):
                 f"input has inconsistent input_size: got {x.shape[1]} expected {self.input_size}"
             )
         if hx is None:
-            # Under autocast the input may be half precision; a normalised state is not.
-            dtype = x.dtype if self.norm is None else self.weight_ih.dtype
+            # Under autocast the input may be half precision; a state is not, but in torch's cells.
+            halve = self.norm is None and self._cell.fused is not None
+            dtype = x.dtype if halve else self.weight_ih.dtype
             state = (x.new_zeros(len(x), self.hidden_size, dtype=dtype),) * len(self._cell.states)
         else:
             state = hx if batched else tuple(part.unsqueeze(0) for part in hx)
@@ -94,8 +109,8 @@ class _CellLayer(nn.Module):
             message = small_batch(self.norm, [len(x)])
             if message is not None:
                 self._warned = True
-                warnings.warn(message, stacklevel=5)
-        new = reference.single(self._direction(), x, state, self._index(step))
+                warn(message)
+        new = reference.single(self.direction(), x, state, self._index(step))
         return new if batched else tuple(part.squeeze(0) for part in new)
 
     def _check_state(self, state: tuple[Tensor, ...], batch: int, batched: bool) -> None:
@@ -124,7 +139,7 @@ class _CellLayer(nn.Module):
         if self.training and any(norm.over_time for norm in norms.values()):
             raise RuntimeError(
                 '"batch_pooled" averages over all steps, and a cell sees one: train the layer '
-                '(seqnorm.LSTM, seqnorm.GRU) and use the cell in eval() mode, or use "batch"'
+                f'(seqnorm.{self._cell.name}) and use the cell in eval() mode, or use "batch"'
             )
         if step is None:
             if per_step:
@@ -140,64 +155,8 @@ class _CellLayer(nn.Module):
         return step
 
 
-class LSTMCell(_CellLayer):
-    """One step of ``seqnorm.LSTM``; ``torch.nn.LSTMCell`` with ``norm``.
-
-    Parameters are ``weight_ih`` (4H, I), ``weight_hh`` (4H, H), ``bias_ih`` and ``bias_hh`` (4H,)
-    as the scheme uses them, and ``norm_ih``, ``norm_hh``, ``norm_sum``, ``norm_cell``. Stepped over
-    a sequence it gives what the layer gives, running statistics included.
-
-    Raises:
-        TypeError, ValueError: a size or norm that means nothing, at construction.
-    """
-
-    _cell_name = "LSTM"
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        *,
-        norm: str | NormScheme | None = None,
-    ) -> None:
-        super().__init__(input_size, hidden_size, bias, device, dtype, norm)
-
-    def forward(
-        self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None, step: int | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """(h, c) after one step.
-
-        Args:
-            input: (B, I) or (I,).
-            hx: (h (B, H), c (B, H)) or (H,) each; zeros if None.
-            step: number of this step from 0; needed by norm="batch" only.
-
-        Raises:
-            ValueError, RuntimeError: wrong shapes, as torch raises them; a missing ``step``.
-        """
-        h, c = self._run(input, hx, step)
-        return h, c
-
-
-class GRUCell(_CellLayer):
-    """One step of ``seqnorm.GRU``; ``torch.nn.GRUCell`` with ``norm``. See ``LSTMCell``."""
-
-    _cell_name = "GRU"
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        *,
-        norm: str | NormScheme | None = None,
-    ) -> None:
-        super().__init__(input_size, hidden_size, bias, device, dtype, norm)
+class OneStateCell(CellLayer):
+    """A cell whose state is h alone."""
 
     def forward(self, input: Tensor, hx: Tensor | None = None, step: int | None = None) -> Tensor:
         """h (B, H) after one step; arguments as in ``LSTMCell.forward``, hx is h alone."""
