@@ -158,8 +158,8 @@ def test_initial_matrices(name: str, cell: str) -> None:
         else:
             assert bound / 2 < block.abs().max() <= bound
             kinds.add("uniform")
-    wanted = {"jihunchoi": "identity", "haste": "orthogonal", "kiros2016": "orthogonal"}
-    wanted["tfa"] = "orthogonal"
+    orthogonal = ("haste", "kiros2016", "tfa", "ravanelli2018", "moumen2023")
+    wanted = {"jihunchoi": "identity", **dict.fromkeys(orthogonal, "orthogonal")}
     assert kinds == {wanted.get(name, "uniform")}
 
 

@@ -6,20 +6,23 @@ breaks raises; nothing falls back silently from an error.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import ModuleType
 
+import torch
 from torch import Tensor
 
 from ..check import choose
 from ..direction import Direction
 from ..lengths import Packing
 from ..loop import State
-from . import aten, reference
+from . import aten, cpu, reference
 
-BACKENDS: dict[str, ModuleType] = {"aten": aten, "reference": reference}
+BACKENDS: dict[str, ModuleType] = {"aten": aten, "cpu": cpu, "reference": reference}
+VARIABLE = "SEQNORM_BACKEND"
 _pinned: ContextVar[str | None] = ContextVar("seqnorm_backend", default=None)
 
 
@@ -28,6 +31,12 @@ def backend(name: str) -> Iterator[None]:
     """Within: every layer is computed by this backend alone.
 
     ``with seqnorm.backend("reference"): ...`` gives the definition, differentiable to any order.
+    The environment variable ``SEQNORM_BACKEND`` instead prefers a backend for a whole program: the
+    calls that it does not take go to the others as usual.
+
+    Args:
+        name: "aten" (torch's own kernels, cells without a norm), "cpu" (compiled loops for LSTM
+            and GRU with norms of a row), or "reference".
 
     Raises:
         ValueError: no backend of that name.
@@ -39,6 +48,16 @@ def backend(name: str) -> Iterator[None]:
         yield
     finally:
         _pinned.reset(token)
+
+
+def backends() -> dict[str, str]:
+    """Every backend by name, in the order of preference, with what it runs on here or why it does
+    not."""
+    found = {}
+    for name, module in BACKENDS.items():
+        there, text = module.status()
+        found[name] = ("active: " if there else "absent: ") + text
+    return found
 
 
 def explain(direction: Direction, rows: Tensor, packing: Packing) -> dict[str, str | None]:
@@ -55,6 +74,16 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
             raise RuntimeError(f"backend {pinned!r} does not take this call: {reason}")
         chosen = BACKENDS[pinned]
     else:
-        chosen = next(b for b in BACKENDS.values() if b.claims(direction, rows, packing) is None)
+        order = _preferred()
+        chosen = next(b for b in order if b.claims(direction, rows, packing) is None)
     outputs: tuple[Tensor, State] = chosen.run(direction, rows, packing, state)
     return outputs
+
+
+def _preferred() -> list[ModuleType]:
+    order = list(BACKENDS.values())
+    name = None if torch.compiler.is_compiling() else os.environ.get(VARIABLE)
+    if not name:
+        return order
+    choose(VARIABLE, name, BACKENDS)
+    return [BACKENDS[name], *order]

@@ -15,6 +15,11 @@ from ..lengths import Packing
 from ..loop import State
 
 
+def status() -> tuple[bool, str]:
+    """Always there."""
+    return True, "torch's own kernels, for cells without a norm"
+
+
 def claims(direction: Direction, rows: Tensor, packing: Packing) -> str | None:
     """Unnormalised cells whose call torch's kernel answers with the same numbers."""
     if direction.scheme is not None:

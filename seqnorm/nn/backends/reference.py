@@ -15,6 +15,11 @@ from ..loop import State, scan
 from ..sites import SiteRun
 
 
+def status() -> tuple[bool, str]:
+    """Always there."""
+    return True, "plain PyTorch, for every call"
+
+
 def claims(direction: Direction, rows: Tensor, packing: Packing) -> str | None:
     """Takes every call."""
     return None

@@ -30,9 +30,12 @@ class LiGRUStep(Nonlinear, Cell):
         "rms": NormScheme(input=Norm("rms", bias=None)),
         "batch": NormScheme(input=_BATCH, hidden=_BATCH),
         "batch_pooled": NormScheme(input=Norm("batch_pooled", gain=0.1, bias=None)),
-        "ravanelli2018": NormScheme(input=_SPEECHBRAIN, bias_ih=None),
+        "ravanelli2018": NormScheme(input=_SPEECHBRAIN, bias_ih=None, hidden_init="orthogonal"),
         "moumen2023": NormScheme(
-            input=_SPEECHBRAIN, hidden=Norm("layer", gain=None, bias=None), bias_ih=None
+            input=_SPEECHBRAIN,
+            hidden=Norm("layer", gain=None, bias=None),
+            bias_ih=None,
+            hidden_init="orthogonal",
         ),
     }
 
@@ -68,7 +71,8 @@ class LiGRU(OneState):
     batch         [a, z] = BN(W_x x; 0.1, -) + BN(W_h h; 0.1, -) + b, statistics of every step
     batch_pooled  [a, z] = BN(W_x x; 0.1, -) + b + W_h h, statistics over all valid frames
     ravanelli2018 [a, z] = BN(W_x x; 1, 0) + W_h h, over all valid frames, momentum 0.05
-                  (SpeechBrain, "batchnorm", which counts padding too)
+                  (SpeechBrain, "batchnorm", which counts padding too); W_hh
+                  orthogonal
     moumen2023    as ravanelli2018 with N(W_h h; -, -) (SLi-GRU, Moumen and Parcollet 2023)
     ============= ==================================================================================
 

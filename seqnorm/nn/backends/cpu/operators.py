@@ -1,0 +1,281 @@
+"""A layer in one direction as one operator: its definition, and the compiled loop.
+
+Axes: T steps, B sequences, N packed rows, I inputs, H units, G gates.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...cell import Cell
+from ...loop import State, scan
+from ...scheme import NormScheme
+from ...statistics import moments, normalise
+from .library import CELLS, KINDS, LIBRARY, VARIANTS, Arguments
+
+# A thread's part of the products of a step must be worth waking it for.
+LEAST_WORK = 32768
+
+# What an operator takes, in order: input (N, I) and weight_ih (G * H, I), or x = W_ih input itself
+# and None; weight_hh (G * H, H); states; gains and biases, of which any may be None.
+INPUTS = (
+    *("input", "weight_ih", "weight_hh", "h_0", "c_0"),
+    *("gain_x", "gain_h", "gain_c", "bias_c"),
+    *("bias_0", "bias_1", "bias_2", "bias_3"),
+)
+BIASES = INPUTS.index("bias_0")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What of a call is no tensor.
+
+    Attributes:
+        sizes: rows of each step.
+        sets: the gate after the last of each set of the norms of x and h.
+        norms: kind of the norms of x, of h (or of their sum) and of c.
+        eps: of the same norms.
+        places: where each of the last four inputs is added: letters of "i" (to x, before its norm),
+            "x" and "h" (to the normalised terms).
+    """
+
+    cell: Cell
+    scheme: NormScheme | None
+    sizes: list[int]
+    sets: tuple[int, ...]
+    norms: tuple[str | None, ...]
+    eps: tuple[float, ...]
+    places: tuple[str, ...]
+
+    @property
+    def sum(self) -> bool:
+        """Whether the norm of h is one of x + h."""
+        return self.scheme is not None and self.scheme.sum is not None
+
+    @property
+    def swapped(self) -> bool:
+        """Whether an LSTM feeds its normalised c back, or a GRU's z takes the candidate."""
+        scheme = self.scheme
+        return scheme is not None and (scheme.cell_state, scheme.update) != ("raw", "keep")
+
+    def added(self, place: str, biases: tuple[Tensor | None, ...]) -> Tensor | None:
+        """The sum of the biases that are added at one place."""
+        found = [b for b, at in zip(biases, self.places) if b is not None and place in at]
+        return sum(found[1:], found[0]) if found else None
+
+
+def definition(plan: Plan, *tensors: Tensor | None) -> tuple[Tensor, ...]:
+    """What ``Recurrence`` computes, one step at a time, differentiable to any order."""
+    input, weight_ih, weight_hh, h_0, c_0, gain_x, gain_h, gain_c, bias_c, *biases = tensors
+    assert input is not None
+    assert weight_hh is not None
+    assert h_0 is not None
+    bias_i, bias_x, bias_h = (plan.added(place, tuple(biases)) for place in "ixh")
+    hidden = h_0.shape[1]
+    sizes = [(end - start) * hidden for start, end in zip((0, *plan.sets), plan.sets)]
+
+    def norm(which: int, z: Tensor, gain: Tensor | None, bias: Tensor | None) -> Tensor:
+        kind = plan.norms[which]
+        if kind is not None:
+            pieces = []
+            for part in z.split(sizes if which < 2 else [hidden], -1):
+                mean, var, _ = moments(part, (-1,), centred=kind == "layer")
+                pieces.append(normalise(part, mean, var, plan.eps[which]))
+            z = torch.cat(pieces, -1)
+        z = z if gain is None else z * gain
+        return z if bias is None else z + bias
+
+    def site(name: str, z: Tensor) -> Tensor:
+        if name == "sum" and plan.sum:
+            return norm(1, z, gain_h, bias_h)
+        return norm(2, z, gain_c, bias_c) if name == "cell" else z
+
+    def step(x: Tensor, state: State, t: int) -> State:
+        h = plan.cell.hidden_term(state[0], weight_hh, None)
+        if not plan.sum:
+            x, h = norm(0, x, gain_x, bias_x), norm(1, h, gain_h, bias_h)
+        return plan.cell.step(x, h, state, site, plan.scheme)
+
+    x = input if weight_ih is None else F.linear(input, weight_ih)
+    x = x if bias_i is None else x + bias_i
+    output, final = scan(step, x, plan.sizes, (h_0,) if c_0 is None else (h_0, c_0))
+    return (output, *final)
+
+
+class Recurrence(torch.autograd.Function):
+    """One direction of an LSTM or GRU: (output (N, H), h_n (B, H)[, c_n (B, H)])."""
+
+    @staticmethod
+    def forward(ctx: Any, plan: Plan, *tensors: Tensor | None) -> tuple[Tensor, ...]:
+        tensors = tuple(t if t is None else t.detach().contiguous() for t in tensors)
+        keep = any(ctx.needs_input_grad)
+        results, kept = compute(plan, tensors, keep)
+        ctx.plan = plan
+        ctx.set_materialize_grads(False)
+        if keep:
+            ctx.save_for_backward(*tensors, results[0], *kept)
+        return results
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors
+        tensors, kept = saved[: len(INPUTS)], saved[len(INPUTS) :]
+        needed = ctx.needs_input_grad[1:]
+        if torch.is_grad_enabled():  # derivatives of these gradients are asked for
+            return None, *_through_definition(ctx.plan, tensors, grads, needed)
+        return None, *compute_gradients(ctx.plan, tensors, kept, grads, needed)
+
+
+def compute(
+    plan: Plan, tensors: tuple[Tensor | None, ...], keep: bool
+) -> tuple[tuple[Tensor, ...], tuple[Tensor | None, ...]]:
+    """The results, and what the gradients need of this pass: x, statistics, products, raw c."""
+    input, weight_ih, weight_hh, h_0, c_0, *_ = tensors
+    assert input is not None
+    assert weight_hh is not None
+    assert h_0 is not None
+    rows, hidden, gates = len(input), h_0.shape[1], len(weight_hh)
+    places: dict[str, Tensor | None] = {
+        "x": None if weight_ih is None else input.new_empty(rows, gates),
+        "output": input.new_empty(rows, hidden),
+        "h_n": h_0.clone(),
+        "c_n": None if c_0 is None else c_0.clone(),
+        "stats": input.new_empty(rows, 4 * len(plan.sets) + 2),
+        "product": input.new_empty(rows, gates) if keep else None,
+        "raw_c": input.new_empty(rows, hidden) if keep and c_0 is not None else None,
+    }
+    _call("seqnorm_forward", plan, tensors, places)
+    results = (places["output"], places["h_n"], places["c_n"])
+    kept = tuple(places[name] for name in ("x", "stats", "product", "raw_c"))
+    return tuple(part for part in results if part is not None), kept
+
+
+def compute_gradients(
+    plan: Plan,
+    tensors: tuple[Tensor | None, ...],
+    kept: tuple[Tensor | None, ...],
+    grads: tuple[Tensor | None, ...],
+    needed: tuple[bool, ...],
+) -> list[Tensor | None]:
+    """Gradients of all inputs from those of the results; ``kept`` begins with the output."""
+    input, weight_ih, weight_hh, h_0, c_0, *_ = tensors
+    output = kept[0]
+    assert input is not None
+    assert weight_hh is not None
+    assert h_0 is not None
+    assert output is not None
+    # Where nothing scales the terms apart, x and W_hh h have the same gradient.
+    same = plan.sum or (plan.norms[:2] == (None, None) and c_0 is not None)
+    shape = (len(input), len(weight_hh))
+    grad_product = input.new_empty(shape)
+    grad_x = grad_product if same else input.new_empty(shape)
+    sums = input.new_empty(4 * len(weight_hh) + 2 * h_0.shape[1])
+    places: dict[str, Tensor | None] = {
+        **dict(zip(("output", "x", "stats", "product", "raw_c"), kept)),
+        "grad_output": _dense(grads[0], output),
+        "grad_h": _dense(grads[1], h_0, copy=True),
+        "grad_c": None if c_0 is None else _dense(grads[2], c_0, copy=True),
+        "grad_product": grad_product,
+        "grad_x": None if same else grad_x,
+        "grad_input": torch.empty_like(input) if needed[0] and weight_ih is not None else None,
+        "grad_weight_ih": None,
+        "grad_weight_hh": torch.empty_like(weight_hh) if needed[2] else None,
+        "grad_sums": sums,
+    }
+    if weight_ih is not None and needed[1]:
+        places["grad_weight_ih"] = torch.empty_like(weight_ih)
+    _call("seqnorm_backward", plan, tensors, places)
+    gain_x, gain_h, bias_x, bias_h = sums[: 4 * len(weight_hh)].view(4, -1).unbind()
+    gain_c, bias_c = sums[4 * len(weight_hh) :].view(2, -1).unbind()
+    of_place = {"x": bias_x, "h": bias_h}
+    if any("i" in place for place in plan.places):
+        of_place["i"] = grad_x.sum(0)
+    found: list[Tensor | None] = [
+        grad_x if weight_ih is None else places["grad_input"],
+        *(places[name] for name in ("grad_weight_ih", "grad_weight_hh", "grad_h", "grad_c")),
+        *(gain_x, gain_h, gain_c, bias_c),
+    ]
+    for place in plan.places:
+        parts = [of_place[letter] for letter in place]
+        found.append(sum(parts[1:], parts[0]) if parts else None)
+    return [grad if need else None for need, grad in zip(needed, found)]
+
+
+def _dense(grad: Tensor | None, like: Tensor, copy: bool = False) -> Tensor:
+    if grad is None:
+        return torch.zeros_like(like)
+    return grad.clone(memory_format=torch.contiguous_format) if copy else grad.contiguous()
+
+
+def _call(
+    name: str, plan: Plan, tensors: tuple[Tensor | None, ...], places: dict[str, Tensor | None]
+) -> None:
+    input, _, weight_hh, h_0, *_ = tensors
+    assert input is not None
+    assert weight_hh is not None
+    assert h_0 is not None
+    work = max(plan.sizes) * weight_hh.numel()
+    rows = (ctypes.c_int64 * len(plan.sizes))(*plan.sizes)
+    arguments = Arguments(
+        cell=CELLS[plan.cell.name],
+        T=len(plan.sizes),
+        B=len(h_0),
+        I=input.shape[1],
+        H=h_0.shape[1],
+        G=len(plan.cell.gates),
+        threads=max(1, min(torch.get_num_threads(), work // LEAST_WORK)),
+        sets=len(plan.sets),
+        set_end=plan.sets + (0,) * (4 - len(plan.sets)),
+        sum=plan.sum,
+        swapped=plan.swapped,
+        rows=ctypes.addressof(rows),
+    )
+    for letter, kind, eps in zip("xhc", plan.norms, plan.eps):
+        setattr(arguments, f"norm_{letter}", KINDS[kind])
+        setattr(arguments, f"eps_{letter}", eps)
+    biases = {
+        key: plan.added(place, tensors[BIASES:])
+        for key, place in (("bias_in", "i"), ("bias_x", "x"), ("bias_h", "h"))
+    }
+    for key, tensor in (*zip(INPUTS[:BIASES], tensors), *biases.items(), *places.items()):
+        if tensor is not None:
+            setattr(arguments, key, tensor.data_ptr())
+    variant, wide = list(VARIANTS.values())[-1], int(input.dtype == torch.float64)
+    pointer = ctypes.byref(arguments)
+    size = LIBRARY.seqnorm_scratch(variant, wide, pointer, name == "seqnorm_backward")
+    arguments.scratch = _scratch(size).data_ptr()
+    getattr(LIBRARY, name)(variant, wide, pointer)
+
+
+_kept = threading.local()
+
+
+def _scratch(size: int) -> Tensor:
+    """Working memory of this thread, kept from call to call: new pages cost more than the work."""
+    scratch: Tensor | None = getattr(_kept, "scratch", None)
+    if scratch is None or len(scratch) < size:
+        scratch = _kept.scratch = torch.empty(size, dtype=torch.uint8)
+    return scratch
+
+
+def _through_definition(
+    plan: Plan,
+    tensors: tuple[Tensor | None, ...],
+    grads: tuple[Tensor | None, ...],
+    needed: tuple[bool, ...],
+) -> list[Tensor | None]:
+    with torch.enable_grad():
+        values = definition(plan, *tensors)
+    pairs = [(value, grad) for value, grad in zip(values, grads) if grad is not None]
+    outputs, cotangents = zip(*pairs)
+    wanted = [t for t, need in zip(tensors, needed) if need and t is not None]
+    options: dict[str, Any] = {"create_graph": True, "allow_unused": True}
+    found = iter(torch.autograd.grad(outputs, wanted, cotangents, **options))
+    return [next(found) if need else None for need in needed]

@@ -1,0 +1,46 @@
+/* What Python hands over (operators.py has the same fields in the same order).
+ *
+ * Axes: T steps, B sequences, N packed rows, I inputs, H units, G gates. Reals are float or double, as the
+ * entry point says. */
+#pragma once
+
+#include <stdint.h>
+
+#include "team.h"
+
+enum { LSTM, GRU };
+enum { NONE, LAYER, RMS };
+
+typedef struct {
+    int64_t cell, T, B, I, H, G;
+    int64_t threads;
+    int64_t sets;                   /* sets of the norms of x and h, each over whole gates */
+    int64_t set_end[4];             /* gate after the last of each */
+    int64_t norm_x, norm_h, norm_c; /* NONE, LAYER, RMS */
+    int64_t sum;                    /* x is added to the product, and norm_h is of the sum */
+    int64_t swapped;                /* LSTM: the normalised c is carried on; GRU: z takes the candidate */
+    double eps_x, eps_h, eps_c;
+    const int64_t *rows;  /* (T) sequences alive at each step */
+    const void *input;     /* (N, I) */
+    const void *weight_ih; /* (G * H, I), or NULL: the input is x itself */
+    const void *weight_hh; /* (G * H, H) */
+    const void *bias_in;   /* (G * H), added to x before its norm */
+    const void *h_0, *c_0; /* (B, H) */
+    const void *gain_x, *gain_h, *bias_x, *bias_h; /* (G * H) */
+    const void *gain_c, *bias_c;                   /* (H) */
+    void *x;         /* (N, G * H) W_ih input + bias_in */
+    void *output;    /* (N, H) */
+    void *h_n, *c_n; /* (B, H) */
+    /* Kept for the backward pass; without `product` nothing is. */
+    void *stats;   /* (N, 4 * sets + 2) mean and 1 / deviation of each set: x's, h's, c's */
+    void *product; /* (N, G * H) W_hh h (+ x with `sum`) */
+    void *raw_c;   /* (N, H) c before its norm */
+    /* Backward only. */
+    const void *grad_output; /* (N, H) */
+    void *grad_h, *grad_c;   /* (B, H) of the final states; of the initial ones afterwards */
+    void *grad_x;            /* (N, G * H), or NULL where it equals grad_product */
+    void *grad_product;      /* (N, G * H) */
+    void *grad_input, *grad_weight_ih, *grad_weight_hh; /* or NULL where they are not needed */
+    void *grad_sums; /* gain_x, gain_h, bias_x, bias_h (G * H) and gain_c, bias_c (H), one after another */
+    void *scratch;
+} Arguments;

@@ -1,0 +1,124 @@
+/* What Python calls: the widest instruction set that this machine has, and PyTorch's threads. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <sched.h>
+#include <string.h>
+
+#include "arguments.h"
+
+#define DECLARE(name)                                                                              \
+    int64_t seqnorm_scratch_##name(const Arguments *, int64_t);                                    \
+    void seqnorm_forward_##name(const Arguments *);                                                \
+    void seqnorm_backward_##name(const Arguments *);
+#define KERNELS(name)                                                                              \
+    { #name, seqnorm_scratch_##name##_float, seqnorm_forward_##name##_float,                       \
+      seqnorm_backward_##name##_float, seqnorm_scratch_##name##_double,                            \
+      seqnorm_forward_##name##_double, seqnorm_backward_##name##_double }
+
+DECLARE(base_float)
+DECLARE(base_double)
+#ifdef __x86_64__
+DECLARE(avx2_float)
+DECLARE(avx2_double)
+DECLARE(avx512_float)
+DECLARE(avx512_double)
+#endif
+
+typedef struct {
+    const char *name;
+    int64_t (*scratch)(const Arguments *, int64_t);
+    void (*forward)(const Arguments *), (*backward)(const Arguments *);
+    int64_t (*scratch_double)(const Arguments *, int64_t);
+    void (*forward_double)(const Arguments *), (*backward_double)(const Arguments *);
+} Kernels;
+
+static const Kernels variants[] = {
+    KERNELS(base),
+#ifdef __x86_64__
+    KERNELS(avx2),
+    KERNELS(avx512),
+#endif
+};
+enum { VARIANTS = sizeof variants / sizeof *variants };
+
+static int has(int64_t variant) {
+#ifdef __x86_64__
+    __builtin_cpu_init();
+    if (variant == 1) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (variant == 2)
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+               __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+#endif
+    return variant == 0;
+}
+
+/* Name of the instruction set with this number, NULL where this machine lacks it; -1: how many. */
+const char *seqnorm_variant(int64_t number) {
+    return number >= 0 && number < VARIANTS && has(number) ? variants[number].name : 0;
+}
+
+int64_t seqnorm_scratch(int64_t variant, int64_t wide, const Arguments *a, int64_t backward) {
+    const Kernels *k = variants + variant;
+    return (wide ? k->scratch_double : k->scratch)(a, backward);
+}
+
+void seqnorm_forward(int64_t variant, int64_t wide, const Arguments *a) {
+    const Kernels *k = variants + variant;
+    (wide ? k->forward_double : k->forward)(a);
+}
+
+void seqnorm_backward(int64_t variant, int64_t wide, const Arguments *a) {
+    const Kernels *k = variants + variant;
+    (wide ? k->backward_double : k->backward)(a);
+}
+
+void seqnorm_wait(Barrier *barrier, int64_t size) {
+    int64_t round = atomic_load_explicit(&barrier->round, memory_order_acquire);
+    if (atomic_fetch_add_explicit(&barrier->arrived, 1, memory_order_acq_rel) == size - 1) {
+        atomic_store_explicit(&barrier->arrived, 0, memory_order_relaxed);
+        atomic_store_explicit(&barrier->round, round + 1, memory_order_release);
+        return;
+    }
+    for (int spins = 0; atomic_load_explicit(&barrier->round, memory_order_acquire) == round; spins++) {
+        if (spins > 4000) {
+            sched_yield();
+            continue;
+        }
+#ifdef __x86_64__
+        __builtin_ia32_pause();
+#elif defined(__aarch64__)
+        __asm__ volatile("yield");
+#endif
+    }
+}
+
+typedef struct {
+    Work work;
+    void *data;
+    int (*number)(void), (*size)(void);
+} Task;
+
+static void enter(void *task) {
+    Task *t = task;
+    t->work(t->data, t->number(), t->size());
+}
+
+void seqnorm_parallel(Work work, void *data, int64_t threads) {
+    void (*parallel)(void (*)(void *), void *, unsigned, unsigned);
+    Task task = {work, data, 0, 0};
+    if (threads > 1) {
+        *(void **)&parallel = dlsym(RTLD_DEFAULT, "GOMP_parallel");
+        *(void **)&task.number = dlsym(RTLD_DEFAULT, "omp_get_thread_num");
+        *(void **)&task.size = dlsym(RTLD_DEFAULT, "omp_get_num_threads");
+        if (parallel && task.number && task.size) {
+            parallel(enter, &task, (unsigned)threads, 0);
+            return;
+        }
+    }
+    work(data, 0, 1);
+}
+
+/* Whether there is a pool of threads to borrow. */
+int64_t seqnorm_has_threads(void) {
+    return dlsym(RTLD_DEFAULT, "GOMP_parallel") != 0;
+}

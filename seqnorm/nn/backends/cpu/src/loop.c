@@ -1,0 +1,210 @@
+/* The time loop over packed rows, forward and backward, once for all cells. Compiled for every
+ * instruction set and both precisions, with SUFFIX in the names of its entry points. */
+#include "gru.h"
+#include "lstm.h"
+
+#define PASTE_(a, b) a##b
+#define PASTE(a, b) PASTE_(a, b)
+#define NAME(name) PASTE(name, SUFFIX)
+
+static const Phase *const forward_phases[] = {[LSTM] = lstm_forward, [GRU] = gru_forward};
+static const Phase *const backward_phases[] = {[LSTM] = lstm_backward, [GRU] = gru_backward};
+
+#define FLUSH 64 /* rows whose gradients are summed before they join the sum of all before */
+
+static int64_t sums_size(const Arguments *a) {
+    return 4 * a->G * a->H + 2 * a->H;
+}
+
+/* Reals of scratch for either pass; `call` gets its places in it. */
+static int64_t place(Call *call, const Arguments *a, int backward) {
+    real *start = a->scratch, *next = start;
+    int64_t GH = a->G * a->H, threads = a->threads, rows = a->B > threads ? a->B : threads;
+    int64_t forward = panels(GH) * NR * a->I, back = panels(a->I) * NR * GH;
+    call->packed = next, next += panels(a->H) * NR * GH;
+    call->packed_ih = next;
+    if (a->weight_ih) next += forward > back ? forward : back;
+    call->parts = next, next += PHASES * threads * a->B * PARTS;
+    call->slots = next, next += rows * 4 * a->H;
+    call->ones = next, next += GH;
+    call->zeros = next, next += GH;
+    call->sums = next;
+    if (backward) {
+        next += threads * 2 * sums_size(a);
+        call->outer = next, next += threads * OUTER_SCRATCH;
+        next += (next - start) % 2; /* an int64 may stand there */
+        call->before = (int64_t *)next, next += call->N * (int64_t)(sizeof(int64_t) / sizeof(real));
+    }
+    call->product = a->product;
+    call->raw_c = a->raw_c;
+    if (!a->product) { /* nothing is kept: one step's worth */
+        call->product = next, next += a->B * GH;
+        call->raw_c = next, next += a->B * a->H;
+    }
+    return next - start;
+}
+
+INLINE int64_t count_rows(const Arguments *a) {
+    int64_t N = 0;
+    for (int64_t t = 0; t < a->T; t++) N += a->rows[t];
+    return N;
+}
+
+int64_t NAME(seqnorm_scratch_)(const Arguments *a, int64_t backward) {
+    Call call = {.N = count_rows(a)};
+    return place(&call, a, (int)backward) * (int64_t)sizeof(real);
+}
+
+static void open_call(Call *c, const Arguments *a, int backward) {
+    *c = (Call){.a = a, .N = count_rows(a)};
+    place(c, a, backward);
+    c->training = a->product != 0;
+    c->GH = a->G * a->H;
+    c->S = 4 * a->sets + 2;
+    for (int64_t j = 0; j < c->GH; j++) c->ones[j] = 1, c->zeros[j] = 0;
+    c->x = a->weight_ih ? a->x : (real *)a->input, c->h_0 = a->h_0, c->c_0 = a->c_0;
+    c->gain_x = a->gain_x ? a->gain_x : c->ones, c->gain_h = a->gain_h ? a->gain_h : c->ones;
+    c->gain_c = a->gain_c ? a->gain_c : c->ones, c->bias_c = a->bias_c ? a->bias_c : c->zeros;
+    c->bias_x = a->bias_x ? a->bias_x : c->zeros, c->bias_h = a->bias_h ? a->bias_h : c->zeros;
+    c->output = a->output, c->h_n = a->h_n, c->c_n = a->c_n, c->stats = a->stats;
+    c->grad_output = a->grad_output, c->grad_h = a->grad_h, c->grad_c = a->grad_c;
+    c->grad_x = a->grad_x, c->grad_product = a->grad_product, c->grad_sums = a->grad_sums;
+}
+
+/* Run the phases of one step, and after each let peers see one another's sums. */
+static void run_phases(Share *s, const Phase *phases) {
+    if (s->peers == 1) {
+        for (int64_t r = s->r0; r < s->r1; r++)
+            for (int p = 0; p < PHASES && phases[p]; p++) phases[p](s, r);
+        return;
+    }
+    for (int p = 0; p < PHASES && phases[p]; p++) {
+        for (int64_t r = s->r0; r < s->r1; r++) phases[p](s, r);
+        meet(s);
+    }
+}
+
+#define BLOCK 48 /* rows projected together */
+
+/* x = W_ih input + b, and the mean and 1 / deviation of its sets, in this thread's part of all rows. */
+static void project(const Share *s) {
+    const Call *c = s->call;
+    const Arguments *a = c->a;
+    int64_t end = (s->number + 1) * c->N / s->size, GH = c->GH;
+    int norm = a->norm_x && !a->sum;
+    for (int64_t row = s->number * c->N / s->size; row < end; row += BLOCK) {
+        int64_t last = end - row < BLOCK ? end : row + BLOCK;
+        if (a->weight_ih)
+            multiply((const real *)a->input + row * a->I, a->I, last - row, c->packed_ih, a->I, GH,
+                     c->x + row * GH, GH, 0);
+        for (int64_t r = row; r < last && (norm || a->bias_in); r++) {
+            real *x = c->x + r * GH;
+            for (int64_t j = 0; a->bias_in && j < GH; j++) x[j] += ((const real *)a->bias_in)[j];
+            for (int64_t set = 0, g = 0; norm && set < a->sets; g = a->set_end[set], set++) {
+                real *out = c->stats + r * c->S + 2 * set;
+                moments(x, a->H, g, a->set_end[set], 0, a->H, a->norm_x, out);
+                real count = (real)((a->set_end[set] - g) * a->H);
+                out[1] = 1 / (real)sqrt(out[1] / count + (real)a->eps_x);
+            }
+        }
+    }
+}
+
+static void forward_work(void *data, int64_t number, int64_t size) {
+    Call *c = data;
+    const Arguments *a = c->a;
+    Share share = {.call = c, .number = number, .size = size, .alive = -1}, *s = &share;
+    int64_t H = a->H, blocks = panels(H);
+    for (int64_t p = number; p < a->G * blocks; p += size) {
+        int64_t start = p % blocks * NR, row = p / blocks * H + start;
+        pack_rows((const real *)a->weight_hh + row * H, H, H - start, c->packed + p * NR * H);
+    }
+    for (int64_t p = number; a->weight_ih && p < panels(c->GH); p += size)
+        pack_rows((const real *)a->weight_ih + p * NR * a->I, a->I, c->GH - p * NR,
+                  c->packed_ih + p * NR * a->I);
+    meet(s);
+    project(s);
+    meet(s);
+    for (s->t = 0; s->t < a->T; s->t++) {
+        divide(s, a->rows[s->t]);
+        const real *h = s->t ? c->output + (s->before + s->r0) * H : c->h_0 + s->r0 * H;
+        real *product = c->product + ((c->training ? s->base : 0) + s->r0) * c->GH;
+        for (int64_t g = 0; g < a->G && s->u1 > s->u0; g++)
+            multiply(h, H, s->r1 - s->r0, c->packed + (g * blocks * NR + s->u0) * H, H, s->u1 - s->u0,
+                     product + g * H + s->u0, c->GH, 0);
+        run_phases(s, forward_phases[a->cell]);
+        s->before = s->base, s->base += s->alive;
+    }
+}
+
+/* After the loop: the gradients of the input and of both matrices, from those of x and W_hh h. */
+static void grad_products(const Share *s) {
+    Call *c = s->call;
+    const Arguments *a = c->a;
+    int64_t GH = c->GH, N = c->N, end = (s->number + 1) * N / s->size;
+    const real *grad_x = c->grad_x ? c->grad_x : c->grad_product;
+    if (a->grad_input)
+        for (int64_t row = s->number * N / s->size; row < end; row += BLOCK)
+            multiply(grad_x + row * GH, GH, end - row < BLOCK ? end - row : BLOCK, c->packed_ih, GH,
+                     a->I, (real *)a->grad_input + row * a->I, a->I, 0);
+    int64_t strips = (GH + MOST - 1) / MOST;
+    int64_t m0 = s->number * strips / s->size * MOST, m1 = (s->number + 1) * strips / s->size * MOST;
+    if (m1 > GH) m1 = GH;
+    real *scratch = c->outer + s->number * OUTER_SCRATCH;
+    Rows input = {.rows = a->input, .width = a->I};
+    Rows before = {.rows = c->output, .others = c->h_0, .index = c->before, .width = a->H};
+    if (a->grad_weight_ih) outer(grad_x, GH, m0, m1, &input, N, a->grad_weight_ih, scratch);
+    if (a->grad_weight_hh) outer(c->grad_product, GH, m0, m1, &before, N, a->grad_weight_hh, scratch);
+}
+
+static void backward_work(void *data, int64_t number, int64_t size) {
+    Call *c = data;
+    const Arguments *a = c->a;
+    Share share = {.call = c, .number = number, .size = size, .alive = -1}, *s = &share;
+    int64_t H = a->H, GH = c->GH, each = sums_size(a);
+    s->sums = c->sums + number * 2 * each, s->kept_sums = s->sums + each;
+    memset(s->sums, 0, (size_t)(2 * each) * sizeof(real));
+    for (int64_t p = number; p < panels(H); p += size)
+        pack_columns((const real *)a->weight_hh + p * NR, GH, H, H - p * NR, c->packed + p * NR * GH);
+    for (int64_t p = number; a->grad_input && p < panels(a->I); p += size)
+        pack_columns((const real *)a->weight_ih + p * NR, GH, a->I, a->I - p * NR,
+                     c->packed_ih + p * NR * GH);
+    s->base = c->N;
+    meet(s);
+    for (s->t = a->T - 1; s->t >= 0; s->t--) {
+        divide(s, a->rows[s->t]);
+        s->base -= s->alive;
+        s->before = s->t ? s->base - a->rows[s->t - 1] : 0;
+        if (number == 0)
+            for (int64_t r = 0; r < s->alive; r++)
+                c->before[s->base + r] = s->t ? s->before + r : -1 - r;
+        run_phases(s, backward_phases[a->cell]);
+        if (s->u1 > s->u0)
+            multiply(c->grad_product + (s->base + s->r0) * GH, GH, s->r1 - s->r0, c->packed + s->u0 * GH,
+                     GH, s->u1 - s->u0, c->grad_h + s->r0 * H + s->u0, H, a->cell == GRU);
+        s->pending += s->r1 - s->r0;
+        if (s->pending >= FLUSH || s->t == 0) {
+            for (int64_t j = 0; j < each; j++) s->kept_sums[j] += s->sums[j], s->sums[j] = 0;
+            s->pending = 0;
+        }
+    }
+    meet(s);
+    for (int64_t j = number * each / size; j < (number + 1) * each / size; j++) {
+        real sum = 0;
+        for (int64_t k = 0; k < size; k++) sum += c->sums[(2 * k + 1) * each + j];
+        c->grad_sums[j] = sum;
+    }
+    grad_products(s);
+}
+
+void NAME(seqnorm_forward_)(const Arguments *a) {
+    Call call;
+    open_call(&call, a, 0);
+    seqnorm_parallel(forward_work, &call, a->threads);
+}
+
+void NAME(seqnorm_backward_)(const Arguments *a) {
+    Call call;
+    open_call(&call, a, 1);
+    seqnorm_parallel(backward_work, &call, a->threads);
+}

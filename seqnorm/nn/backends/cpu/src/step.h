@@ -1,0 +1,179 @@
+/* What the steps of all cells share: one thread's share of a step, moments, sums over threads.
+ *
+ * A step is divided among threads by rows, each with all units, and then they never meet; or, where
+ * rows are few, by units, each with all rows. Then the threads that share a row are peers: each sums
+ * over its own units, and after a barrier all read one another's sums, in the same order. */
+#pragma once
+
+#include "arguments.h"
+#include "product.h"
+
+#define PARTS 16  /* sums that a phase can exchange for a row: 2 of x and 2 of h for 4 sets */
+#define PHASES 3
+
+typedef struct {
+    const Arguments *a;
+    int training;
+    int64_t GH, S; /* G * H; reals in a row of stats */
+    real *x;
+    const real *gain_x, *gain_h, *bias_x, *bias_h, *gain_c, *bias_c, *h_0, *c_0;
+    real *output, *h_n, *c_n, *stats, *product, *raw_c;
+    const real *grad_output;
+    real *grad_h, *grad_c, *grad_x, *grad_product, *grad_sums;
+    real *packed, *packed_ih, *parts, *slots, *sums, *ones, *zeros, *outer;
+    int64_t N, *before; /* rows of all steps; of each, the row of its h_(t-1) */
+    Barrier barrier;
+} Call;
+
+typedef struct {
+    Call *call;
+    int64_t number, size;   /* of this thread, of all */
+    int64_t peers, peer;    /* threads that share a row, and which of them this is */
+    int64_t r0, r1, u0, u1; /* rows and units of this thread at this step */
+    int64_t t, base, before; /* the step, its first packed row, and that of the step before */
+    int64_t alive;
+    real *sums, *kept_sums; /* gradients of gains and biases: of the last rows, of all before */
+    int64_t pending;
+} Share;
+
+typedef void (*Phase)(Share *s, int64_t r);
+
+INLINE void meet(Share *s) {
+    if (s->size > 1) seqnorm_wait(&s->call->barrier, s->size);
+}
+
+/* Divide a step of `alive` rows. Rows change hands only where their number changes. */
+static void divide(Share *s, int64_t alive) {
+    const Arguments *a = s->call->a;
+    if (alive == s->alive) return;
+    if (s->alive >= 0) meet(s);
+    s->alive = alive;
+    int by_units = s->size > 1 && alive < 4 * s->size && a->H >= NR * s->size;
+    s->peers = by_units ? s->size : 1;
+    s->peer = by_units ? s->number : 0;
+    if (by_units) {
+        int64_t blocks = panels(a->H);
+        s->r0 = 0, s->r1 = alive;
+        s->u0 = s->number * blocks / s->size * NR;
+        s->u1 = (s->number + 1) * blocks / s->size * NR;
+        if (s->u1 > a->H) s->u1 = a->H;
+    } else {
+        s->r0 = s->number * alive / s->size, s->r1 = (s->number + 1) * alive / s->size;
+        s->u0 = 0, s->u1 = a->H;
+    }
+}
+
+INLINE real *parts(const Share *s, int64_t phase, int64_t peer, int64_t r) {
+    return s->call->parts + ((phase * s->size + peer) * s->call->a->B + r) * PARTS;
+}
+
+/* Sums of all peers at a row. */
+INLINE void add_parts(const Share *s, int64_t phase, int64_t r, int64_t count, real *sums) {
+    for (int64_t k = 0; k < count; k++) sums[k] = parts(s, phase, 0, r)[k];
+    for (int64_t peer = 1; peer < s->peers; peer++)
+        for (int64_t k = 0; k < count; k++) sums[k] += parts(s, phase, peer, r)[k];
+}
+
+/* Mean and centred square sum of units u0 .. u1 of gates g0 .. g1; the plain square sum for RMS. */
+static void moments(const real *row, int64_t H, int64_t g0, int64_t g1, int64_t u0, int64_t u1,
+                    int64_t kind, real *out) {
+    real mean = 0;
+    if (kind == LAYER) {
+        vec sum = {0};
+        for (int64_t g = g0; g < g1; g++)
+            CHUNKS(u, m, u0, u1) sum += load(row + g * H + u, m);
+        mean = total(sum) / (real)((g1 - g0) * (u1 - u0));
+    }
+    vec square = {0};
+    for (int64_t g = g0; g < g1; g++)
+        CHUNKS(u, m, u0, u1) {
+            vec d = first(load(row + g * H + u, m) - mean, m);
+            square += d * d;
+        }
+    out[0] = mean, out[1] = total(square);
+}
+
+INLINE int64_t units_of(const Share *s, int64_t peer) {
+    int64_t H = s->call->a->H, blocks = panels(H), end = (peer + 1) * blocks / s->size * NR;
+    if (s->peers == 1) return H;
+    return (end < H ? end : H) - peer * blocks / s->size * NR;
+}
+
+/* Mean and 1 / deviation of a set from the moments of all peers (Chan et al. 1979, eq. 2.1). */
+INLINE void merge(const Share *s, int64_t phase, int64_t r, int64_t at, int64_t gates, int64_t kind,
+                  real eps, real *out) {
+    real count = 0, mean = 0, square = 0;
+    for (int64_t peer = 0; peer < s->peers; peer++) {
+        const real *part = parts(s, phase, peer, r) + at;
+        real n = (real)(gates * units_of(s, peer));
+        if (n == 0) continue;
+        real delta = part[0] - mean, all = count + n;
+        square += part[1] + (kind == LAYER ? delta * delta * (count * n / all) : 0);
+        mean += kind == LAYER ? delta * (n / all) : 0;
+        count = all;
+    }
+    out[0] = mean;
+    out[1] = 1 / (real)sqrt(square / count + eps);
+}
+
+/* Mean and 1 / deviation for every gate. */
+typedef struct {
+    real mean[4], scale[4];
+} Spread;
+
+INLINE Spread spread(const Arguments *a, int64_t kind, const real *stats) {
+    Spread found;
+    int64_t set = 0;
+    for (int64_t g = 0; g < 4; g++) {
+        if (set < a->sets - 1 && g >= a->set_end[set]) set++;
+        found.mean[g] = kind ? stats[2 * set] : 0;
+        found.scale[g] = kind ? stats[2 * set + 1] : 1;
+    }
+    return found;
+}
+
+/* First phase of every cell: add x where the norm is of the sum, and the moments of the product. */
+static void measure(Share *s, int64_t r) {
+    Call *c = s->call;
+    const Arguments *a = c->a;
+    int64_t H = a->H, row = c->training ? s->base + r : r;
+    real *product = c->product + row * c->GH;
+    if (a->sum)
+        for (int64_t g = 0; g < a->G; g++)
+            CHUNKS(u, m, s->u0, s->u1) {
+                int64_t j = g * H + u;
+                store(product + j, load(product + j, m) + load(c->x + (s->base + r) * c->GH + j, m), m);
+            }
+    if (!a->norm_h) return;
+    for (int64_t set = 0, g = 0; set < a->sets; g = a->set_end[set], set++)
+        moments(product, H, g, a->set_end[set], s->u0, s->u1, a->norm_h,
+                parts(s, 0, s->peer, r) + 2 * set);
+}
+
+/* The moments of the product at a row, merged and kept. */
+INLINE void merge_product(Share *s, int64_t r, real *stats) {
+    const Arguments *a = s->call->a;
+    real *kept = s->call->stats + (s->base + r) * s->call->S + 2 * a->sets;
+    if (!a->norm_h) return;
+    for (int64_t set = 0, g = 0; set < a->sets; g = a->set_end[set], set++) {
+        merge(s, 0, r, 2 * set, a->set_end[set] - g, a->norm_h, (real)a->eps_h, stats + 2 * set);
+        if (s->peer == 0) kept[2 * set] = stats[2 * set], kept[2 * set + 1] = stats[2 * set + 1];
+    }
+}
+
+/* Gradient through a norm: scale * (d - mean(d) - y mean(d y)), d the gradient of the normalised y. */
+INLINE vec through(vec d, vec y, real scale, int64_t kind, real mean_d, real mean_dy) {
+    if (kind == NONE) return d;
+    return scale * (d - (kind == LAYER ? mean_d : 0) - y * mean_dy);
+}
+
+/* Add to the running sum of a parameter's gradient. */
+INLINE void gather(real *sum, vec x, int64_t m) {
+    store(sum, load(sum, m) + x, m);
+}
+
+/* Where the gradient of each parameter is summed. */
+enum { GAIN_X, GAIN_H, BIAS_X, BIAS_H, GAIN_C, BIAS_C };
+INLINE real *sum_of(const Share *s, int which) {
+    return s->sums + (which < GAIN_C ? which * s->call->GH : 4 * s->call->GH + (which - GAIN_C) * s->call->a->H);
+}

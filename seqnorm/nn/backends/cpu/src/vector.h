@@ -1,0 +1,128 @@
+/* Vectors of VL reals by the compiler's vector types: one source for every instruction set.
+ *
+ * No finite-math shortcut anywhere: NaN in gives NaN out. */
+#pragma once
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef SEQNORM_DOUBLE
+typedef double real;
+typedef int64_t whole;
+#else
+typedef float real;
+typedef int32_t whole;
+#endif
+
+#define VL (VECTOR_BYTES / (int)sizeof(real))
+#define INLINE static inline __attribute__((always_inline))
+
+typedef real vec __attribute__((vector_size(VECTOR_BYTES)));
+typedef whole mask __attribute__((vector_size(VECTOR_BYTES)));
+/* A vector in memory, at any address. */
+typedef real stored __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
+
+/* Walk over u0 .. u1 by vectors, m reals at a time; unrolled, so that m is known to be VL but at the
+ * end, and whole vectors are loaded without a question. */
+#define CHUNKS(u, m, u0, u1)                                                                       \
+    _Pragma("GCC unroll 2") for (int end_ = 0; end_ < 2; end_++)                                   \
+        for (int64_t whole_ = (u1) - ((u1) - (u0)) % VL, u = end_ ? whole_ : (u0),                 \
+                     m = end_ ? (u1)-whole_ : VL;                                                  \
+             u < (end_ ? (u1) : whole_); u += VL)
+
+/* m reals from p, the rest zero; m is VL but at the end of a row. */
+INLINE vec load(const real *p, int64_t m) {
+    if (m == VL) return *(const stored *)p;
+    vec x = {0};
+    memcpy(&x, p, (size_t)m * sizeof(real));
+    return x;
+}
+
+INLINE void store(real *p, vec x, int64_t m) {
+    if (m == VL)
+        *(stored *)p = x;
+    else
+        memcpy(p, &x, (size_t)m * sizeof(real));
+}
+
+INLINE vec splat(real x) {
+    return x - (vec){0};
+}
+
+INLINE vec select_(mask condition, vec yes, vec no) {
+    return (vec)((condition & (mask)yes) | (~condition & (mask)no));
+}
+
+INLINE real total(vec x) {
+    real sum = 0;
+    for (int j = 0; j < VL; j++) sum += x[j];
+    return sum;
+}
+
+/* The first m lanes of x, the rest zero. */
+INLINE vec first(vec x, int64_t m) {
+    if (m < VL)
+        for (int64_t j = m; j < VL; j++) x[j] = 0;
+    return x;
+}
+
+#ifdef SEQNORM_DOUBLE
+
+INLINE vec v_exp(vec x) {
+    for (int j = 0; j < VL; j++) x[j] = exp(x[j]);
+    return x;
+}
+
+INLINE vec v_tanh(vec x) {
+    for (int j = 0; j < VL; j++) x[j] = tanh(x[j]);
+    return x;
+}
+
+#else
+
+/* exp(x) = 2^n exp(r), r = x - n ln 2 in [-ln 2 / 2, ln 2 / 2]: a Taylor polynomial of degree 7,
+ * whose remainder is 5e-9. Beyond +-87 it stays at the value there. */
+INLINE vec v_exp(vec x) {
+    x = select_(x > 87.0f, splat(87.0f), x);
+    x = select_(x < -87.0f, splat(-87.0f), x);
+    const vec magic = splat(12582912.0f); /* 1.5 * 2^23: adding it rounds to a whole number */
+    vec shifted = x * 1.44269504f + magic;
+    vec n = shifted - magic;
+    vec r = x - n * 0.693145752f; /* ln 2 in two parts, the first exact in few bits */
+    r = r - n * 1.42860677e-6f;
+    vec p = splat(1.0f / 5040);
+    p = p * r + 1.0f / 720;
+    p = p * r + 1.0f / 120;
+    p = p * r + 1.0f / 24;
+    p = p * r + 1.0f / 6;
+    p = p * r + 0.5f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    mask exponent = ((mask)shifted + (127 - 0x4B400000)) << 23;
+    return p * (vec)exponent;
+}
+
+/* |x| < 0.625: x + x^3 P(x^2), P fitted to (tanh(x) / x - 1) / x^2 at Chebyshev's points, relative
+ * error 6e-10; beyond: 1 - 2 / (exp(2 |x|) + 1). */
+INLINE vec v_tanh(vec x) {
+    const mask sign = (mask)splat(-0.0f);
+    vec size = (vec)((mask)x & ~sign);
+    vec far = 1.0f - 2.0f / (v_exp(size + size) + 1.0f);
+    far = (vec)((mask)far | ((mask)x & sign));
+    vec y = x * x;
+    vec p = splat(2.295841266e-03f);
+    p = p * y - 8.346980498e-03f;
+    p = p * y + 2.176996092e-02f;
+    p = p * y - 5.395940591e-02f;
+    p = p * y + 1.333330428e-01f;
+    p = p * y - 3.333333318e-01f;
+    vec near = x + x * y * p;
+    return select_(size < 0.625f, near, far);
+}
+
+#endif
+
+INLINE vec v_sigmoid(vec x) {
+    return 1 / (1 + v_exp(-x));
+}

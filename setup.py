@@ -1,0 +1,73 @@
+"""Compiles the kernels of the ``cpu`` backend, if there is a C compiler; pyproject.toml has the rest.
+
+They are plain C without any header of Python or PyTorch: one library for every version of both.
+"""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
+
+SOURCES = Path("seqnorm/nn/backends/cpu/src")
+FLAGS = ["-O3", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"]
+# By name, as entry.c knows them: compiler flags, and bytes of a vector.
+VARIANTS: dict[str, tuple[list[str], int]] = {"base": ([], 16)}
+if platform.machine().lower() in ("x86_64", "amd64"):
+    VARIANTS["avx2"] = (["-mavx2", "-mfma"], 32)
+    wide = ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma"]
+    VARIANTS["avx512"] = ([*wide, "-mprefer-vector-width=512"], 64)
+
+
+class BuildKernels(build_ext):
+    """The same loop for every instruction set and both precisions, then one library of them all."""
+
+    def build_extension(self, ext: Extension) -> None:
+        objects = []
+        for name, (flags, width) in VARIANTS.items():
+            for precision in ("float", "double"):
+                macros = [("VECTOR_BYTES", str(width)), ("SUFFIX", f"{name}_{precision}")]
+                if precision == "double":
+                    macros.append(("SEQNORM_DOUBLE", "1"))
+                objects += self.compiler.compile(
+                    [str(SOURCES / "loop.c")],
+                    output_dir=str(Path(self.build_temp) / f"{name}_{precision}"),
+                    macros=macros,
+                    extra_postargs=FLAGS + flags,
+                    depends=ext.depends,
+                )
+        objects += self.compiler.compile(
+            [str(SOURCES / "entry.c")],
+            output_dir=self.build_temp,
+            extra_postargs=FLAGS,
+            depends=ext.depends,
+        )
+        target = self.get_ext_fullpath(ext.name)
+        self.compiler.link_shared_object(objects, target, libraries=["m", "dl"])
+
+    def get_ext_filename(self, fullname: str) -> str:
+        # No module of Python, so no version of it in its name.
+        return str(Path(*fullname.split("."))) + ".so"
+
+
+class AnyPython(bdist_wheel):
+    """A wheel for one platform and every Python."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        return "py3", "none", super().get_tag()[2]
+
+
+setup(
+    cmdclass={"build_ext": BuildKernels, "bdist_wheel": AnyPython},
+    ext_modules=[
+        Extension(
+            "seqnorm.nn.backends.cpu._kernels",
+            [str(SOURCES / "loop.c"), str(SOURCES / "entry.c")],
+            depends=[str(path) for path in sorted(SOURCES.glob("*.h"))],
+            optional=True,
+        )
+    ],
+)
