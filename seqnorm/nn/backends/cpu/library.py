@@ -10,14 +10,13 @@ CELLS = {"LSTM": 0, "GRU": 1}
 KINDS = {None: 0, "layer": 1, "rms": 2}
 _INTEGERS = ("cell", "T", "B", "I", "H", "G", "threads", "sets")
 _NORMS = ("norm_x", "norm_h", "norm_c", "sum", "swapped")
-_TENSORS = (
+_READ = (
     *("rows", "input", "weight_ih", "weight_hh", "bias_in", "h_0", "c_0"),
     *("gain_x", "gain_h", "bias_x", "bias_h", "gain_c", "bias_c"),
-    *("x", "output", "h_n", "c_n", "stats", "product", "raw_c"),
-    *("grad_output", "grad_h", "grad_c", "grad_x", "grad_product"),
-    *("grad_input", "grad_weight_ih", "grad_weight_hh", "grad_sums"),
-    "scratch",
+    *("x", "output", "h_n", "c_n"),
 )
+_KEPT = ("stats", "product", "raw_c", "grad_output", "grad_h", "grad_c", "grad_x")
+_GRADIENTS = ("grad_input", "grad_weight_ih", "grad_weight_hh", "grad_sums")
 
 
 class Arguments(ctypes.Structure):
@@ -28,7 +27,9 @@ class Arguments(ctypes.Structure):
         ("set_end", ctypes.c_int64 * 4),
         *((name, ctypes.c_int64) for name in _NORMS),
         *((name, ctypes.c_double) for name in ("eps_x", "eps_h", "eps_c")),
-        *((name, ctypes.c_void_p) for name in _TENSORS),
+        *((name, ctypes.c_void_p) for name in _READ),
+        ("keep", ctypes.c_int64),
+        *((name, ctypes.c_void_p) for name in (*_KEPT, *_GRADIENTS, "scratch")),
     )
 
 

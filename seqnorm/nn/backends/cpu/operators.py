@@ -6,7 +6,6 @@ Axes: T steps, B sequences, N packed rows, I inputs, H units, G gates.
 from __future__ import annotations
 
 import ctypes
-import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ from ...cell import Cell
 from ...loop import State, scan
 from ...scheme import NormScheme
 from ...statistics import moments, normalise
+from . import memory
 from .library import CELLS, KINDS, LIBRARY, VARIANTS, Arguments
 
 # A thread's part of the products of a step must be worth waking it for.
@@ -58,6 +58,11 @@ class Plan:
     def sum(self) -> bool:
         """Whether the norm of h is one of x + h."""
         return self.scheme is not None and self.scheme.sum is not None
+
+    @property
+    def joined(self) -> bool:
+        """Whether x + W_hh h is all that counts: an LSTM whose terms are not normalised apart."""
+        return self.sum or (self.norms[:2] == (None, None) and len(self.cell.states) > 1)
 
     @property
     def swapped(self) -> bool:
@@ -120,78 +125,79 @@ class Recurrence(torch.autograd.Function):
         ctx.plan = plan
         ctx.set_materialize_grads(False)
         if keep:
-            ctx.save_for_backward(*tensors, results[0], *kept)
+            ctx.kept = kept
+            ctx.save_for_backward(*tensors, results[0])
         return results
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors
-        tensors, kept = saved[: len(INPUTS)], saved[len(INPUTS) :]
+        *tensors, output = ctx.saved_tensors
         needed = ctx.needs_input_grad[1:]
         if torch.is_grad_enabled():  # derivatives of these gradients are asked for
-            return None, *_through_definition(ctx.plan, tensors, grads, needed)
-        return None, *compute_gradients(ctx.plan, tensors, kept, grads, needed)
+            return None, *_through_definition(ctx.plan, tuple(tensors), grads, needed)
+        # The gradients take the place of what was kept; a second pass computes that once more.
+        kept, ctx.kept = ctx.kept, None
+        if kept is None:
+            _, kept = compute(ctx.plan, tuple(tensors), True)
+        return None, *compute_gradients(ctx.plan, tuple(tensors), output, kept, grads, needed)
 
 
 def compute(
     plan: Plan, tensors: tuple[Tensor | None, ...], keep: bool
-) -> tuple[tuple[Tensor, ...], tuple[Tensor | None, ...]]:
+) -> tuple[tuple[Tensor, ...], dict[str, Tensor | None]]:
     """The results, and what the gradients need of this pass: x, statistics, products, raw c."""
     input, weight_ih, weight_hh, h_0, c_0, *_ = tensors
     assert input is not None
     assert weight_hh is not None
     assert h_0 is not None
-    rows, hidden, gates = len(input), h_0.shape[1], len(weight_hh)
-    places: dict[str, Tensor | None] = {
-        "x": None if weight_ih is None else input.new_empty(rows, gates),
-        "output": input.new_empty(rows, hidden),
-        "h_n": h_0.clone(),
-        "c_n": None if c_0 is None else c_0.clone(),
-        "stats": input.new_empty(rows, 4 * len(plan.sets) + 2),
-        "product": input.new_empty(rows, gates) if keep else None,
-        "raw_c": input.new_empty(rows, hidden) if keep and c_0 is not None else None,
+    wide, narrow = (len(input), len(weight_hh)), (len(input), h_0.shape[1])
+    dtype = input.dtype
+    # Memory of our own for x, unless the input is x and nothing is added to it.
+    own = weight_ih is not None or plan.joined
+    kept: dict[str, Tensor | None] = {
+        "x": memory.take(wide, dtype) if own else None,
+        "stats": memory.take((len(input), 4 * len(plan.sets) + 2), dtype),
+        "product": memory.take(wide, dtype) if keep and not plan.joined else None,
+        "raw_c": memory.take(narrow, dtype) if keep and c_0 is not None else None,
     }
-    _call("seqnorm_forward", plan, tensors, places)
-    results = (places["output"], places["h_n"], places["c_n"])
-    kept = tuple(places[name] for name in ("x", "stats", "product", "raw_c"))
-    return tuple(part for part in results if part is not None), kept
+    output = input.new_empty(narrow)
+    h_n, c_n = h_0.clone(), None if c_0 is None else c_0.clone()
+    places = {**kept, "output": output, "h_n": h_n, "c_n": c_n}
+    _call("seqnorm_forward", plan, tensors, places, keep)
+    if not keep:
+        memory.give(*kept.values())
+    return (output, h_n) if c_n is None else (output, h_n, c_n), kept
 
 
 def compute_gradients(
     plan: Plan,
     tensors: tuple[Tensor | None, ...],
-    kept: tuple[Tensor | None, ...],
+    output: Tensor,
+    kept: dict[str, Tensor | None],
     grads: tuple[Tensor | None, ...],
     needed: tuple[bool, ...],
 ) -> list[Tensor | None]:
-    """Gradients of all inputs from those of the results; ``kept`` begins with the output."""
+    """Gradients of all inputs from those of the results. What is ``kept`` is used up."""
     input, weight_ih, weight_hh, h_0, c_0, *_ = tensors
-    output = kept[0]
     assert input is not None
     assert weight_hh is not None
     assert h_0 is not None
-    assert output is not None
-    # Where nothing scales the terms apart, x and W_hh h have the same gradient.
-    same = plan.sum or (plan.norms[:2] == (None, None) and c_0 is not None)
-    shape = (len(input), len(weight_hh))
-    grad_product = input.new_empty(shape)
-    grad_x = grad_product if same else input.new_empty(shape)
+    grad_x = torch.empty_like(input) if kept["x"] is None else kept["x"]
     sums = input.new_empty(4 * len(weight_hh) + 2 * h_0.shape[1])
     places: dict[str, Tensor | None] = {
-        **dict(zip(("output", "x", "stats", "product", "raw_c"), kept)),
+        **kept,
+        "output": output,
         "grad_output": _dense(grads[0], output),
         "grad_h": _dense(grads[1], h_0, copy=True),
         "grad_c": None if c_0 is None else _dense(grads[2], c_0, copy=True),
-        "grad_product": grad_product,
-        "grad_x": None if same else grad_x,
-        "grad_input": torch.empty_like(input) if needed[0] and weight_ih is not None else None,
-        "grad_weight_ih": None,
+        "grad_x": grad_x if kept["x"] is None else None,
         "grad_weight_hh": torch.empty_like(weight_hh) if needed[2] else None,
         "grad_sums": sums,
     }
-    if weight_ih is not None and needed[1]:
-        places["grad_weight_ih"] = torch.empty_like(weight_ih)
-    _call("seqnorm_backward", plan, tensors, places)
+    if weight_ih is not None:
+        places["grad_input"] = torch.empty_like(input) if needed[0] else None
+        places["grad_weight_ih"] = torch.empty_like(weight_ih) if needed[1] else None
+    _call("seqnorm_backward", plan, tensors, places, True)
     gain_x, gain_h, bias_x, bias_h = sums[: 4 * len(weight_hh)].view(4, -1).unbind()
     gain_c, bias_c = sums[4 * len(weight_hh) :].view(2, -1).unbind()
     of_place = {"x": bias_x, "h": bias_h}
@@ -199,12 +205,15 @@ def compute_gradients(
         of_place["i"] = grad_x.sum(0)
     found: list[Tensor | None] = [
         grad_x if weight_ih is None else places["grad_input"],
-        *(places[name] for name in ("grad_weight_ih", "grad_weight_hh", "grad_h", "grad_c")),
+        *(places.get(name) for name in ("grad_weight_ih", "grad_weight_hh", "grad_h", "grad_c")),
         *(gain_x, gain_h, gain_c, bias_c),
     ]
     for place in plan.places:
         parts = [of_place[letter] for letter in place]
         found.append(sum(parts[1:], parts[0]) if parts else None)
+    memory.give(*(kept[name] for name in ("stats", "product", "raw_c")))
+    if found[0] is not kept["x"]:
+        memory.give(kept["x"])
     return [grad if need else None for need, grad in zip(needed, found)]
 
 
@@ -215,7 +224,11 @@ def _dense(grad: Tensor | None, like: Tensor, copy: bool = False) -> Tensor:
 
 
 def _call(
-    name: str, plan: Plan, tensors: tuple[Tensor | None, ...], places: dict[str, Tensor | None]
+    name: str,
+    plan: Plan,
+    tensors: tuple[Tensor | None, ...],
+    places: dict[str, Tensor | None],
+    keep: bool,
 ) -> None:
     input, _, weight_hh, h_0, *_ = tensors
     assert input is not None
@@ -233,7 +246,8 @@ def _call(
         threads=max(1, min(torch.get_num_threads(), work // LEAST_WORK)),
         sets=len(plan.sets),
         set_end=plan.sets + (0,) * (4 - len(plan.sets)),
-        sum=plan.sum,
+        sum=plan.joined,
+        keep=keep,
         swapped=plan.swapped,
         rows=ctypes.addressof(rows),
     )
@@ -250,19 +264,10 @@ def _call(
     variant, wide = list(VARIANTS.values())[-1], int(input.dtype == torch.float64)
     pointer = ctypes.byref(arguments)
     size = LIBRARY.seqnorm_scratch(variant, wide, pointer, name == "seqnorm_backward")
-    arguments.scratch = _scratch(size).data_ptr()
+    scratch = memory.take((size,), torch.uint8)
+    arguments.scratch = scratch.data_ptr()
     getattr(LIBRARY, name)(variant, wide, pointer)
-
-
-_kept = threading.local()
-
-
-def _scratch(size: int) -> Tensor:
-    """Working memory of this thread, kept from call to call: new pages cost more than the work."""
-    scratch: Tensor | None = getattr(_kept, "scratch", None)
-    if scratch is None or len(scratch) < size:
-        scratch = _kept.scratch = torch.empty(size, dtype=torch.uint8)
-    return scratch
+    memory.give(scratch)
 
 
 def _through_definition(

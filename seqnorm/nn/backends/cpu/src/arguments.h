@@ -17,7 +17,7 @@ typedef struct {
     int64_t sets;                   /* sets of the norms of x and h, each over whole gates */
     int64_t set_end[4];             /* gate after the last of each */
     int64_t norm_x, norm_h, norm_c; /* NONE, LAYER, RMS */
-    int64_t sum;                    /* x is added to the product, and norm_h is of the sum */
+    int64_t sum;                    /* the product is added to x, and norm_h is of the sum */
     int64_t swapped;                /* LSTM: the normalised c is carried on; GRU: z takes the candidate */
     double eps_x, eps_h, eps_c;
     const int64_t *rows;  /* (T) sequences alive at each step */
@@ -31,15 +31,16 @@ typedef struct {
     void *x;         /* (N, G * H) W_ih input + bias_in */
     void *output;    /* (N, H) */
     void *h_n, *c_n; /* (B, H) */
-    /* Kept for the backward pass; without `product` nothing is. */
+    /* Kept for the backward pass, which leaves the gradients of x and of the product in their place;
+     * with `keep` = 0 nothing is, and product and raw_c are NULL. With `sum` x holds both. */
+    int64_t keep;
     void *stats;   /* (N, 4 * sets + 2) mean and 1 / deviation of each set: x's, h's, c's */
-    void *product; /* (N, G * H) W_hh h (+ x with `sum`) */
+    void *product; /* (N, G * H) W_hh h */
     void *raw_c;   /* (N, H) c before its norm */
     /* Backward only. */
     const void *grad_output; /* (N, H) */
     void *grad_h, *grad_c;   /* (B, H) of the final states; of the initial ones afterwards */
-    void *grad_x;            /* (N, G * H), or NULL where it equals grad_product */
-    void *grad_product;      /* (N, G * H) */
+    void *grad_x;            /* (N, G * H), for an input that is x itself */
     void *grad_input, *grad_weight_ih, *grad_weight_hh; /* or NULL where they are not needed */
     void *grad_sums; /* gain_x, gain_h, bias_x, bias_h (G * H) and gain_c, bias_c (H), one after another */
     void *scratch;

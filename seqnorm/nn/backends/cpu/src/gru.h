@@ -37,12 +37,12 @@ INLINE const real *gru_before(const Share *s, int64_t r) {
 static void gru_output(Share *s, int64_t r) {
     Call *c = s->call;
     const Arguments *a = c->a;
-    int64_t H = a->H, row = s->base + r, kept = c->training ? row : r;
+    int64_t H = a->H, row = s->base + r;
     real stats[8];
     merge_product(s, r, stats);
-    Spread sx = spread(a, a->sum ? NONE : a->norm_x, c->stats + row * c->S), sh = spread(a, a->norm_h, stats);
+    Spread sx = spread(a, a->norm_x, c->stats + row * c->S), sh = spread(a, a->norm_h, stats);
     CHUNKS(u, m, s->u0, s->u1) {
-        GruTerms q = gru_terms(c, c->x + row * c->GH, c->product + kept * c->GH, &sx, &sh, u, m);
+        GruTerms q = gru_terms(c, c->x + row * c->GH, product_of(s, r), &sx, &sh, u, m);
         vec old = load(gru_before(s, r) + u, m);
         vec h = a->swapped ? q.n * q.z + (1 - q.z) * old : q.z * old + (1 - q.z) * q.n;
         store(c->output + row * H + u, h, m);
@@ -54,29 +54,28 @@ static void gru_back_output(Share *s, int64_t r) {
     Call *c = s->call;
     const Arguments *a = c->a;
     int64_t H = a->H, row = s->base + r;
-    const real *stats = c->stats + row * c->S;
-    Spread sx = spread(a, a->sum ? NONE : a->norm_x, stats), sh = spread(a, a->norm_h, stats + 2 * a->sets);
-    real *grad = c->grad_product + row * c->GH, *grad_x = c->grad_x + row * c->GH;
-    vec sums[3][4] = {{{0}}};
+    const real *stats = c->stats + row * c->S, *x = c->x + row * c->GH, *product = product_of(s, r);
+    Spread sx = spread(a, a->norm_x, stats), sh = spread(a, a->norm_h, stats + 2 * a->sets);
+    real *slot = slot_of(s, r);
+    vec sums[4][4] = {{{0}}};
     CHUNKS(u, m, s->u0, s->u1) {
-        GruTerms q = gru_terms(c, c->x + row * c->GH, c->product + row * c->GH, &sx, &sh, u, m);
+        GruTerms q = gru_terms(c, x, product, &sx, &sh, u, m);
         vec old = load(gru_before(s, r) + u, m);
         vec dh = load(c->grad_output + row * H + u, m) + load(c->grad_h + r * H + u, m);
-        vec keep = a->swapped ? 1 - q.z : q.z;
+        vec keep = q.z;
+        if (a->swapped) keep = 1 - q.z;
         vec dz = dh * (old - q.n) * q.z * (1 - q.z), dn = dh * (1 - keep) * (1 - q.n * q.n);
         if (a->swapped) dz = -dz;
         store(c->grad_h + r * H + u, dh * keep, m);
         vec dr = dn * q.h_n * q.r * (1 - q.r);
         vec of_x[3] = {dr, dz, dn}, of_h[3] = {dr, dz, dn * q.r};
+        store(slot + 3 * H + u, dn, m);
         for (int k = 0; k < 3; k++) {
             int64_t j = k * H + u;
-            store(grad + j, of_h[k], m);
+            store(slot + j, of_h[k], m);
             gather(sum_of(s, BIAS_H) + j, of_h[k], m);
-            if (!a->sum) {
-                store(grad_x + j, of_x[k], m);
-                gather(sum_of(s, BIAS_X) + j, of_x[k], m);
-            }
-            if (a->norm_x && !a->sum) {
+            if (!a->sum) gather(sum_of(s, BIAS_X) + j, of_x[k], m);
+            if (a->norm_x) {
                 vec d = first(of_x[k] * load(c->gain_x + j, m), m);
                 gather(sum_of(s, GAIN_X) + j, of_x[k] * q.x[k], m);
                 sums[k][0] += d, sums[k][1] += d * q.x[k];
@@ -88,43 +87,12 @@ static void gru_back_output(Share *s, int64_t r) {
             }
         }
     }
-    real *part = parts(s, 0, s->peer, r);
-    for (int64_t set = 0, k = 0; set < a->sets; set++) {
-        vec all[4] = {{0}};
-        for (; k < a->set_end[set]; k++)
-            for (int j = 0; j < 4; j++) all[j] += sums[k][j];
-        for (int j = 0; j < 4; j++) part[4 * set + j] = total(all[j]);
-    }
+    if (a->norm_x || a->norm_h) add_sets(a, &sums[0][0], parts(s, 0, s->peer, r));
 }
 
+/* Of the candidate the gradients of x and h differ: those of h stand at gate 2, of x at 3. */
 static void gru_back_terms(Share *s, int64_t r) {
-    Call *c = s->call;
-    const Arguments *a = c->a;
-    int64_t H = a->H, row = s->base + r;
-    if (!a->norm_h && (!a->norm_x || a->sum)) return;
-    const real *stats = c->stats + row * c->S;
-    Spread sx = spread(a, a->sum ? NONE : a->norm_x, stats), sh = spread(a, a->norm_h, stats + 2 * a->sets);
-    const real *x = c->x + row * c->GH, *product = c->product + row * c->GH;
-    real *grad = c->grad_product + row * c->GH, *grad_x = c->grad_x + row * c->GH;
-    real sums[PARTS];
-    add_parts(s, 0, r, 4 * a->sets, sums);
-    for (int64_t set = 0, k = 0; set < a->sets; set++) {
-        real count = (real)((a->set_end[set] - k) * H);
-        real mean[4];
-        for (int j = 0; j < 4; j++) mean[j] = sums[4 * set + j] / count;
-        for (; k < a->set_end[set]; k++)
-            CHUNKS(u, m, s->u0, s->u1) {
-                int64_t j = k * H + u;
-                if (!a->sum && a->norm_x) {
-                    vec z = (load(x + j, m) - sx.mean[k]) * sx.scale[k];
-                    vec d = load(grad_x + j, m) * load(c->gain_x + j, m);
-                    store(grad_x + j, through(d, z, sx.scale[k], a->norm_x, mean[0], mean[1]), m);
-                }
-                vec z = (load(product + j, m) - sh.mean[k]) * sh.scale[k];
-                vec d = load(grad + j, m) * load(c->gain_h + j, m);
-                store(grad + j, through(d, z, sh.scale[k], a->norm_h, mean[2], mean[3]), m);
-            }
-    }
+    back_terms(s, r, 0, slot_of(s, r), slot_of(s, r) + s->call->a->H);
 }
 
 static const Phase gru_forward[PHASES] = {measure, gru_output, 0};

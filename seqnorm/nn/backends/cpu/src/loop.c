@@ -25,7 +25,7 @@ static int64_t place(Call *call, const Arguments *a, int backward) {
     call->packed_ih = next;
     if (a->weight_ih) next += forward > back ? forward : back;
     call->parts = next, next += PHASES * threads * a->B * PARTS;
-    call->slots = next, next += rows * 4 * a->H;
+    call->slots = next, next += rows * CHANNELS * a->H;
     call->ones = next, next += GH;
     call->zeros = next, next += GH;
     call->sums = next;
@@ -37,8 +37,8 @@ static int64_t place(Call *call, const Arguments *a, int backward) {
     }
     call->product = a->product;
     call->raw_c = a->raw_c;
-    if (!a->product) { /* nothing is kept: one step's worth */
-        call->product = next, next += a->B * GH;
+    if (!a->keep) { /* one step's worth */
+        if (!a->sum) call->product = next, next += a->B * GH;
         call->raw_c = next, next += a->B * a->H;
     }
     return next - start;
@@ -58,17 +58,17 @@ int64_t NAME(seqnorm_scratch_)(const Arguments *a, int64_t backward) {
 static void open_call(Call *c, const Arguments *a, int backward) {
     *c = (Call){.a = a, .N = count_rows(a)};
     place(c, a, backward);
-    c->training = a->product != 0;
+    c->training = a->keep != 0;
     c->GH = a->G * a->H;
     c->S = 4 * a->sets + 2;
     for (int64_t j = 0; j < c->GH; j++) c->ones[j] = 1, c->zeros[j] = 0;
-    c->x = a->weight_ih ? a->x : (real *)a->input, c->h_0 = a->h_0, c->c_0 = a->c_0;
+    c->x = a->x ? a->x : (real *)a->input, c->h_0 = a->h_0, c->c_0 = a->c_0;
     c->gain_x = a->gain_x ? a->gain_x : c->ones, c->gain_h = a->gain_h ? a->gain_h : c->ones;
     c->gain_c = a->gain_c ? a->gain_c : c->ones, c->bias_c = a->bias_c ? a->bias_c : c->zeros;
     c->bias_x = a->bias_x ? a->bias_x : c->zeros, c->bias_h = a->bias_h ? a->bias_h : c->zeros;
     c->output = a->output, c->h_n = a->h_n, c->c_n = a->c_n, c->stats = a->stats;
     c->grad_output = a->grad_output, c->grad_h = a->grad_h, c->grad_c = a->grad_c;
-    c->grad_x = a->grad_x, c->grad_product = a->grad_product, c->grad_sums = a->grad_sums;
+    c->grad_x = a->grad_x ? a->grad_x : a->x, c->grad_sums = a->grad_sums;
 }
 
 /* Run the phases of one step, and after each let peers see one another's sums. */
@@ -91,12 +91,15 @@ static void project(const Share *s) {
     const Call *c = s->call;
     const Arguments *a = c->a;
     int64_t end = (s->number + 1) * c->N / s->size, GH = c->GH;
-    int norm = a->norm_x && !a->sum;
+    int norm = a->norm_x != NONE;
     for (int64_t row = s->number * c->N / s->size; row < end; row += BLOCK) {
         int64_t last = end - row < BLOCK ? end : row + BLOCK;
         if (a->weight_ih)
             multiply((const real *)a->input + row * a->I, a->I, last - row, c->packed_ih, a->I, GH,
                      c->x + row * GH, GH, 0);
+        else if (a->x) /* the product is added to x, which is not ours */
+            memcpy(c->x + row * GH, (const real *)a->input + row * GH,
+                   (size_t)((last - row) * GH) * sizeof(real));
         for (int64_t r = row; r < last && (norm || a->bias_in); r++) {
             real *x = c->x + r * GH;
             for (int64_t j = 0; a->bias_in && j < GH; j++) x[j] += ((const real *)a->bias_in)[j];
@@ -128,10 +131,10 @@ static void forward_work(void *data, int64_t number, int64_t size) {
     for (s->t = 0; s->t < a->T; s->t++) {
         divide(s, a->rows[s->t]);
         const real *h = s->t ? c->output + (s->before + s->r0) * H : c->h_0 + s->r0 * H;
-        real *product = c->product + ((c->training ? s->base : 0) + s->r0) * c->GH;
+        real *product = product_of(s, s->r0);
         for (int64_t g = 0; g < a->G && s->u1 > s->u0; g++)
             multiply(h, H, s->r1 - s->r0, c->packed + (g * blocks * NR + s->u0) * H, H, s->u1 - s->u0,
-                     product + g * H + s->u0, c->GH, 0);
+                     product + g * H + s->u0, c->GH, (int)a->sum);
         run_phases(s, forward_phases[a->cell]);
         s->before = s->base, s->base += s->alive;
     }
@@ -142,7 +145,8 @@ static void grad_products(const Share *s) {
     Call *c = s->call;
     const Arguments *a = c->a;
     int64_t GH = c->GH, N = c->N, end = (s->number + 1) * N / s->size;
-    const real *grad_x = c->grad_x ? c->grad_x : c->grad_product;
+    const real *grad_product = a->sum ? c->x : c->product;
+    const real *grad_x = a->sum ? grad_product : c->grad_x;
     if (a->grad_input)
         for (int64_t row = s->number * N / s->size; row < end; row += BLOCK)
             multiply(grad_x + row * GH, GH, end - row < BLOCK ? end - row : BLOCK, c->packed_ih, GH,
@@ -154,7 +158,7 @@ static void grad_products(const Share *s) {
     Rows input = {.rows = a->input, .width = a->I};
     Rows before = {.rows = c->output, .others = c->h_0, .index = c->before, .width = a->H};
     if (a->grad_weight_ih) outer(grad_x, GH, m0, m1, &input, N, a->grad_weight_ih, scratch);
-    if (a->grad_weight_hh) outer(c->grad_product, GH, m0, m1, &before, N, a->grad_weight_hh, scratch);
+    if (a->grad_weight_hh) outer(grad_product, GH, m0, m1, &before, N, a->grad_weight_hh, scratch);
 }
 
 static void backward_work(void *data, int64_t number, int64_t size) {
@@ -180,7 +184,7 @@ static void backward_work(void *data, int64_t number, int64_t size) {
                 c->before[s->base + r] = s->t ? s->before + r : -1 - r;
         run_phases(s, backward_phases[a->cell]);
         if (s->u1 > s->u0)
-            multiply(c->grad_product + (s->base + s->r0) * GH, GH, s->r1 - s->r0, c->packed + s->u0 * GH,
+            multiply(product_of(s, s->r0), GH, s->r1 - s->r0, c->packed + s->u0 * GH,
                      GH, s->u1 - s->u0, c->grad_h + s->r0 * H + s->u0, H, a->cell == GRU);
         s->pending += s->r1 - s->r0;
         if (s->pending >= FLUSH || s->t == 0) {

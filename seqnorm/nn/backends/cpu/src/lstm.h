@@ -29,10 +29,10 @@ static void lstm_cell(Share *s, int64_t r) {
     int64_t H = a->H, row = s->base + r, kept = c->training ? row : r;
     real stats[8];
     merge_product(s, r, stats);
-    Spread sx = spread(a, a->sum ? NONE : a->norm_x, c->stats + row * c->S), sh = spread(a, a->norm_h, stats);
-    real *cell = c->raw_c + kept * H, *open = c->slots + r * 4 * H;
+    Spread sx = spread(a, a->norm_x, c->stats + row * c->S), sh = spread(a, a->norm_h, stats);
+    real *cell = c->raw_c + kept * H, *open = c->slots + r * CHANNELS * H;
     CHUNKS(u, m, s->u0, s->u1) {
-        LstmTerms q = lstm_terms(c, c->x + row * c->GH, c->product + kept * c->GH, &sx, &sh, u, m);
+        LstmTerms q = lstm_terms(c, c->x + row * c->GH, product_of(s, r), &sx, &sh, u, m);
         vec i = v_sigmoid(q.a[0]), f = v_sigmoid(q.a[1]), g = v_tanh(q.a[2]);
         store(cell + u, f * load(c->c_n + r * H + u, m) + i * g, m);
         store(open + u, v_sigmoid(q.a[3]), m);
@@ -49,7 +49,7 @@ static void lstm_output(Share *s, int64_t r) {
         merge(s, 1, r, 0, 1, a->norm_c, (real)a->eps_c, stats);
         if (s->peer == 0) memcpy(c->stats + row * c->S + 4 * a->sets, stats, sizeof stats);
     }
-    const real *cell = c->raw_c + kept * H, *open = c->slots + r * 4 * H;
+    const real *cell = c->raw_c + kept * H, *open = c->slots + r * CHANNELS * H;
     CHUNKS(u, m, s->u0, s->u1) {
         vec raw = load(cell + u, m);
         vec y = (raw - stats[0]) * stats[1] * load(c->gain_c + u, m) + load(c->bias_c + u, m);
@@ -76,14 +76,13 @@ static void lstm_back_output(Share *s, int64_t r) {
     Call *c = s->call;
     const Arguments *a = c->a;
     int64_t H = a->H, row = s->base + r;
-    const real *stats = c->stats + row * c->S;
-    Spread sx = spread(a, a->sum ? NONE : a->norm_x, stats), sh = spread(a, a->norm_h, stats + 2 * a->sets);
+    const real *stats = c->stats + row * c->S, *x = c->x + row * c->GH, *product = product_of(s, r);
+    Spread sx = spread(a, a->norm_x, stats), sh = spread(a, a->norm_h, stats + 2 * a->sets);
     real mean = a->norm_c ? stats[4 * a->sets] : 0, scale = a->norm_c ? stats[4 * a->sets + 1] : 1;
-    real *slot = c->slots + (s->peers == 1 ? s->number : r) * 4 * H;
-    real *grad = c->grad_product + row * c->GH;
+    real *slot = slot_of(s, r);
     vec sum = {0}, sum_y = {0};
     CHUNKS(u, m, s->u0, s->u1) {
-        LstmTerms q = lstm_terms(c, c->x + row * c->GH, c->product + row * c->GH, &sx, &sh, u, m);
+        LstmTerms q = lstm_terms(c, x, product, &sx, &sh, u, m);
         vec o = v_sigmoid(q.a[3]);
         vec y = (load(c->raw_c + row * H + u, m) - mean) * scale, gain = load(c->gain_c + u, m);
         vec th = v_tanh(y * gain + load(c->bias_c + u, m));
@@ -93,8 +92,8 @@ static void lstm_back_output(Share *s, int64_t r) {
         store(slot + u, v_sigmoid(q.a[0]), m);
         store(slot + H + u, v_sigmoid(q.a[1]), m);
         store(slot + 2 * H + u, v_tanh(q.a[2]), m);
-        store(slot + 3 * H + u, dy * gain, m);
-        store(grad + 3 * H + u, dh * th * o * (1 - o), m);
+        store(slot + 3 * H + u, dh * th * o * (1 - o), m);
+        store(slot + 4 * H + u, dy * gain, m);
         if (a->norm_c) {
             gather(sum_of(s, GAIN_C) + u, dy * y, m);
             gather(sum_of(s, BIAS_C) + u, dy, m);
@@ -110,28 +109,26 @@ static void lstm_back_cell(Share *s, int64_t r) {
     Call *c = s->call;
     const Arguments *a = c->a;
     int64_t H = a->H, row = s->base + r;
-    const real *stats = c->stats + row * c->S;
-    Spread sx = spread(a, a->sum ? NONE : a->norm_x, stats), sh = spread(a, a->norm_h, stats + 2 * a->sets);
+    const real *stats = c->stats + row * c->S, *x = c->x + row * c->GH, *product = product_of(s, r);
+    Spread sx = spread(a, a->norm_x, stats), sh = spread(a, a->norm_h, stats + 2 * a->sets);
     real mean = a->norm_c ? stats[4 * a->sets] : 0, scale = a->norm_c ? stats[4 * a->sets + 1] : 1;
     real of_c[2];
     add_parts(s, 0, r, 2, of_c);
-    const real *slot = c->slots + (s->peers == 1 ? s->number : r) * 4 * H;
-    const real *x = c->x + row * c->GH, *product = c->product + row * c->GH;
-    real *grad = c->grad_product + row * c->GH;
+    real *slot = slot_of(s, r);
     vec sums[4][4] = {{{0}}}; /* of x and x y, of h and h y, for each gate */
     CHUNKS(u, m, s->u0, s->u1) {
         vec i = load(slot + u, m), f = load(slot + H + u, m), g = load(slot + 2 * H + u, m);
         vec y = (load(c->raw_c + row * H + u, m) - mean) * scale;
-        vec dc = through(load(slot + 3 * H + u, m), y, scale, a->norm_c, of_c[0] / H, of_c[1] / H);
+        vec dc = through(load(slot + 4 * H + u, m), y, scale, a->norm_c, of_c[0] / H, of_c[1] / H);
         if (!a->swapped) dc += load(c->grad_c + r * H + u, m);
         vec da[4] = {dc * g * i * (1 - i), dc * lstm_before(s, r, u, m) * f * (1 - f),
-                     dc * i * (1 - g * g), load(grad + 3 * H + u, m)};
+                     dc * i * (1 - g * g), load(slot + 3 * H + u, m)};
         store(c->grad_c + r * H + u, dc * f, m);
         for (int k = 0; k < 4; k++) {
             int64_t j = k * H + u;
-            store(grad + j, da[k], m);
+            store(slot + j, da[k], m);
             gather(sum_of(s, BIAS_H) + j, da[k], m);
-            if (a->norm_x && !a->sum) {
+            if (a->norm_x) {
                 vec z = (load(x + j, m) - sx.mean[k]) * sx.scale[k];
                 vec d = first(da[k] * load(c->gain_x + j, m), m);
                 gather(sum_of(s, GAIN_X) + j, da[k] * z, m);
@@ -145,42 +142,11 @@ static void lstm_back_cell(Share *s, int64_t r) {
             }
         }
     }
-    real *part = parts(s, 1, s->peer, r);
-    for (int64_t set = 0, k = 0; set < a->sets; set++) {
-        vec all[4] = {{0}};
-        for (; k < a->set_end[set]; k++)
-            for (int j = 0; j < 4; j++) all[j] += sums[k][j];
-        for (int j = 0; j < 4; j++) part[4 * set + j] = total(all[j]);
-    }
+    if (a->norm_x || a->norm_h) add_sets(a, &sums[0][0], parts(s, 1, s->peer, r));
 }
 
 static void lstm_back_terms(Share *s, int64_t r) {
-    Call *c = s->call;
-    const Arguments *a = c->a;
-    int64_t H = a->H, row = s->base + r;
-    if (!a->norm_h && !a->norm_x) return; /* the gradient stands where it belongs */
-    const real *stats = c->stats + row * c->S;
-    Spread sx = spread(a, a->sum ? NONE : a->norm_x, stats), sh = spread(a, a->norm_h, stats + 2 * a->sets);
-    const real *x = c->x + row * c->GH, *product = c->product + row * c->GH;
-    real *grad = c->grad_product + row * c->GH, *grad_x = c->grad_x + row * c->GH;
-    real sums[PARTS];
-    add_parts(s, 1, r, 4 * a->sets, sums);
-    for (int64_t set = 0, k = 0; set < a->sets; set++) {
-        real count = (real)((a->set_end[set] - k) * H);
-        real mean[4];
-        for (int j = 0; j < 4; j++) mean[j] = sums[4 * set + j] / count;
-        for (; k < a->set_end[set]; k++)
-            CHUNKS(u, m, s->u0, s->u1) {
-                int64_t j = k * H + u;
-                vec da = load(grad + j, m);
-                if (c->grad_x) {
-                    vec z = (load(x + j, m) - sx.mean[k]) * sx.scale[k], d = da * load(c->gain_x + j, m);
-                    store(grad_x + j, through(d, z, sx.scale[k], a->norm_x, mean[0], mean[1]), m);
-                }
-                vec z = (load(product + j, m) - sh.mean[k]) * sh.scale[k], d = da * load(c->gain_h + j, m);
-                store(grad + j, through(d, z, sh.scale[k], a->norm_h, mean[2], mean[3]), m);
-            }
-    }
+    back_terms(s, r, 1, slot_of(s, r), slot_of(s, r));
 }
 
 static const Phase lstm_forward[PHASES] = {measure, lstm_cell, lstm_output};

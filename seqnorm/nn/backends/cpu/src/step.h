@@ -19,7 +19,7 @@ typedef struct {
     const real *gain_x, *gain_h, *bias_x, *bias_h, *gain_c, *bias_c, *h_0, *c_0;
     real *output, *h_n, *c_n, *stats, *product, *raw_c;
     const real *grad_output;
-    real *grad_h, *grad_c, *grad_x, *grad_product, *grad_sums;
+    real *grad_h, *grad_c, *grad_x, *grad_sums;
     real *packed, *packed_ih, *parts, *slots, *sums, *ones, *zeros, *outer;
     int64_t N, *before; /* rows of all steps; of each, the row of its h_(t-1) */
     Barrier barrier;
@@ -132,21 +132,25 @@ INLINE Spread spread(const Arguments *a, int64_t kind, const real *stats) {
     return found;
 }
 
-/* First phase of every cell: add x where the norm is of the sum, and the moments of the product. */
+/* Where the product of a row at this step stands. */
+INLINE real *product_of(const Share *s, int64_t r) {
+    const Call *c = s->call;
+    if (c->a->sum) return c->x + (s->base + r) * c->GH;
+    return c->product + ((c->training ? s->base : 0) + r) * c->GH;
+}
+
+/* Gradients of gates on their way between the phases of a row: CHANNELS * H reals. */
+#define CHANNELS 5
+INLINE real *slot_of(const Share *s, int64_t r) {
+    return s->call->slots + (s->peers == 1 ? s->number : r) * CHANNELS * s->call->a->H;
+}
+
+/* First phase of every cell: the moments of the product. */
 static void measure(Share *s, int64_t r) {
-    Call *c = s->call;
-    const Arguments *a = c->a;
-    int64_t H = a->H, row = c->training ? s->base + r : r;
-    real *product = c->product + row * c->GH;
-    if (a->sum)
-        for (int64_t g = 0; g < a->G; g++)
-            CHUNKS(u, m, s->u0, s->u1) {
-                int64_t j = g * H + u;
-                store(product + j, load(product + j, m) + load(c->x + (s->base + r) * c->GH + j, m), m);
-            }
+    const Arguments *a = s->call->a;
     if (!a->norm_h) return;
     for (int64_t set = 0, g = 0; set < a->sets; g = a->set_end[set], set++)
-        moments(product, H, g, a->set_end[set], s->u0, s->u1, a->norm_h,
+        moments(product_of(s, r), a->H, g, a->set_end[set], s->u0, s->u1, a->norm_h,
                 parts(s, 0, s->peer, r) + 2 * set);
 }
 
@@ -170,6 +174,53 @@ INLINE vec through(vec d, vec y, real scale, int64_t kind, real mean_d, real mea
 /* Add to the running sum of a parameter's gradient. */
 INLINE void gather(real *sum, vec x, int64_t m) {
     store(sum, load(sum, m) + x, m);
+}
+
+/* Sums of each set from those of each gate: of x and x y, of h and h y. */
+INLINE void add_sets(const Arguments *a, const vec *of_gates, real *part) {
+    for (int64_t set = 0, k = 0; set < a->sets; set++) {
+        vec all[4] = {{0}};
+        for (; k < a->set_end[set]; k++)
+            for (int j = 0; j < 4; j++) all[j] += of_gates[4 * k + j];
+        for (int j = 0; j < 4; j++) part[4 * set + j] = total(all[j]);
+    }
+}
+
+/* Last phase of every cell: from the gradients of the normalised terms, in `of_h` and (at its last
+ * gate) `of_x`, to those of x and of the product, which take their place. */
+INLINE void back_terms(Share *s, int64_t r, int64_t phase, const real *of_h, const real *of_x) {
+    Call *c = s->call;
+    const Arguments *a = c->a;
+    int64_t H = a->H, row = s->base + r;
+    const real *stats = c->stats + row * c->S, *x = c->x + row * c->GH;
+    Spread sx = spread(a, a->norm_x, stats), sh = spread(a, a->norm_h, stats + 2 * a->sets);
+    real *product = product_of(s, r), *grad_x = c->grad_x + row * c->GH;
+    real sums[PARTS] = {0};
+    if (a->norm_x || a->norm_h) add_parts(s, phase, r, 4 * a->sets, sums);
+    for (int64_t set = 0, k = 0; set < a->sets; set++) {
+        real count = (real)((a->set_end[set] - k) * H);
+        real mean[4];
+        for (int j = 0; j < 4; j++) mean[j] = sums[4 * set + j] / count;
+        for (; k < a->set_end[set]; k++) {
+            const real *from = k == a->G - 1 ? of_x : of_h;
+            CHUNKS(u, m, s->u0, s->u1) {
+                int64_t j = k * H + u;
+                vec dx = load(from + j, m), dh = load(of_h + j, m);
+                if (!a->sum) {
+                    if (a->norm_x) {
+                        vec z = (load(x + j, m) - sx.mean[k]) * sx.scale[k];
+                        dx = through(dx * load(c->gain_x + j, m), z, sx.scale[k], a->norm_x, mean[0], mean[1]);
+                    }
+                    store(grad_x + j, dx, m);
+                }
+                if (a->norm_h) {
+                    vec z = (load(product + j, m) - sh.mean[k]) * sh.scale[k];
+                    dh = through(dh * load(c->gain_h + j, m), z, sh.scale[k], a->norm_h, mean[2], mean[3]);
+                }
+                store(product + j, dh, m);
+            }
+        }
+    }
 }
 
 /* Where the gradient of each parameter is summed. */

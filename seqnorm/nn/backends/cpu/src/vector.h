@@ -7,6 +7,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
+
 #ifdef SEQNORM_DOUBLE
 typedef double real;
 typedef int64_t whole;
@@ -55,9 +59,11 @@ INLINE vec select_(mask condition, vec yes, vec no) {
 }
 
 INLINE real total(vec x) {
-    real sum = 0;
-    for (int j = 0; j < VL; j++) sum += x[j];
-    return sum;
+    real sums[VL];
+    store(sums, x, VL);
+    for (int half = VL / 2; half; half /= 2)
+        for (int j = 0; j < half; j++) sums[j] += sums[j + half];
+    return sums[0];
 }
 
 /* The first m lanes of x, the rest zero. */
@@ -81,22 +87,34 @@ INLINE vec v_tanh(vec x) {
 
 #else
 
-/* exp(x) = 2^n exp(r), r = x - n ln 2 in [-ln 2 / 2, ln 2 / 2]: a Taylor polynomial of degree 7,
- * whose remainder is 5e-9. Beyond +-87 it stays at the value there. */
+/* x held between low and high; NaN stays NaN, for these instructions give their second operand. */
+INLINE vec clamp(vec x, real low, real high) {
+#if defined(__AVX512F__) && VECTOR_BYTES == 64
+    return (vec)_mm512_max_ps((__m512)splat(low), _mm512_min_ps((__m512)splat(high), (__m512)x));
+#elif defined(__AVX__) && VECTOR_BYTES == 32
+    return (vec)_mm256_max_ps((__m256)splat(low), _mm256_min_ps((__m256)splat(high), (__m256)x));
+#elif defined(__SSE__)
+    return (vec)_mm_max_ps((__m128)splat(low), _mm_min_ps((__m128)splat(high), (__m128)x));
+#else
+    x = select_(x > high, splat(high), x);
+    return select_(x < low, splat(low), x);
+#endif
+}
+
+/* exp(x) = 2^n exp(r), r = x - n ln 2 in [-ln 2 / 2, ln 2 / 2]; there 1 + r + r^2 P(r), P fitted at
+ * Chebyshev's points, relative error 1e-8. Beyond +-87 it stays at the value there. */
 INLINE vec v_exp(vec x) {
-    x = select_(x > 87.0f, splat(87.0f), x);
-    x = select_(x < -87.0f, splat(-87.0f), x);
+    x = clamp(x, -87.0f, 87.0f);
     const vec magic = splat(12582912.0f); /* 1.5 * 2^23: adding it rounds to a whole number */
     vec shifted = x * 1.44269504f + magic;
     vec n = shifted - magic;
     vec r = x - n * 0.693145752f; /* ln 2 in two parts, the first exact in few bits */
     r = r - n * 1.42860677e-6f;
-    vec p = splat(1.0f / 5040);
-    p = p * r + 1.0f / 720;
-    p = p * r + 1.0f / 120;
-    p = p * r + 1.0f / 24;
-    p = p * r + 1.0f / 6;
-    p = p * r + 0.5f;
+    vec p = splat(1.393368836e-03f);
+    p = p * r + 8.363205468e-03f;
+    p = p * r + 4.166646457e-02f;
+    p = p * r + 1.666657682e-01f;
+    p = p * r + 5.000000014e-01f;
     p = p * r + 1.0f;
     p = p * r + 1.0f;
     mask exponent = ((mask)shifted + (127 - 0x4B400000)) << 23;

@@ -1,0 +1,184 @@
+"""How fast and how large seqnorm's layers are on this CPU, beside torch's layers without a norm.
+
+Every line of the table is timed in turn with its baseline, in one process: LSTM and GRU with each
+norm against ``torch.nn.LSTM`` and ``GRU``, and the LayerNorm LSTM also against one in TorchScript
+and one in plain PyTorch (``baselines.py``). Training is forward and backward to input and
+parameters, inference forward alone. Ragged batches have lengths drawn from a log-normal with a
+fixed seed that fits Reuters R8 (quantiles 5, 50, 95, 99 % = 12, 66, 355, 642 tokens, at most 964),
+cut at 400; their baseline is the faster of torch's layer on packed and on padded sequences. Peak
+memory of a training step is measured in fresh processes.
+
+Ratios are ours / baseline: below 1 ours is the faster or the smaller one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import memory
+import pictures
+import table
+import timing
+import torch
+import workload
+from workload import Job
+
+import seqnorm
+
+MODES = (*workload.MODES, "memory")
+RESULTS = Path(__file__).resolve().parent.parent / "results" / "cpu_speed.csv"
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="a part of all, under two minutes")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="CELL:NORM:MODE",
+        type=pattern,
+        help="these alone, as lstm:layer:train; a part left out means any; may be repeated "
+        f"(norms: {', '.join(workload.NORMS)}; modes: {', '.join(MODES)})",
+    )
+    parser.add_argument(
+        "--budget", type=float, metavar="SECONDS", help="for each line (2; with --quick 0.25)"
+    )
+    parser.add_argument(
+        "--csv",
+        type=Path,
+        metavar="PATH",
+        help="table to write, with its pictures and PATH's name + _memory.csv beside it "
+        "(results/cpu_speed.csv; with --quick or --only none)",
+    )
+    parser.add_argument("--threads", type=int, metavar="N", help="of torch and seqnorm (torch's)")
+    options = parser.parse_args(argv)
+    if options.budget is None:
+        options.budget = 0.25 if options.quick else 2.0
+    if options.csv is None and not options.quick and not options.only:
+        options.csv = RESULTS
+    return options
+
+
+def pattern(text: str) -> tuple[str, str, str]:
+    """What --only selects; "" or "*" matches any."""
+    parts = [part if part != "*" else "" for part in text.split(":")]
+    parts += [""] * (3 - len(parts))
+    for name, known in zip(parts, (tuple(workload.LAYERS), workload.NORMS, MODES)):
+        if len(parts) != 3 or (name and name not in known):
+            raise argparse.ArgumentTypeError(f"{text!r}: {name!r} is none of {', '.join(known)}")
+    return parts[0], parts[1], parts[2]
+
+
+def selection(only: Sequence[tuple[str, str, str]]) -> Callable[[str, str, str], bool]:
+    """Whether a cell, norm and mode are among those asked for."""
+
+    def selected(*names: str) -> bool:
+        matches = (all(w in ("", n) for w, n in zip(wanted, names)) for wanted in only)
+        return not only or any(matches)
+
+    return selected
+
+
+def time_job(job: Job, budget: float) -> table.Row:
+    """A row of the table, without the columns that are the same for all."""
+    torch.manual_seed(0)
+    # TorchScript looks at its first runs before it compiles.
+    warmup = 4 if job.baseline == "scripted" else 2
+    seconds, repeats = timing.interleaved(workload.calls(job), budget, warmup)
+    ours = seconds.pop("ours")
+    baseline = min(seconds, key=lambda name: seconds[name])
+    shape = job.shape
+    return {
+        **{"cell": job.cell, "norm": job.norm, "mode": job.mode},
+        **{"T": shape.T, "B": shape.B, "H": shape.H, "shape": shape.kind},
+        "ours_ms": f"{ours * 1e3:.4f}",
+        "baseline": baseline,
+        "baseline_ms": f"{seconds[baseline] * 1e3:.4f}",
+        "ratio": f"{ours / seconds[baseline]:.4f}",
+        "repeats": repeats,
+    }
+
+
+def speed_line(row: table.Row) -> str:
+    names = f"{row['shape']:11} {row['cell']:4} {row['norm']:12} {row['mode']:5}"
+    sizes = " ".join(f"{axis}={row[axis]:<3}" for axis in "TBH")
+    times = f"ours {row['ours_ms']:>10} ms, {row['baseline']:12} {row['baseline_ms']:>10} ms"
+    return f"{names} {sizes} {times}, ratio {row['ratio']} ({row['repeats']} repeats)"
+
+
+def memory_row(cell: str, norm: str, sizes: tuple[int, int, int]) -> table.Row:
+    ours, theirs = (
+        memory.measure(cell, name, whose, *sizes)
+        for name, whose in ((norm, "ours"), ("none", "torch"))
+    )
+    return {
+        **{"cell": cell, "norm": norm},
+        **dict(zip("TBH", sizes)),
+        "ours_mib": f"{ours:.2f}",
+        "torch_mib": f"{theirs:.2f}",
+        "ratio": f"{ours / theirs:.4f}",
+    }
+
+
+def memory_line(row: table.Row) -> str:
+    sizes = " ".join(f"{axis}={row[axis]:<3}" for axis in "TBH")
+    sides = f"ours {row['ours_mib']} MiB, torch {row['torch_mib']} MiB"
+    return f"memory {row['cell']} {row['norm']} {sizes} {sides}, ratio {row['ratio']}"
+
+
+def memory_jobs(quick: bool) -> list[tuple[str, str]]:
+    """Cells and norms whose memory is measured."""
+    if quick:
+        return [("lstm", "layer")]
+    return [(cell, norm) for cell in workload.LAYERS for norm in workload.NORMS]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    load = timing.load_average()
+    options = arguments(argv)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    where = table.environment(load)
+    selected = selection(options.only)
+    print(", ".join(f"{name} {value}" for name, value in where.items()))
+    print(f"backend cpu {seqnorm.backends()['cpu']}")
+    warning = timing.busy(load)
+    if warning:
+        print(warning)
+
+    shapes = workload.QUICK if options.quick else [*workload.GRID, *workload.RAGGED]
+    norms = workload.QUICK_NORMS if options.quick else workload.NORMS
+    rows = []
+    with table.table(options.csv, table.SPEED) as write:
+        for job in workload.all_jobs(shapes, norms):
+            if selected(job.cell, job.norm, job.mode):
+                rows.append(time_job(job, options.budget) | where)
+                print(speed_line(rows[-1]), flush=True)
+                write(rows[-1])
+    beside = options.csv and options.csv.with_name(f"{options.csv.stem}_memory.csv")
+    with table.table(beside, table.MEMORY) as write:
+        for cell, norm in memory_jobs(options.quick):
+            if not selected(cell, norm, "memory"):
+                continue
+            for sizes in memory.SIZES:
+                row = memory_row(cell, norm, sizes) | where
+                print(memory_line(row), flush=True)
+                write(row)
+            print(memory.linearity(cell, norm), flush=True)
+    if options.csv and importlib.util.find_spec("matplotlib"):
+        for path in pictures.draw_all(rows, options.csv):
+            print(f"drawn: {path}")
+    elif options.csv:
+        print("not drawn, for there is no matplotlib: pip install 'seqnorm[train]'")
+    if warning:
+        print(warning)
+    print(*table.summary(rows), sep="\n")
+    print(table.headline(rows))
+
+
+if __name__ == "__main__":
+    main()

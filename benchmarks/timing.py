@@ -1,0 +1,58 @@
+"""Times of several calls in turn, and how busy the machine was."""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from collections.abc import Callable, Mapping
+from statistics import median
+
+LEAST, MOST = 5, 2000  # repeats, whatever the budget
+
+
+def interleaved(
+    calls: Mapping[str, Callable[[], object]],
+    budget: float,
+    warmup: int = 2,
+    clock: Callable[[], float] = time.perf_counter,
+) -> tuple[dict[str, float], int]:
+    """Median seconds of each call, and repeats.
+
+    The calls take turns, so that whatever slows the machine down for a while slows all of them.
+
+    Args:
+        calls: by name.
+        budget: seconds, after which no further round begins.
+        warmup: rounds that are not timed.
+    """
+    for _ in range(warmup):
+        for call in calls.values():
+            call()
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    gc.collect()
+    gc.disable()
+    try:
+        begin, repeats = clock(), 0
+        while repeats < LEAST or (repeats < MOST and clock() - begin < budget):
+            for name, call in calls.items():
+                start = clock()
+                call()
+                times[name].append(clock() - start)
+            repeats += 1
+    finally:
+        gc.enable()
+    return {name: median(values) for name, values in times.items()}, repeats
+
+
+def load_average() -> float:
+    """Of the last minute; NaN where the system keeps none."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+
+
+def busy(load: float) -> str | None:
+    """What to say if something else ran before the start."""
+    cores = os.cpu_count() or 1
+    if load > 0.5 * cores:
+        return f"WARNING: the machine was busy, load {load:.2f} on {cores} cores: do not trust this"
+    return None

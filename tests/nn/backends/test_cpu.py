@@ -1,0 +1,208 @@
+"""The kernels compute what the definition does: every norm, size, precision, instruction set and
+number of threads.
+
+Axes: T steps, B sequences, I = input size, H = hidden size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from beside_reference import (
+    F32,
+    SCHEMES,
+    Call,
+    assert_equals_reference,
+    assert_same,
+    build,
+    each_variant,
+    needs_kernels,
+    outcome,
+    ragged,
+    single,
+    taken,
+)
+from tolerances import assert_equal
+
+from seqnorm import Norm, NormScheme
+from seqnorm.nn.backends.cpu import library, operators
+
+pytestmark = needs_kernels
+TAKEN = taken()
+# One less and one more than the widths of vectors and panels, which are 2 to 32 reals.
+SIZES = [1, 3, 4, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 130]
+BATCHES = [1, 2, 3, 5, 6, 7, 8, 9, 13, 17]
+Threads = Callable[[int], None]
+
+
+def test_what_the_kernels_take() -> None:
+    """Every preset but those of statistics over the batch, of eps beside the deviation, and of the
+    norm of a GRU's candidate; and all of the schemes above."""
+    presets = {name for name in TAKEN if name.split(" ", 1)[1] not in SCHEMES[name.split()[0]]}
+    assert presets == {
+        *("LSTM None", "LSTM layer", "LSTM rms", "LSTM batch_pooled", "LSTM ba2016"),
+        *("LSTM ba2016_draw", "LSTM kiros2016", "LSTM fastrnns", "LSTM nemo", "LSTM haste"),
+        *("LSTM tfa", "LSTM tf_contrib", "LSTM icefall", "LSTM di_engine", "LSTM nemo_batch"),
+        *("LSTM laurent2016", "GRU None", "GRU layer", "GRU rms", "GRU batch_pooled", "GRU ba2016"),
+        *("GRU kiros2016", "GRU haste", "GRU dreamer", "GRU laurent2016", "GRU nemo_batch"),
+    }
+    assert len(TAKEN) - len(presets) == sum(map(len, SCHEMES.values()))
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_every_norm(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One layer alone, and two layers in both directions, in training and in inference."""
+    cell, norm = TAKEN[name]
+    for options in ({}, {"num_layers": 2, "bidirectional": True}):
+        layer = build(cell, norm, 5, 17, **options)
+        call = Call.draw(layer, [3, 0, 7, 5, 7, 2, 0, 7])
+        layer(call.input, lengths=call.lengths)  # statistics of the batch to read in inference
+        for training in (True, False):
+            layer.train(training)
+            expected = outcome(layer, call, "reference")
+            for variant in each_variant(monkeypatch):
+                assert_same(outcome(layer, call), expected, variant)
+                found = outcome(single(layer), call.to(F32))
+                assert_same(found, expected, f"float32, {variant}", F32)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("cell", library.CELLS)
+def test_without_a_bias(cell: str, bias: bool) -> None:
+    for norm in (None, "rms", SCHEMES[cell]["hidden alone"]):
+        layer = build(cell, norm, 4, 6, bias=bias)
+        assert_equals_reference(layer, Call.draw(layer, [2, 4, 1]))
+
+
+def norms_for(cell: str, hidden: int) -> list[NormScheme]:
+    """A norm of both terms and one of their sum. Sets of few units magnify rounding."""
+    kind = "rms" if hidden == 1 else "layer"
+    each = Norm(kind, "separate" if hidden > 4 else "joint")
+    if cell == "GRU":
+        apart = NormScheme(input=each, hidden=each, bias_ih="both", bias_hh="outside")
+        return [apart, NormScheme(sum=Norm("layer"), bias_ih=None, update="write")]
+    state = Norm("rms" if hidden <= 4 else "layer", eps=0.1)
+    return [
+        NormScheme(input=each, hidden=each, cell=state, cell_state="normalised", bias_ih="both"),
+        NormScheme(sum=Norm("rms"), cell=state, bias_ih="inside"),
+    ]
+
+
+@pytest.mark.parametrize("hidden", SIZES)
+@pytest.mark.parametrize("cell", library.CELLS)
+def test_sizes(cell: str, hidden: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every H beside every few I, B and T, all of which come up."""
+    number = SIZES.index(hidden)
+    for half, norm in enumerate(norms_for(cell, hidden)):
+        size = SIZES[(5 * number + 8 * half) % len(SIZES)]
+        B, T = BATCHES[(number + 5 * half) % len(BATCHES)], 1 + (number + 3 * half) % 7
+        layer = build(cell, norm, size, hidden)
+        call = Call.draw(layer, ragged(B, T))
+        expected = outcome(layer, call, "reference")
+        for variant in each_variant(monkeypatch):
+            what = f"I = {size}, B = {B}, {call.lengths}, {variant}"
+            assert_same(outcome(layer, call), expected, what)
+            found = outcome(single(layer), call.to(F32))
+            assert_same(found, expected, f"float32, {what}", F32)
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("cell", library.CELLS)
+def test_batches(cell: str, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every number of rows, in full panels and in the rest of one."""
+    layer = build(cell, norms_for(cell, 130)[0], 66, 130)
+    call = Call.draw(layer, None, batch, 3)
+    expected = outcome(layer, call, "reference")
+    for variant in each_variant(monkeypatch):
+        assert_same(outcome(layer, call), expected, variant)
+        assert_same(outcome(single(layer), call.to(F32)), expected, f"float32, {variant}", F32)
+
+
+@pytest.mark.parametrize("cell", library.CELLS)
+def test_more_than_a_block(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products with the weights go by 48 rows, those for their gradients by 256 rows, 240 gates'
+    units (6 or 8 of them together) and 512 inputs."""
+    layer = build(cell, norms_for(cell, 130)[0], 530, 83)
+    call = Call.draw(layer, [9] * 27 + [8, 7, 0, 5, 3, 1])
+    assert sum(call.lengths or ()) > 256
+    expected = outcome(layer, call, "reference")
+    for variant in each_variant(monkeypatch):
+        assert_same(outcome(layer, call), expected, variant)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 5])
+@pytest.mark.parametrize("cell", library.CELLS)
+def test_threads(
+    cell: str, number: int, threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More threads than rows, than panels of units, and than both; while sequences end, threads
+    that shared rows share units, and the gradients go the other way."""
+    threads(number)
+    for hidden, lengths in (
+        (3, [2, 3, 1]),
+        (37, [4, 6, 1, 5, 0, 3, 6]),
+        (130, [5, 3]),
+        (161, [4, 1, 3, 3, 4, 2, 2, 3, 1, 1, 2, 2, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1]),
+    ):
+        for norm in norms_for(cell, hidden):
+            layer = build(cell, norm, 5, hidden)
+            call = Call.draw(layer, lengths)
+            expected = outcome(layer, call, "reference")
+            for variant in each_variant(monkeypatch):
+                what = f"H = {hidden}, {variant}"
+                assert_same(outcome(layer, call), expected, what)
+            found = outcome(single(layer), call.to(F32))
+            assert_same(found, expected, f"float32, {what}", F32)
+
+
+@pytest.mark.parametrize("cell", library.CELLS)
+def test_the_same_every_time(cell: str, threads: Threads) -> None:
+    """Threads add up in a fixed order: no bit depends on which of them comes first."""
+    threads(3)
+    layer = build(cell, norms_for(cell, 130)[0], 9, 130)
+    call = Call.draw(layer, [4, 2, 4, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1])
+    first = outcome(layer, call)
+    for _ in range(5):
+        for name, value in outcome(layer, call).items():
+            assert_equal(value, first[name], name)
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_without_gradients_nothing_is_kept_and_all_is_the_same(name: str) -> None:
+    cell, norm = TAKEN[name]
+    layer = build(cell, norm, 5, 17)
+    call = Call.draw(layer, [3, 0, 6, 6])
+    expected = outcome(layer, call, "cpu")
+    with torch.no_grad():
+        output, last = layer(call.input, call.state[0] if cell == "GRU" else call.state, call.lengths)
+    parts = [last] if cell == "GRU" else last
+    for found, which in zip((output, *parts), ("output", "h_n", "c_n")):
+        assert not found.requires_grad
+        assert_equal(found, expected[which], which)
+
+
+def test_what_a_call_is_told(monkeypatch: pytest.MonkeyPatch, threads: Threads) -> None:
+    """The widest instruction set; every thread if each has enough to do."""
+    seen: list[Any] = []
+    named = {
+        name: (lambda *call, name=name: (seen.append((name, *call)), getattr(real, name)(*call))[1])
+        for name in ("seqnorm_scratch", "seqnorm_forward", "seqnorm_backward")
+    }
+    real = operators.LIBRARY
+    monkeypatch.setattr(operators, "LIBRARY", SimpleNamespace(**named))
+    threads(3)
+    for least, expected in ((1, 3), (2 * 4 * 17 * 17, 2), (4 * 4 * 17 * 17 + 1, 1)):
+        seen.clear()
+        monkeypatch.setattr(operators, "LEAST_WORK", least)
+        layer = build("LSTM", "layer", 3, 17)
+        outcome(layer, Call.draw(layer, [2, 1, 2, 2, 0]))
+        names = [name for name, *_ in seen]
+        assert names == [*["seqnorm_scratch", "seqnorm_forward"], *names[:1], "seqnorm_backward"]
+        for _, variant, wide, pointer, *_ in seen:
+            assert variant == max(library.VARIANTS.values())
+            assert wide == 1
+            assert pointer._obj.threads == expected

@@ -1,0 +1,224 @@
+"""Numbers at the edges: NaN, infinities, saturated gates, the smallest ones there are.
+
+Axes: T steps, B sequences, I = input size, H = hidden size.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from beside_reference import (
+    F32,
+    F64,
+    ULP,
+    Call,
+    Outcome,
+    assert_same,
+    build,
+    each_variant,
+    needs_kernels,
+    outcome,
+    single,
+    taken,
+)
+from hidden_states import as_hx, parts_of
+from tolerances import SUMS, assert_close, assert_equal
+from torch import Tensor
+
+import seqnorm
+
+pytestmark = needs_kernels
+I, H = 5, 19  # noqa: E741  the axes' letters
+LENGTHS = [3, 6, 0, 5, 6, 2, 6]
+TAKEN = taken()
+# The statistics of these are one row's own; those of a batch carry a NaN to every row.
+OF_ROWS = [name for name in TAKEN if "batch" not in name and "laurent" not in name]
+OF_ROWS = [name for name in OF_ROWS if name != "GRU outside"]
+CASES = ["LSTM None", "LSTM kiros2016", "LSTM icefall", "LSTM tfa"]
+CASES += ["GRU None", "GRU kinds", "GRU dreamer", "GRU ba2016"]
+
+
+def layer_of(name: str, **options: Any) -> Any:
+    cell, norm = TAKEN[name]
+    return build(cell, norm, I, H, **options)
+
+
+def run(layer: Any, call: Call, backend: str = "cpu") -> tuple[Tensor, ...]:
+    with seqnorm.backend(backend):
+        output, last = layer(call.input, as_hx(call.state), lengths=call.lengths)
+    return output, *parts_of(last)
+
+
+@pytest.mark.parametrize("dtype", [F32, F64])
+@pytest.mark.parametrize("name", OF_ROWS)
+def test_nan_stays_in_its_sequence(
+    name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NaN in gives NaN out from that step on; all before it, and all other sequences, are bitwise
+    as without it, whichever row of a tile it stands in."""
+    layer = layer_of(name).to(dtype)
+    call = Call.draw(layer, LENGTHS).to(dtype)
+    for _ in each_variant(monkeypatch):
+        expected = run(layer, call)
+        for sequence, step in ((1, 2), (4, 0), (6, 5)):
+            input = call.input.clone()
+            input[step, sequence, 1] = torch.nan
+            found = run(layer, Call(input, LENGTHS, call.state, ()))
+            bad = torch.zeros_like(found[0], dtype=torch.bool)
+            bad[step:, sequence] = True
+            assert found[0].isnan().equal(bad)
+            assert found[0][~bad].equal(expected[0][~bad])
+            for part, before in zip(found[1:], expected[1:]):
+                assert bool(part[:, sequence].isnan().all())
+                others = [b for b in range(len(LENGTHS)) if b != sequence]
+                assert part[:, others].equal(before[:, others])
+
+
+@pytest.mark.parametrize("name", OF_ROWS)
+def test_gradients_of_other_sequences_know_no_nan(name: str) -> None:
+    """Of inputs and states; those of the weights sum over all, and are NaN."""
+    layer = layer_of(name)
+    call = Call.draw(layer, LENGTHS)
+    expected = outcome(layer, call)
+    call.input[3, 4, 0] = torch.nan
+    found = outcome(layer, call)
+    others = [b for b in range(len(LENGTHS)) if b != 4]
+    for leaf in ("input", "h_0", "c_0"):
+        grad, before = found[f"gradient of {leaf}"], expected[f"gradient of {leaf}"]
+        assert grad[:, others].equal(before[:, others])
+    assert bool(found["gradient of input"][:, 4].isnan().any())
+    assert bool(found["gradient of weight_hh_l0"].isnan().any())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_cotangent_that_is_nan(name: str) -> None:
+    """A loss that is NaN for one step of one sequence: its past, and nothing beside it."""
+    layer = layer_of(name)
+    call = Call.draw(layer, LENGTHS)
+    expected = outcome(layer, call)
+    call.cotangents[0][3, 1] = torch.nan
+    found = outcome(layer, call)
+    grad, before = found["gradient of input"], expected["gradient of input"]
+    bad = torch.zeros_like(grad, dtype=torch.bool)
+    bad[:4, 1] = True
+    assert grad.isnan().equal(bad)
+    assert_close(grad[~bad], before[~bad], SUMS)
+
+
+@pytest.mark.parametrize("dtype", [F32, F64])
+@pytest.mark.parametrize("value", [math.inf, -math.inf])
+@pytest.mark.parametrize("name", CASES)
+def test_infinity_is_what_it_is_to_the_definition(
+    name: str, value: float, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It saturates a gate, and a norm of it is NaN."""
+    layer = layer_of(name).to(dtype)
+    call = Call.draw(layer, LENGTHS).to(dtype)
+    call.input[2, 4, 3] = value
+    expected = run(layer, call, "reference")
+    for _ in each_variant(monkeypatch):
+        for found, part in zip(run(layer, call), expected):
+            torch.testing.assert_close(found, part, rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
+def compare_nonfinite(found: Outcome, expected: Outcome) -> None:
+    for leaf, value in expected.items():
+        assert found[leaf].isfinite().equal(value.isfinite()), leaf
+
+
+@pytest.mark.parametrize("size", [1e2, 1e4, 1e12])
+@pytest.mark.parametrize("name", TAKEN)
+def test_huge_inputs(name: str, size: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gates far beyond where they saturate: finite results and gradients, in float32 too."""
+    layer = layer_of(name)
+    call = Call.draw(layer, LENGTHS)
+    call.input = (size * call.input).float().double()
+    expected = outcome(layer, call, "reference")
+    for variant in each_variant(monkeypatch):
+        assert_same(outcome(layer, call), expected, variant)
+        for leaf, value in outcome(single(layer), call.to(F32)).items():
+            assert bool(value.isfinite().all()), f"{variant}, {leaf}"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_huge_states_and_weights(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = layer_of(name)
+    call = Call.draw(layer, LENGTHS)
+    call.state = tuple(1e4 * part for part in call.state)
+    with torch.no_grad():
+        layer.weight_hh_l0.mul_(1e3)
+        layer.weight_ih_l0.mul_(1e3)
+    call.state = tuple(part.float().double() for part in call.state)
+    expected = outcome(layer, call, "reference")
+    for variant in each_variant(monkeypatch):
+        assert_same(outcome(layer, call), expected, variant)
+        for leaf, value in outcome(single(layer), call.to(F32)).items():
+            assert bool(value.isfinite().all()), f"{variant}, {leaf}"
+
+
+@pytest.mark.parametrize(("dtype", "tiny"), [(F32, 1e-40), (F64, 1e-310)])
+@pytest.mark.parametrize("name", CASES)
+def test_subnormal_numbers(
+    name: str, dtype: torch.dtype, tiny: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inputs, states and cotangents below the smallest normal number; variances of 0 but for
+    rounding."""
+    layer = layer_of(name).to(dtype)
+    call = Call.draw(layer, LENGTHS).to(dtype)
+    call = Call(
+        call.input * tiny,
+        LENGTHS,
+        tuple(part * tiny for part in call.state),
+        (call.cotangents[0], *(part * tiny for part in call.cotangents[1:])),
+    )
+    assert 0 < float(call.input.abs().max()) < torch.finfo(dtype).smallest_normal
+    expected = outcome(layer, call, "reference")
+    for variant in each_variant(monkeypatch):
+        assert_same(outcome(layer, call), expected, variant, dtype)
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_constant_rows(name: str) -> None:
+    """Zero inputs and states: sets of variance 0, where a norm's gradient is 1 / sqrt(eps)."""
+    layer = layer_of(name).eval()
+    call = Call.draw(layer, LENGTHS)
+    call.input.zero_()
+    for part in call.state:
+        part.zero_()
+    call.cotangents = tuple(0.01 * part for part in call.cotangents)
+    assert_same(outcome(layer, call), outcome(layer, call, "reference"))
+
+
+# Every exponent that counts, and both sides of where tanh changes its formula.
+GRID = torch.cat(
+    [
+        torch.linspace(-100, 100, 4001),
+        torch.linspace(-2, 2, 4001),
+        torch.linspace(0.62, 0.63, 501),
+        torch.logspace(-40, 2, 3001),
+        -torch.logspace(-40, 2, 3001),
+    ]
+).double()
+
+
+def activations(variant: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """sigmoid and tanh of the grid as the kernels compute them: f and g of one step of an LSTM."""
+    layer = seqnorm.LSTM(1, len(GRID), dtype=dtype)
+    found = []
+    with torch.no_grad(), seqnorm.backend("cpu"):
+        for weight in (layer.weight_ih_l0, layer.bias_hh_l0, layer.bias_ih_l0):
+            weight.zero_()
+        layer.weight_hh_l0.data = torch.zeros(1, dtype=dtype).expand(layer.weight_hh_l0.shape)
+        i, f, g, _ = layer.bias_ih_l0.chunk(4)
+        x = torch.zeros(1, 1, 1, dtype=dtype)
+        zero, one = torch.zeros(1, 1, len(GRID), dtype=dtype), torch.ones(1, 1, len(GRID), dtype=dtype)
+        f.copy_(GRID)
+        found.append(layer(x, (zero, one))[1][1].flatten())  # c = sigmoid(f) * 1 + 0.5 * 0
+        f.zero_()
+        i.fill_(80.0)  # sigmoid(80) = 1
+        g.copy_(GRID)
+        found.append(layer(x, (zero, zero))[1][1].flatten())
+    return found[0], found[1]
