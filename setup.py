@@ -1,4 +1,4 @@
-"""Compiles the kernels of the ``cpu`` backend, if there is a C compiler; pyproject.toml has the rest.
+"""Compiles the kernels of the ``cpu`` backend, if there is a C compiler.
 
 They are plain C without any header of Python or PyTorch: one library for every version of both.
 """

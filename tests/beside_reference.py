@@ -192,9 +192,7 @@ def outcome(layer: nn.Module, call: Call, backend: str = "cpu") -> Outcome:
 
 def assert_same(actual: Outcome, expected: Outcome, what: str = "", dtype: Any = F64) -> None:
     """As near as the dtype allows."""
-    values, gradients = (
-        (VALUES, GRADIENTS) if dtype == F64 else (SINGLE_VALUES, SINGLE_GRADIENTS)
-    )
+    values, gradients = (VALUES, GRADIENTS) if dtype == F64 else (SINGLE_VALUES, SINGLE_GRADIENTS)
     assert actual.keys() == expected.keys()
     for name, value in expected.items():
         tolerance = gradients if name.startswith("gradient") else values

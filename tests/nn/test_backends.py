@@ -272,6 +272,7 @@ def test_the_definition_can_be_differentiated_twice() -> None:
     ("kind", "norm", "backend"),
     [
         ("LSTM", "layer", "eager"),
+        ("LSTM", "layer", "aot_eager"),
         ("GRU", "batch", "aot_eager"),
         ("RNN", "rms", "eager"),
         ("SLSTM", "layer", "aot_eager"),
@@ -296,6 +297,15 @@ def test_compiled_is_equal(kind: str, norm: str, backend: str) -> None:
         for a, e in zip(grads[1], grads[0]):
             assert_close(a, e, GRADIENTS)
     torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_exported_is_equal(kind: str) -> None:
+    """A graph of torch's own operators, for any machine, whatever computes the layer here."""
+    layer = LAYERS[kind](I, H, norm="layer", dtype=F64)
+    x, other = torch.randn(2, T, B, I, dtype=F64).unbind()
+    program = torch.export.export(layer, (x,))
+    assert_close(program.module()(other)[0], layer(other)[0], VALUES)
 
 
 @pytest.mark.parametrize("kind", LAYERS)

@@ -26,8 +26,10 @@ from beside_reference import (
     single,
     taken,
 )
-from tolerances import assert_equal
+from hidden_states import as_hx, parts_of
+from tolerances import VALUES, assert_close, assert_equal
 
+import seqnorm
 from seqnorm import Norm, NormScheme
 from seqnorm.nn.backends.cpu import library, operators
 
@@ -136,9 +138,7 @@ def test_more_than_a_block(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("number", [1, 2, 3, 5])
 @pytest.mark.parametrize("cell", library.CELLS)
-def test_threads(
-    cell: str, number: int, threads: Threads, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_threads(cell: str, number: int, threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
     """More threads than rows, than panels of units, and than both; while sequences end, threads
     that shared rows share units, and the gradients go the other way."""
     threads(number)
@@ -147,6 +147,7 @@ def test_threads(
         (37, [4, 6, 1, 5, 0, 3, 6]),
         (130, [5, 3]),
         (161, [4, 1, 3, 3, 4, 2, 2, 3, 1, 1, 2, 2, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1]),
+        (7, [5] * 12 + [3] * 9 + [2] * 20 + [1] * 5),
     ):
         for norm in norms_for(cell, hidden):
             layer = build(cell, norm, 5, hidden)
@@ -157,6 +158,9 @@ def test_threads(
                 assert_same(outcome(layer, call), expected, what)
             found = outcome(single(layer), call.to(F32))
             assert_same(found, expected, f"float32, {what}", F32)
+            with torch.no_grad(), seqnorm.backend("cpu"):
+                output, _ = layer(call.input, as_hx(call.state), call.lengths)
+            assert_close(output, expected["output"], VALUES, f"without gradients, {what}")
 
 
 @pytest.mark.parametrize("cell", library.CELLS)
@@ -175,12 +179,11 @@ def test_the_same_every_time(cell: str, threads: Threads) -> None:
 def test_without_gradients_nothing_is_kept_and_all_is_the_same(name: str) -> None:
     cell, norm = TAKEN[name]
     layer = build(cell, norm, 5, 17)
-    call = Call.draw(layer, [3, 0, 6, 6])
+    call = Call.draw(layer, [3, 0, 6, 6, 1, 6, 2, 5, 6, 4, 3, 6])  # W_ih x step by step, then not
     expected = outcome(layer, call, "cpu")
-    with torch.no_grad():
-        output, last = layer(call.input, call.state[0] if cell == "GRU" else call.state, call.lengths)
-    parts = [last] if cell == "GRU" else last
-    for found, which in zip((output, *parts), ("output", "h_n", "c_n")):
+    with torch.no_grad(), seqnorm.backend("cpu"):
+        output, last = layer(call.input, as_hx(call.state), call.lengths)
+    for found, which in zip((output, *parts_of(last)), ("output", "h_n", "c_n")):
         assert not found.requires_grad
         assert_equal(found, expected[which], which)
 

@@ -13,7 +13,6 @@ import pytest
 import torch
 from beside_reference import (
     F64,
-    SCHEMES,
     Call,
     assert_equals_reference,
     assert_same,
@@ -190,9 +189,7 @@ def test_backward_twice(name: str) -> None:
     require(leaves, set(leaves))
     results = results_of(layer, leaves)
     kept = [part.detach().clone() for part in results]
-    first = torch.autograd.grad(
-        results, list(leaves.values()), call.cotangents, retain_graph=True
-    )
+    first = torch.autograd.grad(results, list(leaves.values()), call.cotangents, retain_graph=True)
     results_of(layer, leaves)  # another call between
     second = torch.autograd.grad(results, list(leaves.values()), call.cotangents)
     for leaf, a, b in zip(leaves, first, second):
@@ -227,13 +224,15 @@ def test_a_changed_weight_is_refused() -> None:
             output.sum().backward()
 
 
-@pytest.mark.parametrize("name", TAKEN)
+@pytest.mark.parametrize("name", CASES)
 def test_finite_differences(name: str) -> None:
     """First derivatives beside differences of the kernels' own results."""
     cell, norm = TAKEN[name]
     layer = build(cell, norm, 2, 3).eval()
     names = [leaf for leaf, _ in layer.named_parameters()]
-    state = tuple(torch.randn(1, 3, 3, dtype=F64, requires_grad=True) for _ in "hc"[: 2 - (cell == "GRU")])
+    state = tuple(
+        torch.randn(1, 3, 3, dtype=F64, requires_grad=True) for _ in "hc"[: 2 - (cell == "GRU")]
+    )
     x = torch.randn(2, 3, 2, dtype=F64, requires_grad=True)
 
     def function(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:

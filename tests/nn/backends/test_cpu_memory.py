@@ -26,7 +26,7 @@ from beside_reference import (
     taken,
 )
 from hidden_states import as_hx, parts_of
-from tolerances import SUMS, assert_close, assert_equal
+from tolerances import SUMS, VALUES, assert_close, assert_equal
 from torch import Tensor
 
 import seqnorm
@@ -35,6 +35,8 @@ from seqnorm.nn.backends.cpu import memory, operators
 pytestmark = needs_kernels
 I, H = 5, 9  # noqa: E741  the axes' letters
 LENGTHS = [3, 0, 4, 6, 4]
+# With 8 rows and more for each thread W_ih x is computed step by step.
+MANY = [3] * 9 + [2] * 16 + [1, 0]
 TAKEN = taken()
 CASES = ["LSTM None", "LSTM kiros2016", "LSTM icefall", "LSTM laurent2016"]
 CASES += ["GRU None", "GRU kinds", "GRU dreamer", "GRU laurent2016"]
@@ -81,8 +83,8 @@ def test_nothing_is_read_before_it_is_written(
     """Nor is anything that a call left behind read by the next."""
     threads(number)
     cell, norm = TAKEN[name]
-    for hidden, lengths in ((3, [1, 0, 3, 1]), (41, [4, 1, 4, 2])):
-        layer = build(cell, norm, I, hidden)
+    for hidden, lengths in ((3, [1, 0, 3, 1]), (41, [4, 1, 4, 2]), (8, MANY)):
+        layer = build(cell, norm, I, hidden).eval()
         call = Call.draw(layer, lengths)
         expected = outcome(layer, call, "reference")
         with monkeypatch.context() as patch:
@@ -90,7 +92,10 @@ def test_nothing_is_read_before_it_is_written(
             for variant in each_variant(patch):
                 assert_same(outcome(layer, call), expected, variant)
             found = outcome(single(layer), call.to(F32))
+            with torch.no_grad(), seqnorm.backend("cpu"):
+                output, _ = layer(call.input, as_hx(call.state), call.lengths)
         assert_same(found, expected, "float32", F32)
+        assert_close(output, expected["output"], VALUES, "without gradients")
 
 
 EDGE = 37
@@ -98,9 +103,9 @@ EDGE = 37
 
 def fenced(tensor: Tensor) -> tuple[Tensor, Tensor]:
     """A copy between NaN on both sides, at an address that no vector is aligned to."""
-    memory = tensor.new_full((tensor.numel() + 2 * EDGE,), torch.nan)
-    inside = memory[EDGE:-EDGE].view(tensor.shape)
-    return memory, inside.copy_(tensor)
+    around = tensor.new_full((tensor.numel() + 2 * EDGE,), torch.nan)
+    inside = around[EDGE:-EDGE].view(tensor.shape)
+    return around, inside.copy_(tensor)
 
 
 def fence(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -117,9 +122,9 @@ def fence(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         given = tuple(None if t is None else inside[k] for k, t in zip(operators.INPUTS, tensors))
         into = {k: None if t is None else inside[k] for k, t in places.items()}
         call(name, plan, given, into, *others)
-        for key, (memory, found, tensor) in fences.items():
-            assert bool(memory[:EDGE].isnan().all()), f"{name} wrote before {key}"
-            assert bool(memory[-EDGE:].isnan().all()), f"{name} wrote behind {key}"
+        for key, (around, found, tensor) in fences.items():
+            assert bool(around[:EDGE].isnan().all()), f"{name} wrote before {key}"
+            assert bool(around[-EDGE:].isnan().all()), f"{name} wrote behind {key}"
             if key in places:
                 tensor.copy_(found)
             else:
@@ -158,7 +163,7 @@ def test_no_access_outside(
 ) -> None:
     threads(number)
     cell, norm = TAKEN[name]
-    for hidden, lengths in ((3, [1]), (7, [1, 0, 3, 1]), (41, [3, 1, 3, 2, 3])):
+    for hidden, lengths in ((3, [1]), (7, [1, 0, 3, 1]), (41, [3, 1, 3, 2, 3]), (8, MANY)):
         layer = build(cell, norm, hidden + 2, hidden)
         call = Call.draw(layer, lengths)
         layer.eval()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from ...check import warn
 from ...direction import Direction
@@ -29,12 +30,16 @@ def status() -> tuple[bool, str]:
 
 def claims(direction: Direction, rows: Tensor, packing: Packing) -> str | None:
     """Cells, norms and calls that the kernels know."""
+    if torch.compiler.is_compiling():
+        return "its kernels are no operator that torch.compile knows"
     if rows.device.type != "cpu":
         return f"its kernels are for the CPU, and the input is on {rows.device}"
     if direction.cell.name not in CELLS:
         return f"it has no kernel for the {direction.cell.name}"
     if rows.dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled("cpu"):
         return "its kernels compute in float32 and float64 alone"
+    if not (_is_plain(rows) and _is_plain(direction.weight_hh)):
+        return "its kernels take plain tensors alone, no subclasses and none inside torch.func"
     if direction.weight_hr is not None:
         return "it has no kernel with a projection (proj_size)"
     if any(direction.zoneout):
@@ -48,6 +53,11 @@ def claims(direction: Direction, rows: Tensor, packing: Packing) -> str | None:
             warn(f"normalised layers are slow here, for backend 'cpu' is absent: {WHY_NOT}")
         return WHY_NOT
     return reason
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    wrapped: bool = torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    return type(tensor) in (Tensor, Parameter) and not wrapped
 
 
 def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> tuple[Tensor, State]:

@@ -42,7 +42,7 @@ static void gru_output(Share *s, int64_t r) {
     merge_product(s, r, stats);
     Spread sx = spread(a, a->norm_x, c->stats + row * c->S), sh = spread(a, a->norm_h, stats);
     CHUNKS(u, m, s->u0, s->u1) {
-        GruTerms q = gru_terms(c, c->x + row * c->GH, product_of(s, r), &sx, &sh, u, m);
+        GruTerms q = gru_terms(c, x_of(s, r), product_of(s, r), &sx, &sh, u, m);
         vec old = load(gru_before(s, r) + u, m);
         vec h = a->swapped ? q.n * q.z + (1 - q.z) * old : q.z * old + (1 - q.z) * q.n;
         store(c->output + row * H + u, h, m);
@@ -54,7 +54,7 @@ static void gru_back_output(Share *s, int64_t r) {
     Call *c = s->call;
     const Arguments *a = c->a;
     int64_t H = a->H, row = s->base + r;
-    const real *stats = c->stats + row * c->S, *x = c->x + row * c->GH, *product = product_of(s, r);
+    const real *stats = c->stats + row * c->S, *x = x_of(s, r), *product = product_of(s, r);
     Spread sx = spread(a, a->norm_x, stats), sh = spread(a, a->norm_h, stats + 2 * a->sets);
     real *slot = slot_of(s, r);
     vec sums[4][4] = {{{0}}};

@@ -86,29 +86,22 @@ static void run_phases(Share *s, const Phase *phases) {
 
 #define BLOCK 48 /* rows projected together */
 
-/* x = W_ih input + b, and the mean and 1 / deviation of its sets, in this thread's part of all rows. */
-static void project(const Share *s) {
-    const Call *c = s->call;
+/* x = W_ih input + b for `count` packed rows, and the mean and 1 / deviation of its sets. */
+static void project(const Call *c, int64_t row, int64_t count, real *x) {
     const Arguments *a = c->a;
-    int64_t end = (s->number + 1) * c->N / s->size, GH = c->GH;
-    int norm = a->norm_x != NONE;
-    for (int64_t row = s->number * c->N / s->size; row < end; row += BLOCK) {
-        int64_t last = end - row < BLOCK ? end : row + BLOCK;
-        if (a->weight_ih)
-            multiply((const real *)a->input + row * a->I, a->I, last - row, c->packed_ih, a->I, GH,
-                     c->x + row * GH, GH, 0);
-        else if (a->x) /* the product is added to x, which is not ours */
-            memcpy(c->x + row * GH, (const real *)a->input + row * GH,
-                   (size_t)((last - row) * GH) * sizeof(real));
-        for (int64_t r = row; r < last && (norm || a->bias_in); r++) {
-            real *x = c->x + r * GH;
-            for (int64_t j = 0; a->bias_in && j < GH; j++) x[j] += ((const real *)a->bias_in)[j];
-            for (int64_t set = 0, g = 0; norm && set < a->sets; g = a->set_end[set], set++) {
-                real *out = c->stats + r * c->S + 2 * set;
-                moments(x, a->H, g, a->set_end[set], 0, a->H, a->norm_x, out);
-                real count = (real)((a->set_end[set] - g) * a->H);
-                out[1] = 1 / (real)sqrt(out[1] / count + (real)a->eps_x);
-            }
+    int64_t GH = c->GH;
+    const real *input = (const real *)a->input + row * a->I, *bias = a->bias_in;
+    if (a->weight_ih)
+        multiply(input, a->I, count, c->packed_ih, a->I, GH, x, GH, 0);
+    else if (a->x) /* the product is added to x, which is not ours */
+        memcpy(x, input, (size_t)(count * GH) * sizeof(real));
+    for (int64_t r = 0; r < count && (a->norm_x || bias); r++, x += GH) {
+        for (int64_t j = 0; bias && j < GH; j++) x[j] += bias[j];
+        for (int64_t set = 0, g = 0; a->norm_x && set < a->sets; g = a->set_end[set], set++) {
+            real *out = c->stats + (row + r) * c->S + 2 * set;
+            moments(x, a->H, g, a->set_end[set], 0, a->H, a->norm_x, out);
+            real size = (real)((a->set_end[set] - g) * a->H);
+            out[1] = 1 / ROOT(out[1] / size + (real)a->eps_x);
         }
     }
 }
@@ -126,10 +119,17 @@ static void forward_work(void *data, int64_t number, int64_t size) {
         pack_rows((const real *)a->weight_ih + p * NR * a->I, a->I, c->GH - p * NR,
                   c->packed_ih + p * NR * a->I);
     meet(s);
-    project(s);
+    /* Steps with rows enough are projected as the loop comes to them, while x is near. */
+    int64_t row = 0, t = 0;
+    for (; t < a->T && at_its_step(c, a->rows[t], size); t++) row += a->rows[t];
+    int64_t end = row + (number + 1) * (c->N - row) / size;
+    for (row += number * (c->N - row) / size; row < end; row += BLOCK)
+        project(c, row, end - row < BLOCK ? end - row : BLOCK, c->x + row * c->GH);
     meet(s);
     for (s->t = 0; s->t < a->T; s->t++) {
         divide(s, a->rows[s->t]);
+        s->fresh = at_its_step(c, s->alive, size);
+        if (s->fresh) project(c, s->base + s->r0, s->r1 - s->r0, x_of(s, s->r0));
         const real *h = s->t ? c->output + (s->before + s->r0) * H : c->h_0 + s->r0 * H;
         real *product = product_of(s, s->r0);
         for (int64_t g = 0; g < a->G && s->u1 > s->u0; g++)

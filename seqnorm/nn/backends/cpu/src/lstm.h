@@ -32,7 +32,7 @@ static void lstm_cell(Share *s, int64_t r) {
     Spread sx = spread(a, a->norm_x, c->stats + row * c->S), sh = spread(a, a->norm_h, stats);
     real *cell = c->raw_c + kept * H, *open = c->slots + r * CHANNELS * H;
     CHUNKS(u, m, s->u0, s->u1) {
-        LstmTerms q = lstm_terms(c, c->x + row * c->GH, product_of(s, r), &sx, &sh, u, m);
+        LstmTerms q = lstm_terms(c, x_of(s, r), product_of(s, r), &sx, &sh, u, m);
         vec i = v_sigmoid(q.a[0]), f = v_sigmoid(q.a[1]), g = v_tanh(q.a[2]);
         store(cell + u, f * load(c->c_n + r * H + u, m) + i * g, m);
         store(open + u, v_sigmoid(q.a[3]), m);
@@ -76,7 +76,7 @@ static void lstm_back_output(Share *s, int64_t r) {
     Call *c = s->call;
     const Arguments *a = c->a;
     int64_t H = a->H, row = s->base + r;
-    const real *stats = c->stats + row * c->S, *x = c->x + row * c->GH, *product = product_of(s, r);
+    const real *stats = c->stats + row * c->S, *x = x_of(s, r), *product = product_of(s, r);
     Spread sx = spread(a, a->norm_x, stats), sh = spread(a, a->norm_h, stats + 2 * a->sets);
     real mean = a->norm_c ? stats[4 * a->sets] : 0, scale = a->norm_c ? stats[4 * a->sets + 1] : 1;
     real *slot = slot_of(s, r);
@@ -109,7 +109,7 @@ static void lstm_back_cell(Share *s, int64_t r) {
     Call *c = s->call;
     const Arguments *a = c->a;
     int64_t H = a->H, row = s->base + r;
-    const real *stats = c->stats + row * c->S, *x = c->x + row * c->GH, *product = product_of(s, r);
+    const real *stats = c->stats + row * c->S, *x = x_of(s, r), *product = product_of(s, r);
     Spread sx = spread(a, a->norm_x, stats), sh = spread(a, a->norm_h, stats + 2 * a->sets);
     real mean = a->norm_c ? stats[4 * a->sets] : 0, scale = a->norm_c ? stats[4 * a->sets + 1] : 1;
     real of_c[2];

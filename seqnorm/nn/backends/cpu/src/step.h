@@ -32,6 +32,7 @@ typedef struct {
     int64_t r0, r1, u0, u1; /* rows and units of this thread at this step */
     int64_t t, base, before; /* the step, its first packed row, and that of the step before */
     int64_t alive;
+    int fresh; /* whether x is computed at this step */
     real *sums, *kept_sums; /* gradients of gains and biases: of the last rows, of all before */
     int64_t pending;
 } Share;
@@ -74,34 +75,61 @@ INLINE void add_parts(const Share *s, int64_t phase, int64_t r, int64_t count, r
         for (int64_t k = 0; k < count; k++) sums[k] += parts(s, phase, peer, r)[k];
 }
 
+/* Sum of n reals, and of the squares of their distance from `mean`; four sums at once, for an
+ * addition waits four cycles for the one before. */
+INLINE vec run_sum(const real *p, int64_t n) {
+    vec sums[4] = {{0}};
+    for (; n >= 4 * VL; p += 4 * VL, n -= 4 * VL)
+        for (int k = 0; k < 4; k++) sums[k] += load(p + k * VL, VL);
+    CHUNKS(u, m, 0, n) sums[0] += load(p + u, m);
+    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+}
+
+INLINE vec run_square(const real *p, int64_t n, real mean) {
+    vec sums[4] = {{0}};
+    for (; n >= 4 * VL; p += 4 * VL, n -= 4 * VL)
+        for (int k = 0; k < 4; k++) {
+            vec d = load(p + k * VL, VL) - mean;
+            sums[k] += d * d;
+        }
+    CHUNKS(u, m, 0, n) {
+        vec d = first(load(p + u, m) - mean, m);
+        sums[0] += d * d;
+    }
+    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+}
+
 /* Mean and centred square sum of units u0 .. u1 of gates g0 .. g1; the plain square sum for RMS. */
 static void moments(const real *row, int64_t H, int64_t g0, int64_t g1, int64_t u0, int64_t u1,
                     int64_t kind, real *out) {
+    int64_t runs = g1 - g0, length = u1 - u0;
+    const real *start = row + g0 * H + u0;
+    if (length == H) length *= runs, runs = 1; /* gates follow one another */
     real mean = 0;
     if (kind == LAYER) {
         vec sum = {0};
-        for (int64_t g = g0; g < g1; g++)
-            CHUNKS(u, m, u0, u1) sum += load(row + g * H + u, m);
-        mean = total(sum) / (real)((g1 - g0) * (u1 - u0));
+        for (int64_t k = 0; k < runs; k++) sum += run_sum(start + k * H, length);
+        mean = total(sum) / (real)(runs * length);
     }
     vec square = {0};
-    for (int64_t g = g0; g < g1; g++)
-        CHUNKS(u, m, u0, u1) {
-            vec d = first(load(row + g * H + u, m) - mean, m);
-            square += d * d;
-        }
+    for (int64_t k = 0; k < runs; k++) square += run_square(start + k * H, length, mean);
     out[0] = mean, out[1] = total(square);
 }
 
 INLINE int64_t units_of(const Share *s, int64_t peer) {
     int64_t H = s->call->a->H, blocks = panels(H), end = (peer + 1) * blocks / s->size * NR;
-    if (s->peers == 1) return H;
     return (end < H ? end : H) - peer * blocks / s->size * NR;
 }
 
 /* Mean and 1 / deviation of a set from the moments of all peers (Chan et al. 1979, eq. 2.1). */
 INLINE void merge(const Share *s, int64_t phase, int64_t r, int64_t at, int64_t gates, int64_t kind,
                   real eps, real *out) {
+    if (s->peers == 1) {
+        const real *part = parts(s, phase, 0, r) + at;
+        out[0] = part[0];
+        out[1] = 1 / ROOT(part[1] / (real)(gates * s->call->a->H) + eps);
+        return;
+    }
     real count = 0, mean = 0, square = 0;
     for (int64_t peer = 0; peer < s->peers; peer++) {
         const real *part = parts(s, phase, peer, r) + at;
@@ -113,7 +141,7 @@ INLINE void merge(const Share *s, int64_t phase, int64_t r, int64_t at, int64_t 
         count = all;
     }
     out[0] = mean;
-    out[1] = 1 / (real)sqrt(square / count + eps);
+    out[1] = 1 / ROOT(square / count + eps);
 }
 
 /* Mean and 1 / deviation for every gate. */
@@ -132,10 +160,21 @@ INLINE Spread spread(const Arguments *a, int64_t kind, const real *stats) {
     return found;
 }
 
+/* Whether a step of so many rows computes its own x: with fewer, many steps at once are faster. */
+INLINE int at_its_step(const Call *c, int64_t alive, int64_t size) {
+    return c->a->weight_ih && alive >= 8 * size;
+}
+
+/* Where x of a row at this step stands. */
+INLINE real *x_of(const Share *s, int64_t r) {
+    const Call *c = s->call;
+    return c->x + (s->fresh && !c->training ? r : s->base + r) * c->GH;
+}
+
 /* Where the product of a row at this step stands. */
 INLINE real *product_of(const Share *s, int64_t r) {
     const Call *c = s->call;
-    if (c->a->sum) return c->x + (s->base + r) * c->GH;
+    if (c->a->sum) return x_of(s, r);
     return c->product + ((c->training ? s->base : 0) + r) * c->GH;
 }
 
@@ -192,7 +231,7 @@ INLINE void back_terms(Share *s, int64_t r, int64_t phase, const real *of_h, con
     Call *c = s->call;
     const Arguments *a = c->a;
     int64_t H = a->H, row = s->base + r;
-    const real *stats = c->stats + row * c->S, *x = c->x + row * c->GH;
+    const real *stats = c->stats + row * c->S, *x = x_of(s, r);
     Spread sx = spread(a, a->norm_x, stats), sh = spread(a, a->norm_h, stats + 2 * a->sets);
     real *product = product_of(s, r), *grad_x = c->grad_x + row * c->GH;
     real sums[PARTS] = {0};

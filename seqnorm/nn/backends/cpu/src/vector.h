@@ -14,9 +14,11 @@
 #ifdef SEQNORM_DOUBLE
 typedef double real;
 typedef int64_t whole;
+#define ROOT sqrt
 #else
 typedef float real;
 typedef int32_t whole;
+#define ROOT sqrtf
 #endif
 
 #define VL (VECTOR_BYTES / (int)sizeof(real))

@@ -1,0 +1,389 @@
+"""Which calls the kernels take, with a reason for every other; what there is without kernels.
+
+Axes: T steps, B sequences, I = input size, H = hidden size.
+"""
+
+from __future__ import annotations
+
+import ast
+import ctypes
+import inspect
+import re
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from beside_reference import F32, F64, Call, build, needs_kernels, refusal, taken
+from hidden_states import parts_of
+from tolerances import VALUES, assert_close, assert_equal
+from torch import Tensor
+
+import seqnorm
+from seqnorm import Norm, NormScheme
+from seqnorm.nn.backends import cpu
+from seqnorm.nn.backends.cpu import library, operators
+from seqnorm.nn.cells import LAYERS
+
+I, H, T, B = 3, 8, 4, 3  # noqa: E741  the axes' letters
+JOINT = Norm("layer")
+APART = Norm("layer", "separate")
+ABSENT = "its kernels were lost"
+
+# A layer's options, its dtype, and why the kernels do not take it.
+REFUSED: list[tuple[str, dict[str, Any], torch.dtype, str]] = [
+    *(
+        (cell, {"norm": norm}, F64, f"it has no kernel for the {cell}")
+        for cell in LAYERS
+        if cell not in library.CELLS
+        for norm in (None, "layer")
+    ),
+    *(
+        (cell, {"norm": "layer"}, dtype, "its kernels compute in float32 and float64 alone")
+        for cell in library.CELLS
+        for dtype in (torch.float16, torch.bfloat16)
+    ),
+    ("LSTM", {"norm": "layer", "proj_size": 2}, F64, "no kernel with a projection (proj_size)"),
+    ("LSTM", {"norm": "layer", "zoneout": 0.1}, F64, "it has no kernel with zoneout"),
+    ("LSTM", {"norm": "layer", "zoneout": (0.0, 0.1)}, F64, "it has no kernel with zoneout"),
+    ("GRU", {"norm": "layer", "zoneout": 0.1}, F64, "it has no kernel with zoneout"),
+    *(
+        (
+            cell,
+            {"norm": NormScheme(input=JOINT, hidden=JOINT, bias_hh=place)},
+            F64,
+            "it has no kernel with a bias of W_hh h before its norm",
+        )
+        for cell in library.CELLS
+        for place in ("inside", "both")
+    ),
+    ("GRU", {"norm": "icefall"}, F64, "it has no kernel with a norm of the GRU's candidate"),
+    *(
+        ("LSTM", {"norm": norm}, F64, "statistics of the batch inside the recurrence")
+        for norm in (
+            *("batch", "cooijmans2016_sequencewise", "jihunchoi"),
+            NormScheme(sum=Norm("batch"), bias_ih=None),
+            NormScheme(hidden=Norm("batch")),
+            NormScheme(input=JOINT, hidden=JOINT, cell=Norm("batch")),
+        )
+    ),
+    ("GRU", {"norm": "batch"}, F64, "statistics of the batch inside the recurrence"),
+    ("LSTM", {"norm": "kiros_torch"}, F64, "eps added to the standard deviation"),
+    (
+        "GRU",
+        {"norm": NormScheme(input=JOINT, hidden=Norm("rms", eps_on="std"))},
+        F64,
+        "eps added to the standard deviation",
+    ),
+    ("LSTM", {"norm": NormScheme(cell=Norm("layer", 2))}, F64, "it has no kernel for sets=2"),
+    ("LSTM", {"norm": NormScheme(hidden=Norm("layer", 8))}, F64, "it has no kernel for sets=8"),
+    ("GRU", {"norm": NormScheme(input=Norm("rms", 2))}, F64, "it has no kernel for sets=2"),
+    *(
+        (
+            cell,
+            {"norm": NormScheme(input=JOINT, hidden=APART)},
+            F64,
+            "it has no kernel for different sets of x and h",
+        )
+        for cell in library.CELLS
+    ),
+]
+# Those that depend on the call, and on what is installed.
+OF_A_CALL = [
+    "its kernels are no operator that torch.compile knows",
+    "its kernels take plain tensors alone, no subclasses and none inside torch.func",
+    "its kernels are for the CPU, and the input is on meta",
+    "its kernels compute in float32 and float64 alone",
+    "no rows",
+]
+
+
+def reasons_in_the_source() -> Iterator[str]:
+    """Every text that ``claims``, or a function for it, returns: its first literal part."""
+    for module in (
+        cpu,
+        cpu.layout if inspect.ismodule(cpu.layout) else inspect.getmodule(cpu.layout),
+    ):
+        assert module is not None
+        for function in ast.walk(ast.parse(inspect.getsource(module))):
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            if function.returns is None or ast.unparse(function.returns) != "str | None":
+                continue
+            for node in ast.walk(function):
+                if isinstance(node, ast.Return) and node.value is not None:
+                    value = node.value.body if isinstance(node.value, ast.IfExp) else node.value
+                    if isinstance(value, ast.JoinedStr):
+                        value = value.values[0]
+                    if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                        yield value.value
+
+
+def test_every_reason_is_tested() -> None:
+    source = set(reasons_in_the_source())
+    assert len(source) >= 10
+    texts = OF_A_CALL + [refusal(build_as(*case[:3])) or "" for case in REFUSED]
+    for reason in source:
+        assert any(text.startswith(reason) for text in texts), reason
+
+
+def build_as(cell: str, options: dict[str, Any], dtype: torch.dtype) -> Any:
+    return LAYERS[cell](I, H, dtype=dtype, **options)
+
+
+def results(layer: Any, x: Tensor, lengths: list[int] | None) -> tuple[Tensor, ...]:
+    """In inference, so that zoneout draws nothing and no statistic changes."""
+    output, last = layer.eval()(x, lengths=lengths)
+    return output, *parts_of(last)
+
+
+def assert_refused(layer: Any, x: Tensor, reason: str, lengths: list[int] | None = None) -> None:
+    """By name the kernels raise, with the reason; on its own the call is the definition's."""
+    message = f"backend 'cpu' does not take this call: .*{re.escape(reason)}"
+    with seqnorm.backend("cpu"), pytest.raises(RuntimeError, match=message):
+        results(layer, x, lengths)
+    with seqnorm.backend("reference"):
+        expected = results(layer, x, lengths)
+    for found, value in zip(results(layer, x, lengths), expected):
+        assert found.dtype == value.dtype
+        if x.device.type == "cpu":
+            assert_equal(found, value)
+
+
+@pytest.mark.parametrize(
+    ("cell", "options", "dtype", "reason"),
+    REFUSED,
+    ids=[f"{k} {case[0]} {case[3][-20:]}" for k, case in enumerate(REFUSED)],
+)
+def test_what_they_do_not_take(
+    cell: str, options: dict[str, Any], dtype: torch.dtype, reason: str
+) -> None:
+    layer = build_as(cell, options, dtype)
+    assert reason in (refusal(layer) or "")
+    assert_refused(layer, torch.randn(T, B, I).to(dtype), reason, [4, 1, 2])
+
+
+@pytest.mark.parametrize("cell", library.CELLS)
+def test_a_call_elsewhere_or_of_nothing(cell: str) -> None:
+    layer = LAYERS[cell](I, H, norm="layer")
+    assert_refused(layer, torch.randn(T, B, I), "no rows", [0] * B)
+    assert_refused(layer, torch.randn(0, B, I), "no rows")
+    assert_refused(layer, torch.randn(T, 0, I), "no rows")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert_refused(layer, torch.randn(T, B, I), "float32 and float64 alone")
+    meta = LAYERS[cell](I, H, norm="layer", device="meta")
+    assert_refused(
+        meta, torch.randn(T, B, I, device="meta"), "for the CPU, and the input is on meta"
+    )
+
+
+class Marked(Tensor):
+    """Some tensor of somebody's own."""
+
+
+@pytest.mark.parametrize("cell", library.CELLS)
+def test_a_call_of_no_plain_tensors(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = LAYERS[cell](I, H, norm="layer")
+    x = torch.randn(T, B, I)
+    assert_refused(layer, x.as_subclass(Marked), "plain tensors alone")
+    with pytest.raises(RuntimeError, match="plain tensors alone"), seqnorm.backend("cpu"):
+        torch.func.vmap(lambda one: layer(one)[0])(x[None])
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert_refused(layer, x, "no operator that torch.compile knows")
+
+
+FOREIGN = """
+import torch, seqnorm
+from torch import nn
+def meta(layer): layer.to("meta")
+def matrix(layer): layer.weight_hh_l0 = nn.Parameter(layer.weight_hh_l0.data.double())
+def norm(layer): layer.norm_ih_l0.half()
+def bias(layer): layer.norm_cell_l0.bias = nn.Parameter(layer.norm_cell_l0.bias.data.to("meta"))
+def call(layer, x):
+    try:
+        return layer(x)[0].detach()
+    except (RuntimeError, ValueError):
+        return None
+for change in (meta, matrix, norm, bias):
+    layer, x = seqnorm.LSTM(3, 8, norm="layer"), torch.randn(4, 2, 3)
+    change(layer)
+    with seqnorm.backend("reference"):
+        expected = call(layer, x)
+    found = call(layer, x)
+    same = found is None if expected is None else torch.allclose(found, expected)
+    assert same, f"{change.__name__}: {found} instead of {expected}"
+"""
+
+
+@needs_kernels
+def test_weights_of_another_dtype_or_device() -> None:
+    """An error where they are one to the definition: memory is not read as what it is not.
+
+    In a process of its own, for reading there can be the end of it.
+    """
+    process = subprocess.run([sys.executable, "-c", FOREIGN], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+
+
+@needs_kernels
+def test_they_are_taken_where_nothing_better_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's own kernels for what has no norm and equal lengths, ours for the rest of theirs."""
+    calls: list[str] = []
+    run = cpu.run
+    monkeypatch.setattr(
+        cpu,
+        "run",
+        lambda direction, *rest: (calls.append(direction.cell.name), run(direction, *rest))[1],
+    )
+    x = torch.randn(T, B, I)
+    seqnorm.LSTM(I, H)(x)
+    seqnorm.GRU(I, H)(x, lengths=[T] * B)
+    assert calls == []
+    seqnorm.LSTM(I, H)(x, lengths=[4, 1, 2])
+    seqnorm.GRU(I, H, norm="layer")(x)
+    seqnorm.LSTM(I, H, 2, bidirectional=True, norm="rms")(x)
+    seqnorm.LSTM(I, H, recurrent_dropout=0.5, norm="rms")(x)
+    assert calls == ["LSTM", "GRU", *["LSTM"] * 5]
+    with seqnorm.backend("reference"):
+        seqnorm.LSTM(I, H, norm="layer")(x)
+    assert len(calls) == 7
+
+
+@needs_kernels
+def test_status_says_what_of_the_machine_is_used() -> None:
+    there, text = cpu.status()
+    assert there
+    assert text.split(",")[0] == list(library.VARIANTS)[-1]
+    assert text.endswith(("PyTorch's threads", "one thread (no OpenMP found)"))
+    assert next(iter(library.VARIANTS)) == "base"
+    assert list(library.VARIANTS) == ["base", "avx2", "avx512"][: len(library.VARIANTS)]
+
+
+@pytest.fixture
+def absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where no C compiler was when seqnorm was installed."""
+    for module in (cpu, library, operators):
+        monkeypatch.setattr(module, "LIBRARY", None)
+    for module in (cpu, library):
+        monkeypatch.setattr(module, "WHY_NOT", ABSENT)
+    monkeypatch.setattr(library, "VARIANTS", {})
+    monkeypatch.setattr(cpu, "_warned", [])
+
+
+@pytest.mark.usefixtures("absent")
+def test_without_kernels_there_is_one_warning() -> None:
+    """At the first call that they would have taken, at the line that makes it."""
+    assert cpu.status() == (False, ABSENT)
+    assert seqnorm.backends()["cpu"] == f"absent: {ABSENT}"
+    layer = build("LSTM", "layer", I, H)
+    x = torch.randn(T, B, I, dtype=F64)
+    seqnorm.LSTM(I, H, dtype=F64)(x)  # torch's
+    seqnorm.LSTM(I, H, norm="kiros_torch", dtype=F64)(x)  # the definition's in any case
+    layer(x, lengths=[0] * B)
+    with pytest.warns(UserWarning, match=f"normalised layers are slow here, .*{ABSENT}") as caught:
+        found = layer(x)[0]
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    with seqnorm.backend("reference"):
+        assert_equal(found, layer(x)[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        layer(x)
+        build("GRU", "layer", I, H)(x)
+
+
+@pytest.mark.usefixtures("absent")
+def test_without_kernels_their_name_raises() -> None:
+    layer = build("GRU", "layer", I, H)
+    x = torch.randn(T, B, I, dtype=F64)
+    with (
+        pytest.warns(UserWarning, match="slow here"),
+        seqnorm.backend("cpu"),
+        pytest.raises(RuntimeError, match=f"'cpu' does not take this call: {ABSENT}"),
+    ):
+        layer(x)
+
+
+@pytest.mark.usefixtures("absent")
+def test_without_kernels_gradients_are_the_definitions() -> None:
+    cpu._warned.append(ABSENT)
+    for name, (cell, norm) in taken().items():
+        layer = build(cell, norm, I, H).eval()
+        call = Call.draw(layer, [4, 1, 2])
+        grads = []
+        for backend in (None, "reference"):
+            x = call.input.clone().requires_grad_()
+            if backend is None:
+                output = layer(x, lengths=call.lengths)[0]
+            else:
+                with seqnorm.backend(backend):
+                    output = layer(x, lengths=call.lengths)[0]
+            grads += torch.autograd.grad(output.square().sum(), x)
+        assert_close(grads[0], grads[1], VALUES, name)
+
+
+def test_a_library_that_is_not_there_or_broken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(library, "__file__", str(tmp_path / "library.py"))
+    found, why = library._load()
+    assert found is None
+    assert "were not compiled" in why
+    assert "C compiler" in why
+    (tmp_path / "_kernels.so").write_bytes(b"no library at all")
+    found, why = library._load()
+    assert found is None
+    assert "cannot be loaded" in why
+    assert "_kernels.so" in why
+
+
+HEADER = Path(cpu.__file__).parent / "src" / "arguments.h"
+TYPES = {"int64_t": ctypes.c_int64, "double": ctypes.c_double}
+
+
+def fields_of_the_header() -> Iterator[tuple[str, Any]]:
+    text = re.sub(r"/\*.*?\*/", "", HEADER.read_text(), flags=re.DOTALL)
+    body = re.search(r"typedef struct \{(.*?)\} Arguments;", text, flags=re.DOTALL)
+    assert body is not None
+    for declaration in body[1].split(";"):
+        words = declaration.replace("const ", "").split(None, 1)
+        if not words:
+            continue
+        kind, names = words
+        for name in names.split(","):
+            parts = re.fullmatch(r"\s*(\*?)(\w+)(?:\[(\d+)\])?", name)
+            assert parts is not None, name
+            field: Any = ctypes.c_void_p if parts[1] else TYPES[kind]
+            yield parts[2], field * int(parts[3]) if parts[3] else field
+
+
+def test_arguments_are_those_of_the_header() -> None:
+    header = list(fields_of_the_header())
+    assert len(header) > 40
+    ours = [(name, kind) for name, kind, *_ in library.Arguments._fields_]
+    assert [name for name, _ in ours] == [name for name, _ in header]
+    for (name, kind), (_, expected) in zip(ours, header):
+        assert (kind._type_, getattr(kind, "_length_", 0)) == (
+            expected._type_,
+            getattr(expected, "_length_", 0),
+        ), name
+
+
+def test_numbers_are_those_of_the_header() -> None:
+    """Of the cells and kinds of norms."""
+    enums = re.findall(r"enum \{(.*?)\};", HEADER.read_text())
+    cells, kinds = ([name.strip() for name in enum.split(",")] for enum in enums)
+    assert cells == list(library.CELLS)
+    assert list(library.CELLS.values()) == list(range(len(cells)))
+    assert kinds == [str(kind).upper() for kind in library.KINDS]
+    assert list(library.KINDS.values()) == list(range(len(kinds)))
+
+
+def test_dtypes_that_they_take() -> None:
+    for dtype in (F32, F64):
+        for cell in library.CELLS:
+            assert refusal(LAYERS[cell](I, H, norm="layer", dtype=dtype)) in (None, library.WHY_NOT)

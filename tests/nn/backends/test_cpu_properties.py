@@ -1,0 +1,138 @@
+"""Any norm, size, lengths and number of threads: what the kernels compute is the definition's.
+
+Axes: T steps, B sequences, I = input size, H = hidden size.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from beside_reference import Call, assert_same, build, needs_kernels, outcome, taken
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seqnorm import Norm, NormScheme
+from seqnorm.nn.backends.cpu import library, operators
+
+pytestmark = needs_kernels
+TAKEN = taken()
+# Examples are drawn anew from the test's name alone: the same here, there and tomorrow.
+FIXED = settings(max_examples=150, deadline=None, derandomize=True, database=None)
+
+
+@st.composite
+def schemes(draw: st.DrawFn, cell: str) -> NormScheme:
+    """Any that the kernels take: sites, kinds, sets, gains, biases, eps, and their places."""
+    gates = {"LSTM": "ifgo", "GRU": "rzn"}[cell]
+    ends = [0, *sorted(draw(st.sets(st.integers(1, len(gates) - 1)))), len(gates)]
+    divided = tuple(gates[a:b] for a, b in itertools.pairwise(ends))
+
+    def norm(sets: str | tuple[str, ...] = "joint") -> Norm:
+        return Norm(
+            draw(st.sampled_from(["layer", "rms"])),
+            sets=sets,
+            gain=draw(st.sampled_from([None, 1.0])),
+            bias=draw(st.sampled_from([None, 0.0])),
+            eps=draw(st.sampled_from([1e-5, 1e-3, 0.1])),
+        )
+
+    fields: dict[str, Any] = {}
+    if cell == "GRU":
+        fields["update"] = draw(st.sampled_from(["keep", "write"]))
+    elif draw(st.booleans()):
+        fields["cell"] = norm()
+        fields["cell_state"] = draw(st.sampled_from(["raw", "normalised"]))
+    if draw(st.booleans()):
+        fields["sum"] = norm("joint" if cell == "GRU" else divided)
+        places: dict[str, list[str | None]] = {
+            "bias_ih": [None, "inside"],
+            "bias_hh": [None, "inside"],
+        }
+    else:
+        for site in ("input", "hidden"):
+            if draw(st.integers(0, 3)):
+                fields[site] = norm(divided)
+        places = {"bias_ih": [None, "inside", "outside", "both"], "bias_hh": [None, "outside"]}
+    for site in ("frame", "output"):
+        if not draw(st.integers(0, 4)):
+            fields[site] = norm()
+    for name, known in places.items():
+        fields[name] = draw(st.sampled_from(known))
+    return NormScheme(**fields)
+
+
+@dataclass
+class Case:
+    """A layer, a call of it, and who computes it."""
+
+    name: str
+    cell: str
+    norm: Any
+    sizes: tuple[int, int]
+    options: dict[str, Any]
+    lengths: list[int]
+    threads: int
+    variant: str
+    seed: int
+
+    def check(self) -> None:
+        torch.manual_seed(self.seed)
+        layer = build(self.cell, self.norm, *self.sizes, **self.options)
+        call = Call.draw(layer, self.lengths)
+        before = torch.get_num_threads()
+        with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "BatchNorm in training")
+            expected = outcome(layer, call, "reference")
+            patch.setattr(operators, "LEAST_WORK", 1)
+            patch.setattr(operators, "VARIANTS", {self.variant: library.VARIANTS[self.variant]})
+            try:
+                torch.set_num_threads(self.threads)
+                assert_same(outcome(layer, call), expected, self.variant)
+            finally:
+                torch.set_num_threads(before)
+
+
+@st.composite
+def cases(draw: st.DrawFn, drawn_scheme: bool) -> Case:
+    # A LayerNorm set of less than three units is a step function.
+    hidden = draw(st.one_of(st.integers(3, 40), st.integers(3, 80)))
+    lengths = draw(st.lists(st.integers(0, 6), min_size=1, max_size=12))
+    lengths[draw(st.integers(0, len(lengths) - 1))] = draw(st.integers(1, 6))
+    if drawn_scheme:
+        cell = draw(st.sampled_from(list(library.CELLS)))
+        name, norm = "drawn", draw(schemes(cell))
+    else:
+        name = draw(st.sampled_from(list(TAKEN)))
+        cell, norm = TAKEN[name]
+    return Case(
+        name=name,
+        cell=cell,
+        norm=norm,
+        sizes=(draw(st.integers(2, 40)), hidden),
+        options={
+            "num_layers": draw(st.integers(1, 2)),
+            "bidirectional": draw(st.booleans()),
+            "bias": draw(st.booleans()),
+        },
+        lengths=lengths,
+        threads=draw(st.integers(1, 4)),
+        variant=draw(st.sampled_from(list(library.VARIANTS) or ["base"])),
+        seed=draw(st.integers(0, 1000)),
+    )
+
+
+@FIXED
+@given(cases(drawn_scheme=False))
+def test_every_preset(case: Case) -> None:
+    case.check()
+
+
+@FIXED
+@given(cases(drawn_scheme=True))
+def test_every_scheme(case: Case) -> None:
+    case.check()

@@ -1,0 +1,123 @@
+"""What else may be asked of a layer: function transforms, forward mode, tensors without memory.
+
+The kernels need not do it themselves; the answer is the definition's.
+
+Axes: T steps, B sequences, I = input size, H = hidden size.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from beside_reference import F64, build, needs_kernels
+from tolerances import GRADIENTS, assert_close
+from torch import Tensor
+
+import seqnorm
+
+pytestmark = needs_kernels
+I, H, T, B = 3, 5, 4, 2  # noqa: E741  the axes' letters
+
+
+def grad_of_parameters(layer: Any, x: Tensor) -> list[Tensor]:
+    def loss(parameters: dict[str, Tensor]) -> Tensor:
+        output, _ = torch.func.functional_call(layer, parameters, (x,))
+        return output.square().sum()
+
+    return list(torch.func.grad(loss)(dict(layer.named_parameters())).values())
+
+
+def per_sample(layer: Any, x: Tensor) -> list[Tensor]:
+    """Gradients of every example of a batch."""
+
+    def loss(parameters: dict[str, Tensor], one: Tensor) -> Tensor:
+        output, _ = torch.func.functional_call(layer, parameters, (one[:, None],))
+        return output.square().sum()
+
+    each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 1))
+    return list(each(dict(layer.named_parameters()), x).values())
+
+
+def vmapped(layer: Any, x: Tensor) -> list[Tensor]:
+    return [torch.func.vmap(lambda one: layer(one)[0])(torch.stack([x, 2 * x]))]
+
+
+def jvp(layer: Any, x: Tensor) -> list[Tensor]:
+    return list(torch.func.jvp(lambda x: layer(x)[0], (x,), (x.cos(),)))
+
+
+def hessian(layer: Any, x: Tensor) -> list[Tensor]:
+    found = torch.autograd.functional.hessian(lambda x: layer(x)[0].square().sum(), x)
+    return [found]
+
+
+def jacobian(layer: Any, x: Tensor) -> list[Tensor]:
+    return [torch.func.jacrev(lambda x: layer(x)[0].sum(0))(x)]
+
+
+def vectorised(layer: Any, x: Tensor) -> list[Tensor]:
+    options = {"vectorize": True}
+    return [torch.autograd.functional.jacobian(lambda x: layer(x)[0].sum(0), x, **options)]
+
+
+def dual_numbers(layer: Any, x: Tensor) -> list[Tensor]:
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, x.cos())
+        value, tangent = torch.autograd.forward_ad.unpack_dual(layer(dual)[0])
+        return [value.detach().clone(), tangent.detach().clone()]
+
+
+def checkpointed(layer: Any, x: Tensor) -> list[Tensor]:
+    x = x.clone().requires_grad_()
+    output = torch.utils.checkpoint.checkpoint(lambda x: layer(x)[0], x, use_reentrant=False)
+    return list(torch.autograd.grad(output.square().sum(), [x, *layer.parameters()]))
+
+
+# Forward mode compiles formulas of torch's own, in a way that torch deprecates.
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize(
+    "ask",
+    [
+        grad_of_parameters,
+        per_sample,
+        vmapped,
+        jvp,
+        hessian,
+        jacobian,
+        vectorised,
+        dual_numbers,
+        checkpointed,
+    ],
+)
+@pytest.mark.parametrize("cell", ["LSTM", "GRU"])
+def test_transforms(cell: str, ask: Callable[[Any, Tensor], list[Tensor]]) -> None:
+    layer = build(cell, "layer", I, H)
+    x = torch.randn(T, B, I, dtype=F64)
+    with seqnorm.backend("reference"):
+        expected = ask(layer, x)
+    found = ask(layer, x)
+    assert len(found) == len(expected)
+    for a, e in zip(found, expected):
+        assert_close(a.detach(), e.detach(), GRADIENTS)
+
+
+WITHOUT_MEMORY = """
+import torch, seqnorm
+from torch._subclasses.fake_tensor import FakeTensorMode
+with FakeTensorMode():
+    layer = seqnorm.GRU(3, 8, norm="layer")
+    output, _ = layer(torch.randn(4, 2, 3))
+    output.sum().backward()
+    assert output.shape == (4, 2, 8) and layer.weight_hh_l0.grad.shape == (24, 8)
+"""
+
+
+def test_tensors_without_memory() -> None:
+    """In a process of their own, for a kernel would be its end."""
+    process = subprocess.run([sys.executable, "-c", WITHOUT_MEMORY], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
