@@ -1,11 +1,18 @@
-"""Every test starts from the same seed and leaves torch's global settings as they were."""
+"""Every test starts from the same seed and leaves torch's global settings as they were.
+
+There are as many workers as cores, so each of them and their subprocesses compute in one thread.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 import torch
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

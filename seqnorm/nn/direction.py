@@ -45,6 +45,12 @@ class Direction:
     training: bool
     zoneout: tuple[float, ...]
 
+    def tensors(self) -> list[Tensor]:
+        """Every parameter."""
+        own = (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, self.weight_hr)
+        of_norms = (value for site in self.sites.values() for value in (site.weight, site.bias))
+        return [value for value in (*own, *of_norms) if value is not None]
+
     def start(self, batch_sizes: list[int], first: int = 0) -> SiteRun:
         """The norms for one pass over time."""
         return SiteRun({site: norm.start(batch_sizes, first) for site, norm in self.sites.items()})

@@ -6,7 +6,9 @@ Axes: T steps, B sequences, I = input size, H = hidden size.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -144,10 +146,10 @@ def test_threads(cell: str, number: int, threads: Threads, monkeypatch: pytest.M
     threads(number)
     for hidden, lengths in (
         (3, [2, 3, 1]),
-        (37, [4, 6, 1, 5, 0, 3, 6]),
-        (130, [5, 3]),
-        (161, [4, 1, 3, 3, 4, 2, 2, 3, 1, 1, 2, 2, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1]),
-        (7, [5] * 12 + [3] * 9 + [2] * 20 + [1] * 5),
+        (37, [4, 5, 1, 5, 0, 3, 5]),
+        (130, [3, 2]),
+        (161, [3, 1, 2, 2, 3, 2, 2, 3, 1, 1, 2, 2, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1]),
+        (7, [4] * 12 + [3] * 9 + [2] * 20 + [1] * 5),
     ):
         for norm in norms_for(cell, hidden):
             layer = build(cell, norm, 5, hidden)
@@ -158,7 +160,8 @@ def test_threads(cell: str, number: int, threads: Threads, monkeypatch: pytest.M
                 assert_same(outcome(layer, call), expected, what)
             found = outcome(single(layer), call.to(F32))
             assert_same(found, expected, f"float32, {what}", F32)
-            with torch.no_grad(), seqnorm.backend("cpu"):
+            layer.requires_grad_(False)
+            with seqnorm.backend("cpu"):
                 output, _ = layer(call.input, as_hx(call.state), call.lengths)
             assert_close(output, expected["output"], VALUES, f"without gradients, {what}")
 
@@ -176,36 +179,67 @@ def test_the_same_every_time(cell: str, threads: Threads) -> None:
 
 
 @pytest.mark.parametrize("name", TAKEN)
-def test_without_gradients_nothing_is_kept_and_all_is_the_same(name: str) -> None:
+def test_without_gradients_the_numbers_are_the_same(name: str) -> None:
     cell, norm = TAKEN[name]
     layer = build(cell, norm, 5, 17)
     call = Call.draw(layer, [3, 0, 6, 6, 1, 6, 2, 5, 6, 4, 3, 6])  # W_ih x step by step, then not
-    expected = outcome(layer, call, "cpu")
-    with torch.no_grad(), seqnorm.backend("cpu"):
+    expected = outcome(layer, call)
+    layer.requires_grad_(False)
+    with seqnorm.backend("cpu"):
         output, last = layer(call.input, as_hx(call.state), call.lengths)
     for found, which in zip((output, *parts_of(last)), ("output", "h_n", "c_n")):
         assert not found.requires_grad
         assert_equal(found, expected[which], which)
 
 
-def test_what_a_call_is_told(monkeypatch: pytest.MonkeyPatch, threads: Threads) -> None:
-    """The widest instruction set; every thread if each has enough to do."""
-    seen: list[Any] = []
-    named = {
-        name: (lambda *call, name=name: (seen.append((name, *call)), getattr(real, name)(*call))[1])
-        for name in ("seqnorm_scratch", "seqnorm_forward", "seqnorm_backward")
-    }
+Told = list[tuple[Any, ...]]
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Told:
+    """Every call of the library: its name and arguments."""
+    seen: Told = []
     real = operators.LIBRARY
-    monkeypatch.setattr(operators, "LIBRARY", SimpleNamespace(**named))
+
+    def spy(name: str) -> Callable[..., Any]:
+        return lambda *call: (seen.append((name, *call)), getattr(real, name)(*call))[1]
+
+    names = ("seqnorm_scratch", "seqnorm_forward", "seqnorm_backward")
+    monkeypatch.setattr(operators, "LIBRARY", SimpleNamespace(**{n: spy(n) for n in names}))
+    return seen
+
+
+@pytest.mark.parametrize("cell", library.CELLS)
+def test_what_needs_no_gradient_keeps_nothing(cell: str, told: Told) -> None:
+    """Of frozen layers, under no_grad and in inference mode."""
+    layer = build(cell, "layer", 3, 17)
+    x = torch.randn(4, 2, 3, dtype=torch.float64)
+    frozen = copy.deepcopy(layer).requires_grad_(False)
+    for inside, one, keeps in (
+        (nullcontext(), layer, 1),
+        (nullcontext(), frozen, 0),
+        (torch.no_grad(), layer, 0),
+        (torch.inference_mode(), layer, 0),
+    ):
+        told.clear()
+        with inside:
+            one(x)
+        assert [name for name, *_ in told] == ["seqnorm_scratch", "seqnorm_forward"]
+        assert [pointer._obj.keep for _, _, _, pointer, *_ in told] == [keeps] * 2, inside
+
+
+def test_what_a_call_is_told(monkeypatch: pytest.MonkeyPatch, threads: Threads, told: Told) -> None:
+    """The widest instruction set; every thread if each has enough to do."""
     threads(3)
     for least, expected in ((1, 3), (2 * 4 * 17 * 17, 2), (4 * 4 * 17 * 17 + 1, 1)):
-        seen.clear()
+        told.clear()
         monkeypatch.setattr(operators, "LEAST_WORK", least)
         layer = build("LSTM", "layer", 3, 17)
         outcome(layer, Call.draw(layer, [2, 1, 2, 2, 0]))
-        names = [name for name, *_ in seen]
-        assert names == [*["seqnorm_scratch", "seqnorm_forward"], *names[:1], "seqnorm_backward"]
-        for _, variant, wide, pointer, *_ in seen:
+        names = [name for name, *_ in told]
+        scratch = "seqnorm_scratch"
+        assert names == [scratch, "seqnorm_forward", scratch, "seqnorm_backward"]
+        for _, variant, wide, pointer, *_ in told:
             assert variant == max(library.VARIANTS.values())
             assert wide == 1
             assert pointer._obj.threads == expected

@@ -201,7 +201,7 @@ GRID = torch.cat(
 @pytest.mark.parametrize("dtype", [F32, F64])
 @pytest.mark.parametrize("hidden", [1, 32])
 def test_sigmoid_and_tanh(hidden: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    """To a few units in the last place of every single value: c after one step from one gate."""
+    """To two units in the last place of every single value: c after one step from one gate."""
     layer = seqnorm.LSTM(1, hidden, dtype=dtype)
     x = GRID.to(dtype)[None, :, None]
     for variant in each_variant(monkeypatch):
@@ -217,6 +217,6 @@ def test_sigmoid_and_tanh(hidden: int, dtype: torch.dtype, monkeypatch: pytest.M
             ulp = ULP if dtype == F32 else 2.0**-52
             # exp stays where it is beyond 87, and sigmoid above 1.6e-38.
             distance = (found[0].double() - expected).abs()
-            allowed = 4 * ulp * expected.abs() + (2e-38 if dtype == F32 else 0.0)
+            allowed = 2 * ulp * expected.abs() + (2e-38 if dtype == F32 else 0.0)
             worst = (distance / (allowed + 1e-300)).max()
             assert bool((distance <= allowed).all()), f"{variant}, {function}, {worst}"

@@ -92,7 +92,8 @@ def test_nothing_is_read_before_it_is_written(
             for variant in each_variant(patch):
                 assert_same(outcome(layer, call), expected, variant)
             found = outcome(single(layer), call.to(F32))
-            with torch.no_grad(), seqnorm.backend("cpu"):
+            layer.requires_grad_(False)
+            with seqnorm.backend("cpu"):
                 output, _ = layer(call.input, as_hx(call.state), call.lengths)
         assert_same(found, expected, "float32", F32)
         assert_close(output, expected["output"], VALUES, "without gradients")
@@ -173,8 +174,7 @@ def test_no_access_outside(
             for variant in each_variant(patch):
                 assert_same(outcome(layer, call), expected, variant)
             found = outcome(single(layer), call.to(F32))
-            with torch.no_grad():
-                layer(call.input, lengths=lengths)
+            layer.requires_grad_(False)(call.input, lengths=lengths)
         assert_same(found, expected, "float32", F32)
         assert {"input", "weight_hh", "h_0", "output", "h_n", "grad_output", "grad_h"} <= set(seen)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
+from torch.autograd import forward_ad
 
 from ...check import warn
 from ...direction import Direction
@@ -18,7 +18,7 @@ from ...loop import State
 from ..reference import input_term
 from .layout import layout
 from .library import CELLS, LIBRARY, WHY_NOT, describe
-from .operators import Plan, Recurrence
+from .operators import Plan, Recurrence, is_plain
 
 _warned: list[str] = []
 
@@ -38,8 +38,13 @@ def claims(direction: Direction, rows: Tensor, packing: Packing) -> str | None:
         return f"it has no kernel for the {direction.cell.name}"
     if rows.dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled("cpu"):
         return "its kernels compute in float32 and float64 alone"
-    if not (_is_plain(rows) and _is_plain(direction.weight_hh)):
+    if forward_ad._current_level >= 0:
+        return "its kernels know no forward-mode derivatives"
+    weights = [*direction.tensors(), rows]
+    if not all(is_plain(weight) for weight in weights):
         return "its kernels take plain tensors alone, no subclasses and none inside torch.func"
+    if any(weight.dtype != rows.dtype or weight.device != rows.device for weight in weights):
+        return "its kernels take input and weights of one dtype, on the CPU"
     if direction.weight_hr is not None:
         return "it has no kernel with a projection (proj_size)"
     if any(direction.zoneout):
@@ -53,11 +58,6 @@ def claims(direction: Direction, rows: Tensor, packing: Packing) -> str | None:
             warn(f"normalised layers are slow here, for backend 'cpu' is absent: {WHY_NOT}")
         return WHY_NOT
     return reason
-
-
-def _is_plain(tensor: Tensor) -> bool:
-    wrapped: bool = torch._C._functorch.is_functorch_wrapped_tensor(tensor)
-    return type(tensor) in (Tensor, Parameter) and not wrapped
 
 
 def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> tuple[Tensor, State]:

@@ -6,12 +6,14 @@ Axes: T steps, B sequences, N packed rows, I inputs, H units, G gates.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import Parameter
 
 from ...cell import Cell
 from ...loop import State, scan
@@ -119,9 +121,8 @@ class Recurrence(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, plan: Plan, *tensors: Tensor | None) -> tuple[Tensor, ...]:
-        tensors = tuple(t if t is None else t.detach().contiguous() for t in tensors)
         keep = any(ctx.needs_input_grad)
-        results, kept = compute(plan, tensors, keep)
+        results, kept = compute(plan, _plain(tensors), keep)
         ctx.plan = plan
         ctx.set_materialize_grads(False)
         if keep:
@@ -131,15 +132,33 @@ class Recurrence(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        *tensors, output = ctx.saved_tensors
+        *given, output = ctx.saved_tensors
         needed = ctx.needs_input_grad[1:]
-        if torch.is_grad_enabled():  # derivatives of these gradients are asked for
-            return None, *_through_definition(ctx.plan, tuple(tensors), grads, needed)
+        again = torch.is_grad_enabled()  # derivatives of these gradients are asked for
+        if again or not all(grad is None or is_plain(grad) for grad in grads):
+            return None, *_through_definition(ctx.plan, tuple(given), grads, needed)
+        tensors = _plain(given)
         # The gradients take the place of what was kept; a second pass computes that once more.
         kept, ctx.kept = ctx.kept, None
         if kept is None:
-            _, kept = compute(ctx.plan, tuple(tensors), True)
-        return None, *compute_gradients(ctx.plan, tuple(tensors), output, kept, grads, needed)
+            _, kept = compute(ctx.plan, tensors, True)
+        return None, *compute_gradients(ctx.plan, tensors, output, kept, grads, needed)
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor has memory of its own that means what it says."""
+    if type(tensor) not in (Tensor, Parameter):
+        return False
+    try:
+        tensor.data_ptr()
+    except RuntimeError:  # one that stands for many, as in a vectorised backward pass
+        return False
+    return not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+
+
+def _plain(tensors: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+    """As the kernels read them: row by row, and nothing of autograd's."""
+    return tuple(t if t is None else t.detach().contiguous() for t in tensors)
 
 
 def compute(
@@ -259,8 +278,14 @@ def _call(
         for key, place in (("bias_in", "i"), ("bias_x", "x"), ("bias_h", "h"))
     }
     for key, tensor in (*zip(INPUTS[:BIASES], tensors), *biases.items(), *places.items()):
-        if tensor is not None:
-            setattr(arguments, key, tensor.data_ptr())
+        if tensor is None:
+            continue
+        if tensor.dtype != input.dtype or tensor.device.type != "cpu":
+            raise RuntimeError(
+                f"{key} is {tensor.dtype} on {tensor.device}, the input {input.dtype} on "
+                f"{input.device}: convert one to the other"
+            )
+        setattr(arguments, key, tensor.data_ptr())
     variant, wide = list(VARIANTS.values())[-1], int(input.dtype == torch.float64)
     pointer = ctypes.byref(arguments)
     size = LIBRARY.seqnorm_scratch(variant, wide, pointer, name == "seqnorm_backward")
@@ -281,6 +306,6 @@ def _through_definition(
     pairs = [(value, grad) for value, grad in zip(values, grads) if grad is not None]
     outputs, cotangents = zip(*pairs)
     wanted = [t for t, need in zip(tensors, needed) if need and t is not None]
-    options: dict[str, Any] = {"create_graph": True, "allow_unused": True}
+    options: dict[str, Any] = {"create_graph": torch.is_grad_enabled(), "allow_unused": True}
     found = iter(torch.autograd.grad(outputs, wanted, cotangents, **options))
     return [next(found) if need else None for need in needed]

@@ -52,7 +52,7 @@ static int has(int64_t variant) {
     return variant == 0;
 }
 
-/* Name of the instruction set with this number, NULL where this machine lacks it; -1: how many. */
+/* Name of the instruction set with this number, NULL where this machine lacks it. */
 const char *seqnorm_variant(int64_t number) {
     return number >= 0 && number < VARIANTS && has(number) ? variants[number].name : 0;
 }

@@ -1,0 +1,88 @@
+"""Nothing is read or written behind the end of any tensor: there stands a page without access.
+
+Axes: T steps, B sequences, I = input size, H = hidden size.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from beside_reference import needs_kernels
+
+pytestmark = needs_kernels
+TESTS = Path(__file__).resolve().parents[2]
+
+# Every tensor of every call moves into memory of its own, which ends where a page ends; the next
+# page is forbidden, so that one element too many is the end of this process.
+SCRIPT = """
+import ctypes, faulthandler, mmap
+import torch
+from beside_reference import F32, Call, build, each_variant, outcome, single, taken
+from seqnorm.nn.backends.cpu import library, memory, operators
+
+faulthandler.enable()
+PAGE = mmap.PAGESIZE
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+call, kept = operators._call, []
+
+def guarded(tensor):
+    size = tensor.numel() * tensor.element_size()
+    pages = -(-size // PAGE)
+    area = mmap.mmap(-1, (pages + 1) * PAGE)
+    whole = torch.frombuffer(area, dtype=torch.uint8)
+    assert libc.mprotect(whole.data_ptr() + pages * PAGE, PAGE, 0) == 0, ctypes.get_errno()
+    kept.append(whole.data_ptr() + pages * PAGE)
+    inside = whole[pages * PAGE - size : pages * PAGE].view(tensor.dtype).view(tensor.shape)
+    return inside.copy_(tensor)
+
+def release():
+    while kept:
+        libc.mprotect(kept.pop(), PAGE, 3)
+
+def between(name, plan, tensors, places, *others):
+    given = tuple(None if t is None else guarded(t) for t in tensors)
+    into = {k: None if t is None else guarded(t) for k, t in places.items()}
+    call(name, plan, given, into, *others)
+    for key, tensor in places.items():
+        if tensor is not None:
+            tensor.copy_(into[key])
+    release()
+
+operators._call = between
+operators.LEAST_WORK = 1
+torch.manual_seed(0)
+threads, names = int(THREADS), NAMES
+torch.set_num_threads(threads)
+for name in names:
+    cell, norm = taken()[name]
+    for I, H, lengths in ((1, 3, [1]), (7, 9, [2, 0, 3, 1]), (21, 41, [3] * 9 + [1] * 4)):
+        layer = build(cell, norm, I, H).eval()
+        drawn = Call.draw(layer, lengths)
+        frozen = build(cell, norm, I, H).eval().requires_grad_(False)
+        for variant, number in library.VARIANTS.items():
+            operators.VARIANTS = {variant: number}
+            outcome(layer, drawn)
+            outcome(single(layer), drawn.to(F32))
+            frozen(drawn.input, lengths=lengths)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="mprotect is of POSIX")
+@pytest.mark.parametrize("threads", [1, 3])
+def test_nothing_behind_the_end(threads: int) -> None:
+    names = ["LSTM None", "LSTM kiros2016", "LSTM icefall", "LSTM laurent2016"]
+    names += ["GRU None", "GRU kinds", "GRU dreamer", "GRU batch before"]
+    script = SCRIPT.replace("THREADS", str(threads)).replace("NAMES", repr(names))
+    paths = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
