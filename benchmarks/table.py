@@ -87,13 +87,13 @@ def instructions() -> str:
 
 
 def commit() -> str:
-    """Of the working tree, with -dirty if files differ from it; "" outside of git."""
+    """Of the working tree, with -dirty if files differ from it; "unknown" outside of git."""
     command = ["git", "describe", "--always", "--dirty"]
     folder = Path(__file__).parent
     with suppress(FileNotFoundError):
         answer = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        return answer.stdout.strip()
-    return ""
+        return answer.stdout.strip() or "unknown"
+    return "unknown"
 
 
 def summary(rows: Iterable[Row]) -> list[str]:

@@ -6,6 +6,7 @@ Axes: T steps, B sequences, I = input size, H = hidden size.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -100,7 +101,9 @@ def refusal(layer: Any, rows: Tensor | None = None, lengths: Sequence[int] = (2,
     packing = seqnorm.nn.lengths.Packing.from_lengths(lengths, torch.device("cpu"))
     if rows is None:
         rows = layer.weight_ih_l0.new_zeros(sum(packing.batch_sizes), layer.input_size)
-    return seqnorm.nn.backends.cpu.claims(layer.directions()[0], rows, packing)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "normalised layers are slow here")
+        return seqnorm.nn.backends.cpu.claims(layer.directions()[0], rows, packing)
 
 
 def build(cell: str, norm: Any, I: int, H: int, **options: Any) -> Any:  # noqa: E741

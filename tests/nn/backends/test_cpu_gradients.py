@@ -290,7 +290,7 @@ def test_the_operators_definition(name: str, monkeypatch: pytest.MonkeyPatch) ->
     expected = outcome(layer, call, "reference")
     seen = []
 
-    def apply(plan: operators.Plan, *tensors: Tensor | None) -> tuple[Tensor, ...]:
+    def apply(plan: operators.Plan, recording: bool, *tensors: Tensor | None) -> tuple[Tensor, ...]:
         seen.append(plan)
         assert len(tensors) == len(operators.INPUTS)
         return operators.definition(plan, *tensors)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from beside_reference import F64, build, needs_kernels
+from hidden_states import as_hx
 from tolerances import GRADIENTS, assert_close
 from torch import Tensor
 
@@ -30,6 +31,18 @@ def grad_of_parameters(layer: Any, x: Tensor) -> list[Tensor]:
         return output.square().sum()
 
     return list(torch.func.grad(loss)(dict(layer.named_parameters())).values())
+
+
+def grad_of_state(layer: Any, x: Tensor) -> list[Tensor]:
+    """Where the state alone is not plain."""
+    h_0, *others = (
+        torch.full((1, B, H), 0.5, dtype=F64) for _ in layer.directions()[0].cell.states
+    )
+
+    def loss(h_0: Tensor) -> Tensor:
+        return layer(x, as_hx((h_0, *others)))[0].square().sum()
+
+    return [torch.func.grad(loss)(h_0)]
 
 
 def per_sample(layer: Any, x: Tensor) -> list[Tensor]:
@@ -84,6 +97,7 @@ def checkpointed(layer: Any, x: Tensor) -> list[Tensor]:
     "ask",
     [
         grad_of_parameters,
+        grad_of_state,
         per_sample,
         vmapped,
         jvp,

@@ -86,6 +86,7 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
             eps=found.eps,
             places=found.places,
         ),
+        torch.is_grad_enabled(),
         rows,
         weight_ih,
         direction.weight_hh,

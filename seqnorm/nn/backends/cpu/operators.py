@@ -120,8 +120,11 @@ class Recurrence(torch.autograd.Function):
     """One direction of an LSTM or GRU: (output (N, H), h_n (B, H)[, c_n (B, H)])."""
 
     @staticmethod
-    def forward(ctx: Any, plan: Plan, *tensors: Tensor | None) -> tuple[Tensor, ...]:
-        keep = any(ctx.needs_input_grad)
+    def forward(
+        ctx: Any, plan: Plan, recording: bool, *tensors: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        # Autograd says what requires a gradient, not whether it is recording.
+        keep = recording and any(ctx.needs_input_grad)
         results, kept = compute(plan, _plain(tensors), keep)
         ctx.plan = plan
         ctx.set_materialize_grads(False)
@@ -133,16 +136,16 @@ class Recurrence(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         *given, output = ctx.saved_tensors
-        needed = ctx.needs_input_grad[1:]
+        needed = ctx.needs_input_grad[2:]
         again = torch.is_grad_enabled()  # derivatives of these gradients are asked for
         if again or not all(grad is None or is_plain(grad) for grad in grads):
-            return None, *_through_definition(ctx.plan, tuple(given), grads, needed)
+            return None, None, *_through_definition(ctx.plan, tuple(given), grads, needed)
         tensors = _plain(given)
         # The gradients take the place of what was kept; a second pass computes that once more.
         kept, ctx.kept = ctx.kept, None
         if kept is None:
             _, kept = compute(ctx.plan, tensors, True)
-        return None, *compute_gradients(ctx.plan, tensors, output, kept, grads, needed)
+        return None, None, *compute_gradients(ctx.plan, tensors, output, kept, grads, needed)
 
 
 def is_plain(tensor: Tensor) -> bool:
