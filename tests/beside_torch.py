@@ -87,9 +87,3 @@ def assert_same(
         assert_close(a, e, VALUES)
     for a, e in zip(actual_grads, expected_grads):
         assert_close(a, e, GRADIENTS)
-
-
-def as_hx(kind: str, hx: list[Tensor]) -> Any:
-    if not hx:
-        return None
-    return tuple(hx) if kind.startswith("LSTM") else hx[0]

@@ -25,7 +25,9 @@ def zeros(kind: str, *shape: int) -> tuple[Tensor, ...]:
 
 
 def as_hx(parts: Sequence[Tensor]) -> Any:
-    """h alone as a tensor, several parts as a tuple."""
+    """h alone as a tensor, several parts as a tuple, and ``None`` of none."""
+    if not parts:
+        return None
     return parts[0] if len(parts) == 1 else tuple(parts)
 
 

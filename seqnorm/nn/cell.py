@@ -46,6 +46,8 @@ class Cell:
     heads: int = 0
 
     def __init_subclass__(cls) -> None:
+        if "name" not in vars(cls):
+            return  # what several cells share
         CELLS[cls.name] = cls
         for name, scheme in cls.presets.items():
             PRESETS.setdefault(name, {})[cls.name] = scheme
@@ -100,7 +102,7 @@ class Cell:
         raise NotImplementedError
 
 
-class Nonlinear:
+class Nonlinear(Cell):
     """A cell with a nonlinearity to choose, f = tanh or ReLU."""
 
     def __init__(self, nonlinearity: str) -> None:

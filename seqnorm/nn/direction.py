@@ -174,7 +174,7 @@ def additive_biases(direction: Direction) -> list[tuple[str, Tensor]]:
     scheme, gates = direction.scheme, direction.cell.gates
     for name in ("bias_ih", "bias_hh"):
         bias = getattr(direction, name)
-        if bias is not None and (scheme is None or getattr(scheme, name) != "inside"):
+        if bias is not None and NormScheme.place_of(scheme, name) != "inside":
             found.append((gates, bias))
     if scheme is not None:
         for site, span in direction.cell.spans(scheme).items():

@@ -9,13 +9,12 @@ Axes: N sequences, T steps, C channels.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from .check import check_eps, check_positive, choose
+from .check import check_eps, check_positive, choose, warn
 from .lengths import check_lengths, valid_mask
 from .statistics import moments, normalise, widen
 from .tables import RunningTable, few_rows
@@ -273,7 +272,7 @@ class BatchNorm(SequenceNorm):
         means, variances = own.mean.reshape(steps, -1), own.var.reshape(steps, -1)
         if not self._warned and rows.numel() and 0 < (most := int(rows.max())) < self._least:
             self._warned = True
-            warnings.warn(few_rows(most, self._least), stacklevel=5)
+            warn(few_rows(most, self._least))
         self.table.update(means.detach(), variances.detach(), rows)
         mean, var = self.table.read(steps, training=True)
         known = torch.arange(steps, device=x.device) < self.table.max_steps

@@ -7,7 +7,7 @@ proj_size), L = num_layers, D = directions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import overload
+from typing import ClassVar, overload
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from . import backends
-from .cell import Cell
+from .cell import Cell, Nonlinear
 from .check import changed_options, check_probability, check_sizes, warn
 from .direction import Direction, gather, initialise, register, small_batch
 from .lengths import Packing, check_lengths
@@ -325,3 +325,47 @@ class OneState(Recurrent):
         """Run over whole sequences; as ``LSTM.forward``, with h_0 and h_n (L * D, B, H) alone."""
         output, (h,) = self._run(input, None if hx is None else (hx,), lengths)
         return output, h
+
+
+class NonlinearLayer(OneState):
+    """A layer whose cell has a nonlinearity to choose.
+
+    Args:
+        nonlinearity: "tanh" or "relu".
+    """
+
+    _step: ClassVar[type[Nonlinear]]
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        norm: str | NormScheme | None = None,
+        zoneout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+    ) -> None:
+        super().__init__(
+            self._step(nonlinearity),
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            device,
+            dtype,
+            norm,
+            zoneout,
+            recurrent_dropout,
+        )
+        self.nonlinearity = nonlinearity

@@ -273,6 +273,12 @@ class NormScheme:
         sites = {name: getattr(self, name) for name in SITES}
         return {name: norm for name, norm in sites.items() if norm is not None}
 
+    @staticmethod
+    def place_of(scheme: NormScheme | None, bias: str) -> str | None:
+        """Where "bias_ih" or "bias_hh" stands; without a scheme, as in torch, nothing follows."""
+        place: str | None = "outside" if scheme is None else getattr(scheme, bias)
+        return place
+
     def placement(self) -> list[str]:
         """What differs from the defaults, the norms left out, as ``cell_state='normalised'``."""
         return [

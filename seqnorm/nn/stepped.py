@@ -5,13 +5,13 @@ Axes: B sequences, I = input_size, H = hidden_size.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from .backends import reference
-from .cell import Cell
+from .cell import Cell, Nonlinear
 from .check import changed_options, check_sizes, warn
 from .direction import Direction, gather, initialise, register, small_batch
 from .presets import resolve
@@ -162,3 +162,28 @@ class OneStateCell(CellLayer):
         """h (B, H) after one step; arguments as in ``LSTMCell.forward``, hx is h alone."""
         (h,) = self._run(input, None if hx is None else (hx,), step)
         return h
+
+
+class NonlinearCell(OneStateCell):
+    """A cell with a nonlinearity to choose.
+
+    Args:
+        nonlinearity: "tanh" or "relu".
+    """
+
+    _step: ClassVar[type[Nonlinear]]
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        nonlinearity: str = "tanh",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        norm: str | NormScheme | None = None,
+    ) -> None:
+        step = self._step(nonlinearity)
+        super().__init__(step, input_size, hidden_size, bias, device, dtype, norm)
+        self.nonlinearity = nonlinearity

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from beside_torch import CELLS, F64, LAYERS, B, H, I, T, as_hx, fresh, states, tensors
+from beside_torch import CELLS, F64, LAYERS, B, H, I, T, fresh, states, tensors
+from hidden_states import as_hx
 from tolerances import VALUES, assert_close, assert_equal
 
 import seqnorm
@@ -164,7 +165,7 @@ def test_a_cell_from_torchs(kind: str, options: dict[str, str], bias: bool) -> N
     cell = ours.from_torch(reference)
     assert (cell.training, cell.bias) == (False, bias)
     assert getattr(cell, "nonlinearity", "tanh") == options.get("nonlinearity", "tanh")
-    x, hx = fresh(B, I, seed=1), as_hx(kind, [part[0] for part in states(kind, {}, (B,))])
+    x, hx = fresh(B, I, seed=1), as_hx([part[0] for part in states(kind, {}, (B,))])
     for a, e in zip(tensors(cell(x, hx)), tensors(reference(x, hx))):
         assert_close(a, e, VALUES)
     with torch.no_grad():

@@ -18,13 +18,13 @@ from beside_torch import (
     I,
     Options,
     T,
-    as_hx,
     assert_same,
     fresh,
     states,
     tensors,
     twins,
 )
+from hidden_states import as_hx
 from tolerances import VALUES, assert_close, assert_equal
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
@@ -92,12 +92,12 @@ def test_the_same_numbers(
     def call(either: nn.Module, x: Tensor, hx: list[Tensor]) -> Any:
         if form in LENGTHS:
             packed = pack_padded_sequence(x, LENGTHS[form], first, form == "sorted")
-            output, final = either(packed, as_hx(kind, hx))
+            output, final = either(packed, as_hx(hx))
             assert isinstance(output, PackedSequence)
             assert output.batch_sizes.equal(packed.batch_sizes)
             assert (output.sorted_indices is None) == (packed.sorted_indices is None)
             return output, final
-        return either(x, as_hx(kind, hx))
+        return either(x, as_hx(hx))
 
     hx = states(kind, options, batch) if given else []
     if backend is None:
@@ -120,9 +120,9 @@ def test_lengths_are_what_packing_is(
 
     def call(either: nn.Module, x: Tensor, hx: list[Tensor]) -> Any:
         if either is module:
-            return either(x, as_hx(kind, hx), torch.tensor(lengths) if as_tensor else lengths)
+            return either(x, as_hx(hx), torch.tensor(lengths) if as_tensor else lengths)
         packed = pack_padded_sequence(x, lengths, first, enforce_sorted=False)
-        output, final = either(packed, as_hx(kind, hx))
+        output, final = either(packed, as_hx(hx))
         return pad_packed_sequence(output, first, total_length=T)[0], final
 
     input = fresh(*((B, T, I) if first else (T, B, I)), seed=1)
@@ -140,9 +140,7 @@ def test_cells_give_the_same_numbers(
     reference, module = twins(kind, bias=bias, **options)
     assert list(module.state_dict()) == list(reference.state_dict())
     hx = [part[0] for part in states(kind, {}, batch)] if given else []
-    assert_same(
-        reference, module, lambda m, x, s: m(x, as_hx(kind, s)), fresh(*batch, I, seed=1), hx
-    )
+    assert_same(reference, module, lambda m, x, s: m(x, as_hx(s)), fresh(*batch, I, seed=1), hx)
 
 
 @pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True, "bias": False}])
@@ -319,7 +317,7 @@ def test_sizes_that_torch_takes_are_taken(kind: str) -> None:
     with pytest.raises(RuntimeError, match="sequence length"):
         reference(torch.zeros(0, B, I, dtype=F64))
     hx = states(kind, {"num_layers": 2, "bidirectional": True}, (B,))
-    output, final = module(torch.zeros(0, B, I, dtype=F64), as_hx(kind, hx))
+    output, final = module(torch.zeros(0, B, I, dtype=F64), as_hx(hx))
     assert output.shape == (0, B, 2 * H)
     for a, e in zip(tensors(final), hx):
         assert_equal(a, e.detach(), "no step leaves the initial state")

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..direction import Direction
 from ..lengths import Packing
 from ..loop import State, scan
+from ..scheme import NormScheme
 from ..sites import SiteRun
 
 
@@ -49,20 +50,16 @@ def single(direction: Direction, x: Tensor, state: State, t: int) -> State:
 
 def input_term(direction: Direction, norms: SiteRun, rows: Tensor) -> Tensor:
     """N_input(W_ih N_frame(x)) + b, all rows at once: (N, I) to (N, G * H)."""
-    x = norms.whole("input", input_product(direction, norms, rows))
-    return _add(x, outside(direction, "bias_ih"))
-
-
-def input_product(direction: Direction, norms: SiteRun, rows: Tensor) -> Tensor:
-    """W_ih N_frame(x), and its bias where that stands before the norm."""
     rows = norms.whole("frame", rows)
-    return F.linear(rows, direction.weight_ih, inside(direction, "bias_ih"))
+    x = F.linear(rows, direction.weight_ih, _bias(direction, "bias_ih", "inside"))
+    return _add(norms.whole("input", x), _bias(direction, "bias_ih", "outside"))
 
 
 def advance(direction: Direction, norms: SiteRun, x: Tensor, state: State, t: int) -> State:
     """The state after step t, from the finished input term x (n, G * H)."""
-    h = direction.cell.hidden_term(state[0], direction.weight_hh, inside(direction, "bias_hh"))
-    h = _add(norms("hidden", h, t), outside(direction, "bias_hh"))
+    before = _bias(direction, "bias_hh", "inside")
+    h = direction.cell.hidden_term(state[0], direction.weight_hh, before)
+    h = _add(norms("hidden", h, t), _bias(direction, "bias_hh", "outside"))
     new = direction.cell.step(x, h, state, lambda site, z: norms(site, z, t), direction.scheme)
     if direction.weight_hr is not None:
         new = (F.linear(new[0], direction.weight_hr), *new[1:])
@@ -73,21 +70,10 @@ def advance(direction: Direction, norms: SiteRun, x: Tensor, state: State, t: in
     )
 
 
-def inside(direction: Direction, name: str) -> Tensor | None:
-    """The bias vector of that name, if it stands before the norm."""
-    return _placed(direction, name, ("inside", "both"))
-
-
-def outside(direction: Direction, name: str) -> Tensor | None:
-    """The bias vector of that name, if it stands after the norm."""
-    return _placed(direction, name, ("outside", "both"))
-
-
-def _placed(direction: Direction, name: str, places: tuple[str, ...]) -> Tensor | None:
-    scheme = direction.scheme
-    place = "outside" if scheme is None else getattr(scheme, name)
+def _bias(direction: Direction, name: str, place: str) -> Tensor | None:
+    """The bias vector of that name, if it stands "inside" or "outside" of the norm, as asked."""
     bias: Tensor | None = getattr(direction, name)
-    return bias if place in places else None
+    return bias if NormScheme.place_of(direction.scheme, name) in (place, "both") else None
 
 
 def _add(x: Tensor, bias: Tensor | None) -> Tensor:

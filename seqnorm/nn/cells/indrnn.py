@@ -7,16 +7,15 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from ..cell import Cell, Nonlinear, Normalise
-from ..recurrent import OneState
+from ..cell import Nonlinear, Normalise
+from ..recurrent import NonlinearLayer
 from ..scheme import Norm, NormScheme
-from ..stepped import OneStateCell
+from ..stepped import NonlinearCell
 
 
-class IndRNNStep(Nonlinear, Cell):
+class IndRNNStep(Nonlinear):
     """h = f(N(x + u h)), u h element by element."""
 
     name = "IndRNN"
@@ -59,7 +58,7 @@ class IndRNNStep(Nonlinear, Cell):
         return (self.activate(norm("sum", x + h)),)
 
 
-class IndRNN(OneState):
+class IndRNN(NonlinearLayer):
     """Independently recurrent network (Li et al. 2018) with normalisation, and with lengths.
 
     Each unit sees of the state only itself, through a weight u (H,) that stands where other layers
@@ -86,60 +85,14 @@ class IndRNN(OneState):
         nonlinearity: "tanh" or "relu".
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        nonlinearity: str = "tanh",
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        *,
-        norm: str | NormScheme | None = None,
-        zoneout: float = 0.0,
-        recurrent_dropout: float = 0.0,
-    ) -> None:
-        super().__init__(
-            IndRNNStep(nonlinearity),
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            device,
-            dtype,
-            norm,
-            zoneout,
-            recurrent_dropout,
-        )
-        self.nonlinearity = nonlinearity
+    _step = IndRNNStep
 
 
-class IndRNNCell(OneStateCell):
+class IndRNNCell(NonlinearCell):
     """One step of ``seqnorm.IndRNN``. See ``LSTMCell``.
 
     Args:
         nonlinearity: "tanh" or "relu".
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        nonlinearity: str = "tanh",
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        *,
-        norm: str | NormScheme | None = None,
-    ) -> None:
-        super().__init__(
-            IndRNNStep(nonlinearity), input_size, hidden_size, bias, device, dtype, norm
-        )
-        self.nonlinearity = nonlinearity
+    _step = IndRNNStep

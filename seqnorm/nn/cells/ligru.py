@@ -10,16 +10,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..cell import Cell, Nonlinear, Normalise
-from ..recurrent import OneState
+from ..cell import Nonlinear, Normalise
+from ..recurrent import NonlinearLayer
 from ..scheme import Norm, NormScheme
-from ..stepped import OneStateCell
+from ..stepped import NonlinearCell
 
 _BATCH = Norm("batch", gain=0.1, bias=None)
 _SPEECHBRAIN = Norm("batch_pooled", momentum=0.05)
 
 
-class LiGRUStep(Nonlinear, Cell):
+class LiGRUStep(Nonlinear):
     """a, z; h = sigmoid(z) h + (1 - sigmoid(z)) f(a)."""
 
     name = "LiGRU"
@@ -53,7 +53,7 @@ class LiGRUStep(Nonlinear, Cell):
         return (z * before + (1.0 - z) * self.activate(a),)
 
 
-class LiGRU(OneState):
+class LiGRU(NonlinearLayer):
     """Light gated recurrent unit (Ravanelli et al. 2018) with normalisation, and with lengths.
 
     With gates a, z stacked in this order in W_ih (2H, I) and W_hh (2H, H), the terms
@@ -83,6 +83,8 @@ class LiGRU(OneState):
         nonlinearity: "relu" or "tanh".
     """
 
+    _step = LiGRUStep
+
     def __init__(
         self,
         input_size: int,
@@ -101,29 +103,30 @@ class LiGRU(OneState):
         recurrent_dropout: float = 0.0,
     ) -> None:
         super().__init__(
-            LiGRUStep(nonlinearity),
             input_size,
             hidden_size,
             num_layers,
+            nonlinearity,
             bias,
             batch_first,
             dropout,
             bidirectional,
             device,
             dtype,
-            norm,
-            zoneout,
-            recurrent_dropout,
+            norm=norm,
+            zoneout=zoneout,
+            recurrent_dropout=recurrent_dropout,
         )
-        self.nonlinearity = nonlinearity
 
 
-class LiGRUCell(OneStateCell):
+class LiGRUCell(NonlinearCell):
     """One step of ``seqnorm.LiGRU``. See ``LSTMCell``.
 
     Args:
         nonlinearity: "relu" or "tanh".
     """
+
+    _step = LiGRUStep
 
     def __init__(
         self,
@@ -136,7 +139,4 @@ class LiGRUCell(OneStateCell):
         *,
         norm: str | NormScheme | None = None,
     ) -> None:
-        super().__init__(
-            LiGRUStep(nonlinearity), input_size, hidden_size, bias, device, dtype, norm
-        )
-        self.nonlinearity = nonlinearity
+        super().__init__(input_size, hidden_size, bias, nonlinearity, device, dtype, norm=norm)

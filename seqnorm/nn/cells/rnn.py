@@ -10,16 +10,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..cell import Cell, Nonlinear, Normalise
+from ..cell import Nonlinear, Normalise
 from ..convert import adopt, adopt_cell, release
-from ..recurrent import OneState
+from ..recurrent import NonlinearLayer
 from ..scheme import Norm, NormScheme
-from ..stepped import OneStateCell
+from ..stepped import NonlinearCell
 
 _BATCH = Norm("batch", gain=0.1, bias=None)
 
 
-class RNNStep(Nonlinear, Cell):
+class RNNStep(Nonlinear):
     """h = f(N(x + h))."""
 
     name = "RNN"
@@ -50,7 +50,7 @@ class RNNStep(Nonlinear, Cell):
         return (self.activate(norm("sum", x + h)),)
 
 
-class RNN(OneState):
+class RNN(NonlinearLayer):
     """``torch.nn.RNN`` (Elman 1990) with normalisation inside the recurrence, and with lengths.
 
     With the terms x = N(W_ih x_t) + b and h = N(W_hh h_(t-1)) + b', W_ih (H, I), W_hh (H, H), and
@@ -80,39 +80,7 @@ class RNN(OneState):
         nonlinearity: "tanh" or "relu".
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        nonlinearity: str = "tanh",
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        *,
-        norm: str | NormScheme | None = None,
-        zoneout: float = 0.0,
-        recurrent_dropout: float = 0.0,
-    ) -> None:
-        super().__init__(
-            RNNStep(nonlinearity),
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            device,
-            dtype,
-            norm,
-            zoneout,
-            recurrent_dropout,
-        )
-        self.nonlinearity = nonlinearity
+    _step = RNNStep
 
     @classmethod
     def from_torch(
@@ -132,26 +100,14 @@ class RNN(OneState):
         return release(self, nn.RNN)
 
 
-class RNNCell(OneStateCell):
+class RNNCell(NonlinearCell):
     """One step of ``seqnorm.RNN``; ``torch.nn.RNNCell`` with ``norm``. See ``LSTMCell``.
 
     Args:
         nonlinearity: "tanh" or "relu".
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        nonlinearity: str = "tanh",
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        *,
-        norm: str | NormScheme | None = None,
-    ) -> None:
-        super().__init__(RNNStep(nonlinearity), input_size, hidden_size, bias, device, dtype, norm)
-        self.nonlinearity = nonlinearity
+    _step = RNNStep
 
     @classmethod
     def from_torch(cls, cell: nn.RNNCell, norm: str | NormScheme | None = None) -> RNNCell:

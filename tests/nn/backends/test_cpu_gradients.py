@@ -292,8 +292,8 @@ def test_the_operators_definition(name: str, monkeypatch: pytest.MonkeyPatch) ->
 
     def apply(plan: operators.Plan, recording: bool, *tensors: Tensor | None) -> tuple[Tensor, ...]:
         seen.append(plan)
-        assert len(tensors) == len(operators.INPUTS)
-        return operators.definition(plan, *tensors)
+        assert len(tensors) == len(operators.Inputs._fields)
+        return operators.definition(plan, operators.Inputs(*tensors))
 
     monkeypatch.setattr(operators.Recurrence, "apply", apply)
     assert_same(outcome(layer, call), expected)

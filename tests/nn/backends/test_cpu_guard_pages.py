@@ -45,7 +45,7 @@ def release():
         libc.mprotect(kept.pop(), PAGE, 3)
 
 def between(name, plan, tensors, places, *others):
-    given = tuple(None if t is None else guarded(t) for t in tensors)
+    given = operators.Inputs(*(None if t is None else guarded(t) for t in tensors))
     into = {k: None if t is None else guarded(t) for k, t in places.items()}
     call(name, plan, given, into, *others)
     for key, tensor in places.items():

@@ -116,13 +116,13 @@ def fence(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def between(name: str, plan: Any, tensors: Any, places: Any, *others: Any) -> None:
         fences = {
             key: (*fenced(tensor), tensor)
-            for key, tensor in (*zip(operators.INPUTS, tensors), *places.items())
+            for key, tensor in (*zip(operators.Inputs._fields, tensors), *places.items())
             if tensor is not None
         }
         inside = {key: found[1] for key, found in fences.items()}
-        given = tuple(None if t is None else inside[k] for k, t in zip(operators.INPUTS, tensors))
+        given = {k: t if t is None else inside[k] for k, t in tensors._asdict().items()}
         into = {k: None if t is None else inside[k] for k, t in places.items()}
-        call(name, plan, given, into, *others)
+        call(name, plan, operators.Inputs(**given), into, *others)
         for key, (around, found, tensor) in fences.items():
             assert bool(around[:EDGE].isnan().all()), f"{name} wrote before {key}"
             assert bool(around[-EDGE:].isnan().all()), f"{name} wrote behind {key}"

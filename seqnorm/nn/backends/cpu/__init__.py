@@ -77,15 +77,7 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
         None if of_h is None else of_h.bias,
     )
     output, *final = Recurrence.apply(  # type: ignore[no-untyped-call]  # torch's own
-        Plan(
-            cell=direction.cell,
-            scheme=direction.scheme,
-            sizes=packing.batch_sizes,
-            sets=found.sets,
-            norms=found.kinds,
-            eps=found.eps,
-            places=found.places,
-        ),
+        Plan(direction.cell, direction.scheme, found, packing.batch_sizes),
         torch.is_grad_enabled(),
         rows,
         weight_ih,

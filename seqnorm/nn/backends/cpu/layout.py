@@ -13,7 +13,7 @@ from ...scheme import Norm, NormScheme
 
 @dataclass(frozen=True)
 class Layout:
-    """One cell with one scheme, for kernels.
+    """One cell with one scheme, for kernels, which know sets of whole gates alone.
 
     Attributes:
         reason: why they cannot compute it, or None.
@@ -22,8 +22,8 @@ class Layout:
         kinds, eps: of the same.
         sets: the gate after the last of each set of the norms of x and h.
         hoisted: whether a norm of the input is computed before the kernel, as those of the batch.
-        places: where bias_ih, bias_hh, and the biases of the norms of x and h are added, see
-            ``Plan``.
+        places: where bias_ih, bias_hh, and the biases of the norms of x and h are added: letters
+            of "i" (to x, before its norm), "x" and "h" (to the normalised terms).
     """
 
     reason: str | None
@@ -87,8 +87,8 @@ def _ends(cell: Cell, norm: Norm, span: str, hidden_size: int) -> tuple[int, ...
 
 
 def _place(scheme: NormScheme | None, name: str, term: str) -> str:
-    place = "outside" if scheme is None else getattr(scheme, name)
-    return {"outside": term, "inside": "i", "both": "i" + term, None: ""}[place]
+    places = {"outside": term, "inside": "i", "both": "i" + term, None: ""}
+    return places[NormScheme.place_of(scheme, name)]
 
 
 def _reason(
@@ -107,7 +107,6 @@ def _reason(
             return "it has no kernel for statistics of the batch inside the recurrence"
         if norm.eps_on == "std":
             return "it has no kernel with eps added to the standard deviation"
-        found = ends[site]
-        if found is None or len(found) > 4 or (site == "cell" and len(found) > 1):
+        if ends[site] is None:
             return f"it has no kernel for sets={norm.sets!r}"
     return "it has no kernel for different sets of x and h" if len(of_gates) > 1 else None

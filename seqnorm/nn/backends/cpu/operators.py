@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,19 +20,34 @@ from ...loop import State, scan
 from ...scheme import NormScheme
 from ...statistics import moments, normalise
 from . import memory
+from .layout import Layout
 from .library import CELLS, KINDS, LIBRARY, VARIANTS, Arguments
 
 # A thread's part of the products of a step must be worth waking it for.
 LEAST_WORK = 32768
 
-# What an operator takes, in order: input (N, I) and weight_ih (G * H, I), or x = W_ih input itself
-# and None; weight_hh (G * H, H); states; gains and biases, of which any may be None.
-INPUTS = (
-    *("input", "weight_ih", "weight_hh", "h_0", "c_0"),
-    *("gain_x", "gain_h", "gain_c", "bias_c"),
-    *("bias_0", "bias_1", "bias_2", "bias_3"),
-)
-BIASES = INPUTS.index("bias_0")
+
+class Inputs(NamedTuple):
+    """The tensors of a call: ``input`` (N, I) is projected by weight_ih (G * H, I), or is W_ih x
+    itself where there is None; weight_hh (G * H, H); states; gains, and biases to add."""
+
+    input: Tensor
+    weight_ih: Tensor | None
+    weight_hh: Tensor
+    h_0: Tensor
+    c_0: Tensor | None
+    gain_x: Tensor | None
+    gain_h: Tensor | None
+    gain_c: Tensor | None
+    bias_c: Tensor | None
+    # At the places of the layout.
+    bias_0: Tensor | None
+    bias_1: Tensor | None
+    bias_2: Tensor | None
+    bias_3: Tensor | None
+
+
+BIASES = Inputs._fields.index("bias_0")
 
 
 @dataclass(frozen=True)
@@ -41,20 +56,12 @@ class Plan:
 
     Attributes:
         sizes: rows of each step.
-        sets: the gate after the last of each set of the norms of x and h.
-        norms: kind of the norms of x, of h (or of their sum) and of c.
-        eps: of the same norms.
-        places: where each of the last four inputs is added: letters of "i" (to x, before its norm),
-            "x" and "h" (to the normalised terms).
     """
 
     cell: Cell
     scheme: NormScheme | None
+    layout: Layout
     sizes: list[int]
-    sets: tuple[int, ...]
-    norms: tuple[str | None, ...]
-    eps: tuple[float, ...]
-    places: tuple[str, ...]
 
     @property
     def sum(self) -> bool:
@@ -64,7 +71,7 @@ class Plan:
     @property
     def joined(self) -> bool:
         """Whether x + W_hh h is all that counts: an LSTM whose terms are not normalised apart."""
-        return self.sum or (self.norms[:2] == (None, None) and len(self.cell.states) > 1)
+        return self.sum or (self.layout.kinds[:2] == (None, None) and len(self.cell.states) > 1)
 
     @property
     def swapped(self) -> bool:
@@ -72,47 +79,44 @@ class Plan:
         scheme = self.scheme
         return scheme is not None and (scheme.cell_state, scheme.update) != ("raw", "keep")
 
-    def added(self, place: str, biases: tuple[Tensor | None, ...]) -> Tensor | None:
+    def added(self, place: str, inputs: Inputs) -> Tensor | None:
         """The sum of the biases that are added at one place."""
-        found = [b for b, at in zip(biases, self.places) if b is not None and place in at]
-        return sum(found[1:], found[0]) if found else None
+        pairs = zip(inputs[BIASES:], self.layout.places)
+        return _sum([bias for bias, at in pairs if bias is not None and place in at])
 
 
-def definition(plan: Plan, *tensors: Tensor | None) -> tuple[Tensor, ...]:
+def definition(plan: Plan, inputs: Inputs) -> tuple[Tensor, ...]:
     """What ``Recurrence`` computes, one step at a time, differentiable to any order."""
-    input, weight_ih, weight_hh, h_0, c_0, gain_x, gain_h, gain_c, bias_c, *biases = tensors
-    assert input is not None
-    assert weight_hh is not None
-    assert h_0 is not None
-    bias_i, bias_x, bias_h = (plan.added(place, tuple(biases)) for place in "ixh")
-    hidden = h_0.shape[1]
-    sizes = [(end - start) * hidden for start, end in zip((0, *plan.sets), plan.sets)]
+    bias_i, bias_x, bias_h = (plan.added(place, inputs) for place in "ixh")
+    hidden, ends = inputs.h_0.shape[1], plan.layout.sets
+    sizes = [(end - start) * hidden for start, end in zip((0, *ends), ends)]
 
     def norm(which: int, z: Tensor, gain: Tensor | None, bias: Tensor | None) -> Tensor:
-        kind = plan.norms[which]
+        kind = plan.layout.kinds[which]
         if kind is not None:
             pieces = []
             for part in z.split(sizes if which < 2 else [hidden], -1):
                 mean, var, _ = moments(part, (-1,), centred=kind == "layer")
-                pieces.append(normalise(part, mean, var, plan.eps[which]))
+                pieces.append(normalise(part, mean, var, plan.layout.eps[which]))
             z = torch.cat(pieces, -1)
         z = z if gain is None else z * gain
         return z if bias is None else z + bias
 
     def site(name: str, z: Tensor) -> Tensor:
         if name == "sum" and plan.sum:
-            return norm(1, z, gain_h, bias_h)
-        return norm(2, z, gain_c, bias_c) if name == "cell" else z
+            return norm(1, z, inputs.gain_h, bias_h)
+        return norm(2, z, inputs.gain_c, inputs.bias_c) if name == "cell" else z
 
     def step(x: Tensor, state: State, t: int) -> State:
-        h = plan.cell.hidden_term(state[0], weight_hh, None)
+        h = plan.cell.hidden_term(state[0], inputs.weight_hh, None)
         if not plan.sum:
-            x, h = norm(0, x, gain_x, bias_x), norm(1, h, gain_h, bias_h)
+            x, h = norm(0, x, inputs.gain_x, bias_x), norm(1, h, inputs.gain_h, bias_h)
         return plan.cell.step(x, h, state, site, plan.scheme)
 
-    x = input if weight_ih is None else F.linear(input, weight_ih)
+    x = inputs.input if inputs.weight_ih is None else F.linear(inputs.input, inputs.weight_ih)
     x = x if bias_i is None else x + bias_i
-    output, final = scan(step, x, plan.sizes, (h_0,) if c_0 is None else (h_0, c_0))
+    state = (inputs.h_0,) if inputs.c_0 is None else (inputs.h_0, inputs.c_0)
+    output, final = scan(step, x, plan.sizes, state)
     return (output, *final)
 
 
@@ -125,7 +129,7 @@ class Recurrence(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         # Autograd says what requires a gradient, not whether it is recording.
         keep = recording and any(ctx.needs_input_grad)
-        results, kept = compute(plan, _plain(tensors), keep)
+        results, kept = compute(plan, _plain(Inputs(*tensors)), keep)  # type: ignore[arg-type]  # as apply got them
         ctx.plan = plan
         ctx.set_materialize_grads(False)
         if keep:
@@ -135,17 +139,18 @@ class Recurrence(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        *given, output = ctx.saved_tensors
+        *saved, output = ctx.saved_tensors
+        given = Inputs(*saved)
         needed = ctx.needs_input_grad[2:]
         again = torch.is_grad_enabled()  # derivatives of these gradients are asked for
         if again or not all(grad is None or is_plain(grad) for grad in grads):
-            return None, None, *_through_definition(ctx.plan, tuple(given), grads, needed)
-        tensors = _plain(given)
+            return None, None, *_through_definition(ctx.plan, given, grads, needed)
+        inputs = _plain(given)
         # The gradients take the place of what was kept; a second pass computes that once more.
         kept, ctx.kept = ctx.kept, None
         if kept is None:
-            _, kept = compute(ctx.plan, tensors, True)
-        return None, None, *compute_gradients(ctx.plan, tensors, output, kept, grads, needed)
+            _, kept = compute(ctx.plan, inputs, True)
+        return None, None, *compute_gradients(ctx.plan, inputs, output, kept, grads, needed)
 
 
 def is_plain(tensor: Tensor) -> bool:
@@ -159,33 +164,34 @@ def is_plain(tensor: Tensor) -> bool:
     return not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
 
 
-def _plain(tensors: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+def _plain(inputs: Inputs) -> Inputs:
     """As the kernels read them: row by row, and nothing of autograd's."""
-    return tuple(t if t is None else t.detach().contiguous() for t in tensors)
+    return Inputs(*(t if t is None else t.detach().contiguous() for t in inputs))  # type: ignore[arg-type]  # None where it was
+
+
+def _sum(terms: Sequence[Tensor]) -> Tensor | None:
+    return sum(terms[1:], terms[0]) if terms else None
 
 
 def compute(
-    plan: Plan, tensors: tuple[Tensor | None, ...], keep: bool
+    plan: Plan, inputs: Inputs, keep: bool
 ) -> tuple[tuple[Tensor, ...], dict[str, Tensor | None]]:
     """The results, and what the gradients need of this pass: x, statistics, products, raw c."""
-    input, weight_ih, weight_hh, h_0, c_0, *_ = tensors
-    assert input is not None
-    assert weight_hh is not None
-    assert h_0 is not None
-    wide, narrow = (len(input), len(weight_hh)), (len(input), h_0.shape[1])
+    input, h_0, c_0 = inputs.input, inputs.h_0, inputs.c_0
+    wide, narrow = (len(input), len(inputs.weight_hh)), (len(input), h_0.shape[1])
     dtype = input.dtype
     # Memory of our own for x, unless the input is x and nothing is added to it.
-    own = weight_ih is not None or plan.joined
+    own = inputs.weight_ih is not None or plan.joined
     kept: dict[str, Tensor | None] = {
         "x": memory.take(wide, dtype) if own else None,
-        "stats": memory.take((len(input), 4 * len(plan.sets) + 2), dtype),
+        "stats": memory.take((len(input), 4 * len(plan.layout.sets) + 2), dtype),
         "product": memory.take(wide, dtype) if keep and not plan.joined else None,
         "raw_c": memory.take(narrow, dtype) if keep and c_0 is not None else None,
     }
     output = input.new_empty(narrow)
     h_n, c_n = h_0.clone(), None if c_0 is None else c_0.clone()
     places = {**kept, "output": output, "h_n": h_n, "c_n": c_n}
-    _call("seqnorm_forward", plan, tensors, places, keep)
+    _call("seqnorm_forward", plan, inputs, places, keep)
     if not keep:
         memory.give(*kept.values())
     return (output, h_n) if c_n is None else (output, h_n, c_n), kept
@@ -193,17 +199,14 @@ def compute(
 
 def compute_gradients(
     plan: Plan,
-    tensors: tuple[Tensor | None, ...],
+    inputs: Inputs,
     output: Tensor,
     kept: dict[str, Tensor | None],
     grads: tuple[Tensor | None, ...],
     needed: tuple[bool, ...],
 ) -> list[Tensor | None]:
     """Gradients of all inputs from those of the results. What is ``kept`` is used up."""
-    input, weight_ih, weight_hh, h_0, c_0, *_ = tensors
-    assert input is not None
-    assert weight_hh is not None
-    assert h_0 is not None
+    input, weight_ih, weight_hh, h_0, c_0, *_ = inputs
     grad_x = torch.empty_like(input) if kept["x"] is None else kept["x"]
     sums = input.new_empty(4 * len(weight_hh) + 2 * h_0.shape[1])
     places: dict[str, Tensor | None] = {
@@ -219,20 +222,18 @@ def compute_gradients(
     if weight_ih is not None:
         places["grad_input"] = torch.empty_like(input) if needed[0] else None
         places["grad_weight_ih"] = torch.empty_like(weight_ih) if needed[1] else None
-    _call("seqnorm_backward", plan, tensors, places, True)
+    _call("seqnorm_backward", plan, inputs, places, True)
     gain_x, gain_h, bias_x, bias_h = sums[: 4 * len(weight_hh)].view(4, -1).unbind()
     gain_c, bias_c = sums[4 * len(weight_hh) :].view(2, -1).unbind()
     of_place = {"x": bias_x, "h": bias_h}
-    if any("i" in place for place in plan.places):
+    if any("i" in place for place in plan.layout.places):
         of_place["i"] = grad_x.sum(0)
     found: list[Tensor | None] = [
         grad_x if weight_ih is None else places["grad_input"],
         *(places.get(name) for name in ("grad_weight_ih", "grad_weight_hh", "grad_h", "grad_c")),
         *(gain_x, gain_h, gain_c, bias_c),
     ]
-    for place in plan.places:
-        parts = [of_place[letter] for letter in place]
-        found.append(sum(parts[1:], parts[0]) if parts else None)
+    found += [_sum([of_place[letter] for letter in place]) for place in plan.layout.places]
     memory.give(*(kept[name] for name in ("stats", "product", "raw_c")))
     if found[0] is not kept["x"]:
         memory.give(kept["x"])
@@ -248,15 +249,12 @@ def _dense(grad: Tensor | None, like: Tensor, copy: bool = False) -> Tensor:
 def _call(
     name: str,
     plan: Plan,
-    tensors: tuple[Tensor | None, ...],
+    inputs: Inputs,
     places: dict[str, Tensor | None],
     keep: bool,
 ) -> None:
-    input, _, weight_hh, h_0, *_ = tensors
-    assert input is not None
-    assert weight_hh is not None
-    assert h_0 is not None
-    work = max(plan.sizes) * weight_hh.numel()
+    input, h_0, layout = inputs.input, inputs.h_0, plan.layout
+    work = max(plan.sizes) * inputs.weight_hh.numel()
     rows = (ctypes.c_int64 * len(plan.sizes))(*plan.sizes)
     arguments = Arguments(
         cell=CELLS[plan.cell.name],
@@ -266,21 +264,22 @@ def _call(
         H=h_0.shape[1],
         G=len(plan.cell.gates),
         threads=max(1, min(torch.get_num_threads(), work // LEAST_WORK)),
-        sets=len(plan.sets),
-        set_end=plan.sets + (0,) * (4 - len(plan.sets)),
+        sets=len(layout.sets),
+        set_end=layout.sets + (0,) * (4 - len(layout.sets)),
         sum=plan.joined,
         keep=keep,
         swapped=plan.swapped,
         rows=ctypes.addressof(rows),
     )
-    for letter, kind, eps in zip("xhc", plan.norms, plan.eps):
+    for letter, kind, eps in zip("xhc", layout.kinds, layout.eps):
         setattr(arguments, f"norm_{letter}", KINDS[kind])
         setattr(arguments, f"eps_{letter}", eps)
     biases = {
-        key: plan.added(place, tensors[BIASES:])
+        key: plan.added(place, inputs)
         for key, place in (("bias_in", "i"), ("bias_x", "x"), ("bias_h", "h"))
     }
-    for key, tensor in (*zip(INPUTS[:BIASES], tensors), *biases.items(), *places.items()):
+    given = list(inputs._asdict().items())[:BIASES]
+    for key, tensor in (*given, *biases.items(), *places.items()):
         if tensor is None:
             continue
         if tensor.dtype != input.dtype or tensor.device.type != "cpu":
@@ -299,16 +298,13 @@ def _call(
 
 
 def _through_definition(
-    plan: Plan,
-    tensors: tuple[Tensor | None, ...],
-    grads: tuple[Tensor | None, ...],
-    needed: tuple[bool, ...],
+    plan: Plan, inputs: Inputs, grads: tuple[Tensor | None, ...], needed: tuple[bool, ...]
 ) -> list[Tensor | None]:
     with torch.enable_grad():
-        values = definition(plan, *tensors)
+        values = definition(plan, inputs)
     pairs = [(value, grad) for value, grad in zip(values, grads) if grad is not None]
     outputs, cotangents = zip(*pairs)
-    wanted = [t for t, need in zip(tensors, needed) if need and t is not None]
+    wanted = [t for t, need in zip(inputs, needed) if need and t is not None]
     options: dict[str, Any] = {"create_graph": torch.is_grad_enabled(), "allow_unused": True}
     found = iter(torch.autograd.grad(outputs, wanted, cotangents, **options))
     return [next(found) if need else None for need in needed]

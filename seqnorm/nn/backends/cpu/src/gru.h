@@ -14,11 +14,11 @@ INLINE GruTerms gru_terms(const Call *c, const real *x, const real *product, con
     vec of_x[3], of_h[3];
     for (int g = 0; g < 3; g++) {
         int64_t j = g * c->a->H + u;
-        q.h[g] = (load(product + j, m) - sh->mean[g]) * sh->scale[g];
+        q.h[g] = standard(product, sh, g, j, m);
         of_h[g] = q.h[g] * load(c->gain_h + j, m) + load(c->bias_h + j, m);
         of_x[g] = q.x[g] = (vec){0};
         if (!c->a->sum) {
-            q.x[g] = (load(x + j, m) - sx->mean[g]) * sx->scale[g];
+            q.x[g] = standard(x, sx, g, j, m);
             of_x[g] = q.x[g] * load(c->gain_x + j, m) + load(c->bias_x + j, m);
         }
     }
@@ -53,13 +53,12 @@ static void gru_output(Share *s, int64_t r) {
 static void gru_back_output(Share *s, int64_t r) {
     Call *c = s->call;
     const Arguments *a = c->a;
-    int64_t H = a->H, row = s->base + r;
-    const real *stats = c->stats + row * c->S, *x = x_of(s, r), *product = product_of(s, r);
-    Spread sx = spread(a, a->norm_x, stats), sh = spread(a, a->norm_h, stats + 2 * a->sets);
+    Kept kept = kept_of(s, r);
+    int64_t H = a->H, row = kept.row;
     real *slot = slot_of(s, r);
     vec sums[4][4] = {{{0}}};
     CHUNKS(u, m, s->u0, s->u1) {
-        GruTerms q = gru_terms(c, x, product, &sx, &sh, u, m);
+        GruTerms q = gru_terms(c, kept.x, kept.product, &kept.sx, &kept.sh, u, m);
         vec old = load(gru_before(s, r) + u, m);
         vec dh = load(c->grad_output + row * H + u, m) + load(c->grad_h + r * H + u, m);
         vec keep = q.z;
@@ -75,16 +74,8 @@ static void gru_back_output(Share *s, int64_t r) {
             store(slot + j, of_h[k], m);
             gather(sum_of(s, BIAS_H) + j, of_h[k], m);
             if (!a->sum) gather(sum_of(s, BIAS_X) + j, of_x[k], m);
-            if (a->norm_x) {
-                vec d = first(of_x[k] * load(c->gain_x + j, m), m);
-                gather(sum_of(s, GAIN_X) + j, of_x[k] * q.x[k], m);
-                sums[k][0] += d, sums[k][1] += d * q.x[k];
-            }
-            if (a->norm_h) {
-                vec d = first(of_h[k] * load(c->gain_h + j, m), m);
-                gather(sum_of(s, GAIN_H) + j, of_h[k] * q.h[k], m);
-                sums[k][2] += d, sums[k][3] += d * q.h[k];
-            }
+            if (a->norm_x) learn(s, GAIN_X, c->gain_x, of_x[k], q.x[k], j, m, sums[k]);
+            if (a->norm_h) learn(s, GAIN_H, c->gain_h, of_h[k], q.h[k], j, m, sums[k] + 2);
         }
     }
     if (a->norm_x || a->norm_h) add_sets(a, &sums[0][0], parts(s, 0, s->peer, r));

@@ -13,10 +13,10 @@ INLINE LstmTerms lstm_terms(const Call *c, const real *x, const real *product, c
     LstmTerms q;
     for (int g = 0; g < 4; g++) {
         int64_t j = g * c->a->H + u;
-        q.h[g] = (load(product + j, m) - sh->mean[g]) * sh->scale[g];
+        q.h[g] = standard(product, sh, g, j, m);
         q.a[g] = q.h[g] * load(c->gain_h + j, m) + load(c->bias_h + j, m);
         if (!c->a->sum) {
-            q.x[g] = (load(x + j, m) - sx->mean[g]) * sx->scale[g];
+            q.x[g] = standard(x, sx, g, j, m);
             q.a[g] += q.x[g] * load(c->gain_x + j, m);
         }
     }
@@ -60,31 +60,34 @@ static void lstm_output(Share *s, int64_t r) {
     }
 }
 
+/* m normalised values of c at a packed row. */
+INLINE vec lstm_standard(const Call *c, int64_t row, int64_t u, int64_t m) {
+    vec raw = load(c->raw_c + row * c->a->H + u, m);
+    if (!c->a->norm_c) return raw;
+    const real *stats = c->stats + row * c->S + 4 * c->a->sets;
+    return (raw - stats[0]) * stats[1];
+}
+
 /* c that the step before carried on, at units u .. u + m. */
 INLINE vec lstm_before(const Share *s, int64_t r, int64_t u, int64_t m) {
     const Call *c = s->call;
-    const Arguments *a = c->a;
-    if (s->t == 0) return load(c->c_0 + r * a->H + u, m);
+    if (s->t == 0) return load(c->c_0 + r * c->a->H + u, m);
     int64_t row = s->before + r;
-    vec raw = load(c->raw_c + row * a->H + u, m);
-    if (!a->swapped) return raw;
-    const real *stats = c->stats + row * c->S + 4 * a->sets;
-    return (raw - stats[0]) * stats[1] * load(c->gain_c + u, m) + load(c->bias_c + u, m);
+    if (!c->a->swapped) return load(c->raw_c + row * c->a->H + u, m);
+    return lstm_standard(c, row, u, m) * load(c->gain_c + u, m) + load(c->bias_c + u, m);
 }
 
 static void lstm_back_output(Share *s, int64_t r) {
     Call *c = s->call;
     const Arguments *a = c->a;
-    int64_t H = a->H, row = s->base + r;
-    const real *stats = c->stats + row * c->S, *x = x_of(s, r), *product = product_of(s, r);
-    Spread sx = spread(a, a->norm_x, stats), sh = spread(a, a->norm_h, stats + 2 * a->sets);
-    real mean = a->norm_c ? stats[4 * a->sets] : 0, scale = a->norm_c ? stats[4 * a->sets + 1] : 1;
+    Kept kept = kept_of(s, r);
+    int64_t H = a->H, row = kept.row;
     real *slot = slot_of(s, r);
-    vec sum = {0}, sum_y = {0};
+    vec sums[2] = {{0}};
     CHUNKS(u, m, s->u0, s->u1) {
-        LstmTerms q = lstm_terms(c, x, product, &sx, &sh, u, m);
+        LstmTerms q = lstm_terms(c, kept.x, kept.product, &kept.sx, &kept.sh, u, m);
         vec o = v_sigmoid(q.a[3]);
-        vec y = (load(c->raw_c + row * H + u, m) - mean) * scale, gain = load(c->gain_c + u, m);
+        vec y = lstm_standard(c, row, u, m), gain = load(c->gain_c + u, m);
         vec th = v_tanh(y * gain + load(c->bias_c + u, m));
         vec dh = load(c->grad_output + row * H + u, m) + load(c->grad_h + r * H + u, m);
         vec dy = dh * o * (1 - th * th);
@@ -95,31 +98,27 @@ static void lstm_back_output(Share *s, int64_t r) {
         store(slot + 3 * H + u, dh * th * o * (1 - o), m);
         store(slot + 4 * H + u, dy * gain, m);
         if (a->norm_c) {
-            gather(sum_of(s, GAIN_C) + u, dy * y, m);
             gather(sum_of(s, BIAS_C) + u, dy, m);
-            vec d = first(dy * gain, m);
-            sum += d, sum_y += d * y;
+            learn(s, GAIN_C, c->gain_c, dy, y, u, m, sums);
         }
     }
     real *part = parts(s, 0, s->peer, r);
-    part[0] = total(sum), part[1] = total(sum_y);
+    part[0] = total(sums[0]), part[1] = total(sums[1]);
 }
 
 static void lstm_back_cell(Share *s, int64_t r) {
     Call *c = s->call;
     const Arguments *a = c->a;
-    int64_t H = a->H, row = s->base + r;
-    const real *stats = c->stats + row * c->S, *x = x_of(s, r), *product = product_of(s, r);
-    Spread sx = spread(a, a->norm_x, stats), sh = spread(a, a->norm_h, stats + 2 * a->sets);
-    real mean = a->norm_c ? stats[4 * a->sets] : 0, scale = a->norm_c ? stats[4 * a->sets + 1] : 1;
+    Kept kept = kept_of(s, r);
+    int64_t H = a->H, row = kept.row;
     real of_c[2];
     add_parts(s, 0, r, 2, of_c);
     real *slot = slot_of(s, r);
     vec sums[4][4] = {{{0}}}; /* of x and x y, of h and h y, for each gate */
     CHUNKS(u, m, s->u0, s->u1) {
         vec i = load(slot + u, m), f = load(slot + H + u, m), g = load(slot + 2 * H + u, m);
-        vec y = (load(c->raw_c + row * H + u, m) - mean) * scale;
-        vec dc = through(load(slot + 4 * H + u, m), y, scale, a->norm_c, of_c[0] / H, of_c[1] / H);
+        vec dc = through(load(slot + 4 * H + u, m), lstm_standard(c, row, u, m),
+                         c->stats[row * c->S + 4 * a->sets + 1], a->norm_c, of_c[0] / H, of_c[1] / H);
         if (!a->swapped) dc += load(c->grad_c + r * H + u, m);
         vec da[4] = {dc * g * i * (1 - i), dc * lstm_before(s, r, u, m) * f * (1 - f),
                      dc * i * (1 - g * g), load(slot + 3 * H + u, m)};
@@ -128,18 +127,11 @@ static void lstm_back_cell(Share *s, int64_t r) {
             int64_t j = k * H + u;
             store(slot + j, da[k], m);
             gather(sum_of(s, BIAS_H) + j, da[k], m);
-            if (a->norm_x) {
-                vec z = (load(x + j, m) - sx.mean[k]) * sx.scale[k];
-                vec d = first(da[k] * load(c->gain_x + j, m), m);
-                gather(sum_of(s, GAIN_X) + j, da[k] * z, m);
-                sums[k][0] += d, sums[k][1] += d * z;
-            }
-            if (a->norm_h) {
-                vec z = (load(product + j, m) - sh.mean[k]) * sh.scale[k];
-                vec d = first(da[k] * load(c->gain_h + j, m), m);
-                gather(sum_of(s, GAIN_H) + j, da[k] * z, m);
-                sums[k][2] += d, sums[k][3] += d * z;
-            }
+            if (a->norm_x)
+                learn(s, GAIN_X, c->gain_x, da[k], standard(kept.x, &kept.sx, k, j, m), j, m, sums[k]);
+            if (a->norm_h)
+                learn(s, GAIN_H, c->gain_h, da[k], standard(kept.product, &kept.sh, k, j, m), j, m,
+                      sums[k] + 2);
         }
     }
     if (a->norm_x || a->norm_h) add_sets(a, &sums[0][0], parts(s, 1, s->peer, r));

@@ -160,6 +160,11 @@ INLINE Spread spread(const Arguments *a, int64_t kind, const real *stats) {
     return found;
 }
 
+/* m normalised values of gate g, of a row of all gates. */
+INLINE vec standard(const real *row, const Spread *of, int64_t g, int64_t j, int64_t m) {
+    return (load(row + j, m) - of->mean[g]) * of->scale[g];
+}
+
 /* Whether a step of so many rows computes its own x: with fewer, many steps at once are faster. */
 INLINE int at_its_step(const Call *c, int64_t alive, int64_t size) {
     return c->a->weight_ih && alive >= 8 * size;
@@ -215,6 +220,23 @@ INLINE void gather(real *sum, vec x, int64_t m) {
     store(sum, load(sum, m) + x, m);
 }
 
+/* What the backward pass finds of a row at this step. */
+typedef struct {
+    int64_t row;
+    const real *x;
+    real *product;
+    Spread sx, sh;
+} Kept;
+
+INLINE Kept kept_of(const Share *s, int64_t r) {
+    const Call *c = s->call;
+    const Arguments *a = c->a;
+    int64_t row = s->base + r;
+    const real *stats = c->stats + row * c->S;
+    return (Kept){row, x_of(s, r), product_of(s, r), spread(a, a->norm_x, stats),
+                  spread(a, a->norm_h, stats + 2 * a->sets)};
+}
+
 /* Sums of each set from those of each gate: of x and x y, of h and h y. */
 INLINE void add_sets(const Arguments *a, const vec *of_gates, real *part) {
     for (int64_t set = 0, k = 0; set < a->sets; set++) {
@@ -230,33 +252,33 @@ INLINE void add_sets(const Arguments *a, const vec *of_gates, real *part) {
 INLINE void back_terms(Share *s, int64_t r, int64_t phase, const real *of_h, const real *of_x) {
     Call *c = s->call;
     const Arguments *a = c->a;
-    int64_t H = a->H, row = s->base + r;
-    const real *stats = c->stats + row * c->S, *x = x_of(s, r);
-    Spread sx = spread(a, a->norm_x, stats), sh = spread(a, a->norm_h, stats + 2 * a->sets);
-    real *product = product_of(s, r), *grad_x = c->grad_x + row * c->GH;
+    Kept kept = kept_of(s, r);
+    real *grad_x = c->grad_x + kept.row * c->GH;
     real sums[PARTS] = {0};
     if (a->norm_x || a->norm_h) add_parts(s, phase, r, 4 * a->sets, sums);
     for (int64_t set = 0, k = 0; set < a->sets; set++) {
-        real count = (real)((a->set_end[set] - k) * H);
+        real count = (real)((a->set_end[set] - k) * a->H);
         real mean[4];
         for (int j = 0; j < 4; j++) mean[j] = sums[4 * set + j] / count;
         for (; k < a->set_end[set]; k++) {
             const real *from = k == a->G - 1 ? of_x : of_h;
             CHUNKS(u, m, s->u0, s->u1) {
-                int64_t j = k * H + u;
+                int64_t j = k * a->H + u;
                 vec dx = load(from + j, m), dh = load(of_h + j, m);
                 if (!a->sum) {
                     if (a->norm_x) {
-                        vec z = (load(x + j, m) - sx.mean[k]) * sx.scale[k];
-                        dx = through(dx * load(c->gain_x + j, m), z, sx.scale[k], a->norm_x, mean[0], mean[1]);
+                        vec y = standard(kept.x, &kept.sx, k, j, m);
+                        dx = through(dx * load(c->gain_x + j, m), y, kept.sx.scale[k], a->norm_x,
+                                     mean[0], mean[1]);
                     }
                     store(grad_x + j, dx, m);
                 }
                 if (a->norm_h) {
-                    vec z = (load(product + j, m) - sh.mean[k]) * sh.scale[k];
-                    dh = through(dh * load(c->gain_h + j, m), z, sh.scale[k], a->norm_h, mean[2], mean[3]);
+                    vec y = standard(kept.product, &kept.sh, k, j, m);
+                    dh = through(dh * load(c->gain_h + j, m), y, kept.sh.scale[k], a->norm_h,
+                                 mean[2], mean[3]);
                 }
-                store(product + j, dh, m);
+                store(kept.product + j, dh, m);
             }
         }
     }
@@ -265,5 +287,15 @@ INLINE void back_terms(Share *s, int64_t r, int64_t phase, const real *of_h, con
 /* Where the gradient of each parameter is summed. */
 enum { GAIN_X, GAIN_H, BIAS_X, BIAS_H, GAIN_C, BIAS_C };
 INLINE real *sum_of(const Share *s, int which) {
-    return s->sums + (which < GAIN_C ? which * s->call->GH : 4 * s->call->GH + (which - GAIN_C) * s->call->a->H);
+    int64_t GH = s->call->GH;
+    return s->sums + (which < GAIN_C ? which * GH : 4 * GH + (which - GAIN_C) * s->call->a->H);
+}
+
+/* The share of m values in the gradient of a gain and in the sums of its norm: d is the gradient of
+ * gain * y, and sums are those of d * gain and of it times y. */
+INLINE void learn(const Share *s, int which, const real *gain, vec d, vec y, int64_t j, int64_t m,
+                  vec *sums) {
+    gather(sum_of(s, which) + j, d * y, m);
+    vec scaled = first(d * load(gain + j, m), m);
+    sums[0] += scaled, sums[1] += scaled * y;
 }
