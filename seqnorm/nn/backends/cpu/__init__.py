@@ -1,4 +1,4 @@
-"""Compiled loops for the CPU: LSTM and GRU with norms of a row, as fast as torch's plain layers.
+"""Compiled loops for the CPU: normalised LSTM and GRU as fast as torch's plain layers.
 
 What it does not take goes on to the next backend, with the reason.
 
@@ -6,6 +6,8 @@ Axes: B sequences, N packed rows, I inputs, H units, G gates.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -16,6 +18,7 @@ from ...direction import Direction
 from ...lengths import Packing
 from ...loop import State
 from ..reference import input_term
+from .batch import in_parts
 from .layout import layout
 from .library import CELLS, LIBRARY, WHY_NOT, describe
 from .operators import Plan, Recurrence, is_plain
@@ -76,18 +79,31 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
         None if of_x is None else of_x.bias,
         None if of_h is None else of_h.bias,
     )
-    output, *final = Recurrence.apply(  # type: ignore[no-untyped-call]  # torch's own
-        Plan(direction.cell, direction.scheme, found, packing.batch_sizes),
-        torch.is_grad_enabled(),
-        rows,
-        weight_ih,
-        direction.weight_hh,
-        state[0],
-        state[1] if len(state) > 1 else None,
-        *(None if norm is None else norm.weight for norm in (of_x, of_h, of_c)),
-        None if of_c is None else of_c.bias,
-        *(bias if place else None for bias, place in zip(biases, found.places)),
-    )
+
+    def some(
+        rows: Tensor, state: State, sizes: list[int], columns: Sequence[Tensor | None]
+    ) -> tuple[Tensor, ...]:
+        """Steps with these numbers of rows, and the statistics that are given for them."""
+        results: tuple[Tensor, ...] = Recurrence.apply(  # type: ignore[no-untyped-call]  # torch's own
+            Plan(direction.cell, direction.scheme, found, sizes),
+            torch.is_grad_enabled(),
+            rows,
+            weight_ih,
+            direction.weight_hh,
+            state[0],
+            state[1] if len(state) > 1 else None,
+            *(None if norm is None else norm.weight for norm in (of_x, of_h, of_c)),
+            None if of_c is None else of_c.bias,
+            *columns,
+            *(bias if place else None for bias, place in zip(biases, found.places)),
+        )
+        return results
+
+    if found.batch:
+        passes = [norms.of(site) for site in found.sites]
+        output, final = in_parts(some, passes, found.eps, rows, packing.batch_sizes, state)
+    else:
+        output, *final = some(rows, state, packing.batch_sizes, (None, None, None))
     output = norms.whole("output", output)
     norms.close()
     return output, tuple(final)

@@ -21,7 +21,8 @@ class Layout:
             one that is not there, or that stands before the kernel.
         kinds, eps: of the same.
         sets: the gate after the last of each set of the norms of x and h.
-        hoisted: whether a norm of the input is computed before the kernel, as those of the batch.
+        batch: whether the norms that it computes itself are of the batch.
+        hoisted: whether a norm of the input is computed before the kernel, as those over time.
         places: where bias_ih, bias_hh, and the biases of the norms of x and h are added: letters
             of "i" (to x, before its norm), "x" and "h" (to the normalised terms).
     """
@@ -31,6 +32,7 @@ class Layout:
     kinds: tuple[str | None, ...]
     eps: tuple[float, ...]
     sets: tuple[int, ...]
+    batch: bool
     hoisted: bool
     places: tuple[str, str, str, str]
 
@@ -48,8 +50,11 @@ def layout(cell: Cell, scheme: NormScheme | None, hidden_size: int) -> Layout:
 
 def _layout(cell: Cell, scheme: NormScheme | None, hidden_size: int) -> Layout:
     norms = {} if scheme is None else scheme.norms
-    hoisted = "input" in norms and norms["input"].over_batch
     h_site = "sum" if "sum" in norms else "hidden"
+    of_rows = any(site in norms and not norms[site].over_batch for site in (h_site, "cell"))
+    hoisted = "input" in norms and (
+        norms["input"].over_time or (norms["input"].over_batch and of_rows)
+    )
     wanted = ("" if hoisted else "input", h_site, "cell")
     sites = tuple(site if site in norms else "" for site in wanted)
     inside = {site: norms[site] for site in sites if site}
@@ -65,6 +70,7 @@ def _layout(cell: Cell, scheme: NormScheme | None, hidden_size: int) -> Layout:
         kinds=tuple(inside[site].kind if site else None for site in sites),
         eps=tuple(inside[site].eps if site else 1.0 for site in sites),
         sets=(of_gates.pop() or ()) if of_gates else (len(cell.gates),),
+        batch=any(norm.over_batch for norm in inside.values()),
         hoisted=hoisted,
         places=(
             "" if hoisted else _place(scheme, "bias_ih", of_x),
@@ -102,9 +108,9 @@ def _reason(
         return "it has no kernel with a bias of W_hh h before its norm"
     if "candidate" in spans:
         return "it has no kernel with a norm of the GRU's candidate"
+    if len({norm.over_batch for norm in inside.values()}) > 1:
+        return "it has no kernel for norms of the batch and of a row together in the recurrence"
     for site, norm in inside.items():
-        if norm.over_batch:
-            return "it has no kernel for statistics of the batch inside the recurrence"
         if norm.eps_on == "std":
             return "it has no kernel with eps added to the standard deviation"
         if ends[site] is None:

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 CELLS = {"LSTM": 0, "GRU": 1}
-KINDS = {None: 0, "layer": 1, "rms": 2}
+KINDS = {None: 0, "layer": 1, "rms": 2, "batch": 3}
 _INTEGERS = ("cell", "T", "B", "I", "H", "G", "threads", "sets")
-_NORMS = ("norm_x", "norm_h", "norm_c", "sum", "swapped")
+_NORMS = ("norm_x", "norm_h", "norm_c", "own_x", "own_h", "own_c", "sum", "swapped")
 _READ = (
     *("rows", "input", "weight_ih", "weight_hh", "bias_in", "h_0", "c_0"),
     *("gain_x", "gain_h", "bias_x", "bias_h", "gain_c", "bias_c"),
+    *("columns_x", "columns_h", "columns_c", "var_x", "var_h", "var_c"),
     *("x", "output", "h_n", "c_n"),
 )
 _KEPT = ("stats", "product", "raw_c", "grad_output", "grad_h", "grad_c", "grad_x")

@@ -29,7 +29,8 @@ LEAST_WORK = 32768
 
 class Inputs(NamedTuple):
     """The tensors of a call: ``input`` (N, I) is projected by weight_ih (G * H, I), or is W_ih x
-    itself where there is None; weight_hh (G * H, H); states; gains, and biases to add."""
+    itself where there is None; weight_hh (G * H, H); states; gains; mean and 1 / deviation (T, 2, .)
+    for norms of the batch that take no statistics of these rows; biases to add."""
 
     input: Tensor
     weight_ih: Tensor | None
@@ -40,6 +41,9 @@ class Inputs(NamedTuple):
     gain_h: Tensor | None
     gain_c: Tensor | None
     bias_c: Tensor | None
+    columns_x: Tensor | None
+    columns_h: Tensor | None
+    columns_c: Tensor | None
     # At the places of the layout.
     bias_0: Tensor | None
     bias_1: Tensor | None
@@ -48,6 +52,7 @@ class Inputs(NamedTuple):
 
 
 BIASES = Inputs._fields.index("bias_0")
+COLUMNS = Inputs._fields.index("columns_x")
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,11 @@ class Plan:
         scheme = self.scheme
         return scheme is not None and (scheme.cell_state, scheme.update) != ("raw", "keep")
 
+    def own(self, inputs: Inputs) -> list[bool]:
+        """Whether the norms of x, h and c take statistics of the batch from the rows of the call."""
+        pairs = zip(self.layout.kinds, inputs[COLUMNS:])
+        return [kind == "batch" and given is None for kind, given in pairs]
+
     def added(self, place: str, inputs: Inputs) -> Tensor | None:
         """The sum of the biases that are added at one place."""
         pairs = zip(inputs[BIASES:], self.layout.places)
@@ -90,27 +100,29 @@ def definition(plan: Plan, inputs: Inputs) -> tuple[Tensor, ...]:
     bias_i, bias_x, bias_h = (plan.added(place, inputs) for place in "ixh")
     hidden, ends = inputs.h_0.shape[1], plan.layout.sets
     sizes = [(end - start) * hidden for start, end in zip((0, *ends), ends)]
-
-    def norm(which: int, z: Tensor, gain: Tensor | None, bias: Tensor | None) -> Tensor:
-        kind = plan.layout.kinds[which]
-        if kind is not None:
+    def norm(which: int, z: Tensor, gain: Tensor | None, bias: Tensor | None, t: int) -> Tensor:
+        kind, given = plan.layout.kinds[which], inputs[COLUMNS + which]
+        if given is not None:
+            z = (z - given[t, 0]) * given[t, 1]
+        elif kind is not None:
             pieces = []
-            for part in z.split(sizes if which < 2 else [hidden], -1):
-                mean, var, _ = moments(part, (-1,), centred=kind == "layer")
+            for part in z.split(sizes if which < 2 and kind != "batch" else [z.shape[1]], -1):
+                dims = (0,) if kind == "batch" else (-1,)
+                mean, var, _ = moments(part, dims, centred=kind != "rms")
                 pieces.append(normalise(part, mean, var, plan.layout.eps[which]))
             z = torch.cat(pieces, -1)
         z = z if gain is None else z * gain
         return z if bias is None else z + bias
 
-    def site(name: str, z: Tensor) -> Tensor:
-        if name == "sum" and plan.sum:
-            return norm(1, z, inputs.gain_h, bias_h)
-        return norm(2, z, inputs.gain_c, inputs.bias_c) if name == "cell" else z
-
     def step(x: Tensor, state: State, t: int) -> State:
+        def site(name: str, z: Tensor) -> Tensor:
+            if name == "sum" and plan.sum:
+                return norm(1, z, inputs.gain_h, bias_h, t)
+            return norm(2, z, inputs.gain_c, inputs.bias_c, t) if name == "cell" else z
+
         h = plan.cell.hidden_term(state[0], inputs.weight_hh, None)
         if not plan.sum:
-            x, h = norm(0, x, inputs.gain_x, bias_x), norm(1, h, inputs.gain_h, bias_h)
+            x, h = norm(0, x, inputs.gain_x, bias_x, t), norm(1, h, inputs.gain_h, bias_h, t)
         return plan.cell.step(x, h, state, site, plan.scheme)
 
     x = inputs.input if inputs.weight_ih is None else F.linear(inputs.input, inputs.weight_ih)
@@ -121,7 +133,9 @@ def definition(plan: Plan, inputs: Inputs) -> tuple[Tensor, ...]:
 
 
 class Recurrence(torch.autograd.Function):
-    """One direction of an LSTM or GRU: (output (N, H), h_n (B, H)[, c_n (B, H)])."""
+    """One direction of an LSTM or GRU: (output (N, H), h_n (B, H)[, c_n (B, H)]), and for each norm
+    that takes statistics of these rows, of x, of h and of c, mean and 1 / deviation (T, 2, .) and
+    variance (T, .), which have no gradient."""
 
     @staticmethod
     def forward(
@@ -131,6 +145,7 @@ class Recurrence(torch.autograd.Function):
         keep = recording and any(ctx.needs_input_grad)
         results, kept = compute(plan, _plain(Inputs(*tensors)), keep)  # type: ignore[arg-type]  # as apply got them
         ctx.plan = plan
+        ctx.mark_non_differentiable(*results[1 + len(plan.cell.states) :])
         ctx.set_materialize_grads(False)
         if keep:
             ctx.kept = kept
@@ -176,7 +191,8 @@ def _sum(terms: Sequence[Tensor]) -> Tensor | None:
 def compute(
     plan: Plan, inputs: Inputs, keep: bool
 ) -> tuple[tuple[Tensor, ...], dict[str, Tensor | None]]:
-    """The results, and what the gradients need of this pass: x, statistics, products, raw c."""
+    """The results of ``Recurrence``, and what the gradients need of this pass: x, statistics,
+    products, raw c."""
     input, h_0, c_0 = inputs.input, inputs.h_0, inputs.c_0
     wide, narrow = (len(input), len(inputs.weight_hh)), (len(input), h_0.shape[1])
     dtype = input.dtype
@@ -184,17 +200,26 @@ def compute(
     own = inputs.weight_ih is not None or plan.joined
     kept: dict[str, Tensor | None] = {
         "x": memory.take(wide, dtype) if own else None,
-        "stats": memory.take((len(input), 4 * len(plan.layout.sets) + 2), dtype),
+        "stats": None,
         "product": memory.take(wide, dtype) if keep and not plan.joined else None,
         "raw_c": memory.take(narrow, dtype) if keep and c_0 is not None else None,
     }
+    if not plan.layout.batch:
+        kept["stats"] = memory.take((len(input), 4 * len(plan.layout.sets) + 2), dtype)
+    own: dict[str, Tensor | None] = {}
+    for site, taken in zip("xhc", plan.own(inputs)):
+        if taken:
+            width = narrow[1] if site == "c" else wide[1]
+            own["columns_" + site] = input.new_empty(len(plan.sizes), 2, width)
+            own["var_" + site] = input.new_empty(len(plan.sizes), width)
     output = input.new_empty(narrow)
     h_n, c_n = h_0.clone(), None if c_0 is None else c_0.clone()
-    places = {**kept, "output": output, "h_n": h_n, "c_n": c_n}
+    places = {**kept, **own, "output": output, "h_n": h_n, "c_n": c_n}
     _call("seqnorm_forward", plan, inputs, places, keep)
     if not keep:
         memory.give(*kept.values())
-    return (output, h_n) if c_n is None else (output, h_n, c_n), kept
+    results = (output, h_n, c_n, *own.values())
+    return tuple(t for t in results if t is not None), kept | own
 
 
 def compute_gradients(
@@ -232,6 +257,7 @@ def compute_gradients(
         grad_x if weight_ih is None else places["grad_input"],
         *(places.get(name) for name in ("grad_weight_ih", "grad_weight_hh", "grad_h", "grad_c")),
         *(gain_x, gain_h, gain_c, bias_c),
+        *(None, None, None),
     ]
     found += [_sum([of_place[letter] for letter in place]) for place in plan.layout.places]
     memory.give(*(kept[name] for name in ("stats", "product", "raw_c")))
@@ -274,6 +300,8 @@ def _call(
     for letter, kind, eps in zip("xhc", layout.kinds, layout.eps):
         setattr(arguments, f"norm_{letter}", KINDS[kind])
         setattr(arguments, f"eps_{letter}", eps)
+    for letter, own in zip("xhc", plan.own(inputs)):
+        setattr(arguments, f"own_{letter}", own)
     biases = {
         key: plan.added(place, inputs)
         for key, place in (("bias_in", "i"), ("bias_x", "x"), ("bias_h", "h"))

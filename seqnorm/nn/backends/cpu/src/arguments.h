@@ -9,14 +9,15 @@
 #include "team.h"
 
 enum { LSTM, GRU };
-enum { NONE, LAYER, RMS };
+enum { NONE, LAYER, RMS, BATCH };
 
 typedef struct {
     int64_t cell, T, B, I, H, G;
     int64_t threads;
     int64_t sets;                   /* sets of the norms of x and h, each over whole gates */
     int64_t set_end[4];             /* gate after the last of each */
-    int64_t norm_x, norm_h, norm_c; /* NONE, LAYER, RMS */
+    int64_t norm_x, norm_h, norm_c; /* NONE, LAYER, RMS; or each of them NONE or BATCH */
+    int64_t own_x, own_h, own_c;    /* of BATCH: whether statistics are taken of this call's rows */
     int64_t sum;                    /* the product is added to x, and norm_h is of the sum */
     int64_t swapped;                /* LSTM: the normalised c is carried on; GRU: z takes the candidate */
     double eps_x, eps_h, eps_c;
@@ -28,6 +29,9 @@ typedef struct {
     const void *h_0, *c_0; /* (B, H) */
     const void *gain_x, *gain_h, *bias_x, *bias_h; /* (G * H) */
     const void *gain_c, *bias_c;                   /* (H) */
+    /* BATCH: mean and 1 / deviation of every step, (T, 2, G * H) and (T, 2, H), which are written
+     * where they are its own, and then the variances (T, G * H) and (T, H). */
+    void *columns_x, *columns_h, *columns_c, *var_x, *var_h, *var_c;
     void *x;         /* (N, G * H) W_ih input + bias_in */
     void *output;    /* (N, H) */
     void *h_n, *c_n; /* (B, H) */
