@@ -20,8 +20,9 @@ from ...loop import State
 from ..reference import input_term
 from .batch import in_parts
 from .layout import layout
-from .library import CELLS, LIBRARY, WHY_NOT, describe
-from .operators import Plan, Recurrence, is_plain
+from .library import LIBRARY, WHY_NOT, describe
+from .operators import is_plain, recurrence
+from .plan import Inputs, Plan
 
 _warned: list[str] = []
 
@@ -37,8 +38,6 @@ def claims(direction: Direction, rows: Tensor, packing: Packing) -> str | None:
         return "its kernels are no operator that torch.compile knows"
     if rows.device.type != "cpu":
         return f"its kernels are for the CPU, and the input is on {rows.device}"
-    if direction.cell.name not in CELLS:
-        return f"it has no kernel for the {direction.cell.name}"
     if rows.dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled("cpu"):
         return "its kernels compute in float32 and float64 alone"
     if forward_ad._current_level >= 0:
@@ -84,9 +83,7 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
         rows: Tensor, state: State, sizes: list[int], columns: Sequence[Tensor | None]
     ) -> tuple[Tensor, ...]:
         """Steps with these numbers of rows, and the statistics that are given for them."""
-        results: tuple[Tensor, ...] = Recurrence.apply(  # type: ignore[no-untyped-call]  # torch's own
-            Plan(direction.cell, direction.scheme, found, sizes),
-            torch.is_grad_enabled(),
+        inputs = Inputs(
             rows,
             weight_ih,
             direction.weight_hh,
@@ -97,7 +94,7 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
             *columns,
             *(bias if place else None for bias, place in zip(biases, found.places)),
         )
-        return results
+        return recurrence(Plan(direction.cell, direction.scheme, found, sizes), inputs)
 
     if found.batch:
         passes = [norms.of(site) for site in found.sites]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ...cell import Cell
 from ...scheme import Norm, NormScheme
+from .library import CELLS, KINDS, Arguments
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,11 @@ class Layout:
         sets: the gate after the last of each set of the norms of x and h.
         batch: whether the norms that it computes itself are of the batch.
         hoisted: whether a norm of the input is computed before the kernel, as those over time.
+        sum: whether the norm of h is one of x + h.
+        joined: whether x + W_hh h is all that counts: an LSTM whose terms are not normalised apart.
         places: where bias_ih, bias_hh, and the biases of the norms of x and h are added: letters
             of "i" (to x, before its norm), "x" and "h" (to the normalised terms).
+        arguments: of the kernels, as far as they are the same in every call.
     """
 
     reason: str | None
@@ -34,18 +38,23 @@ class Layout:
     sets: tuple[int, ...]
     batch: bool
     hoisted: bool
+    sum: bool
+    joined: bool
     places: tuple[str, str, str, str]
+    arguments: bytes
 
 
-_known: dict[tuple[str, NormScheme | None, int], Layout] = {}
+# With the scheme that they are for: to compare every field of it in every call costs too much.
+_known: dict[tuple[str, int, int], tuple[NormScheme | None, Layout]] = {}
 
 
 def layout(cell: Cell, scheme: NormScheme | None, hidden_size: int) -> Layout:
     """The layout of a cell with this scheme."""
-    key = (cell.name, scheme, hidden_size)
-    if key not in _known:
-        _known[key] = _layout(cell, scheme, hidden_size)
-    return _known[key]
+    key = (cell.name, id(scheme), hidden_size)
+    found = _known.get(key)
+    if found is None or found[0] is not scheme:
+        found = _known[key] = (scheme, _layout(cell, scheme, hidden_size))
+    return found[1]
 
 
 def _layout(cell: Cell, scheme: NormScheme | None, hidden_size: int) -> Layout:
@@ -63,14 +72,23 @@ def _layout(cell: Cell, scheme: NormScheme | None, hidden_size: int) -> Layout:
         site: _ends(cell, norm, spans.get(site, ""), hidden_size) for site, norm in inside.items()
     }
     of_gates = {found for site, found in ends.items() if site != "cell"}
+    reason = _reason(cell, scheme, inside, spans, ends, of_gates)
     of_x = "x" if len(cell.states) == 1 else "h"  # the terms of an LSTM are only added
+    kinds = tuple(inside[site].kind if site else None for site in sites)
+    eps = tuple(inside[site].eps if site else 1.0 for site in sites)
+    sets = (of_gates.pop() or ()) if of_gates else (len(cell.gates),)
+    joined = h_site == "sum" or (kinds[:2] == (None, None) and len(cell.states) > 1)
+    # An LSTM feeds its normalised c back, or a GRU's z takes the candidate.
+    swapped = scheme is not None and (scheme.cell_state, scheme.update) != ("raw", "keep")
     return Layout(
-        reason=_reason(scheme, inside, spans, ends, of_gates),
+        reason=reason,
         sites=sites,  # type: ignore[arg-type]  # three, as wanted
-        kinds=tuple(inside[site].kind if site else None for site in sites),
-        eps=tuple(inside[site].eps if site else 1.0 for site in sites),
-        sets=(of_gates.pop() or ()) if of_gates else (len(cell.gates),),
+        kinds=kinds,
+        eps=eps,
+        sets=sets,
         batch=any(norm.over_batch for norm in inside.values()),
+        sum=h_site == "sum",
+        joined=joined,
         hoisted=hoisted,
         places=(
             "" if hoisted else _place(scheme, "bias_ih", of_x),
@@ -78,6 +96,32 @@ def _layout(cell: Cell, scheme: NormScheme | None, hidden_size: int) -> Layout:
             of_x,
             "h",
         ),
+        arguments=b"" if reason else arguments_of(cell, hidden_size, kinds, eps, sets, joined, swapped),
+    )
+
+
+def arguments_of(
+    cell: Cell,
+    hidden_size: int,
+    kinds: tuple[str | None, ...],
+    eps: tuple[float, ...],
+    sets: tuple[int, ...],
+    joined: bool,
+    swapped: bool,
+) -> bytes:
+    """``Arguments`` with what does not depend on the tensors of a call."""
+    return bytes(
+        Arguments(
+            cell=CELLS[cell.name],
+            H=hidden_size,
+            G=len(cell.gates),
+            sets=len(sets),
+            set_end=sets + (0,) * (4 - len(sets)),
+            sum=joined,
+            swapped=swapped,
+            **{f"norm_{term}": KINDS[kind] for term, kind in zip("xhc", kinds)},
+            **{f"eps_{term}": value for term, value in zip("xhc", eps)},
+        )
     )
 
 
@@ -98,12 +142,15 @@ def _place(scheme: NormScheme | None, name: str, term: str) -> str:
 
 
 def _reason(
+    cell: Cell,
     scheme: NormScheme | None,
     inside: dict[str, Norm],
     spans: dict[str, str],
     ends: dict[str, tuple[int, ...] | None],
     of_gates: set[tuple[int, ...] | None],
 ) -> str | None:
+    if cell.name not in CELLS:
+        return f"it has no kernel for the {cell.name}"
     if scheme is not None and scheme.bias_hh in ("inside", "both") and scheme.sum is None:
         return "it has no kernel with a bias of W_hh h before its norm"
     if "candidate" in spans:

@@ -14,10 +14,12 @@ _READ = (
     *("rows", "input", "weight_ih", "weight_hh", "bias_in", "h_0", "c_0"),
     *("gain_x", "gain_h", "bias_x", "bias_h", "gain_c", "bias_c"),
     *("columns_x", "columns_h", "columns_c", "var_x", "var_h", "var_c"),
-    *("x", "output", "h_n", "c_n"),
+    *("output", "h_n", "c_n"),
 )
-_KEPT = ("stats", "product", "raw_c", "grad_output", "grad_h", "grad_c", "grad_x")
-_GRADIENTS = ("grad_input", "grad_weight_ih", "grad_weight_hh", "grad_sums")
+_GRADIENTS = (
+    *("grad_output", "grad_h", "grad_c", "grad_x"),
+    *("grad_input", "grad_weight_ih", "grad_weight_hh", "grad_sums"),
+)
 
 
 class Arguments(ctypes.Structure):
@@ -30,7 +32,7 @@ class Arguments(ctypes.Structure):
         *((name, ctypes.c_double) for name in ("eps_x", "eps_h", "eps_c")),
         *((name, ctypes.c_void_p) for name in _READ),
         ("keep", ctypes.c_int64),
-        *((name, ctypes.c_void_p) for name in (*_KEPT, *_GRADIENTS, "scratch")),
+        *((name, ctypes.c_void_p) for name in ("kept", *_GRADIENTS, "scratch")),
     )
 
 
@@ -49,9 +51,9 @@ def _load() -> tuple[Any, str]:
     library.seqnorm_variant.restype = ctypes.c_char_p
     library.seqnorm_variant.argtypes = [ctypes.c_int64]
     library.seqnorm_has_threads.restype = ctypes.c_int64
-    library.seqnorm_scratch.restype = ctypes.c_int64
     shared: list[Any] = [ctypes.c_int64, ctypes.c_int64, ctypes.POINTER(Arguments)]
-    library.seqnorm_scratch.argtypes = [*shared, ctypes.c_int64]
+    library.seqnorm_sizes.argtypes = [*shared, ctypes.c_int64, ctypes.POINTER(ctypes.c_int64)]
+    library.seqnorm_sizes.restype = None
     for name in ("seqnorm_forward", "seqnorm_backward"):
         getattr(library, name).argtypes = shared
         getattr(library, name).restype = None

@@ -1,12 +1,11 @@
 """Working memory that is used again: new pages cost a call of this size more than its arithmetic.
 
-Results and gradients that a caller sees are never taken from here.
+What a caller sees is never given back.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -15,30 +14,29 @@ from torch import Tensor
 LIMIT = 256 << 20
 
 _lock = threading.Lock()
-_spare: list[torch.UntypedStorage] = []
+_spare: list[Tensor] = []
 
 
-def take(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """A tensor of that shape, its values undefined; to be given back with ``give``."""
-    count = 1
-    for size in shape:
-        count *= size
-    size = -(-count * dtype.itemsize // 64) * 64  # whole cache lines, so of any dtype
+def take(size: int) -> Tensor:
+    """A tensor of ``size`` bytes, undefined, that begins a cache line; to be given back with
+    ``give``."""
+    size = -(-size // 64) * 64
+    memory = None
     with _lock:
         # The smallest that holds it, unless most of it would lie idle.
-        fitting = [k for k, spare in enumerate(_spare) if size <= spare.nbytes() <= 2 * size + 4096]
-        best = min(fitting, key=lambda k: _spare[k].nbytes(), default=None)
-        memory = None if best is None else _spare.pop(best)
-    if memory is None:
-        memory = torch.empty(size, dtype=torch.uint8).untyped_storage()
-    return torch.empty(0, dtype=dtype).set_(memory)[:count].view(tuple(shape))
+        best = -1
+        for k, spare in enumerate(_spare):
+            length = len(spare)
+            if size <= length <= 2 * size + 4096 and (best < 0 or length < len(_spare[best])):
+                best = k
+        if best >= 0:
+            memory = _spare.pop(best)
+    return torch.empty(size, dtype=torch.uint8) if memory is None else memory
 
 
-def give(*tensors: Tensor | None) -> None:
+def give(*tensors: Tensor) -> None:
     """Keep the memory of tensors that ``take`` gave and that nobody looks at any more."""
     with _lock:
-        for tensor in tensors:
-            if tensor is not None:
-                _spare.append(tensor.untyped_storage())
-        while sum(spare.nbytes() for spare in _spare) > LIMIT:
+        _spare.extend(tensors)
+        while sum(map(len, _spare)) > LIMIT:
             _spare.pop(0)

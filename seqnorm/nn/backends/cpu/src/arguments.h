@@ -32,19 +32,14 @@ typedef struct {
     /* BATCH: mean and 1 / deviation of every step, (T, 2, G * H) and (T, 2, H), which are written
      * where they are its own, and then the variances (T, G * H) and (T, H). */
     void *columns_x, *columns_h, *columns_c, *var_x, *var_h, *var_c;
-    void *x;         /* (N, G * H) W_ih input + bias_in */
     void *output;    /* (N, H) */
     void *h_n, *c_n; /* (B, H) */
-    /* Kept for the backward pass, which leaves the gradients of x and of the product in their place;
-     * with `keep` = 0 nothing is, and product and raw_c are NULL. With `sum` x holds both. */
-    int64_t keep;
-    void *stats;   /* (N, 4 * sets + 2) mean and 1 / deviation of each set: x's, h's, c's */
-    void *product; /* (N, G * H) W_hh h */
-    void *raw_c;   /* (N, H) c before its norm */
+    int64_t keep; /* whether `kept` is for a backward pass, which leaves the gradient of x at its start */
+    void *kept;
     /* Backward only. */
     const void *grad_output; /* (N, H) */
     void *grad_h, *grad_c;   /* (B, H) of the final states; of the initial ones afterwards */
-    void *grad_x;            /* (N, G * H), for an input that is x itself */
+    void *grad_x;            /* (N, G * H), where the input is x itself and stands in its place */
     void *grad_input, *grad_weight_ih, *grad_weight_hh; /* or NULL where they are not needed */
     void *grad_sums; /* gain_x, gain_h, bias_x, bias_h (G * H) and gain_c, bias_c (H), one after another */
     void *scratch;

@@ -15,8 +15,31 @@ static int64_t sums_size(const Arguments *a) {
     return 4 * a->G * a->H + 2 * a->H;
 }
 
+/* Whether x = W_ih input + b has a place of its own: not where the input is x and stays so. */
+INLINE int has_x(const Arguments *a) {
+    return a->weight_ih || a->sum;
+}
+
+/* What the backward pass needs of the forward pass: returns how many reals; `call` gets the places.
+ * It leaves the gradients of x and of the product in the place of both. */
+static int64_t place_kept(Call *call, const Arguments *a) {
+    real *next = a->kept;
+    int64_t N = call->N, GH = a->G * a->H;
+    /* Without a backward pass, x is gone after a step that computes it. */
+    int whole = a->keep || !a->weight_ih || a->T == 0 || a->rows[a->T - 1] < FRESH * a->threads;
+    call->x = has_x(a) ? next : (real *)a->input;
+    if (has_x(a)) next += (whole ? N : a->B) * GH;
+    call->stats = next; /* mean and 1 / deviation of each set: x's, h's, c's */
+    if (!call->batch) next += N * call->S;
+    call->product = next; /* W_hh h; with `sum` x holds both */
+    if (!a->sum) next += (a->keep ? N : a->B) * GH;
+    call->raw_c = next; /* c before its norm */
+    if (a->cell == LSTM) next += (a->keep ? N : a->B) * a->H;
+    return next - (real *)a->kept;
+}
+
 /* Reals of scratch for either pass; `call` gets its places in it. */
-static int64_t place(Call *call, const Arguments *a, int backward) {
+static int64_t place_scratch(Call *call, const Arguments *a, int backward) {
     real *start = a->scratch, *next = start;
     int64_t GH = a->G * a->H, threads = a->threads, rows = a->B > threads ? a->B : threads;
     int64_t forward = a->G * panels(a->H) * NR * a->I, back = panels(a->I) * NR * GH;
@@ -35,12 +58,6 @@ static int64_t place(Call *call, const Arguments *a, int backward) {
         next += (next - start) % 2; /* an int64 may stand there */
         call->before = (int64_t *)next, next += call->N * (int64_t)(sizeof(int64_t) / sizeof(real));
     }
-    call->product = a->product;
-    call->raw_c = a->raw_c;
-    if (!a->keep) { /* one step's worth */
-        if (!a->sum) call->product = next, next += a->B * GH;
-        call->raw_c = next, next += a->B * a->H;
-    }
     return next - start;
 }
 
@@ -50,28 +67,36 @@ INLINE int64_t count_rows(const Arguments *a) {
     return N;
 }
 
-int64_t NAME(seqnorm_scratch_)(const Arguments *a, int64_t backward) {
-    Call call = {.N = count_rows(a)};
-    return place(&call, a, (int)backward) * (int64_t)sizeof(real);
+static Call call_of(const Arguments *a) {
+    return (Call){.a = a,
+                  .N = count_rows(a),
+                  .training = a->keep != 0,
+                  .batch = a->norm_x == BATCH || a->norm_h == BATCH || a->norm_c == BATCH,
+                  .own = a->own_x || a->own_h || a->own_c,
+                  .GH = a->G * a->H,
+                  .S = 4 * a->sets + 2};
+}
+
+/* Bytes of scratch and of what is kept. */
+void NAME(seqnorm_sizes_)(const Arguments *a, int64_t backward, int64_t *sizes) {
+    Call call = call_of(a);
+    sizes[0] = place_scratch(&call, a, (int)backward) * (int64_t)sizeof(real);
+    sizes[1] = place_kept(&call, a) * (int64_t)sizeof(real);
 }
 
 static void open_call(Call *c, const Arguments *a, int backward) {
-    *c = (Call){.a = a, .N = count_rows(a)};
-    place(c, a, backward);
-    c->training = a->keep != 0;
-    c->batch = a->norm_x == BATCH || a->norm_h == BATCH || a->norm_c == BATCH;
-    c->own = a->own_x || a->own_h || a->own_c;
+    *c = call_of(a);
+    place_scratch(c, a, backward);
+    place_kept(c, a);
     c->columns_x = a->columns_x, c->columns_h = a->columns_h, c->columns_c = a->columns_c;
-    c->GH = a->G * a->H;
-    c->S = 4 * a->sets + 2;
     for (int64_t j = 0; j < c->GH; j++) c->ones[j] = 1, c->zeros[j] = 0;
-    c->x = a->x ? a->x : (real *)a->input, c->h_0 = a->h_0, c->c_0 = a->c_0;
+    c->h_0 = a->h_0, c->c_0 = a->c_0;
     c->gain_x = a->gain_x ? a->gain_x : c->ones, c->gain_h = a->gain_h ? a->gain_h : c->ones;
     c->gain_c = a->gain_c ? a->gain_c : c->ones, c->bias_c = a->bias_c ? a->bias_c : c->zeros;
     c->bias_x = a->bias_x ? a->bias_x : c->zeros, c->bias_h = a->bias_h ? a->bias_h : c->zeros;
-    c->output = a->output, c->h_n = a->h_n, c->c_n = a->c_n, c->stats = a->stats;
+    c->output = a->output, c->h_n = a->h_n, c->c_n = a->c_n;
     c->grad_output = a->grad_output, c->grad_h = a->grad_h, c->grad_c = a->grad_c;
-    c->grad_x = a->grad_x ? a->grad_x : a->x, c->grad_sums = a->grad_sums;
+    c->grad_x = a->grad_x ? a->grad_x : c->x, c->grad_sums = a->grad_sums;
 }
 
 /* Run the phases of one step, and after each let peers see one another's sums. */
@@ -119,7 +144,7 @@ static void project(const Call *c, int64_t row, int64_t count, int64_t u0, int64
     const real *input = (const real *)a->input + row * a->I, *bias = a->bias_in;
     if (a->weight_ih)
         multiply_gates(c, input, count, c->packed_ih, a->I, u0, u1, x, 0);
-    else if (a->x) /* the product is added to x, which is not ours */
+    else if (has_x(a)) /* the product is added to x, which is not ours */
         memcpy(x, input, (size_t)(count * GH) * sizeof(real));
     int of_row = a->norm_x && !c->batch;
     for (int64_t r = 0; r < count && (of_row || bias); r++, x += GH) {

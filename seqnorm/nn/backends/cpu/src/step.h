@@ -189,8 +189,9 @@ INLINE vec standard(const real *row, const Spread *of, int64_t g, int64_t j, int
 }
 
 /* Whether a step of so many rows computes its own x: with fewer, many steps at once are faster. */
+#define FRESH 8
 INLINE int at_its_step(const Call *c, int64_t alive, int64_t size) {
-    return c->a->weight_ih && alive >= 8 * size;
+    return c->a->weight_ih && alive >= FRESH * size;
 }
 
 /* Where x of a row at this step stands. */
