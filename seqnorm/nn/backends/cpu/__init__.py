@@ -7,8 +7,6 @@ Axes: B sequences, N packed rows, I inputs, H units, G gates.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
@@ -17,6 +15,7 @@ from ...check import warn
 from ...direction import Direction
 from ...lengths import Packing
 from ...loop import State
+from ...zoneout import draw
 from ..reference import input_term
 from .batch import in_parts
 from .layout import layout
@@ -49,8 +48,6 @@ def claims(direction: Direction, rows: Tensor, packing: Packing) -> str | None:
         return "its kernels take input and weights of one dtype, on the CPU"
     if direction.weight_hr is not None:
         return "it has no kernel with a projection (proj_size)"
-    if any(direction.zoneout):
-        return "it has no kernel with zoneout"
     if not packing.batch_sizes:
         return "no rows"
     reason = layout(direction.cell, direction.scheme, direction.weight_hh.shape[1]).reason
@@ -78,29 +75,31 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
         None if of_x is None else of_x.bias,
         None if of_h is None else of_h.bias,
     )
-
-    def some(
-        rows: Tensor, state: State, sizes: list[int], columns: Sequence[Tensor | None]
-    ) -> tuple[Tensor, ...]:
-        """Steps with these numbers of rows, and the statistics that are given for them."""
-        inputs = Inputs(
-            rows,
-            weight_ih,
-            direction.weight_hh,
-            state[0],
-            state[1] if len(state) > 1 else None,
-            *(None if norm is None else norm.weight for norm in (of_x, of_h, of_c)),
-            None if of_c is None else of_c.bias,
-            *columns,
-            *(bias if place else None for bias, place in zip(biases, found.places)),
-        )
-        return recurrence(Plan(direction.cell, direction.scheme, found, sizes), inputs)
-
+    stays = draw(direction.zoneout, direction.training, len(rows), state)
+    drawn = [stay.to(rows.dtype) if isinstance(stay, Tensor) else None for stay in stays]
+    probabilities = tuple(0.0 if isinstance(stay, Tensor) else stay for stay in stays)
+    inputs = Inputs(
+        input=rows,
+        weight_ih=weight_ih,
+        weight_hh=direction.weight_hh,
+        h_0=state[0],
+        c_0=state[1] if len(state) > 1 else None,
+        gain_x=None if of_x is None else of_x.weight,
+        gain_h=None if of_h is None else of_h.weight,
+        gain_c=None if of_c is None else of_c.weight,
+        bias_c=None if of_c is None else of_c.bias,
+        columns_x=None,
+        columns_h=None,
+        columns_c=None,
+        stay_h=drawn[0],
+        stay_c=drawn[1] if len(drawn) > 1 else None,
+        **{f"bias_{k}": bias for k, bias in enumerate(biases) if found.places[k]},
+    )
+    plan = Plan(direction.cell, direction.scheme, found, packing.batch_sizes, probabilities)
     if found.batch:
-        passes = [norms.of(site) for site in found.sites]
-        output, final = in_parts(some, passes, found.eps, rows, packing.batch_sizes, state)
+        output, *final = in_parts(plan, inputs, [norms.of(site) for site in found.sites])
     else:
-        output, *final = some(rows, state, packing.batch_sizes, (None, None, None))
+        output, *final = recurrence(plan, inputs)
     output = norms.whole("output", output)
     norms.close()
     return output, tuple(final)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from . import memory
 from .library import LIBRARY, VARIANTS, Arguments
-from .plan import BIASES, Inputs, Plan, total
+from .plan import BIASES, COLUMNS, Inputs, Plan, total
 
 # A thread's part of the products of a step must be worth waking it for.
 LEAST_WORK = 32768
@@ -37,6 +37,8 @@ class Call:
         self._alive.append(rows)
         for term in plan.own(inputs):
             setattr(arguments, "own_" + term, 1)
+        for part, p in zip("hc", plan.zoneout):
+            setattr(arguments, "zoneout_" + part, p)
         for name, tensor in zip(Inputs._fields[:BIASES], inputs):
             self.give(name, tensor)
         for name, place in _PLACES:
@@ -131,7 +133,7 @@ def compute_gradients(
         grad_x if weight_ih is None else places["grad_input"],
         *(places.get(name) for name in ("grad_weight_ih", "grad_weight_hh", "grad_h", "grad_c")),
         *(gain_x, gain_h, gain_c, bias_c),
-        *(None, None, None),  # of the statistics that were given
+        *(None,) * (BIASES - COLUMNS),  # of what was given or drawn
     ]
     found += [total([of_place[letter] for letter in place]) for place in plan.layout.places]
     if weight_ih is not None or not plan.layout.joined:  # else grad_x stands there

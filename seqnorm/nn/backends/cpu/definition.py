@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ...loop import State, scan
 from ...statistics import moments, normalise
-from .plan import COLUMNS, Inputs, Plan
+from ...zoneout import keep, steps
+from .plan import COLUMNS, STAYS, Inputs, Plan
 
 
 def definition(plan: Plan, inputs: Inputs) -> tuple[Tensor, ...]:
@@ -46,8 +47,13 @@ def definition(plan: Plan, inputs: Inputs) -> tuple[Tensor, ...]:
         h = plan.cell.hidden_term(state[0], inputs.weight_hh, None)
         if not layout.sum:
             x, h = norm(0, x, inputs.gain_x, bias_x, t), norm(1, h, inputs.gain_h, bias_h, t)
-        return plan.cell.step(x, h, state, site, plan.scheme)
+        new = plan.cell.step(x, h, state, site, plan.scheme)
+        return tuple(keep(*parts) for parts in zip(new, state, stays[t]))
 
+    drawn = inputs[STAYS : STAYS + len(plan.zoneout)]
+    stays = steps(
+        [p if drawn_ is None else drawn_ != 0 for p, drawn_ in zip(plan.zoneout, drawn)], plan.sizes
+    )
     x = inputs.input if inputs.weight_ih is None else F.linear(inputs.input, inputs.weight_ih)
     x = x if bias_i is None else x + bias_i
     state = (inputs.h_0,) if inputs.c_0 is None else (inputs.h_0, inputs.c_0)

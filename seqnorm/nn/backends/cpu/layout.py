@@ -96,11 +96,13 @@ def _layout(cell: Cell, scheme: NormScheme | None, hidden_size: int) -> Layout:
             of_x,
             "h",
         ),
-        arguments=b"" if reason else arguments_of(cell, hidden_size, kinds, eps, sets, joined, swapped),
+        arguments=b""
+        if reason
+        else _arguments(cell, hidden_size, kinds, eps, sets, joined, swapped),
     )
 
 
-def arguments_of(
+def _arguments(
     cell: Cell,
     hidden_size: int,
     kinds: tuple[str | None, ...],

@@ -10,11 +10,12 @@ CELLS = {"LSTM": 0, "GRU": 1}
 KINDS = {None: 0, "layer": 1, "rms": 2, "batch": 3}
 _INTEGERS = ("cell", "T", "B", "I", "H", "G", "threads", "sets")
 _NORMS = ("norm_x", "norm_h", "norm_c", "own_x", "own_h", "own_c", "sum", "swapped")
+_EPS = ("eps_x", "eps_h", "eps_c")
 _READ = (
     *("rows", "input", "weight_ih", "weight_hh", "bias_in", "h_0", "c_0"),
     *("gain_x", "gain_h", "bias_x", "bias_h", "gain_c", "bias_c"),
     *("columns_x", "columns_h", "columns_c", "var_x", "var_h", "var_c"),
-    *("output", "h_n", "c_n"),
+    *("stay_h", "stay_c", "output", "h_n", "c_n"),
 )
 _GRADIENTS = (
     *("grad_output", "grad_h", "grad_c", "grad_x"),
@@ -29,7 +30,7 @@ class Arguments(ctypes.Structure):
         *((name, ctypes.c_int64) for name in _INTEGERS),
         ("set_end", ctypes.c_int64 * 4),
         *((name, ctypes.c_int64) for name in _NORMS),
-        *((name, ctypes.c_double) for name in ("eps_x", "eps_h", "eps_c")),
+        *((name, ctypes.c_double) for name in (*_EPS, "zoneout_h", "zoneout_c")),
         *((name, ctypes.c_void_p) for name in _READ),
         ("keep", ctypes.c_int64),
         *((name, ctypes.c_void_p) for name in ("kept", *_GRADIENTS, "scratch")),

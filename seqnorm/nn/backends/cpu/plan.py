@@ -17,8 +17,9 @@ from .layout import Layout
 
 class Inputs(NamedTuple):
     """The tensors of a call: ``input`` (N, I) is projected by weight_ih (G * H, I), or is W_ih x
-    itself where there is None; weight_hh (G * H, H); states; gains; mean and 1 / deviation (T, 2, .)
-    for norms of the batch that take no statistics of these rows; biases to add."""
+    itself where there is None; weight_hh (G * H, H); states; gains; mean, 1 / deviation (T, 2, .)
+    for norms of the batch that take no statistics of these rows; 1 where zoneout keeps a unit, else
+    0, (N, H); biases to add."""
 
     input: Tensor
     weight_ih: Tensor | None
@@ -32,15 +33,18 @@ class Inputs(NamedTuple):
     columns_x: Tensor | None
     columns_h: Tensor | None
     columns_c: Tensor | None
+    stay_h: Tensor | None
+    stay_c: Tensor | None
     # At the places of the layout.
-    bias_0: Tensor | None
-    bias_1: Tensor | None
-    bias_2: Tensor | None
-    bias_3: Tensor | None
+    bias_0: Tensor | None = None
+    bias_1: Tensor | None = None
+    bias_2: Tensor | None = None
+    bias_3: Tensor | None = None
 
 
 BIASES = Inputs._fields.index("bias_0")
 COLUMNS = Inputs._fields.index("columns_x")
+STAYS = Inputs._fields.index("stay_h")
 
 
 class Plan(NamedTuple):
@@ -48,19 +52,21 @@ class Plan(NamedTuple):
 
     Attributes:
         sizes: rows of each step.
+        zoneout: in inference, the probability for each part of the state; 0 where units are drawn.
     """
 
     cell: Cell
     scheme: NormScheme | None
     layout: Layout
     sizes: list[int]
+    zoneout: tuple[float, ...]
 
     def own(self, inputs: Inputs) -> tuple[str, ...]:
         """Which norms, of "x", "h" and "c", take statistics of the batch from the rows of the
         call."""
         if not self.layout.batch:
             return ()
-        terms = zip("xhc", self.layout.kinds, inputs[COLUMNS:BIASES])
+        terms = zip("xhc", self.layout.kinds, inputs[COLUMNS:STAYS])
         return tuple(term for term, kind, given in terms if kind == "batch" and given is None)
 
     def added(self, place: str, inputs: Inputs) -> Tensor | None:

@@ -21,6 +21,7 @@ typedef struct {
     int64_t sum;                    /* the product is added to x, and norm_h is of the sum */
     int64_t swapped;                /* LSTM: the normalised c is carried on; GRU: z takes the candidate */
     double eps_x, eps_h, eps_c;
+    double zoneout_h, zoneout_c; /* in inference */
     const int64_t *rows;  /* (T) sequences alive at each step */
     const void *input;     /* (N, I) */
     const void *weight_ih; /* (G * H, I), or NULL: the input is x itself */
@@ -32,6 +33,7 @@ typedef struct {
     /* BATCH: mean and 1 / deviation of every step, (T, 2, G * H) and (T, 2, H), which are written
      * where they are its own, and then the variances (T, G * H) and (T, H). */
     void *columns_x, *columns_h, *columns_c, *var_x, *var_h, *var_c;
+    const void *stay_h, *stay_c; /* (N, H) zoneout in training: not 0 where a unit keeps its value */
     void *output;    /* (N, H) */
     void *h_n, *c_n; /* (B, H) */
     int64_t keep; /* whether `kept` is for a backward pass, which leaves the gradient of x at its start */

@@ -50,6 +50,7 @@ INLINE void gru_output(Share *s, int64_t r, int batch) {
         GruTerms q = gru_terms(c, x_of(s, r), product_of(s, r), &sx, &sh, u, m, batch);
         vec old = load(gru_before(s, r) + u, m);
         vec h = a->swapped ? q.n * q.z + (1 - q.z) * old : q.z * old + (1 - q.z) * q.n;
+        if (c->zones_h) h = stay(c->stay_h, (real)a->zoneout_h, old, h, row * H + u, m);
         store(c->output + row * H + u, h, m);
         store(c->h_n + r * H + u, h, m);
     }
@@ -66,11 +67,16 @@ INLINE void gru_back_output(Share *s, int64_t r, int batch) {
         GruTerms q = gru_terms(c, kept.x, kept.product, &kept.sx, &kept.sh, u, m, batch);
         vec old = load(gru_before(s, r) + u, m);
         vec dh = load(c->grad_output + row * H + u, m) + load(c->grad_h + r * H + u, m);
-        vec keep = q.z;
+        vec keep = q.z, stayed = {0};
+        if (c->zones_h) {
+            real p = (real)a->zoneout_h;
+            stayed = through_stay(c->stay_h, p, dh, 1, row * H + u, m);
+            dh = through_stay(c->stay_h, p, dh, 0, row * H + u, m);
+        }
         if (a->swapped) keep = 1 - q.z;
         vec dz = dh * (old - q.n) * q.z * (1 - q.z), dn = dh * (1 - keep) * (1 - q.n * q.n);
         if (a->swapped) dz = -dz;
-        store(c->grad_h + r * H + u, dh * keep, m);
+        store(c->grad_h + r * H + u, dh * keep + stayed, m);
         vec dr = dn * q.h_n * q.r * (1 - q.r);
         vec of_x[3] = {dr, dz, dn}, of_h[3] = {dr, dz, dn * q.r};
         store(slot + 3 * H + u, dn, m);

@@ -35,6 +35,8 @@ static int64_t place_kept(Call *call, const Arguments *a) {
     if (!a->sum) next += (a->keep ? N : a->B) * GH;
     call->raw_c = next; /* c before its norm */
     if (a->cell == LSTM) next += (a->keep ? N : a->B) * a->H;
+    call->carried = next;
+    if (call->zones_c && a->keep) next += N * a->H;
     return next - (real *)a->kept;
 }
 
@@ -73,6 +75,8 @@ static Call call_of(const Arguments *a) {
                   .training = a->keep != 0,
                   .batch = a->norm_x == BATCH || a->norm_h == BATCH || a->norm_c == BATCH,
                   .own = a->own_x || a->own_h || a->own_c,
+                  .zones_h = a->stay_h || a->zoneout_h != 0,
+                  .zones_c = a->stay_c || a->zoneout_c != 0,
                   .GH = a->G * a->H,
                   .S = 4 * a->sets + 2};
 }
@@ -90,7 +94,7 @@ static void open_call(Call *c, const Arguments *a, int backward) {
     place_kept(c, a);
     c->columns_x = a->columns_x, c->columns_h = a->columns_h, c->columns_c = a->columns_c;
     for (int64_t j = 0; j < c->GH; j++) c->ones[j] = 1, c->zeros[j] = 0;
-    c->h_0 = a->h_0, c->c_0 = a->c_0;
+    c->h_0 = a->h_0, c->c_0 = a->c_0, c->stay_h = a->stay_h, c->stay_c = a->stay_c;
     c->gain_x = a->gain_x ? a->gain_x : c->ones, c->gain_h = a->gain_h ? a->gain_h : c->ones;
     c->gain_c = a->gain_c ? a->gain_c : c->ones, c->bias_c = a->bias_c ? a->bias_c : c->zeros;
     c->bias_x = a->bias_x ? a->bias_x : c->zeros, c->bias_h = a->bias_h ? a->bias_h : c->zeros;
@@ -232,7 +236,8 @@ static void backward_work(void *data, int64_t number, int64_t size) {
         run_phases(s, steps_of[a->cell]->backward, steps_of[a->cell]->backward_batch);
         if (s->u1 > s->u0)
             multiply(product_of(s, s->r0), GH, s->r1 - s->r0, c->packed + s->u0 * GH,
-                     GH, s->u1 - s->u0, c->grad_h + s->r0 * H + s->u0, H, a->cell == GRU);
+                     GH, s->u1 - s->u0, c->grad_h + s->r0 * H + s->u0, H,
+                     a->cell == GRU || c->zones_h);
         s->pending += s->r1 - s->r0;
         if (s->pending >= FLUSH || s->t == 0 || c->own) {
             for (int64_t j = 0; j < each; j++) s->kept_sums[j] += s->sums[j], s->sums[j] = 0;

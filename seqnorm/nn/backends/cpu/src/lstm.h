@@ -71,10 +71,17 @@ INLINE void lstm_output(Share *s, int64_t r, int batch) {
         vec raw = load(cell + u, m);
         vec y = batch ? lstm_standard(c, kept, s->t, u, m, 1) : (raw - stats[0]) * stats[1];
         y = y * load(c->gain_c + u, m) + load(c->bias_c + u, m);
-        vec h = load(open + u, m) * v_tanh(y);
-        store(c->output + row * H + u, h, m);
+        vec h = load(open + u, m) * v_tanh(y), on = a->swapped ? y : raw;
+        int64_t at = row * H + u;
+        if (c->zones_h)
+            h = stay(c->stay_h, (real)a->zoneout_h, load(c->h_n + r * H + u, m), h, at, m);
+        if (c->zones_c) {
+            on = stay(c->stay_c, (real)a->zoneout_c, load(c->c_n + r * H + u, m), on, at, m);
+            if (c->training) store(c->carried + at, on, m);
+        }
+        store(c->output + at, h, m);
         store(c->h_n + r * H + u, h, m);
-        store(c->c_n + r * H + u, a->swapped ? y : raw, m);
+        store(c->c_n + r * H + u, on, m);
     }
 }
 
@@ -83,9 +90,18 @@ INLINE vec lstm_before(const Share *s, int64_t r, int64_t u, int64_t m, int batc
     const Call *c = s->call;
     if (s->t == 0) return load(c->c_0 + r * c->a->H + u, m);
     int64_t row = s->before + r;
+    if (c->zones_c) return load(c->carried + row * c->a->H + u, m);
     if (!c->a->swapped) return load(c->raw_c + row * c->a->H + u, m);
     vec y = lstm_standard(c, row, s->t - 1, u, m, batch);
     return y * load(c->gain_c + u, m) + load(c->bias_c + u, m);
+}
+
+/* Gradient of the c that this step makes (or, `back`, that it keeps) from that of the c carried on. */
+INLINE vec lstm_grad_carried(const Share *s, int64_t r, int64_t row, int back, int64_t u, int64_t m) {
+    const Call *c = s->call;
+    vec d = load(c->grad_c + r * c->a->H + u, m);
+    if (!c->zones_c) return d;
+    return through_stay(c->stay_c, (real)c->a->zoneout_c, d, back, row * c->a->H + u, m);
 }
 
 INLINE void lstm_back_output(Share *s, int64_t r, int batch) {
@@ -101,8 +117,13 @@ INLINE void lstm_back_output(Share *s, int64_t r, int batch) {
         vec y = lstm_standard(c, row, s->t, u, m, batch), gain = load(c->gain_c + u, m);
         vec th = v_tanh(y * gain + load(c->bias_c + u, m));
         vec dh = load(c->grad_output + row * H + u, m) + load(c->grad_h + r * H + u, m);
+        if (c->zones_h) {
+            real p = (real)a->zoneout_h;
+            store(c->grad_h + r * H + u, through_stay(c->stay_h, p, dh, 1, row * H + u, m), m);
+            dh = through_stay(c->stay_h, p, dh, 0, row * H + u, m);
+        }
         vec dy = dh * o * (1 - th * th);
-        if (a->swapped) dy += load(c->grad_c + r * H + u, m);
+        if (a->swapped) dy += lstm_grad_carried(s, r, row, 0, u, m);
         store(slot + u, v_sigmoid(q.a[0]), m);
         store(slot + H + u, v_sigmoid(q.a[1]), m);
         store(slot + 2 * H + u, v_tanh(q.a[2]), m);
@@ -139,10 +160,12 @@ INLINE void lstm_back_cell(Share *s, int64_t r, int batch) {
                                        dc, load(c->gain_c + u, m), y, u, m)
                        : through(dc, y, scale, a->norm_c, of_c[0] / H, of_c[1] / H);
         }
-        if (!a->swapped) dc += load(c->grad_c + r * H + u, m);
+        if (!a->swapped) dc += lstm_grad_carried(s, r, row, 0, u, m);
         vec da[4] = {dc * g * i * (1 - i), dc * lstm_before(s, r, u, m, batch) * f * (1 - f),
                      dc * i * (1 - g * g), load(slot + 3 * H + u, m)};
-        store(c->grad_c + r * H + u, dc * f, m);
+        vec back = dc * f;
+        if (c->zones_c) back += lstm_grad_carried(s, r, row, 1, u, m);
+        store(c->grad_c + r * H + u, back, m);
         for (int k = 0; k < 4; k++) {
             int64_t j = k * H + u;
             store(slot + j, da[k], m);

@@ -21,6 +21,9 @@ typedef struct {
     int64_t GH, S;  /* G * H; reals in a row of stats */
     real *x;
     const real *gain_x, *gain_h, *bias_x, *bias_h, *gain_c, *bias_c, *h_0, *c_0;
+    const real *stay_h, *stay_c;
+    int zones_h, zones_c; /* whether there is zoneout */
+    real *carried;        /* (N, H) c as it is carried on, where that is not c or its norm */
     real *output, *h_n, *c_n, *stats, *product, *raw_c, *columns_x, *columns_h, *columns_c;
     const real *grad_output;
     real *grad_h, *grad_c, *grad_x, *grad_sums;
@@ -213,6 +216,19 @@ INLINE real *product_of(const Share *s, int64_t r) {
 INLINE real *slot_of(const Share *s, int64_t r) {
     int whole = s->peers == 1 && !s->call->batch;
     return s->call->slots + (whole ? s->number : r) * CHANNELS * s->call->a->H;
+}
+
+/* Zoneout: m units after a step, from their values before it and new ones. `at` is where they stand. */
+INLINE vec stay(const real *stays, real p, vec before, vec after, int64_t at, int64_t m) {
+    if (stays) return select_(load(stays + at, m) != 0, before, after);
+    return p * before + (1 - p) * after;
+}
+
+/* Gradient of the new values (or, `back`, of those before) from that of what they became. */
+INLINE vec through_stay(const real *stays, real p, vec d, int back, int64_t at, int64_t m) {
+    vec none = {0};
+    if (stays) return select_(load(stays + at, m) != 0, back ? d : none, back ? none : d);
+    return d * (back ? p : 1 - p);
 }
 
 /* First phase of every cell: the moments of the product. */
