@@ -7,6 +7,7 @@ which sites a cell has. The presets are values of ``NormScheme``.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 from .check import check_eps, check_number, check_positive, check_table, choose, nearest
@@ -267,7 +268,7 @@ class NormScheme:
                     "(statistics of every step of their own) here"
                 )
 
-    @property
+    @cached_property
     def norms(self) -> dict[str, Norm]:
         """The norms that are there, by site."""
         sites = {name: getattr(self, name) for name in SITES}

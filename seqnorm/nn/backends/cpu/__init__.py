@@ -41,11 +41,11 @@ def claims(direction: Direction, rows: Tensor, packing: Packing) -> str | None:
         return "its kernels compute in float32 and float64 alone"
     if forward_ad._current_level >= 0:
         return "its kernels know no forward-mode derivatives"
-    weights = [*direction.tensors(), rows]
-    if not all(is_plain(weight) for weight in weights):
-        return "its kernels take plain tensors alone, no subclasses and none inside torch.func"
-    if any(weight.dtype != rows.dtype or weight.device != rows.device for weight in weights):
-        return "its kernels take input and weights of one dtype, on the CPU"
+    for tensor in (*direction.tensors(), rows):
+        if not is_plain(tensor):
+            return "its kernels take plain tensors alone, no subclasses and none inside torch.func"
+        if tensor.dtype != rows.dtype or not tensor.is_cpu:
+            return "its kernels take input and weights of one dtype, on the CPU"
     if direction.weight_hr is not None:
         return "it has no kernel with a projection (proj_size)"
     if not packing.batch_sizes:

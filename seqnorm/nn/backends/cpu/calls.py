@@ -48,7 +48,7 @@ class Call:
         """Hand over a tensor, row by row, under its name in ``Arguments``."""
         if tensor is None:
             return
-        if tensor.dtype != self._dtype or tensor.device.type != "cpu":
+        if tensor.dtype != self._dtype or not tensor.is_cpu:
             raise RuntimeError(
                 f"{name} is {tensor.dtype} on {tensor.device}, the input {self._dtype} on the CPU: "
                 "convert one to the other"

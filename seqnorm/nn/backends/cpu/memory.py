@@ -6,6 +6,7 @@ What a caller sees is never given back.
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 
 import torch
 from torch import Tensor
@@ -14,29 +15,31 @@ from torch import Tensor
 LIMIT = 256 << 20
 
 _lock = threading.Lock()
-_spare: list[Tensor] = []
+# By size, of which there are eight between a power of two and the next.
+_spare: defaultdict[int, list[Tensor]] = defaultdict(list)
+_kept = 0
 
 
 def take(size: int) -> Tensor:
-    """A tensor of ``size`` bytes, undefined, that begins a cache line; to be given back with
-    ``give``."""
-    size = -(-size // 64) * 64
-    memory = None
+    """A tensor of at least ``size`` bytes, undefined, that begins a cache line; to be given back
+    with ``give``."""
+    step = max(64, 1 << max(size.bit_length() - 4, 0))
+    size = -(-size // step) * step
+    global _kept
     with _lock:
-        # The smallest that holds it, unless most of it would lie idle.
-        best = -1
-        for k, spare in enumerate(_spare):
-            length = len(spare)
-            if size <= length <= 2 * size + 4096 and (best < 0 or length < len(_spare[best])):
-                best = k
-        if best >= 0:
-            memory = _spare.pop(best)
-    return torch.empty(size, dtype=torch.uint8) if memory is None else memory
+        if _spare[size]:
+            _kept -= size
+            return _spare[size].pop()
+    return torch.empty(size, dtype=torch.uint8)
 
 
-def give(*tensors: Tensor) -> None:
-    """Keep the memory of tensors that ``take`` gave and that nobody looks at any more."""
+def give(tensor: Tensor) -> None:
+    """Keep the memory of a tensor that ``take`` gave and that nobody looks at any more."""
+    global _kept
     with _lock:
-        _spare.extend(tensors)
-        while sum(map(len, _spare)) > LIMIT:
-            _spare.pop(0)
+        _spare[tensor.numel()].append(tensor)
+        _kept += tensor.numel()
+        while _kept > LIMIT:
+            size = max(size for size, spare in _spare.items() if spare)
+            _kept -= size
+            _spare[size].pop()

@@ -23,6 +23,9 @@ def recurrence(plan: Plan, inputs: Inputs) -> tuple[Tensor, ...]:
     return compute(plan, inputs, False)[0]
 
 
+_is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+
+
 class Recurrence(torch.autograd.Function):
     """``recurrence`` with gradients."""
 
@@ -61,4 +64,4 @@ def is_plain(tensor: Tensor) -> bool:
         tensor.data_ptr()
     except RuntimeError:  # one that stands for many, as in a vectorised backward pass
         return False
-    return not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    return not _is_wrapped(tensor)
