@@ -2,7 +2,7 @@
 nothing that C leaves undefined, and no thread reads what another is writing.
 
 ``SEQNORM_SANITIZED_CALLS=2000 pytest tests/nn/backends/test_cpu_sanitizers.py`` makes more calls,
-about 25 a second, and takes every barrier away in turn.
+about 20 a second, and takes every barrier away in turn.
 """
 
 from __future__ import annotations
