@@ -26,7 +26,7 @@ from torch import Tensor
 import seqnorm
 from seqnorm import Norm, NormScheme
 from seqnorm.nn.backends import cpu
-from seqnorm.nn.backends.cpu import library, operators
+from seqnorm.nn.backends.cpu import calls, library
 from seqnorm.nn.cells import LAYERS
 
 I, H, T, B = 3, 8, 4, 3  # noqa: E741  the axes' letters
@@ -63,15 +63,24 @@ REFUSED: list[tuple[str, dict[str, Any], torch.dtype, str]] = [
     ),
     ("GRU", {"norm": "icefall"}, F64, "it has no kernel with a norm of the GRU's candidate"),
     *(
-        ("LSTM", {"norm": norm}, F64, "statistics of the batch inside the recurrence")
+        ("LSTM", {"norm": norm}, F64, "norms of the batch and of a row together in the recurrence")
         for norm in (
-            *("batch", "cooijmans2016_sequencewise", "jihunchoi"),
-            NormScheme(sum=Norm("batch"), bias_ih=None),
-            NormScheme(hidden=Norm("batch")),
+            NormScheme(sum=Norm("batch"), cell=JOINT, bias_ih=None),
+            NormScheme(input=JOINT, hidden=Norm("batch")),
             NormScheme(input=JOINT, hidden=JOINT, cell=Norm("batch")),
+            NormScheme(input=Norm("batch"), hidden=Norm("rms"), cell=Norm("batch")),
         )
     ),
-    ("GRU", {"norm": "batch"}, F64, "statistics of the batch inside the recurrence"),
+    (
+        "GRU",
+        {"norm": NormScheme(input=Norm("rms"), hidden=Norm("batch"))},
+        F64,
+        "norms of the batch and of a row together in the recurrence",
+    ),
+    *(
+        (cell, {"norm": NormScheme(hidden=Norm("batch", eps_on="std"))}, F64, "standard deviation")
+        for cell in library.CELLS
+    ),
     ("LSTM", {"norm": "kiros_torch"}, F64, "eps added to the standard deviation"),
     (
         "GRU",
@@ -268,7 +277,7 @@ def test_status_says_what_of_the_machine_is_used() -> None:
 @pytest.fixture
 def absent(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where no C compiler was when seqnorm was installed."""
-    for module in (cpu, library, operators):
+    for module in (cpu, library, calls):
         monkeypatch.setattr(module, "LIBRARY", None)
     for module in (cpu, library):
         monkeypatch.setattr(module, "WHY_NOT", ABSENT)

@@ -28,6 +28,9 @@ from torch import Tensor
 
 import seqnorm
 from seqnorm.nn.backends.cpu import operators
+from seqnorm.nn.backends.cpu.calls import compute
+from seqnorm.nn.backends.cpu.definition import definition
+from seqnorm.nn.backends.cpu.plan import Inputs, Plan
 
 pytestmark = needs_kernels
 I, H = 5, 9  # noqa: E741  the axes' letters
@@ -36,6 +39,7 @@ TAKEN = taken()
 # What needs a kernel of its own, or none: W_ih inside or outside, one norm of the sum, three norms.
 CASES = ["LSTM None", "LSTM kiros2016", "LSTM icefall", "LSTM laurent2016"]
 CASES += ["GRU None", "GRU kinds", "GRU dreamer", "GRU laurent2016"]
+CASES += ["LSTM cooijmans2016", "LSTM batch sum", "GRU batch", "GRU batch ends"]
 
 
 def layer_of(name: str, **options: Any) -> Any:
@@ -290,14 +294,18 @@ def test_the_operators_definition(name: str, monkeypatch: pytest.MonkeyPatch) ->
     expected = outcome(layer, call, "reference")
     seen = []
 
-    def apply(plan: operators.Plan, recording: bool, *tensors: Tensor | None) -> tuple[Tensor, ...]:
+    def apply(plan: Plan, *tensors: Tensor | None) -> tuple[Tensor, ...]:
         seen.append(plan)
-        assert len(tensors) == len(operators.Inputs._fields)
-        return operators.definition(plan, operators.Inputs(*tensors))
+        assert len(tensors) == len(Inputs._fields)
+        inputs = Inputs(*tensors)
+        defined = definition(plan, inputs)
+        statistics = compute(plan, inputs, False)[0][len(defined) :]  # which have no gradient
+        return (*defined, *statistics)
 
     monkeypatch.setattr(operators.Recurrence, "apply", apply)
     assert_same(outcome(layer, call), expected)
-    assert len(seen) == 4
+    # A direction is as many calls as its norms of the batch begin to read their tables at.
+    assert sum(len(plan.sizes) for plan in seen) == 4 * max(LENGTHS)
 
 
 @pytest.mark.parametrize("name", CASES)

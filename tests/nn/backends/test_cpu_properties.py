@@ -25,7 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqnorm import Norm, NormScheme
-from seqnorm.nn.backends.cpu import library, operators
+from seqnorm.nn.backends.cpu import calls, library
 
 pytestmark = needs_kernels
 TAKEN = taken()
@@ -99,8 +99,8 @@ class Case:
         with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "BatchNorm in training")
             expected = outcome(layer, call, "reference")
-            patch.setattr(operators, "LEAST_WORK", 1)
-            patch.setattr(operators, "VARIANTS", {self.variant: library.VARIANTS[self.variant]})
+            patch.setattr(calls, "LEAST_WORK", 1)
+            patch.setattr(calls, "VARIANTS", {self.variant: library.VARIANTS[self.variant]})
             try:
                 torch.set_num_threads(self.threads)
                 return outcome(layer, call), expected

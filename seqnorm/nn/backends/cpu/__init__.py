@@ -50,7 +50,7 @@ def claims(direction: Direction, rows: Tensor, packing: Packing) -> str | None:
         return "it has no kernel with a projection (proj_size)"
     if not packing.batch_sizes:
         return "no rows"
-    reason = layout(direction.cell, direction.scheme, direction.weight_hh.shape[1]).reason
+    reason = layout(direction.cell, direction.scheme, direction.weight_hh.shape[-1]).reason
     if reason is None and LIBRARY is None:
         if not _warned:
             _warned.append(WHY_NOT)

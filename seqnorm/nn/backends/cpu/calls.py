@@ -113,14 +113,14 @@ def compute_gradients(
         "grad_output": _dense(grads[0], results[0]),
         "grad_h": _dense(grads[1], h_0, copy=True),
         "grad_c": None if c_0 is None else _dense(grads[2], c_0, copy=True),
-        "grad_weight_hh": torch.empty_like(weight_hh) if needed[2] else None,
+        "grad_weight_hh": weight_hh.new_empty(weight_hh.shape) if needed[2] else None,
     }
     grad_x = kept.view(input.dtype)[: rows * wide].view(rows, wide)
     if weight_ih is not None:
         places["grad_input"] = input.new_empty(rows, width) if needed[0] else None
-        places["grad_weight_ih"] = torch.empty_like(weight_ih) if needed[1] else None
+        places["grad_weight_ih"] = weight_ih.new_empty(weight_ih.shape) if needed[1] else None
     elif not plan.layout.joined:
-        places["grad_x"] = grad_x = torch.empty_like(input)
+        places["grad_x"] = grad_x = input.new_empty(rows, wide)
     for name, tensor in (*places.items(), ("output", results[0]), ("grad_sums", sums)):
         call.give(name, tensor)
     call.run(backward=True, kept=kept)
