@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from hidden_states import parts_of
+from hidden_states import of_layer, parts_of
 from tolerances import GRADIENTS, VALUES, assert_close
-from torch import Tensor, nn
+from torch import nn
 
 import seqnorm
 from seqnorm.nn import backends
@@ -28,14 +28,14 @@ JOINT = seqnorm.NormScheme(input=seqnorm.Norm("layer"), hidden=seqnorm.Norm("lay
 CPU = torch.device("cpu")
 
 
-def call(layer: nn.Module, lengths: list[int] | None = None) -> tuple[Any, Tensor, Packing]:
-    """What ``explain`` takes: the first direction of a layer, rows and their packing."""
+def call(layer: nn.Module, lengths: list[int] | None = None) -> tuple[Any, ...]:
+    """What ``explain`` takes: the first direction of a layer, rows, their packing and a state."""
     if lengths is None:
         packing = Packing.of_equal_lengths(B, T, CPU)
     else:
         packing = Packing.from_lengths(torch.tensor(lengths), CPU)
     rows = torch.randn(sum(packing.batch_sizes), I, dtype=F64)
-    return layer.directions()[0], rows, packing
+    return layer.directions()[0], rows, packing, of_layer(layer, B)
 
 
 def test_registry_ends_with_the_definition() -> None:
@@ -232,7 +232,7 @@ def test_the_fused_path_over_ragged_rows(
 ) -> None:
     """What a GPU takes; on a CPU it is only slower, so it can be compared here."""
     layer = LAYERS[kind](I, H, bias=bias, dtype=F64, **options)
-    direction, rows, packing = call(layer, lengths)
+    direction, rows, packing, _ = call(layer, lengths)
     sizes = [options.get("proj_size") or H, H][: len(direction.cell.states)]
     state = tuple(torch.randn(B, size, dtype=F64) for size in sizes)
     found = []

@@ -60,22 +60,25 @@ def backends() -> dict[str, str]:
     return found
 
 
-def explain(direction: Direction, rows: Tensor, packing: Packing) -> dict[str, str | None]:
+def explain(
+    direction: Direction, rows: Tensor, packing: Packing, state: State
+) -> dict[str, str | None]:
     """Every backend with ``None`` if it takes this call, or the reason why it does not."""
-    return {name: module.claims(direction, rows, packing) for name, module in BACKENDS.items()}
+    call = direction, rows, packing, state
+    return {name: module.claims(*call) for name, module in BACKENDS.items()}
 
 
 def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> tuple[Tensor, State]:
     """One layer in one direction, by the pinned backend or the first that claims the call."""
     pinned = _pinned.get()
     if pinned is not None:
-        reason = BACKENDS[pinned].claims(direction, rows, packing)
+        reason = BACKENDS[pinned].claims(direction, rows, packing, state)
         if reason is not None:
             raise RuntimeError(f"backend {pinned!r} does not take this call: {reason}")
         chosen = BACKENDS[pinned]
     else:
         order = _preferred()
-        chosen = next(b for b in order if b.claims(direction, rows, packing) is None)
+        chosen = next(b for b in order if b.claims(direction, rows, packing, state) is None)
     outputs: tuple[Tensor, State] = chosen.run(direction, rows, packing, state)
     return outputs
 

@@ -20,7 +20,7 @@ def status() -> tuple[bool, str]:
     return True, "torch's own kernels, for cells without a norm"
 
 
-def claims(direction: Direction, rows: Tensor, packing: Packing) -> str | None:
+def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -> str | None:
     """Unnormalised cells whose call torch's kernel answers with the same numbers."""
     if direction.scheme is not None:
         return "torch's fused layer has no norm"

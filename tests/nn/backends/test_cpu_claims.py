@@ -100,7 +100,7 @@ OF_A_CALL = [
     "its kernels compute in float32 and float64 alone",
     "no rows",
     "its kernels know no forward-mode derivatives",  # test_cpu_transforms.py, as plain tensors are
-    "its kernels take input and weights of one dtype, on the CPU",
+    "its kernels take input, weights and states of one dtype, on the CPU",
 ]
 
 

@@ -28,7 +28,7 @@ def status() -> tuple[bool, str]:
     return LIBRARY is not None, WHY_NOT or describe()
 
 
-def claims(direction: Direction, rows: Tensor, packing: Packing) -> str | None:
+def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -> str | None:
     """Cells, norms and calls that the kernels know."""
     if torch.compiler.is_compiling():
         return "its kernels are no operator that torch.compile knows"
@@ -40,11 +40,11 @@ def claims(direction: Direction, rows: Tensor, packing: Packing) -> str | None:
         return "its kernels compute in float32 and float64 alone"
     if forward_ad._current_level >= 0:
         return "its kernels know no forward-mode derivatives"
-    weights = [*direction.tensors(), rows]
-    if not all(is_plain(weight) for weight in weights):
+    given = [*direction.tensors(), rows, *state]
+    if not all(is_plain(tensor) for tensor in given):
         return "its kernels take plain tensors alone, no subclasses and none inside torch.func"
-    if any(weight.dtype != rows.dtype or weight.device != rows.device for weight in weights):
-        return "its kernels take input and weights of one dtype, on the CPU"
+    if any(tensor.dtype != rows.dtype or tensor.device != rows.device for tensor in given):
+        return "its kernels take input, weights and states of one dtype, on the CPU"
     if direction.weight_hr is not None:
         return "it has no kernel with a projection (proj_size)"
     if any(direction.zoneout):
