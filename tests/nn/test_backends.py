@@ -300,12 +300,13 @@ def test_compiled_is_equal(kind: str, norm: str, backend: str) -> None:
     torch._dynamo.reset()
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
-def test_exported_is_equal(kind: str) -> None:
-    """A graph of torch's own operators, for any machine, whatever computes the layer here."""
-    layer = LAYERS[kind](I, H, norm="layer", dtype=F64)
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("norm", [None, JOINT], ids=["None", "layer"])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_exported_is_equal(kind: str, norm: Any, strict: bool) -> None:
+    layer = LAYERS[kind](I, H, norm=norm, dtype=F64)
     x, other = torch.randn(2, T, B, I, dtype=F64).unbind()
-    program = torch.export.export(layer, (x,))
+    program = torch.export.export(layer, (x,), strict=strict)
     assert_close(program.module()(other)[0], layer(other)[0], VALUES)
 
 

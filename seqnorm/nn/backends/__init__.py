@@ -24,6 +24,9 @@ from . import aten, cpu, reference
 BACKENDS: dict[str, ModuleType] = {"aten": aten, "cpu": cpu, "reference": reference}
 VARIABLE = "SEQNORM_BACKEND"
 _pinned: ContextVar[str | None] = ContextVar("seqnorm_backend", default=None)
+# The same for torch.compile, which reads no ContextVar, but watches a global that it has read, and
+# under another pin compiles anew.
+_pinned_when_traced: str | None = None
 
 
 @contextmanager
@@ -34,6 +37,10 @@ def backend(name: str) -> Iterator[None]:
     The environment variable ``SEQNORM_BACKEND`` instead prefers a backend for a whole program: the
     calls that it does not take go to the others as usual.
 
+    Both hold for layers under ``torch.compile`` and ``torch.export`` too, within a traced function
+    as around it. There the pin that was entered last holds in all threads, elsewhere each thread
+    and task has its own; and the variable is read when a layer is traced.
+
     Args:
         name: "aten" (torch's own kernels, cells without a norm), "cpu" (compiled loops for LSTM
             and GRU with norms of a row), or "reference".
@@ -42,12 +49,16 @@ def backend(name: str) -> Iterator[None]:
         ValueError: no backend of that name.
         RuntimeError: on a call that the backend does not take, with its reason.
     """
+    global _pinned_when_traced
     choose("backend", name, BACKENDS)
-    token = _pinned.set(name)
+    token = None if torch.compiler.is_compiling() else _pinned.set(name)
+    before, _pinned_when_traced = _pinned_when_traced, name
     try:
         yield
     finally:
-        _pinned.reset(token)
+        _pinned_when_traced = before
+        if token is not None:
+            _pinned.reset(token)
 
 
 def backends() -> dict[str, str]:
@@ -70,7 +81,7 @@ def explain(
 
 def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> tuple[Tensor, State]:
     """One layer in one direction, by the pinned backend or the first that claims the call."""
-    pinned = _pinned.get()
+    pinned = _pinned_when_traced if torch.compiler.is_compiling() else _pinned.get()
     if pinned is not None:
         reason = BACKENDS[pinned].claims(direction, rows, packing, state)
         if reason is not None:
@@ -85,7 +96,7 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
 
 def _preferred() -> list[ModuleType]:
     order = list(BACKENDS.values())
-    name = None if torch.compiler.is_compiling() else os.environ.get(VARIABLE)
+    name = os.environ.get(VARIABLE)
     if not name:
         return order
     choose(VARIABLE, name, BACKENDS)

@@ -6,6 +6,8 @@ Axes: T steps, B sequences, N packed rows, I inputs, H = hidden_size, P = size o
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -51,10 +53,7 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
     first = [part[:running].unsqueeze(0) for part in state]
     fused = direction.cell.fused
     hx = first if len(first) > 1 else first[0]
-    with warnings.catch_warnings():
-        # cuDNN would have all weights in one piece of memory, and says so at every call; they are
-        # parameters of their own here, and copying them costs little beside the call.
-        warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous")
+    with _unwarned(rows):
         if packing.uniform:
             x = rows.reshape(len(packing.batch_sizes), running, -1)
             outputs, *final = fused(x, hx, weights, *options, False)
@@ -66,3 +65,15 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
         for part, before in zip(final, state)
     )
     return outputs.reshape(len(rows), -1), ended
+
+
+@contextmanager
+def _unwarned(rows: Tensor) -> Iterator[None]:
+    """Without what cuDNN says at every call: it would have all weights in one piece of memory. They
+    are parameters of their own here, and copying them costs little beside the call."""
+    if rows.device.type == "cpu" or torch.compiler.is_compiling():
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous")
+        yield
