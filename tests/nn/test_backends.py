@@ -192,6 +192,8 @@ def test_pinning_belongs_to_its_thread() -> None:
         for thread in threads:
             thread.join(timeout=20)
         assert pinned() == "aten"
+        assert backends._pinned_when_traced == "aten", "they have all left"
+    assert backends._pinned_when_traced is None
     assert found == {name: [None, name, None] for name in BACKENDS}
 
 

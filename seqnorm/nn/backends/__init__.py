@@ -24,8 +24,9 @@ from . import aten, cpu, reference
 BACKENDS: dict[str, ModuleType] = {"aten": aten, "cpu": cpu, "reference": reference}
 VARIABLE = "SEQNORM_BACKEND"
 _pinned: ContextVar[str | None] = ContextVar("seqnorm_backend", default=None)
-# The same for torch.compile, which reads no ContextVar, but watches a global that it has read, and
-# under another pin compiles anew.
+# The pins of all threads and tasks in the order in which they were entered, and the last of them
+# for torch.compile, which reads no ContextVar, but watches a global that it has read.
+_held: dict[object, str] = {}
 _pinned_when_traced: str | None = None
 
 
@@ -51,14 +52,21 @@ def backend(name: str) -> Iterator[None]:
     """
     global _pinned_when_traced
     choose("backend", name, BACKENDS)
-    token = None if torch.compiler.is_compiling() else _pinned.set(name)
     before, _pinned_when_traced = _pinned_when_traced, name
+    if torch.compiler.is_compiling():
+        try:
+            yield
+        finally:
+            _pinned_when_traced = before
+        return
+    token, key = _pinned.set(name), object()
+    _held[key] = name
     try:
         yield
     finally:
-        _pinned_when_traced = before
-        if token is not None:
-            _pinned.reset(token)
+        _pinned.reset(token)
+        del _held[key]
+        _pinned_when_traced = next(reversed(_held.values()), None)
 
 
 def backends() -> dict[str, str]:

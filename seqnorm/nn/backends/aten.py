@@ -32,7 +32,7 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
         return "torch's fused layer has no zoneout"
     if not packing.uniform and rows.device.type == "cpu":
         return "torch's packed path is slower than the time loop on a CPU"
-    if not packing.batch_sizes:
+    if packing.empty:
         return "no rows"
     return None
 
@@ -49,16 +49,16 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
     weights = [weight for weight in flat if weight is not None]
     # Arguments: biases, one layer, no dropout, training, one direction.
     options = (direction.bias_ih is not None, 1, 0.0, direction.training, False)
-    running = packing.batch_sizes[0]
+    running = packing.batch if packing.uniform else packing.batch_sizes[0]
     first = [part[:running].unsqueeze(0) for part in state]
     fused = direction.cell.fused
     hx = first if len(first) > 1 else first[0]
     with _unwarned(rows):
         if packing.uniform:
-            x = rows.reshape(len(packing.batch_sizes), running, -1)
+            x = rows.reshape(packing.steps, running, -1)
             outputs, *final = fused(x, hx, weights, *options, False)
         else:
-            outputs, *final = fused(rows, torch.tensor(packing.batch_sizes), hx, weights, *options)
+            outputs, *final = fused(rows, packing.sizes(rows), hx, weights, *options)
     # Sequences of length zero keep their state.
     ended = tuple(
         torch.cat([part.squeeze(0), before[running:]]) if running < len(before) else part.squeeze(0)

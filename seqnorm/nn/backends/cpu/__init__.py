@@ -18,7 +18,8 @@ from ...loop import State
 from ..reference import input_term
 from .layout import layout
 from .library import CELLS, LIBRARY, WHY_NOT, describe
-from .operators import Plan, Recurrence, is_plain
+from .operators import Inputs, Plan, Recurrence, is_plain
+from .traced import counts_operations, is_traceable, is_traced, recurrence
 
 _warned: list[str] = []
 
@@ -30,8 +31,6 @@ def status() -> tuple[bool, str]:
 
 def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -> str | None:
     """Cells, norms and calls that the kernels know."""
-    if torch.compiler.is_compiling():
-        return "its kernels are no operator that torch.compile knows"
     if rows.device.type != "cpu":
         return f"its kernels are for the CPU, and the input is on {rows.device}"
     if direction.cell.name not in CELLS:
@@ -41,7 +40,11 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
     if forward_ad._current_level >= 0:
         return "its kernels know no forward-mode derivatives"
     given = [*direction.tensors(), rows, *state]
-    if not all(is_plain(tensor) for tensor in given):
+    traced = is_traced(given)
+    if traced and counts_operations():
+        return "its kernels do not say how many operations they are"
+    known = is_traceable if traced else is_plain
+    if torch._C._are_functorch_transforms_active() or not all(known(tensor) for tensor in given):
         return "its kernels take plain tensors alone, no subclasses and none inside torch.func"
     if any(tensor.dtype != rows.dtype or tensor.device != rows.device for tensor in given):
         return "its kernels take input, weights and states of one dtype, on the CPU"
@@ -49,11 +52,11 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
         return "it has no kernel with a projection (proj_size)"
     if any(direction.zoneout):
         return "it has no kernel with zoneout"
-    if not packing.batch_sizes:
+    if packing.empty:
         return "no rows"
     reason = layout(direction.cell, direction.scheme, direction.weight_hh.shape[1]).reason
     if reason is None and LIBRARY is None:
-        if not _warned:
+        if not _warned and not torch.compiler.is_compiling():
             _warned.append(WHY_NOT)
             warn(f"normalised layers are slow here, for backend 'cpu' is absent: {WHY_NOT}")
         return WHY_NOT
@@ -63,7 +66,9 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
 def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> tuple[Tensor, State]:
     """Packed inputs (N, I) and initial state (B, H), (B, H) to packed outputs and final state."""
     found = layout(direction.cell, direction.scheme, direction.weight_hh.shape[1])
-    norms = direction.start(packing.batch_sizes)
+    # Norms of a row ask for no numbers of rows, which would fix the lengths of a graph.
+    over_batch = any(norm.norm.over_batch for norm in direction.sites.values())
+    norms = direction.start(packing.batch_sizes if over_batch else [])
     weight_ih: Tensor | None = direction.weight_ih
     if found.hoisted:
         rows, weight_ih = input_term(direction, norms, rows), None
@@ -76,9 +81,7 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
         None if of_x is None else of_x.bias,
         None if of_h is None else of_h.bias,
     )
-    output, *final = Recurrence.apply(  # type: ignore[no-untyped-call]  # torch's own
-        Plan(direction.cell, direction.scheme, found, packing.batch_sizes),
-        torch.is_grad_enabled(),
+    given: tuple[Tensor | None, ...] = (
         rows,
         weight_ih,
         direction.weight_hh,
@@ -88,6 +91,13 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
         None if of_c is None else of_c.bias,
         *(bias if place else None for bias, place in zip(biases, found.places)),
     )
+    if is_traced(tensor for tensor in given if tensor is not None):
+        inputs = Inputs(*given)  # type: ignore[arg-type]  # in its order
+        output, final = recurrence(direction.cell, direction.scheme, packing, inputs)
+    else:
+        plan = Plan(direction.cell, direction.scheme, found, packing.batch_sizes)
+        recording = torch.is_grad_enabled()
+        output, *final = Recurrence.apply(plan, recording, *given)  # type: ignore[no-untyped-call]  # torch's own
     output = norms.whole("output", output)
     norms.close()
     return output, tuple(final)

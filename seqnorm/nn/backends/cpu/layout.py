@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from ...cell import Cell
 from ...scheme import Norm, NormScheme
 
@@ -40,6 +42,8 @@ _known: dict[tuple[str, NormScheme | None, int], Layout] = {}
 
 def layout(cell: Cell, scheme: NormScheme | None, hidden_size: int) -> Layout:
     """The layout of a cell with this scheme."""
+    if torch.compiler.is_compiling():
+        return _layout(cell, scheme, hidden_size)  # a table that grows would be compiled anew for
     key = (cell.name, scheme, hidden_size)
     if key not in _known:
         _known[key] = _layout(cell, scheme, hidden_size)
