@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from comparing import copy_of
-from hidden_states import as_hx, parts_of
+from hidden_states import as_hx, of_layer, parts_of
 from tolerances import GRADIENTS, VALUES, assert_close
 from torch import Tensor, nn
 
@@ -128,7 +128,8 @@ def refusal(layer: Any, rows: Tensor | None = None, lengths: Sequence[int] = (2,
         rows = layer.weight_ih_l0.new_zeros(sum(packing.batch_sizes), layer.input_size)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "normalised layers are slow here")
-        return seqnorm.nn.backends.cpu.claims(layer.directions()[0], rows, packing)
+        state = of_layer(layer, packing.batch)
+        return seqnorm.nn.backends.cpu.claims(layer.directions()[0], rows, packing, state)
 
 
 def build(cell: str, norm: Any, I: int, H: int, **options: Any) -> Any:  # noqa: E741

@@ -24,6 +24,12 @@ def zeros(kind: str, *shape: int) -> tuple[Tensor, ...]:
     return tuple(torch.zeros(*shape, dtype=torch.float64) for _ in CELLS[kind].states)
 
 
+def of_layer(layer: Any, B: int) -> tuple[Tensor, ...]:
+    """Zeros (B, H) as one direction of a layer starts from them, without a projection."""
+    letters = layer.directions()[0].cell.states
+    return tuple(layer.weight_hh_l0.new_zeros(B, layer.hidden_size) for _ in letters)
+
+
 def as_hx(parts: Sequence[Tensor]) -> Any:
     """h alone as a tensor, several parts as a tuple, and ``None`` of none."""
     if not parts:

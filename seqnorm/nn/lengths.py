@@ -20,28 +20,38 @@ from torch import Tensor
 class Packing:
     """Where the rows of a batch stand: built once for a batch, used by every layer.
 
+    Without padding B and T may be symbols of a graph that is traced; ``batch_sizes`` would fix
+    them, ``sizes`` does not.
+
     Args:
         batch: B, sequences of length zero included.
-        batch_sizes: how many sequences reach each step.
+        steps: T, without padding.
+        batch_sizes: how many sequences reach each step; ``None`` if all of them reach all steps.
         order: (B,) position in the user's batch of the b-th longest sequence; ``None`` if sorted.
         device: where the indices are needed.
     """
 
     def __init__(
-        self, batch: int, batch_sizes: list[int], order: Tensor | None, device: torch.device
+        self,
+        batch: int,
+        steps: int,
+        batch_sizes: list[int] | None,
+        order: Tensor | None,
+        device: torch.device,
     ) -> None:
         self.batch = batch
-        self.batch_sizes = batch_sizes
+        self.steps = steps
         self.order = order
         self.device = device
         self.uniform = not batch_sizes or batch_sizes[-1] == batch
+        self._batch_sizes = batch_sizes
         self._index: Tensor | None = None
         self._reversal: Tensor | None = None
 
     @classmethod
     def of_equal_lengths(cls, batch: int, steps: int, device: torch.device) -> Packing:
         """The packing of a padded batch without padding."""
-        return cls(batch, [batch] * steps if batch else [], None, device)
+        return cls(batch, steps, None, None, device)
 
     @classmethod
     def from_batch_sizes(
@@ -49,7 +59,7 @@ class Packing:
     ) -> Packing:
         """The packing of a ``PackedSequence``; batch_sizes (T,) on the CPU."""
         sizes = batch_sizes.tolist()
-        return cls(sizes[0], sizes, order, device)
+        return cls(sizes[0], len(sizes), sizes, order, device)
 
     @classmethod
     def from_lengths(cls, lengths: Tensor, device: torch.device) -> Packing:
@@ -58,7 +68,26 @@ class Packing:
         ordered, order = torch.sort(lengths, descending=True, stable=True)
         steps = int(ordered[0]) if len(ordered) else 0
         sizes = (ordered[None, :] > torch.arange(steps)[:, None]).sum(1).tolist()
-        return cls(len(ordered), sizes, None if ordered.equal(lengths) else order, device)
+        moved = None if ordered.equal(lengths) else order
+        return cls(len(ordered), len(sizes), sizes, moved, device)
+
+    @property
+    def empty(self) -> bool:
+        """Whether there are no rows."""
+        return self.batch == 0 or self.steps == 0
+
+    @property
+    def batch_sizes(self) -> list[int]:
+        """How many sequences reach each step; none without rows."""
+        if self._batch_sizes is None:
+            self._batch_sizes = [self.batch] * self.steps if self.batch else []
+        return self._batch_sizes
+
+    def sizes(self, rows: Tensor) -> Tensor:
+        """``batch_sizes`` as a tensor (T,) on the CPU, fake if the rows are."""
+        if self._batch_sizes is None and not self.empty:
+            return rows.new_full((self.steps,), self.batch, dtype=torch.int64, device="cpu")
+        return rows.new_tensor(self.batch_sizes, dtype=torch.int64, device="cpu")
 
     def _places(self) -> tuple[Tensor, Tensor]:
         """(N,) step of every packed row, and (N,) number of its sequence."""
@@ -77,14 +106,14 @@ class Packing:
 
     def pack(self, padded: Tensor) -> Tensor:
         """(T', B, F) padded, T' >= T, to (N, F) rows. What stands in the padding is not read."""
-        if self.uniform and self.order is None and len(padded) == len(self.batch_sizes):
+        if self.uniform and self.order is None and padded.shape[0] == self.steps:
             return padded.reshape(-1, padded.shape[-1])
         index = self._padded_index()
         return padded.reshape(-1, padded.shape[-1]).index_select(0, index)
 
     def pad(self, rows: Tensor, steps: int) -> Tensor:
         """(N, F) rows to (steps, B, F), zero where no sequence stands."""
-        if self.uniform and self.order is None and steps == len(self.batch_sizes):
+        if self.uniform and self.order is None and steps == self.steps:
             return rows.reshape(steps, self.batch, rows.shape[-1])
         index = self._padded_index()
         padded = rows.new_zeros(steps * self.batch, rows.shape[-1]).index_copy(0, index, rows)
@@ -96,6 +125,9 @@ class Packing:
         The rows keep their packing, so a backward direction is the forward loop over reversed
         rows, and its step k is the k-th step that each sequence takes, whatever its length.
         """
+        if self._reversal is None and self.uniform:
+            index = torch.arange(self.steps * self.batch, device=self.device)
+            self._reversal = index.reshape(self.steps, self.batch).flip(0).reshape(-1)
         if self._reversal is None:
             step, column = self._places()
             sizes = torch.tensor(self.batch_sizes, dtype=torch.int64)

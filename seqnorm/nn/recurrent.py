@@ -184,7 +184,8 @@ class Recurrent(nn.Module):
 
     def _layers(self, rows: Tensor, packing: Packing, initial: States) -> tuple[Tensor, States]:
         """All layers over packed rows (N, I); states (L * D, B, .) in packed order, both ways."""
-        if self.training and not self._warned:
+        over_batch = self.norm is not None and any(n.over_batch for n in self.norm.norms.values())
+        if self.training and over_batch and not self._warned:
             message = small_batch(self.norm, packing.batch_sizes)
             if message is not None:
                 self._warned = True

@@ -6,6 +6,7 @@ which sites a cell has. The presets are values of ``NormScheme``.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -215,6 +216,7 @@ class NormScheme:
         object.__setattr__(self, "gate_bias", tuple(tuple(pair) for pair in pairs))
         self._check_fields()
         self._check_combination()
+        _ = self.text  # now, for torch.compile reads it but could not make it
 
     def _check_fields(self) -> None:
         for site in SITES:
@@ -267,6 +269,24 @@ class NormScheme:
                     'the future; "batch_pooled" can stand at input, frame and output, use "batch" '
                     "(statistics of every step of their own) here"
                 )
+
+    @cached_property
+    def text(self) -> str:
+        """All of it as JSON, for what stores no Python objects: graphs of torch.export."""
+
+        def changed(of: Any) -> dict[str, Any]:
+            values = {field.name: (getattr(of, field.name), field.default) for field in fields(of)}
+            return {name: value for name, (value, default) in values.items() if value != default}
+
+        norms = {site: changed(norm) for site, norm in self.norms.items()}
+        return json.dumps(changed(self) | norms)
+
+    @classmethod
+    def from_text(cls, text: str) -> NormScheme:
+        """The scheme that has this text."""
+        values = json.loads(text)
+        norms = {site: Norm(**values[site]) for site in SITES if site in values}
+        return cls(**values | norms)
 
     @cached_property
     def norms(self) -> dict[str, Norm]:

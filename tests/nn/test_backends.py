@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from hidden_states import parts_of
+from hidden_states import of_layer, parts_of
 from tolerances import GRADIENTS, VALUES, assert_close
-from torch import Tensor, nn
+from torch import nn
 
 import seqnorm
 from seqnorm.nn import backends
@@ -28,14 +28,14 @@ JOINT = seqnorm.NormScheme(input=seqnorm.Norm("layer"), hidden=seqnorm.Norm("lay
 CPU = torch.device("cpu")
 
 
-def call(layer: nn.Module, lengths: list[int] | None = None) -> tuple[Any, Tensor, Packing]:
-    """What ``explain`` takes: the first direction of a layer, rows and their packing."""
+def call(layer: nn.Module, lengths: list[int] | None = None) -> tuple[Any, ...]:
+    """What ``explain`` takes: the first direction of a layer, rows, their packing and a state."""
     if lengths is None:
         packing = Packing.of_equal_lengths(B, T, CPU)
     else:
         packing = Packing.from_lengths(torch.tensor(lengths), CPU)
     rows = torch.randn(sum(packing.batch_sizes), I, dtype=F64)
-    return layer.directions()[0], rows, packing
+    return layer.directions()[0], rows, packing, of_layer(layer, B)
 
 
 def test_registry_ends_with_the_definition() -> None:
@@ -192,6 +192,8 @@ def test_pinning_belongs_to_its_thread() -> None:
         for thread in threads:
             thread.join(timeout=20)
         assert pinned() == "aten"
+        assert backends._pinned_when_traced == "aten", "they have all left"
+    assert backends._pinned_when_traced is None
     assert found == {name: [None, name, None] for name in BACKENDS}
 
 
@@ -232,7 +234,7 @@ def test_the_fused_path_over_ragged_rows(
 ) -> None:
     """What a GPU takes; on a CPU it is only slower, so it can be compared here."""
     layer = LAYERS[kind](I, H, bias=bias, dtype=F64, **options)
-    direction, rows, packing = call(layer, lengths)
+    direction, rows, packing, _ = call(layer, lengths)
     sizes = [options.get("proj_size") or H, H][: len(direction.cell.states)]
     state = tuple(torch.randn(B, size, dtype=F64) for size in sizes)
     found = []
@@ -300,12 +302,13 @@ def test_compiled_is_equal(kind: str, norm: str, backend: str) -> None:
     torch._dynamo.reset()
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
-def test_exported_is_equal(kind: str) -> None:
-    """A graph of torch's own operators, for any machine, whatever computes the layer here."""
-    layer = LAYERS[kind](I, H, norm="layer", dtype=F64)
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("norm", [None, JOINT], ids=["None", "layer"])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_exported_is_equal(kind: str, norm: Any, strict: bool) -> None:
+    layer = LAYERS[kind](I, H, norm=norm, dtype=F64)
     x, other = torch.randn(2, T, B, I, dtype=F64).unbind()
-    program = torch.export.export(layer, (x,))
+    program = torch.export.export(layer, (x,), strict=strict)
     assert_close(program.module()(other)[0], layer(other)[0], VALUES)
 
 

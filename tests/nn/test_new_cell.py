@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from hidden_states import of_layer
 from tolerances import VALUES, assert_close
 from torch import Tensor
 
@@ -99,7 +100,8 @@ def test_its_presets_are_found(leaky: Any) -> None:
 
 def test_torch_is_said_to_have_none(leaky: Any) -> None:
     packing = Packing.of_equal_lengths(B, T, torch.device("cpu"))
-    reasons = explain(leaky[0]().directions()[0], torch.zeros(B * T, I, dtype=F64), packing)
+    layer, rows = leaky[0](), torch.zeros(B * T, I, dtype=F64)
+    reasons = explain(layer.directions()[0], rows, packing, of_layer(layer, B))
     assert reasons["aten"] == "torch has no Leaky of its own"
     assert reasons["reference"] is None
 

@@ -24,6 +24,10 @@ from . import aten, cpu, reference
 BACKENDS: dict[str, ModuleType] = {"aten": aten, "cpu": cpu, "reference": reference}
 VARIABLE = "SEQNORM_BACKEND"
 _pinned: ContextVar[str | None] = ContextVar("seqnorm_backend", default=None)
+# The pins of all threads and tasks in the order in which they were entered, and the last of them
+# for torch.compile, which reads no ContextVar, but watches a global that it has read.
+_held: dict[object, str] = {}
+_pinned_when_traced: str | None = None
 
 
 @contextmanager
@@ -34,6 +38,10 @@ def backend(name: str) -> Iterator[None]:
     The environment variable ``SEQNORM_BACKEND`` instead prefers a backend for a whole program: the
     calls that it does not take go to the others as usual.
 
+    Both hold for layers under ``torch.compile`` and ``torch.export`` too, within a traced function
+    as around it. There the pin that was entered last holds in all threads, elsewhere each thread
+    and task has its own; and the variable is read when a layer is traced.
+
     Args:
         name: "aten" (torch's own kernels, cells without a norm), "cpu" (compiled loops for LSTM
             and GRU with norms of a row), or "reference".
@@ -42,12 +50,23 @@ def backend(name: str) -> Iterator[None]:
         ValueError: no backend of that name.
         RuntimeError: on a call that the backend does not take, with its reason.
     """
+    global _pinned_when_traced
     choose("backend", name, BACKENDS)
-    token = _pinned.set(name)
+    before, _pinned_when_traced = _pinned_when_traced, name
+    if torch.compiler.is_compiling():
+        try:
+            yield
+        finally:
+            _pinned_when_traced = before
+        return
+    token, key = _pinned.set(name), object()
+    _held[key] = name
     try:
         yield
     finally:
         _pinned.reset(token)
+        del _held[key]
+        _pinned_when_traced = next(reversed(_held.values()), None)
 
 
 def backends() -> dict[str, str]:
@@ -60,29 +79,32 @@ def backends() -> dict[str, str]:
     return found
 
 
-def explain(direction: Direction, rows: Tensor, packing: Packing) -> dict[str, str | None]:
+def explain(
+    direction: Direction, rows: Tensor, packing: Packing, state: State
+) -> dict[str, str | None]:
     """Every backend with ``None`` if it takes this call, or the reason why it does not."""
-    return {name: module.claims(direction, rows, packing) for name, module in BACKENDS.items()}
+    call = direction, rows, packing, state
+    return {name: module.claims(*call) for name, module in BACKENDS.items()}
 
 
 def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> tuple[Tensor, State]:
     """One layer in one direction, by the pinned backend or the first that claims the call."""
-    pinned = _pinned.get()
+    pinned = _pinned_when_traced if torch.compiler.is_compiling() else _pinned.get()
     if pinned is not None:
-        reason = BACKENDS[pinned].claims(direction, rows, packing)
+        reason = BACKENDS[pinned].claims(direction, rows, packing, state)
         if reason is not None:
             raise RuntimeError(f"backend {pinned!r} does not take this call: {reason}")
         chosen = BACKENDS[pinned]
     else:
         order = _preferred()
-        chosen = next(b for b in order if b.claims(direction, rows, packing) is None)
+        chosen = next(b for b in order if b.claims(direction, rows, packing, state) is None)
     outputs: tuple[Tensor, State] = chosen.run(direction, rows, packing, state)
     return outputs
 
 
 def _preferred() -> list[ModuleType]:
     order = list(BACKENDS.values())
-    name = None if torch.compiler.is_compiling() else os.environ.get(VARIABLE)
+    name = os.environ.get(VARIABLE)
     if not name:
         return order
     choose(VARIABLE, name, BACKENDS)

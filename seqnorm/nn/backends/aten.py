@@ -6,6 +6,8 @@ Axes: T steps, B sequences, N packed rows, I inputs, H = hidden_size, P = size o
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -20,7 +22,7 @@ def status() -> tuple[bool, str]:
     return True, "torch's own kernels, for cells without a norm"
 
 
-def claims(direction: Direction, rows: Tensor, packing: Packing) -> str | None:
+def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -> str | None:
     """Unnormalised cells whose call torch's kernel answers with the same numbers."""
     if direction.scheme is not None:
         return "torch's fused layer has no norm"
@@ -30,7 +32,7 @@ def claims(direction: Direction, rows: Tensor, packing: Packing) -> str | None:
         return "torch's fused layer has no zoneout"
     if not packing.uniform and rows.device.type == "cpu":
         return "torch's packed path is slower than the time loop on a CPU"
-    if not packing.batch_sizes:
+    if packing.empty:
         return "no rows"
     return None
 
@@ -47,22 +49,31 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
     weights = [weight for weight in flat if weight is not None]
     # Arguments: biases, one layer, no dropout, training, one direction.
     options = (direction.bias_ih is not None, 1, 0.0, direction.training, False)
-    running = packing.batch_sizes[0]
+    running = packing.batch if packing.uniform else packing.batch_sizes[0]
     first = [part[:running].unsqueeze(0) for part in state]
     fused = direction.cell.fused
     hx = first if len(first) > 1 else first[0]
-    with warnings.catch_warnings():
-        # cuDNN would have all weights in one piece of memory, and says so at every call; they are
-        # parameters of their own here, and copying them costs little beside the call.
-        warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous")
+    with _unwarned(rows):
         if packing.uniform:
-            x = rows.reshape(len(packing.batch_sizes), running, -1)
+            x = rows.reshape(packing.steps, running, -1)
             outputs, *final = fused(x, hx, weights, *options, False)
         else:
-            outputs, *final = fused(rows, torch.tensor(packing.batch_sizes), hx, weights, *options)
+            outputs, *final = fused(rows, packing.sizes(rows), hx, weights, *options)
     # Sequences of length zero keep their state.
     ended = tuple(
         torch.cat([part.squeeze(0), before[running:]]) if running < len(before) else part.squeeze(0)
         for part, before in zip(final, state)
     )
     return outputs.reshape(len(rows), -1), ended
+
+
+@contextmanager
+def _unwarned(rows: Tensor) -> Iterator[None]:
+    """Without what cuDNN says at every call: it would have all weights in one piece of memory. They
+    are parameters of their own here, and copying them costs little beside the call."""
+    if rows.device.type == "cpu" or torch.compiler.is_compiling():
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous")
+        yield

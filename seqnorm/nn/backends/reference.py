@@ -23,7 +23,7 @@ def status() -> tuple[bool, str]:
     return True, "plain PyTorch, for every call"
 
 
-def claims(direction: Direction, rows: Tensor, packing: Packing) -> str | None:
+def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -> str | None:
     """Takes every call."""
     return None
 

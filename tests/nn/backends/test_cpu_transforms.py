@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 import torch
 from beside_reference import F64, build, needs_kernels
-from hidden_states import as_hx
+from hidden_states import as_hx, of_layer
 from tolerances import GRADIENTS, assert_close
 from torch import Tensor
+from torch.nn.utils.rnn import pack_sequence
 
 import seqnorm
 
@@ -33,16 +34,26 @@ def grad_of_parameters(layer: Any, x: Tensor) -> list[Tensor]:
     return list(torch.func.grad(loss)(dict(layer.named_parameters())).values())
 
 
-def grad_of_state(layer: Any, x: Tensor) -> list[Tensor]:
-    """Where the state alone is not plain."""
-    h_0, *others = (
-        torch.full((1, B, H), 0.5, dtype=F64) for _ in layer.directions()[0].cell.states
-    )
+def of_state(layer: Any, x: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    """A function of h_0, and an h_0, with the input and everything else plain: packed, for to pad
+    or to reshape within a transform is to wrap."""
+    h_0, *others = (part[None] + 0.5 for part in of_layer(layer, B))
+    packed = pack_sequence([x[:, 0], x[: T - 1, 1]])
 
     def loss(h_0: Tensor) -> Tensor:
-        return layer(x, as_hx((h_0, *others)))[0].square().sum()
+        return layer(packed, as_hx((h_0, *others)))[0].data.square().sum()
 
+    return loss, h_0
+
+
+def grad_of_state(layer: Any, x: Tensor) -> list[Tensor]:
+    loss, h_0 = of_state(layer, x)
     return [torch.func.grad(loss)(h_0)]
+
+
+def vmapped_over_state(layer: Any, x: Tensor) -> list[Tensor]:
+    loss, h_0 = of_state(layer, x)
+    return [torch.func.vmap(loss)(torch.stack([h_0, h_0.cos()]))]
 
 
 def per_sample(layer: Any, x: Tensor) -> list[Tensor]:
@@ -98,6 +109,7 @@ def checkpointed(layer: Any, x: Tensor) -> list[Tensor]:
     [
         grad_of_parameters,
         grad_of_state,
+        vmapped_over_state,
         per_sample,
         vmapped,
         jvp,

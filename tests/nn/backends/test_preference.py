@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from hidden_states import of_layer
 
 import seqnorm
 from seqnorm.nn.backends import BACKENDS, aten, explain
@@ -43,7 +44,9 @@ def test_a_preferred_backend(name: str, monkeypatch: pytest.MonkeyPatch) -> None
     ]
     packing = Packing.of_equal_lengths(B, T, torch.device("cpu"))
     rows = torch.randn(B * T, I)
-    reasons = [explain(layer.directions()[0], rows, packing) for layer in layers]
+    reasons = [
+        explain(layer.directions()[0], rows, packing, of_layer(layer, B)) for layer in layers
+    ]
     expected = [
         next(n for n in (name, *BACKENDS) if reasons_of[n] is None) for reasons_of in reasons
     ]

@@ -22,6 +22,8 @@ from .layout import layout
 from .library import LIBRARY, WHY_NOT, describe
 from .operators import is_plain, recurrence
 from .plan import Inputs, Plan
+from .traced import counts_operations, is_traceable, is_traced
+from .traced import recurrence as traced_recurrence
 
 _warned: list[str] = []
 
@@ -31,28 +33,31 @@ def status() -> tuple[bool, str]:
     return LIBRARY is not None, WHY_NOT or describe()
 
 
-def claims(direction: Direction, rows: Tensor, packing: Packing) -> str | None:
+def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -> str | None:
     """Cells, norms and calls that the kernels know."""
-    if torch.compiler.is_compiling():
-        return "its kernels are no operator that torch.compile knows"
     if rows.device.type != "cpu":
         return f"its kernels are for the CPU, and the input is on {rows.device}"
     if rows.dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled("cpu"):
         return "its kernels compute in float32 and float64 alone"
     if forward_ad._current_level >= 0:
         return "its kernels know no forward-mode derivatives"
-    for tensor in (*direction.tensors(), rows):
-        if not is_plain(tensor):
-            return "its kernels take plain tensors alone, no subclasses and none inside torch.func"
-        if tensor.dtype != rows.dtype or not tensor.is_cpu:
-            return "its kernels take input and weights of one dtype, on the CPU"
+    given = (*direction.tensors(), rows, *state)
+    traced = is_traced(given)
+    if traced and counts_operations():
+        return "its kernels do not say how many operations they are"
+    known = is_traceable if traced else is_plain
+    if torch._C._are_functorch_transforms_active() or not all(known(tensor) for tensor in given):
+        return "its kernels take plain tensors alone, no subclasses and none inside torch.func"
+    for tensor in given:
+        if tensor.dtype != rows.dtype or tensor.device != rows.device:
+            return "its kernels take input, weights and states of one dtype, on the CPU"
     if direction.weight_hr is not None:
         return "it has no kernel with a projection (proj_size)"
-    if not packing.batch_sizes:
+    if packing.empty:
         return "no rows"
     reason = layout(direction.cell, direction.scheme, direction.weight_hh.shape[-1]).reason
     if reason is None and LIBRARY is None:
-        if not _warned:
+        if not _warned and not torch.compiler.is_compiling():
             _warned.append(WHY_NOT)
             warn(f"normalised layers are slow here, for backend 'cpu' is absent: {WHY_NOT}")
         return WHY_NOT
@@ -62,7 +67,9 @@ def claims(direction: Direction, rows: Tensor, packing: Packing) -> str | None:
 def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> tuple[Tensor, State]:
     """Packed inputs (N, I) and initial state (B, H), (B, H) to packed outputs and final state."""
     found = layout(direction.cell, direction.scheme, direction.weight_hh.shape[1])
-    norms = direction.start(packing.batch_sizes)
+    # Norms of a row ask for no numbers of rows, which would fix the lengths of a graph.
+    over_batch = any(norm.norm.over_batch for norm in direction.sites.values())
+    norms = direction.start(packing.batch_sizes if over_batch else [])
     weight_ih: Tensor | None = direction.weight_ih
     if found.hoisted:
         rows, weight_ih = input_term(direction, norms, rows), None
@@ -75,9 +82,8 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
         None if of_x is None else of_x.bias,
         None if of_h is None else of_h.bias,
     )
-    stays = draw(direction.zoneout, direction.training, len(rows), state)
+    stays = draw(direction.zoneout, direction.training, rows.shape[0], state)
     drawn = [stay.to(rows.dtype) if isinstance(stay, Tensor) else None for stay in stays]
-    probabilities = tuple(0.0 if isinstance(stay, Tensor) else stay for stay in stays)
     inputs = Inputs(
         input=rows,
         weight_ih=weight_ih,
@@ -95,11 +101,17 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
         stay_c=drawn[1] if len(drawn) > 1 else None,
         **{f"bias_{k}": bias for k, bias in enumerate(biases) if found.places[k]},
     )
-    plan = Plan(direction.cell, direction.scheme, found, packing.batch_sizes, probabilities)
+    probabilities = tuple(0.0 if isinstance(stay, Tensor) else stay for stay in stays)
+    plan = Plan(direction.cell, direction.scheme, found, [], probabilities)
+    traced = is_traced(tensor for tensor in inputs if tensor is not None)
     if found.batch:
-        output, *final = in_parts(plan, inputs, [norms.of(site) for site in found.sites])
+        plan = plan._replace(sizes=packing.batch_sizes)
+        passes = [norms.of(site) for site in found.sites]
+        output, *final = in_parts(plan, inputs, passes, traced_recurrence if traced else recurrence)
+    elif traced:
+        output, *final = traced_recurrence(plan, inputs, packing.sizes(rows))
     else:
-        output, *final = recurrence(plan, inputs)
+        output, *final = recurrence(plan._replace(sizes=packing.batch_sizes), inputs)
     output = norms.whole("output", output)
     norms.close()
     return output, tuple(final)

@@ -6,22 +6,27 @@ Axes: T steps, B sequences, N packed rows, F features.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from ...sites import BatchPass, SitePass
-from .operators import recurrence
 from .plan import Inputs, Plan
 
 
-def in_parts(plan: Plan, inputs: Inputs, passes: Sequence[SitePass | None]) -> tuple[Tensor, ...]:
+def in_parts(
+    plan: Plan,
+    inputs: Inputs,
+    passes: Sequence[SitePass | None],
+    recurrence: Callable[[Plan, Inputs], tuple[Tensor, ...]],
+) -> tuple[Tensor, ...]:
     """Output and final states of ``recurrence``, called anew wherever a norm comes to the first
     step that it reads from its table, which then holds the statistics of the steps before.
 
     Args:
         passes: of the norms of x, h and c; what is no norm of the batch is left to the kernels.
+        recurrence: that of ``operators`` or of ``traced``.
     """
     sizes = plan.sizes
     norms = [norm if isinstance(norm, BatchPass) else None for norm in passes]

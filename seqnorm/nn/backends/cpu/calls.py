@@ -65,14 +65,33 @@ class Call:
         scratch = memory.take(sizes[0])
         if kept is None:
             kept = memory.take(sizes[1])
+        elif kept.numel() < sizes[1]:
+            raise RuntimeError(f"what is kept takes {sizes[1]} bytes, got {kept.numel()}")
         self._arguments.scratch, self._arguments.kept = scratch.data_ptr(), kept.data_ptr()
         (LIBRARY.seqnorm_backward if backward else LIBRARY.seqnorm_forward)(*which, pointer)
         memory.give(scratch)
         return kept
 
 
-def compute(plan: Plan, inputs: Inputs, keep: bool) -> tuple[tuple[Tensor, ...], Tensor | None]:
-    """The results of ``Recurrence``, and with ``keep`` what the gradients need of this pass."""
+def kept_width(plan: Plan, inputs: Inputs) -> int:
+    """Reals that are kept of each packed row, as ``place_kept`` of ``src/loop.c`` counts them."""
+    wide, hidden = inputs.weight_hh.shape
+    layout, lstm = plan.layout, inputs.c_0 is not None
+    zoneout = inputs.stay_c is not None or any(plan.zoneout[1:])
+    return (
+        wide * (inputs.weight_ih is not None or layout.joined)
+        + (4 * len(layout.sets) + 2) * (not layout.batch)
+        + wide * (not layout.joined)
+        + hidden * lstm
+        + hidden * zoneout
+    )
+
+
+def compute(
+    plan: Plan, inputs: Inputs, keep: bool, kept: Tensor | None = None
+) -> tuple[tuple[Tensor, ...], Tensor | None]:
+    """The results of ``recurrence``, and with ``keep`` what the gradients need of this pass: bytes
+    of spare memory, or ``kept`` if that is given."""
     input, h_0, c_0 = inputs.input, inputs.h_0, inputs.c_0
     call = Call(plan, inputs, keep)
     results = {"output": input.new_empty(input.shape[0], h_0.shape[1])}
@@ -86,7 +105,7 @@ def compute(plan: Plan, inputs: Inputs, keep: bool) -> tuple[tuple[Tensor, ...],
         results["var_" + term] = input.new_empty(len(plan.sizes), width)
     for name, tensor in results.items():
         call.give(name, tensor)
-    kept = call.run(backward=False)
+    kept = call.run(False, kept)
     if not keep:
         memory.give(kept)
     return tuple(results.values()), kept if keep else None
@@ -123,7 +142,7 @@ def compute_gradients(
         places["grad_x"] = grad_x = input.new_empty(rows, wide)
     for name, tensor in (*places.items(), ("output", results[0]), ("grad_sums", sums)):
         call.give(name, tensor)
-    call.run(backward=True, kept=kept)
+    call.run(True, kept)
     gain_x, gain_h, bias_x, bias_h = sums[: 4 * wide].view(4, -1).unbind()
     gain_c, bias_c = sums[4 * wide :].view(2, -1).unbind()
     of_place = {"x": bias_x, "h": bias_h}

@@ -18,11 +18,13 @@ from .plan import COLUMNS, STAYS, Inputs, Plan
 
 
 def definition(plan: Plan, inputs: Inputs) -> tuple[Tensor, ...]:
-    """The output (N, H) and the final states (B, H)."""
+    """What ``recurrence`` gives."""
     layout = plan.layout
     bias_i, bias_x, bias_h = (plan.added(place, inputs) for place in "ixh")
     hidden, ends = inputs.h_0.shape[1], layout.sets
     sizes = [(end - start) * hidden for start, end in zip((0, *ends), ends)]
+
+    own: dict[str, list[tuple[Tensor, Tensor]]] = {term: [] for term in plan.own(inputs)}
 
     def norm(which: int, z: Tensor, gain: Tensor | None, bias: Tensor | None, t: int) -> Tensor:
         kind, given = layout.kinds[which], inputs[COLUMNS + which]
@@ -34,6 +36,8 @@ def definition(plan: Plan, inputs: Inputs) -> tuple[Tensor, ...]:
             for part in z.split(sizes if which < 2 and of_row else [z.shape[1]], -1):
                 mean, var, _ = moments(part, (-1,) if of_row else (0,), centred=kind != "rms")
                 pieces.append(normalise(part, mean, var, layout.eps[which]))
+                if not of_row:
+                    own["xhc"[which]].append((mean, var))
             z = torch.cat(pieces, -1)
         z = z if gain is None else z * gain
         return z if bias is None else z + bias
@@ -58,7 +62,12 @@ def definition(plan: Plan, inputs: Inputs) -> tuple[Tensor, ...]:
     x = x if bias_i is None else x + bias_i
     state = (inputs.h_0,) if inputs.c_0 is None else (inputs.h_0, inputs.c_0)
     output, final = scan(step, x, plan.sizes, state)
-    return (output, *final)
+    statistics: list[Tensor] = []
+    for term, found in own.items():
+        mean, var = (torch.cat(parts).detach() for parts in zip(*found))
+        eps = layout.eps["xhc".index(term)]
+        statistics += [torch.stack((mean, torch.rsqrt(var + eps)), 1), var]
+    return (output, *final, *statistics)
 
 
 def gradients(

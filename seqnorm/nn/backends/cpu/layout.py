@@ -6,6 +6,9 @@ Worked out once for a cell and scheme, for every call asks.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+
+import torch
 
 from ...cell import Cell
 from ...scheme import Norm, NormScheme
@@ -17,6 +20,7 @@ class Layout:
     """One cell with one scheme, for kernels, which know sets of whole gates alone.
 
     Attributes:
+        cell: its name, with ``gates`` gates of ``hidden_size`` units.
         reason: why they cannot compute it, or None.
         sites: the norms of x, of h (or of their sum) and of c, by the names of their sites; "" for
             one that is not there, or that stands before the kernel.
@@ -28,9 +32,12 @@ class Layout:
         joined: whether x + W_hh h is all that counts: an LSTM whose terms are not normalised apart.
         places: where bias_ih, bias_hh, and the biases of the norms of x and h are added: letters
             of "i" (to x, before its norm), "x" and "h" (to the normalised terms).
-        arguments: of the kernels, as far as they are the same in every call.
+        swapped: whether an LSTM carries its normalised c on, or a GRU's z takes the candidate.
     """
 
+    cell: str
+    hidden_size: int
+    gates: int
     reason: str | None
     sites: tuple[str, str, str]
     kinds: tuple[str | None, ...]
@@ -40,8 +47,25 @@ class Layout:
     hoisted: bool
     sum: bool
     joined: bool
+    swapped: bool
     places: tuple[str, str, str, str]
-    arguments: bytes
+
+    @cached_property
+    def arguments(self) -> bytes:
+        """``Arguments`` with what does not depend on the tensors of a call."""
+        return bytes(
+            Arguments(
+                cell=CELLS[self.cell],
+                H=self.hidden_size,
+                G=self.gates,
+                sets=len(self.sets),
+                set_end=self.sets + (0,) * (4 - len(self.sets)),
+                sum=self.joined,
+                swapped=self.swapped,
+                **{f"norm_{term}": KINDS[kind] for term, kind in zip("xhc", self.kinds)},
+                **{f"eps_{term}": eps for term, eps in zip("xhc", self.eps)},
+            )
+        )
 
 
 # With the scheme that they are for: to compare every field of it in every call costs too much.
@@ -50,6 +74,8 @@ _known: dict[tuple[str, int, int], tuple[NormScheme | None, Layout]] = {}
 
 def layout(cell: Cell, scheme: NormScheme | None, hidden_size: int) -> Layout:
     """The layout of a cell with this scheme."""
+    if torch.compiler.is_compiling():
+        return _layout(cell, scheme, hidden_size)  # a table that grows would be compiled anew for
     key = (cell.name, id(scheme), hidden_size)
     found = _known.get(key)
     if found is None or found[0] is not scheme:
@@ -78,9 +104,11 @@ def _layout(cell: Cell, scheme: NormScheme | None, hidden_size: int) -> Layout:
     eps = tuple(inside[site].eps if site else 1.0 for site in sites)
     sets = (of_gates.pop() or ()) if of_gates else (len(cell.gates),)
     joined = h_site == "sum" or (kinds[:2] == (None, None) and len(cell.states) > 1)
-    # An LSTM feeds its normalised c back, or a GRU's z takes the candidate.
     swapped = scheme is not None and (scheme.cell_state, scheme.update) != ("raw", "keep")
     return Layout(
+        cell=cell.name,
+        hidden_size=hidden_size,
+        gates=len(cell.gates),
         reason=reason,
         sites=sites,  # type: ignore[arg-type]  # three, as wanted
         kinds=kinds,
@@ -89,6 +117,7 @@ def _layout(cell: Cell, scheme: NormScheme | None, hidden_size: int) -> Layout:
         batch=any(norm.over_batch for norm in inside.values()),
         sum=h_site == "sum",
         joined=joined,
+        swapped=swapped,
         hoisted=hoisted,
         places=(
             "" if hoisted else _place(scheme, "bias_ih", of_x),
@@ -96,34 +125,6 @@ def _layout(cell: Cell, scheme: NormScheme | None, hidden_size: int) -> Layout:
             of_x,
             "h",
         ),
-        arguments=b""
-        if reason
-        else _arguments(cell, hidden_size, kinds, eps, sets, joined, swapped),
-    )
-
-
-def _arguments(
-    cell: Cell,
-    hidden_size: int,
-    kinds: tuple[str | None, ...],
-    eps: tuple[float, ...],
-    sets: tuple[int, ...],
-    joined: bool,
-    swapped: bool,
-) -> bytes:
-    """``Arguments`` with what does not depend on the tensors of a call."""
-    return bytes(
-        Arguments(
-            cell=CELLS[cell.name],
-            H=hidden_size,
-            G=len(cell.gates),
-            sets=len(sets),
-            set_end=sets + (0,) * (4 - len(sets)),
-            sum=joined,
-            swapped=swapped,
-            **{f"norm_{term}": KINDS[kind] for term, kind in zip("xhc", kinds)},
-            **{f"eps_{term}": value for term, value in zip("xhc", eps)},
-        )
     )
 
 

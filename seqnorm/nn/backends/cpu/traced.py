@@ -1,0 +1,302 @@
+"""The recurrence as operators of torch.library, for whatever traces a call or watches what it does:
+torch.compile, torch.export, fake tensors, dispatch modes, hooks of saved tensors.
+
+``seqnorm::recurrence`` is what a graph holds for a layer in one direction. Its derivative is
+made of ``recurrence_training``, which gives all that a backward pass needs as well, and
+``recurrence_backward``. They take Python objects as text and change no argument, so a graph can be
+stored, and loaded where seqnorm is imported. What a call has not (c of a GRU, a gradient that
+nobody needs) is an empty tensor.
+
+Axes: T steps, B sequences, N packed rows, H units, G gates.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+from typing import Any, get_type_hints
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
+from torch.nn import Parameter
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+
+from ...cell import CELLS, Cell
+from ...scheme import NormScheme
+from . import memory
+from .calls import compute, compute_gradients, kept_width
+from .definition import definition, gradients
+from .layout import layout
+from .library import LIBRARY
+from .plan import Inputs, Plan
+
+RESULTS = ("output", "h_n", "c_n")
+STATISTICS = ("own_x", "var_x", "own_h", "var_h", "own_c", "var_c")
+# How the operators take a call; scheme is "" without one, batch_sizes (T,) int64 on the CPU.
+_CALL = "str cell, str scheme, float[] zoneout, Tensor batch_sizes, " + ", ".join(
+    f"Tensor{'' if kind is Tensor else '?'} {name}" for name, kind in get_type_hints(Inputs).items()
+)
+# How many arguments stand before the tensors.
+CALL = 4
+
+
+def is_traced(tensors: Iterable[Tensor]) -> bool:
+    """Whether somebody follows what the kernels would do unseen."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
+        or any(type(tensor) not in (Tensor, Parameter) for tensor in tensors)
+    )
+
+
+def counts_operations() -> bool:
+    """Whether torch.utils.flop_counter counts, which knows formulas of torch's own operators."""
+    if torch.compiler.is_compiling():
+        return False
+    modes = _get_current_dispatch_mode_stack()
+    return any(type(mode).__module__ == "torch.utils.flop_counter" for mode in modes)
+
+
+def is_traceable(tensor: Tensor) -> bool:
+    """Whether a tensor is plain, or stands for a plain one."""
+    return type(tensor) in (Tensor, Parameter, FakeTensor, FunctionalTensor)
+
+
+def recurrence(plan: Plan, inputs: Inputs, sizes: Tensor | None = None) -> tuple[Tensor, ...]:
+    """``operators.recurrence`` as an operator; with ``sizes`` (T,) in the place of the plan's."""
+    text = "" if plan.scheme is None else plan.scheme.text
+    if sizes is None:
+        sizes = inputs.input.new_tensor(plan.sizes, dtype=torch.int64)
+    call = plan.cell.name, text, list(plan.zoneout), sizes, *inputs
+    results = _by_name(torch.ops.seqnorm.recurrence(*call))
+    states = ("h_n",) if inputs.c_0 is None else ("h_n", "c_n")
+    statistics = (name for term in plan.own(inputs) for name in ("own_" + term, "var_" + term))
+    return tuple(results[name] for name in ("output", *states, *statistics))
+
+
+def _by_name(results: Sequence[Tensor]) -> dict[str, Tensor]:
+    return dict(zip((*RESULTS, *STATISTICS), results))
+
+
+@functools.cache
+def _parts(cell: str, scheme: str) -> tuple[Cell, NormScheme | None]:
+    return CELLS[cell](), NormScheme.from_text(scheme) if scheme else None
+
+
+def _plan(cell: str, scheme: str, zoneout: list[float], inputs: Inputs, sizes: list[int]) -> Plan:
+    built, norms = _parts(cell, scheme)
+    found = layout(built, norms, int(inputs.weight_hh.shape[1]))
+    if found.reason is not None:
+        raise RuntimeError(f"seqnorm::recurrence of a {cell} with {scheme}: {found.reason}")
+    return Plan(built, norms, found, sizes, tuple(zoneout))
+
+
+def _has_kernels(inputs: Inputs) -> bool:
+    """Elsewhere, for graphs that come from another machine, there is the definition."""
+    dtypes = (torch.float32, torch.float64)
+    input = inputs.input
+    return LIBRARY is not None and input.device.type == "cpu" and input.dtype in dtypes
+
+
+def _checked(call: Any, tensors: Any) -> tuple[Plan, Inputs]:
+    """A call whose tensors have the sizes that the kernels will take for granted."""
+    cell, scheme, zoneout, batch_sizes = call
+    inputs = Inputs(*tensors)
+    plan = _plan(cell, scheme, zoneout, inputs, batch_sizes.tolist())
+    sizes = plan.sizes
+    batch, hidden = inputs.h_0.shape
+    gates = len(plan.cell.gates) * hidden
+    falling = all(0 < n <= before for n, before in zip(sizes, (batch, *sizes)))
+    if not falling or sum(sizes) != len(inputs.input):
+        raise RuntimeError(
+            f"batch_sizes must be positive, never grow from B = {batch} on and together be the "
+            f"{len(inputs.input)} rows of the input, got {sizes}"
+        )
+    width = inputs.input.shape[1] if inputs.weight_ih is not None else gates
+    of_gates: tuple[int, ...] = (gates,)
+    shapes = dict.fromkeys(Inputs._fields, of_gates) | {
+        "input": (sum(sizes), width),
+        "weight_ih": (gates, width),
+        "weight_hh": (gates, hidden),
+        **dict.fromkeys(("h_0", "c_0"), (batch, hidden)),
+        **dict.fromkeys(("gain_c", "bias_c"), (hidden,)),
+        **dict.fromkeys(("columns_x", "columns_h"), (len(sizes), 2, gates)),
+        "columns_c": (len(sizes), 2, hidden),
+        **dict.fromkeys(("stay_h", "stay_c"), (sum(sizes), hidden)),
+    }
+    for name, tensor in inputs._asdict().items():
+        if tensor is not None and tuple(tensor.shape) != shapes[name]:
+            raise RuntimeError(f"{name} must be {shapes[name]}, got {tuple(tensor.shape)}")
+    if (inputs.c_0 is None) == ("c" in plan.cell.states) or len(zoneout) != len(plan.cell.states):
+        raise RuntimeError(f"the states of {cell} are {', '.join(plan.cell.states)}")
+    return plan, inputs
+
+
+def _filled(given: Inputs, *tensors: Tensor | None) -> tuple[Tensor, ...]:
+    """Empty tensors for what there is not."""
+    return tuple(given.input.new_empty(0) if t is None else t for t in tensors)
+
+
+def _in_places(plan: Plan, inputs: Inputs, results: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """What ``operators.recurrence`` gives, each result at its place."""
+    states = len(plan.cell.states)
+    found: dict[str, Tensor] = dict(zip(RESULTS, results[: 1 + states]))
+    statistics = iter(results[1 + states :])
+    for term in plan.own(inputs):
+        found["own_" + term], found["var_" + term] = next(statistics), next(statistics)
+    return _filled(inputs, *(found.get(name) for name in (*RESULTS, *STATISTICS)))
+
+
+def _forward(*arguments: Any) -> tuple[Tensor, ...]:
+    plan, inputs = _checked(arguments[:CALL], arguments[CALL:])
+    if plan.sizes and _has_kernels(inputs):
+        results, _ = compute(plan, inputs, False)
+    else:
+        # What is no step's is the initial state itself, and a result is no argument.
+        results = tuple(value.clone() for value in definition(plan, inputs))
+    return _in_places(plan, inputs, results)
+
+
+def _forward_shapes(*arguments: Any) -> tuple[Tensor, ...]:
+    (cell, scheme, zoneout, batch_sizes), given = arguments[:CALL], Inputs(*arguments[CALL:])
+    plan = _plan(cell, scheme, zoneout, given, [])
+    wide, hidden = given.weight_hh.shape
+    found = [given.input.new_empty(given.input.shape[0], hidden)]
+    found += [t.new_empty(t.shape) for t in (given.h_0, given.c_0) if t is not None]
+    for term in plan.own(given):
+        shape = batch_sizes.shape[0], hidden if term == "c" else wide
+        found += [given.input.new_empty(shape[0], 2, shape[1]), given.input.new_empty(shape)]
+    return _in_places(plan, given, found)
+
+
+def _training(*arguments: Any) -> tuple[Tensor, ...]:
+    plan, inputs = _checked(arguments[:CALL], arguments[CALL:])
+    # Zero where nothing is written, for a result is the same every time.
+    kept = inputs.input.new_zeros(len(inputs.input), kept_width(plan, inputs))
+    results, _ = compute(plan, inputs, True, _bytes(kept))
+    return *_in_places(plan, inputs, results), kept
+
+
+def _training_shapes(*arguments: Any) -> tuple[Tensor, ...]:
+    (cell, scheme, zoneout, _), given = arguments[:CALL], Inputs(*arguments[CALL:])
+    plan = _plan(cell, scheme, zoneout, given, [])
+    kept = given.input.new_empty(given.input.shape[0], kept_width(plan, given))
+    return *_forward_shapes(*arguments), kept
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    return tensor.view(-1).view(torch.uint8)
+
+
+def _split(tensors: Any) -> tuple[Any, Any, Any, Any]:
+    """The arguments of ``recurrence_backward``: inputs; output and statistics; what was kept;
+    gradients."""
+    middle, end = len(Inputs._fields), len(tensors) - len(RESULTS)
+    return tensors[:middle], tensors[middle : end - 1], tensors[end - 1], tensors[end:]
+
+
+def _backward(*arguments: Any) -> tuple[Tensor, ...]:
+    *tensors, needed = arguments[CALL:]
+    given, (output, *statistics), kept, grads = _split(tensors)
+    plan, inputs = _checked(arguments[:CALL], given)
+    # The gradients take the place of what was kept, so they get a copy.
+    source = _bytes(kept.contiguous())
+    copy = memory.take(source.numel())
+    copy[: source.numel()].copy_(source)
+    states = (output,) * len(plan.cell.states)  # which are not read
+    results = (output, *states, *(t for t in statistics if t.numel()))
+    found = compute_gradients(plan, inputs, results, copy, tuple(grads), tuple(needed))
+    # Those of vectors are pieces of one tensor, or one for several.
+    own = [t.clone() if t is not None and t.dim() == 1 else t for t in found]
+    return _filled(inputs, *own)
+
+
+def _backward_shapes(*arguments: Any) -> tuple[Tensor, ...]:
+    *tensors, needed = arguments[CALL:]
+    given = Inputs(*_split(tensors)[0])
+    shapes = (t.shape if t is not None and need else None for t, need in zip(given, needed))
+    return _filled(given, *(None if s is None else given.input.new_empty(s) for s in shapes))
+
+
+class _Differentiable(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, ...]:
+        with torch._C._AutoDispatchBelowAutograd():
+            *results, kept = torch.ops.seqnorm.recurrence_training(*arguments)
+        output, _, c_n, *statistics = results
+        *ctx.call, batch_sizes = arguments[:CALL]
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(batch_sizes, *arguments[CALL:], output, *statistics, kept)
+        ctx.mark_non_differentiable(*statistics, *(() if c_n.numel() else (c_n,)))
+        return tuple(results)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        batch_sizes, *saved = ctx.saved_tensors
+        needed, grads = ctx.needs_input_grad[CALL:], grads[: len(RESULTS)]
+        given = Inputs(*saved[: len(Inputs._fields)])
+        found: Iterable[Tensor | None]
+        if torch.is_grad_enabled():  # derivatives of these gradients are asked for
+            cell, scheme, zoneout = ctx.call
+            plan = _plan(cell, scheme, zoneout, given, batch_sizes.tolist())
+            found = gradients(plan, given, grads[: 1 + len(plan.cell.states)], needed)
+        else:
+            found = torch.ops.seqnorm.recurrence_backward(
+                *ctx.call, batch_sizes, *saved, *grads, [bool(need) for need in needed]
+            )
+        of_inputs = (t if need else None for t, need in zip(found, needed))
+        return *(None,) * CALL, *of_inputs
+
+
+def _autograd(*arguments: Any) -> tuple[Tensor, ...]:
+    """Where gradients are recorded."""
+    given = Inputs(*arguments[CALL:])
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given):
+        if _has_kernels(given):
+            results: tuple[Tensor, ...] = _Differentiable.apply(*arguments)  # type: ignore[no-untyped-call]  # torch's own
+            return results
+        cell, scheme, zoneout, batch_sizes = arguments[:CALL]
+        plan = _plan(cell, scheme, zoneout, given, batch_sizes.tolist())
+        return _in_places(plan, given, definition(plan, given))
+    with torch._C._AutoDispatchBelowAutograd():
+        found: tuple[Tensor, ...] = torch.ops.seqnorm.recurrence(*arguments)
+    return found
+
+
+def _one_by_one(name: str, info: Any, dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
+    """An operator of a batch of calls, as a vectorised backward pass makes of one."""
+    operator = getattr(torch.ops.seqnorm, name)
+    calls = (
+        [value if at is None else value.select(at, k) for value, at in zip(arguments, dims)]
+        for k in range(info.batch_size)
+    )
+    results = tuple(torch.stack(parts) for parts in zip(*(operator(*call) for call in calls)))
+    return results, (0,) * len(results)
+
+
+def _register() -> torch.library.Library:
+    results = ", ".join(f"Tensor {name}" for name in (*RESULTS, *STATISTICS))
+    passed = "".join(f", Tensor {name}" for name in ("output", *STATISTICS, "kept"))
+    passed += "".join(f", Tensor? grad_{name}" for name in RESULTS) + ", bool[] needed"
+    grads = ", ".join(f"Tensor grad_{name}" for name in Inputs._fields)
+    library = torch.library.Library("seqnorm", "DEF")
+    for name, arguments, returns, compute_it, shapes in (
+        ("recurrence", _CALL, results, _forward, _forward_shapes),
+        ("recurrence_training", _CALL, f"{results}, Tensor kept", _training, _training_shapes),
+        ("recurrence_backward", _CALL + passed, grads, _backward, _backward_shapes),
+    ):
+        library.define(f"{name}({arguments}) -> ({returns})", tags=torch.Tag.pt2_compliant_tag)
+        library.impl(name, compute_it, "CompositeExplicitAutograd")
+        torch.library.register_fake(f"seqnorm::{name}", shapes, lib=library)
+        if hasattr(torch.library, "register_vmap"):  # since torch 2.5
+            rule = functools.partial(_one_by_one, name)
+            torch.library.register_vmap(f"seqnorm::{name}", rule, lib=library)
+    library.impl("recurrence", _autograd, "Autograd")
+    return library
+
+
+# Operators live as long as this does.
+_OPERATORS = _register()

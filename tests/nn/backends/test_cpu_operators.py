@@ -1,0 +1,205 @@
+"""The operators of torch.library by themselves: as torch wants them, and with wrong arguments.
+
+Axes: T steps, B sequences, N packed rows, I = input size, H = hidden size.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import torch
+from beside_reference import F32, F64, Call, build, needs_kernels, taken
+from hidden_states import as_hx, parts_of
+from operators_seen import Seen
+from tolerances import GRADIENTS, assert_close
+from torch import Tensor
+
+import seqnorm
+from seqnorm import NormScheme
+from seqnorm.nn.backends.cpu import traced
+from seqnorm.nn.backends.cpu.plan import Inputs
+from seqnorm.nn.cell import PRESETS
+
+pytestmark = needs_kernels
+I, H = 3, 5  # noqa: E741  the axes' letters
+TAKEN = taken()
+FIRST = traced.CALL  # what comes before the tensors of a call: cell, scheme, zoneout, batch_sizes
+NAMES = ("recurrence", "recurrence_training", "recurrence_backward")
+# Norms of terms apart, of their sum, before the kernel, none, with few and with all biases, of the
+# batch.
+CASES = ["LSTM layer", "LSTM icefall", "LSTM laurent2016", "LSTM kiros2016", "LSTM None"]
+CASES += ["GRU layer", "GRU dreamer", "GRU laurent2016", "GRU kinds", "GRU None"]
+CASES += ["LSTM batch", "GRU batch", "LSTM zoneout"]
+
+
+def calls_of(name: str, dtype: torch.dtype = F64) -> dict[str, tuple[Any, ...]]:
+    """The arguments of every operator in one call of a layer and its backward pass."""
+    cell, norm = TAKEN[name.replace("zoneout", "layer")]
+    zoneout = (0.3, 0.2) if "zoneout" in name else 0.0
+    layer = build(cell, norm, I, H, zoneout=zoneout).to(dtype)
+    call = Call.draw(layer, [4, 4, 4] if "batch" in name else [4, 2, 3]).to(dtype)
+    input = call.input.requires_grad_()
+    with Seen() as seen, seqnorm.backend("cpu"):
+        output, last = layer(input, as_hx(call.state), lengths=call.lengths)
+        results = (output, *parts_of(last))
+        torch.autograd.backward(results, list(call.cotangents))
+        with torch.no_grad():
+            layer(input, as_hx(call.state), lengths=call.lengths)
+    found = {name: plain(args) for name, args in seen.calls}
+    assert set(found) == set(NAMES)
+    return found
+
+
+def plain(arguments: Any) -> tuple[Any, ...]:
+    return tuple(a.detach().clone() if isinstance(a, Tensor) else a for a in arguments)
+
+
+def operator(name: str) -> Any:
+    return getattr(torch.ops.seqnorm, name).default
+
+
+@pytest.mark.parametrize("dtype", [F32, F64])
+@pytest.mark.parametrize("name", CASES)
+def test_they_are_as_torch_wants_them(name: str, dtype: torch.dtype) -> None:
+    """Schema, fake results, derivative, what a compiler makes of them."""
+    calls = calls_of(name, dtype)
+    for which, arguments in calls.items():
+        torch.library.opcheck(operator(which), arguments)
+    for key, tensor in zip(Inputs._fields, calls["recurrence"][FIRST:]):
+        if tensor is not None and not key.startswith("stay"):  # which is drawn
+            tensor.requires_grad_()
+    torch.library.opcheck(operator("recurrence"), calls["recurrence"])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradients_of_every_order(name: str) -> None:
+    """Through the operator alone, by finite differences."""
+    call = calls_of(name)["recurrence"]
+    first, tensors = call[:FIRST], Inputs(*call[FIRST:])
+    drawn = ("stay_h", "stay_c")
+    given = [
+        t.requires_grad_()
+        for key, t in tensors._asdict().items()
+        if t is not None and key not in drawn
+    ]
+
+    def results(*given: Tensor) -> tuple[Tensor, ...]:
+        rest = iter(given)
+        inputs = (
+            t if t is None or key in drawn else next(rest) for key, t in tensors._asdict().items()
+        )
+        output, h_n, c_n, *_ = torch.ops.seqnorm.recurrence(*first, *inputs)
+        return (output, h_n, c_n) if first[0] == "LSTM" else (output, h_n)
+
+    assert torch.autograd.gradcheck(results, given, atol=1e-5)
+    if name in ("LSTM layer", "GRU dreamer"):
+        assert torch.autograd.gradgradcheck(results, given, atol=1e-4)
+
+
+def test_no_result_shares_memory() -> None:
+    """With an argument, with another result, or with memory that later calls take."""
+    for name in CASES:
+        for which, arguments in calls_of(name).items():
+            results = operator(which)(*arguments)
+            own = [r.untyped_storage().data_ptr() for r in results if r.numel()]
+            given = [a.untyped_storage().data_ptr() for a in arguments if isinstance(a, Tensor)]
+            assert len({*own, *given}) == len(own) + len(set(given)), f"{which}, {name}"
+            before = [r.clone() for r in results]
+            calls_of(name)
+            assert all(r.equal(b) for r, b in zip(results, before)), f"{which}, {name}"
+
+
+@pytest.mark.parametrize("name", ["LSTM layer", "GRU layer"])
+def test_arguments_stay_as_they_are(name: str) -> None:
+    for which, arguments in calls_of(name).items():
+        before = plain(arguments)
+        operator(which)(*arguments)
+        for a, b in zip(arguments, before):
+            assert a.equal(b) if isinstance(a, Tensor) else a == b, which
+
+
+def changed(arguments: tuple[Any, ...], **values: Any) -> tuple[Any, ...]:
+    """The arguments of a call with others in the place of some."""
+    names = ("cell", "scheme", "zoneout", "batch_sizes", *Inputs._fields)
+    named = dict(zip(names, arguments)) | values
+    return (*named.values(), *arguments[len(names) :])
+
+
+@pytest.mark.parametrize("which", NAMES)
+@pytest.mark.parametrize(
+    ("argument", "value", "message"),
+    [
+        ("batch_sizes", [3, 3, 2, 2], "together be the 9 rows"),
+        ("batch_sizes", [4, 3, 1, 1], "never grow from B = 3 on"),
+        ("batch_sizes", [3, 2, 3, 1], "never grow from B = 3 on"),
+        ("batch_sizes", [3, 3, 3, 0], "must be positive"),
+        ("input", (9, 4), "weight_ih must be (20, 4), got (20, 3)"),
+        ("weight_ih", (15, 3), "weight_ih must be (20, 3), got (15, 3)"),
+        ("weight_hh", (20, 6), "weight_hh must be (20, 5), got (20, 6)"),
+        ("h_0", (3, 4), "weight_ih must be (16, 3), got (20, 3)"),
+        ("c_0", (2, 5), "c_0 must be (3, 5), got (2, 5)"),
+        ("c_0", None, "the states of LSTM are h, c"),
+        ("gain_h", (5,), "gain_h must be (20,), got (5,)"),
+        ("gain_c", (20,), "gain_c must be (5,), got (20,)"),
+        ("bias_0", (19,), "bias_0 must be (20,), got (19,)"),
+        ("columns_c", (4, 2, 20), "columns_c must be (4, 2, 5), got (4, 2, 20)"),
+        ("stay_h", (4, 5), "stay_h must be (9, 5), got (4, 5)"),
+        ("zoneout", [0.1], "the states of LSTM are h, c"),
+        ("scheme", NormScheme(bias_ih="outside", bias_hh="inside").text, "before its norm"),
+    ],
+)
+def test_wrong_arguments(which: str, argument: str, value: Any, message: str) -> None:
+    """An error, for anybody may call them, and kernels take their sizes for granted."""
+    if isinstance(value, tuple):
+        value = torch.zeros(value, dtype=F64)
+    elif argument == "batch_sizes":
+        value = torch.tensor(value)
+    arguments = changed(calls_of("LSTM layer")[which], **{argument: value})
+    with pytest.raises(RuntimeError, match=re.escape(message)):
+        operator(which)(*arguments)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_where_there_are_no_kernels(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph from another machine is computed by the definition, forward and backward."""
+    arguments = calls_of(name)["recurrence"]
+    drawn = [key.startswith("stay") for key in Inputs._fields]
+    leaves = [
+        t.requires_grad_()
+        for t, fixed in zip(arguments[FIRST:], drawn)
+        if t is not None and not fixed
+    ]
+    found = []
+    for library in (traced.LIBRARY, None):
+        monkeypatch.setattr(traced, "LIBRARY", library)
+        with torch.no_grad():
+            values = torch.ops.seqnorm.recurrence(*arguments)
+        results = torch.ops.seqnorm.recurrence(*arguments)
+        loss = sum(result.square().sum() for result in results if result.requires_grad)
+        found.append((*values, *results, *torch.autograd.grad(loss, leaves)))
+    for a, e in zip(*found):
+        assert_close(a, e, GRADIENTS)
+
+
+def test_a_call_without_steps() -> None:
+    """As a graph of any length may make it: the state stays."""
+    arguments = calls_of("LSTM layer")["recurrence"]
+    sizes, input = torch.empty(0, dtype=torch.int64), torch.empty(0, I, dtype=F64)
+    none = changed(arguments, batch_sizes=sizes, input=input)
+    output, h_n, c_n, *_ = torch.ops.seqnorm.recurrence(*none)
+    named = dict(zip(Inputs._fields, arguments[FIRST:]))
+    assert output.shape == (0, H)
+    assert h_n.equal(named["h_0"])
+    assert c_n.equal(named["c_0"])
+
+
+def test_a_scheme_as_text() -> None:
+    """Every one there is comes back from its text."""
+    schemes = [scheme for cells in PRESETS.values() for scheme in cells.values()]
+    schemes += [norm for _, norm in TAKEN.values() if isinstance(norm, NormScheme)]
+    assert len(schemes) > 40
+    for scheme in schemes:
+        assert NormScheme.from_text(scheme.text) == scheme
+    assert len({scheme.text for scheme in schemes}) == len(set(schemes))
