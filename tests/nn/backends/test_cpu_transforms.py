@@ -56,6 +56,12 @@ def vmapped_over_state(layer: Any, x: Tensor) -> list[Tensor]:
     return [torch.func.vmap(loss)(torch.stack([h_0, h_0.cos()]))]
 
 
+def beside(layer: Any, x: Tensor) -> list[Tensor]:
+    """Within a transform that nothing of the call takes part in."""
+    packed = pack_sequence([x[:, 0]])
+    return [torch.func.vmap(lambda by: by * layer(packed)[0].data)(torch.arange(3.0, dtype=F64))]
+
+
 def per_sample(layer: Any, x: Tensor) -> list[Tensor]:
     """Gradients of every example of a batch."""
 
@@ -110,6 +116,7 @@ def checkpointed(layer: Any, x: Tensor) -> list[Tensor]:
         grad_of_parameters,
         grad_of_state,
         vmapped_over_state,
+        beside,
         per_sample,
         vmapped,
         jvp,

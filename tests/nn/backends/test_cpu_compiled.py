@@ -1,0 +1,305 @@
+"""Under torch.compile and torch.export a layer is one operator in each direction, of any length.
+
+Axes: T steps, B sequences, I = input size, H = hidden size.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from beside_reference import F32, F64, Call, build, needs_kernels, single, taken
+from comparing import copy_of
+from functorch.compile import make_boxed_func
+from hidden_states import as_hx, parts_of
+from operators_seen import operators_of
+from tolerances import GRADIENTS, VALUES, assert_close
+from torch import Tensor, nn
+from torch._dynamo.backends.common import aot_autograd
+from torch.export import Dim
+
+from seqnorm.nn.backends import cpu
+from seqnorm.nn.cells import LAYERS
+
+pytestmark = needs_kernels
+I, H, T, B = 3, 5, 4, 3  # noqa: E741  the axes' letters
+TAKEN = taken()
+CELLS = ["LSTM", "GRU"]
+DEEP = {"num_layers": 2, "bidirectional": True}
+# Norms of terms apart, of their sum, before the kernel, around it, none, with all biases.
+CASES = ["LSTM kiros2016", "LSTM icefall", "LSTM laurent2016", "LSTM outside", "LSTM no norm"]
+CASES += ["GRU layer", "GRU dreamer", "GRU batch_pooled", "GRU outside", "GRU kinds"]
+
+
+@pytest.fixture(autouse=True)
+def forgetting() -> Iterator[None]:
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+class Graphs:
+    """A compiler that compiles nothing and keeps the operators of every graph."""
+
+    def __init__(self) -> None:
+        self.seen: list[list[str]] = []
+
+    def __call__(self, graph: torch.fx.GraphModule, _: Any) -> Callable[..., Any]:
+        self.seen.append(operators_of(graph))
+        return graph.forward
+
+
+def trained(layer: nn.Module, function: Any, call: Call) -> dict[str, Tensor]:
+    """Results, gradients of everything and statistics, which the layer then has as before."""
+    before = copy_of(dict(layer.named_buffers()))
+    leaves = {"input": call.input.clone(), **{f"state {k}": s for k, s in enumerate(call.state)}}
+    leaves = {name: leaf.clone().requires_grad_() for name, leaf in leaves.items()}
+    state = tuple(leaf for name, leaf in leaves.items() if name != "input")
+    output, last = function(leaves["input"], as_hx(state), lengths=call.lengths)
+    leaves |= dict(layer.named_parameters())
+    results = (output, *parts_of(last))
+    grads = torch.autograd.grad(
+        results, list(leaves.values()), call.cotangents, allow_unused=True, materialize_grads=True
+    )
+    found = {f"result {k}": value.detach() for k, value in enumerate(results)}
+    found |= dict(zip(leaves, grads)) | copy_of(dict(layer.named_buffers()))
+    with torch.no_grad():
+        for name, buffer in layer.named_buffers():
+            buffer.copy_(before[name])
+    return found
+
+
+def assert_trained_alike(layer: nn.Module, call: Call, backend: Any, tolerance: float) -> None:
+    expected = trained(layer, layer, call)
+    found = trained(layer, torch.compile(layer, backend=backend, fullgraph=True), call)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert_close(found[name], value, tolerance, name)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_training_is_eager_training(name: str) -> None:
+    cell, norm = TAKEN[name]
+    layer = build(cell, norm, I, H, **DEEP)
+    assert_trained_alike(layer, Call.draw(layer, None), "aot_eager", GRADIENTS)
+
+
+# Inductor imports parts of torch that are deprecated in torch itself.
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize(("cell", "dtype"), [("LSTM", F32), ("GRU", F64)])
+def test_inductor(cell: str, dtype: torch.dtype) -> None:
+    layer = build(cell, "layer", I, H, **DEEP)
+    call = Call.draw(layer, None).to(dtype)
+    layer = single(layer) if dtype == F32 else layer
+    assert_trained_alike(layer, call, "inductor", 1e-10 if dtype == F64 else 1e-4)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_one_operator_a_layer_and_direction(cell: str) -> None:
+    """Forward and backward; without gradients nothing is kept for them."""
+    forward, backward = Graphs(), Graphs()
+    compiler = aot_autograd(
+        fw_compiler=lambda *graph: make_boxed_func(forward(*graph)),
+        bw_compiler=lambda *graph: make_boxed_func(backward(*graph)),
+    )
+    layer = torch.compile(build(cell, "layer", I, H, **DEEP), backend=compiler, fullgraph=True)
+    x = torch.randn(T, B, I, dtype=F64)
+    layer(x)[0].sum().backward()
+    assert forward.seen == [["recurrence_training"] * 4]
+    assert backward.seen == [["recurrence_backward"] * 4]
+    for without in (torch.no_grad, torch.inference_mode):
+        forward.seen.clear()
+        with without():
+            layer(x)
+        assert forward.seen in ([["recurrence"] * 4], []), "or the graph of no_grad once more"
+    assert len(backward.seen) == 1
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_some_parameters_are_frozen(cell: str) -> None:
+    layer = build(cell, "layer", I, H)
+    layer.weight_ih_l0.requires_grad_(False)
+    layer.norm_hh_l0.requires_grad_(False)
+    x = torch.randn(T, B, I, dtype=F64)
+    leaves = [p for p in layer.parameters() if p.requires_grad]
+    fast = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    found, expected = (
+        torch.autograd.grad(one(x)[0].square().sum(), leaves) for one in (fast, layer)
+    )
+    for a, e in zip(found, expected):
+        assert_close(a, e, GRADIENTS)
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("cell", CELLS)
+def test_one_graph_for_any_length(cell: str, batch_first: bool) -> None:
+    layer = build(cell, "layer", I, H, batch_first=batch_first, **DEEP)
+    graphs = Graphs()
+    fast = torch.compile(layer, backend=graphs, fullgraph=True)
+    for first, second in ((4, 3), (7, 2), (2, 9)):
+        x = torch.randn(first, second, I, dtype=F64)
+        torch._dynamo.mark_dynamic(x, 0)
+        torch._dynamo.mark_dynamic(x, 1)
+        assert_close(fast(x)[0], layer(x)[0], VALUES)
+    assert graphs.seen == [["recurrence"] * 4]
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_training_with_any_length(cell: str) -> None:
+    layer = build(cell, "layer", I, H, **DEEP)
+    fast = torch.compile(layer, backend="aot_eager", fullgraph=True, dynamic=True)
+    for steps, batch in ((4, 3), (7, 2), (1, 1)):
+        call = Call.draw(layer, None, batch, steps)
+        expected = trained(layer, layer, call)
+        for name, value in trained(layer, fast, call).items():
+            assert_close(value, expected[name], GRADIENTS, name)
+
+
+# Dynamo leaves the graph where lengths become Python numbers, says so, and then looks at the
+# gradients of what it hands over to the next graph.
+@pytest.mark.filterwarnings("ignore:Dynamo does not know how to trace:UserWarning")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+@pytest.mark.parametrize("cell", CELLS)
+def test_different_lengths(cell: str) -> None:
+    """No graph of some lengths answers for others."""
+    layer = build(cell, "layer", I, H, bidirectional=True)
+    fast = torch.compile(layer, backend="aot_eager")
+    for lengths in ([4, 2, 3], [1, 4, 4], [0, 4, 1], [4, 4, 4], [2, 2, 2], [4, 2, 3]):
+        call = Call.draw(layer, lengths)
+        expected = trained(layer, layer, call)
+        for name, value in trained(layer, fast, call).items():
+            assert_close(value, expected[name], GRADIENTS, f"{lengths}, {name}")
+
+
+def test_second_derivatives_are_refused() -> None:
+    """By torch, where it splits the graph; else they are the definition's."""
+    layer, x = build("LSTM", "layer", I, H), torch.randn(T, B, I, dtype=F64, requires_grad=True)
+
+    def second(layer: Any) -> Tensor:
+        (grad,) = torch.autograd.grad(layer(x)[0].square().sum(), x, create_graph=True)
+        return torch.autograd.grad(grad.square().sum(), x)[0]
+
+    assert_close(second(torch.compile(layer, backend="eager")), second(layer), GRADIENTS)
+    torch._dynamo.reset()
+    with pytest.raises(RuntimeError, match="does not currently support double backward"):
+        second(torch.compile(layer, backend="aot_eager"))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_transforms_within_a_graph(cell: str) -> None:
+    """As without one they go to the definition."""
+    layer, x = build(cell, "layer", I, H), torch.randn(T, B, I, dtype=F64)
+    gradient = torch.func.grad(lambda x: layer(x)[0].square().sum())
+    many = torch.func.vmap(lambda x: layer(x)[0])
+    for function, given in ((gradient, x), (many, torch.stack([x, x.cos()]))):
+        graphs = Graphs()
+        found = torch.compile(function, backend=graphs, fullgraph=True)(given)
+        assert graphs.seen == [[]]
+        assert_close(found, function(given), GRADIENTS)
+
+
+def test_without_kernels_a_graph_is_the_definition(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nobody is told at every graph that it is slow."""
+    layer, x = build("LSTM", "layer", I, H), torch.randn(T, B, I, dtype=F64)
+    expected = layer(x)[0]
+    monkeypatch.setattr(cpu, "LIBRARY", None)
+    monkeypatch.setattr(cpu, "WHY_NOT", "its kernels were lost")
+    graphs = Graphs()
+    assert_close(torch.compile(layer, backend=graphs, fullgraph=True)(x)[0], expected, VALUES)
+    assert graphs.seen == [[]]
+
+
+class Model(nn.Module):
+    """Layers in both directions, on each other, with an initial state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.below = build("LSTM", "layer", I, H, batch_first=True, **DEEP)
+        self.above = build("GRU", "rms", 2 * H, H, batch_first=True)
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        output: Tensor = self.above(self.below(x)[0], h)[0]
+        return output
+
+
+def given(steps: int, batch: int) -> tuple[Tensor, Tensor]:
+    return torch.randn(batch, steps, I, dtype=F64), torch.randn(1, batch, H, dtype=F64)
+
+
+def exported(model: nn.Module, strict: bool) -> torch.export.ExportedProgram:
+    T, B = Dim("T"), Dim("B")
+    shapes = ({0: B, 1: T}, {1: B})
+    return torch.export.export(model, given(4, 3), dynamic_shapes=shapes, strict=strict)
+
+
+# torch's own, of its deprecated trees.
+OF_TREES = "ignore:`isinstance.treespec, LeafSpec:FutureWarning"
+
+
+@pytest.mark.filterwarnings(OF_TREES)
+@pytest.mark.parametrize("strict", [True, False])
+def test_an_export_of_any_length(strict: bool) -> None:
+    """And of any batch; in inference and in training, before and after decompositions."""
+    model = Model()
+    program = exported(model, strict)
+    assert operators_of(program.graph_module) == ["recurrence"] * 5
+    again = program.run_decompositions()
+    assert operators_of(again.graph_module) == ["recurrence"] * 5
+    for steps, batch in ((4, 3), (9, 2), (1, 1), (2, 8)):
+        inputs = given(steps, batch)
+        expected = model(*inputs)
+        gradients = torch.autograd.grad(expected.square().sum(), list(model.parameters()))
+        for found in (program.module(), again.module()):
+            output = found(*inputs)
+            assert_close(output, expected, VALUES)
+            named = dict(found.named_parameters())
+            leaves = [named[name] for name, _ in model.named_parameters()]
+            for a, e in zip(torch.autograd.grad(output.square().sum(), leaves), gradients):
+                assert_close(a, e, GRADIENTS)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("norm", ["rms", "batch_pooled"])
+def test_exports_of_training_and_inference(cell: str, norm: str) -> None:
+    """With statistics of the batch, which an export of a layer in training goes on to gather."""
+    x, other = torch.randn(2, T, B, I, dtype=F64).unbind()
+    for training in (True, False):
+        layer = LAYERS[cell](I, H, norm=norm, dtype=F64).train(training)
+        program = torch.export.export(layer, (x,)).module()
+        assert_close(program(other)[0], layer(other)[0], VALUES)
+        buffers = dict(layer.named_buffers())
+        for name, value in program.named_buffers():
+            assert_close(value, buffers[name], VALUES, name)
+
+
+LOADED = """
+import sys, torch, seqnorm
+folder = sys.argv[1]
+program = torch.export.load(folder + "/program.pt2").module()
+x, h, output, gradient = torch.load(folder + "/tensors.pt")
+found = program(x.requires_grad_(), h)
+assert torch.allclose(found, output, rtol=0, atol=1e-10), (found - output).abs().max()
+found.square().sum().backward()
+assert torch.allclose(x.grad, gradient, rtol=0, atol=1e-10), (x.grad - gradient).abs().max()
+"""
+
+
+def test_an_export_in_a_process_of_its_own(tmp_path: Path) -> None:
+    """Which imports seqnorm and has none of its layers."""
+    model = Model()
+    torch.export.save(exported(model, strict=True), tmp_path / "program.pt2")
+    x, h = given(6, 2)
+    output = model(x.requires_grad_(), h)
+    (gradient,) = torch.autograd.grad(output.square().sum(), x)
+    torch.save((x.detach(), h, output.detach(), gradient), tmp_path / "tensors.pt")
+    process = subprocess.run(
+        [sys.executable, "-W", "error", "-c", LOADED, str(tmp_path)],
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
