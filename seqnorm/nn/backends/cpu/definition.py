@@ -62,7 +62,7 @@ def gradients(
     with torch.enable_grad():
         # By other names: one input may come of another, as a state of the weights that it went
         # through before, and its share in their gradient is for autograd to add.
-        inputs = Inputs(*(None if t is None else t.view_as(t) for t in inputs))
+        inputs = Inputs._make(None if t is None else t.view_as(t) for t in inputs)
         values = definition(plan, inputs)
     pairs = [(value, grad) for value, grad in zip(values, grads) if grad is not None]
     outputs, cotangents = zip(*pairs)
