@@ -20,7 +20,7 @@ from ...loop import State
 from ..reference import input_term
 from .batch import in_parts
 from .layout import layout
-from .library import LIBRARY, WHY_NOT, describe
+from .library import CELLS, LIBRARY, WHY_NOT, describe
 from .operators import is_plain, recurrence
 from .plan import Inputs, Plan
 
@@ -53,7 +53,9 @@ def claims(direction: Direction, rows: Tensor, packing: Packing) -> str | None:
         return "it has no kernel with zoneout"
     if not packing.batch_sizes:
         return "no rows"
-    reason = layout(direction.cell, direction.scheme, direction.weight_hh.shape[-1]).reason
+    if direction.cell.name not in CELLS:
+        return f"it has no kernel for the {direction.cell.name}"
+    reason = layout(direction.cell, direction.scheme, direction.weight_hh.shape[1]).reason
     if reason is None and LIBRARY is None:
         if not _warned:
             _warned.append(WHY_NOT)
