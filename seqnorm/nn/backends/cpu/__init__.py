@@ -17,6 +17,8 @@ from ...check import warn
 from ...direction import Direction
 from ...lengths import Packing
 from ...loop import State
+from ...sites import BatchPass
+from .. import reference
 from ..reference import input_term
 from .batch import in_parts
 from .layout import layout
@@ -68,6 +70,10 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
     """Packed inputs (N, I) and initial state (B, H), (B, H) to packed outputs and final state."""
     found = layout(direction.cell, direction.scheme, direction.weight_hh.shape[1])
     norms = direction.start(packing.batch_sizes)
+    passes = [norms.of(site) for site in found.sites]
+    if any(isinstance(norm, BatchPass) and norm.refuses for norm in passes):
+        # It raises at the norm that comes first there, and what the others saw till then is kept.
+        return reference.run(direction, rows, packing, state)
     weight_ih: Tensor | None = direction.weight_ih
     if found.hoisted:
         rows, weight_ih = input_term(direction, norms, rows), None
@@ -99,7 +105,6 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
         return recurrence(Plan(direction.cell, direction.scheme, found, sizes), inputs)
 
     if found.batch:
-        passes = [norms.of(site) for site in found.sites]
         output, final = in_parts(some, passes, found.eps, rows, packing.batch_sizes, state)
     else:
         output, *final = some(rows, state, packing.batch_sizes, (None, None, None))
