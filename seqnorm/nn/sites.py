@@ -189,6 +189,13 @@ class BatchPass(SitePass):
         self._own: list[tuple[Tensor, Tensor]] = []
         self._table: tuple[Tensor, Tensor] | None = None
 
+    @property
+    def refuses(self) -> bool:
+        """Whether a step of a pass in training lies beyond a table that allows none there."""
+        site = self._site
+        beyond = self._first + len(self._sizes) > site.table.max_steps
+        return site.training and beyond and site.norm.beyond == "error"
+
     def __call__(self, x: Tensor, t: int) -> Tensor:
         site, norm = self._site, self._site.norm
         wide = widen(x)

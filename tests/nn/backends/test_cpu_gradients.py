@@ -286,6 +286,26 @@ def test_a_penalty_on_gradients(name: str) -> None:
         assert_close(actual, expected, GRADIENTS, leaf)
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_a_penalty_on_gradients_through_a_carried_state(name: str) -> None:
+    """The second call begins with the state of the first: what it is given comes of its weights."""
+    layer = layer_of(name).eval()
+    call = Call.draw(layer, LENGTHS)
+    found = []
+    for backend in ("reference", "cpu"):
+        with seqnorm.backend(backend):
+            output, last = layer(call.input, as_hx(call.state), lengths=LENGTHS)
+            again, _ = layer(output[:3, :, :I], last)
+        leaves = list(layer.parameters())
+        loss = again.sin().sum() + output.square().sum()
+        grads = torch.autograd.grad(loss, leaves, create_graph=True)
+        penalty = sum(grad.square().sum() for grad in grads)
+        found.append((*grads, *torch.autograd.grad(penalty, leaves)))
+    names = [leaf for leaf, _ in layer.named_parameters()]
+    for leaf, expected, actual in zip((*names, *names), *found):
+        assert_close(actual.detach(), expected.detach(), GRADIENTS, leaf)
+
+
 @pytest.mark.parametrize("name", TAKEN)
 def test_the_operators_definition(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever plan the layer makes, the operator's own definition gives what the layer's does."""

@@ -15,11 +15,13 @@ from ...check import warn
 from ...direction import Direction
 from ...lengths import Packing
 from ...loop import State
+from ...sites import BatchPass
 from ...zoneout import draw
+from .. import reference
 from ..reference import input_term
 from .batch import in_parts
 from .layout import layout
-from .library import LIBRARY, WHY_NOT, describe
+from .library import CELLS, LIBRARY, WHY_NOT, describe
 from .operators import is_plain, recurrence
 from .plan import Inputs, Plan
 from .traced import counts_operations, is_traceable, is_traced
@@ -55,7 +57,9 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
         return "it has no kernel with a projection (proj_size)"
     if packing.empty:
         return "no rows"
-    reason = layout(direction.cell, direction.scheme, direction.weight_hh.shape[-1]).reason
+    if direction.cell.name not in CELLS:
+        return f"it has no kernel for the {direction.cell.name}"
+    reason = layout(direction.cell, direction.scheme, direction.weight_hh.shape[1]).reason
     if reason is None and LIBRARY is None:
         if not _warned and not torch.compiler.is_compiling():
             _warned.append(WHY_NOT)
@@ -70,6 +74,10 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
     # Norms of a row ask for no numbers of rows, which would fix the lengths of a graph.
     over_batch = any(norm.norm.over_batch for norm in direction.sites.values())
     norms = direction.start(packing.batch_sizes if over_batch else [])
+    passes = [norms.of(site) for site in found.sites]
+    if any(isinstance(norm, BatchPass) and norm.refuses for norm in passes):
+        # It raises at the norm that comes first there, and what the others saw till then is kept.
+        return reference.run(direction, rows, packing, state)
     weight_ih: Tensor | None = direction.weight_ih
     if found.hoisted:
         rows, weight_ih = input_term(direction, norms, rows), None
@@ -106,7 +114,6 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
     traced = is_traced(tensor for tensor in inputs if tensor is not None)
     if found.batch:
         plan = plan._replace(sizes=packing.batch_sizes)
-        passes = [norms.of(site) for site in found.sites]
         output, *final = in_parts(plan, inputs, passes, traced_recurrence if traced else recurrence)
     elif traced:
         output, *final = traced_recurrence(plan, inputs, packing.sizes(rows))

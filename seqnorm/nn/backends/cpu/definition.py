@@ -75,6 +75,9 @@ def gradients(
 ) -> list[Tensor | None]:
     """Gradients of the inputs from those of the results, themselves differentiable."""
     with torch.enable_grad():
+        # By other names: one input may come of another, as a state of the weights that it went
+        # through before, and its share in their gradient is for autograd to add.
+        inputs = Inputs._make(None if t is None else t.view_as(t) for t in inputs)
         values = definition(plan, inputs)
     pairs = [(value, grad) for value, grad in zip(values, grads) if grad is not None]
     outputs, cotangents = zip(*pairs)

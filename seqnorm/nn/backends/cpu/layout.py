@@ -152,8 +152,6 @@ def _reason(
     ends: dict[str, tuple[int, ...] | None],
     of_gates: set[tuple[int, ...] | None],
 ) -> str | None:
-    if cell.name not in CELLS:
-        return f"it has no kernel for the {cell.name}"
     if scheme is not None and scheme.bias_hh in ("inside", "both") and scheme.sum is None:
         return "it has no kernel with a bias of W_hh h before its norm"
     if "candidate" in spans:
