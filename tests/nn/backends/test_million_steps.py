@@ -12,6 +12,7 @@ from million_steps import main, moved
 from nn.backends.test_cpu_properties import Case
 
 from seqnorm.nn.backends.cpu import operators
+from seqnorm.nn.backends.cpu.plan import BIASES
 
 pytestmark = needs_kernels
 
@@ -44,8 +45,8 @@ def test_a_difference(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
 
     def wrong(plan: Any, *others: Any) -> Any:
         found = real(plan, *others)
-        if len(plan.sizes) == 5 and found[operators.BIASES + 1] is not None:
-            found[operators.BIASES + 1].mul_(1.0 + 1e-6)
+        if len(plan.sizes) == 5 and found[BIASES + 1] is not None:
+            found[BIASES + 1].mul_(1.0 + 1e-6)
         return found
 
     monkeypatch.setattr(operators, "compute_gradients", wrong)

@@ -6,7 +6,6 @@ What a caller sees is never given back.
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
 
 import torch
 from torch import Tensor
@@ -14,32 +13,49 @@ from torch import Tensor
 # Bytes that are kept for later calls, by all threads together.
 LIMIT = 256 << 20
 
-_lock = threading.Lock()
-# By size, of which there are eight between a power of two and the next.
-_spare: defaultdict[int, list[Tensor]] = defaultdict(list)
-_kept = 0
+
+class Spare:
+    """Tensors of bytes by their sizes, of which there are eight between a power of two and the
+    next; those given last at the end."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._lock = threading.Lock()
+        self._tensors: dict[int, list[Tensor]] = {}
+
+    def take(self, size: int) -> Tensor:
+        step = max(64, 1 << max(size.bit_length() - 4, 0))
+        size = -(-size // step) * step
+        with self._lock:
+            found = self._tensors.get(size)
+            if found:
+                self.bytes -= size
+                return found.pop()
+        return torch.empty(size, dtype=torch.uint8)
+
+    def give(self, tensor: Tensor) -> None:
+        size = tensor.numel()
+        with self._lock:
+            self._tensors[size] = [*self._tensors.pop(size, ()), tensor]
+            self.bytes += size
+            while self.bytes > LIMIT:
+                oldest = next(iter(self._tensors))
+                if self._tensors[oldest]:
+                    self._tensors[oldest].pop(0)
+                    self.bytes -= oldest
+                else:
+                    del self._tensors[oldest]
+
+
+_spare = Spare()
 
 
 def take(size: int) -> Tensor:
     """A tensor of at least ``size`` bytes, undefined, that begins a cache line; to be given back
     with ``give``."""
-    step = max(64, 1 << max(size.bit_length() - 4, 0))
-    size = -(-size // step) * step
-    global _kept
-    with _lock:
-        if _spare[size]:
-            _kept -= size
-            return _spare[size].pop()
-    return torch.empty(size, dtype=torch.uint8)
+    return _spare.take(size)
 
 
 def give(tensor: Tensor) -> None:
     """Keep the memory of a tensor that ``take`` gave and that nobody looks at any more."""
-    global _kept
-    with _lock:
-        _spare[tensor.numel()].append(tensor)
-        _kept += tensor.numel()
-        while _kept > LIMIT:
-            size = max(size for size, spare in _spare.items() if spare)
-            _kept -= size
-            _spare[size].pop()
+    _spare.give(tensor)
