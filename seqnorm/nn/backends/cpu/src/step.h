@@ -60,13 +60,15 @@ INLINE void meet(Share *s) {
     if (s->size > 1) seqnorm_wait(&s->call->barrier, s->size);
 }
 
+#define WORTH_SHARING (1 << 17) /* weights; the product of a row with fewer is sooner done than shared */
+
 /* Divide a step of `alive` rows. Rows change hands only where their number changes. */
 static void divide(Share *s, int64_t alive) {
     const Arguments *a = s->call->a;
     if (alive == s->alive) return;
     if (s->alive >= 0) meet(s);
     s->alive = alive;
-    int few = alive < 4 * s->size && a->H >= NR * s->size;
+    int few = alive < 4 * s->size && s->call->GH * a->H >= WORTH_SHARING && a->H >= NR * s->size;
     int by_units = s->size > 1 && (few || s->call->own);
     s->peers = by_units ? s->size : 1;
     s->peer = by_units ? s->number : 0;
