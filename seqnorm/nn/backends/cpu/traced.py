@@ -13,10 +13,11 @@ Axes: T steps, B sequences, N packed rows, H units, G gates.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, get_type_hints
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
@@ -101,17 +102,33 @@ def _has_kernels(inputs: Inputs) -> bool:
     return LIBRARY is not None and input.device.type == "cpu" and input.dtype in dtypes
 
 
+def _called(cell: str, scheme: str, batch_sizes: Tensor, given: Inputs) -> tuple[Plan, Inputs]:
+    """A call without the steps and rows that a graph for all lengths has at the end, unused."""
+    sizes = batch_sizes.tolist()
+    sizes = sizes[: len(sizes) - next((k for k, n in enumerate(reversed(sizes)) if n), len(sizes))]
+    rows = sum(sizes)
+    if rows < len(given.input):
+        given = given._replace(input=given.input[:rows])
+    return _plan(cell, scheme, given, sizes), given
+
+
+def _padded(rows: Tensor | None, number: int) -> Tensor | None:
+    """(N, ·) with zeros after those that there are."""
+    if rows is None or len(rows) == number:
+        return rows
+    return F.pad(rows, (0, 0, 0, number - len(rows)))
+
+
 def _checked(cell: str, scheme: str, batch_sizes: Tensor, tensors: Any) -> tuple[Plan, Inputs]:
     """A call whose tensors have the sizes that the kernels will take for granted."""
-    inputs = _plain(Inputs(*tensors))
-    plan = _plan(cell, scheme, inputs, batch_sizes.tolist())
+    plan, inputs = _called(cell, scheme, batch_sizes, _plain(Inputs(*tensors)))
     sizes = plan.sizes
     batch, hidden = inputs.h_0.shape
     gates = len(plan.cell.gates) * hidden
     falling = all(0 < n <= before for n, before in zip(sizes, (batch, *sizes)))
     if not falling or sum(sizes) != len(inputs.input):
         raise RuntimeError(
-            f"batch_sizes must be positive, never grow from B = {batch} on and together be the "
+            f"batch_sizes must never grow from B = {batch} on and together be at most the "
             f"{len(inputs.input)} rows of the input, got {sizes}"
         )
     width = inputs.input.shape[1] if inputs.weight_ih is not None else gates
@@ -139,11 +156,12 @@ def _filled(given: Inputs, *tensors: Tensor | None) -> tuple[Tensor, ...]:
 def _forward(cell: str, scheme: str, batch_sizes: Tensor, *tensors: Any) -> tuple[Tensor, ...]:
     plan, inputs = _checked(cell, scheme, batch_sizes, tensors)
     if plan.sizes and _has_kernels(inputs):
-        results, _ = compute(plan, inputs, False)
+        (output, *states), _ = compute(plan, inputs, False)
     else:
         # What is no step's is the initial state itself, and a result is no argument.
-        results = tuple(value.clone() for value in definition(plan, inputs))
-    return _filled(inputs, *results, *(None,) * (len(RESULTS) - len(results)))
+        output, *states = (value.clone() for value in definition(plan, inputs))
+    rest = (None,) * (len(RESULTS) - 1 - len(states))
+    return _filled(inputs, _padded(output, len(tensors[0])), *states, *rest)
 
 
 def _forward_shapes(
@@ -158,15 +176,21 @@ def _forward_shapes(
 def _training(cell: str, scheme: str, batch_sizes: Tensor, *tensors: Any) -> tuple[Tensor, ...]:
     plan, inputs = _checked(cell, scheme, batch_sizes, tensors)
     # What is kept was taken from spare memory, and is never given back: it is the caller's.
-    results, kept = compute(plan, inputs, True)
+    if not plan.sizes:
+        results = _training_shapes(cell, scheme, batch_sizes, *tensors)
+        for result, state in zip(results, (None, inputs.h_0, inputs.c_0, *(None,) * len(KEPT))):
+            _ = result.zero_() if state is None else result.copy_(state)
+        return results
+    (output, *states), kept = compute(plan, inputs, True)
     sets, stats = 2 * len(plan.layout.sets), kept["stats"]
     if stats is not None:
         # A result is the same every time, also where nothing was written or will be read.
         for part, kind in zip(stats.split((sets, sets, 2), -1), plan.layout.kinds):
             if kind is None:
                 part.zero_()
-    rest = (None,) * (len(RESULTS) - len(results))
-    return _filled(inputs, *results, *rest, *(kept[name] for name in KEPT))
+    rest = (None,) * (len(RESULTS) - 1 - len(states))
+    rows = [_padded(t, len(tensors[0])) for t in (output, *(kept[name] for name in KEPT))]
+    return _filled(inputs, rows[0], *states, *rest, *rows[1:])
 
 
 def _training_shapes(
@@ -196,14 +220,25 @@ def _split(tensors: Any) -> tuple[Any, Any, Any]:
 
 def _backward(cell: str, scheme: str, batch_sizes: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
     *tensors, needed = arguments
-    given, (output, *kept), grads = _split(tensors)
+    given, rows, (grad_output, *grads) = _split(tensors)
     plan, inputs = _checked(cell, scheme, batch_sizes, given)
+    if not plan.sizes:
+        of_states = {"h_0": grads[0], "c_0": grads[1]}
+        results = _backward_shapes(cell, scheme, batch_sizes, *arguments)
+        for name, result in zip(Inputs._fields, results):
+            grad = of_states.get(name)
+            _ = result.zero_() if grad is None or not result.numel() else result.copy_(grad)
+        return results
+    number = len(inputs.input)
+    output, *kept = (t[:number] for t in rows)
     # The gradients take the place of what was kept, so they get copies.
     places = {
         name: memory.take(t.shape, t.dtype).copy_(t) if t.numel() else None
         for name, t in zip(KEPT, kept)
     }
-    found = compute_gradients(plan, inputs, output.contiguous(), places, grads, tuple(needed))
+    cotangents = (None if grad_output is None else grad_output[:number], *grads)
+    found = compute_gradients(plan, inputs, output.contiguous(), places, cotangents, tuple(needed))
+    found[0] = _padded(found[0], len(given[0]))
     # Those of vectors are pieces of one tensor, or one for several.
     own = [t.clone() if t is not None and t.dim() == 1 else t for t in found]
     return _filled(inputs, *own)
@@ -239,11 +274,13 @@ class _Differentiable(torch.autograd.Function):
         batch_sizes, *saved = ctx.saved_tensors
         needed = ctx.needs_input_grad[3:]
         given = Inputs(*saved[: len(Inputs._fields)])
-        found: Iterable[Tensor | None]
+        found: Sequence[Tensor | None]
         if torch.is_grad_enabled():  # derivatives of these gradients are asked for
-            plan = _plan(cell, scheme, given, batch_sizes.tolist())
-            pairs = grads[: 1 + len(plan.cell.states)]
-            found = _through_definition(plan, given, pairs, needed)
+            plan, used = _called(cell, scheme, batch_sizes, given)
+            of_output = None if grads[0] is None else grads[0][: len(used.input)]
+            pairs = (of_output, *grads[1 : 1 + len(plan.cell.states)])
+            found = _through_definition(plan, used, pairs, needed)
+            found[0] = _padded(found[0], len(given.input))
         else:
             found = torch.ops.seqnorm.recurrence_backward(
                 cell, scheme, batch_sizes, *saved, *grads, [bool(need) for need in needed]
@@ -259,9 +296,10 @@ def _autograd(cell: str, scheme: str, batch_sizes: Tensor, *tensors: Any) -> tup
         if _has_kernels(given):
             results: tuple[Tensor, ...] = _Differentiable.apply(*call)  # type: ignore[no-untyped-call]  # torch's own
             return results
-        plan = _plan(cell, scheme, given, batch_sizes.tolist())
-        values = definition(plan, given)
-        return _filled(given, *values, *(None,) * (len(RESULTS) - len(values)))
+        plan, used = _called(cell, scheme, batch_sizes, given)
+        output, *states = definition(plan, used)
+        rest = (None,) * (len(RESULTS) - 1 - len(states))
+        return _filled(given, _padded(output, len(given.input)), *states, *rest)
     with torch._C._AutoDispatchBelowAutograd():
         found: tuple[Tensor, ...] = torch.ops.seqnorm.recurrence(*call)
     return found
