@@ -41,6 +41,10 @@ from .operators import (
     definition,
 )
 
+# What hooks of saved tensors there are. Without the function, in an older torch, they see of a call
+# of the kernels only its arguments and its output.
+_top_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+
 RESULTS = ("output", "h_n", "c_n")
 KEPT = ("x", "stats", "product", "raw_c")
 # How the operators take a call; scheme is "" without one, batch_sizes (T,) int64 on the CPU.
@@ -54,7 +58,7 @@ def is_traced(tensors: Iterable[Tensor]) -> bool:
     return (
         torch.compiler.is_compiling()
         or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
+        or (_top_hooks is not None and _top_hooks(False) is not None)
         or any(type(tensor) not in (Tensor, Parameter) for tensor in tensors)
     )
 
@@ -329,7 +333,8 @@ def _register() -> torch.library.Library:
     ):
         library.define(f"{name}({arguments}) -> ({returns})", tags=torch.Tag.pt2_compliant_tag)
         library.impl(name, compute_it, "CompositeExplicitAutograd")
-        torch.library.register_fake(f"seqnorm::{name}", shapes, lib=library)
+        # register_fake would be the same, but searches all modules for where it is called.
+        library.impl(name, shapes, "Meta")
         if hasattr(torch.library, "register_vmap"):  # since torch 2.5
             rule = functools.partial(_one_by_one, name)
             torch.library.register_vmap(f"seqnorm::{name}", rule, lib=library)
