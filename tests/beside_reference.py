@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import seqnorm
 from seqnorm import Norm, NormScheme
-from seqnorm.nn.backends.cpu import library, operators
+from seqnorm.nn.backends.cpu import calls, library
 from seqnorm.nn.cells import LAYERS
 
 F32, F64 = torch.float32, torch.float64
@@ -29,6 +29,8 @@ ULP = 2.0**-23
 # definition in float32 comes as near: the norm of a step magnifies the rounding of all before it.
 SINGLE_VALUES = 64 * ULP
 SINGLE_GRADIENTS = 256 * ULP
+# Of what a norm of few rows makes of float32 this is the most that a comparison can bear.
+LOST = 0.01
 needs_kernels = pytest.mark.skipif(library.LIBRARY is None, reason=library.WHY_NOT)
 
 JOINT, RMS = Norm("layer"), Norm("rms")
@@ -55,6 +57,21 @@ SCHEMES: dict[str, dict[str, NormScheme]] = {
         "batch before no other": NormScheme(
             input=Norm("batch_pooled", gain=None, bias=None), bias_ih="both"
         ),
+        "batch sum": NormScheme(
+            sum=Norm("batch", gain=None, bias=None, eps=1e-3),
+            cell=Norm("batch", min_count=3, eps=0.1),
+            cell_state="normalised",
+            bias_ih="inside",
+        ),
+        "batch cell": NormScheme(cell=Norm("batch", max_steps=3), bias_ih="both"),
+        "batch ends": NormScheme(
+            input=Norm("batch", max_steps=2, eps=1e-3),
+            hidden=Norm("batch", min_count=3, bias=None),
+            cell=Norm("batch", gain=None, max_steps=4, momentum=None),
+            cell_state="normalised",
+            bias_ih="inside",
+            bias_hh="outside",
+        ),
         "outside": NormScheme(
             frame=Norm("layer", eps=0.1), output=RMS, input=RMS, hidden=Norm("layer", eps=0.01)
         ),
@@ -77,6 +94,14 @@ SCHEMES: dict[str, dict[str, NormScheme]] = {
         "sum without gain": NormScheme(sum=Norm("layer", gain=None, bias=None), bias_ih=None),
         "batch before": NormScheme(
             input=Norm("batch_pooled"), hidden=JOINT, bias_ih="both", bias_hh="outside"
+        ),
+        "batch hidden": NormScheme(hidden=Norm("batch", eps=1e-3), bias_ih="both", update="write"),
+        "batch sum": NormScheme(sum=Norm("batch", max_steps=3), bias_ih="inside", bias_hh="inside"),
+        "batch ends": NormScheme(
+            input=Norm("batch", max_steps=2, gain=None, bias=None, eps=0.1),
+            hidden=Norm("batch", min_count=3, momentum=None),
+            bias_ih="inside",
+            bias_hh="outside",
         ),
         "outside": NormScheme(frame=Norm("batch"), output=JOINT, hidden=Norm("rms", ("rz", "n"))),
     },
@@ -203,15 +228,50 @@ def assert_same(actual: Outcome, expected: Outcome, what: str = "", dtype: Any =
         assert_close(actual[name], value, tolerance, f"{what}, {name}")
 
 
+def sites_of_batch(cell: str, norm: str | NormScheme | None) -> set[str]:
+    """Where norms of the batch stand in a preset or scheme."""
+    scheme = seqnorm.preset(norm, cell) if isinstance(norm, str) else norm
+    norms = {} if scheme is None else scheme.norms
+    return {site for site, norm in norms.items() if norm.over_batch}
+
+
+def rounding(layer: Any, call: Call, expected: Outcome) -> dict[str, float]:
+    """How far the definition in float32 is from a result in float64, relative to the largest.
+
+    Two rows that are nearly the same have a difference of few digits, which the norm of a step
+    makes the whole of what it gives: of such a norm no fixed distance holds. Nothing, so, for
+    layers without one.
+    """
+    if not sites_of_batch("", layer.norm) & {"input", "hidden", "sum", "cell"}:
+        return {}
+    found = outcome(single(layer), call.to(F32), "reference")
+    return {
+        name: float((found[name] - value).abs().max() / value.abs().max().clamp(min=1.0))
+        for name, value in expected.items()
+        if value.numel()
+    }
+
+
+def assert_single(layer: Any, call: Call, expected: Outcome, what: str = "") -> None:
+    """The kernels in float32, as near as that allows to a result in float64."""
+    found, lost = outcome(single(layer), call.to(F32)), rounding(layer, call, expected)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        tolerance = SINGLE_GRADIENTS if name.startswith("gradient") else SINGLE_VALUES
+        share = lost.get(name, 0.0)
+        assert share <= LOST, f"{what}, {name}: float32 has no digits left, {share}"
+        assert_close(found[name], value, tolerance + 4 * share, f"float32, {what}, {name}")
+
+
 def assert_equals_reference(layer: Any, call: Call, what: str = "") -> None:
     """The kernels in both precisions against the definition in float64."""
     expected = outcome(layer, call, "reference")
     assert_same(outcome(layer, call), expected, what)
-    assert_same(outcome(single(layer), call.to(F32)), expected, f"float32, {what}", F32)
+    assert_single(layer, call, expected, what)
 
 
 def each_variant(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """With every instruction set that this machine has."""
     for name, number in library.VARIANTS.items():
-        monkeypatch.setattr(operators, "VARIANTS", {name: number})
+        monkeypatch.setattr(calls, "VARIANTS", {name: number})
         yield name

@@ -110,7 +110,8 @@ def gather(
     zoneout: tuple[float, ...],
 ) -> Direction:
     """What ``register`` gave the module, for a call."""
-    sites = {site: getattr(module, name + suffix, None) for site, name in _SITES.items()}
+    # Not by getattr, which takes long to say that there is none.
+    sites = {site: module._modules.get(name + suffix) for site, name in _SITES.items()}
     return Direction(
         cell=cell,
         scheme=scheme,
@@ -119,7 +120,7 @@ def gather(
         bias_ih=getattr(module, "bias_ih" + suffix),
         bias_hh=getattr(module, "bias_hh" + suffix),
         weight_hr=getattr(module, "weight_hr" + suffix, None),
-        sites={site: norm for site, norm in sites.items() if norm is not None},
+        sites={site: norm for site, norm in sites.items() if isinstance(norm, SiteNorm)},
         training=module.training,
         zoneout=zoneout,
     )
@@ -163,9 +164,10 @@ def initialise(direction: Direction, hidden_size: int) -> None:
 def small_batch(scheme: NormScheme | None, batch_sizes: list[int]) -> str | None:
     """What to warn of when no step of a training batch has rows enough for statistics."""
     for norm in () if scheme is None else scheme.norms.values():
-        rows = sum(batch_sizes) if norm.over_time else max(batch_sizes, default=0)
-        if norm.over_batch and 0 < rows < norm.min_count:
-            return few_rows(rows, norm.min_count)
+        if norm.over_batch:
+            rows = sum(batch_sizes) if norm.over_time else max(batch_sizes, default=0)
+            if 0 < rows < norm.min_count:
+                return few_rows(rows, norm.min_count)
     return None
 
 

@@ -287,7 +287,7 @@ class NormScheme:
         norms = {site: Norm(**values[site]) for site in SITES if site in values}
         return cls(**values | norms)
 
-    @property
+    @cached_property
     def norms(self) -> dict[str, Norm]:
         """The norms that are there, by site."""
         sites = {name: getattr(self, name) for name in SITES}

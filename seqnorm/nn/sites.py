@@ -163,38 +163,60 @@ class BatchSiteNorm(SiteNorm):
         self.table.reset()
 
     def start(self, batch_sizes: Sequence[int], first: int = 0) -> SitePass:
-        return _BatchPass(self, batch_sizes, first)
+        return BatchPass(self, batch_sizes, first)
 
 
-class _BatchPass(SitePass):
+class BatchPass(SitePass):
+    """BatchNorm during one pass: step by step, or for a backend that computes many steps at once,
+    which asks for the statistics that are ``given`` and tells those that were a step's own.
+
+    Attributes:
+        end: the first step that the table speaks for.
+    """
+
     def __init__(self, site: BatchSiteNorm, batch_sizes: Sequence[int], first: int) -> None:
         if site.norm.over_time:  # one step that holds all rows
             batch_sizes, first = [sum(batch_sizes)], 0
         self._site = site
         self._sizes = list(batch_sizes)
         self._first = first
-        self._end = first
+        self.end = first
         if site.training:
             # The steps whose own rows suffice come first, for later ones have fewer rows.
             enough = sum(n >= site.norm.min_count for n in batch_sizes)
-            self._end = max(first, min(first + enough, site.table.max_steps))
-        self._others = first + len(batch_sizes) - self._end
-        self._own: list[tuple[Tensor, Tensor, int]] = []
+            self.end = max(first, min(first + enough, site.table.max_steps))
+        self._others = first + len(batch_sizes) - self.end
+        self._own: list[tuple[Tensor, Tensor]] = []
         self._table: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def refuses(self) -> bool:
+        """Whether a step of a pass in training lies beyond a table that allows none there."""
+        site = self._site
+        beyond = self._first + len(self._sizes) > site.table.max_steps
+        return site.training and beyond and site.norm.beyond == "error"
 
     def __call__(self, x: Tensor, t: int) -> Tensor:
         site, norm = self._site, self._site.norm
         wide = widen(x)
-        if t < self._end:
-            mean, var, _ = (moment.squeeze(0) for moment in moments(wide, (0,)))
-            self._own.append((mean.detach(), var.detach(), len(x)))
+        if t < self.end:
+            mean, var, _ = moments(wide, (0,))
+            self.gather(mean.detach(), var.detach())
         else:
-            if self._table is None:
-                self.close()  # as a cell, step by step, would have it
-                self._table = site.table.read(self._others, self._end, site.training)
-            mean, var = self._table[0][t - self._end], self._table[1][t - self._end]
+            mean, var = (moment[t - self.end] for moment in self.given())
         y = normalise(wide, mean, var, norm.eps, eps_on=norm.eps_on)
         return site.affine(y).to(x.dtype)
+
+    def given(self) -> tuple[Tensor, Tensor]:
+        """Mean and variance (., F) of the steps from ``end`` on, out of the table."""
+        if self._table is None:
+            self.close()  # as a cell, step by step, would have it
+            self._table = self._site.table.read(self._others, self.end, self._site.training)
+        return self._table
+
+    def gather(self, mean: Tensor, var: Tensor) -> None:
+        """Take in the moments (., F) of the next steps before ``end``."""
+        self._own.append((mean, var))
 
     def whole(self, rows: Tensor) -> Tensor:
         steps = rows.split(self._sizes)
@@ -203,9 +225,9 @@ class _BatchPass(SitePass):
 
     def close(self) -> None:
         if self._own:
-            means, variances, rows = zip(*self._own)
-            count = torch.tensor(rows, device=means[0].device)
-            self._site.table.update(torch.stack(means), torch.stack(variances), count, self._first)
+            means, variances = (torch.cat(moments) for moments in zip(*self._own))
+            count = torch.tensor(self._sizes[: len(means)], device=means.device)
+            self._site.table.update(means, variances, count, self._first)
             self._own.clear()
 
 
@@ -219,6 +241,10 @@ class SiteRun:
         """x (n, F) normalised at that site; unchanged where the site has no norm."""
         found = self._passes.get(site)
         return x if found is None else found(x, t)
+
+    def of(self, site: str) -> SitePass | None:
+        """The pass of the norm at one site."""
+        return self._passes.get(site)
 
     def whole(self, site: str, rows: Tensor) -> Tensor:
         """The rows (N, F) of all steps normalised at a site outside of the recurrence."""

@@ -5,10 +5,12 @@ Axes: B sequences, N packed rows, n rows alive at a step, I inputs, H = hidden_s
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor
 
+from .. import zoneout
 from ..direction import Direction
 from ..lengths import Packing
 from ..loop import State, scan
@@ -29,9 +31,11 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
 def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> tuple[Tensor, State]:
     """Packed inputs (N, I) and initial state (B, P), (B, H) to packed outputs and final state."""
     norms = direction.start(packing.batch_sizes)
+    drawn = zoneout.draw(direction.zoneout, direction.training, len(rows), state)
+    stays = zoneout.steps(drawn, packing.batch_sizes)
 
     def step(x: Tensor, state: State, t: int) -> State:
-        return advance(direction, norms, x, state, t)
+        return advance(direction, norms, x, state, t, stays[t])
 
     x = input_term(direction, norms, rows)
     outputs, final = scan(step, x, packing.batch_sizes, state)
@@ -43,7 +47,8 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
 def single(direction: Direction, x: Tensor, state: State, t: int) -> State:
     """One step of a cell, number ``t`` of its sequence: x (B, I), state (B, P), (B, H)."""
     norms = direction.start([len(x)], first=t)
-    state = advance(direction, norms, input_term(direction, norms, x), state, t)
+    drawn = zoneout.draw(direction.zoneout, direction.training, len(x), state)
+    state = advance(direction, norms, input_term(direction, norms, x), state, t, drawn)
     norms.close()
     return state
 
@@ -55,7 +60,14 @@ def input_term(direction: Direction, norms: SiteRun, rows: Tensor) -> Tensor:
     return _add(norms.whole("input", x), _bias(direction, "bias_ih", "outside"))
 
 
-def advance(direction: Direction, norms: SiteRun, x: Tensor, state: State, t: int) -> State:
+def advance(
+    direction: Direction,
+    norms: SiteRun,
+    x: Tensor,
+    state: State,
+    t: int,
+    stays: Sequence[zoneout.Stay],
+) -> State:
     """The state after step t, from the finished input term x (n, G * H)."""
     before = _bias(direction, "bias_hh", "inside")
     h = direction.cell.hidden_term(state[0], direction.weight_hh, before)
@@ -63,10 +75,10 @@ def advance(direction: Direction, norms: SiteRun, x: Tensor, state: State, t: in
     new = direction.cell.step(x, h, state, lambda site, z: norms(site, z, t), direction.scheme)
     if direction.weight_hr is not None:
         new = (F.linear(new[0], direction.weight_hr), *new[1:])
-    kept = zip(new, state, direction.zoneout)
     # Under autocast products are half precision; the state keeps its own.
     return tuple(
-        _zoneout(after, before, p, direction.training).to(before.dtype) for after, before, p in kept
+        zoneout.keep(after, before, stay).to(before.dtype)
+        for after, before, stay in zip(new, state, stays)
     )
 
 
@@ -78,14 +90,3 @@ def _bias(direction: Direction, name: str, place: str) -> Tensor | None:
 
 def _add(x: Tensor, bias: Tensor | None) -> Tensor:
     return x if bias is None else x + bias
-
-
-def _zoneout(after: Tensor, before: Tensor, p: float, training: bool) -> Tensor:
-    """Each unit keeps its value of the step before with probability p (Krueger et al. 2017, eq. 2);
-    in inference the expectation of that."""
-    if p == 0.0:
-        return after
-    if not training:
-        return p * before + (1.0 - p) * after
-    keep = torch.rand(after.shape, device=after.device) < p
-    return torch.where(keep, before, after)

@@ -15,17 +15,16 @@ from typing import Any
 import pytest
 import torch
 from beside_reference import (
-    F32,
     SCHEMES,
     Call,
     assert_equals_reference,
     assert_same,
+    assert_single,
     build,
     each_variant,
     needs_kernels,
     outcome,
     ragged,
-    single,
     taken,
 )
 from hidden_states import as_hx, parts_of
@@ -33,7 +32,7 @@ from tolerances import VALUES, assert_close, assert_equal
 
 import seqnorm
 from seqnorm import Norm, NormScheme
-from seqnorm.nn.backends.cpu import library, operators
+from seqnorm.nn.backends.cpu import calls, library
 
 pytestmark = needs_kernels
 TAKEN = taken()
@@ -44,8 +43,8 @@ Threads = Callable[[int], None]
 
 
 def test_what_the_kernels_take() -> None:
-    """Every preset but those of statistics over the batch, of eps beside the deviation, and of the
-    norm of a GRU's candidate; and all of the schemes above."""
+    """Every preset but those of eps beside the deviation and of the norm of a GRU's candidate; and
+    all of the schemes above."""
     presets = {name for name in TAKEN if name.split(" ", 1)[1] not in SCHEMES[name.split()[0]]}
     assert presets == {
         *("LSTM None", "LSTM layer", "LSTM rms", "LSTM batch_pooled", "LSTM ba2016"),
@@ -53,6 +52,8 @@ def test_what_the_kernels_take() -> None:
         *("LSTM tfa", "LSTM tf_contrib", "LSTM icefall", "LSTM di_engine", "LSTM nemo_batch"),
         *("LSTM laurent2016", "GRU None", "GRU layer", "GRU rms", "GRU batch_pooled", "GRU ba2016"),
         *("GRU kiros2016", "GRU haste", "GRU dreamer", "GRU laurent2016", "GRU nemo_batch"),
+        *("LSTM batch", "LSTM cooijmans2016", "LSTM cooijmans2016_sequencewise"),
+        *("LSTM jihunchoi", "GRU batch"),
     }
     assert len(TAKEN) - len(presets) == sum(map(len, SCHEMES.values()))
 
@@ -70,8 +71,7 @@ def test_every_norm(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
             expected = outcome(layer, call, "reference")
             for variant in each_variant(monkeypatch):
                 assert_same(outcome(layer, call), expected, variant)
-                found = outcome(single(layer), call.to(F32))
-                assert_same(found, expected, f"float32, {variant}", F32)
+                assert_single(layer, call, expected, variant)
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -110,8 +110,7 @@ def test_sizes(cell: str, hidden: int, monkeypatch: pytest.MonkeyPatch) -> None:
         for variant in each_variant(monkeypatch):
             what = f"I = {size}, B = {B}, {call.lengths}, {variant}"
             assert_same(outcome(layer, call), expected, what)
-            found = outcome(single(layer), call.to(F32))
-            assert_same(found, expected, f"float32, {what}", F32)
+            assert_single(layer, call, expected, what)
 
 
 @pytest.mark.parametrize("batch", BATCHES)
@@ -123,7 +122,7 @@ def test_batches(cell: str, batch: int, monkeypatch: pytest.MonkeyPatch) -> None
     expected = outcome(layer, call, "reference")
     for variant in each_variant(monkeypatch):
         assert_same(outcome(layer, call), expected, variant)
-        assert_same(outcome(single(layer), call.to(F32)), expected, f"float32, {variant}", F32)
+        assert_single(layer, call, expected, variant)
 
 
 @pytest.mark.parametrize("cell", library.CELLS)
@@ -158,8 +157,7 @@ def test_threads(cell: str, number: int, threads: Threads, monkeypatch: pytest.M
             for variant in each_variant(monkeypatch):
                 what = f"H = {hidden}, {variant}"
                 assert_same(outcome(layer, call), expected, what)
-            found = outcome(single(layer), call.to(F32))
-            assert_same(found, expected, f"float32, {what}", F32)
+            assert_single(layer, call, expected, what)
             layer.requires_grad_(False)
             with seqnorm.backend("cpu"):
                 output, _ = layer(call.input, as_hx(call.state), call.lengths)
@@ -199,13 +197,13 @@ Told = list[tuple[Any, ...]]
 def told(monkeypatch: pytest.MonkeyPatch) -> Told:
     """Every call of the library: its name and arguments."""
     seen: Told = []
-    real = operators.LIBRARY
+    real = calls.LIBRARY
 
     def spy(name: str) -> Callable[..., Any]:
         return lambda *call: (seen.append((name, *call)), getattr(real, name)(*call))[1]
 
-    names = ("seqnorm_scratch", "seqnorm_forward", "seqnorm_backward")
-    monkeypatch.setattr(operators, "LIBRARY", SimpleNamespace(**{n: spy(n) for n in names}))
+    names = ("seqnorm_sizes", "seqnorm_forward", "seqnorm_backward")
+    monkeypatch.setattr(calls, "LIBRARY", SimpleNamespace(**{n: spy(n) for n in names}))
     return seen
 
 
@@ -224,7 +222,7 @@ def test_what_needs_no_gradient_keeps_nothing(cell: str, told: Told) -> None:
         told.clear()
         with inside:
             one(x)
-        assert [name for name, *_ in told] == ["seqnorm_scratch", "seqnorm_forward"]
+        assert [name for name, *_ in told] == ["seqnorm_sizes", "seqnorm_forward"]
         assert [pointer._obj.keep for _, _, _, pointer, *_ in told] == [keeps] * 2, inside
 
 
@@ -233,12 +231,12 @@ def test_what_a_call_is_told(monkeypatch: pytest.MonkeyPatch, threads: Threads, 
     threads(3)
     for least, expected in ((1, 3), (2 * 4 * 17 * 17, 2), (4 * 4 * 17 * 17 + 1, 1)):
         told.clear()
-        monkeypatch.setattr(operators, "LEAST_WORK", least)
+        monkeypatch.setattr(calls, "LEAST_WORK", least)
         layer = build("LSTM", "layer", 3, 17)
         outcome(layer, Call.draw(layer, [2, 1, 2, 2, 0]))
         names = [name for name, *_ in told]
-        scratch = "seqnorm_scratch"
-        assert names == [scratch, "seqnorm_forward", scratch, "seqnorm_backward"]
+        sizes = "seqnorm_sizes"
+        assert names == [sizes, "seqnorm_forward", sizes, "seqnorm_backward"]
         for _, variant, wide, pointer, *_ in told:
             assert variant == max(library.VARIANTS.values())
             assert wide == 1

@@ -27,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import seqnorm
 from seqnorm import Norm, NormScheme
 from seqnorm.nn.backends import cpu
-from seqnorm.nn.backends.cpu import library, operators
+from seqnorm.nn.backends.cpu import calls, library
 from seqnorm.nn.cells import LAYERS
 
 I, H, T, B = 3, 8, 4, 3  # noqa: E741  the axes' letters
@@ -49,9 +49,6 @@ REFUSED: list[tuple[str, dict[str, Any], torch.dtype, str]] = [
         for dtype in (torch.float16, torch.bfloat16)
     ),
     ("LSTM", {"norm": "layer", "proj_size": 2}, F64, "no kernel with a projection (proj_size)"),
-    ("LSTM", {"norm": "layer", "zoneout": 0.1}, F64, "it has no kernel with zoneout"),
-    ("LSTM", {"norm": "layer", "zoneout": (0.0, 0.1)}, F64, "it has no kernel with zoneout"),
-    ("GRU", {"norm": "layer", "zoneout": 0.1}, F64, "it has no kernel with zoneout"),
     *(
         (
             cell,
@@ -64,15 +61,24 @@ REFUSED: list[tuple[str, dict[str, Any], torch.dtype, str]] = [
     ),
     ("GRU", {"norm": "icefall"}, F64, "it has no kernel with a norm of the GRU's candidate"),
     *(
-        ("LSTM", {"norm": norm}, F64, "statistics of the batch inside the recurrence")
+        ("LSTM", {"norm": norm}, F64, "norms of the batch and of a row together in the recurrence")
         for norm in (
-            *("batch", "cooijmans2016_sequencewise", "jihunchoi"),
-            NormScheme(sum=Norm("batch"), bias_ih=None),
-            NormScheme(hidden=Norm("batch")),
+            NormScheme(sum=Norm("batch"), cell=JOINT, bias_ih=None),
+            NormScheme(input=JOINT, hidden=Norm("batch")),
             NormScheme(input=JOINT, hidden=JOINT, cell=Norm("batch")),
+            NormScheme(input=Norm("batch"), hidden=Norm("rms"), cell=Norm("batch")),
         )
     ),
-    ("GRU", {"norm": "batch"}, F64, "statistics of the batch inside the recurrence"),
+    (
+        "GRU",
+        {"norm": NormScheme(input=Norm("rms"), hidden=Norm("batch"))},
+        F64,
+        "norms of the batch and of a row together in the recurrence",
+    ),
+    *(
+        (cell, {"norm": NormScheme(hidden=Norm("batch", eps_on="std"))}, F64, "standard deviation")
+        for cell in library.CELLS
+    ),
     ("LSTM", {"norm": "kiros_torch"}, F64, "eps added to the standard deviation"),
     (
         "GRU",
@@ -269,7 +275,7 @@ def test_status_says_what_of_the_machine_is_used() -> None:
 @pytest.fixture
 def absent(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where no C compiler was when seqnorm was installed."""
-    for module in (cpu, library, operators):
+    for module in (cpu, library, calls):
         monkeypatch.setattr(module, "LIBRARY", None)
     for module in (cpu, library):
         monkeypatch.setattr(module, "WHY_NOT", ABSENT)

@@ -28,6 +28,9 @@ from torch import Tensor
 
 import seqnorm
 from seqnorm.nn.backends.cpu import operators
+from seqnorm.nn.backends.cpu.calls import compute
+from seqnorm.nn.backends.cpu.definition import definition
+from seqnorm.nn.backends.cpu.plan import Inputs, Plan
 
 pytestmark = needs_kernels
 I, H = 5, 9  # noqa: E741  the axes' letters
@@ -36,6 +39,7 @@ TAKEN = taken()
 # What needs a kernel of its own, or none: W_ih inside or outside, one norm of the sum, three norms.
 CASES = ["LSTM None", "LSTM kiros2016", "LSTM icefall", "LSTM laurent2016"]
 CASES += ["GRU None", "GRU kinds", "GRU dreamer", "GRU laurent2016"]
+CASES += ["LSTM cooijmans2016", "LSTM batch sum", "GRU batch", "GRU batch ends"]
 
 
 def layer_of(name: str, **options: Any) -> Any:
@@ -282,6 +286,26 @@ def test_a_penalty_on_gradients(name: str) -> None:
         assert_close(actual, expected, GRADIENTS, leaf)
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_a_penalty_on_gradients_through_a_carried_state(name: str) -> None:
+    """The second call begins with the state of the first: what it is given comes of its weights."""
+    layer = layer_of(name).eval()
+    call = Call.draw(layer, LENGTHS)
+    found = []
+    for backend in ("reference", "cpu"):
+        with seqnorm.backend(backend):
+            output, last = layer(call.input, as_hx(call.state), lengths=LENGTHS)
+            again, _ = layer(output[:3, :, :I], last)
+        leaves = list(layer.parameters())
+        loss = again.sin().sum() + output.square().sum()
+        grads = torch.autograd.grad(loss, leaves, create_graph=True)
+        penalty = sum(grad.square().sum() for grad in grads)
+        found.append((*grads, *torch.autograd.grad(penalty, leaves)))
+    names = [leaf for leaf, _ in layer.named_parameters()]
+    for leaf, expected, actual in zip((*names, *names), *found):
+        assert_close(actual.detach(), expected.detach(), GRADIENTS, leaf)
+
+
 @pytest.mark.parametrize("name", TAKEN)
 def test_the_operators_definition(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever plan the layer makes, the operator's own definition gives what the layer's does."""
@@ -290,14 +314,18 @@ def test_the_operators_definition(name: str, monkeypatch: pytest.MonkeyPatch) ->
     expected = outcome(layer, call, "reference")
     seen = []
 
-    def apply(plan: operators.Plan, recording: bool, *tensors: Tensor | None) -> tuple[Tensor, ...]:
+    def apply(plan: Plan, *tensors: Tensor | None) -> tuple[Tensor, ...]:
         seen.append(plan)
-        assert len(tensors) == len(operators.Inputs._fields)
-        return operators.definition(plan, operators.Inputs(*tensors))
+        assert len(tensors) == len(Inputs._fields)
+        inputs = Inputs(*tensors)
+        defined = definition(plan, inputs)
+        statistics = compute(plan, inputs, False)[0][len(defined) :]  # which have no gradient
+        return (*defined, *statistics)
 
     monkeypatch.setattr(operators.Recurrence, "apply", apply)
     assert_same(outcome(layer, call), expected)
-    assert len(seen) == 4
+    # A direction is as many calls as its norms of the batch begin to read their tables at.
+    assert sum(len(plan.sizes) for plan in seen) == 4 * max(LENGTHS)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import ClassVar
 
 import pytest
 import torch
 from beside_reference import (
-    F32,
     F64,
     Call,
     assert_same,
+    assert_single,
     build,
     each_variant,
     needs_kernels,
     outcome,
     ragged,
-    single,
     taken,
 )
 from hidden_states import as_hx, parts_of
@@ -30,7 +29,8 @@ from tolerances import SUMS, VALUES, assert_close, assert_equal
 from torch import Tensor
 
 import seqnorm
-from seqnorm.nn.backends.cpu import memory, operators
+from seqnorm.nn.backends.cpu import calls, memory
+from seqnorm.nn.backends.cpu.plan import Inputs, Plan
 
 pytestmark = needs_kernels
 I, H = 5, 9  # noqa: E741  the axes' letters
@@ -40,6 +40,7 @@ MANY = [3] * 9 + [2] * 16 + [1, 0]
 TAKEN = taken()
 CASES = ["LSTM None", "LSTM kiros2016", "LSTM icefall", "LSTM laurent2016"]
 CASES += ["GRU None", "GRU kinds", "GRU dreamer", "GRU laurent2016"]
+CASES += ["LSTM cooijmans2016", "LSTM batch ends", "GRU batch", "GRU batch ends"]
 Threads = Callable[[int], None]
 
 
@@ -70,9 +71,10 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_poison_works(monkeypatch: pytest.MonkeyPatch) -> None:
     poison(monkeypatch)
     x = torch.ones(3, 2)
-    for made in (torch.empty(3), torch.empty_like(x), x.new_empty(2, 2), memory.take((2, 5), F64)):
+    taken = memory.take(128)[:128]
+    for made in (torch.empty(3), torch.empty_like(x), x.new_empty(2, 2), taken.view(F64)):
         assert bool(made.isnan().all())
-    assert int(memory.take((3,), torch.int64).sum()) == -3
+    assert int(taken.view(torch.int64).sum()) == -16
 
 
 @pytest.mark.parametrize("number", [1, 3])
@@ -83,19 +85,19 @@ def test_nothing_is_read_before_it_is_written(
     """Nor is anything that a call left behind read by the next."""
     threads(number)
     cell, norm = TAKEN[name]
-    for hidden, lengths in ((3, [1, 0, 3, 1]), (41, MANY)):
-        layer = build(cell, norm, I, hidden).eval()
+    cases = ((True, 3, [1, 0, 3, 1]), (False, 3, [1, 0, 3, 1]), (True, 41, MANY), (False, 41, MANY))
+    for training, hidden, lengths in cases:
+        layer = build(cell, norm, I, hidden).train(training)
         call = Call.draw(layer, lengths)
         expected = outcome(layer, call, "reference")
         with monkeypatch.context() as patch:
             poison(patch)
             for variant in each_variant(patch):
                 assert_same(outcome(layer, call), expected, variant)
-            found = outcome(single(layer), call.to(F32))
+            assert_single(layer, call, expected)
             layer.requires_grad_(False)
             with seqnorm.backend("cpu"):
                 output, _ = layer(call.input, as_hx(call.state), call.lengths)
-        assert_same(found, expected, "float32", F32)
         assert_close(output, expected["output"], VALUES, "without gradients")
 
 
@@ -109,52 +111,81 @@ def fenced(tensor: Tensor) -> tuple[Tensor, Tensor]:
     return around, inside.copy_(tensor)
 
 
-def fence(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Puts everything that a kernel reads and writes between fences; the names of what it saw."""
-    call, seen = operators._call, []
+def is_written(name: str, backward: bool, own: bool) -> bool:
+    """Whether a pass writes what ``Arguments`` has under this name."""
+    if backward:
+        return name.startswith("grad_") and name != "grad_output"
+    return name in ("output", "h_n", "c_n") or (own and name.startswith(("columns_", "var_")))
 
-    def between(name: str, plan: Any, tensors: Any, places: Any, *others: Any) -> None:
-        fences = {
-            key: (*fenced(tensor), tensor)
-            for key, tensor in (*zip(operators.Inputs._fields, tensors), *places.items())
-            if tensor is not None
-        }
-        inside = {key: found[1] for key, found in fences.items()}
-        given = {k: t if t is None else inside[k] for k, t in tensors._asdict().items()}
-        into = {k: None if t is None else inside[k] for k, t in places.items()}
-        call(name, plan, operators.Inputs(**given), into, *others)
-        for key, (around, found, tensor) in fences.items():
-            assert bool(around[:EDGE].isnan().all()), f"{name} wrote before {key}"
-            assert bool(around[-EDGE:].isnan().all()), f"{name} wrote behind {key}"
-            if key in places:
+
+class Fenced(calls.Call):
+    """Puts everything that a kernel reads and writes between fences."""
+
+    seen: ClassVar[set[str]]
+    memories: ClassVar[dict[int, Tensor]]  # that were taken and not given back, by where they begin
+
+    def __init__(self, plan: Plan, inputs: Inputs, keep: bool) -> None:
+        self._fences: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
+        super().__init__(plan, inputs, keep)
+
+    def give(self, name: str, tensor: Tensor | None) -> None:
+        if tensor is not None:
+            around, inside = fenced(tensor)
+            self._fences[name] = around, inside, tensor
+            super().give(name, inside)
+
+    def run(self, backward: bool, kept: Tensor | None = None) -> Tensor:
+        kept = super().run(backward, kept)
+        which = "backward" if backward else "forward"
+        for name, (around, found, tensor) in self._fences.items():
+            assert bool(around[:EDGE].isnan().all()), f"{which} wrote before {name}"
+            assert bool(around[-EDGE:].isnan().all()), f"{which} wrote behind {name}"
+            own = bool(getattr(self._arguments, f"own_{name[-1]}", False))
+            if is_written(name, backward, own):
                 tensor.copy_(found)
             else:
-                assert_equal(found, tensor, f"{name} wrote {key}")
-            seen.append(key)
+                assert_equal(found, tensor, f"{which} wrote {name}")
+            self.seen.add(name)
+        assert kept.data_ptr() in self.memories
+        for around in self.memories.values():
+            check_memory(around)
+        return kept
 
-    monkeypatch.setattr(operators, "_call", between)
-    take = memory.take
 
-    def taken(shape: Any, dtype: torch.dtype) -> Tensor:
-        """Scratch ends where it ends, and not where its memory does."""
-        if dtype != torch.uint8:
-            return take(shape, dtype)
-        scratch = take((shape[0] + EDGE,), dtype)
-        scratch.fill_(255)
-        scratches.append(scratch)
-        return scratch[:-EDGE]
+BYTES = 8 * EDGE
 
-    scratches: list[Tensor] = []
 
-    def given(*tensors: Tensor | None) -> None:
-        while scratches:
-            assert scratches.pop()[-EDGE:].tolist() == [255] * EDGE, "wrote behind the scratch"
-        give(*tensors)
+def check_memory(around: Tensor) -> None:
+    """A first number says how many bytes stand between the fences."""
+    size = int(around[:8].view(torch.int64))
+    for part, where in ((around[8:BYTES], "before"), (around[BYTES + size :], "behind")):
+        assert bool((part == 255).all()), f"wrote {where} working memory"
 
-    give = memory.give
+
+def fence(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Every call of the kernels is a ``Fenced`` one; the names of what they saw."""
+    take, give = memory.take, memory.give
+
+    def taken(size: int) -> Tensor:
+        """It begins between cache lines, and ends where it ends."""
+        around = take(size + 2 * BYTES).fill_(255)
+        around[:8].view(torch.int64).fill_(size)
+        inside = around[BYTES : BYTES + size]
+        Fenced.memories[inside.data_ptr()] = around
+        return inside
+
+    def given(*tensors: Tensor) -> None:
+        for tensor in tensors:
+            around = Fenced.memories.pop(tensor.data_ptr())
+            check_memory(around)
+            give(around)
+
     monkeypatch.setattr(memory, "take", taken)
     monkeypatch.setattr(memory, "give", given)
-    return seen
+    monkeypatch.setattr(calls, "Call", Fenced)
+    monkeypatch.setattr(Fenced, "seen", set(), raising=False)
+    monkeypatch.setattr(Fenced, "memories", {}, raising=False)
+    return Fenced.seen
 
 
 @pytest.mark.parametrize("number", [1, 3])
@@ -164,19 +195,18 @@ def test_no_access_outside(
 ) -> None:
     threads(number)
     cell, norm = TAKEN[name]
-    for hidden, lengths in ((3, [1]), (7, [1, 0, 3, 1]), (41, MANY)):
-        layer = build(cell, norm, hidden + 2, hidden)
+    cases = ((False, 3, [1]), (True, 7, [1, 0, 3, 1]), (True, 41, MANY), (False, 41, MANY))
+    for training, hidden, lengths in cases:
+        layer = build(cell, norm, hidden + 2, hidden).train(training)
         call = Call.draw(layer, lengths)
-        layer.eval()
         expected = outcome(layer, call, "reference")
         with monkeypatch.context() as patch:
             seen = fence(patch)
             for variant in each_variant(patch):
                 assert_same(outcome(layer, call), expected, variant)
-            found = outcome(single(layer), call.to(F32))
+            assert_single(layer, call, expected)
             layer.requires_grad_(False)(call.input, lengths=lengths)
-        assert_same(found, expected, "float32", F32)
-        assert {"input", "weight_hh", "h_0", "output", "h_n", "grad_output", "grad_h"} <= set(seen)
+        assert {"input", "weight_hh", "h_0", "output", "h_n", "grad_output", "grad_h"} <= seen
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -193,7 +223,7 @@ def test_what_was_given_out_stays_as_it_is(name: str, monkeypatch: pytest.Monkey
     def others() -> None:
         outcome(layer, other)
         for spare in list(memory._spare):
-            undefine(spare)
+            undefined(spare)
 
     with seqnorm.backend("cpu"):
         output, last = layer(input, as_hx(state), lengths=LENGTHS)
@@ -215,30 +245,40 @@ def test_what_was_given_out_stays_as_it_is(name: str, monkeypatch: pytest.Monkey
 
 def test_memory_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_spare", [])
-    first, second = memory.take((10, 100), F64), memory.take((10, 100), F64)
+    first, second = memory.take(8000), memory.take(8000)
     assert first.data_ptr() != second.data_ptr()
-    assert first.shape == (10, 100)
+    assert first.dtype == torch.uint8
+    assert first.shape == (8000,)
     place = first.data_ptr()
-    memory.give(first, None)
-    assert memory.take((10, 100), F64).data_ptr() == place
     memory.give(first)
-    assert memory.take((10, 150), F32).data_ptr() == place, "part of it"
+    assert memory.take(8000).data_ptr() == place
     memory.give(first)
-    assert memory.take((10,), F32).data_ptr() != place, "most of it would lie idle"
-    assert memory.take((10, 101), F64).data_ptr() != place, "too little"
+    assert memory.take(6000).data_ptr() == place, "part of it"
+    memory.give(first)
+    assert memory.take(40).data_ptr() != place, "most of it would lie idle"
+    assert memory.take(8001).data_ptr() != place, "too little"
+
+
+def test_memory_begins_a_cache_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is enough, whatever was asked for."""
+    monkeypatch.setattr(memory, "_spare", [])
+    for size in (0, 1, 63, 64, 65, 1000):
+        found = memory.take(size)
+        assert len(found) >= size
+        assert found.data_ptr() % 64 == 0
 
 
 def test_memory_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was given last is kept."""
     monkeypatch.setattr(memory, "_spare", [])
     monkeypatch.setattr(memory, "LIMIT", 10_000)
-    given = [memory.take((size,), torch.uint8) for size in (3000, 5000, 2000, 6000)]
+    given = [memory.take(size) for size in (3000, 5000, 2000, 6000)]
     memory.give(*given)
-    assert sum(spare.nbytes() for spare in memory._spare) <= 10_000
-    found = memory.take((6000,), torch.uint8)
+    assert sum(spare.nbytes for spare in memory._spare) <= 10_000
+    found = memory.take(6000)
     assert found.data_ptr() == given[-1].data_ptr()
-    memory.give(memory.take((20_000,), torch.uint8))
-    assert sum(spare.nbytes() for spare in memory._spare) <= 10_000
+    memory.give(memory.take(20_000))
+    assert sum(spare.nbytes for spare in memory._spare) <= 10_000
 
 
 def test_the_same_calls_need_no_more_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,7 +293,7 @@ def test_the_same_calls_need_no_more_memory(monkeypatch: pytest.MonkeyPatch) -> 
             outcome(layer, call)
             with torch.no_grad():
                 layer(call.input, lengths=LENGTHS)
-            kept.append(sum(spare.nbytes() for spare in memory._spare))
+            kept.append(sum(spare.nbytes for spare in memory._spare))
         assert kept[0] > 0
         # It settles: which spare piece fits best depends on those that are there.
         assert kept[-1] == kept[-6], (name, kept)

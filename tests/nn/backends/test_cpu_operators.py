@@ -20,24 +20,27 @@ from torch import Tensor
 import seqnorm
 from seqnorm import NormScheme
 from seqnorm.nn.backends.cpu import traced
-from seqnorm.nn.backends.cpu.operators import Inputs
+from seqnorm.nn.backends.cpu.plan import Inputs
 from seqnorm.nn.cell import PRESETS
 
 pytestmark = needs_kernels
 I, H = 3, 5  # noqa: E741  the axes' letters
 TAKEN = taken()
-FIRST = 3  # what comes before the tensors of a call: cell, scheme, batch_sizes
+FIRST = traced.CALL  # what comes before the tensors of a call: cell, scheme, zoneout, batch_sizes
 NAMES = ("recurrence", "recurrence_training", "recurrence_backward")
-# Norms of terms apart, of their sum, before the kernel, none, with few and with all biases.
+# Norms of terms apart, of their sum, before the kernel, none, with few and with all biases, of the
+# batch.
 CASES = ["LSTM layer", "LSTM icefall", "LSTM laurent2016", "LSTM kiros2016", "LSTM None"]
 CASES += ["GRU layer", "GRU dreamer", "GRU laurent2016", "GRU kinds", "GRU None"]
+CASES += ["LSTM batch", "GRU batch", "LSTM zoneout"]
 
 
 def calls_of(name: str, dtype: torch.dtype = F64) -> dict[str, tuple[Any, ...]]:
     """The arguments of every operator in one call of a layer and its backward pass."""
-    cell, norm = TAKEN[name]
-    layer = build(cell, norm, I, H).to(dtype)
-    call = Call.draw(layer, [4, 2, 3]).to(dtype)
+    cell, norm = TAKEN[name.replace("zoneout", "layer")]
+    zoneout = (0.3, 0.2) if "zoneout" in name else 0.0
+    layer = build(cell, norm, I, H, zoneout=zoneout).to(dtype)
+    call = Call.draw(layer, [4, 4, 4] if "batch" in name else [4, 2, 3]).to(dtype)
     input = call.input.requires_grad_()
     with Seen() as seen, seqnorm.backend("cpu"):
         output, last = layer(input, as_hx(call.state), lengths=call.lengths)
@@ -60,17 +63,25 @@ def operator(name: str) -> Any:
 
 def with_unused(arguments: tuple[Any, ...], which: str) -> tuple[Any, ...]:
     """The same call as a graph for all lengths makes it, with two more steps and two more rows."""
-    after = {"recurrence": 0, "recurrence_training": 0, "recurrence_backward": 6}[which]
-    rows = [FIRST, *range(FIRST + len(Inputs._fields), FIRST + len(Inputs._fields) + after)]
+    names = [argument.name for argument in operator(which)._schema.arguments]
     longer = list(arguments)
-    longer[2] = F.pad(arguments[2], (0, 2))
-    for place in rows:
-        if arguments[place] is not None and arguments[place].numel():
+    longer[FIRST - 1] = F.pad(arguments[FIRST - 1], (0, 2))
+    for name in ("input", "stay_h", "stay_c", "output", "kept", "grad_output"):
+        place = names.index(name) if name in names else None
+        if place is not None and arguments[place] is not None:
             longer[place] = F.pad(arguments[place], (0, 0, 0, 2), value=torch.nan)
     return tuple(longer)
 
 
-@pytest.mark.parametrize("name", ["LSTM layer", "LSTM laurent2016", "GRU layer", "GRU dreamer"])
+def test_no_step_of_the_batch_is_unused() -> None:
+    for which, arguments in calls_of("LSTM batch").items():
+        with pytest.raises(RuntimeError, match="no step is unused"):
+            operator(which)(*with_unused(arguments, which))
+
+
+@pytest.mark.parametrize(
+    "name", ["LSTM layer", "LSTM laurent2016", "LSTM zoneout", "GRU layer", "GRU dreamer"]
+)
 def test_unused_rows(name: str) -> None:
     """They change nothing, hold anything, and have results and gradients of zero."""
     for which, arguments in calls_of(name).items():
@@ -93,30 +104,34 @@ def test_they_are_as_torch_wants_them(name: str, dtype: torch.dtype) -> None:
     calls = calls_of(name, dtype)
     for which, arguments in calls.items():
         torch.library.opcheck(operator(which), arguments)
-    differentiable = tuple(
-        a.requires_grad_() if isinstance(a, Tensor) and a.is_floating_point() else a
-        for a in calls["recurrence"]
-    )
-    torch.library.opcheck(operator("recurrence"), differentiable)
+    for key, tensor in zip(Inputs._fields, calls["recurrence"][FIRST:]):
+        if tensor is not None and not key.startswith("stay"):  # which is drawn
+            tensor.requires_grad_()
+    torch.library.opcheck(operator("recurrence"), calls["recurrence"])
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_gradients_of_every_order(name: str) -> None:
     """Through the operator alone, by finite differences, also where rows are unused."""
-    arguments = calls_of(name)["recurrence"]
+    call = calls_of(name)["recurrence"]
     if name in ("LSTM layer", "GRU kinds"):
-        arguments = tuple(
-            a.nan_to_num() if isinstance(a, Tensor) else a
-            for a in with_unused(arguments, "recurrence")
-        )
-    cell, scheme, sizes, *tensors = arguments
-    given = [t.requires_grad_() for t in tensors if t is not None]
+        longer = with_unused(call, "recurrence")
+        call = tuple(a.nan_to_num() if isinstance(a, Tensor) else a for a in longer)
+    first, tensors = call[:FIRST], Inputs(*call[FIRST:])
+    drawn = ("stay_h", "stay_c")
+    given = [
+        t.requires_grad_()
+        for key, t in tensors._asdict().items()
+        if t is not None and key not in drawn
+    ]
 
     def results(*given: Tensor) -> tuple[Tensor, ...]:
         rest = iter(given)
-        inputs = (None if t is None else next(rest) for t in tensors)
-        output, h_n, c_n = torch.ops.seqnorm.recurrence(cell, scheme, sizes, *inputs)
-        return (output, h_n, c_n) if cell == "LSTM" else (output, h_n)
+        inputs = (
+            t if t is None or key in drawn else next(rest) for key, t in tensors._asdict().items()
+        )
+        output, h_n, c_n, *_ = torch.ops.seqnorm.recurrence(*first, *inputs)
+        return (output, h_n, c_n) if first[0] == "LSTM" else (output, h_n)
 
     assert torch.autograd.gradcheck(results, given, atol=1e-5)
     if name in ("LSTM layer", "GRU dreamer"):
@@ -147,7 +162,7 @@ def test_arguments_stay_as_they_are(name: str) -> None:
 
 def changed(arguments: tuple[Any, ...], **values: Any) -> tuple[Any, ...]:
     """The arguments of a call with others in the place of some."""
-    names = ("cell", "scheme", "batch_sizes", *Inputs._fields)
+    names = ("cell", "scheme", "zoneout", "batch_sizes", *Inputs._fields)
     named = dict(zip(names, arguments)) | values
     return (*named.values(), *arguments[len(names) :])
 
@@ -170,6 +185,9 @@ def changed(arguments: tuple[Any, ...], **values: Any) -> tuple[Any, ...]:
         ("gain_h", (5,), "gain_h must be (20,), got (5,)"),
         ("gain_c", (20,), "gain_c must be (5,), got (20,)"),
         ("bias_0", (19,), "bias_0 must be (20,), got (19,)"),
+        ("columns_c", (4, 2, 20), "columns_c must be (4, 2, 5), got (4, 2, 20)"),
+        ("stay_h", (4, 5), "stay_h must be (9, 5), got (4, 5)"),
+        ("zoneout", [0.1], "the states of LSTM are h, c"),
         ("scheme", NormScheme(bias_ih="outside", bias_hh="inside").text, "before its norm"),
     ],
 )
@@ -177,7 +195,7 @@ def test_wrong_arguments(which: str, argument: str, value: Any, message: str) ->
     """An error, for anybody may call them, and kernels take their sizes for granted."""
     if isinstance(value, tuple):
         value = torch.zeros(value, dtype=F64)
-    elif isinstance(value, list):
+    elif argument == "batch_sizes":
         value = torch.tensor(value)
     arguments = changed(calls_of("LSTM layer")[which], **{argument: value})
     with pytest.raises(RuntimeError, match=re.escape(message)):
@@ -190,14 +208,19 @@ def test_where_there_are_no_kernels(name: str, monkeypatch: pytest.MonkeyPatch) 
     arguments = calls_of(name)["recurrence"]
     if name in ("LSTM kiros2016", "GRU kinds"):
         arguments = with_unused(arguments, "recurrence")
-    leaves = [t.requires_grad_() for t in arguments[FIRST:] if t is not None]
+    drawn = [key.startswith("stay") for key in Inputs._fields]
+    leaves = [
+        t.requires_grad_()
+        for t, fixed in zip(arguments[FIRST:], drawn)
+        if t is not None and not fixed
+    ]
     found = []
     for library in (traced.LIBRARY, None):
         monkeypatch.setattr(traced, "LIBRARY", library)
         with torch.no_grad():
             values = torch.ops.seqnorm.recurrence(*arguments)
         results = torch.ops.seqnorm.recurrence(*arguments)
-        loss = sum(result.square().sum() for result in results)
+        loss = sum(result.square().sum() for result in results if result.requires_grad)
         found.append((*values, *results, *torch.autograd.grad(loss, leaves)))
     for a, e in zip(*found):
         assert_close(a, e, GRADIENTS)
@@ -211,7 +234,7 @@ def test_a_call_without_steps() -> None:
         none = changed(arguments, batch_sizes=sizes, input=torch.ones(rows, I, dtype=F64))
         named = dict(zip(Inputs._fields, none[FIRST:]))
         leaves = [t.requires_grad_() for t in named.values() if t is not None]
-        output, h_n, c_n = torch.ops.seqnorm.recurrence(*none)
+        output, h_n, c_n, *_ = torch.ops.seqnorm.recurrence(*none)
         assert output.shape == (rows, H)
         assert not output.any()
         assert h_n.equal(named["h_0"])

@@ -12,12 +12,20 @@ from typing import Any
 
 import pytest
 import torch
-from beside_reference import Call, assert_same, build, needs_kernels, outcome, taken
+from beside_reference import (
+    Call,
+    Outcome,
+    assert_same,
+    build,
+    needs_kernels,
+    outcome,
+    taken,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqnorm import Norm, NormScheme
-from seqnorm.nn.backends.cpu import library, operators
+from seqnorm.nn.backends.cpu import calls, library
 
 pytestmark = needs_kernels
 TAKEN = taken()
@@ -80,29 +88,35 @@ class Case:
     variant: str
     seed: int
 
-    def check(self) -> None:
+    def draw(self) -> tuple[Any, Call]:
         torch.manual_seed(self.seed)
         layer = build(self.cell, self.norm, *self.sizes, **self.options)
-        call = Call.draw(layer, self.lengths)
+        return layer, Call.draw(layer, self.lengths)
+
+    def outcomes(self, layer: Any, call: Call) -> tuple[Outcome, Outcome]:
+        """Of the kernels, and of the definition."""
         before = torch.get_num_threads()
         with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "BatchNorm in training")
             expected = outcome(layer, call, "reference")
-            patch.setattr(operators, "LEAST_WORK", 1)
-            patch.setattr(operators, "VARIANTS", {self.variant: library.VARIANTS[self.variant]})
+            patch.setattr(calls, "LEAST_WORK", 1)
+            patch.setattr(calls, "VARIANTS", {self.variant: library.VARIANTS[self.variant]})
             try:
                 torch.set_num_threads(self.threads)
-                assert_same(outcome(layer, call), expected, self.variant)
+                return outcome(layer, call), expected
             finally:
                 torch.set_num_threads(before)
 
+    def check(self) -> None:
+        assert_same(*self.outcomes(*self.draw()), self.variant)
+
 
 @st.composite
-def cases(draw: st.DrawFn, drawn_scheme: bool) -> Case:
+def cases(draw: st.DrawFn, drawn_scheme: bool, widest: int = 80, longest: int = 6) -> Case:
     # A LayerNorm set of less than three units is a step function.
-    hidden = draw(st.one_of(st.integers(3, 40), st.integers(3, 80)))
-    lengths = draw(st.lists(st.integers(0, 6), min_size=1, max_size=12))
-    lengths[draw(st.integers(0, len(lengths) - 1))] = draw(st.integers(1, 6))
+    hidden = draw(st.one_of(st.integers(3, widest // 2), st.integers(3, widest)))
+    lengths = draw(st.lists(st.integers(0, longest), min_size=1, max_size=12))
+    lengths[draw(st.integers(0, len(lengths) - 1))] = draw(st.integers(1, longest))
     if drawn_scheme:
         cell = draw(st.sampled_from(list(library.CELLS)))
         name, norm = "drawn", draw(schemes(cell))

@@ -1,4 +1,4 @@
-"""Compiled loops for the CPU: LSTM and GRU with norms of a row, as fast as torch's plain layers.
+"""Compiled loops for the CPU: normalised LSTM and GRU as fast as torch's plain layers.
 
 What it does not take goes on to the next backend, with the reason.
 
@@ -15,11 +15,17 @@ from ...check import warn
 from ...direction import Direction
 from ...lengths import Packing
 from ...loop import State
+from ...sites import BatchPass
+from ...zoneout import draw
+from .. import reference
 from ..reference import input_term
+from .batch import in_parts
 from .layout import layout
 from .library import CELLS, LIBRARY, WHY_NOT, describe
-from .operators import Inputs, Plan, Recurrence, is_plain
-from .traced import counts_operations, is_traceable, is_traced, recurrence
+from .operators import is_plain, recurrence
+from .plan import Inputs, Plan
+from .traced import counts_operations, is_traceable, is_traced
+from .traced import recurrence as traced_recurrence
 
 _warned: list[str] = []
 
@@ -33,27 +39,26 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
     """Cells, norms and calls that the kernels know."""
     if rows.device.type != "cpu":
         return f"its kernels are for the CPU, and the input is on {rows.device}"
-    if direction.cell.name not in CELLS:
-        return f"it has no kernel for the {direction.cell.name}"
     if rows.dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled("cpu"):
         return "its kernels compute in float32 and float64 alone"
     if forward_ad._current_level >= 0:
         return "its kernels know no forward-mode derivatives"
-    given = [*direction.tensors(), rows, *state]
+    given = (*direction.tensors(), rows, *state)
     traced = is_traced(given)
     if traced and counts_operations():
         return "its kernels do not say how many operations they are"
     known = is_traceable if traced else is_plain
     if torch._C._are_functorch_transforms_active() or not all(known(tensor) for tensor in given):
         return "its kernels take plain tensors alone, no subclasses and none inside torch.func"
-    if any(tensor.dtype != rows.dtype or tensor.device != rows.device for tensor in given):
-        return "its kernels take input, weights and states of one dtype, on the CPU"
+    for tensor in given:
+        if tensor.dtype != rows.dtype or tensor.device != rows.device:
+            return "its kernels take input, weights and states of one dtype, on the CPU"
     if direction.weight_hr is not None:
         return "it has no kernel with a projection (proj_size)"
-    if any(direction.zoneout):
-        return "it has no kernel with zoneout"
     if packing.empty:
         return "no rows"
+    if direction.cell.name not in CELLS:
+        return f"it has no kernel for the {direction.cell.name}"
     reason = layout(direction.cell, direction.scheme, direction.weight_hh.shape[1]).reason
     if reason is None and LIBRARY is None:
         if not _warned and not torch.compiler.is_compiling():
@@ -69,6 +74,10 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
     # Norms of a row ask for no numbers of rows, which would fix the lengths of a graph.
     over_batch = any(norm.norm.over_batch for norm in direction.sites.values())
     norms = direction.start(packing.batch_sizes if over_batch else [])
+    passes = [norms.of(site) for site in found.sites]
+    if any(isinstance(norm, BatchPass) and norm.refuses for norm in passes):
+        # It raises at the norm that comes first there, and what the others saw till then is kept.
+        return reference.run(direction, rows, packing, state)
     weight_ih: Tensor | None = direction.weight_ih
     if found.hoisted:
         rows, weight_ih = input_term(direction, norms, rows), None
@@ -81,23 +90,35 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
         None if of_x is None else of_x.bias,
         None if of_h is None else of_h.bias,
     )
-    given: tuple[Tensor | None, ...] = (
-        rows,
-        weight_ih,
-        direction.weight_hh,
-        state[0],
-        state[1] if len(state) > 1 else None,
-        *(None if norm is None else norm.weight for norm in (of_x, of_h, of_c)),
-        None if of_c is None else of_c.bias,
-        *(bias if place else None for bias, place in zip(biases, found.places)),
+    stays = draw(direction.zoneout, direction.training, rows.shape[0], state)
+    drawn = [stay.to(rows.dtype) if isinstance(stay, Tensor) else None for stay in stays]
+    inputs = Inputs(
+        input=rows,
+        weight_ih=weight_ih,
+        weight_hh=direction.weight_hh,
+        h_0=state[0],
+        c_0=state[1] if len(state) > 1 else None,
+        gain_x=None if of_x is None else of_x.weight,
+        gain_h=None if of_h is None else of_h.weight,
+        gain_c=None if of_c is None else of_c.weight,
+        bias_c=None if of_c is None else of_c.bias,
+        columns_x=None,
+        columns_h=None,
+        columns_c=None,
+        stay_h=drawn[0],
+        stay_c=drawn[1] if len(drawn) > 1 else None,
+        **{f"bias_{k}": bias for k, bias in enumerate(biases) if found.places[k]},
     )
-    if is_traced(tensor for tensor in given if tensor is not None):
-        inputs = Inputs(*given)  # type: ignore[arg-type]  # in its order
-        output, final = recurrence(direction.cell, direction.scheme, packing, inputs)
+    probabilities = tuple(0.0 if isinstance(stay, Tensor) else stay for stay in stays)
+    plan = Plan(direction.cell, direction.scheme, found, [], probabilities)
+    traced = is_traced(tensor for tensor in inputs if tensor is not None)
+    if found.batch:
+        plan = plan._replace(sizes=packing.batch_sizes)
+        output, *final = in_parts(plan, inputs, passes, traced_recurrence if traced else recurrence)
+    elif traced:
+        output, *final = traced_recurrence(plan, inputs, packing.sizes(rows))
     else:
-        plan = Plan(direction.cell, direction.scheme, found, packing.batch_sizes)
-        recording = torch.is_grad_enabled()
-        output, *final = Recurrence.apply(plan, recording, *given)  # type: ignore[no-untyped-call]  # torch's own
+        output, *final = recurrence(plan._replace(sizes=packing.batch_sizes), inputs)
     output = norms.whole("output", output)
     norms.close()
     return output, tuple(final)

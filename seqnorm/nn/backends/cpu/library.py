@@ -7,16 +7,20 @@ from pathlib import Path
 from typing import Any
 
 CELLS = {"LSTM": 0, "GRU": 1}
-KINDS = {None: 0, "layer": 1, "rms": 2}
+KINDS = {None: 0, "layer": 1, "rms": 2, "batch": 3}
 _INTEGERS = ("cell", "T", "B", "I", "H", "G", "threads", "sets")
-_NORMS = ("norm_x", "norm_h", "norm_c", "sum", "swapped")
+_NORMS = ("norm_x", "norm_h", "norm_c", "own_x", "own_h", "own_c", "sum", "swapped")
+_EPS = ("eps_x", "eps_h", "eps_c")
 _READ = (
     *("rows", "input", "weight_ih", "weight_hh", "bias_in", "h_0", "c_0"),
     *("gain_x", "gain_h", "bias_x", "bias_h", "gain_c", "bias_c"),
-    *("x", "output", "h_n", "c_n"),
+    *("columns_x", "columns_h", "columns_c", "var_x", "var_h", "var_c"),
+    *("stay_h", "stay_c", "output", "h_n", "c_n"),
 )
-_KEPT = ("stats", "product", "raw_c", "grad_output", "grad_h", "grad_c", "grad_x")
-_GRADIENTS = ("grad_input", "grad_weight_ih", "grad_weight_hh", "grad_sums")
+_GRADIENTS = (
+    *("grad_output", "grad_h", "grad_c", "grad_x"),
+    *("grad_input", "grad_weight_ih", "grad_weight_hh", "grad_sums"),
+)
 
 
 class Arguments(ctypes.Structure):
@@ -26,10 +30,10 @@ class Arguments(ctypes.Structure):
         *((name, ctypes.c_int64) for name in _INTEGERS),
         ("set_end", ctypes.c_int64 * 4),
         *((name, ctypes.c_int64) for name in _NORMS),
-        *((name, ctypes.c_double) for name in ("eps_x", "eps_h", "eps_c")),
+        *((name, ctypes.c_double) for name in (*_EPS, "zoneout_h", "zoneout_c")),
         *((name, ctypes.c_void_p) for name in _READ),
         ("keep", ctypes.c_int64),
-        *((name, ctypes.c_void_p) for name in (*_KEPT, *_GRADIENTS, "scratch")),
+        *((name, ctypes.c_void_p) for name in ("kept", *_GRADIENTS, "scratch")),
     )
 
 
@@ -48,9 +52,9 @@ def _load() -> tuple[Any, str]:
     library.seqnorm_variant.restype = ctypes.c_char_p
     library.seqnorm_variant.argtypes = [ctypes.c_int64]
     library.seqnorm_has_threads.restype = ctypes.c_int64
-    library.seqnorm_scratch.restype = ctypes.c_int64
     shared: list[Any] = [ctypes.c_int64, ctypes.c_int64, ctypes.POINTER(Arguments)]
-    library.seqnorm_scratch.argtypes = [*shared, ctypes.c_int64]
+    library.seqnorm_sizes.argtypes = [*shared, ctypes.c_int64, ctypes.POINTER(ctypes.c_int64)]
+    library.seqnorm_sizes.restype = None
     for name in ("seqnorm_forward", "seqnorm_backward"):
         getattr(library, name).argtypes = shared
         getattr(library, name).restype = None

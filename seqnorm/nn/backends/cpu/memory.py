@@ -1,12 +1,12 @@
 """Working memory that is used again: new pages cost a call of this size more than its arithmetic.
 
-Results and gradients that a caller sees are never taken from here.
+What a caller sees is never given back.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections import defaultdict
 
 import torch
 from torch import Tensor
@@ -15,30 +15,31 @@ from torch import Tensor
 LIMIT = 256 << 20
 
 _lock = threading.Lock()
-_spare: list[torch.UntypedStorage] = []
+# By size, of which there are eight between a power of two and the next.
+_spare: defaultdict[int, list[Tensor]] = defaultdict(list)
+_kept = 0
 
 
-def take(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """A tensor of that shape, its values undefined; to be given back with ``give``."""
-    count = 1
-    for size in shape:
-        count *= size
-    size = -(-count * dtype.itemsize // 64) * 64  # whole cache lines, so of any dtype
+def take(size: int) -> Tensor:
+    """A tensor of at least ``size`` bytes, undefined, that begins a cache line; to be given back
+    with ``give``."""
+    step = max(64, 1 << max(size.bit_length() - 4, 0))
+    size = -(-size // step) * step
+    global _kept
     with _lock:
-        # The smallest that holds it, unless most of it would lie idle.
-        fitting = [k for k, spare in enumerate(_spare) if size <= spare.nbytes() <= 2 * size + 4096]
-        best = min(fitting, key=lambda k: _spare[k].nbytes(), default=None)
-        memory = None if best is None else _spare.pop(best)
-    if memory is None:
-        memory = torch.empty(size, dtype=torch.uint8).untyped_storage()
-    return torch.empty(0, dtype=dtype).set_(memory)[:count].view(tuple(shape))
+        if _spare[size]:
+            _kept -= size
+            return _spare[size].pop()
+    return torch.empty(size, dtype=torch.uint8)
 
 
-def give(*tensors: Tensor | None) -> None:
-    """Keep the memory of tensors that ``take`` gave and that nobody looks at any more."""
+def give(tensor: Tensor) -> None:
+    """Keep the memory of a tensor that ``take`` gave and that nobody looks at any more."""
+    global _kept
     with _lock:
-        for tensor in tensors:
-            if tensor is not None:
-                _spare.append(tensor.untyped_storage())
-        while sum(spare.nbytes() for spare in _spare) > LIMIT:
-            _spare.pop(0)
+        _spare[tensor.numel()].append(tensor)
+        _kept += tensor.numel()
+        while _kept > LIMIT:
+            size = max(size for size, spare in _spare.items() if spare)
+            _kept -= size
+            _spare[size].pop()

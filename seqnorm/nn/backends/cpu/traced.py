@@ -25,32 +25,26 @@ from torch.nn import Parameter
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from ...cell import CELLS, Cell
-from ...lengths import Packing
-from ...loop import State
 from ...scheme import NormScheme
 from . import memory
+from .calls import compute, compute_gradients, kept_width
+from .definition import definition, gradients
 from .layout import layout
 from .library import LIBRARY
-from .operators import (
-    Inputs,
-    Plan,
-    _plain,
-    _through_definition,
-    compute,
-    compute_gradients,
-    definition,
-)
+from .plan import Inputs, Plan
 
 # What hooks of saved tensors there are. Without the function, in an older torch, they see of a call
 # of the kernels only its arguments and its output.
 _top_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
 
 RESULTS = ("output", "h_n", "c_n")
-KEPT = ("x", "stats", "product", "raw_c")
+STATISTICS = ("own_x", "var_x", "own_h", "var_h", "own_c", "var_c")
 # How the operators take a call; scheme is "" without one, batch_sizes (T,) int64 on the CPU.
-_CALL = "str cell, str scheme, Tensor batch_sizes, " + ", ".join(
+_CALL = "str cell, str scheme, float[] zoneout, Tensor batch_sizes, " + ", ".join(
     f"Tensor{'' if kind is Tensor else '?'} {name}" for name, kind in get_type_hints(Inputs).items()
 )
+# How many arguments stand before the tensors.
+CALL = 4
 
 
 def is_traced(tensors: Iterable[Tensor]) -> bool:
@@ -76,14 +70,20 @@ def is_traceable(tensor: Tensor) -> bool:
     return type(tensor) in (Tensor, Parameter, FakeTensor, FunctionalTensor)
 
 
-def recurrence(
-    cell: Cell, scheme: NormScheme | None, packing: Packing, inputs: Inputs
-) -> tuple[Tensor, State]:
-    """``Recurrence`` as an operator: packed outputs (N, H) and final state (B, H), (B, H)."""
-    text = "" if scheme is None else scheme.text
-    sizes = packing.sizes(inputs.input)
-    output, h_n, c_n = torch.ops.seqnorm.recurrence(cell.name, text, sizes, *inputs)
-    return output, (h_n,) if inputs.c_0 is None else (h_n, c_n)
+def recurrence(plan: Plan, inputs: Inputs, sizes: Tensor | None = None) -> tuple[Tensor, ...]:
+    """``operators.recurrence`` as an operator; with ``sizes`` (T,) in the place of the plan's."""
+    text = "" if plan.scheme is None else plan.scheme.text
+    if sizes is None:
+        sizes = inputs.input.new_tensor(plan.sizes, dtype=torch.int64)
+    call = plan.cell.name, text, list(plan.zoneout), sizes, *inputs
+    results = _by_name(torch.ops.seqnorm.recurrence(*call))
+    states = ("h_n",) if inputs.c_0 is None else ("h_n", "c_n")
+    statistics = (name for term in plan.own(inputs) for name in ("own_" + term, "var_" + term))
+    return tuple(results[name] for name in ("output", *states, *statistics))
+
+
+def _by_name(results: Sequence[Tensor]) -> dict[str, Tensor]:
+    return dict(zip((*RESULTS, *STATISTICS), results))
 
 
 @functools.cache
@@ -91,12 +91,12 @@ def _parts(cell: str, scheme: str) -> tuple[Cell, NormScheme | None]:
     return CELLS[cell](), NormScheme.from_text(scheme) if scheme else None
 
 
-def _plan(cell: str, scheme: str, inputs: Inputs, sizes: list[int]) -> Plan:
+def _plan(cell: str, scheme: str, zoneout: list[float], inputs: Inputs, sizes: list[int]) -> Plan:
     built, norms = _parts(cell, scheme)
     found = layout(built, norms, int(inputs.weight_hh.shape[1]))
     if found.reason is not None:
         raise RuntimeError(f"seqnorm::recurrence of a {cell} with {scheme}: {found.reason}")
-    return Plan(built, norms, found, sizes)
+    return Plan(built, norms, found, sizes, tuple(zoneout))
 
 
 def _has_kernels(inputs: Inputs) -> bool:
@@ -106,26 +106,32 @@ def _has_kernels(inputs: Inputs) -> bool:
     return LIBRARY is not None and input.device.type == "cpu" and input.dtype in dtypes
 
 
-def _called(cell: str, scheme: str, batch_sizes: Tensor, given: Inputs) -> tuple[Plan, Inputs]:
+def _called(call: Any, given: Inputs) -> tuple[Plan, Inputs]:
     """A call without the steps and rows that a graph for all lengths has at the end, unused."""
+    cell, scheme, zoneout, batch_sizes = call
     sizes = batch_sizes.tolist()
-    sizes = sizes[: len(sizes) - next((k for k, n in enumerate(reversed(sizes)) if n), len(sizes))]
+    steps = next((t for t in range(len(sizes), 0, -1) if sizes[t - 1]), 0)
+    plan = _plan(cell, scheme, zoneout, given, sizes[:steps])
+    if steps < len(sizes) and plan.layout.batch:
+        raise RuntimeError("norms of the batch have statistics of every step: no step is unused")
     rows = sum(sizes)
     if rows < len(given.input):
-        given = given._replace(input=given.input[:rows])
-    return _plan(cell, scheme, given, sizes), given
+        stay_h, stay_c = (t if t is None else t[:rows] for t in (given.stay_h, given.stay_c))
+        given = given._replace(input=given.input[:rows], stay_h=stay_h, stay_c=stay_c)
+    return plan, given
 
 
 def _padded(rows: Tensor | None, number: int) -> Tensor | None:
     """(N, ·) with zeros after those that there are."""
-    if rows is None or len(rows) == number:
+    if rows is None or rows.shape[0] == number:
         return rows
-    return F.pad(rows, (0, 0, 0, number - len(rows)))
+    return F.pad(rows, (0, 0, 0, number - rows.shape[0]))
 
 
-def _checked(cell: str, scheme: str, batch_sizes: Tensor, tensors: Any) -> tuple[Plan, Inputs]:
+def _checked(call: Any, tensors: Any) -> tuple[Plan, Inputs]:
     """A call whose tensors have the sizes that the kernels will take for granted."""
-    plan, inputs = _called(cell, scheme, batch_sizes, _plain(Inputs(*tensors)))
+    cell, _, zoneout, _ = call
+    plan, inputs = _called(call, Inputs(*tensors))
     sizes = plan.sizes
     batch, hidden = inputs.h_0.shape
     gates = len(plan.cell.gates) * hidden
@@ -136,18 +142,21 @@ def _checked(cell: str, scheme: str, batch_sizes: Tensor, tensors: Any) -> tuple
             f"{len(inputs.input)} rows of the input, got {sizes}"
         )
     width = inputs.input.shape[1] if inputs.weight_ih is not None else gates
-    of_cell, of_gates = (hidden,), (gates,)
+    of_gates: tuple[int, ...] = (gates,)
     shapes = dict.fromkeys(Inputs._fields, of_gates) | {
         "input": (sum(sizes), width),
         "weight_ih": (gates, width),
         "weight_hh": (gates, hidden),
         **dict.fromkeys(("h_0", "c_0"), (batch, hidden)),
-        **dict.fromkeys(("gain_c", "bias_c"), of_cell),
+        **dict.fromkeys(("gain_c", "bias_c"), (hidden,)),
+        **dict.fromkeys(("columns_x", "columns_h"), (len(sizes), 2, gates)),
+        "columns_c": (len(sizes), 2, hidden),
+        **dict.fromkeys(("stay_h", "stay_c"), (sum(sizes), hidden)),
     }
     for name, tensor in inputs._asdict().items():
         if tensor is not None and tuple(tensor.shape) != shapes[name]:
             raise RuntimeError(f"{name} must be {shapes[name]}, got {tuple(tensor.shape)}")
-    if (inputs.c_0 is None) == ("c" in plan.cell.states):
+    if (inputs.c_0 is None) == ("c" in plan.cell.states) or len(zoneout) != len(plan.cell.states):
         raise RuntimeError(f"the states of {cell} are {', '.join(plan.cell.states)}")
     return plan, inputs
 
@@ -157,101 +166,106 @@ def _filled(given: Inputs, *tensors: Tensor | None) -> tuple[Tensor, ...]:
     return tuple(given.input.new_empty(0) if t is None else t for t in tensors)
 
 
-def _forward(cell: str, scheme: str, batch_sizes: Tensor, *tensors: Any) -> tuple[Tensor, ...]:
-    plan, inputs = _checked(cell, scheme, batch_sizes, tensors)
+def _in_places(plan: Plan, inputs: Inputs, results: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """What ``operators.recurrence`` gives, each result at its place; inputs of all rows."""
+    states = len(plan.cell.states)
+    output = _padded(results[0], inputs.input.shape[0])
+    found = dict(zip(RESULTS, (output, *results[1 : 1 + states])))
+    statistics = iter(results[1 + states :])
+    for term in plan.own(inputs):
+        found["own_" + term], found["var_" + term] = next(statistics), next(statistics)
+    return _filled(inputs, *(found.get(name) for name in (*RESULTS, *STATISTICS)))
+
+
+def _forward(*arguments: Any) -> tuple[Tensor, ...]:
+    plan, inputs = _checked(arguments[:CALL], arguments[CALL:])
     if plan.sizes and _has_kernels(inputs):
-        (output, *states), _ = compute(plan, inputs, False)
+        results, _ = compute(plan, inputs, False)
     else:
         # What is no step's is the initial state itself, and a result is no argument.
-        output, *states = (value.clone() for value in definition(plan, inputs))
-    rest = (None,) * (len(RESULTS) - 1 - len(states))
-    return _filled(inputs, _padded(output, len(tensors[0])), *states, *rest)
+        results = tuple(value.clone() for value in definition(plan, inputs))
+    return _in_places(plan, Inputs(*arguments[CALL:]), results)
 
 
-def _forward_shapes(
-    cell: str, scheme: str, batch_sizes: Tensor, *tensors: Any
-) -> tuple[Tensor, ...]:
-    given = Inputs(*tensors)
-    output = given.input.new_empty(given.input.shape[0], given.weight_hh.shape[1])
-    states = (None if t is None else t.new_empty(t.shape) for t in (given.h_0, given.c_0))
-    return _filled(given, output, *states)
+def _forward_shapes(*arguments: Any) -> tuple[Tensor, ...]:
+    (cell, scheme, zoneout, batch_sizes), given = arguments[:CALL], Inputs(*arguments[CALL:])
+    plan = _plan(cell, scheme, zoneout, given, [])
+    wide, hidden = given.weight_hh.shape
+    found = [given.input.new_empty(given.input.shape[0], hidden)]
+    found += [t.new_empty(t.shape) for t in (given.h_0, given.c_0) if t is not None]
+    for term in plan.own(given):
+        shape = batch_sizes.shape[0], hidden if term == "c" else wide
+        found += [given.input.new_empty(shape[0], 2, shape[1]), given.input.new_empty(shape)]
+    return _in_places(plan, given, found)
 
 
-def _training(cell: str, scheme: str, batch_sizes: Tensor, *tensors: Any) -> tuple[Tensor, ...]:
-    plan, inputs = _checked(cell, scheme, batch_sizes, tensors)
-    # What is kept was taken from spare memory, and is never given back: it is the caller's.
+def _training(*arguments: Any) -> tuple[Tensor, ...]:
+    plan, inputs = _checked(arguments[:CALL], arguments[CALL:])
+    given = Inputs(*arguments[CALL:])
+    # Zero where nothing is written, for a result is the same every time.
+    kept = inputs.input.new_zeros(len(given.input), kept_width(plan, inputs))
+    if plan.sizes:
+        results, _ = compute(plan, inputs, True, _bytes(kept))
+    else:
+        results = tuple(value.clone() for value in definition(plan, inputs))
+    return *_in_places(plan, given, results), kept
+
+
+def _training_shapes(*arguments: Any) -> tuple[Tensor, ...]:
+    (cell, scheme, zoneout, _), given = arguments[:CALL], Inputs(*arguments[CALL:])
+    plan = _plan(cell, scheme, zoneout, given, [])
+    kept = given.input.new_empty(given.input.shape[0], kept_width(plan, given))
+    return *_forward_shapes(*arguments), kept
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    return tensor.view(-1).view(torch.uint8)
+
+
+def _split(tensors: Any) -> tuple[Any, Any, Any, Any]:
+    """The arguments of ``recurrence_backward``: inputs; output and statistics; what was kept;
+    gradients."""
+    middle, end = len(Inputs._fields), len(tensors) - len(RESULTS)
+    return tensors[:middle], tensors[middle : end - 1], tensors[end - 1], tensors[end:]
+
+
+def _backward(*arguments: Any) -> tuple[Tensor, ...]:
+    *tensors, needed = arguments[CALL:]
+    given, (output, *statistics), kept, (grad_output, *grads) = _split(tensors)
+    plan, inputs = _checked(arguments[:CALL], given)
     if not plan.sizes:
-        results = _training_shapes(cell, scheme, batch_sizes, *tensors)
-        for result, state in zip(results, (None, inputs.h_0, inputs.c_0, *(None,) * len(KEPT))):
-            _ = result.zero_() if state is None else result.copy_(state)
-        return results
-    (output, *states), kept = compute(plan, inputs, True)
-    sets, stats = 2 * len(plan.layout.sets), kept["stats"]
-    if stats is not None:
-        # A result is the same every time, also where nothing was written or will be read.
-        for part, kind in zip(stats.split((sets, sets, 2), -1), plan.layout.kinds):
-            if kind is None:
-                part.zero_()
-    rest = (None,) * (len(RESULTS) - 1 - len(states))
-    rows = [_padded(t, len(tensors[0])) for t in (output, *(kept[name] for name in KEPT))]
-    return _filled(inputs, rows[0], *states, *rest, *rows[1:])
-
-
-def _training_shapes(
-    cell: str, scheme: str, batch_sizes: Tensor, *tensors: Any
-) -> tuple[Tensor, ...]:
-    given = Inputs(*tensors)
-    plan = _plan(cell, scheme, given, [])
-    rows, (wide, hidden) = given.input.shape[0], given.weight_hh.shape
-
-    def kept(there: bool, width: int) -> Tensor | None:
-        return given.input.new_empty(rows, width) if there else None
-
-    return _forward_shapes(cell, scheme, batch_sizes, *tensors) + _filled(
-        given,
-        kept(given.weight_ih is not None or plan.joined, wide),
-        kept(True, 4 * len(plan.layout.sets) + 2),
-        kept(not plan.joined, wide),
-        kept(given.c_0 is not None, hidden),
-    )
-
-
-def _split(tensors: Any) -> tuple[Any, Any, Any]:
-    """The arguments of ``recurrence_backward``: inputs; output and what was kept; gradients."""
-    middle = len(Inputs._fields)
-    return tensors[:middle], tensors[middle : middle + 1 + len(KEPT)], tensors[-len(RESULTS) :]
-
-
-def _backward(cell: str, scheme: str, batch_sizes: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
-    *tensors, needed = arguments
-    given, rows, (grad_output, *grads) = _split(tensors)
-    plan, inputs = _checked(cell, scheme, batch_sizes, given)
-    if not plan.sizes:
-        of_states = {"h_0": grads[0], "c_0": grads[1]}
-        results = _backward_shapes(cell, scheme, batch_sizes, *arguments)
-        for name, result in zip(Inputs._fields, results):
-            grad = of_states.get(name)
-            _ = result.zero_() if grad is None or not result.numel() else result.copy_(grad)
-        return results
-    number = len(inputs.input)
-    output, *kept = (t[:number] for t in rows)
-    # The gradients take the place of what was kept, so they get copies.
-    places = {
-        name: memory.take(t.shape, t.dtype).copy_(t) if t.numel() else None
-        for name, t in zip(KEPT, kept)
-    }
-    cotangents = (None if grad_output is None else grad_output[:number], *grads)
-    found = compute_gradients(plan, inputs, output.contiguous(), places, cotangents, tuple(needed))
+        return _of_no_steps(given, grads, needed)
+    rows = len(inputs.input)
+    output, grad_output = output[:rows], None if grad_output is None else grad_output[:rows]
+    # The gradients take the place of what was kept, so they get a copy.
+    source = _bytes(kept.contiguous())
+    copy = memory.take(source.numel())
+    copy[: source.numel()].copy_(source)
+    states = (output,) * len(plan.cell.states)  # which are not read
+    results = (output, *states, *(t for t in statistics if t.numel()))
+    cotangents = grad_output, *grads
+    found = compute_gradients(plan, inputs, results, copy, cotangents, tuple(needed))
     found[0] = _padded(found[0], len(given[0]))
     # Those of vectors are pieces of one tensor, or one for several.
     own = [t.clone() if t is not None and t.dim() == 1 else t for t in found]
     return _filled(inputs, *own)
 
 
-def _backward_shapes(
-    cell: str, scheme: str, batch_sizes: Tensor, *arguments: Any
-) -> tuple[Tensor, ...]:
-    *tensors, needed = arguments
+def _of_no_steps(given: Any, grads: Any, needed: Any) -> tuple[Tensor, ...]:
+    """Zero, but for the states, which are the results."""
+    inputs = Inputs(*given)
+    found = dict(zip(("h_0", "c_0"), grads))
+
+    def gradient(name: str, tensor: Tensor) -> Tensor:
+        grad = found.get(name)
+        return torch.zeros_like(tensor) if grad is None else grad.clone()
+
+    pairs = zip(inputs._asdict().items(), needed)
+    return _filled(inputs, *(gradient(*item) if need else None for item, need in pairs))
+
+
+def _backward_shapes(*arguments: Any) -> tuple[Tensor, ...]:
+    *tensors, needed = arguments[CALL:]
     given = Inputs(*_split(tensors)[0])
     shapes = (t.shape if t is not None and need else None for t, need in zip(given, needed))
     return _filled(given, *(None if s is None else given.input.new_empty(s) for s in shapes))
@@ -259,53 +273,47 @@ def _backward_shapes(
 
 class _Differentiable(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, cell: str, scheme: str, batch_sizes: Tensor, *tensors: Tensor | None
-    ) -> tuple[Tensor, ...]:
-        call = cell, scheme, batch_sizes, *tensors
+    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, ...]:
         with torch._C._AutoDispatchBelowAutograd():
-            output, h_n, c_n, *kept = torch.ops.seqnorm.recurrence_training(*call)
-        ctx.call = cell, scheme
+            *results, kept = torch.ops.seqnorm.recurrence_training(*arguments)
+        output, _, c_n, *statistics = results
+        *ctx.call, batch_sizes = arguments[:CALL]
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(batch_sizes, *tensors, output, *kept)
-        if not c_n.numel():
-            ctx.mark_non_differentiable(c_n)
-        return output, h_n, c_n
+        ctx.save_for_backward(batch_sizes, *arguments[CALL:], output, *statistics, kept)
+        ctx.mark_non_differentiable(*statistics, *(() if c_n.numel() else (c_n,)))
+        return tuple(results)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        cell, scheme = ctx.call
         batch_sizes, *saved = ctx.saved_tensors
-        needed = ctx.needs_input_grad[3:]
+        needed, grads = ctx.needs_input_grad[CALL:], grads[: len(RESULTS)]
         given = Inputs(*saved[: len(Inputs._fields)])
         found: Sequence[Tensor | None]
         if torch.is_grad_enabled():  # derivatives of these gradients are asked for
-            plan, used = _called(cell, scheme, batch_sizes, given)
+            plan, used = _called((*ctx.call, batch_sizes), given)
             of_output = None if grads[0] is None else grads[0][: len(used.input)]
-            pairs = (of_output, *grads[1 : 1 + len(plan.cell.states)])
-            found = _through_definition(plan, used, pairs, needed)
+            cotangents = of_output, *grads[1 : 1 + len(plan.cell.states)]
+            found = gradients(plan, used, cotangents, needed)
             found[0] = _padded(found[0], len(given.input))
         else:
             found = torch.ops.seqnorm.recurrence_backward(
-                cell, scheme, batch_sizes, *saved, *grads, [bool(need) for need in needed]
+                *ctx.call, batch_sizes, *saved, *grads, [bool(need) for need in needed]
             )
-        return None, None, None, *(t if need else None for t, need in zip(found, needed))
+        of_inputs = (t if need else None for t, need in zip(found, needed))
+        return *(None,) * CALL, *of_inputs
 
 
-def _autograd(cell: str, scheme: str, batch_sizes: Tensor, *tensors: Any) -> tuple[Tensor, ...]:
+def _autograd(*arguments: Any) -> tuple[Tensor, ...]:
     """Where gradients are recorded."""
-    call = cell, scheme, batch_sizes, *tensors
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
-        given = Inputs(*tensors)
+    given = Inputs(*arguments[CALL:])
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given):
         if _has_kernels(given):
-            results: tuple[Tensor, ...] = _Differentiable.apply(*call)  # type: ignore[no-untyped-call]  # torch's own
+            results: tuple[Tensor, ...] = _Differentiable.apply(*arguments)  # type: ignore[no-untyped-call]  # torch's own
             return results
-        plan, used = _called(cell, scheme, batch_sizes, given)
-        output, *states = definition(plan, used)
-        rest = (None,) * (len(RESULTS) - 1 - len(states))
-        return _filled(given, _padded(output, len(given.input)), *states, *rest)
+        plan, used = _called(arguments[:CALL], given)
+        return _in_places(plan, given, definition(plan, used))
     with torch._C._AutoDispatchBelowAutograd():
-        found: tuple[Tensor, ...] = torch.ops.seqnorm.recurrence(*call)
+        found: tuple[Tensor, ...] = torch.ops.seqnorm.recurrence(*arguments)
     return found
 
 
@@ -321,14 +329,14 @@ def _one_by_one(name: str, info: Any, dims: tuple[Any, ...], *arguments: Any) ->
 
 
 def _register() -> torch.library.Library:
-    results, kept = (", ".join(f"Tensor {name}" for name in names) for names in (RESULTS, KEPT))
-    passed = "".join(f", Tensor {name}" for name in ("output", *KEPT))
+    results = ", ".join(f"Tensor {name}" for name in (*RESULTS, *STATISTICS))
+    passed = "".join(f", Tensor {name}" for name in ("output", *STATISTICS, "kept"))
     passed += "".join(f", Tensor? grad_{name}" for name in RESULTS) + ", bool[] needed"
     grads = ", ".join(f"Tensor grad_{name}" for name in Inputs._fields)
     library = torch.library.Library("seqnorm", "DEF")
     for name, arguments, returns, compute_it, shapes in (
         ("recurrence", _CALL, results, _forward, _forward_shapes),
-        ("recurrence_training", _CALL, f"{results}, {kept}", _training, _training_shapes),
+        ("recurrence_training", _CALL, f"{results}, Tensor kept", _training, _training_shapes),
         ("recurrence_backward", _CALL + passed, grads, _backward, _backward_shapes),
     ):
         library.define(f"{name}({arguments}) -> ({returns})", tags=torch.Tag.pt2_compliant_tag)

@@ -9,17 +9,19 @@
 #include "team.h"
 
 enum { LSTM, GRU };
-enum { NONE, LAYER, RMS };
+enum { NONE, LAYER, RMS, BATCH };
 
 typedef struct {
     int64_t cell, T, B, I, H, G;
     int64_t threads;
     int64_t sets;                   /* sets of the norms of x and h, each over whole gates */
     int64_t set_end[4];             /* gate after the last of each */
-    int64_t norm_x, norm_h, norm_c; /* NONE, LAYER, RMS */
+    int64_t norm_x, norm_h, norm_c; /* NONE, LAYER, RMS; or each of them NONE or BATCH */
+    int64_t own_x, own_h, own_c;    /* of BATCH: whether statistics are taken of this call's rows */
     int64_t sum;                    /* the product is added to x, and norm_h is of the sum */
     int64_t swapped;                /* LSTM: the normalised c is carried on; GRU: z takes the candidate */
     double eps_x, eps_h, eps_c;
+    double zoneout_h, zoneout_c; /* in inference */
     const int64_t *rows;  /* (T) sequences alive at each step */
     const void *input;     /* (N, I) */
     const void *weight_ih; /* (G * H, I), or NULL: the input is x itself */
@@ -28,19 +30,18 @@ typedef struct {
     const void *h_0, *c_0; /* (B, H) */
     const void *gain_x, *gain_h, *bias_x, *bias_h; /* (G * H) */
     const void *gain_c, *bias_c;                   /* (H) */
-    void *x;         /* (N, G * H) W_ih input + bias_in */
+    /* BATCH: mean and 1 / deviation of every step, (T, 2, G * H) and (T, 2, H), which are written
+     * where they are its own, and then the variances (T, G * H) and (T, H). */
+    void *columns_x, *columns_h, *columns_c, *var_x, *var_h, *var_c;
+    const void *stay_h, *stay_c; /* (N, H) zoneout in training: not 0 where a unit keeps its value */
     void *output;    /* (N, H) */
     void *h_n, *c_n; /* (B, H) */
-    /* Kept for the backward pass, which leaves the gradients of x and of the product in their place;
-     * with `keep` = 0 nothing is, and product and raw_c are NULL. With `sum` x holds both. */
-    int64_t keep;
-    void *stats;   /* (N, 4 * sets + 2) mean and 1 / deviation of each set: x's, h's, c's */
-    void *product; /* (N, G * H) W_hh h */
-    void *raw_c;   /* (N, H) c before its norm */
+    int64_t keep; /* whether `kept` is for a backward pass, which leaves the gradient of x at its start */
+    void *kept;
     /* Backward only. */
     const void *grad_output; /* (N, H) */
     void *grad_h, *grad_c;   /* (B, H) of the final states; of the initial ones afterwards */
-    void *grad_x;            /* (N, G * H), for an input that is x itself */
+    void *grad_x;            /* (N, G * H), where the input is x itself and stands in its place */
     void *grad_input, *grad_weight_ih, *grad_weight_hh; /* or NULL where they are not needed */
     void *grad_sums; /* gain_x, gain_h, bias_x, bias_h (G * H) and gain_c, bias_c (H), one after another */
     void *scratch;

@@ -7,12 +7,12 @@
 #include "arguments.h"
 
 #define DECLARE(name)                                                                              \
-    int64_t seqnorm_scratch_##name(const Arguments *, int64_t);                                    \
+    void seqnorm_sizes_##name(const Arguments *, int64_t, int64_t *);                              \
     void seqnorm_forward_##name(const Arguments *);                                                \
     void seqnorm_backward_##name(const Arguments *);
 #define KERNELS(name)                                                                              \
-    { #name, seqnorm_scratch_##name##_float, seqnorm_forward_##name##_float,                       \
-      seqnorm_backward_##name##_float, seqnorm_scratch_##name##_double,                            \
+    { #name, seqnorm_sizes_##name##_float, seqnorm_forward_##name##_float,                         \
+      seqnorm_backward_##name##_float, seqnorm_sizes_##name##_double,                              \
       seqnorm_forward_##name##_double, seqnorm_backward_##name##_double }
 
 DECLARE(base_float)
@@ -26,9 +26,9 @@ DECLARE(avx512_double)
 
 typedef struct {
     const char *name;
-    int64_t (*scratch)(const Arguments *, int64_t);
+    void (*sizes)(const Arguments *, int64_t, int64_t *);
     void (*forward)(const Arguments *), (*backward)(const Arguments *);
-    int64_t (*scratch_double)(const Arguments *, int64_t);
+    void (*sizes_double)(const Arguments *, int64_t, int64_t *);
     void (*forward_double)(const Arguments *), (*backward_double)(const Arguments *);
 } Kernels;
 
@@ -57,9 +57,10 @@ const char *seqnorm_variant(int64_t number) {
     return number >= 0 && number < VARIANTS && has(number) ? variants[number].name : 0;
 }
 
-int64_t seqnorm_scratch(int64_t variant, int64_t wide, const Arguments *a, int64_t backward) {
+/* Bytes of scratch and of what is kept. */
+void seqnorm_sizes(int64_t variant, int64_t wide, const Arguments *a, int64_t backward, int64_t *sizes) {
     const Kernels *k = variants + variant;
-    return (wide ? k->scratch_double : k->scratch)(a, backward);
+    (wide ? k->sizes_double : k->sizes)(a, backward, sizes);
 }
 
 void seqnorm_forward(int64_t variant, int64_t wide, const Arguments *a) {

@@ -1,7 +1,7 @@
 /* GRU: r, z = sigmoid(x + h); n = tanh(x + r h); h = z h + (1 - z) n; gates r, z, n. */
 #pragma once
 
-#include "step.h"
+#include "columns.h"
 
 typedef struct {
     vec x[3], h[3];       /* normalised */
@@ -9,16 +9,16 @@ typedef struct {
 } GruTerms;
 
 INLINE GruTerms gru_terms(const Call *c, const real *x, const real *product, const Spread *sx,
-                          const Spread *sh, int64_t u, int64_t m) {
+                          const Spread *sh, int64_t u, int64_t m, int batch) {
     GruTerms q;
     vec of_x[3], of_h[3];
     for (int g = 0; g < 3; g++) {
         int64_t j = g * c->a->H + u;
-        q.h[g] = standard(product, sh, g, j, m);
+        q.h[g] = standard(product, sh, g, j, m, batch);
         of_h[g] = q.h[g] * load(c->gain_h + j, m) + load(c->bias_h + j, m);
         of_x[g] = q.x[g] = (vec){0};
         if (!c->a->sum) {
-            q.x[g] = standard(x, sx, g, j, m);
+            q.x[g] = standard(x, sx, g, j, m, batch);
             of_x[g] = q.x[g] * load(c->gain_x + j, m) + load(c->bias_x + j, m);
         }
     }
@@ -34,38 +34,49 @@ INLINE const real *gru_before(const Share *s, int64_t r) {
     return s->t == 0 ? c->h_0 + r * c->a->H : c->output + (s->before + r) * c->a->H;
 }
 
-static void gru_output(Share *s, int64_t r) {
+INLINE void gru_output(Share *s, int64_t r, int batch) {
     Call *c = s->call;
     const Arguments *a = c->a;
     int64_t H = a->H, row = s->base + r;
-    real stats[8];
-    merge_product(s, r, stats);
-    Spread sx = spread(a, a->norm_x, c->stats + row * c->S), sh = spread(a, a->norm_h, stats);
+    Spread sx, sh;
+    if (batch) {
+        sx = spread_of_batch(c, c->columns_x, s->t), sh = spread_of_batch(c, c->columns_h, s->t);
+    } else {
+        real stats[8];
+        merge_product(s, r, stats);
+        sx = spread(a, a->norm_x, c->stats + row * c->S), sh = spread(a, a->norm_h, stats);
+    }
     CHUNKS(u, m, s->u0, s->u1) {
-        GruTerms q = gru_terms(c, x_of(s, r), product_of(s, r), &sx, &sh, u, m);
+        GruTerms q = gru_terms(c, x_of(s, r), product_of(s, r), &sx, &sh, u, m, batch);
         vec old = load(gru_before(s, r) + u, m);
         vec h = a->swapped ? q.n * q.z + (1 - q.z) * old : q.z * old + (1 - q.z) * q.n;
+        if (c->zones_h) h = stay(c->stay_h, (real)a->zoneout_h, old, h, row * H + u, m);
         store(c->output + row * H + u, h, m);
         store(c->h_n + r * H + u, h, m);
     }
 }
 
-static void gru_back_output(Share *s, int64_t r) {
+INLINE void gru_back_output(Share *s, int64_t r, int batch) {
     Call *c = s->call;
     const Arguments *a = c->a;
-    Kept kept = kept_of(s, r);
+    Kept kept = kept_of(s, r, batch);
     int64_t H = a->H, row = kept.row;
     real *slot = slot_of(s, r);
     vec sums[4][4] = {{{0}}};
     CHUNKS(u, m, s->u0, s->u1) {
-        GruTerms q = gru_terms(c, kept.x, kept.product, &kept.sx, &kept.sh, u, m);
+        GruTerms q = gru_terms(c, kept.x, kept.product, &kept.sx, &kept.sh, u, m, batch);
         vec old = load(gru_before(s, r) + u, m);
         vec dh = load(c->grad_output + row * H + u, m) + load(c->grad_h + r * H + u, m);
-        vec keep = q.z;
+        vec keep = q.z, stayed = {0};
+        if (c->zones_h) {
+            real p = (real)a->zoneout_h;
+            stayed = through_stay(c->stay_h, p, dh, 1, row * H + u, m);
+            dh = through_stay(c->stay_h, p, dh, 0, row * H + u, m);
+        }
         if (a->swapped) keep = 1 - q.z;
         vec dz = dh * (old - q.n) * q.z * (1 - q.z), dn = dh * (1 - keep) * (1 - q.n * q.n);
         if (a->swapped) dz = -dz;
-        store(c->grad_h + r * H + u, dh * keep, m);
+        store(c->grad_h + r * H + u, dh * keep + stayed, m);
         vec dr = dn * q.h_n * q.r * (1 - q.r);
         vec of_x[3] = {dr, dz, dn}, of_h[3] = {dr, dz, dn * q.r};
         store(slot + 3 * H + u, dn, m);
@@ -74,17 +85,38 @@ static void gru_back_output(Share *s, int64_t r) {
             store(slot + j, of_h[k], m);
             gather(sum_of(s, BIAS_H) + j, of_h[k], m);
             if (!a->sum) gather(sum_of(s, BIAS_X) + j, of_x[k], m);
-            if (a->norm_x) learn(s, GAIN_X, c->gain_x, of_x[k], q.x[k], j, m, sums[k]);
-            if (a->norm_h) learn(s, GAIN_H, c->gain_h, of_h[k], q.h[k], j, m, sums[k] + 2);
+            if (a->norm_x) learn(s, GAIN_X, c->gain_x, of_x[k], q.x[k], j, m, sums[k], batch);
+            if (a->norm_h) learn(s, GAIN_H, c->gain_h, of_h[k], q.h[k], j, m, sums[k] + 2, batch);
         }
     }
-    if (a->norm_x || a->norm_h) add_sets(a, &sums[0][0], parts(s, 0, s->peer, r));
+    if (!batch && (a->norm_x || a->norm_h)) add_sets(a, &sums[0][0], parts(s, 0, s->peer, r));
 }
 
 /* Of the candidate the gradients of x and h differ: those of h stand at gate 2, of x at 3. */
-static void gru_back_terms(Share *s, int64_t r) {
-    back_terms(s, r, 0, slot_of(s, r), slot_of(s, r) + s->call->a->H);
+INLINE const real *gru_of_x(const Share *s, int64_t r) {
+    return slot_of(s, r) + s->call->a->H;
 }
 
-static const Phase gru_forward[PHASES] = {measure, gru_output, 0};
-static const Phase gru_backward[PHASES] = {gru_back_output, gru_back_terms, 0};
+PHASE(gru_output)
+PHASE(gru_back_output)
+static void gru_back_terms_phase(Share *s, int64_t r) {
+    back_terms(s, r, 0, slot_of(s, r), gru_of_x(s, r));
+}
+
+static void gru_forward_batch(Share *s) {
+    measure_terms(s);
+    for (int64_t r = s->r0; r < s->r1; r++) gru_output(s, r, 1);
+}
+
+static void gru_backward_batch(Share *s) {
+    for (int64_t r = s->r0; r < s->r1; r++) gru_back_output(s, r, 1);
+    for (int64_t r = s->r0; r < s->r1; r++)
+        back_terms_batch(s, r, slot_of(s, r), gru_of_x(s, r), BIAS_X);
+}
+
+static const Steps gru_steps = {
+    .forward = {measure, gru_output_phase},
+    .backward = {gru_back_output_phase, gru_back_terms_phase},
+    .forward_batch = gru_forward_batch,
+    .backward_batch = gru_backward_batch,
+};

@@ -7,8 +7,7 @@
 #define PASTE(a, b) PASTE_(a, b)
 #define NAME(name) PASTE(name, SUFFIX)
 
-static const Phase *const forward_phases[] = {[LSTM] = lstm_forward, [GRU] = gru_forward};
-static const Phase *const backward_phases[] = {[LSTM] = lstm_backward, [GRU] = gru_backward};
+static const Steps *const steps_of[] = {[LSTM] = &lstm_steps, [GRU] = &gru_steps};
 
 #define FLUSH 64 /* rows whose gradients are summed before they join the sum of all before */
 
@@ -16,11 +15,37 @@ static int64_t sums_size(const Arguments *a) {
     return 4 * a->G * a->H + 2 * a->H;
 }
 
+/* Whether x = W_ih input + b has a place of its own: not where the input is x and stays so. */
+INLINE int has_x(const Arguments *a) {
+    return a->weight_ih || a->sum;
+}
+
+/* What the backward pass needs of the forward pass: returns how many reals; `call` gets the places.
+ * It leaves the gradients of x and of the product in the place of both. */
+static int64_t place_kept(Call *call, const Arguments *a) {
+    real *next = a->kept;
+    int64_t N = call->N, GH = a->G * a->H;
+    /* Without a backward pass, x is gone after a step that computes it. */
+    int whole = a->keep || !a->weight_ih || a->T == 0 || a->rows[a->T - 1] < FRESH * a->threads;
+    call->x = has_x(a) ? next : (real *)a->input;
+    if (has_x(a)) next += (whole ? N : a->B) * GH;
+    call->stats = next; /* mean and 1 / deviation of each set: x's, h's, c's */
+    if (!call->batch) next += N * call->S;
+    call->product = next; /* W_hh h; with `sum` x holds both */
+    if (!a->sum) next += (a->keep ? N : a->B) * GH;
+    call->raw_c = next; /* c before its norm */
+    if (a->cell == LSTM) next += (a->keep ? N : a->B) * a->H;
+    call->carried = next;
+    if (call->zones_c && a->keep) next += N * a->H;
+    return next - (real *)a->kept;
+}
+
 /* Reals of scratch for either pass; `call` gets its places in it. */
-static int64_t place(Call *call, const Arguments *a, int backward) {
+static int64_t place_scratch(Call *call, const Arguments *a, int backward) {
     real *start = a->scratch, *next = start;
     int64_t GH = a->G * a->H, threads = a->threads, rows = a->B > threads ? a->B : threads;
-    int64_t forward = panels(GH) * NR * a->I, back = panels(a->I) * NR * GH;
+    int64_t forward = a->G * panels(a->H) * NR * a->I, back = panels(a->I) * NR * GH;
+    /* Every gate has panels of its own, so that threads can share each gate's units. */
     call->packed = next, next += panels(a->H) * NR * GH;
     call->packed_ih = next;
     if (a->weight_ih) next += forward > back ? forward : back;
@@ -35,12 +60,6 @@ static int64_t place(Call *call, const Arguments *a, int backward) {
         next += (next - start) % 2; /* an int64 may stand there */
         call->before = (int64_t *)next, next += call->N * (int64_t)(sizeof(int64_t) / sizeof(real));
     }
-    call->product = a->product;
-    call->raw_c = a->raw_c;
-    if (!a->keep) { /* one step's worth */
-        if (!a->sum) call->product = next, next += a->B * GH;
-        call->raw_c = next, next += a->B * a->H;
-    }
     return next - start;
 }
 
@@ -50,29 +69,47 @@ INLINE int64_t count_rows(const Arguments *a) {
     return N;
 }
 
-int64_t NAME(seqnorm_scratch_)(const Arguments *a, int64_t backward) {
-    Call call = {.N = count_rows(a)};
-    return place(&call, a, (int)backward) * (int64_t)sizeof(real);
+static Call call_of(const Arguments *a) {
+    return (Call){.a = a,
+                  .N = count_rows(a),
+                  .training = a->keep != 0,
+                  .batch = a->norm_x == BATCH || a->norm_h == BATCH || a->norm_c == BATCH,
+                  .own = a->own_x || a->own_h || a->own_c,
+                  .zones_h = a->stay_h || a->zoneout_h != 0,
+                  .zones_c = a->stay_c || a->zoneout_c != 0,
+                  .GH = a->G * a->H,
+                  .S = 4 * a->sets + 2};
+}
+
+/* Bytes of scratch and of what is kept. */
+void NAME(seqnorm_sizes_)(const Arguments *a, int64_t backward, int64_t *sizes) {
+    Call call = call_of(a);
+    sizes[0] = place_scratch(&call, a, (int)backward) * (int64_t)sizeof(real);
+    sizes[1] = place_kept(&call, a) * (int64_t)sizeof(real);
 }
 
 static void open_call(Call *c, const Arguments *a, int backward) {
-    *c = (Call){.a = a, .N = count_rows(a)};
-    place(c, a, backward);
-    c->training = a->keep != 0;
-    c->GH = a->G * a->H;
-    c->S = 4 * a->sets + 2;
+    *c = call_of(a);
+    place_scratch(c, a, backward);
+    place_kept(c, a);
+    c->columns_x = a->columns_x, c->columns_h = a->columns_h, c->columns_c = a->columns_c;
     for (int64_t j = 0; j < c->GH; j++) c->ones[j] = 1, c->zeros[j] = 0;
-    c->x = a->x ? a->x : (real *)a->input, c->h_0 = a->h_0, c->c_0 = a->c_0;
+    c->h_0 = a->h_0, c->c_0 = a->c_0, c->stay_h = a->stay_h, c->stay_c = a->stay_c;
     c->gain_x = a->gain_x ? a->gain_x : c->ones, c->gain_h = a->gain_h ? a->gain_h : c->ones;
     c->gain_c = a->gain_c ? a->gain_c : c->ones, c->bias_c = a->bias_c ? a->bias_c : c->zeros;
     c->bias_x = a->bias_x ? a->bias_x : c->zeros, c->bias_h = a->bias_h ? a->bias_h : c->zeros;
-    c->output = a->output, c->h_n = a->h_n, c->c_n = a->c_n, c->stats = a->stats;
+    c->output = a->output, c->h_n = a->h_n, c->c_n = a->c_n;
     c->grad_output = a->grad_output, c->grad_h = a->grad_h, c->grad_c = a->grad_c;
-    c->grad_x = a->grad_x ? a->grad_x : a->x, c->grad_sums = a->grad_sums;
+    c->grad_x = a->grad_x ? a->grad_x : c->x, c->grad_sums = a->grad_sums;
 }
 
 /* Run the phases of one step, and after each let peers see one another's sums. */
-static void run_phases(Share *s, const Phase *phases) {
+static void run_phases(Share *s, const Phase *phases, void (*batch)(Share *)) {
+    if (s->call->batch) {
+        batch(s);
+        if (s->peers > 1) meet(s);
+        return;
+    }
     if (s->peers == 1) {
         for (int64_t r = s->r0; r < s->r1; r++)
             for (int p = 0; p < PHASES && phases[p]; p++) phases[p](s, r);
@@ -86,18 +123,38 @@ static void run_phases(Share *s, const Phase *phases) {
 
 #define BLOCK 48 /* rows projected together */
 
-/* x = W_ih input + b for `count` packed rows, and the mean and 1 / deviation of its sets. */
-static void project(const Call *c, int64_t row, int64_t count, real *x) {
+/* Units u0 .. u1 of every gate of c = a times the packed panels of all gates, K deep, or added to it. */
+static void multiply_gates(const Call *c, const real *a, int64_t n, const real *packed, int64_t K,
+                           int64_t u0, int64_t u1, real *to, int add) {
+    int64_t H = c->a->H, gate = panels(H) * NR;
+    for (int64_t g = 0; g < c->a->G && u1 > u0; g++)
+        multiply(a, K, n, packed + (g * gate + u0) * K, K, u1 - u0, to + g * H + u0, c->GH, add);
+}
+
+/* This thread's panels of a matrix (G * H, K). */
+static void pack_gates(const Share *s, const real *w, int64_t K, real *packed) {
+    int64_t H = s->call->a->H, blocks = panels(H);
+    for (int64_t p = s->number; p < s->call->a->G * blocks; p += s->size) {
+        int64_t start = p % blocks * NR;
+        pack_rows(w + (p / blocks * H + start) * K, K, H - start, packed + p * NR * K);
+    }
+}
+
+/* Units u0 .. u1 of x = W_ih input + b for `count` packed rows, and of norms of a row, which have
+ * all units, the mean and 1 / deviation of its sets. */
+static void project(const Call *c, int64_t row, int64_t count, int64_t u0, int64_t u1, real *x) {
     const Arguments *a = c->a;
     int64_t GH = c->GH;
     const real *input = (const real *)a->input + row * a->I, *bias = a->bias_in;
     if (a->weight_ih)
-        multiply(input, a->I, count, c->packed_ih, a->I, GH, x, GH, 0);
-    else if (a->x) /* the product is added to x, which is not ours */
+        multiply_gates(c, input, count, c->packed_ih, a->I, u0, u1, x, 0);
+    else if (has_x(a)) /* the product is added to x, which is not ours */
         memcpy(x, input, (size_t)(count * GH) * sizeof(real));
-    for (int64_t r = 0; r < count && (a->norm_x || bias); r++, x += GH) {
-        for (int64_t j = 0; bias && j < GH; j++) x[j] += bias[j];
-        for (int64_t set = 0, g = 0; a->norm_x && set < a->sets; g = a->set_end[set], set++) {
+    int of_row = a->norm_x && !c->batch;
+    for (int64_t r = 0; r < count && (of_row || bias); r++, x += GH) {
+        for (int64_t g = 0; bias && g < a->G; g++)
+            for (int64_t j = g * a->H + u0; j < g * a->H + u1; j++) x[j] += bias[j];
+        for (int64_t set = 0, g = 0; of_row && set < a->sets; g = a->set_end[set], set++) {
             real *out = c->stats + (row + r) * c->S + 2 * set;
             moments(x, a->H, g, a->set_end[set], 0, a->H, a->norm_x, out);
             real size = (real)((a->set_end[set] - g) * a->H);
@@ -110,32 +167,26 @@ static void forward_work(void *data, int64_t number, int64_t size) {
     Call *c = data;
     const Arguments *a = c->a;
     Share share = {.call = c, .number = number, .size = size, .alive = -1}, *s = &share;
-    int64_t H = a->H, blocks = panels(H);
-    for (int64_t p = number; p < a->G * blocks; p += size) {
-        int64_t start = p % blocks * NR, row = p / blocks * H + start;
-        pack_rows((const real *)a->weight_hh + row * H, H, H - start, c->packed + p * NR * H);
-    }
-    for (int64_t p = number; a->weight_ih && p < panels(c->GH); p += size)
-        pack_rows((const real *)a->weight_ih + p * NR * a->I, a->I, c->GH - p * NR,
-                  c->packed_ih + p * NR * a->I);
+    int64_t H = a->H;
+    pack_gates(s, a->weight_hh, H, c->packed);
+    if (a->weight_ih) pack_gates(s, a->weight_ih, a->I, c->packed_ih);
     meet(s);
     /* Steps with rows enough are projected as the loop comes to them, while x is near. */
     int64_t row = 0, t = 0;
     for (; t < a->T && at_its_step(c, a->rows[t], size); t++) row += a->rows[t];
     int64_t end = row + (number + 1) * (c->N - row) / size;
     for (row += number * (c->N - row) / size; row < end; row += BLOCK)
-        project(c, row, end - row < BLOCK ? end - row : BLOCK, c->x + row * c->GH);
+        project(c, row, end - row < BLOCK ? end - row : BLOCK, 0, H, c->x + row * c->GH);
     meet(s);
     for (s->t = 0; s->t < a->T; s->t++) {
         divide(s, a->rows[s->t]);
         s->fresh = at_its_step(c, s->alive, size);
-        if (s->fresh) project(c, s->base + s->r0, s->r1 - s->r0, x_of(s, s->r0));
+        if (s->fresh)
+            project(c, s->base + s->r0, s->r1 - s->r0, s->u0, s->u1, x_of(s, s->r0));
         const real *h = s->t ? c->output + (s->before + s->r0) * H : c->h_0 + s->r0 * H;
-        real *product = product_of(s, s->r0);
-        for (int64_t g = 0; g < a->G && s->u1 > s->u0; g++)
-            multiply(h, H, s->r1 - s->r0, c->packed + (g * blocks * NR + s->u0) * H, H, s->u1 - s->u0,
-                     product + g * H + s->u0, c->GH, (int)a->sum);
-        run_phases(s, forward_phases[a->cell]);
+        multiply_gates(c, h, s->r1 - s->r0, c->packed, H, s->u0, s->u1, product_of(s, s->r0),
+                       (int)a->sum);
+        run_phases(s, steps_of[a->cell]->forward, steps_of[a->cell]->forward_batch);
         s->before = s->base, s->base += s->alive;
     }
 }
@@ -182,12 +233,13 @@ static void backward_work(void *data, int64_t number, int64_t size) {
         if (number == 0)
             for (int64_t r = 0; r < s->alive; r++)
                 c->before[s->base + r] = s->t ? s->before + r : -1 - r;
-        run_phases(s, backward_phases[a->cell]);
+        run_phases(s, steps_of[a->cell]->backward, steps_of[a->cell]->backward_batch);
         if (s->u1 > s->u0)
             multiply(product_of(s, s->r0), GH, s->r1 - s->r0, c->packed + s->u0 * GH,
-                     GH, s->u1 - s->u0, c->grad_h + s->r0 * H + s->u0, H, a->cell == GRU);
+                     GH, s->u1 - s->u0, c->grad_h + s->r0 * H + s->u0, H,
+                     a->cell == GRU || c->zones_h);
         s->pending += s->r1 - s->r0;
-        if (s->pending >= FLUSH || s->t == 0) {
+        if (s->pending >= FLUSH || s->t == 0 || c->own) {
             for (int64_t j = 0; j < each; j++) s->kept_sums[j] += s->sums[j], s->sums[j] = 0;
             s->pending = 0;
         }

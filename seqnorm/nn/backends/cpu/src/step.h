@@ -1,8 +1,11 @@
 /* What the steps of all cells share: one thread's share of a step, moments, sums over threads.
  *
  * A step is divided among threads by rows, each with all units, and then they never meet; or, where
- * rows are few, by units, each with all rows. Then the threads that share a row are peers: each sums
- * over its own units, and after a barrier all read one another's sums, in the same order. */
+ * rows are few or statistics are of all rows, by units, each with all rows. Then the threads that
+ * share a row are peers: each sums over its own units, and after a barrier all read one another's
+ * sums, in the same order. (Statistics of rows need no sums of others: `columns.h`.)
+ *
+ * What differs between norms of a row and of the batch takes `batch`, a constant at every call. */
 #pragma once
 
 #include "arguments.h"
@@ -14,10 +17,14 @@
 typedef struct {
     const Arguments *a;
     int training;
-    int64_t GH, S; /* G * H; reals in a row of stats */
+    int batch, own; /* whether norms are of the batch; whether any takes statistics of these rows */
+    int64_t GH, S;  /* G * H; reals in a row of stats */
     real *x;
     const real *gain_x, *gain_h, *bias_x, *bias_h, *gain_c, *bias_c, *h_0, *c_0;
-    real *output, *h_n, *c_n, *stats, *product, *raw_c;
+    const real *stay_h, *stay_c;
+    int zones_h, zones_c; /* whether there is zoneout */
+    real *carried;        /* (N, H) c as it is carried on, where that is not c or its norm */
+    real *output, *h_n, *c_n, *stats, *product, *raw_c, *columns_x, *columns_h, *columns_c;
     const real *grad_output;
     real *grad_h, *grad_c, *grad_x, *grad_sums;
     real *packed, *packed_ih, *parts, *slots, *sums, *ones, *zeros, *outer;
@@ -38,6 +45,16 @@ typedef struct {
 } Share;
 
 typedef void (*Phase)(Share *s, int64_t r);
+#define PHASE(name)                                                                                \
+    static void name##_phase(Share *s, int64_t r) {                                                \
+        name(s, r, 0);                                                                             \
+    }
+
+/* The steps of a cell: phases of a row with norms of a row; all rows with norms of the batch. */
+typedef struct {
+    Phase forward[PHASES], backward[PHASES];
+    void (*forward_batch)(Share *s), (*backward_batch)(Share *s);
+} Steps;
 
 INLINE void meet(Share *s) {
     if (s->size > 1) seqnorm_wait(&s->call->barrier, s->size);
@@ -49,7 +66,8 @@ static void divide(Share *s, int64_t alive) {
     if (alive == s->alive) return;
     if (s->alive >= 0) meet(s);
     s->alive = alive;
-    int by_units = s->size > 1 && alive < 4 * s->size && a->H >= NR * s->size;
+    int few = alive < 4 * s->size && a->H >= NR * s->size;
+    int by_units = s->size > 1 && (few || s->call->own);
     s->peers = by_units ? s->size : 1;
     s->peer = by_units ? s->number : 0;
     if (by_units) {
@@ -144,9 +162,10 @@ INLINE void merge(const Share *s, int64_t phase, int64_t r, int64_t at, int64_t 
     out[1] = 1 / ROOT(square / count + eps);
 }
 
-/* Mean and 1 / deviation for every gate. */
+/* Mean and 1 / deviation of the terms of a row: of every gate; of the batch, of every unit. */
 typedef struct {
     real mean[4], scale[4];
+    const real *means, *scales;
 } Spread;
 
 INLINE Spread spread(const Arguments *a, int64_t kind, const real *stats) {
@@ -160,14 +179,22 @@ INLINE Spread spread(const Arguments *a, int64_t kind, const real *stats) {
     return found;
 }
 
+/* The same at step t of a norm of the batch, or of none. */
+INLINE Spread spread_of_batch(const Call *c, const real *columns, int64_t t) {
+    const real *at = columns + 2 * t * c->GH;
+    return (Spread){.means = columns ? at : c->zeros, .scales = columns ? at + c->GH : c->ones};
+}
+
 /* m normalised values of gate g, of a row of all gates. */
-INLINE vec standard(const real *row, const Spread *of, int64_t g, int64_t j, int64_t m) {
+INLINE vec standard(const real *row, const Spread *of, int64_t g, int64_t j, int64_t m, int batch) {
+    if (batch) return (load(row + j, m) - load(of->means + j, m)) * load(of->scales + j, m);
     return (load(row + j, m) - of->mean[g]) * of->scale[g];
 }
 
 /* Whether a step of so many rows computes its own x: with fewer, many steps at once are faster. */
+#define FRESH 8
 INLINE int at_its_step(const Call *c, int64_t alive, int64_t size) {
-    return c->a->weight_ih && alive >= 8 * size;
+    return c->a->weight_ih && alive >= FRESH * size;
 }
 
 /* Where x of a row at this step stands. */
@@ -183,10 +210,25 @@ INLINE real *product_of(const Share *s, int64_t r) {
     return c->product + ((c->training ? s->base : 0) + r) * c->GH;
 }
 
-/* Gradients of gates on their way between the phases of a row: CHANNELS * H reals. */
+/* Gradients of gates on their way between the phases of a row: CHANNELS * H reals. Where a thread
+ * ends a row before it begins the next, they stay in the cache. */
 #define CHANNELS 5
 INLINE real *slot_of(const Share *s, int64_t r) {
-    return s->call->slots + (s->peers == 1 ? s->number : r) * CHANNELS * s->call->a->H;
+    int whole = s->peers == 1 && !s->call->batch;
+    return s->call->slots + (whole ? s->number : r) * CHANNELS * s->call->a->H;
+}
+
+/* Zoneout: m units after a step, from their values before it and new ones. `at` is where they stand. */
+INLINE vec stay(const real *stays, real p, vec before, vec after, int64_t at, int64_t m) {
+    if (stays) return select_(load(stays + at, m) != 0, before, after);
+    return p * before + (1 - p) * after;
+}
+
+/* Gradient of the new values (or, `back`, of those before) from that of what they became. */
+INLINE vec through_stay(const real *stays, real p, vec d, int back, int64_t at, int64_t m) {
+    vec none = {0};
+    if (stays) return select_(load(stays + at, m) != 0, back ? d : none, back ? none : d);
+    return d * (back ? p : 1 - p);
 }
 
 /* First phase of every cell: the moments of the product. */
@@ -228,10 +270,13 @@ typedef struct {
     Spread sx, sh;
 } Kept;
 
-INLINE Kept kept_of(const Share *s, int64_t r) {
+INLINE Kept kept_of(const Share *s, int64_t r, int batch) {
     const Call *c = s->call;
     const Arguments *a = c->a;
     int64_t row = s->base + r;
+    if (batch)
+        return (Kept){row, x_of(s, r), product_of(s, r), spread_of_batch(c, c->columns_x, s->t),
+                      spread_of_batch(c, c->columns_h, s->t)};
     const real *stats = c->stats + row * c->S;
     return (Kept){row, x_of(s, r), product_of(s, r), spread(a, a->norm_x, stats),
                   spread(a, a->norm_h, stats + 2 * a->sets)};
@@ -252,7 +297,7 @@ INLINE void add_sets(const Arguments *a, const vec *of_gates, real *part) {
 INLINE void back_terms(Share *s, int64_t r, int64_t phase, const real *of_h, const real *of_x) {
     Call *c = s->call;
     const Arguments *a = c->a;
-    Kept kept = kept_of(s, r);
+    Kept kept = kept_of(s, r, 0);
     real *grad_x = c->grad_x + kept.row * c->GH;
     real sums[PARTS] = {0};
     if (a->norm_x || a->norm_h) add_parts(s, phase, r, 4 * a->sets, sums);
@@ -267,14 +312,14 @@ INLINE void back_terms(Share *s, int64_t r, int64_t phase, const real *of_h, con
                 vec dx = load(from + j, m), dh = load(of_h + j, m);
                 if (!a->sum) {
                     if (a->norm_x) {
-                        vec y = standard(kept.x, &kept.sx, k, j, m);
+                        vec y = standard(kept.x, &kept.sx, k, j, m, 0);
                         dx = through(dx * load(c->gain_x + j, m), y, kept.sx.scale[k], a->norm_x,
                                      mean[0], mean[1]);
                     }
                     store(grad_x + j, dx, m);
                 }
                 if (a->norm_h) {
-                    vec y = standard(kept.product, &kept.sh, k, j, m);
+                    vec y = standard(kept.product, &kept.sh, k, j, m, 0);
                     dh = through(dh * load(c->gain_h + j, m), y, kept.sh.scale[k], a->norm_h,
                                  mean[2], mean[3]);
                 }
@@ -294,8 +339,9 @@ INLINE real *sum_of(const Share *s, int which) {
 /* The share of m values in the gradient of a gain and in the sums of its norm: d is the gradient of
  * gain * y, and sums are those of d * gain and of it times y. */
 INLINE void learn(const Share *s, int which, const real *gain, vec d, vec y, int64_t j, int64_t m,
-                  vec *sums) {
+                  vec *sums, int batch) {
     gather(sum_of(s, which) + j, d * y, m);
+    if (batch) return; /* that sum, over the rows of the step, is what its norm needs */
     vec scaled = first(d * load(gain + j, m), m);
     sums[0] += scaled, sums[1] += scaled * y;
 }

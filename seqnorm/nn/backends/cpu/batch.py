@@ -1,0 +1,80 @@
+"""Norms of the batch: which statistics a call takes, and which it is given.
+
+Axes: T steps, B sequences, N packed rows, F features.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from ...sites import BatchPass, SitePass
+from .plan import Inputs, Plan
+
+
+def in_parts(
+    plan: Plan,
+    inputs: Inputs,
+    passes: Sequence[SitePass | None],
+    recurrence: Callable[[Plan, Inputs], tuple[Tensor, ...]],
+) -> tuple[Tensor, ...]:
+    """Output and final states of ``recurrence``, called anew wherever a norm comes to the first
+    step that it reads from its table, which then holds the statistics of the steps before.
+
+    Args:
+        passes: of the norms of x, h and c; what is no norm of the batch is left to the kernels.
+        recurrence: that of ``operators`` or of ``traced``.
+    """
+    sizes = plan.sizes
+    norms = [norm if isinstance(norm, BatchPass) else None for norm in passes]
+    cuts = sorted({0, len(sizes), *(norm.end for norm in norms if norm is not None)})
+    outputs: list[Tensor] = []
+    state = [part for part in (inputs.h_0, inputs.c_0) if part is not None]
+    row = 0
+    for start, end in itertools.pairwise(cuts):
+        given = [
+            None if norm is None or start < norm.end else _columns(norm, start, end, eps)
+            for norm, eps in zip(norms, plan.layout.eps)
+        ]
+        alive, here = sizes[start], slice(row, row + sum(sizes[start:end]))
+        row = here.stop
+        part = _part(inputs, here, [before[:alive] for before in state], given)
+        output, *found = recurrence(plan._replace(sizes=sizes[start:end]), part)
+        outputs.append(output)
+        statistics = iter(found[len(state) :])
+        for norm, columns in zip(norms, given):
+            if norm is not None and columns is None:
+                own, var = next(statistics), next(statistics)
+                norm.gather(own[:, 0], var)
+        # Sequences that have ended keep their state.
+        state = [
+            torch.cat([after, before[alive:]]) if alive < len(before) else after
+            for after, before in zip(found, state)
+        ]
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs), *state
+
+
+def _part(
+    inputs: Inputs, rows: slice, state: Sequence[Tensor], given: Sequence[Tensor | None]
+) -> Inputs:
+    """What of a call belongs to these packed rows."""
+    columns = [None if found is None else found.to(inputs.input.dtype) for found in given]
+    return inputs._replace(
+        input=inputs.input[rows],
+        h_0=state[0],
+        c_0=state[1] if len(state) > 1 else None,
+        columns_x=columns[0],
+        columns_h=columns[1],
+        columns_c=columns[2],
+        stay_h=None if inputs.stay_h is None else inputs.stay_h[rows],
+        stay_c=None if inputs.stay_c is None else inputs.stay_c[rows],
+    )
+
+
+def _columns(norm: BatchPass, start: int, end: int, eps: float) -> Tensor:
+    """(end - start, 2, F) mean and 1 / deviation of these steps, out of the table."""
+    mean, var = (moment[start - norm.end : end - norm.end] for moment in norm.given())
+    return torch.stack((mean, (var + eps).rsqrt()), 1)

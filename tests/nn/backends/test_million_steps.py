@@ -1,0 +1,89 @@
+"""The program that compares a million steps counts them, and stops at a difference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import million_steps
+import pytest
+import torch
+from beside_reference import needs_kernels
+from million_steps import main, moved
+from nn.backends.test_cpu_properties import Case
+
+from seqnorm.nn.backends.cpu import operators
+
+pytestmark = needs_kernels
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(million_steps, "WIDEST", 20)
+    monkeypatch.setattr(million_steps, "LONGEST", 5)
+    monkeypatch.setattr(million_steps, "EVERY", 0.0)
+
+
+def words_of(line: str) -> list[str]:
+    return line.replace(",", "").split()
+
+
+def test_equal_calls(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--steps", "150"]) == 0
+    *progress, last = capsys.readouterr().out.splitlines()
+    assert last.startswith("seeds 0 to ")
+    words = words_of(last)
+    seeds, steps, calls = int(words[3]) + 1, int(words[6]), int(words[8])
+    assert len(progress) == seeds
+    assert calls == seeds * million_steps.CALLS_OF_A_SEED
+    assert 150 <= steps <= 4 * 5 * calls
+
+
+def test_a_difference(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the gradient of one bias, by a millionth, where sequences are as long as can be."""
+    real = operators.compute_gradients
+
+    def wrong(plan: Any, *others: Any) -> Any:
+        found = real(plan, *others)
+        if len(plan.sizes) == 5 and found[operators.BIASES + 1] is not None:
+            found[operators.BIASES + 1].mul_(1.0 + 1e-6)
+        return found
+
+    monkeypatch.setattr(operators, "compute_gradients", wrong)
+    assert main(["--end", "50"]) == 1
+    failed, repeat = capsys.readouterr().out.splitlines()[-2:]
+    assert "gradient of bias_hh" in failed
+    assert main(repeat.split()[3:]) == 1
+    assert capsys.readouterr().out.splitlines()[-2:] == [failed, repeat]
+
+
+def test_magnified_rounding(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the definition does to a last bit is no mismatch, whatever the tolerance."""
+    monkeypatch.setattr(million_steps, "VALUES", 1e-17)
+    monkeypatch.setattr(million_steps, "GRADIENTS", 1e-17)
+    assert main(["--steps", "100"]) == 0
+    counted = words_of(capsys.readouterr().out.splitlines()[-1])
+    assert int(counted[counted.index("magnify") - 2]) > 10
+    monkeypatch.setattr(million_steps, "MAGNIFIED", 1e-3)
+    assert main(["--steps", "100"]) == 1
+
+
+def test_an_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def failing(*_: Any) -> None:
+        raise RuntimeError("no kernel today")
+
+    monkeypatch.setattr(operators, "compute", failing)
+    assert main([]) == 1
+    assert "RuntimeError: no kernel today" in capsys.readouterr().out
+
+
+def test_the_last_bit_is_moved() -> None:
+    options = {"num_layers": 1, "bidirectional": False, "bias": True}
+    case = Case("layer", "LSTM", "layer", (3, 4), options, [2, 1], 1, "base", 0)
+    layer, call = case.draw()
+    other, there = moved(layer, call)
+    pairs = [*zip(layer.parameters(), other.parameters()), (call.input, there.input)]
+    for before, after in pairs:
+        assert not torch.equal(before, after)
+        torch.testing.assert_close(before, after, rtol=2.0**-51, atol=0.0)
