@@ -87,6 +87,7 @@ def register(
         parameter("weight_hr", proj_size, hidden_size)
     if scheme is None:
         return
+    _ = scheme.text  # made now, for torch.compile reads it but could not make it
     units = {"frame": input_size, "output": width}
     spans = cell.spans(scheme) | {site: "" for site in units if site in scheme.norms}
     for site, span in spans.items():

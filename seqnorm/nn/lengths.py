@@ -148,12 +148,57 @@ class Packing:
         return state.index_select(-2, torch.argsort(self.order).to(self.device))
 
 
+class TensorPacking(Packing):
+    """A packing whose numbers of rows are known to a graph alone, which answers for all lengths.
+
+    There are N = T * B rows, whatever the lengths: after those of the sequences come unused ones,
+    which are zero, and whose results are not read.
+
+    Args:
+        lengths: (B,) on the CPU, in any order, at most T.
+        steps: T, of the padded batch.
+    """
+
+    def __init__(self, lengths: Tensor, steps: int) -> None:
+        ordered, order = torch.sort(lengths, descending=True, stable=True)
+        super().__init__(lengths.shape[0], steps, None, order, lengths.device)
+        self.uniform = False
+        alive = ordered[None, :] > torch.arange(steps)[:, None]
+        self._sizes = alive.sum(1)
+        # Those alive come first, and otherwise rows keep their order.
+        place = torch.argsort((~alive).flatten().to(torch.int64), stable=True)
+        step, column = place // self.batch, place % self.batch
+        own = torch.arange(steps * self.batch)
+        self._used = (own < self._sizes.sum())[:, None]
+        self._index = step * self.batch + order[column]
+        start = self._sizes.cumsum(0) - self._sizes
+        turned = start[(ordered[column] - 1 - step).clamp(min=0)] + column
+        self._reversal = torch.where(self._used[:, 0], turned, own)
+
+    @property
+    def batch_sizes(self) -> list[int]:
+        raise NotImplementedError("a graph for all lengths has no numbers of rows")
+
+    def sizes(self, rows: Tensor) -> Tensor:
+        return self._sizes
+
+    def pack(self, padded: Tensor) -> Tensor:
+        rows = padded.reshape(-1, padded.shape[-1]).index_select(0, self._padded_index())
+        return torch.where(self._used, rows, 0.0)
+
+    def pad(self, rows: Tensor, steps: int) -> Tensor:
+        rows = torch.where(self._used, rows, 0.0)
+        padded = torch.zeros_like(rows).index_copy(0, self._padded_index(), rows)
+        return padded.reshape(steps, self.batch, rows.shape[-1])
+
+
 def check_lengths(lengths: Tensor | Sequence[int], batch: int, steps: int) -> Tensor:
     """The lengths as an int64 tensor (B,).
 
     Raises:
         TypeError: lengths are not integers.
-        ValueError: there are not B of them, or one lies outside 0..steps.
+        ValueError: there are not B of them, or one lies outside 0..steps (in a compiled graph a
+            RuntimeError).
     """
     try:
         tensor = torch.as_tensor(lengths)
@@ -170,6 +215,9 @@ def check_lengths(lengths: Tensor | Sequence[int], batch: int, steps: int) -> Te
         )
     tensor = tensor.to(torch.int64)
     wrong = (tensor < 0) | (tensor > steps)
+    if torch.compiler.is_compiling():
+        torch._assert_async(~wrong.any(), "every length must lie in 0..T, T steps of the input")
+        return tensor
     if bool(wrong.any()):
         position = int(wrong.nonzero()[0])
         raise ValueError(

@@ -18,7 +18,7 @@ from . import backends
 from .cell import Cell, Nonlinear
 from .check import changed_options, check_probability, check_sizes, warn
 from .direction import Direction, gather, initialise, register, small_batch
-from .lengths import Packing, check_lengths
+from .lengths import Packing, TensorPacking, check_lengths
 from .presets import resolve
 from .reporting import Report, report
 from .scheme import NormScheme
@@ -174,7 +174,7 @@ class Recurrent(nn.Module):
         if lengths is None:
             packing = Packing.of_equal_lengths(batch, steps, input.device)
         else:
-            packing = Packing.from_lengths(check_lengths(lengths, batch, steps), input.device)
+            packing = self._packing(input, hx, check_lengths(lengths, batch, steps))
         initial = self._initial(hx, packing, input)
         rows, final = self._layers(packing.pack(input), packing, initial)
         output = packing.pad(rows, steps)
@@ -182,10 +182,25 @@ class Recurrent(nn.Module):
             return output.squeeze(1), tuple(part.squeeze(1) for part in final)
         return output.transpose(0, 1) if self.batch_first else output, final
 
+    def _packing(self, input: Tensor, hx: States | None, lengths: Tensor) -> Packing:
+        """In a graph one for all lengths, where whoever computes it needs them no earlier."""
+        if torch.compiler.is_compiling() and not self._over_batch and lengths.device.type == "cpu":
+            packing = TensorPacking(lengths, input.shape[0])
+            rows, states = packing.pack(input), self._initial(hx, packing, input)
+            state = tuple(part[0] for part in states)
+            calls = [(direction, rows, packing, state) for direction in self.directions()]
+            if all(backends.choice(*call) is backends.cpu for call in calls):
+                return packing
+        return Packing.from_lengths(lengths, input.device)
+
+    @property
+    def _over_batch(self) -> bool:
+        norms = {} if self.norm is None else self.norm.norms
+        return any(norm.over_batch for norm in norms.values())
+
     def _layers(self, rows: Tensor, packing: Packing, initial: States) -> tuple[Tensor, States]:
         """All layers over packed rows (N, I); states (L * D, B, .) in packed order, both ways."""
-        over_batch = self.norm is not None and any(n.over_batch for n in self.norm.norms.values())
-        if self.training and over_batch and not self._warned:
+        if self.training and self._over_batch and not self._warned:
             message = small_batch(self.norm, packing.batch_sizes)
             if message is not None:
                 self._warned = True

@@ -216,7 +216,6 @@ class NormScheme:
         object.__setattr__(self, "gate_bias", tuple(tuple(pair) for pair in pairs))
         self._check_fields()
         self._check_combination()
-        _ = self.text  # now, for torch.compile reads it but could not make it
 
     def _check_fields(self) -> None:
         for site in SITES:

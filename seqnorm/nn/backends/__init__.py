@@ -89,17 +89,21 @@ def explain(
 
 def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> tuple[Tensor, State]:
     """One layer in one direction, by the pinned backend or the first that claims the call."""
+    chosen = choice(direction, rows, packing, state)
+    outputs: tuple[Tensor, State] = chosen.run(direction, rows, packing, state)
+    return outputs
+
+
+def choice(direction: Direction, rows: Tensor, packing: Packing, state: State) -> ModuleType:
+    """Who will compute a call."""
     pinned = _pinned_when_traced if torch.compiler.is_compiling() else _pinned.get()
     if pinned is not None:
         reason = BACKENDS[pinned].claims(direction, rows, packing, state)
         if reason is not None:
             raise RuntimeError(f"backend {pinned!r} does not take this call: {reason}")
-        chosen = BACKENDS[pinned]
-    else:
-        order = _preferred()
-        chosen = next(b for b in order if b.claims(direction, rows, packing, state) is None)
-    outputs: tuple[Tensor, State] = chosen.run(direction, rows, packing, state)
-    return outputs
+        return BACKENDS[pinned]
+    order = _preferred()
+    return next(b for b in order if b.claims(direction, rows, packing, state) is None)
 
 
 def _preferred() -> list[ModuleType]:

@@ -25,6 +25,7 @@ from torch.export import Dim
 
 from seqnorm.nn.backends import cpu
 from seqnorm.nn.cells import LAYERS
+from seqnorm.nn.lengths import TensorPacking
 
 pytestmark = needs_kernels
 I, H, T, B = 3, 5, 4, 3  # noqa: E741  the axes' letters
@@ -160,20 +161,49 @@ def test_training_with_any_length(cell: str) -> None:
             assert_close(value, expected[name], GRADIENTS, name)
 
 
-# Dynamo leaves the graph where lengths become Python numbers, says so, and then looks at the
-# gradients of what it hands over to the next graph.
-@pytest.mark.filterwarnings("ignore:Dynamo does not know how to trace:UserWarning")
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
-@pytest.mark.parametrize("cell", CELLS)
-def test_different_lengths(cell: str) -> None:
-    """No graph of some lengths answers for others."""
-    layer = build(cell, "layer", I, H, bidirectional=True)
-    fast = torch.compile(layer, backend="aot_eager")
-    for lengths in ([4, 2, 3], [1, 4, 4], [0, 4, 1], [4, 4, 4], [2, 2, 2], [4, 2, 3]):
+LENGTHS = ([4, 2, 3], [1, 4, 4], [0, 4, 1], [4, 4, 4], [4, 0, 0], [4, 2, 3])
+
+
+@pytest.mark.parametrize("name", ["LSTM layer", "LSTM outside", "LSTM None", "GRU kinds"])
+def test_different_lengths_in_one_graph(name: str) -> None:
+    """With NaN in the padding, which has a gradient of zero."""
+    cell, norm = TAKEN[name]
+    layer = build(cell, norm, I, H, **DEEP)
+    graphs = Graphs()
+    looking = torch.compile(layer, backend=graphs, fullgraph=True)
+    fast = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    for lengths in LENGTHS:
         call = Call.draw(layer, lengths)
+        call.lengths = torch.tensor(lengths)
+        call.input[torch.arange(T)[:, None] >= call.lengths] = torch.nan
         expected = trained(layer, layer, call)
-        for name, value in trained(layer, fast, call).items():
-            assert_close(value, expected[name], GRADIENTS, f"{lengths}, {name}")
+        looking(call.input, as_hx(call.state), call.lengths)
+        for key, value in trained(layer, fast, call).items():
+            assert_close(value, expected[key], GRADIENTS, f"{lengths}, {key}")
+    assert graphs.seen == [["recurrence"] * 4]
+
+
+def test_lengths_as_a_list() -> None:
+    """Are written into the graph, and others into another."""
+    layer, graphs = build("GRU", "layer", I, H), Graphs()
+    fast = torch.compile(layer, backend=graphs, fullgraph=True)
+    x = torch.randn(T, B, I, dtype=F64)
+    for lengths in (*LENGTHS, [0, 0, 0]):
+        assert_close(fast(x, lengths=lengths)[0], layer(x, lengths=lengths)[0], VALUES)
+    assert graphs.seen == [["recurrence"]] * len(LENGTHS), "of those one comes twice"
+
+
+@pytest.mark.parametrize("lengths", [[5, 2, 3], [4, -1, 3]])
+def test_wrong_lengths(lengths: list[int]) -> None:
+    layer = build("LSTM", "layer", I, H)
+    fast = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    with pytest.raises(RuntimeError, match=r"every length must lie in 0\.\.T"):
+        fast(torch.randn(T, B, I, dtype=F64), lengths=torch.tensor(lengths))
+
+
+def test_a_packing_for_all_lengths_has_no_lists() -> None:
+    with pytest.raises(NotImplementedError, match="for all lengths"):
+        _ = TensorPacking(torch.tensor([2, 1]), 2).batch_sizes
 
 
 def test_second_derivatives_are_refused() -> None:
@@ -275,6 +305,33 @@ def test_exports_of_training_and_inference(cell: str, norm: str) -> None:
         buffers = dict(layer.named_buffers())
         for name, value in program.named_buffers():
             assert_close(value, buffers[name], VALUES, name)
+
+
+class WithLengths(nn.Module):
+    def __init__(self, cell: str) -> None:
+        super().__init__()
+        self.layer = build(cell, "layer", I, H, batch_first=True, **DEEP)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        output: Tensor = self.layer(x, lengths=lengths)[0]
+        return output
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("cell", CELLS)
+def test_an_export_for_all_lengths(cell: str, strict: bool) -> None:
+    model = WithLengths(cell)
+    inputs = torch.randn(B, T, I, dtype=F64), torch.tensor([4, 2, 3])
+    shapes = ({0: Dim("B"), 1: Dim("T")}, {0: Dim("B")})
+    program = torch.export.export(model, inputs, dynamic_shapes=shapes, strict=strict)
+    assert operators_of(program.graph_module) == ["recurrence"] * 4
+    found = program.module()
+    for steps, lengths in ((4, [1, 0, 4]), (9, [7, 2]), (3, [0, 3, 1, 2, 2]), (2, [0, 0])):
+        x = torch.randn(len(lengths), steps, I, dtype=F64)
+        given = x, torch.tensor(lengths)
+        assert_close(found(*given), model(*given), VALUES)
+        with pytest.raises(RuntimeError, match=r"every length must lie in 0\.\.T"):
+            found(x, torch.full((len(lengths),), steps + 1))
 
 
 LOADED = """

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from beside_reference import F32, F64, Call, build, needs_kernels, taken
 from hidden_states import as_hx, parts_of
 from operators_seen import Seen
-from tolerances import GRADIENTS, assert_close
+from tolerances import GRADIENTS, assert_close, assert_equal
 from torch import Tensor
 
 import seqnorm
@@ -60,8 +61,44 @@ def operator(name: str) -> Any:
     return getattr(torch.ops.seqnorm, name).default
 
 
-@pytest.mark.parametrize("dtype", [F32, F64])
-@pytest.mark.parametrize("name", CASES)
+def with_unused(arguments: tuple[Any, ...], which: str) -> tuple[Any, ...]:
+    """The same call as a graph for all lengths makes it, with two more steps and two more rows."""
+    names = [argument.name for argument in operator(which)._schema.arguments]
+    longer = list(arguments)
+    longer[FIRST - 1] = F.pad(arguments[FIRST - 1], (0, 2))
+    for name in ("input", "stay_h", "stay_c", "output", "kept", "grad_output"):
+        place = names.index(name) if name in names else None
+        if place is not None and arguments[place] is not None:
+            longer[place] = F.pad(arguments[place], (0, 0, 0, 2), value=torch.nan)
+    return tuple(longer)
+
+
+def test_no_step_of_the_batch_is_unused() -> None:
+    for which, arguments in calls_of("LSTM batch").items():
+        with pytest.raises(RuntimeError, match="no step is unused"):
+            operator(which)(*with_unused(arguments, which))
+
+
+@pytest.mark.parametrize(
+    "name", ["LSTM layer", "LSTM laurent2016", "LSTM zoneout", "GRU layer", "GRU dreamer"]
+)
+def test_unused_rows(name: str) -> None:
+    """They change nothing, hold anything, and have results and gradients of zero."""
+    for which, arguments in calls_of(name).items():
+        longer = with_unused(arguments, which)
+        expected, found = operator(which)(*arguments), operator(which)(*longer)
+        for a, e in zip(found, expected):
+            assert_equal(a[: len(e)], e, which)
+            assert not a[len(e) :].any()
+            assert a.dim() == 2 or a.shape == e.shape
+        assert any(a.shape != e.shape for a, e in zip(found, expected))
+        finite = tuple(a.nan_to_num() if isinstance(a, Tensor) else a for a in longer)
+        torch.library.opcheck(operator(which), finite)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [*((name, F64) for name in CASES), *((name, F32) for name in CASES[::3])]
+)
 def test_they_are_as_torch_wants_them(name: str, dtype: torch.dtype) -> None:
     """Schema, fake results, derivative, what a compiler makes of them."""
     calls = calls_of(name, dtype)
@@ -75,8 +112,11 @@ def test_they_are_as_torch_wants_them(name: str, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_gradients_of_every_order(name: str) -> None:
-    """Through the operator alone, by finite differences."""
+    """Through the operator alone, by finite differences, also where rows are unused."""
     call = calls_of(name)["recurrence"]
+    if name in ("LSTM layer", "GRU kinds"):
+        longer = with_unused(call, "recurrence")
+        call = tuple(a.nan_to_num() if isinstance(a, Tensor) else a for a in longer)
     first, tensors = call[:FIRST], Inputs(*call[FIRST:])
     drawn = ("stay_h", "stay_c")
     given = [
@@ -131,10 +171,11 @@ def changed(arguments: tuple[Any, ...], **values: Any) -> tuple[Any, ...]:
 @pytest.mark.parametrize(
     ("argument", "value", "message"),
     [
-        ("batch_sizes", [3, 3, 2, 2], "together be the 9 rows"),
+        ("batch_sizes", [3, 3, 2, 2], "together be at most the 9 rows"),
         ("batch_sizes", [4, 3, 1, 1], "never grow from B = 3 on"),
         ("batch_sizes", [3, 2, 3, 1], "never grow from B = 3 on"),
-        ("batch_sizes", [3, 3, 3, 0], "must be positive"),
+        ("batch_sizes", [3, 0, 3, 3], "never grow from B = 3 on"),
+        ("batch_sizes", [3, 3, 3, -1], "never grow from B = 3 on"),
         ("input", (9, 4), "weight_ih must be (20, 4), got (20, 3)"),
         ("weight_ih", (15, 3), "weight_ih must be (20, 3), got (15, 3)"),
         ("weight_hh", (20, 6), "weight_hh must be (20, 5), got (20, 6)"),
@@ -165,6 +206,8 @@ def test_wrong_arguments(which: str, argument: str, value: Any, message: str) ->
 def test_where_there_are_no_kernels(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A graph from another machine is computed by the definition, forward and backward."""
     arguments = calls_of(name)["recurrence"]
+    if name in ("LSTM kiros2016", "GRU kinds"):
+        arguments = with_unused(arguments, "recurrence")
     drawn = [key.startswith("stay") for key in Inputs._fields]
     leaves = [
         t.requires_grad_()
@@ -184,15 +227,22 @@ def test_where_there_are_no_kernels(name: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_call_without_steps() -> None:
-    """As a graph of any length may make it: the state stays."""
+    """As a graph of any length may make it: the state stays, and so does its gradient."""
     arguments = calls_of("LSTM layer")["recurrence"]
-    sizes, input = torch.empty(0, dtype=torch.int64), torch.empty(0, I, dtype=F64)
-    none = changed(arguments, batch_sizes=sizes, input=input)
-    output, h_n, c_n, *_ = torch.ops.seqnorm.recurrence(*none)
-    named = dict(zip(Inputs._fields, arguments[FIRST:]))
-    assert output.shape == (0, H)
-    assert h_n.equal(named["h_0"])
-    assert c_n.equal(named["c_0"])
+    for rows in (0, 2):
+        sizes = torch.zeros(rows, dtype=torch.int64)
+        none = changed(arguments, batch_sizes=sizes, input=torch.ones(rows, I, dtype=F64))
+        named = dict(zip(Inputs._fields, none[FIRST:]))
+        leaves = [t.requires_grad_() for t in named.values() if t is not None]
+        output, h_n, c_n, *_ = torch.ops.seqnorm.recurrence(*none)
+        assert output.shape == (rows, H)
+        assert not output.any()
+        assert h_n.equal(named["h_0"])
+        assert c_n.equal(named["c_0"])
+        grads = torch.autograd.grad([output.sum() + h_n.sum() + 2 * c_n.sum()], leaves)
+        of_states = {id(named["h_0"]): 1.0, id(named["c_0"]): 2.0}
+        for leaf, grad in zip(leaves, grads):
+            assert_equal(grad, torch.full_like(leaf, of_states.get(id(leaf), 0.0)))
 
 
 def test_a_scheme_as_text() -> None:

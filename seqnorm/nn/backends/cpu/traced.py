@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, get_type_hints
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
@@ -31,6 +32,10 @@ from .definition import definition, gradients
 from .layout import layout
 from .library import LIBRARY
 from .plan import Inputs, Plan
+
+# What hooks of saved tensors there are. Without the function, in an older torch, they see of a call
+# of the kernels only its arguments and its output.
+_top_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
 
 RESULTS = ("output", "h_n", "c_n")
 STATISTICS = ("own_x", "var_x", "own_h", "var_h", "own_c", "var_c")
@@ -47,7 +52,7 @@ def is_traced(tensors: Iterable[Tensor]) -> bool:
     return (
         torch.compiler.is_compiling()
         or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
+        or (_top_hooks is not None and _top_hooks(False) is not None)
         or any(type(tensor) not in (Tensor, Parameter) for tensor in tensors)
     )
 
@@ -101,18 +106,39 @@ def _has_kernels(inputs: Inputs) -> bool:
     return LIBRARY is not None and input.device.type == "cpu" and input.dtype in dtypes
 
 
+def _called(call: Any, given: Inputs) -> tuple[Plan, Inputs]:
+    """A call without the steps and rows that a graph for all lengths has at the end, unused."""
+    cell, scheme, zoneout, batch_sizes = call
+    sizes = batch_sizes.tolist()
+    steps = next((t for t in range(len(sizes), 0, -1) if sizes[t - 1]), 0)
+    plan = _plan(cell, scheme, zoneout, given, sizes[:steps])
+    if steps < len(sizes) and plan.layout.batch:
+        raise RuntimeError("norms of the batch have statistics of every step: no step is unused")
+    rows = sum(sizes)
+    if rows < len(given.input):
+        stay_h, stay_c = (t if t is None else t[:rows] for t in (given.stay_h, given.stay_c))
+        given = given._replace(input=given.input[:rows], stay_h=stay_h, stay_c=stay_c)
+    return plan, given
+
+
+def _padded(rows: Tensor | None, number: int) -> Tensor | None:
+    """(N, ·) with zeros after those that there are."""
+    if rows is None or rows.shape[0] == number:
+        return rows
+    return F.pad(rows, (0, 0, 0, number - rows.shape[0]))
+
+
 def _checked(call: Any, tensors: Any) -> tuple[Plan, Inputs]:
     """A call whose tensors have the sizes that the kernels will take for granted."""
-    cell, scheme, zoneout, batch_sizes = call
-    inputs = Inputs(*tensors)
-    plan = _plan(cell, scheme, zoneout, inputs, batch_sizes.tolist())
+    cell, _, zoneout, _ = call
+    plan, inputs = _called(call, Inputs(*tensors))
     sizes = plan.sizes
     batch, hidden = inputs.h_0.shape
     gates = len(plan.cell.gates) * hidden
     falling = all(0 < n <= before for n, before in zip(sizes, (batch, *sizes)))
     if not falling or sum(sizes) != len(inputs.input):
         raise RuntimeError(
-            f"batch_sizes must be positive, never grow from B = {batch} on and together be the "
+            f"batch_sizes must never grow from B = {batch} on and together be at most the "
             f"{len(inputs.input)} rows of the input, got {sizes}"
         )
     width = inputs.input.shape[1] if inputs.weight_ih is not None else gates
@@ -141,9 +167,10 @@ def _filled(given: Inputs, *tensors: Tensor | None) -> tuple[Tensor, ...]:
 
 
 def _in_places(plan: Plan, inputs: Inputs, results: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """What ``operators.recurrence`` gives, each result at its place."""
+    """What ``operators.recurrence`` gives, each result at its place; inputs of all rows."""
     states = len(plan.cell.states)
-    found: dict[str, Tensor] = dict(zip(RESULTS, results[: 1 + states]))
+    output = _padded(results[0], inputs.input.shape[0])
+    found = dict(zip(RESULTS, (output, *results[1 : 1 + states])))
     statistics = iter(results[1 + states :])
     for term in plan.own(inputs):
         found["own_" + term], found["var_" + term] = next(statistics), next(statistics)
@@ -157,7 +184,7 @@ def _forward(*arguments: Any) -> tuple[Tensor, ...]:
     else:
         # What is no step's is the initial state itself, and a result is no argument.
         results = tuple(value.clone() for value in definition(plan, inputs))
-    return _in_places(plan, inputs, results)
+    return _in_places(plan, Inputs(*arguments[CALL:]), results)
 
 
 def _forward_shapes(*arguments: Any) -> tuple[Tensor, ...]:
@@ -174,10 +201,14 @@ def _forward_shapes(*arguments: Any) -> tuple[Tensor, ...]:
 
 def _training(*arguments: Any) -> tuple[Tensor, ...]:
     plan, inputs = _checked(arguments[:CALL], arguments[CALL:])
+    given = Inputs(*arguments[CALL:])
     # Zero where nothing is written, for a result is the same every time.
-    kept = inputs.input.new_zeros(len(inputs.input), kept_width(plan, inputs))
-    results, _ = compute(plan, inputs, True, _bytes(kept))
-    return *_in_places(plan, inputs, results), kept
+    kept = inputs.input.new_zeros(len(given.input), kept_width(plan, inputs))
+    if plan.sizes:
+        results, _ = compute(plan, inputs, True, _bytes(kept))
+    else:
+        results = tuple(value.clone() for value in definition(plan, inputs))
+    return *_in_places(plan, given, results), kept
 
 
 def _training_shapes(*arguments: Any) -> tuple[Tensor, ...]:
@@ -200,18 +231,37 @@ def _split(tensors: Any) -> tuple[Any, Any, Any, Any]:
 
 def _backward(*arguments: Any) -> tuple[Tensor, ...]:
     *tensors, needed = arguments[CALL:]
-    given, (output, *statistics), kept, grads = _split(tensors)
+    given, (output, *statistics), kept, (grad_output, *grads) = _split(tensors)
     plan, inputs = _checked(arguments[:CALL], given)
+    if not plan.sizes:
+        return _of_no_steps(given, grads, needed)
+    rows = len(inputs.input)
+    output, grad_output = output[:rows], None if grad_output is None else grad_output[:rows]
     # The gradients take the place of what was kept, so they get a copy.
     source = _bytes(kept.contiguous())
     copy = memory.take(source.numel())
     copy[: source.numel()].copy_(source)
     states = (output,) * len(plan.cell.states)  # which are not read
     results = (output, *states, *(t for t in statistics if t.numel()))
-    found = compute_gradients(plan, inputs, results, copy, tuple(grads), tuple(needed))
+    cotangents = grad_output, *grads
+    found = compute_gradients(plan, inputs, results, copy, cotangents, tuple(needed))
+    found[0] = _padded(found[0], len(given[0]))
     # Those of vectors are pieces of one tensor, or one for several.
     own = [t.clone() if t is not None and t.dim() == 1 else t for t in found]
     return _filled(inputs, *own)
+
+
+def _of_no_steps(given: Any, grads: Any, needed: Any) -> tuple[Tensor, ...]:
+    """Zero, but for the states, which are the results."""
+    inputs = Inputs(*given)
+    found = dict(zip(("h_0", "c_0"), grads))
+
+    def gradient(name: str, tensor: Tensor) -> Tensor:
+        grad = found.get(name)
+        return torch.zeros_like(tensor) if grad is None else grad.clone()
+
+    pairs = zip(inputs._asdict().items(), needed)
+    return _filled(inputs, *(gradient(*item) if need else None for item, need in pairs))
 
 
 def _backward_shapes(*arguments: Any) -> tuple[Tensor, ...]:
@@ -238,11 +288,13 @@ class _Differentiable(torch.autograd.Function):
         batch_sizes, *saved = ctx.saved_tensors
         needed, grads = ctx.needs_input_grad[CALL:], grads[: len(RESULTS)]
         given = Inputs(*saved[: len(Inputs._fields)])
-        found: Iterable[Tensor | None]
+        found: Sequence[Tensor | None]
         if torch.is_grad_enabled():  # derivatives of these gradients are asked for
-            cell, scheme, zoneout = ctx.call
-            plan = _plan(cell, scheme, zoneout, given, batch_sizes.tolist())
-            found = gradients(plan, given, grads[: 1 + len(plan.cell.states)], needed)
+            plan, used = _called((*ctx.call, batch_sizes), given)
+            of_output = None if grads[0] is None else grads[0][: len(used.input)]
+            cotangents = of_output, *grads[1 : 1 + len(plan.cell.states)]
+            found = gradients(plan, used, cotangents, needed)
+            found[0] = _padded(found[0], len(given.input))
         else:
             found = torch.ops.seqnorm.recurrence_backward(
                 *ctx.call, batch_sizes, *saved, *grads, [bool(need) for need in needed]
@@ -258,9 +310,8 @@ def _autograd(*arguments: Any) -> tuple[Tensor, ...]:
         if _has_kernels(given):
             results: tuple[Tensor, ...] = _Differentiable.apply(*arguments)  # type: ignore[no-untyped-call]  # torch's own
             return results
-        cell, scheme, zoneout, batch_sizes = arguments[:CALL]
-        plan = _plan(cell, scheme, zoneout, given, batch_sizes.tolist())
-        return _in_places(plan, given, definition(plan, given))
+        plan, used = _called(arguments[:CALL], given)
+        return _in_places(plan, given, definition(plan, used))
     with torch._C._AutoDispatchBelowAutograd():
         found: tuple[Tensor, ...] = torch.ops.seqnorm.recurrence(*arguments)
     return found
@@ -290,7 +341,8 @@ def _register() -> torch.library.Library:
     ):
         library.define(f"{name}({arguments}) -> ({returns})", tags=torch.Tag.pt2_compliant_tag)
         library.impl(name, compute_it, "CompositeExplicitAutograd")
-        torch.library.register_fake(f"seqnorm::{name}", shapes, lib=library)
+        # register_fake would be the same, but searches all modules for where it is called.
+        library.impl(name, shapes, "Meta")
         if hasattr(torch.library, "register_vmap"):  # since torch 2.5
             rule = functools.partial(_one_by_one, name)
             torch.library.register_vmap(f"seqnorm::{name}", rule, lib=library)
