@@ -206,21 +206,26 @@ class Recurrent(nn.Module):
                 self._warned = True
                 warn(message)
         finals: list[States] = []
-        for number, direction in enumerate(self.directions()):
-            layer, backward = divmod(number, self._directions)
-            if backward == 0:
-                below = rows
-                if layer > 0 and self.dropout > 0:
-                    below = F.dropout(below, self.dropout, self.training)
-            if self.recurrent_dropout > 0:
-                direction.weight_hh = F.dropout(
-                    direction.weight_hh, self.recurrent_dropout, self.training
-                )
-            state = tuple(part[number] for part in initial)
-            seen = packing.reverse(below) if backward else below
-            outputs, final = backends.run(direction, seen, packing, state)
-            rows = torch.cat([rows, packing.reverse(outputs)], -1) if backward else outputs
-            finals.append(final)
+        directions = self.directions()
+        for layer in range(self.num_layers):
+            if layer > 0 and self.dropout > 0:
+                rows = F.dropout(rows, self.dropout, self.training)
+            calls: list[tuple[Direction, Tensor, Packing, States]] = []
+            for number in range(layer * self._directions, (layer + 1) * self._directions):
+                direction = directions[number]
+                if self.recurrent_dropout > 0:
+                    direction.weight_hh = F.dropout(
+                        direction.weight_hh, self.recurrent_dropout, self.training
+                    )
+                seen = packing.reverse(rows) if calls else rows
+                calls.append((direction, seen, packing, tuple(part[number] for part in initial)))
+            outputs, states = zip(*backends.run_layer(calls))
+            finals += states
+            rows = (
+                torch.cat([outputs[0], packing.reverse(outputs[1])], -1)
+                if calls[1:]
+                else outputs[0]
+            )
         return rows, tuple(packing.unsort(torch.stack(parts)) for parts in zip(*finals))
 
     def _initial(self, hx: States | None, packing: Packing, input: Tensor) -> States:

@@ -7,7 +7,7 @@ breaks raises; nothing falls back silently from an error.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import ModuleType
@@ -87,11 +87,18 @@ def explain(
     return {name: module.claims(*call) for name, module in BACKENDS.items()}
 
 
-def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> tuple[Tensor, State]:
-    """One layer in one direction, by the pinned backend or the first that claims the call."""
-    chosen = choice(direction, rows, packing, state)
-    outputs: tuple[Tensor, State] = chosen.run(direction, rows, packing, state)
-    return outputs
+def run_layer(
+    calls: Sequence[tuple[Direction, Tensor, Packing, State]],
+) -> list[tuple[Tensor, State]]:
+    """Each direction of a layer, by the pinned backend or the first that claims the call; those of
+    one backend together, if it has a ``run_layer``."""
+    chosen = [choice(*call) for call in calls]
+    results: list[tuple[Tensor, State]]
+    if hasattr(chosen[0], "run_layer") and all(each is chosen[0] for each in chosen):
+        results = chosen[0].run_layer(calls)
+    else:
+        results = [each.run(*call) for each, call in zip(chosen, calls)]
+    return results
 
 
 def choice(direction: Direction, rows: Tensor, packing: Packing, state: State) -> ModuleType:

@@ -7,6 +7,9 @@ Axes: B sequences, N packed rows, I inputs, H units, G gates.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
@@ -15,14 +18,14 @@ from ...check import warn
 from ...direction import Direction
 from ...lengths import Packing
 from ...loop import State
-from ...sites import BatchPass
+from ...sites import BatchPass, SitePass, SiteRun
 from ...zoneout import draw
 from .. import reference
 from ..reference import input_term
 from .batch import in_parts
 from .layout import layout
-from .library import CELLS, LIBRARY, WHY_NOT, describe
-from .operators import is_plain, recurrence
+from .library import CELLS, LIBRARY, TOGETHER, WHY_NOT, describe
+from .operators import is_plain, recurrence, recurrences
 from .plan import Inputs, Plan
 from .traced import counts_operations, is_traceable, is_traced
 from .traced import recurrence as traced_recurrence
@@ -70,14 +73,61 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
 
 def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> tuple[Tensor, State]:
     """Packed inputs (N, I) and initial state (B, H), (B, H) to packed outputs and final state."""
-    found = layout(direction.cell, direction.scheme, direction.weight_hh.shape[1])
+    return run_layer([(direction, rows, packing, state)])[0]
+
+
+def run_layer(
+    calls: Sequence[tuple[Direction, Tensor, Packing, State]],
+) -> list[tuple[Tensor, State]]:
+    """The same for each direction of a layer, at the same time where nothing speaks against it."""
+    starts = [_norms(direction, packing) for direction, _, packing, _ in calls]
+    batch = [norm for _, passes in starts for norm in passes if isinstance(norm, BatchPass)]
+    if any(norm.refuses for norm in batch):
+        # It raises at the norm that comes first there, and what the others saw till then is kept.
+        return [reference.run(*call) for call in calls]
+    started = [_start(*call, *start) for call, start in zip(calls, starts)]
+    if len(started) == TOGETHER and not batch and not any(one.traced for one in started):
+        results = recurrences(*((one.plan, one.inputs) for one in started))
+    else:
+        results = [_alone(one) for one in started]
+    return [_end(one, result) for one, result in zip(started, results)]
+
+
+class _Pass(NamedTuple):
+    """One direction during one pass, around what the kernels do.
+
+    Attributes:
+        passes: of the norms of x, h and c.
+        traced: whether it is to be an operator of torch.library.
+        told: (T,) the plan's sizes for that, where they are no numbers.
+    """
+
+    plan: Plan
+    inputs: Inputs
+    norms: SiteRun
+    passes: list[SitePass | None]
+    traced: bool
+    told: Tensor | None
+
+
+def _norms(direction: Direction, packing: Packing) -> tuple[SiteRun, list[SitePass | None]]:
     # Norms of a row ask for no numbers of rows, which would fix the lengths of a graph.
     over_batch = any(norm.norm.over_batch for norm in direction.sites.values())
     norms = direction.start(packing.batch_sizes if over_batch else [])
-    passes = [norms.of(site) for site in found.sites]
-    if any(isinstance(norm, BatchPass) and norm.refuses for norm in passes):
-        # It raises at the norm that comes first there, and what the others saw till then is kept.
-        return reference.run(direction, rows, packing, state)
+    found = layout(direction.cell, direction.scheme, direction.weight_hh.shape[1])
+    return norms, [norms.of(site) for site in found.sites]
+
+
+def _start(
+    direction: Direction,
+    rows: Tensor,
+    packing: Packing,
+    state: State,
+    norms: SiteRun,
+    passes: list[SitePass | None],
+) -> _Pass:
+    """What comes before the recurrence."""
+    found = layout(direction.cell, direction.scheme, direction.weight_hh.shape[1])
     weight_ih: Tensor | None = direction.weight_ih
     if found.hoisted:
         rows, weight_ih = input_term(direction, norms, rows), None
@@ -110,15 +160,26 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
         **{f"bias_{k}": bias for k, bias in enumerate(biases) if found.places[k]},
     )
     probabilities = tuple(0.0 if isinstance(stay, Tensor) else stay for stay in stays)
-    plan = Plan(direction.cell, direction.scheme, found, [], probabilities)
     traced = is_traced(tensor for tensor in inputs if tensor is not None)
-    if found.batch:
-        plan = plan._replace(sizes=packing.batch_sizes)
-        output, *final = in_parts(plan, inputs, passes, traced_recurrence if traced else recurrence)
-    elif traced:
-        output, *final = traced_recurrence(plan, inputs, packing.sizes(rows))
-    else:
-        output, *final = recurrence(plan._replace(sizes=packing.batch_sizes), inputs)
-    output = norms.whole("output", output)
-    norms.close()
-    return output, tuple(final)
+    # A graph of layers without norms of the batch is told its numbers of rows by a tensor.
+    told = packing.sizes(rows) if traced and not found.batch else None
+    sizes = packing.batch_sizes if told is None else []
+    plan = Plan(direction.cell, direction.scheme, found, sizes, probabilities)
+    return _Pass(plan, inputs, norms, passes, traced, told)
+
+
+def _alone(one: _Pass) -> tuple[Tensor, ...]:
+    """The recurrence of one direction by itself."""
+    if one.plan.layout.batch:
+        call = traced_recurrence if one.traced else recurrence
+        return in_parts(one.plan, one.inputs, one.passes, call)
+    if one.traced:
+        return traced_recurrence(one.plan, one.inputs, one.told)
+    return recurrence(one.plan, one.inputs)
+
+
+def _end(one: _Pass, result: tuple[Tensor, ...]) -> tuple[Tensor, State]:
+    """What comes after it."""
+    output = one.norms.whole("output", result[0])
+    one.norms.close()
+    return output, result[1:]

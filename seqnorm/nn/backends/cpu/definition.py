@@ -80,6 +80,8 @@ def gradients(
         inputs = Inputs._make(None if t is None else t.view_as(t) for t in inputs)
         values = definition(plan, inputs)
     pairs = [(value, grad) for value, grad in zip(values, grads) if grad is not None]
+    if not pairs:
+        return [None] * len(needed)
     outputs, cotangents = zip(*pairs)
     wanted = [t for t, need in zip(inputs, needed) if need and t is not None]
     options: dict[str, Any] = {"create_graph": torch.is_grad_enabled(), "allow_unused": True}

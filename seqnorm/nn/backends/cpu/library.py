@@ -23,6 +23,10 @@ _GRADIENTS = (
 )
 
 
+# Calls that run at the same time, at most.
+TOGETHER = 2
+
+
 class Arguments(ctypes.Structure):
     """``src/arguments.h``, field by field."""
 
@@ -52,11 +56,11 @@ def _load() -> tuple[Any, str]:
     library.seqnorm_variant.restype = ctypes.c_char_p
     library.seqnorm_variant.argtypes = [ctypes.c_int64]
     library.seqnorm_has_threads.restype = ctypes.c_int64
-    shared: list[Any] = [ctypes.c_int64, ctypes.c_int64, ctypes.POINTER(Arguments)]
-    library.seqnorm_sizes.argtypes = [*shared, ctypes.c_int64, ctypes.POINTER(ctypes.c_int64)]
+    number, call = ctypes.c_int64, ctypes.POINTER(Arguments)
+    library.seqnorm_sizes.argtypes = [number, number, call, number, ctypes.POINTER(number)]
     library.seqnorm_sizes.restype = None
     for name in ("seqnorm_forward", "seqnorm_backward"):
-        getattr(library, name).argtypes = shared
+        getattr(library, name).argtypes = [number, number, ctypes.POINTER(call), number, number]
         getattr(library, name).restype = None
     return library, ""
 

@@ -27,7 +27,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from ...cell import CELLS, Cell
 from ...scheme import NormScheme
 from . import memory
-from .calls import compute, compute_gradients, kept_width
+from .calls import Backward, Forward, compute, compute_gradients, kept_width
 from .definition import definition, gradients
 from .layout import layout
 from .library import LIBRARY
@@ -180,7 +180,8 @@ def _in_places(plan: Plan, inputs: Inputs, results: Sequence[Tensor]) -> tuple[T
 def _forward(*arguments: Any) -> tuple[Tensor, ...]:
     plan, inputs = _checked(arguments[:CALL], arguments[CALL:])
     if plan.sizes and _has_kernels(inputs):
-        results, _ = compute(plan, inputs, False)
+        compute(forward := Forward(plan, inputs, keep=False))
+        results = forward.results
     else:
         # What is no step's is the initial state itself, and a result is no argument.
         results = tuple(value.clone() for value in definition(plan, inputs))
@@ -205,7 +206,8 @@ def _training(*arguments: Any) -> tuple[Tensor, ...]:
     # Zero where nothing is written, for a result is the same every time.
     kept = inputs.input.new_zeros(len(given.input), kept_width(plan, inputs))
     if plan.sizes:
-        results, _ = compute(plan, inputs, True, _bytes(kept))
+        compute(forward := Forward(plan, inputs, keep=True, kept=_bytes(kept)))
+        results = forward.results
     else:
         results = tuple(value.clone() for value in definition(plan, inputs))
     return *_in_places(plan, given, results), kept
@@ -244,7 +246,8 @@ def _backward(*arguments: Any) -> tuple[Tensor, ...]:
     states = (output,) * len(plan.cell.states)  # which are not read
     results = (output, *states, *(t for t in statistics if t.numel()))
     cotangents = grad_output, *grads
-    found = compute_gradients(plan, inputs, results, copy, cotangents, tuple(needed))
+    backward = Backward(plan, inputs, results, copy, cotangents, tuple(needed))
+    (found,) = compute_gradients(backward)
     found[0] = _padded(found[0], len(given[0]))
     # Those of vectors are pieces of one tensor, or one for several.
     own = [t.clone() if t is not None and t.dim() == 1 else t for t in found]

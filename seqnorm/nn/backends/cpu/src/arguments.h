@@ -11,9 +11,11 @@
 enum { LSTM, GRU };
 enum { NONE, LAYER, RMS, BATCH };
 
+#define TOGETHER 2 /* calls that run at the same time */
+
 typedef struct {
     int64_t cell, T, B, I, H, G;
-    int64_t threads;
+    int64_t threads;                /* at most */
     int64_t sets;                   /* sets of the norms of x and h, each over whole gates */
     int64_t set_end[4];             /* gate after the last of each */
     int64_t norm_x, norm_h, norm_c; /* NONE, LAYER, RMS; or each of them NONE or BATCH */

@@ -8,8 +8,8 @@
 
 #define DECLARE(name)                                                                              \
     void seqnorm_sizes_##name(const Arguments *, int64_t, int64_t *);                              \
-    void seqnorm_forward_##name(const Arguments *);                                                \
-    void seqnorm_backward_##name(const Arguments *);
+    void seqnorm_forward_##name(const Arguments *const *, int64_t, int64_t);                       \
+    void seqnorm_backward_##name(const Arguments *const *, int64_t, int64_t);
 #define KERNELS(name)                                                                              \
     { #name, seqnorm_sizes_##name##_float, seqnorm_forward_##name##_float,                         \
       seqnorm_backward_##name##_float, seqnorm_sizes_##name##_double,                              \
@@ -24,12 +24,14 @@ DECLARE(avx512_float)
 DECLARE(avx512_double)
 #endif
 
+typedef void (*Sizes)(const Arguments *, int64_t, int64_t *);
+typedef void (*Run)(const Arguments *const *, int64_t, int64_t);
 typedef struct {
     const char *name;
-    void (*sizes)(const Arguments *, int64_t, int64_t *);
-    void (*forward)(const Arguments *), (*backward)(const Arguments *);
-    void (*sizes_double)(const Arguments *, int64_t, int64_t *);
-    void (*forward_double)(const Arguments *), (*backward_double)(const Arguments *);
+    Sizes sizes;
+    Run forward, backward;
+    Sizes sizes_double;
+    Run forward_double, backward_double;
 } Kernels;
 
 static const Kernels variants[] = {
@@ -63,14 +65,17 @@ void seqnorm_sizes(int64_t variant, int64_t wide, const Arguments *a, int64_t ba
     (wide ? k->sizes_double : k->sizes)(a, backward, sizes);
 }
 
-void seqnorm_forward(int64_t variant, int64_t wide, const Arguments *a) {
+/* Up to TOGETHER calls by so many threads. */
+void seqnorm_forward(int64_t variant, int64_t wide, const Arguments *const *calls, int64_t count,
+                     int64_t threads) {
     const Kernels *k = variants + variant;
-    (wide ? k->forward_double : k->forward)(a);
+    (wide ? k->forward_double : k->forward)(calls, count, threads);
 }
 
-void seqnorm_backward(int64_t variant, int64_t wide, const Arguments *a) {
+void seqnorm_backward(int64_t variant, int64_t wide, const Arguments *const *calls, int64_t count,
+                      int64_t threads) {
     const Kernels *k = variants + variant;
-    (wide ? k->backward_double : k->backward)(a);
+    (wide ? k->backward_double : k->backward)(calls, count, threads);
 }
 
 void seqnorm_wait(Barrier *barrier, int64_t size) {

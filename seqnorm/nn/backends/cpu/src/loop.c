@@ -253,14 +253,34 @@ static void backward_work(void *data, int64_t number, int64_t size) {
     grad_products(s);
 }
 
-void NAME(seqnorm_forward_)(const Arguments *a) {
-    Call call;
-    open_call(&call, a, 0);
-    seqnorm_parallel(forward_work, &call, a->threads);
+typedef struct {
+    Call calls[TOGETHER];
+    int64_t count;
+    Work work;
+} Calls;
+
+/* Each call by threads of its own where there are as many, for they never meet; else one after another. */
+static void share_out(void *data, int64_t number, int64_t size) {
+    Calls *all = data;
+    for (int64_t k = 0; k < all->count; k++) {
+        int64_t first = k * size / all->count, end = (k + 1) * size / all->count;
+        if (size < all->count)
+            all->work(all->calls + k, number, size);
+        else if (first <= number && number < end)
+            all->work(all->calls + k, number - first, end - first);
+    }
 }
 
-void NAME(seqnorm_backward_)(const Arguments *a) {
-    Call call;
-    open_call(&call, a, 1);
-    seqnorm_parallel(backward_work, &call, a->threads);
+static void run(const Arguments *const *calls, int64_t count, int64_t threads, int backward) {
+    Calls all = {.count = count, .work = backward ? backward_work : forward_work};
+    for (int64_t k = 0; k < count; k++) open_call(all.calls + k, calls[k], backward);
+    seqnorm_parallel(share_out, &all, threads);
+}
+
+void NAME(seqnorm_forward_)(const Arguments *const *calls, int64_t count, int64_t threads) {
+    run(calls, count, threads, 0);
+}
+
+void NAME(seqnorm_backward_)(const Arguments *const *calls, int64_t count, int64_t threads) {
+    run(calls, count, threads, 1);
 }
