@@ -61,19 +61,14 @@ REFUSED: list[tuple[str, dict[str, Any], torch.dtype, str]] = [
     ),
     ("GRU", {"norm": "icefall"}, F64, "it has no kernel with a norm of the GRU's candidate"),
     *(
-        ("LSTM", {"norm": norm}, F64, "norms of the batch and of a row together in the recurrence")
-        for norm in (
-            NormScheme(sum=Norm("batch"), cell=JOINT, bias_ih=None),
-            NormScheme(input=JOINT, hidden=Norm("batch")),
-            NormScheme(input=JOINT, hidden=JOINT, cell=Norm("batch")),
-            NormScheme(input=Norm("batch"), hidden=Norm("rms"), cell=Norm("batch")),
+        (cell, {"norm": norm}, F64, "norms of the batch and of a row together in the recurrence")
+        for cell, norm in (
+            ("LSTM", NormScheme(sum=Norm("batch"), cell=JOINT, bias_ih=None)),
+            ("LSTM", NormScheme(input=JOINT, hidden=Norm("batch"))),
+            ("LSTM", NormScheme(input=JOINT, hidden=JOINT, cell=Norm("batch"))),
+            ("LSTM", NormScheme(input=Norm("batch"), hidden=Norm("rms"), cell=Norm("batch"))),
+            ("GRU", NormScheme(input=Norm("rms"), hidden=Norm("batch"))),
         )
-    ),
-    (
-        "GRU",
-        {"norm": NormScheme(input=Norm("rms"), hidden=Norm("batch"))},
-        F64,
-        "norms of the batch and of a row together in the recurrence",
     ),
     *(
         (cell, {"norm": NormScheme(hidden=Norm("batch", eps_on="std"))}, F64, "standard deviation")

@@ -29,46 +29,58 @@ from seqnorm.nn.backends.cpu import calls, library
 
 pytestmark = needs_kernels
 TAKEN = taken()
+OF_ROWS = ("layer", "rms")
 # Examples are drawn anew from the test's name alone: the same here, there and tomorrow.
 FIXED = settings(max_examples=150, deadline=None, derandomize=True, database=None)
 
 
 @st.composite
 def schemes(draw: st.DrawFn, cell: str) -> NormScheme:
-    """Any that the kernels take: sites, kinds, sets, gains, biases, eps, and their places."""
+    """Any that the kernels take: sites, kinds, sets, gains, biases, eps, and their places; norms of
+    rows inside the recurrence, or of the batch."""
     gates = {"LSTM": "ifgo", "GRU": "rzn"}[cell]
     ends = [0, *sorted(draw(st.sets(st.integers(1, len(gates) - 1)))), len(gates)]
     divided = tuple(gates[a:b] for a, b in itertools.pairwise(ends))
 
-    def norm(sets: str | tuple[str, ...] = "joint") -> Norm:
+    def norm(kinds: tuple[str, ...], sets: str | tuple[str, ...] = "joint") -> Norm:
+        kind = draw(st.sampled_from(kinds))
+        affine = {
+            "gain": draw(st.sampled_from([None, 1.0])),
+            "bias": draw(st.sampled_from([None, 0.0])),
+        }
+        if kind in OF_ROWS:
+            return Norm(kind, sets, eps=draw(st.sampled_from([1e-5, 1e-3, 0.1])), **affine)
         return Norm(
-            draw(st.sampled_from(["layer", "rms"])),
-            sets=sets,
-            gain=draw(st.sampled_from([None, 1.0])),
-            bias=draw(st.sampled_from([None, 0.0])),
-            eps=draw(st.sampled_from([1e-5, 1e-3, 0.1])),
+            kind,
+            eps=draw(st.sampled_from([1e-3, 0.1])),  # rows are few, and may be nearly the same
+            momentum=draw(st.sampled_from([None, 0.1, 1.0])),
+            max_steps=draw(st.integers(1, 8)),
+            min_count=draw(st.integers(2, 5)),
+            **affine,
         )
 
+    inside = draw(st.sampled_from([OF_ROWS, ("batch",)]))
     fields: dict[str, Any] = {}
     if cell == "GRU":
         fields["update"] = draw(st.sampled_from(["keep", "write"]))
     elif draw(st.booleans()):
-        fields["cell"] = norm()
+        fields["cell"] = norm(inside)
         fields["cell_state"] = draw(st.sampled_from(["raw", "normalised"]))
     if draw(st.booleans()):
-        fields["sum"] = norm("joint" if cell == "GRU" else divided)
+        fields["sum"] = norm(inside, "joint" if cell == "GRU" else divided)
         places: dict[str, list[str | None]] = {
             "bias_ih": [None, "inside"],
             "bias_hh": [None, "inside"],
         }
     else:
-        for site in ("input", "hidden"):
+        before = draw(st.sampled_from([inside, inside, ("batch", "batch_pooled")]))
+        for site, kinds in (("input", before), ("hidden", inside)):
             if draw(st.integers(0, 3)):
-                fields[site] = norm(divided)
+                fields[site] = norm(kinds, divided)
         places = {"bias_ih": [None, "inside", "outside", "both"], "bias_hh": [None, "outside"]}
     for site in ("frame", "output"):
         if not draw(st.integers(0, 4)):
-            fields[site] = norm()
+            fields[site] = norm((*OF_ROWS, "batch", "batch_pooled"))
     for name, known in places.items():
         fields[name] = draw(st.sampled_from(known))
     return NormScheme(**fields)
@@ -86,6 +98,7 @@ class Case:
     lengths: list[int]
     threads: int
     variant: str
+    training: bool
     seed: int
 
     def draw(self) -> tuple[Any, Call]:
@@ -98,6 +111,9 @@ class Case:
         before = torch.get_num_threads()
         with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "BatchNorm in training")
+            with torch.no_grad():  # tables that have seen half of the steps
+                layer(call.input[: 1 + max(self.lengths) // 2])
+            layer.train(self.training)
             expected = outcome(layer, call, "reference")
             patch.setattr(calls, "LEAST_WORK", 1)
             patch.setattr(calls, "VARIANTS", {self.variant: library.VARIANTS[self.variant]})
@@ -136,6 +152,7 @@ def cases(draw: st.DrawFn, drawn_scheme: bool, widest: int = 80, longest: int = 
         lengths=lengths,
         threads=draw(st.integers(1, 4)),
         variant=draw(st.sampled_from(list(library.VARIANTS) or ["base"])),
+        training=draw(st.booleans()),
         seed=draw(st.integers(0, 1000)),
     )
 
