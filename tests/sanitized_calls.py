@@ -52,34 +52,25 @@ def alone() -> None:
     torch.use_deterministic_algorithms(True)
     memory.take = lambda size: torch.empty(size, dtype=torch.uint8)
     memory.give = lambda tensor: None
-    for name in ("compute", "compute_gradients"):
+    for name in ("Forward", "Backward"):
         setattr(operators, name, _with_copies(getattr(operators, name)))
 
 
-def _with_copies(function: Callable[..., Any]) -> Callable[..., Any]:
-    def call(*arguments: Any) -> Any:
-        copies: list[tuple[Tensor, Tensor]] = []
-        result = function(*(_copy(argument, copies) for argument in arguments))
-        for tensor, copy in copies:
-            if not torch.equal(tensor, copy):
-                tensor.copy_(copy)
-        return result
+def _with_copies(make: Callable[..., Any]) -> Callable[..., Any]:
+    def made(*arguments: Any, **named: Any) -> Any:
+        return make(*(_copy(argument) for argument in arguments), **named)
 
-    return call
+    return made
 
 
-def _copy(value: Any, copies: list[tuple[Tensor, Tensor]]) -> Any:
+def _copy(value: Any) -> Any:
     """The same with a copy in place of every tensor that is a part of a larger memory."""
     if isinstance(value, Tensor):
         size = value.numel() * value.element_size()
-        if value.untyped_storage().nbytes() == size or value.requires_grad:
-            return value
-        copies.append((value, value.clone(memory_format=torch.contiguous_format)))
-        return copies[-1][1]
-    if isinstance(value, dict):
-        return {key: _copy(part, copies) for key, part in value.items()}
+        whole = value.untyped_storage().nbytes() == size
+        return value if whole else value.detach().clone(memory_format=torch.contiguous_format)
     if isinstance(value, tuple):
-        parts = [_copy(part, copies) for part in value]
+        parts = [_copy(part) for part in value]
         return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
     return value
 

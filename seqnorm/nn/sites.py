@@ -225,7 +225,9 @@ class BatchPass(SitePass):
 
     def close(self) -> None:
         if self._own:
-            means, variances = (torch.cat(moments) for moments in zip(*self._own))
+            means, variances = (
+                torch.cat(found) if len(found) > 1 else found[0] for found in zip(*self._own)
+            )
             count = torch.tensor(self._sizes[: len(means)], device=means.device)
             self._site.table.update(means, variances, count, self._first)
             self._own.clear()

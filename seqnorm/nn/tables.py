@@ -153,15 +153,15 @@ class RunningTable(nn.Module):
         if rule == "population":
             biased = old_var * (before - 1.0).clamp(min=0.0) / before.clamp(min=1.0)
             union = merge(Moments(old_mean, biased, before), Moments(mean, var, n))
-            new_mean, new_var = union.mean, unbiased(union.var, union.n)
+            weight = torch.ones_like(n)
+            mean, var = union.mean, unbiased(union.var, union.n)
         else:
             weight = n / (before + n).clamp(min=1.0)
             if self.momentum is not None and rule == "running":
                 weight = weight.clamp(min=self.momentum)
-            new_mean = old_mean + weight * (mean - old_mean)
-            new_var = old_var + weight * (unbiased(var, n) - old_var)
-        means[here] = torch.where(enough, new_mean, old_mean)
-        variances[here] = torch.where(enough, new_var, old_var)
+            var = unbiased(var, n)
+        old_mean.lerp_(torch.where(enough, mean, old_mean), weight)
+        old_var.lerp_(torch.where(enough, var, old_var), weight)
         count[here] += torch.where(enough[:, 0], rows, 0)
 
     @contextmanager

@@ -94,7 +94,8 @@ def run_layer(
     one backend together, if it has a ``run_layer``."""
     chosen = [choice(*call) for call in calls]
     results: list[tuple[Tensor, State]]
-    if hasattr(chosen[0], "run_layer") and all(each is chosen[0] for each in chosen):
+    together = len(calls) > 1 and all(each is chosen[0] for each in chosen)
+    if together and hasattr(chosen[0], "run_layer"):
         results = chosen[0].run_layer(calls)
     else:
         results = [each.run(*call) for each, call in zip(chosen, calls)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -190,17 +191,31 @@ def test_without_gradients_the_numbers_are_the_same(name: str) -> None:
         assert_equal(found, expected[which], which)
 
 
-Told = list[tuple[Any, ...]]
+@dataclass
+class Told:
+    """A call of the library: variant, whether in double, what it is to compute, and the rest."""
+
+    name: str
+    variant: int
+    wide: int
+    passes: list[Any]
+    others: tuple[int, ...]
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Told:
-    """Every call of the library: its name and arguments."""
-    seen: Told = []
+def told(monkeypatch: pytest.MonkeyPatch) -> list[Told]:
+    """Every call of the library."""
+    seen: list[Told] = []
     real = calls.LIBRARY
 
     def spy(name: str) -> Callable[..., Any]:
-        return lambda *call: (seen.append((name, *call)), getattr(real, name)(*call))[1]
+        def call(variant: int, wide: int, pointer: Any, *others: Any) -> Any:
+            one = name == "seqnorm_sizes"
+            passes = [pointer._obj] if one else [each.contents for each in pointer]
+            seen.append(Told(name, variant, wide, passes, others))
+            return getattr(real, name)(variant, wide, pointer, *others)
+
+        return call
 
     names = ("seqnorm_sizes", "seqnorm_forward", "seqnorm_backward")
     monkeypatch.setattr(calls, "LIBRARY", SimpleNamespace(**{n: spy(n) for n in names}))
@@ -208,7 +223,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Told:
 
 
 @pytest.mark.parametrize("cell", library.CELLS)
-def test_what_needs_no_gradient_keeps_nothing(cell: str, told: Told) -> None:
+def test_what_needs_no_gradient_keeps_nothing(cell: str, told: list[Told]) -> None:
     """Of frozen layers, under no_grad and in inference mode."""
     layer = build(cell, "layer", 3, 17)
     x = torch.randn(4, 2, 3, dtype=torch.float64)
@@ -222,11 +237,13 @@ def test_what_needs_no_gradient_keeps_nothing(cell: str, told: Told) -> None:
         told.clear()
         with inside:
             one(x)
-        assert [name for name, *_ in told] == ["seqnorm_sizes", "seqnorm_forward"]
-        assert [pointer._obj.keep for _, _, _, pointer, *_ in told] == [keeps] * 2, inside
+        assert [call.name for call in told] == ["seqnorm_sizes", "seqnorm_forward"]
+        assert [one.keep for call in told for one in call.passes] == [keeps] * 2, inside
 
 
-def test_what_a_call_is_told(monkeypatch: pytest.MonkeyPatch, threads: Threads, told: Told) -> None:
+def test_what_a_call_is_told(
+    monkeypatch: pytest.MonkeyPatch, threads: Threads, told: list[Told]
+) -> None:
     """The widest instruction set; every thread if each has enough to do."""
     threads(3)
     for least, expected in ((1, 3), (2 * 4 * 17 * 17, 2), (4 * 4 * 17 * 17 + 1, 1)):
@@ -234,10 +251,30 @@ def test_what_a_call_is_told(monkeypatch: pytest.MonkeyPatch, threads: Threads, 
         monkeypatch.setattr(calls, "LEAST_WORK", least)
         layer = build("LSTM", "layer", 3, 17)
         outcome(layer, Call.draw(layer, [2, 1, 2, 2, 0]))
-        names = [name for name, *_ in told]
+        names = [call.name for call in told]
         sizes = "seqnorm_sizes"
         assert names == [sizes, "seqnorm_forward", sizes, "seqnorm_backward"]
-        for _, variant, wide, pointer, *_ in told:
-            assert variant == max(library.VARIANTS.values())
-            assert wide == 1
-            assert pointer._obj.threads == expected
+        for call in told:
+            assert call.variant == max(library.VARIANTS.values())
+            assert call.wide == 1
+            assert call.passes[0].threads == expected
+            assert call.name == sizes or call.others == (1, expected)
+
+
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+def test_directions_run_at_the_same_time(
+    norm: str, monkeypatch: pytest.MonkeyPatch, threads: Threads, told: list[Told]
+) -> None:
+    """Each by its share of the threads; but with norms of the batch one after the other."""
+    monkeypatch.setattr(calls, "LEAST_WORK", 1)
+    for number, share in ((1, 1), (2, 1), (3, 2), (4, 2)):
+        threads(number)
+        told.clear()
+        layer = build("LSTM", norm, 3, 17, bidirectional=True)
+        outcome(layer, Call.draw(layer, [4, 4, 4]))
+        passes = [call for call in told if call.name != "seqnorm_sizes"]
+        if norm == "batch":
+            assert [call.others for call in passes] == [(1, number)] * 4
+        else:
+            assert [call.others for call in passes] == [(2, number)] * 2
+            assert {one.threads for call in passes for one in call.passes} == {share}

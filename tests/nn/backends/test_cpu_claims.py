@@ -237,11 +237,11 @@ def test_weights_of_another_dtype_or_device() -> None:
 def test_they_are_taken_where_nothing_better_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch's own kernels for what has no norm and equal lengths, ours for the rest of theirs."""
     calls: list[str] = []
-    run = cpu.run
+    run_layer = cpu.run_layer
     monkeypatch.setattr(
         cpu,
-        "run",
-        lambda direction, *rest: (calls.append(direction.cell.name), run(direction, *rest))[1],
+        "run_layer",
+        lambda layer: (calls.extend(call[0].cell.name for call in layer), run_layer(layer))[1],
     )
     x = torch.randn(T, B, I)
     seqnorm.LSTM(I, H)(x)

@@ -49,14 +49,19 @@ class Guarded(calls.Call):
             self.pairs.append((tensor, inside))
             super().give(name, inside)
 
-    def run(self, *others, **named):
-        kept = super().run(*others, **named)
+    def back(self):
         for tensor, inside in self.pairs:
             if not tensor.equal(inside):
                 tensor.data.copy_(inside)
-        return kept
 
-calls.Call = Guarded
+run = calls.run
+
+def run_and_back(every, backward):
+    run(every, backward)
+    for call in every:
+        call.back()
+
+calls.Call, calls.run = Guarded, run_and_back
 memory.take = lambda size: guarded(torch.empty(size, dtype=torch.uint8))
 memory.give = lambda *tensors: None
 calls.LEAST_WORK = 1

@@ -6,7 +6,7 @@ Axes: T steps, B sequences, I = input size, H = hidden size.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
@@ -124,9 +124,9 @@ class Fenced(calls.Call):
     seen: ClassVar[set[str]]
     memories: ClassVar[dict[int, Tensor]]  # that were taken and not given back, by where they begin
 
-    def __init__(self, plan: Plan, inputs: Inputs, keep: bool) -> None:
+    def __init__(self, plan: Plan, inputs: Inputs, keep: bool, kept: Tensor | None) -> None:
         self._fences: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
-        super().__init__(plan, inputs, keep)
+        super().__init__(plan, inputs, keep, kept)
 
     def give(self, name: str, tensor: Tensor | None) -> None:
         if tensor is not None:
@@ -134,22 +134,22 @@ class Fenced(calls.Call):
             self._fences[name] = around, inside, tensor
             super().give(name, inside)
 
-    def run(self, backward: bool, kept: Tensor | None = None) -> Tensor:
-        kept = super().run(backward, kept)
+    def check(self, backward: bool) -> None:
+        """After a pass."""
         which = "backward" if backward else "forward"
         for name, (around, found, tensor) in self._fences.items():
             assert bool(around[:EDGE].isnan().all()), f"{which} wrote before {name}"
             assert bool(around[-EDGE:].isnan().all()), f"{which} wrote behind {name}"
-            own = bool(getattr(self._arguments, f"own_{name[-1]}", False))
+            own = bool(getattr(self.arguments, f"own_{name[-1]}", False))
             if is_written(name, backward, own):
                 tensor.copy_(found)
             else:
                 assert_equal(found, tensor, f"{which} wrote {name}")
             self.seen.add(name)
-        assert kept.data_ptr() in self.memories
+        assert self.kept is not None
+        assert self.kept.data_ptr() in self.memories
         for around in self.memories.values():
             check_memory(around)
-        return kept
 
 
 BYTES = 8 * EDGE
@@ -164,7 +164,12 @@ def check_memory(around: Tensor) -> None:
 
 def fence(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Every call of the kernels is a ``Fenced`` one; the names of what they saw."""
-    take, give = memory.take, memory.give
+    take, give, run = memory.take, memory.give, calls.run
+
+    def run_and_check(every: Sequence[Fenced], backward: bool) -> None:
+        run(every, backward)
+        for call in every:
+            call.check(backward)
 
     def taken(size: int) -> Tensor:
         """It begins between cache lines, and ends where it ends."""
@@ -183,6 +188,7 @@ def fence(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     monkeypatch.setattr(memory, "take", taken)
     monkeypatch.setattr(memory, "give", given)
     monkeypatch.setattr(calls, "Call", Fenced)
+    monkeypatch.setattr(calls, "run", run_and_check)
     monkeypatch.setattr(Fenced, "seen", set(), raising=False)
     monkeypatch.setattr(Fenced, "memories", {}, raising=False)
     return Fenced.seen

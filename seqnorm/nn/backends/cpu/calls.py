@@ -144,7 +144,7 @@ class Backward:
         grads: tuple[Tensor | None, ...],
         needed: tuple[bool, ...],
     ) -> None:
-        self._plan, self._inputs, self._kept, self._needed = plan, inputs, kept, needed
+        self.plan, self._inputs, self._kept, self._needed = plan, inputs, kept, needed
         input, weight_ih, weight_hh, h_0, c_0, *_ = inputs
         (rows, width), (wide, hidden) = input.shape, weight_hh.shape
         self.call = call = Call(plan, inputs, True, kept)
@@ -173,7 +173,7 @@ class Backward:
 
     def gradients(self) -> list[Tensor | None]:
         """Of all inputs, when the call has run."""
-        plan, inputs, places = self._plan, self._inputs, self._places
+        plan, inputs, places = self.plan, self._inputs, self._places
         wide = inputs.weight_hh.shape[0]
         gain_x, gain_h, bias_x, bias_h = self._sums[: 4 * wide].view(4, -1).unbind()
         gain_c, bias_c = self._sums[4 * wide :].view(2, -1).unbind()
