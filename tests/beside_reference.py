@@ -197,12 +197,13 @@ Outcome = dict[str, Tensor]
 def outcome(layer: nn.Module, call: Call, backend: str = "cpu") -> Outcome:
     """Results, gradients of input, states and parameters, and statistics, in double by name.
 
-    The layer's own statistics are left as they were.
+    Whatever is drawn is the same every time. The layer's own statistics are left as they were.
     """
     before = copy_of(dict(layer.named_buffers()))
     input = call.input.clone().requires_grad_()
     state = tuple(part.clone().requires_grad_() for part in call.state)
-    with seqnorm.backend(backend):
+    with seqnorm.backend(backend), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
         output, last = layer(input, as_hx(state), lengths=call.lengths)
         results = (output, *parts_of(last))
         assert {part.dtype for part in results} == {call.input.dtype}

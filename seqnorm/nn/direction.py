@@ -120,7 +120,7 @@ def gather(
         bias_ih=getattr(module, "bias_ih" + suffix),
         bias_hh=getattr(module, "bias_hh" + suffix),
         weight_hr=getattr(module, "weight_hr" + suffix, None),
-        sites={site: norm for site, norm in sites.items() if isinstance(norm, SiteNorm)},
+        sites={site: norm for site, norm in sites.items() if norm is not None},  # type: ignore[misc]  # as registered
         training=module.training,
         zoneout=zoneout,
     )

@@ -184,7 +184,8 @@ class Recurrent(nn.Module):
 
     def _packing(self, input: Tensor, hx: States | None, lengths: Tensor) -> Packing:
         """In a graph one for all lengths, where whoever computes it needs them no earlier."""
-        if torch.compiler.is_compiling() and not self._over_batch and lengths.device.type == "cpu":
+        on_cpu = input.device.type == lengths.device.type == "cpu"
+        if torch.compiler.is_compiling() and on_cpu and not self._over_batch:
             packing = TensorPacking(lengths, input.shape[0])
             rows, states = packing.pack(input), self._initial(hx, packing, input)
             state = tuple(part[0] for part in states)

@@ -278,7 +278,7 @@ class NormScheme:
             return {name: value for name, (value, default) in values.items() if value != default}
 
         norms = {site: changed(norm) for site, norm in self.norms.items()}
-        return json.dumps(changed(self) | norms)
+        return json.dumps(changed(self) | norms, default=float)  # any number: numpy's, a Fraction
 
     @classmethod
     def from_text(cls, text: str) -> NormScheme:

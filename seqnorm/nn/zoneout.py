@@ -18,7 +18,8 @@ def draw(
     probabilities: Sequence[float], training: bool, rows: int, state: Sequence[Tensor]
 ) -> list[Stay]:
     """For each part (B, F) of the state: in training which units of every row stay, (N, F) booleans
-    drawn for all steps at once; in inference, and where none do, the probability."""
+    drawn for all steps at once; in inference, and where none do, the probability. (A compiled graph
+    for all lengths draws more rows, so a seed gives other units there.)"""
     return [
         torch.rand(rows, part.shape[1], device=part.device) < p if training and p > 0 else p
         for p, part in zip(probabilities, state)

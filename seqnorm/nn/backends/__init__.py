@@ -7,6 +7,7 @@ breaks raises; nothing falls back silently from an error.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -27,6 +28,7 @@ _pinned: ContextVar[str | None] = ContextVar("seqnorm_backend", default=None)
 # The pins of all threads and tasks in the order in which they were entered, and the last of them
 # for torch.compile, which reads no ContextVar, but watches a global that it has read.
 _held: dict[object, str] = {}
+_lock = threading.Lock()
 _pinned_when_traced: str | None = None
 
 
@@ -44,7 +46,7 @@ def backend(name: str) -> Iterator[None]:
 
     Args:
         name: "aten" (torch's own kernels, cells without a norm), "cpu" (compiled loops for LSTM
-            and GRU with norms of a row), or "reference".
+            and GRU with most norms), or "reference".
 
     Raises:
         ValueError: no backend of that name.
@@ -52,21 +54,23 @@ def backend(name: str) -> Iterator[None]:
     """
     global _pinned_when_traced
     choose("backend", name, BACKENDS)
-    before, _pinned_when_traced = _pinned_when_traced, name
     if torch.compiler.is_compiling():
+        before, _pinned_when_traced = _pinned_when_traced, name
         try:
             yield
         finally:
             _pinned_when_traced = before
         return
     token, key = _pinned.set(name), object()
-    _held[key] = name
+    with _lock:
+        _held[key] = _pinned_when_traced = name
     try:
         yield
     finally:
         _pinned.reset(token)
-        del _held[key]
-        _pinned_when_traced = next(reversed(_held.values()), None)
+        with _lock:
+            del _held[key]
+            _pinned_when_traced = next(reversed(_held.values()), None)
 
 
 def backends() -> dict[str, str]:

@@ -305,6 +305,27 @@ def test_a_penalty_on_gradients_through_a_carried_state(name: str) -> None:
         assert_close(actual.detach(), expected.detach(), GRADIENTS, leaf)
 
 
+@pytest.mark.parametrize("twice", [False, True])
+@pytest.mark.parametrize("cell", ["LSTM", "GRU"])
+def test_a_frozen_direction_beside_another(cell: str, twice: bool) -> None:
+    """Whose results depend on nothing that learns."""
+    layer = build(cell, "layer", I, H, bidirectional=True)
+    for leaf, parameter in layer.named_parameters():
+        parameter.requires_grad_("reverse" not in leaf)
+    call = Call.draw(layer, LENGTHS)
+    leaves = [parameter for parameter in layer.parameters() if parameter.requires_grad]
+    found = []
+    for backend in ("reference", "cpu"):
+        with seqnorm.backend(backend):
+            output, _ = layer(call.input, lengths=call.lengths)
+        grads = torch.autograd.grad(output.sin().sum(), leaves, create_graph=twice)
+        if twice:
+            grads += torch.autograd.grad(sum(grad.square().sum() for grad in grads), leaves)
+        found.append(grads)
+    for expected, actual in zip(*found):
+        assert_close(actual.detach(), expected.detach(), GRADIENTS)
+
+
 @pytest.mark.parametrize("name", TAKEN)
 def test_the_operators_definition(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever plan the layer makes, the operator's own definition gives what the layer's does."""

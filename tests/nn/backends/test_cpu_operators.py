@@ -6,8 +6,10 @@ Axes: T steps, B sequences, N packed rows, I = input size, H = hidden size.
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -18,7 +20,7 @@ from tolerances import GRADIENTS, assert_close, assert_equal
 from torch import Tensor
 
 import seqnorm
-from seqnorm import NormScheme
+from seqnorm import Norm, NormScheme
 from seqnorm.nn.backends.cpu import traced
 from seqnorm.nn.backends.cpu.plan import Inputs
 from seqnorm.nn.cell import PRESETS
@@ -250,6 +252,9 @@ def test_a_scheme_as_text() -> None:
     schemes = [scheme for cells in PRESETS.values() for scheme in cells.values()]
     schemes += [norm for _, norm in TAKEN.values() if isinstance(norm, NormScheme)]
     assert len(schemes) > 40
+    schemes += [
+        NormScheme(hidden=Norm(gain=number)) for number in (Fraction(1, 8), np.float32(0.5))
+    ]
     for scheme in schemes:
         assert NormScheme.from_text(scheme.text) == scheme
     assert len({scheme.text for scheme in schemes}) == len(set(schemes))

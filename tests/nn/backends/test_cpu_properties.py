@@ -148,6 +148,7 @@ def cases(draw: st.DrawFn, drawn_scheme: bool, widest: int = 80, longest: int = 
             "num_layers": draw(st.integers(1, 2)),
             "bidirectional": draw(st.booleans()),
             "bias": draw(st.booleans()),
+            "zoneout": draw(st.sampled_from([0.0, 0.0, 0.3])),
         },
         lengths=lengths,
         threads=draw(st.integers(1, 4)),

@@ -208,3 +208,28 @@ def test_further_derivatives_under_hooks(cell: str) -> None:
         assert_close(torch.autograd.functional.hessian(loss, x), hessian, GRADIENTS)
         found = torch.autograd.functional.jacobian(lambda x: layer(x)[0].sum(0), x, **options)
     assert_close(found, jacobian, GRADIENTS)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_batch_of_cotangents_under_hooks(cell: str) -> None:
+    layer, x = build(cell, "layer", I, H), draw().requires_grad_()
+    with torch.autograd.graph.save_on_cpu():
+        output = layer(x)[0]
+    cotangents = torch.randn(3, *output.shape, dtype=F64)
+
+    def gradient(cotangent: Tensor) -> Tensor:
+        return torch.autograd.grad(output, x, cotangent, retain_graph=True)[0]
+
+    expected = torch.stack([gradient(cotangent) for cotangent in cotangents])
+    assert_close(torch.func.vmap(gradient)(cotangents), expected, GRADIENTS)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.*` is deprecated:DeprecationWarning")  # but in use
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # that sizes become constants
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_trace_of_torch_jit(cell: str) -> None:
+    """Which sees no kernels, so the definition's steps are traced."""
+    layer = build(cell, "layer", I, H).eval().requires_grad_(False)
+    traced = torch.jit.trace(lambda x: layer(x)[0], draw(), check_trace=False)
+    x = draw()
+    assert_close(traced(x), layer(x)[0], VALUES)

@@ -1,4 +1,4 @@
-"""Compiled loops for the CPU: normalised LSTM and GRU as fast as torch's plain layers.
+"""Compiled loops for the CPU: normalised LSTM and GRU about as fast as torch's plain layers.
 
 What it does not take goes on to the next backend, with the reason.
 
@@ -40,6 +40,8 @@ def status() -> tuple[bool, str]:
 
 def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -> str | None:
     """Cells, norms and calls that the kernels know."""
+    if torch._C._get_tracing_state() is not None:
+        return "its kernels do what torch.jit.trace does not see"
     if rows.device.type != "cpu":
         return f"its kernels are for the CPU, and the input is on {rows.device}"
     if rows.dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled("cpu"):
@@ -86,7 +88,8 @@ def run_layer(
         # It raises at the norm that comes first there, and what the others saw till then is kept.
         return [reference.run(*call) for call in calls]
     started = [_start(*call, *start) for call, start in zip(calls, starts)]
-    if len(started) == TOGETHER and not batch and not any(one.traced for one in started):
+    apart = batch or any(one.traced for one in started) or len({one.learns for one in started}) > 1
+    if len(started) == TOGETHER and not apart:
         results = recurrences(*((one.plan, one.inputs) for one in started))
     else:
         results = [_alone(one) for one in started]
@@ -108,6 +111,11 @@ class _Pass(NamedTuple):
     passes: list[SitePass | None]
     traced: bool
     told: Tensor | None
+
+    @property
+    def learns(self) -> bool:
+        """Whether anything of it needs a gradient."""
+        return any(tensor is not None and tensor.requires_grad for tensor in self.inputs)
 
 
 def _norms(direction: Direction, packing: Packing) -> tuple[SiteRun, list[SitePass | None]]:

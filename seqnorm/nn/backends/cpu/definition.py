@@ -79,7 +79,8 @@ def gradients(
         # through before, and its share in their gradient is for autograd to add.
         inputs = Inputs._make(None if t is None else t.view_as(t) for t in inputs)
         values = definition(plan, inputs)
-    pairs = [(value, grad) for value, grad in zip(values, grads) if grad is not None]
+    # Nothing comes of a value that depends on nothing learned, as of a frozen direction.
+    pairs = [(v, grad) for v, grad in zip(values, grads) if grad is not None and v.requires_grad]
     if not pairs:
         return [None] * len(needed)
     outputs, cotangents = zip(*pairs)

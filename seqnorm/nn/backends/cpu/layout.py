@@ -79,6 +79,8 @@ def layout(cell: Cell, scheme: NormScheme | None, hidden_size: int) -> Layout:
     key = (cell.name, id(scheme), hidden_size)
     found = _known.get(key)
     if found is None or found[0] is not scheme:
+        if len(_known) >= 1024:  # of models that were copied and are gone
+            _known.clear()
         found = _known[key] = (scheme, _layout(cell, scheme, hidden_size))
     return found[1]
 

@@ -324,7 +324,11 @@ def _one_by_one(name: str, info: Any, dims: tuple[Any, ...], *arguments: Any) ->
     """An operator of a batch of calls, as a vectorised backward pass makes of one."""
     operator = getattr(torch.ops.seqnorm, name)
     calls = (
-        [value if at is None else value.select(at, k) for value, at in zip(arguments, dims)]
+        # A list, of which no part is batched, has a list of dims.
+        [
+            value.select(at, k) if isinstance(at, int) else value
+            for value, at in zip(arguments, dims)
+        ]
         for k in range(info.batch_size)
     )
     results = tuple(torch.stack(parts) for parts in zip(*(operator(*call) for call in calls)))

@@ -1,7 +1,7 @@
-/* What Python hands over (operators.py has the same fields in the same order).
+/* What Python hands over (library.py has the same fields in the same order).
  *
- * Axes: T steps, B sequences, N packed rows, I inputs, H units, G gates. Reals are float or double, as the
- * entry point says. */
+ * Axes: T steps, B sequences, N packed rows, I inputs, H units, G gates. Reals are float or double,
+ * as the entry point says. */
 #pragma once
 
 #include <stdint.h>
@@ -21,7 +21,7 @@ typedef struct {
     int64_t norm_x, norm_h, norm_c; /* NONE, LAYER, RMS; or each of them NONE or BATCH */
     int64_t own_x, own_h, own_c;    /* of BATCH: whether statistics are taken of this call's rows */
     int64_t sum;                    /* the product is added to x, and norm_h is of the sum */
-    int64_t swapped;                /* LSTM: the normalised c is carried on; GRU: z takes the candidate */
+    int64_t swapped; /* LSTM: the normalised c is carried on; GRU: z takes the candidate */
     double eps_x, eps_h, eps_c;
     double zoneout_h, zoneout_c; /* in inference */
     const int64_t *rows;  /* (T) sequences alive at each step */
@@ -35,16 +35,17 @@ typedef struct {
     /* BATCH: mean and 1 / deviation of every step, (T, 2, G * H) and (T, 2, H), which are written
      * where they are its own, and then the variances (T, G * H) and (T, H). */
     void *columns_x, *columns_h, *columns_c, *var_x, *var_h, *var_c;
-    const void *stay_h, *stay_c; /* (N, H) zoneout in training: not 0 where a unit keeps its value */
+    const void *stay_h, *stay_c; /* (N, H) zoneout in training: not 0 where a unit stays */
     void *output;    /* (N, H) */
     void *h_n, *c_n; /* (B, H) */
-    int64_t keep; /* whether `kept` is for a backward pass, which leaves the gradient of x at its start */
+    /* Whether `kept` is for a backward pass, which leaves the gradient of x at its start. */
+    int64_t keep;
     void *kept;
     /* Backward only. */
     const void *grad_output; /* (N, H) */
     void *grad_h, *grad_c;   /* (B, H) of the final states; of the initial ones afterwards */
     void *grad_x;            /* (N, G * H), where the input is x itself and stands in its place */
     void *grad_input, *grad_weight_ih, *grad_weight_hh; /* or NULL where they are not needed */
-    void *grad_sums; /* gain_x, gain_h, bias_x, bias_h (G * H) and gain_c, bias_c (H), one after another */
+    void *grad_sums; /* gain_x, gain_h, bias_x, bias_h (G * H), gain_c, bias_c (H), end to end */
     void *scratch;
 } Arguments;

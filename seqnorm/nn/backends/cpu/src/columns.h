@@ -7,7 +7,8 @@
 
 /* Sum of `count` rows, or of the squares of their distance from `mean`: m of n reals, four rows at
  * a time. */
-INLINE vec add_rows(const real *rows, int64_t width, int64_t count, vec mean, int squared, int64_t m) {
+INLINE vec add_rows(const real *rows, int64_t width, int64_t count, vec mean, int squared,
+                    int64_t m) {
     vec sums[4] = {{0}};
     for (int64_t r = 0; r < count; r += 4)
         for (int k = 0; k < 4 && r + k < count; k++) {
@@ -19,8 +20,8 @@ INLINE vec add_rows(const real *rows, int64_t width, int64_t count, vec mean, in
 
 /* Mean, 1 / deviation and variance of this thread's units over the rows of a step: `rows` is the
  * first of them, of `gates` * H reals each. */
-static void measure_columns(const Share *s, const real *rows, int64_t gates, real *columns, real *var,
-                            double eps) {
+static void measure_columns(const Share *s, const real *rows, int64_t gates, real *columns,
+                            real *var, double eps) {
     const Arguments *a = s->call->a;
     int64_t width = gates * a->H, n = s->r1 - s->r0;
     real *mean = columns + 2 * s->t * width, *scale = mean + width;

@@ -60,7 +60,8 @@ const char *seqnorm_variant(int64_t number) {
 }
 
 /* Bytes of scratch and of what is kept. */
-void seqnorm_sizes(int64_t variant, int64_t wide, const Arguments *a, int64_t backward, int64_t *sizes) {
+void seqnorm_sizes(int64_t variant, int64_t wide, const Arguments *a, int64_t backward,
+                   int64_t *sizes) {
     const Kernels *k = variants + variant;
     (wide ? k->sizes_double : k->sizes)(a, backward, sizes);
 }
@@ -85,8 +86,9 @@ void seqnorm_wait(Barrier *barrier, int64_t size) {
         atomic_store_explicit(&barrier->round, round + 1, memory_order_release);
         return;
     }
-    for (int spins = 0; atomic_load_explicit(&barrier->round, memory_order_acquire) == round; spins++) {
-        if (spins > 4000) {
+    int spins = 0;
+    while (atomic_load_explicit(&barrier->round, memory_order_acquire) == round) {
+        if (++spins > 4000) {
             sched_yield();
             continue;
         }

@@ -123,7 +123,7 @@ static void run_phases(Share *s, const Phase *phases, void (*batch)(Share *)) {
 
 #define BLOCK 48 /* rows projected together */
 
-/* Units u0 .. u1 of every gate of c = a times the packed panels of all gates, K deep, or added to it. */
+/* Units u0 .. u1 of every gate of c = a times the packed panels of all gates, K deep, or added. */
 static void multiply_gates(const Call *c, const real *a, int64_t n, const real *packed, int64_t K,
                            int64_t u0, int64_t u1, real *to, int add) {
     int64_t H = c->a->H, gate = panels(H) * NR;
@@ -203,7 +203,8 @@ static void grad_products(const Share *s) {
             multiply(grad_x + row * GH, GH, end - row < BLOCK ? end - row : BLOCK, c->packed_ih, GH,
                      a->I, (real *)a->grad_input + row * a->I, a->I, 0);
     int64_t strips = (GH + MOST - 1) / MOST;
-    int64_t m0 = s->number * strips / s->size * MOST, m1 = (s->number + 1) * strips / s->size * MOST;
+    int64_t m0 = s->number * strips / s->size * MOST;
+    int64_t m1 = (s->number + 1) * strips / s->size * MOST;
     if (m1 > GH) m1 = GH;
     real *scratch = c->outer + s->number * OUTER_SCRATCH;
     Rows input = {.rows = a->input, .width = a->I};
@@ -220,7 +221,8 @@ static void backward_work(void *data, int64_t number, int64_t size) {
     s->sums = c->sums + number * 2 * each, s->kept_sums = s->sums + each;
     memset(s->sums, 0, (size_t)(2 * each) * sizeof(real));
     for (int64_t p = number; p < panels(H); p += size)
-        pack_columns((const real *)a->weight_hh + p * NR, GH, H, H - p * NR, c->packed + p * NR * GH);
+        pack_columns((const real *)a->weight_hh + p * NR, GH, H, H - p * NR,
+                     c->packed + p * NR * GH);
     for (int64_t p = number; a->grad_input && p < panels(a->I); p += size)
         pack_columns((const real *)a->weight_ih + p * NR, GH, a->I, a->I - p * NR,
                      c->packed_ih + p * NR * GH);
@@ -259,7 +261,8 @@ typedef struct {
     Work work;
 } Calls;
 
-/* Each call by threads of its own where there are as many, for they never meet; else one after another. */
+/* Each call by threads of its own where there are as many, for they never meet; else one after
+ * another. */
 static void share_out(void *data, int64_t number, int64_t size) {
     Calls *all = data;
     for (int64_t k = 0; k < all->count; k++) {

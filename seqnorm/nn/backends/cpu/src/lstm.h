@@ -42,7 +42,8 @@ INLINE void lstm_cell(Share *s, int64_t r, int batch) {
         store(cell + u, f * load(c->c_n + r * H + u, m) + i * g, m);
         store(open + u, v_sigmoid(q.a[3]), m);
     }
-    if (a->norm_c && !batch) moments(cell, H, 0, 1, s->u0, s->u1, a->norm_c, parts(s, 1, s->peer, r));
+    if (a->norm_c && !batch)
+        moments(cell, H, 0, 1, s->u0, s->u1, a->norm_c, parts(s, 1, s->peer, r));
 }
 
 /* m normalised values of c at a packed row of step t. */
@@ -96,8 +97,9 @@ INLINE vec lstm_before(const Share *s, int64_t r, int64_t u, int64_t m, int batc
     return y * load(c->gain_c + u, m) + load(c->bias_c + u, m);
 }
 
-/* Gradient of the c that this step makes (or, `back`, that it keeps) from that of the c carried on. */
-INLINE vec lstm_grad_carried(const Share *s, int64_t r, int64_t row, int back, int64_t u, int64_t m) {
+/* Gradient of the c that this step makes (or, `back`, keeps) from that of the c carried on. */
+INLINE vec lstm_grad_carried(const Share *s, int64_t r, int64_t row, int back, int64_t u,
+                             int64_t m) {
     const Call *c = s->call;
     vec d = load(c->grad_c + r * c->a->H + u, m);
     if (!c->zones_c) return d;
@@ -156,8 +158,8 @@ INLINE void lstm_back_cell(Share *s, int64_t r, int batch) {
         vec dc = load(slot + 4 * H + u, m);
         if (a->norm_c) {
             vec y = lstm_standard(c, row, s->t, u, m, batch);
-            dc = batch ? through_batch(s, GAIN_C, BIAS_C, c->columns_c + (2 * s->t + 1) * H, a->own_c,
-                                       dc, load(c->gain_c + u, m), y, u, m)
+            dc = batch ? through_batch(s, GAIN_C, BIAS_C, c->columns_c + (2 * s->t + 1) * H,
+                                       a->own_c, dc, load(c->gain_c + u, m), y, u, m)
                        : through(dc, y, scale, a->norm_c, of_c[0] / H, of_c[1] / H);
         }
         if (!a->swapped) dc += lstm_grad_carried(s, r, row, 0, u, m);

@@ -1,7 +1,8 @@
 /* Products of few rows with a large matrix that is packed once a call.
  *
  * A panel holds NR columns, K deep, contiguous; a kernel keeps MR x NR sums in registers. Larger
- * libraries lay the matrix out anew at every product, which costs most of their time at this size. */
+ * libraries lay the matrix out anew at every product, which takes most of their time at this size.
+ */
 #pragma once
 
 #include "vector.h"
@@ -136,7 +137,8 @@ static void outer(const real *a, int64_t M, int64_t m0, int64_t m1, const Rows *
     if (K == 0) memset(c + m0 * width, 0, (size_t)((m1 - m0) * width) * sizeof(real));
     for (int64_t j0 = 0; j0 < width; j0 += WIDE)
         for (int64_t k0 = 0; k0 < K; k0 += DEEP) {
-            int64_t columns = width - j0 < WIDE ? width - j0 : WIDE, deep = K - k0 < DEEP ? K - k0 : DEEP;
+            int64_t columns = width - j0 < WIDE ? width - j0 : WIDE;
+            int64_t deep = K - k0 < DEEP ? K - k0 : DEEP;
             for (int64_t k = 0; k < deep; k++) {
                 const real *row = row_of(b, k0 + k) + j0;
                 for (int64_t j = 0; j < columns; j += NR) {
@@ -169,7 +171,8 @@ static void outer(const real *a, int64_t M, int64_t m0, int64_t m1, const Rows *
                         MANY(MOST)(left + i * deep, 1, MOST, panel, deep, tile, NR, 0);
                         for (int64_t r = 0; r < MOST && r < tall - i; r++)
                             for (int64_t q = 0; q < NR && q < columns - j; q++)
-                                at[r * width + q] = tile[r * NR + q] + (k0 > 0 ? at[r * width + q] : 0);
+                                at[r * width + q] =
+                                    tile[r * NR + q] + (k0 > 0 ? at[r * width + q] : 0);
                     }
             }
         }

@@ -60,7 +60,8 @@ INLINE void meet(Share *s) {
     if (s->size > 1) seqnorm_wait(&s->call->barrier, s->size);
 }
 
-#define WORTH_SHARING (1 << 17) /* weights; the product of a row with fewer is sooner done than shared */
+/* Weights: the product of a row with fewer is sooner done than shared. */
+#define WORTH_SHARING (1 << 17)
 
 /* Divide a step of `alive` rows. Rows change hands only where their number changes. */
 static void divide(Share *s, int64_t alive) {
@@ -220,7 +221,8 @@ INLINE real *slot_of(const Share *s, int64_t r) {
     return s->call->slots + (whole ? s->number : r) * CHANNELS * s->call->a->H;
 }
 
-/* Zoneout: m units after a step, from their values before it and new ones. `at` is where they stand. */
+/* Zoneout: m units after a step, from their values before it and new ones; `at` is where they
+ * stand. */
 INLINE vec stay(const real *stays, real p, vec before, vec after, int64_t at, int64_t m) {
     if (stays) return select_(load(stays + at, m) != 0, before, after);
     return p * before + (1 - p) * after;
@@ -253,7 +255,7 @@ INLINE void merge_product(Share *s, int64_t r, real *stats) {
     }
 }
 
-/* Gradient through a norm: scale * (d - mean(d) - y mean(d y)), d the gradient of the normalised y. */
+/* Gradient through a norm: scale * (d - mean(d) - y mean(d y)), d that of the normalised y. */
 INLINE vec through(vec d, vec y, real scale, int64_t kind, real mean_d, real mean_dy) {
     if (kind == NONE) return d;
     return scale * (d - (kind == LAYER ? mean_d : 0) - y * mean_dy);

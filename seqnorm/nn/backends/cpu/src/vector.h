@@ -29,8 +29,8 @@ typedef whole mask __attribute__((vector_size(VECTOR_BYTES)));
 /* A vector in memory, at any address. */
 typedef real stored __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
 
-/* Walk over u0 .. u1 by vectors, m reals at a time; unrolled, so that m is known to be VL but at the
- * end, and whole vectors are loaded without a question. */
+/* Walk over u0 .. u1 by vectors, m reals at a time; unrolled, so that m is known to be VL but at
+ * the end, and whole vectors are loaded without a question. */
 #define CHUNKS(u, m, u0, u1)                                                                       \
     _Pragma("GCC unroll 2") for (int end_ = 0; end_ < 2; end_++)                                   \
         for (int64_t whole_ = (u1) - ((u1) - (u0)) % VL, u = end_ ? whole_ : (u0),                 \
