@@ -21,7 +21,7 @@ STYLES = {
     "batch_pooled": ("#CC79A7", "v"),
 }
 TITLES = {"train": "Training step (forward and backward)", "infer": "Inference (forward)"}
-TICKS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.25, 1.5, 2, 2.5)
+TICKS = (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2.5)
 TOP = 2.8  # a ratio above it stands at the upper edge as a number, for all others to be told apart
 Row = Mapping[str, object]
 

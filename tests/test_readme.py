@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import re
+from collections import defaultdict
 from pathlib import Path
+from statistics import geometric_mean
 
 from seqnorm.training.results import markdown
 
@@ -28,6 +31,26 @@ def test_the_example_runs() -> None:
 def test_the_table_is_made_from_the_results() -> None:
     (table,) = re.findall(r"<!-- results -->\n(.*?)<!-- end of results -->", README, re.DOTALL)
     assert table.strip() == markdown(ROOT / "results" / "text_classification.csv")
+
+
+def test_the_speeds_are_those_of_the_results() -> None:
+    ratios: defaultdict[tuple[str, ...], list[float]] = defaultdict(list)
+    with (ROOT / "results" / "cpu_speed.csv").open() as file:
+        for row in csv.DictReader(file):
+            if row["baseline"].startswith("torch"):
+                names = (row["shape"], row["norm"], row["mode"], row["cell"])
+                ratios[names].append(float(row["ratio"]))
+    for text, names in (
+        ("LayerNorm, training", ("grid", "layer", "train")),
+        ("LayerNorm, inference", ("grid", "layer", "infer")),
+        ("BatchNorm of every step, training", ("grid", "batch", "train")),
+        ("LayerNorm, training, lengths like those of Reuters R8", ("ragged", "layer", "train")),
+        ("the same, two layers in both directions", ("ragged_deep", "layer", "train")),
+    ):
+        means = [geometric_mean(ratios[(*names, cell)]) for cell in ("lstm", "gru")]
+        assert f"| {text} | {means[0]:.2f} | {means[1]:.2f} |" in README
+    worst = max(max(ratios["grid", "layer", "train", cell]) for cell in ("lstm", "gru"))
+    assert f"is {worst:.2f})" in README
 
 
 def test_both_commands_set_up_from_the_constraints() -> None:
