@@ -102,6 +102,7 @@ OF_A_CALL = [
     "its kernels compute in float32 and float64 alone",
     "no rows",
     "its kernels know no forward-mode derivatives",  # test_cpu_transforms.py, as plain tensors are
+    "its kernels do what torch.jit.trace does not see",  # test_cpu_watched.py
     "its kernels take input, weights and states of one dtype, on the CPU",
 ]
 
