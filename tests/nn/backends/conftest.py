@@ -1,4 +1,4 @@
-"""Threads for one test, and what there was before afterwards."""
+"""What a test of the backends needs to be the same everywhere: no preference, and its threads."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ import pytest
 import torch
 
 from seqnorm.nn.backends.cpu import calls
+
+
+@pytest.fixture(autouse=True)
+def no_preference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one backend, under which the other tests may run: here each has its own."""
+    monkeypatch.delenv("SEQNORM_BACKEND", raising=False)
 
 
 @pytest.fixture
