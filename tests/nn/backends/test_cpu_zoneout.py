@@ -5,6 +5,8 @@ Axes: T steps, B sequences, I = input size, H = hidden size.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from beside_reference import (
@@ -22,7 +24,6 @@ from hidden_states import as_hx, parts_of
 from tolerances import GRADIENTS, assert_close
 
 import seqnorm
-from seqnorm.nn.backends.cpu import calls
 
 pytestmark = needs_kernels
 I, H = 5, 21  # noqa: E741  the axes' letters
@@ -50,18 +51,13 @@ def test_every_norm(
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
 @pytest.mark.parametrize("name", ["LSTM layer", "LSTM batch", "GRU layer", "GRU batch"])
-def test_threads(name: str, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads(name: str, number: int, threads: Callable[[int], None]) -> None:
     """Rows and units divided, and both precisions."""
-    before = torch.get_num_threads()
-    monkeypatch.setattr(calls, "LEAST_WORK", 1)
+    threads(number)
     cell, norm = TAKEN[name]
-    try:
-        torch.set_num_threads(number)
-        for hidden in (7, 70):
-            layer = build(cell, norm, I, hidden, zoneout=0.4)
-            assert_equals_reference(layer, Call.draw(layer, [4] * 6 + [2, 3, 4]))
-    finally:
-        torch.set_num_threads(before)
+    for hidden in (7, 70):
+        layer = build(cell, norm, I, hidden, zoneout=0.4)
+        assert_equals_reference(layer, Call.draw(layer, [4] * 6 + [2, 3, 4]))
 
 
 @pytest.mark.parametrize("name", ["LSTM layer", "LSTM cell alone", "GRU layer"])

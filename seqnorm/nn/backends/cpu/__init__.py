@@ -23,7 +23,7 @@ from ...zoneout import draw
 from .. import reference
 from ..reference import input_term
 from .batch import in_parts
-from .layout import layout
+from .layout import Layout, layout
 from .library import CELLS, LIBRARY, TOGETHER, WHY_NOT, describe
 from .operators import is_plain, recurrence, recurrences
 from .plan import Inputs, Plan
@@ -83,7 +83,7 @@ def run_layer(
 ) -> list[tuple[Tensor, State]]:
     """The same for each direction of a layer, at the same time where nothing speaks against it."""
     starts = [_norms(direction, packing) for direction, _, packing, _ in calls]
-    batch = [norm for _, passes in starts for norm in passes if isinstance(norm, BatchPass)]
+    batch = [norm for *_, passes in starts for norm in passes if isinstance(norm, BatchPass)]
     if any(norm.refuses for norm in batch):
         # It raises at the norm that comes first there, and what the others saw till then is kept.
         return [reference.run(*call) for call in calls]
@@ -118,12 +118,12 @@ class _Pass(NamedTuple):
         return any(tensor is not None and tensor.requires_grad for tensor in self.inputs)
 
 
-def _norms(direction: Direction, packing: Packing) -> tuple[SiteRun, list[SitePass | None]]:
+def _norms(direction: Direction, packing: Packing) -> tuple[Layout, SiteRun, list[SitePass | None]]:
     # Norms of a row ask for no numbers of rows, which would fix the lengths of a graph.
     over_batch = any(norm.norm.over_batch for norm in direction.sites.values())
     norms = direction.start(packing.batch_sizes if over_batch else [])
     found = layout(direction.cell, direction.scheme, direction.weight_hh.shape[1])
-    return norms, [norms.of(site) for site in found.sites]
+    return found, norms, [norms.of(site) for site in found.sites]
 
 
 def _start(
@@ -131,11 +131,11 @@ def _start(
     rows: Tensor,
     packing: Packing,
     state: State,
+    found: Layout,
     norms: SiteRun,
     passes: list[SitePass | None],
 ) -> _Pass:
     """What comes before the recurrence."""
-    found = layout(direction.cell, direction.scheme, direction.weight_hh.shape[1])
     weight_ih: Tensor | None = direction.weight_ih
     if found.hoisted:
         rows, weight_ih = input_term(direction, norms, rows), None

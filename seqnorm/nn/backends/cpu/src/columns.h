@@ -5,8 +5,8 @@
 
 #include "step.h"
 
-/* Sum of `count` rows, or of the squares of their distance from `mean`: m of n reals, four rows at
- * a time. */
+/* Sum of m reals of `count` rows, or of the squares of their distance from `mean`, four rows at a
+ * time. */
 INLINE vec add_rows(const real *rows, int64_t width, int64_t count, vec mean, int squared,
                     int64_t m) {
     vec sums[4] = {{0}};

@@ -28,13 +28,7 @@ INLINE void lstm_cell(Share *s, int64_t r, int batch) {
     const Arguments *a = c->a;
     int64_t H = a->H, row = s->base + r, kept = c->training ? row : r;
     Spread sx, sh;
-    if (batch) {
-        sx = spread_of_batch(c, c->columns_x, s->t), sh = spread_of_batch(c, c->columns_h, s->t);
-    } else {
-        real stats[8];
-        merge_product(s, r, stats);
-        sx = spread(a, a->norm_x, c->stats + row * c->S), sh = spread(a, a->norm_h, stats);
-    }
+    forward_spreads(s, r, batch, &sx, &sh);
     real *cell = c->raw_c + kept * H, *open = c->slots + r * CHANNELS * H;
     CHUNKS(u, m, s->u0, s->u1) {
         LstmTerms q = lstm_terms(c, x_of(s, r), product_of(s, r), &sx, &sh, u, m, batch);

@@ -255,6 +255,19 @@ INLINE void merge_product(Share *s, int64_t r, real *stats) {
     }
 }
 
+/* Spreads of x and of the product at a row of the forward pass, the moments measured before. */
+INLINE void forward_spreads(Share *s, int64_t r, int batch, Spread *sx, Spread *sh) {
+    const Call *c = s->call;
+    if (batch) {
+        *sx = spread_of_batch(c, c->columns_x, s->t), *sh = spread_of_batch(c, c->columns_h, s->t);
+        return;
+    }
+    real stats[8];
+    merge_product(s, r, stats);
+    *sx = spread(c->a, c->a->norm_x, c->stats + (s->base + r) * c->S);
+    *sh = spread(c->a, c->a->norm_h, stats);
+}
+
 /* Gradient through a norm: scale * (d - mean(d) - y mean(d y)), d that of the normalised y. */
 INLINE vec through(vec d, vec y, real scale, int64_t kind, real mean_d, real mean_dy) {
     if (kind == NONE) return d;
