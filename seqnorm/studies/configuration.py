@@ -1,0 +1,83 @@
+"""A study from its configuration: ``configs/studies/<name>.yaml``.
+
+The file states every field of the study's dataclass, and under ``quick`` those that a look in two
+minutes changes. What a table was made with stands beside it, ``<name>.yaml``, so that runs of two
+configurations never end up in one table.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+
+from .runner import StudyError, path_of
+from .study import Study
+from .table import replace
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "studies"
+
+
+def load(kind: type[Study], quick: bool = False, config: Path | None = None) -> Study:
+    """The study as its configuration says.
+
+    Raises:
+        StudyError: there is no such file, or it does not fit the study's fields.
+    """
+    path = config or CONFIGS / f"{kind.name}.yaml"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise StudyError(
+            f"{path} is not there: run from a checkout of seqnorm, or give --config"
+        ) from error
+    except yaml.YAMLError as error:
+        raise StudyError(f"{path} is no YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise StudyError(f"{path} must map the fields of {kind.name} to values")
+    changed = content.pop("quick", {})
+    if quick:
+        content |= changed
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(kind, "study")
+    try:
+        parsed = parser.parse_object(Namespace(study=content).as_dict())
+        made = parser.instantiate_classes(parsed).study
+    except Exception as error:  # whatever the parser or the dataclass finds wrong with the values
+        raise StudyError(f"{path}: {error}") from error
+    assert isinstance(made, Study)
+    return made
+
+
+def keep_beside(study: Study, folder: Path) -> None:
+    """Writes the configuration beside the study's table.
+
+    Raises:
+        StudyError: the table there was made with another one.
+    """
+    path = path_of(study, folder).with_suffix(".yaml")
+    now = _plain(vars(study))
+    if path.exists() and path_of(study, folder).exists():
+        then = yaml.safe_load(path.read_text(encoding="utf-8"))
+        differing = [
+            f"{name} was {then.get(name)!r} and is {now.get(name)!r}"
+            for name in sorted(now.keys() | then.keys())
+            if name not in study.extent and then.get(name) != now.get(name)
+        ]
+        if differing:
+            raise StudyError(
+                f"{path_of(study, folder)} was made with another configuration "
+                f"({'; '.join(differing)}): give another --results, or move the old one away"
+            )
+    replace(path, yaml.safe_dump(now, sort_keys=False).encode())
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, so that a value read back equals the one written."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value
