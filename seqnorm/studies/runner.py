@@ -173,11 +173,12 @@ def _with(
     # Here alone: it brings all of Lightning, which the processes that make runs need not load.
     from seqnorm.training.results import commit
 
-    about = {"seconds": round(seconds, 1), "machine": _machine(), "commit": commit()}
-    values = {name: outcome.values.get(name) for name in study.measures}
-    row: dict[str, Value] = {"run": run} | {name: setting.get(name) for name in study.factors}
+    row: dict[str, Value] = {"run": run}
+    row.update((name, setting.get(name)) for name in study.factors)
+    row.update((name, outcome.values.get(name)) for name in study.measures)
+    row.update(seconds=round(seconds, 1), machine=_machine(), commit=commit())
     curves = {(run, name): list(points) for name, points in outcome.curves.items()}
-    grown = Table([*table.rows, row | values | about], {**table.curves, **curves})
+    grown = Table([*table.rows, row], {**table.curves, **curves})
     for name, content in outcome.files.items():
         tables.replace(folder / study.name / name, content)
     tables.write(path_of(study, folder), (*study.factors, *study.measures), grown)

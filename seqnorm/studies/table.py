@@ -117,7 +117,9 @@ def read(path: Path) -> Table:
     """
     rows: list[dict[str, Value]] = []
     for line in _lines(path):
-        rows.append({"run": line["run"]} | {k: from_text(v) for k, v in line.items() if k != "run"})
+        row: dict[str, Value] = {name: from_text(text) for name, text in line.items()}
+        row["run"] = line["run"]  # text, even where it reads as a number
+        rows.append(row)
     curves: dict[tuple[str, str], Curve] = {}
     for line in _lines(curves_path(path)):
         points = curves.setdefault((line["run"], line["curve"]), [])
