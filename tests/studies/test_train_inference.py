@@ -72,7 +72,7 @@ def test_a_run(norm: str, corpus: Path) -> None:
     assert missing == (set() if norm.startswith("batch") else anew)
     points = {name: [x for x, _ in curve] for name, curve in outcome.curves.items()}
     # Three looks in three steps.
-    assert points == dict.fromkeys(("loss_running", "loss_batch"), [1 / 3, 1.0])
+    assert points == {name: [1 / 3, 1.0] for name in ("loss_running", "loss_batch")}
     if not norm.startswith("batch"):
         for size in ASKED:
             for company in COMPANY:
