@@ -124,6 +124,20 @@ def test_options_of_batchnorm(name: str, definition: bool, options: dict[str, An
     agree(a, b, draw(name), VALUES, GRADIENTS)
 
 
+@pytest.mark.parametrize("definition", [False, True])
+def test_tracking_can_be_switched_off_later(definition: bool) -> None:
+    a, b = build("batch 2d")
+    if definition:
+        a.forward = a.definition
+    agree(a, b, draw("batch 2d"), VALUES, GRADIENTS)
+    for module in (a, b):
+        module.track_running_stats = False
+    for training in (True, False):
+        a.train(training)
+        b.train(training)
+        agree(a, b, draw("batch 2d"), VALUES, GRADIENTS)
+
+
 @pytest.mark.parametrize("name", [n for n in PAIRS if n.split()[0] != "batch"])
 def test_no_affine(name: str) -> None:
     options = {"elementwise_affine" if name == "layer 2d" else "affine": False}

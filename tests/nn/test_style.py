@@ -324,6 +324,7 @@ def of(style: Tensor) -> Tensor:
         (lambda: ADAPTIVE(X.long(), X), TypeError, "floating-point"),
         (lambda: style_statistics(X.long()), TypeError, "floating-point"),
         (lambda: style_statistics(X, NOTHING), ValueError, "no statistics"),
+        (lambda: style_statistics(X, size_mask(SIZES, (H, W))), ValueError, "no statistics"),
         (lambda: style_statistics(X[:, :, :0]), ValueError, "no statistics"),
         (lambda: ADAPTIVE(X, X, style_mask=NOTHING), ValueError, "no statistics"),
         (lambda: ADAPTIVE(X, X, mask=NOTHING.float()), TypeError, "boolean"),
