@@ -305,7 +305,7 @@ class SiteSets(Mapping[str, StatisticsSet]):
         """One picture for all sites; sites with equal sets share a panel. See ``StatisticsSet``."""
         places: dict[StatisticsSet, list[str]] = {}
         for site, of_site in self.sites:
-            places.setdefault(replace(of_site, name=self.name, remark=""), []).append(site)
+            places.setdefault(replace(of_site, name=self.name), []).append(site)
         panels = [
             replace(
                 panel(of_sites, lengths, None, None, None),

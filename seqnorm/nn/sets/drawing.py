@@ -181,14 +181,14 @@ def _beside(body: list[str], y: float, block: Block) -> float:
             body.append(
                 _text(left - 10, middle + 17, block.details[plane], anchor="end", fill=QUIET)
             )
-    edge, base, share = left + reach, top + deep, rows / max(1, len(block.gates))
+    edge, front, share = left + reach, top + deep, rows / max(1, len(block.gates))
     for number, gate in enumerate(block.gates):
         back = (number + 0.5) * share
-        body.append(_text(edge + back * slant + 9, base - back * high + 6, gate))
+        body.append(_text(edge + back * slant + 9, front - back * high + 6, gate))
     if not block.gates:
-        body.append(_arrow((edge + 8, base), (edge + 8 + rows * slant, top)))
+        body.append(_arrow((edge + 8, front), (edge + 8 + rows * slant, top)))
         half = edge + rows * slant / 2
-        body.append(_text(half + 15, base - deep / 2 + 11, block.back, fill=QUIET))
+        body.append(_text(half + 15, front - deep / 2 + 11, block.back, fill=QUIET))
     y = top + planes * (deep + gap) - gap + THICK + 11
     body.append(_arrow((left, y), (left + reach, y)))
     body.append(_text(left + reach / 2, y + 18, block.along, anchor="middle", fill=QUIET))

@@ -12,11 +12,15 @@ from typing import Any, overload
 
 from torch import nn
 
-from ..check import choose
+from ..check import base_of
+from ..batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from ..images import LayerNorm2d
+from ..instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from ..norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, SequenceNorm
 from ..recurrent import Recurrent
 from ..sites import BatchSiteNorm, FeatureNorm, SiteNorm
 from ..stepped import CellLayer
+from ..style import AdaptiveInstanceNorm2d, ConditionalInstanceNorm2d
 from .description import SiteSets, StatisticsSet
 
 POSITIONS = {1: ("L",), 2: ("H", "W"), 3: ("D", "H", "W")}
@@ -61,7 +65,8 @@ def statistics_set(layer: nn.Module, spatial: int | None = None) -> StatisticsSe
                 f"spatial={spatial!r} is for norms that take any number of axes ({anyhow}), and "
                 f"{type(layer).__name__} takes its own: leave it out"
             )
-        choose("spatial", spatial, POSITIONS)
+        if spatial not in POSITIONS:
+            raise ValueError(f"spatial must be 1, 2 or 3, got {spatial!r}")
         return _ANY_POSITIONS[known](layer, spatial)
     if isinstance(layer, (Recurrent, CellLayer)):
         return _of_recurrence(layer)
@@ -70,13 +75,6 @@ def statistics_set(layer: nn.Module, spatial: int | None = None) -> StatisticsSe
     if known is not None:
         return _RULES[known](layer)
     raise TypeError(_refusal(layer))
-
-
-def base_of(layer: nn.Module, known: Any) -> type[nn.Module] | None:
-    """The known class that computes what this module does: its own, or one that it derives from
-    without a ``forward`` of its own."""
-    cls = next((cls for cls in type(layer).__mro__ if cls in known), None)
-    return cls if cls is not None and type(layer).forward is cls.forward else None
 
 
 def _refusal(layer: nn.Module) -> str:
@@ -109,9 +107,7 @@ def _refusal(layer: nn.Module) -> str:
 def _of_recurrence(layer: Recurrent | CellLayer) -> SiteSets:
     name = type(layer).__name__
     if layer.norm is None:
-        raise ValueError(
-            f'this {name} has no norm: build it with norm="layer", or another preset, to see its sets'
-        )
+        raise ValueError(f'this {name} has no norm: build it with norm="layer", say, to see a set')
     direction = layer.directions()[0] if isinstance(layer, Recurrent) else layer.direction()
     spans = direction.cell.spans(layer.norm)
     sites = [
@@ -134,6 +130,7 @@ def _of_site(name: str, site: SiteNorm, gates: str) -> StatisticsSet:
             running=True,
             per_step=not over_time,
             gates=gates,
+            remark="" if over_time else _few_rows(site.norm.min_count),
         )
     assert isinstance(site, FeatureNorm)
     centred = site.norm.kind == "layer"
@@ -161,7 +158,15 @@ def _sequences(layer: SequenceNorm, spans: str, **options: Any) -> StatisticsSet
 
 def _batch_norm(layer: BatchNorm) -> StatisticsSet:
     spans = "N" if layer.per_step else "NT"
-    return _sequences(layer, spans, running=True, per_step=layer.per_step)
+    remark = _few_rows(layer.table.min_count) if layer.per_step else ""
+    return _sequences(layer, spans, running=True, per_step=layer.per_step, remark=remark)
+
+
+def _few_rows(least: int) -> str:
+    return (
+        f"A time step that fewer than {least} sequences reach takes running statistics in "
+        "training too."
+    )
 
 
 def _positions(layer: nn.Module, dims: int, spans: str, **options: Any) -> StatisticsSet:
@@ -172,19 +177,23 @@ def _positions(layer: nn.Module, dims: int, spans: str, **options: Any) -> Stati
 
 
 def _over_the_batch(dims: int) -> Callable[[Any], StatisticsSet]:
-    def of(layer: Any) -> StatisticsSet:
-        running = layer.running_mean is not None
-        return _positions(layer, dims, "N*", channels=layer.num_features, running=running)
-
-    return of
+    return lambda layer: _tracked(layer, dims, "N*")
 
 
 def _over_an_instance(dims: int) -> Callable[[Any], StatisticsSet]:
-    def of(layer: Any) -> StatisticsSet:
-        running = layer.running_mean is not None
-        return _positions(layer, dims, "*", channels=layer.num_features, running=running)
+    return lambda layer: _tracked(layer, dims, "*")
 
-    return of
+
+def _tracked(layer: Any, dims: int, spans: str) -> StatisticsSet:
+    running = layer.running_mean is not None
+    return _positions(layer, dims, spans, channels=layer.num_features, running=running)
+
+
+def _of_style(layer: nn.Module) -> StatisticsSet:
+    if isinstance(layer, ConditionalInstanceNorm2d):
+        remark = f"Gain and bias are those of the style, one of {layer.num_styles}."
+        return _positions(layer, 2, "*", channels=layer.num_features, remark=remark)
+    return _positions(layer, 2, "*", remark="Gain and bias come from the features of a style.")
 
 
 def _group_norm(layer: nn.GroupNorm | GroupNorm, dims: int) -> StatisticsSet:
@@ -222,11 +231,18 @@ _RULES: dict[type[nn.Module], Callable[[Any], StatisticsSet]] = {
     GroupNorm: lambda layer: _grouped(_sequences(layer, "T"), layer.num_groups),
     InstanceNorm: lambda layer: _sequences(layer, "T"),
     BatchNorm: _batch_norm,
+    LayerNorm2d: lambda layer: _positions(layer, 2, "C", channels=layer.num_channels),
+    ConditionalInstanceNorm2d: _of_style,
+    AdaptiveInstanceNorm2d: _of_style,
     nn.GroupNorm: lambda layer: _group_norm(layer, 2),
     nn.SyncBatchNorm: lambda layer: _over_all_processes(layer, 2),
     nn.LayerNorm: _last_axes,
     nn.RMSNorm: _last_axes,
 }
-for _dims in (1, 2, 3):
-    _RULES[getattr(nn, f"BatchNorm{_dims}d")] = _over_the_batch(_dims)
-    _RULES[getattr(nn, f"InstanceNorm{_dims}d")] = _over_an_instance(_dims)
+for _dims, _batch, _instance in (
+    (1, BatchNorm1d, InstanceNorm1d),
+    (2, BatchNorm2d, InstanceNorm2d),
+    (3, BatchNorm3d, InstanceNorm3d),
+):
+    _RULES[_batch] = _RULES[getattr(nn, _batch.__name__)] = _over_the_batch(_dims)
+    _RULES[_instance] = _RULES[getattr(nn, _instance.__name__)] = _over_an_instance(_dims)

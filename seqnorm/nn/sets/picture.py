@@ -63,7 +63,7 @@ def panel(
         words=of.words,
         consequence=of.consequence,
         shared="mean and variance" if of.centred else "mean square",
-        note=note,
+        note=" ".join(filter(None, (note, of.remark))),
     )
 
 
