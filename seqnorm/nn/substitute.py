@@ -62,7 +62,7 @@ class Wanted:
                     )
         if self.num_groups is not None and self.group_size is not None:
             raise ValueError("num_groups and group_size both say how many groups: give one of them")
-        if self.affine not in (None, True, False):
+        if self.affine is not None and not isinstance(self.affine, bool):
             raise TypeError(f"affine must be True, False or None, got {self.affine!r}")
         if self.to == "none" and self.affine is not None:
             raise ValueError('to="none" leaves neither norm nor gain: leave affine out')
@@ -94,6 +94,12 @@ class Wanted:
         if self.to == "none":
             return nn.Identity().train(old.training)
         held = next((t for t in (*old.parameters(), *old.buffers()) if t.is_floating_point()), home)
+        single = [shape for shape in shapes if len(shape) == SOURCES[_base(old)] + 1]
+        if isinstance(old, OF_INSTANCE) and single and self.to != "instance":
+            raise ValueError(
+                f"x {single[0]} is one example without the axis N, which InstanceNorm alone takes: "
+                "let the model see batches"
+            )
         affine = old.weight is not None if self.affine is None else self.affine
         options = {"eps": old.eps, "device": held.device, "dtype": held.dtype}
         new: Any = {
@@ -232,8 +238,8 @@ def _dims(old: nn.Module, shapes: list[tuple[int, ...]]) -> int:
     if dims:
         return dims
     seen = {len(shape) - 2 for shape in shapes}
-    if len(seen) != 1:
-        what = "different inputs reach it" if seen else "it takes any number of axes"
+    if len(seen) != 1 or not seen <= {0, 1, 2, 3}:
+        what = "several kinds of input reach it" if seen else "it takes any number of axes"
         raise ValueError(
             f"{what}, and the new norm one: give example=x, an input of the model that shows which"
         )

@@ -45,17 +45,17 @@ def convert_norm(
 ) -> nn.Module:
     """A copy of the model with another norm in the place of each of its norms.
 
-    >>> resnet = nn.Sequential(nn.Conv2d(3, 64, 3), nn.BatchNorm2d(64), nn.ReLU())
-    >>> with warnings.catch_warnings(action="ignore"):  # the running statistics are dropped
-    ...     convert_norm(resnet, to="group")[1]
-    GroupNorm(64, eps=1e-05, affine=True, layout='NCT', num_groups=32)
+    >>> network = nn.Sequential(nn.Conv2d(3, 64, 3), nn.InstanceNorm2d(64), nn.ReLU())
+    >>> convert_norm(network, to="group", group_size=16)[1].num_groups
+    4
 
     Exchanged are torch's and this library's BatchNorm1d/2d/3d, InstanceNorm1d/2d/3d and GroupNorm,
     SyncBatchNorm and LayerNorm2d, for classes of this library. Each new norm has the same eps,
     mode (training or not), and the very parameters of the old one, gain and bias of a channel,
     with their dtype, device and ``requires_grad``; a parameter or a norm that was shared still is.
-    From BatchNorm to BatchNorm running statistics are kept, and nothing else changes; every other
-    exchange changes what the network computes, so train it on.
+    From BatchNorm to BatchNorm running statistics are kept, and the network computes what it did
+    (in one process: SyncBatchNorm's are no longer those of all). Every other exchange changes what
+    it computes, so train it on. A norm with hooks is refused.
 
     Other layers stay as they are; recurrent layers too, whose norm is a scheme: write
     ``LSTM.from_torch(layer, norm="layer")``.
@@ -98,9 +98,10 @@ def convert_norm(
             "the model is itself a norm, which nothing holds in whose place another could be put: "
             "leave inplace=False and take the returned one"
         )
+    paths = _chosen(model, include, exclude)
     work = model if inplace else copy.deepcopy(model)
-    chosen = _chosen(work, include, exclude)
-    shapes = {} if example is None else _shapes(work, list(chosen), example)
+    chosen = {path: work.get_submodule(path) for path in paths}
+    shapes = {} if example is None else _shapes(work, paths, example)
     home = next((t for t in (*work.parameters(), *work.buffers()) if t.is_floating_point()), None)
     new = wanted.instead(chosen, shapes, torch.empty(0) if home is None else home)
     message = losses(chosen, new)
@@ -114,12 +115,13 @@ def convert_norm(
     return instead.get(id(work), work)
 
 
-def _chosen(model: nn.Module, include: Patterns, exclude: Patterns) -> dict[str, nn.Module]:
-    """The norms to exchange by their first path."""
+def _chosen(model: nn.Module, include: Patterns, exclude: Patterns) -> list[str]:
+    """The first path of every norm to exchange."""
     paths: dict[int, list[str]] = {}
     norms: dict[int, nn.Module] = {}
     for path, module in model.named_modules(remove_duplicate=False):
-        if any(cls in SOURCES for cls in type(module).__mro__):
+        lazily = getattr(module, "cls_to_become", None)  # a lazy norm is of another class at first
+        if any(cls in SOURCES for cls in (*type(module).__mro__, lazily)):
             norms[id(module)] = module
             paths.setdefault(id(module), []).append(path)
     everything = [path for known in paths.values() for path in known]
@@ -127,12 +129,12 @@ def _chosen(model: nn.Module, include: Patterns, exclude: Patterns) -> dict[str,
         raise ValueError(_nothing(model))
     wanted = _matching("include", include, everything, set(everything))
     unwanted = _matching("exclude", exclude, everything, set())
-    chosen: dict[str, nn.Module] = {}
+    chosen: list[str] = []
     for key, module in norms.items():
         known = paths[key]
         if wanted & set(known) and not unwanted & set(known):
             _check_plain(known[0], module)
-            chosen[known[0]] = module
+            chosen.append(known[0])
     if not chosen:
         raise ValueError("include and exclude together leave no norm to exchange")
     return chosen
@@ -174,12 +176,17 @@ def _check_plain(path: str, module: nn.Module) -> None:
     """Raise ValueError for a norm that is more than a norm."""
     name, at = type(module).__name__, path or "the model"
     where = f'exchange it by hand, or leave it with exclude="{path}"' if path else "build it anew"
+    if isinstance(module, nn.modules.lazy.LazyModuleMixin):
+        raise ValueError(
+            f"{at} ({name}) does not know its channels yet: call the model with an input once "
+            "before its norms are exchanged"
+        )
     if base_of(module, SOURCES) is None:
         raise ValueError(
             f"{at} is a {name}, which has a forward of its own beyond the norm's, and that would "
             f"be lost: {where}"
         )
-    if any(getattr(module, hooks, None) for hooks in _HOOKS if not _is_lazy(module)):
+    if any(getattr(module, hooks, None) for hooks in _HOOKS):
         raise ValueError(
             f"{at} ({name}) has hooks, which would be lost: remove them and register them on the "
             f"new norm, or {where}"
@@ -191,15 +198,6 @@ def _check_plain(path: str, module: nn.Module) -> None:
             f"{at} ({name}) holds more than a norm ({', '.join(sorted(more))}), which would be "
             f"lost: {where}"
         )
-    if _is_lazy(module):
-        raise ValueError(
-            f"{at} ({name}) does not know its channels yet: call the model with an input once "
-            "before its norms are exchanged"
-        )
-
-
-def _is_lazy(module: nn.Module) -> bool:
-    return any(isinstance(p, nn.parameter.UninitializedTensorMixin) for p in module.parameters())
 
 
 @torch.no_grad()
@@ -208,10 +206,14 @@ def _shapes(model: nn.Module, paths: list[str], example: Tensor | Sequence[Any])
     probe = copy.deepcopy(model).eval()
     found: Shapes = {path: [] for path in paths}
 
-    def watch(path: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        return lambda _, inputs: found[path].append(tuple(inputs[0].shape))
+    def watch(path: str) -> Callable[..., None]:
+        def see(module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+            x = args[0] if args else next(iter(named.values()))
+            found[path].append(tuple(x.shape))
+
+        return see
 
     for path in paths:
-        probe.get_submodule(path).register_forward_pre_hook(watch(path))
+        probe.get_submodule(path).register_forward_pre_hook(watch(path), with_kwargs=True)
     probe(*((example,) if isinstance(example, Tensor) else example))
     return found

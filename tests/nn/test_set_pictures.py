@@ -58,7 +58,11 @@ def test_it_is_an_image_that_stands_by_itself(name: str) -> None:
     title, description, ground = root[0], root[1], root[2]
     assert title.text == type(LAYERS[name]).__name__
     assert description.text == str(of)
-    assert ground.attrib == {"width": str(int(width)), "height": str(int(height)), "fill": "#ffffff"}
+    assert ground.attrib == {
+        "width": str(int(width)),
+        "height": str(int(height)),
+        "fill": "#ffffff",
+    }
     assert root.get("role") == "img"
     assert "id=" not in of.svg(), "two of them may stand in one page"
     for text in root.iter(f"{SVG}text"):

@@ -276,6 +276,14 @@ def test_a_mask_needs_an_element_of_its_shape() -> None:
         statistics_set(nn.BatchNorm2d(4)).mask((2, 4, 3, 3), (0, 0, 0, 0), (3, 2))
 
 
+def test_axes_that_no_norm_has() -> None:
+    for axes, spans in ((("N", "C"), ("N",)), (("N", "C", "T"), ("H",)), (("C", "H", "W"), ())):
+        with pytest.raises(ValueError, match="axes are N or B, C or F, and T"):
+            seqnorm.StatisticsSet("norm", axes, spans)
+    with pytest.raises(ValueError, match="divide C, which S spans: leave one out"):
+        seqnorm.StatisticsSet("norm", ("N", "C", "T"), ("C",), groups=(2, 2))
+
+
 class Activated(nn.BatchNorm2d):
     """A norm and more, as others' libraries have it."""
 

@@ -52,6 +52,10 @@ class StatisticsSet:
         centred: whether the mean is subtracted.
         gates: letters of the gates that lie one after the other along F; empty without gates.
         remark: what else there is to say, as a sentence.
+
+    Raises:
+        ValueError: axes that no norm has, ``spans`` that are none of them, or groups of channels
+            that S spans.
     """
 
     name: str
@@ -65,6 +69,20 @@ class StatisticsSet:
     gates: str = ""
     remark: str = ""
 
+    def __post_init__(self) -> None:
+        rest = [axis for axis in self.axes if axis not in (*BATCH, *CHANNELS)]
+        one_each = all(sum(a in kind for a in self.axes) == 1 for kind in (BATCH, CHANNELS))
+        known = rest == ["T"] or tuple(rest) in (("L",), ("H", "W"), ("D", "H", "W"))
+        if not (one_each and known) or not set(self.spans) <= set(self.axes):
+            raise ValueError(
+                "axes are N or B, C or F, and T, or L, or (D,) H, W; spans some of them: got "
+                f"axes={self.axes!r}, spans={self.spans!r}"
+            )
+        if self.groups and self.channel_axis in self.spans:
+            raise ValueError(
+                f"groups={self.groups!r} divide {self.channel_axis}, which S spans: leave one out"
+            )
+
     @property
     def divided(self) -> tuple[str, ...]:
         """The axes of which S holds one of several parts: that of the channels, or none."""
@@ -77,14 +95,17 @@ class StatisticsSet:
 
     @property
     def batch_axis(self) -> str:
+        """The letter of the examples, N or B."""
         return next(axis for axis in self.axes if axis in BATCH)
 
     @property
     def channel_axis(self) -> str:
+        """The letter of the channels, C or F."""
         return next(axis for axis in self.axes if axis in CHANNELS)
 
     @property
     def example(self) -> str:
+        """What one entry of the batch axis is: "sequence" or "example"."""
         return "sequence" if "T" in self.axes else "example"
 
     def mask(

@@ -242,8 +242,8 @@ def _plane(
                     'fill="#ffffff"/>'
                 )
     for gate in range(1, len(block.gates)):
-        back = gate * rows / len(block.gates)
-        found.append(_line(*at(0, back), *at(there, back), QUIET))
+        edge_of_gate = gate * rows / len(block.gates)
+        found.append(_line(*at(0, edge_of_gate), *at(there, edge_of_gate), QUIET))
     return found
 
 

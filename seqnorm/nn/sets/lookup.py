@@ -12,8 +12,8 @@ from typing import Any, overload
 
 from torch import nn
 
-from ..check import base_of
 from ..batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from ..check import base_of
 from ..images import LayerNorm2d
 from ..instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from ..norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, SequenceNorm
