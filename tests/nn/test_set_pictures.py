@@ -123,12 +123,23 @@ def test_the_place_of_an_element() -> None:
     assert all(bool((after > before).all()) for before, after in pairwise(y))
 
 
+def words_of(svg: str) -> str:
+    return " ".join("".join(read(svg).itertext()).split())
+
+
 def test_few_of_many_groups_are_drawn_and_it_says_so() -> None:
-    text = " ".join("".join(read(statistics_set(nn.GroupNorm(32, 64)).svg()).itertext()).split())
-    assert "Drawn: 4 channels in 2 groups; the layer has 64 in" in text
-    assert "Drawn" not in statistics_set(nn.GroupNorm(4, 64)).svg()
-    whole = read(statistics_set(nn.GroupNorm(32, 64)).svg(channels=64))
-    assert tops(whole, drawing.OWN, drawing.OWN_EDGE) == 2 * 9
+    for groups in (32, 4):
+        of = statistics_set(nn.GroupNorm(groups, 64))
+        note = f"Drawn: 4 channels in 2 groups; the layer has 64 in {groups}."
+        assert note in words_of(of.svg())
+        assert tops(read(of.svg()), drawing.OWN, drawing.OWN_EDGE) == 2 * 9
+    assert "Drawn: 4 channels in 2 groups; the layer has 64 in 2." in words_of(
+        statistics_set(nn.GroupNorm(2, 64)).svg()
+    )
+    assert "Drawn" not in statistics_set(nn.GroupNorm(3, 6)).svg()
+    whole = statistics_set(nn.GroupNorm(32, 64)).svg(channels=64)
+    assert "Drawn" not in whole
+    assert tops(read(whole), drawing.OWN, drawing.OWN_EDGE) == 2 * 9
 
 
 @pytest.mark.parametrize("cell", ["LSTM", "GRU", "RNN", "LiGRU", "IndRNN", "SLSTM"])

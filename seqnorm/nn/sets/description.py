@@ -205,7 +205,7 @@ class StatisticsSet:
             return f"all {unit}s" + (f" of the gates {_listed(self.gates)}" if self.gates else "")
         if not self.groups:
             return f"one {unit}"
-        named = self._gates_of_groups()
+        named = self.gates_of_groups
         if named:
             one = "gate" if all(len(part) == 1 for part in named) else "set of gates"
             return f"all {unit}s of one {one} ({_listed(named, 'or')})"
@@ -213,9 +213,11 @@ class StatisticsSet:
         size = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
         return f"the {size} {unit}s of one of {len(self.groups)} groups"
 
-    def _gates_of_groups(self) -> list[str]:
-        """The gates of every set, if no gate is divided."""
-        named, start = [], 0
+    @property
+    def gates_of_groups(self) -> list[str]:
+        """The gates of every set; empty if a gate is divided, or there are none."""
+        named: list[str] = []
+        start = 0
         for size in self.groups:
             share, rest = divmod(size * len(self.gates), sum(self.groups))
             if rest or not share:
@@ -334,7 +336,7 @@ class SiteSets(Mapping[str, StatisticsSet]):
             )
             for of_sites, sites in places.items()
         ]
-        return draw(f"{self.name}: the set of each norm", "(T, B, F)", panels, str(self))
+        return draw(f"{self.name}: sets of its norms", "x (T, B, F)", panels, str(self))
 
     def _repr_svg_(self) -> str:
         return self.svg()

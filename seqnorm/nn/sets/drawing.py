@@ -79,11 +79,13 @@ def draw(title: str, axes: str, panels: Sequence[Panel], description: str) -> st
     """
     body: list[str] = []
     y = 28.0
-    lines = wrap(title, LETTERS * TEXT // TITLE - len(axes)) or [""]
-    body.append(_text(WIDTH - MARGIN, y, axes, anchor="end", fill=QUIET))
-    for line in lines:
-        body.append(_text(MARGIN, y, line, size=TITLE, weight="bold"))
-        y += 26
+    body.append(_text(MARGIN, y, title, size=TITLE, weight="bold"))
+    if TITLE / TEXT * len(title) + len(axes) < LETTERS:
+        body.append(_text(WIDTH - MARGIN, y, axes, anchor="end", fill=QUIET))
+    else:
+        y += LINE
+        body.append(_text(MARGIN, y, axes, fill=QUIET))
+    y += 26
     for number, panel in enumerate(panels):
         if number:
             body.append(_line(MARGIN, y - 8, WIDTH - MARGIN, y - 8, OTHER_EDGE))

@@ -163,10 +163,7 @@ def _batch_norm(layer: BatchNorm) -> StatisticsSet:
 
 
 def _few_rows(least: int) -> str:
-    return (
-        f"A time step that fewer than {least} sequences reach takes running statistics in "
-        "training too."
-    )
+    return f"Steps that fewer than {least} sequences reach take running statistics in training too."
 
 
 def _positions(layer: nn.Module, dims: int, spans: str, **options: Any) -> StatisticsSet:
@@ -191,9 +188,9 @@ def _tracked(layer: Any, dims: int, spans: str) -> StatisticsSet:
 
 def _of_style(layer: nn.Module) -> StatisticsSet:
     if isinstance(layer, ConditionalInstanceNorm2d):
-        remark = f"Gain and bias are those of the style, one of {layer.num_styles}."
+        remark = f"Gain and bias: those of one of {layer.num_styles} styles."
         return _positions(layer, 2, "*", channels=layer.num_features, remark=remark)
-    return _positions(layer, 2, "*", remark="Gain and bias come from the features of a style.")
+    return _positions(layer, 2, "*", remark="Gain and bias: from a style's features.")
 
 
 def _group_norm(layer: nn.GroupNorm | GroupNorm, dims: int) -> StatisticsSet:
@@ -202,7 +199,7 @@ def _group_norm(layer: nn.GroupNorm | GroupNorm, dims: int) -> StatisticsSet:
 
 
 def _over_all_processes(layer: nn.SyncBatchNorm, dims: int) -> StatisticsSet:
-    remark = "The mini-batch is that of all processes together."
+    remark = "The mini-batch is that of all processes."
     return replace(_over_the_batch(dims)(layer), remark=remark)
 
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 LENGTHS = (5, 3, 2)
 EXAMPLES, SIDE, CHANNELS, UNITS_OF_GATE = 3, 3, 4, 2
-# More rows of channels than these are not drawn unless asked for.
-MOST_CHANNELS, MOST_UNITS = 8, 16
+# More channels of images, channels of sequences, and units of gates are drawn only if asked for.
+MOST_PLANES, MOST_ROWS, MOST_UNITS = 6, 8, 16
 
 
 def panel(
@@ -87,26 +87,30 @@ def _check(of: StatisticsSet, sizes: dict[str, int | None], lengths: Sequence[in
 
 def _few_channels(of: StatisticsSet, channels: int | None) -> tuple[StatisticsSet, int, str]:
     """The set that is drawn, its channels, and what to say where its groups are others."""
-    if channels is not None:
-        if of.gates and channels % len(of.gates):
-            raise ValueError(
-                f"channels={channels}: {of.name} has {len(of.gates)} gates, so give a multiple"
-            )
-        return of, channels, ""
-    least = sum(of.groups) // gcd(*of.groups) if of.groups else 1
-    if of.gates:
-        step = lcm(least, len(of.gates))
-        least_drawn, most = UNITS_OF_GATE * max(len(of.gates), len(of.groups)), MOST_UNITS
-    else:
-        # A group of one channel would look like no group.
-        step, least_drawn, most = least, max(CHANNELS, least + 1 if of.groups else 1), MOST_CHANNELS
-    channels = step * -(-least_drawn // step)
-    if channels <= most:
-        return of, channels, ""
+    drawn = of
+    if channels is None:
+        least = sum(of.groups) // gcd(*of.groups) if of.groups else 1
+        step = lcm(least, len(of.gates)) if of.gates else least
+        # Several to a gate, and to a group, for a group of one would look like no group.
+        wanted = UNITS_OF_GATE * max(len(of.gates), len(of.groups))
+        channels = step * -(-max(CHANNELS, wanted) // step)
+        most = MOST_UNITS if of.gates else MOST_PLANES if "H" in of.axes else MOST_ROWS
+        if channels > most:
+            channels = CHANNELS
+            drawn = replace(of, groups=(1, 1), gates="")
+    elif of.gates and channels % len(of.gates):
+        raise ValueError(
+            f"channels={channels}: {of.name} has {len(of.gates)} gates, so give a multiple"
+        )
+    if not of.groups or of.gates_of_groups or channels == sum(of.groups):
+        return drawn, channels, ""
     unit = "units" if of.channel_axis == "F" else "channels"
-    layer = f"{sum(of.groups)} in {len(of.groups)} groups"
-    note = f"Drawn: {CHANNELS} {unit} in 2 groups; the layer has {layer}."
-    return replace(of, groups=(1, 1), gates=""), CHANNELS, note
+    return (
+        drawn,
+        channels,
+        f"Drawn: {channels} {unit} in {len(drawn.groups)} groups; "
+        f"the layer has {sum(of.groups)} in {len(of.groups)}.",
+    )
 
 
 def _turn(of: StatisticsSet, mask: Tensor) -> Tensor:
