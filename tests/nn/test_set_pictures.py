@@ -130,10 +130,10 @@ def words_of(svg: str) -> str:
 def test_few_of_many_groups_are_drawn_and_it_says_so() -> None:
     for groups in (32, 4):
         of = statistics_set(nn.GroupNorm(groups, 64))
-        note = f"Drawn: 4 channels in 2 groups; the layer has 64 in {groups}."
+        note = f"Drawn: 4 channels in 2 groups, not 64 in {groups}."
         assert note in words_of(of.svg())
         assert tops(read(of.svg()), drawing.OWN, drawing.OWN_EDGE) == 2 * 9
-    assert "Drawn: 4 channels in 2 groups; the layer has 64 in 2." in words_of(
+    assert "Drawn: 4 channels in 2 groups, not 64 in 2." in words_of(
         statistics_set(nn.GroupNorm(2, 64)).svg()
     )
     assert "Drawn" not in statistics_set(nn.GroupNorm(3, 6)).svg()
@@ -172,6 +172,12 @@ def test_names_are_escaped() -> None:
     root = read(of.svg())
     assert root[0].text == '<b> & "c"'
     assert (root[1].text or "").endswith("1 < 2 & 3")
+
+
+def test_a_long_name_stays_within_the_picture() -> None:
+    of = StatisticsSet("AVeryLongNameOfANormThatSomebodyWrote2d", ("N", "C", "H", "W"), ("C",))
+    title = next(read(of.svg()).iter(f"{SVG}text"))
+    assert 16 + 0.69 * float(title.get("font-size", "nan")) * len(of.name) <= 405
 
 
 def test_sizes_that_cannot_be_drawn() -> None:

@@ -391,8 +391,7 @@ def test_options_that_mean_nothing() -> None:
 def test_every_source_and_target_is_documented() -> None:
     text = convert_norm.__doc__ or ""
     assert all(f'"{word}"' in text for word in substitute.TARGETS)
-    kinds = {cls.__name__.removesuffix("1d").removesuffix("3d") for cls in substitute.SOURCES}
-    assert all(kind.removesuffix("2d") in text for kind in kinds)
+    assert all(cls.__name__.rstrip("123d") in text for cls in substitute.SOURCES)
 
 
 def test_examples_in_the_docstrings() -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 WIDTH, MARGIN = 420, 16  # user units: at 320 pixels TEXT is 12 pixels high
 TITLE, TEXT, LINE = 20, 16, 21
 LETTERS = 44  # of TEXT in a line, in a wide face
+BOLD = 0.69  # width of a letter of the title, there, to its size
 FONT = "Helvetica, Arial, 'DejaVu Sans', sans-serif"
 INK, QUIET = "#1b1b1b", "#56616a"
 # Blue of Okabe & Ito (2008) against a pale tint: apart in lightness too, so in grey as well.
@@ -79,8 +80,10 @@ def draw(title: str, axes: str, panels: Sequence[Panel], description: str) -> st
     """
     body: list[str] = []
     y = 28.0
-    body.append(_text(MARGIN, y, title, size=TITLE, weight="bold"))
-    if TITLE / TEXT * len(title) + len(axes) < LETTERS:
+    room = WIDTH - 2 * MARGIN
+    size = min(TITLE, room / (BOLD * max(1, len(title))))
+    body.append(_text(MARGIN, y, title, size=size, weight="bold"))
+    if BOLD * size * len(title) + 0.6 * TEXT * (len(axes) + 1) < room:
         body.append(_text(WIDTH - MARGIN, y, axes, anchor="end", fill=QUIET))
     else:
         y += LINE
@@ -277,14 +280,14 @@ def _text(
     y: float,
     words: str,
     *,
-    size: int = TEXT,
+    size: float = TEXT,
     weight: str = "",
     anchor: str = "",
     fill: str = "",
     turn: str = "",
 ) -> str:
     options = {
-        "font-size": "" if size == TEXT else str(size),
+        "font-size": "" if size == TEXT else f"{size:.4g}",
         "font-weight": weight,
         "text-anchor": anchor,
         "fill": fill,

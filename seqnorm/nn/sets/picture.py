@@ -108,8 +108,8 @@ def _few_channels(of: StatisticsSet, channels: int | None) -> tuple[StatisticsSe
     return (
         drawn,
         channels,
-        f"Drawn: {channels} {unit} in {len(drawn.groups)} groups; "
-        f"the layer has {sum(of.groups)} in {len(of.groups)}.",
+        f"Drawn: {channels} {unit} in {len(drawn.groups)} groups, "
+        f"not {sum(of.groups)} in {len(of.groups)}.",
     )
 
 
