@@ -86,8 +86,8 @@ class Wanted:
             try:
                 new[path] = self._one(old, shapes.get(path, []), home, common)
             except ValueError as error:
-                name = f"{type(old).__name__} of {_channels(old)} channels"
-                raise ValueError(f"{path or 'the model'} ({name}): {error}") from None
+                at = f"{path or 'the model'} ({type(old).__name__})"
+                raise ValueError(f"{at}: {error}") from None
         return new
 
     def _one(self, old: Any, shapes: list[tuple[int, ...]], home: Tensor, common: int) -> nn.Module:
@@ -168,8 +168,8 @@ class Wanted:
             fit = max(n for n in range(1, most + 1) if common % n == 0)
             what = f"{groups} groups" if size is None else f"groups of {size} channels"
             raise ValueError(
-                f"they do not fall into {what}: write num_groups={fit}, which divides the channels "
-                "of every norm here"
+                f"{channels} channels do not fall into {what}: write num_groups={fit}, which "
+                "divides the channels of every norm here"
             )
         alone = [shape for shape in shapes if _positions(old, shape) * channels == groups]
         if alone:
@@ -238,10 +238,14 @@ def _dims(old: nn.Module, shapes: list[tuple[int, ...]]) -> int:
     if dims:
         return dims
     seen = {len(shape) - 2 for shape in shapes}
-    if len(seen) != 1 or not seen <= {0, 1, 2, 3}:
+    if len(seen) != 1:
         what = "several kinds of input reach it" if seen else "it takes any number of axes"
         raise ValueError(
             f"{what}, and the new norm one: give example=x, an input of the model that shows which"
+        )
+    if not seen <= {0, 1, 2, 3}:
+        raise ValueError(
+            f'x {shapes[0]} has more positions than a volume: only to="group" has them'
         )
     if seen == {1} and getattr(old, "layout", "NCT") == "NTC":
         raise ValueError(

@@ -301,6 +301,21 @@ def test_a_class_derived_from_a_norm() -> None:
         statistics_set(Activated(4))
 
 
+def test_it_knows_every_norm_of_torch() -> None:
+    modules = (nn.modules.batchnorm, nn.modules.instancenorm, nn.modules.normalization)
+    names = {name for module in modules for name in module.__all__}
+    assert {"BatchNorm3d", "RMSNorm", "LazyInstanceNorm1d"} <= names
+    other = {"LocalResponseNorm", "CrossMapLRN2d"}  # sets that overlap, divided by no deviation
+    for name in names - other:
+        kind = getattr(nn, name)
+        layer = kind() if name.startswith("Lazy") else kind(*[4] * (2 if "Group" in name else 1))
+        if name.startswith("Lazy"):
+            with pytest.raises(TypeError, match=f"{name} does not know its channels yet"):
+                statistics_set(layer)
+            layer(torch.randn(2, 4, *[3] * int(name[-2])))
+        assert statistics_set(layer).channels == 4
+
+
 def test_what_is_no_norm() -> None:
     with pytest.raises(TypeError, match="Linear is no norm that statistics_set knows"):
         statistics_set(nn.Linear(2, 2))

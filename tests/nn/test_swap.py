@@ -171,7 +171,7 @@ def test_signals_volumes_and_features() -> None:
     x = torch.randn(4, 3)
     grouped = quietly(features, to="group", num_groups=2)
     assert_close(grouped(x), nn.functional.group_norm(features[0](x), 2), 1e-6)
-    with pytest.raises(ValueError, match=r"^1 \(BatchNorm1d of 6 channels\): its input may be"):
+    with pytest.raises(ValueError, match=r"^1 \(BatchNorm1d\): its input may be"):
         quietly(features, to="instance")
     with pytest.raises(ValueError, match=r"x \(4, 6\) has one position a channel"):
         quietly(features, to="instance", example=x)
@@ -234,7 +234,7 @@ def test_in_place_an_optimiser_keeps_its_parameters() -> None:
     assert all(mine is other for mine, other in zip(held, model.parameters(), strict=True))
     assert type(model[1]) is seqnorm.GroupNorm
     # A norm that cannot be exchanged leaves all of them.
-    with pytest.raises(ValueError, match=r"^1 \(GroupNorm of 8 channels\)"):
+    with pytest.raises(ValueError, match=r"^1 \(GroupNorm\)"):
         convert_norm(model, to="group", num_groups=5, inplace=True)
     assert model[4].num_groups == 2
     with pytest.raises(ValueError, match="itself a norm"):
@@ -305,9 +305,7 @@ def test_what_is_more_than_a_norm_is_refused() -> None:
 
 def test_channels_that_do_not_fall_into_groups() -> None:
     model = nn.Sequential(nn.BatchNorm2d(64), nn.BatchNorm2d(48))
-    with pytest.raises(
-        ValueError, match=r"^1 \(BatchNorm2d of 48 channels\).*write num_groups=16,"
-    ):
+    with pytest.raises(ValueError, match=r"^1 \(BatchNorm2d\).*write num_groups=16,"):
         convert_norm(model, to="group")
     assert quietly(model, to="group", num_groups=16)[1].num_groups == 16  # type: ignore[index]  # a Sequential
     with pytest.raises(
@@ -315,7 +313,7 @@ def test_channels_that_do_not_fall_into_groups() -> None:
     ):
         convert_norm(model, to="group", group_size=5)
     assert quietly(model[:1], to="group")[0].num_groups == 32  # type: ignore[index]  # a Sequential
-    with pytest.raises(ValueError, match=r"0 \(BatchNorm2d of 1 channels\): LayerNorm2d over one"):
+    with pytest.raises(ValueError, match=r"0 \(BatchNorm2d\): LayerNorm2d over one"):
         convert_norm(nn.Sequential(nn.BatchNorm2d(1)), to="layer")
 
 
@@ -335,6 +333,8 @@ def test_norms_of_unknown_dimension() -> None:
         new: Any = quietly(model, to="batch", example=torch.randn(2, 4, 3, 3))[0]  # type: ignore[index]  # a Sequential
         assert type(new) is seqnorm.BatchNorm2d
     one = nn.Sequential(nn.GroupNorm(2, 4))
+    with pytest.raises(ValueError, match=r'has more positions than a volume: only to="group"'):
+        convert_norm(one, to="batch", example=torch.randn(2, 4, 1, 1, 1, 2))
     assert type(quietly(one, to="batch", example=torch.randn(2, 4))[0]) is seqnorm.BatchNorm1d  # type: ignore[index]  # a Sequential
     sequences = nn.Sequential(seqnorm.GroupNorm(2, 4))
     x = torch.randn(2, 3, 4)
@@ -395,6 +395,5 @@ def test_every_source_and_target_is_documented() -> None:
 
 
 def test_examples_in_the_docstrings() -> None:
-    for module in (swap, seqnorm.nn.sets.lookup):
-        result = doctest.testmod(module)
-        assert (result.attempted > 0, result.failed) == (True, 0)
+    results = [doctest.testmod(module) for module in (swap, seqnorm.nn.sets.lookup)]
+    assert all(result.attempted and not result.failed for result in results)

@@ -86,6 +86,8 @@ def _refusal(layer: nn.Module) -> str:
             f"{name} derives from a norm but has a forward of its own, which may average over "
             "something else: statistics_set knows torch's and seqnorm's own norms"
         )
+    if isinstance(layer, nn.modules.lazy.LazyModuleMixin):
+        return f"{name} does not know its channels yet: call it once, and ask then"
     if isinstance(layer, nn.RNNBase):
         return (
             f'torch.nn.{name} has no norm; seqnorm.{name}.from_torch(layer, norm="layer") is one '
