@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from .study import Study
 
-STUDIES: dict[str, type[Study]] = {study.name: study for study in ()}
+STUDIES: dict[str, type[Study]] = {}
