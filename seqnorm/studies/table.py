@@ -66,10 +66,12 @@ class Table:
     Attributes:
         rows: in the order in which they were made.
         curves: by run and curve name.
+        files: the folder with what runs left beside the table; None if it is on no disk.
     """
 
     rows: Sequence[Mapping[str, Value]] = ()
     curves: Mapping[tuple[str, str], Curve] = field(default_factory=dict)
+    files: Path | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -124,7 +126,7 @@ def read(path: Path) -> Table:
     for line in _lines(curves_path(path)):
         points = curves.setdefault((line["run"], line["curve"]), [])
         points.append((float(line["x"]), float(line["y"])))
-    return Table(rows, curves)
+    return Table(rows, curves, path.with_suffix(""))
 
 
 def curves_path(path: Path) -> Path:
