@@ -72,8 +72,7 @@ class StylisationNet(nn.Module):
         )
         self.adaptive = AdaptiveInstanceNorm2d() if norm == "adaptive" else None
         self.blocks = nn.ModuleList(
-            nn.ModuleList([layer(inner, inner), layer(inner, inner, relu=False)])
-            for _ in range(blocks)
+            _Residual(layer(inner, inner), layer(inner, inner, relu=False)) for _ in range(blocks)
         )
         self.decoder = nn.ModuleList([layer(inner, inner), layer(inner, width)])
         self.last = nn.Conv2d(width, 3, 5, padding=2, padding_mode="reflect")
@@ -105,13 +104,14 @@ class StylisationNet(nn.Module):
             what = "needs a style" if style is None else "takes no style"
             raise ValueError(f"a network with norm {self.norm!r} {what}")
         x = self._encode(picture, style)
-        if self.adaptive is not None:
+        if self.adaptive is not None and style is not None:
             x = self.adaptive(x, self._encode(style, None))
-        for first, second in self.blocks:
-            x = x + second(first(x, style), style)
+        for block in self.blocks:
+            x = block(x, style)
         for layer in self.decoder:
             x = layer(F.interpolate(x, scale_factor=2.0), style)
-        return self.last(x).sigmoid()
+        redrawn: Tensor = self.last(x).sigmoid()
+        return redrawn
 
     def _encode(self, picture: Tensor, style: Tensor | None) -> Tensor:
         for layer in self.encoder:
@@ -123,19 +123,20 @@ class _Layer(nn.Module):
     """Convolution, norm, ReLU."""
 
     def __init__(
-        self, channels: int, features: int, size: int, stride: int, norm: str, styles: int, relu: bool
+        self,
+        channels: int,
+        features: int,
+        size: int,
+        stride: int,
+        norm: str,
+        styles: int,
+        relu: bool,
     ) -> None:
         super().__init__()
         self.convolution = nn.Conv2d(
             channels, features, size, stride, size // 2, padding_mode="reflect"
         )
-        # The pictures of a batch share BatchNorm's statistics, and nothing of any other norm.
-        self.norm: nn.Module | None = {
-            "none": lambda: None,
-            "batch": lambda: BatchNorm2d(features),
-            "instance": lambda: InstanceNorm2d(features, affine=True),
-            "conditional": lambda: ConditionalInstanceNorm2d(features, styles),
-        }[norm]()
+        self.norm = _norm(norm, features, styles)
         self.relu = relu
 
     def forward(self, x: Tensor, style: Tensor | None) -> Tensor:
@@ -145,3 +146,26 @@ class _Layer(nn.Module):
         elif self.norm is not None:
             x = self.norm(x)
         return x.relu() if self.relu else x
+
+
+def _norm(norm: str, features: int, styles: int) -> nn.Module | None:
+    if norm == "batch":
+        return BatchNorm2d(features)
+    if norm == "instance":
+        return InstanceNorm2d(features, affine=True)
+    if norm == "conditional":
+        return ConditionalInstanceNorm2d(features, styles)
+    return None
+
+
+class _Residual(nn.Module):
+    """What two layers make of their input is added to it."""
+
+    def __init__(self, first: _Layer, second: _Layer) -> None:
+        super().__init__()
+        self.first = first
+        self.second = second
+
+    def forward(self, x: Tensor, style: Tensor | None) -> Tensor:
+        change: Tensor = self.second(self.first(x, style), style)
+        return x + change
