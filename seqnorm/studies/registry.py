@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from .study import Study
+from .train_inference import TrainInference
 
-STUDIES: dict[str, type[Study]] = {}
+STUDIES: dict[str, type[Study]] = {study.name: study for study in (TrainInference,)}
