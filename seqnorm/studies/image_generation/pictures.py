@@ -23,7 +23,7 @@ APART = 0.14
 SHORT = NAMES | {"conditional": "Conditional IN"}
 # AdaIN's yellow is faint on paper.
 EDGE: dict[str, dict[str, Any]] = {
-    "adaptive": {"markeredgecolor": "black", "markeredgewidth": 0.6, "markersize": 8}
+    "adaptive": {"markeredgecolor": "black", "markeredgewidth": 0.6}
 }
 
 
