@@ -22,9 +22,7 @@ SHOWN = 3
 APART = 0.14
 SHORT = NAMES | {"conditional": "Conditional IN"}
 # AdaIN's yellow is faint on paper.
-EDGE: dict[str, dict[str, Any]] = {
-    "adaptive": {"markeredgecolor": "black", "markeredgewidth": 0.6}
-}
+EDGE: dict[str, dict[str, Any]] = {"adaptive": {"markeredgecolor": "black", "markeredgewidth": 0.6}}
 
 
 def draw(runs: Table, styles: Sequence[str], size: int) -> list[Picture]:

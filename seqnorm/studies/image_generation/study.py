@@ -168,17 +168,18 @@ class ImageGeneration(Study):
             blocks=self.blocks,
         )
         values, by_contrast = measure(trained.net, task, self.batch)
+        values = {**values, **trained.last}
+        if setting["stage"] == "tune":
+            return Outcome(values)
         files: dict[str, bytes] = {}
-        if setting["stage"] == "run" and seed == 0:
+        if seed == 0:
             shown = self.shown(task.test)
             files = {"contents.png": to_png(shown)}
             for number, name in enumerate(styles):
                 redrawn = Inference(trained.net)(shown, number, task)
                 files[f"{norm}_{name}.png"] = to_png(redrawn)
                 files[f"style_{name}.png"] = to_png(task.styles[number : number + 1])
-        return Outcome(
-            {**values, **trained.last}, dict(trained.curves) | {"contrast": by_contrast}, files
-        )
+        return Outcome(values, {**trained.curves, "contrast": by_contrast}, files)
 
     def task(self, styles: Sequence[str]) -> Task:
         """What the networks of these styles learn."""

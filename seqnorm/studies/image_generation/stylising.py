@@ -23,7 +23,7 @@ Point = tuple[float, float]
 CROPS_SEED = 20160727
 CONTRASTS = (1.0, 0.5, 0.25, 0.125)
 HALF, FAINT = 0.5, 0.25
-POINTS = 25
+POINTS = 20
 CHECKS = 8
 
 
