@@ -181,7 +181,9 @@ class _StyleNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(features, code))
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        return self.norm(x, weight=1 + F.linear(code, self.gain), bias=F.linear(code, self.bias))
+        weight, bias = 1 + F.linear(code, self.gain), F.linear(code, self.bias)
+        y: Tensor = self.norm(x, weight=weight, bias=bias)
+        return y
 
 
 class _Residual(nn.Module):

@@ -115,7 +115,7 @@ def losses(runs: Table, styles: Sequence[str]) -> Picture:
     own = by_seed(runs, "instance", styles, "test_style")
     draw_line(axes_whose, {len(whose): own}, "instance")
     axes_whose.set_xticks(range(len(whose) + 1), [*(name for name, _ in whose), "IN"])
-    axes_whose.set_xlabel("statistics, BatchNorm's networks")
+    axes_whose.set_xlabel("BatchNorm with statistics")
     axes_whose.set_ylabel("style loss of test contents")
     axes_whose.set_ylim(bottom=0)
     for axes in (axes_style, axes_content, axes_whose):
@@ -212,7 +212,7 @@ def training(runs: Table, styles: Sequence[str]) -> Picture:
             axes = grid[row, column]
             for norm in norms:
                 _draw_curves(axes, runs.where(norm=norm, style=style), part, norm)
-            axes.set_yscale("log")
+            axes.set_ylim(bottom=0)
             tidy(axes)
         grid[0, column].set_title(title, fontsize=9)
         grid[1, column].set_xlabel("step")
