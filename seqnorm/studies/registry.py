@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .small_batch import SmallBatch
 from .study import Study
 
-STUDIES: dict[str, type[Study]] = {}
+STUDIES: dict[str, type[Study]] = {study.name: study for study in (SmallBatch,)}

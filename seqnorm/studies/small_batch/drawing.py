@@ -1,0 +1,156 @@
+"""The figures of the study."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from seqnorm.studies.figures import NAMES, STYLES, draw_line, figure, tidy
+from seqnorm.studies.study import Picture
+from seqnorm.studies.table import Table
+
+from .judging import RIVALS, THINGS, numbers
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_READ = (
+    "Every point is the mean over runs with different random numbers, its bar the 95 % confidence "
+    "interval."
+)
+_WHAT = {
+    "images": "a convolutional network that reads digits on photographs",
+    "text": "an LSTM that sorts newswire (Reuters R8) into eight topics",
+}
+
+
+def pictures(table: Table) -> list[Picture]:
+    """Of the reported runs."""
+    return [_batches(table, "images"), _batches(table, "text"), _ghosts(table), _online(table)]
+
+
+def _norms(rows: Table) -> list[str]:
+    return [norm for norm in STYLES if rows.where(norm=norm).rows]
+
+
+def _axis(axes: Axes, sizes: list[int], label: str) -> None:
+    axes.set_xscale("log", base=2)
+    if sizes:
+        axes.set_xticks(sizes, [str(size) for size in sizes])
+    axes.minorticks_off()
+    axes.invert_xaxis()  # large batches first, as Wu & He 2018 draw it
+    axes.set_xlabel(label)
+    tidy(axes)
+
+
+def _percent(values: dict[int, float]) -> dict[int, float]:
+    return {seed: 100 * value for seed, value in values.items()}
+
+
+def _batches(table: Table, part: str) -> Picture:
+    rows = table.where(part=part)
+    sizes = [size for size in numbers(rows, "batch") if size > 1]
+    drawn = figure(7.6, 3.7)
+    left, right = drawn.subplots(1, 2)
+    for norm in _norms(rows):
+        of_norm = {size: rows.where(norm=norm, batch=size) for size in sizes}
+        draw_line(left, {s: _percent(r.by_seed("error")) for s, r in of_norm.items()}, norm)
+        draw_line(right, {s: r.by_seed("loss") for s, r in of_norm.items()}, norm)
+    fresh = {
+        s: _percent(rows.where(norm="batch", batch=s).by_seed("error_reestimated")) for s in sizes
+    }
+    again = {"linestyle": "--", "markerfacecolor": "white"}
+    draw_line(left, fresh, "batch", "BatchNorm, statistics taken anew", **again)
+    left.set_ylabel("test error, %")
+    right.set_ylabel("training loss, last epoch")
+    for axes in (left, right):
+        _axis(axes, sizes, f"{THINGS[part]} in a batch")
+    _legend(drawn, left)
+    caption = (
+        f"Test error (left) and training loss (right) of {_WHAT[part]}, over the size of the "
+        f"batch, from large to small; lower is better. {_READ} Dashed: the same BatchNorm networks "
+        "with mean and variance taken from all training data after training; where this is lower "
+        "than the solid line, running averages were at fault, what remains is noise in training. "
+        "Norms within one example do not know the batch: if a line of theirs moves, the optimiser "
+        "moves it."
+    )
+    return Picture(part, drawn, caption)
+
+
+def _legend(drawn: object, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    drawn.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)  # type: ignore[attr-defined]
+
+
+def _ghosts(table: Table) -> Picture:
+    drawn = figure(7.6, 3.9)
+    for axes, (part, rival) in zip(drawn.subplots(1, 2), RIVALS.items(), strict=True):
+        ghosts = table.where(part=f"{part}_ghost")
+        rows = table.where(part=part)
+        batch = next(iter(numbers(ghosts, "batch")), None)
+        whole = rows.where(norm="batch", batch=batch)
+        groups = {g: ghosts.where(group=g) for g in numbers(ghosts, "group")}
+        if batch is not None:
+            groups = {batch: whole} | groups
+        draw_line(
+            axes,
+            {g: _percent(r.by_seed("error")) for g, r in groups.items()},
+            "batch",
+            "BatchNorm, groups of a full batch",
+        )
+        small = {g: rows.where(norm="batch", batch=g) for g in groups}
+        draw_line(
+            axes,
+            {g: _percent(r.by_seed("error")) for g, r in small.items()},
+            "batch",
+            "BatchNorm, batches of that size",
+            linestyle=":",
+            markerfacecolor="white",
+        )
+        constant = _percent(rows.where(norm=rival, batch=batch).by_seed("error"))
+        draw_line(
+            axes,
+            dict.fromkeys(groups, constant),
+            rival,
+            f"{NAMES[rival]}, full batch",
+        )
+        _axis(axes, list(groups), f"{THINGS[part]} that share statistics")
+        axes.set_ylabel("test error, %")
+        axes.set_title(f"{part}, full batch {batch}" if batch else part, fontsize=10)
+        axes.legend(frameon=False, fontsize=8, loc="upper left")
+        bottom, top = axes.get_ylim()
+        axes.set_ylim(bottom, top + 0.45 * (top - bottom))  # room for the legend
+    caption = (
+        "Noise of statistics alone. Solid, round: the batch by which the network learns stays "
+        "large, but BatchNorm takes mean and variance of groups of it, as small as the axis says "
+        "(ghost batches). Dotted: batches that small throughout, where learning changes too. "
+        f"Triangles or diamonds: a norm without groups, at the full batch. {_READ} If the solid "
+        "line rises to the right, it is the statistics that do harm."
+    )
+    return Picture("ghost", drawn, caption)
+
+
+def _online(table: Table) -> Picture:
+    drawn = figure(7.6, 3.2)
+    for axes, part in zip(drawn.subplots(1, 2), RIVALS, strict=True):
+        rows = table.where(part=part, batch=1)
+        norms = _norms(rows)
+        for place, norm in enumerate(norms):
+            values = _percent(rows.where(norm=norm).by_seed("error"))
+            draw_line(axes, {float(place): values}, norm, markersize=8)
+            axes.plot([place + 0.18] * len(values), list(values.values()), "k_", alpha=0.6)
+        axes.set_xticks(
+            range(len(norms)), [NAMES[norm].replace("Norm", "\nNorm") for norm in norms]
+        )
+        axes.set_xlim(-0.5, max(len(norms), 1) - 0.5)
+        axes.set_ylim(bottom=0)
+        axes.set_ylabel("test error, %")
+        axes.set_title({"images": "one image at a time", "text": "one document at a time"}[part])
+        tidy(axes)
+    caption = (
+        "Learning from one example at a time. Marks: means with 95 % confidence intervals; dashes "
+        "beside them: single runs. An image has many positions for BatchNorm to take statistics "
+        "of; a document has one row at each time step, of which there are none: BatchNorm then "
+        "uses running statistics, which nothing ever updates, so it normalises nothing and only "
+        "scales by its gain."
+    )
+    return Picture("online", drawn, caption)
