@@ -67,8 +67,10 @@ def test_ghost_batches_are_batches_one_after_the_other(group_size: int) -> None:
         variances.append(single.running_var)
     # Parameters of the copies are apart; as functions of one another they are the plain ones.
     slow = torch.cat(
-        [nn.functional.batch_norm(p, None, None, plain.weight, plain.bias, True) for p in
-         x.split(group_size)]
+        [
+            nn.functional.batch_norm(p, None, None, plain.weight, plain.bias, True)
+            for p in x.split(group_size)
+        ]
     )
     expected = torch.autograd.grad(slow, [x, *plain.parameters()], cotangent)
     torch.testing.assert_close(y, torch.cat(groups))

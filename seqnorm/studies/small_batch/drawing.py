@@ -130,27 +130,31 @@ def _ghosts(table: Table) -> Picture:
 
 
 def _online(table: Table) -> Picture:
-    drawn = figure(7.6, 3.2)
-    for axes, part in zip(drawn.subplots(1, 2), RIVALS, strict=True):
+    drawn = figure(7.6, 3.4)
+    for axes, part in zip(drawn.subplots(1, 2, width_ratios=(4, 4)), RIVALS, strict=True):
         rows = table.where(part=part, batch=1)
-        norms = _norms(rows)
-        for place, norm in enumerate(norms):
-            values = _percent(rows.where(norm=norm).by_seed("error"))
-            draw_line(axes, {float(place): values}, norm, markersize=8)
-            axes.plot([place + 0.18] * len(values), list(values.values()), "k_", alpha=0.6)
-        axes.set_xticks(
-            range(len(norms)), [NAMES[norm].replace("Norm", "\nNorm") for norm in norms]
-        )
-        axes.set_xlim(-0.5, max(len(norms), 1) - 0.5)
+        shown = [(NAMES[norm], norm, rows.where(norm=norm)) for norm in _norms(rows)]
+        if (alone := table.where(part=f"{part}_one_row")).rows:
+            shown.insert(1, ("BatchNorm, the row's own", "batch", alone))
+        for place, (_, norm, found) in enumerate(shown):
+            values = _percent(found.by_seed("error"))
+            draw_line(axes, {float(place): values}, norm)
+            axes.plot([place + 0.2] * len(values), list(values.values()), "k_", alpha=0.6)
+        labels = [label.replace("Norm", "\nNorm").replace(", ", ",\n") for label, _, _ in shown]
+        axes.set_xticks(range(len(shown)), labels, fontsize=8)
+        axes.set_xlim(-0.5, max(len(shown), 1) - 0.5)
         axes.set_ylim(bottom=0)
         axes.set_ylabel("test error, %")
-        axes.set_title({"images": "one image at a time", "text": "one document at a time"}[part])
+        title = {"images": "one image at a time", "text": "one document at a time"}[part]
+        axes.set_title(title, fontsize=10)
         tidy(axes)
     caption = (
         "Learning from one example at a time. Marks: means with 95 % confidence intervals; dashes "
-        "beside them: single runs. An image has many positions for BatchNorm to take statistics "
-        "of; a document has one row at each time step, of which there are none: BatchNorm then "
-        "uses running statistics, which nothing ever updates, so it normalises nothing and only "
-        "scales by its gain."
+        "beside them: single runs. Of one image BatchNorm still takes statistics over its "
+        "positions, but in use it has those of all images. A document has one row at each time "
+        'step. Normalised by its own mean and variance ("the row\'s own") that row is always 0, '
+        'and nothing is left to learn from but the shifts; plain "BatchNorm" is what this '
+        "library does: it takes the running statistics, which no batch of one ever updates, so it "
+        "does not normalise at all and scales by its gain."
     )
     return Picture("online", drawn, caption)

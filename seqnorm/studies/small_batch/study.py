@@ -6,6 +6,8 @@ Parts, the factor ``part``:
   batch 1 every example is seen alone (online).
 - ``images_ghost``, ``text_ghost``: the optimiser's batch stays the largest one, and BatchNorm's
   statistics rest on groups of it, which parts their noise from the optimiser's.
+- ``text_one_row``: batch 1, BatchNorm's statistics those of the single row of each time step, which
+  this library refuses to take: it normalises a single row by running statistics.
 """
 
 from __future__ import annotations
@@ -137,6 +139,8 @@ class SmallBatch(Study):
                 if norm == "batch" and batch == self.text_batches[0]:
                     for group in self.text_groups:
                         yield _setting("text_ghost", "run", norm, batch, rate, seed, group)
+                if norm == "batch" and batch == 1:
+                    yield _setting("text_one_row", "run", norm, batch, rate, seed)
 
     def _rate(
         self, done: Table, part: str, norm: str, batch: int, rates: list[float]
@@ -159,7 +163,9 @@ class SmallBatch(Study):
             return Outcome(made.measure(task))
         texts = load_text_task(self.corpus, self.tokens, self.words, self.text_count, self.root)
         epochs = self.text_epochs if batch > 1 else 1
-        return Outcome(TextRun(norm, batch, group, rate, epochs, self.hidden, seed).measure(texts))
+        twice = setting["part"] == "text_one_row"
+        trained = TextRun(norm, batch, group, rate, epochs, self.hidden, seed, twice)
+        return Outcome(trained.measure(texts))
 
     def cost(self, setting: Setting) -> float:
         """Seconds on the machine of the committed results: a part for calls, one for examples."""

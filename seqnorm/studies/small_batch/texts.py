@@ -70,6 +70,8 @@ class TextRun:
         group: documents whose statistics BatchNorm takes together; None for the whole batch. The
             groups of a batch go through the network one after the other, and their gradients are
             summed before the step.
+        twice: every document is given twice, which leaves BatchNorm of a single one no statistics
+            but its own: mean the row, variance 0.
     """
 
     norm: str
@@ -79,6 +81,7 @@ class TextRun:
     epochs: int
     hidden: int
     seed: int
+    twice: bool = False
 
     def measure(self, task: TextTask) -> dict[str, float]:
         """Trains, and returns errors on validation and test documents and the last epoch's loss."""
@@ -124,9 +127,10 @@ class TextRun:
             for chosen in order.split(self.batch):
                 optimiser.zero_grad()
                 for group in chosen.split(self.group or self.batch):
-                    batch = task.subset(task.train, group.tolist())
+                    batch = task.subset(task.train, group.tolist() * (1 + self.twice))
                     logits = model(batch.tokens, batch.lengths)
-                    loss = F.cross_entropy(logits, batch.labels, reduction="sum") / self.batch
+                    loss = F.cross_entropy(logits, batch.labels, reduction="sum")
+                    loss = loss / (self.batch * (1 + self.twice))
                     loss.backward()  # type: ignore[no-untyped-call]  # torch does not type it
                     total += loss.item()
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
