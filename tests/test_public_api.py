@@ -39,6 +39,7 @@ PUBLIC = [
     "RunningTable",
     "backend",
     "backends",
+    "batch_statistics",
     "preset",
     "reestimate_statistics",
     "report",

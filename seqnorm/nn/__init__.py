@@ -10,7 +10,7 @@ from .instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from .masks import size_mask
 from .norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from .presets import preset
-from .reestimate import reestimate_statistics
+from .reestimate import batch_statistics, reestimate_statistics
 from .reporting import Report, report
 from .scheme import Norm, NormScheme
 from .style import AdaptiveInstanceNorm2d, ConditionalInstanceNorm2d, style_statistics
@@ -37,6 +37,7 @@ __all__ = [
     "Report",
     "RunningTable",
     "backend",
+    "batch_statistics",
     "preset",
     "reestimate_statistics",
     "report",

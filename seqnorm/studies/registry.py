@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from .small_batch import SmallBatch
 from .study import Study
+from .train_inference import TrainInference
 
-STUDIES: dict[str, type[Study]] = {study.name: study for study in (SmallBatch,)}
+STUDIES: dict[str, type[Study]] = {study.name: study for study in (SmallBatch, TrainInference)}
