@@ -12,6 +12,7 @@ from .judging import RIVALS, THINGS, numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _READ = (
     "Every point is the mean over runs with different random numbers, its bar the 95 % confidence "
@@ -64,6 +65,8 @@ def _batches(table: Table, part: str) -> Picture:
     right.set_ylabel("training loss, last epoch")
     for axes in (left, right):
         _axis(axes, sizes, f"{THINGS[part]} in a batch")
+    _clip(left, 0, 100)
+    _clip(right, 0, float("inf"))
     _legend(drawn, left)
     caption = (
         f"Test error (left) and training loss (right) of {_WHAT[part]}, over the size of the "
@@ -76,13 +79,27 @@ def _batches(table: Table, part: str) -> Picture:
     return Picture(part, drawn, caption)
 
 
-def _legend(drawn: object, axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    drawn.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)  # type: ignore[attr-defined]
+def _legend(drawn: Figure, *panels: Axes) -> None:
+    found = {
+        label: handle
+        for axes in panels
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    if found:
+        drawn.legend(
+            list(found.values()), list(found), loc="outside lower center", ncols=2, frameon=False
+        )
+
+
+def _clip(axes: Axes, low: float, high: float) -> None:
+    """No axis beyond what can be, however wide the interval of two runs is."""
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(max(bottom, low), min(top, high))
 
 
 def _ghosts(table: Table) -> Picture:
     drawn = figure(7.6, 3.9)
+    panels: list[Axes] = []
     for axes, (part, rival) in zip(drawn.subplots(1, 2), RIVALS.items(), strict=True):
         ghosts = table.where(part=f"{part}_ghost")
         rows = table.where(part=part)
@@ -116,9 +133,9 @@ def _ghosts(table: Table) -> Picture:
         _axis(axes, list(groups), f"{THINGS[part]} that share statistics")
         axes.set_ylabel("test error, %")
         axes.set_title(f"{part}, full batch {batch}" if batch else part, fontsize=10)
-        axes.legend(frameon=False, fontsize=8, loc="upper left")
-        bottom, top = axes.get_ylim()
-        axes.set_ylim(bottom, top + 0.45 * (top - bottom))  # room for the legend
+        _clip(axes, 0, 100)
+        panels.append(axes)
+    _legend(drawn, *panels)
     caption = (
         "Noise of statistics alone. Solid, round: the batch by which the network learns stays "
         "large, but BatchNorm takes mean and variance of groups of it, as small as the axis says "
@@ -144,6 +161,7 @@ def _online(table: Table) -> Picture:
         axes.set_xticks(range(len(shown)), labels, fontsize=8)
         axes.set_xlim(-0.5, max(len(shown), 1) - 0.5)
         axes.set_ylim(bottom=0)
+        _clip(axes, 0, 100)
         axes.set_ylabel("test error, %")
         title = {"images": "one image at a time", "text": "one document at a time"}[part]
         axes.set_title(title, fontsize=10)

@@ -31,6 +31,7 @@ def findings(table: Table) -> list[Finding]:
         found += _rises(rows, part, rival)
         found += _of_running_statistics(rows, part)
         found += _ghosts(table, part)
+    found += _one_row(table)
     return found
 
 
@@ -95,6 +96,19 @@ def _ghosts(table: Table, part: str) -> Iterable[Finding]:
             )
 
 
+def _one_row(table: Table) -> Iterable[Finding]:
+    alone = table.where(part="text_one_row").by_seed("error")
+    rows = table.where(part="text", batch=1)
+    for norm, name in (("batch", "the library's BatchNorm"), ("layer", "LayerNorm")):
+        yield Finding(
+            "text, batch 1: test error, BatchNorm by the statistics of the single row minus "
+            f"{name}",
+            paired(alone, rows.where(norm=norm).by_seed("error")).scaled(100),
+            "points",
+            1,
+        )
+
+
 def verdict(table: Table) -> str:
     """In words, from the intervals of the findings alone."""
     sentences: list[str] = []
@@ -103,7 +117,7 @@ def verdict(table: Table) -> str:
         sentences += _of_batches(rows, part, rival)
         sentences += _of_rises(rows, part, rival)
         sentences += _of_ghosts(table, part)
-        sentences += _of_one(rows, part, rival)
+        sentences += _of_one(table, part, rival)
     return " ".join(sentences) or "Too few runs to say."
 
 
@@ -132,7 +146,7 @@ def _of_rises(rows: Table, part: str, rival: str) -> Iterable[str]:
         f"{NAMES[norm]}'s test error {_change(rise)}"
         for norm, rise in zip(("batch", rival), rises, strict=False)
     )
-    yield f"From the largest batch to 2 {said}."
+    yield f"From the largest batch to the smallest above 1 {said}."
 
 
 def _change(rise: Interval) -> str:
@@ -143,36 +157,41 @@ def _change(rise: Interval) -> str:
 
 def _of_ghosts(table: Table, part: str) -> Iterable[str]:
     ghosts = table.where(part=f"{part}_ghost")
-    worse, same = [], []
+    signs: dict[int, list[int]] = {1: [], 0: [], -1: []}
     for group, finding in zip(numbers(ghosts, "group"), _ghosts(table, part), strict=False):
         if finding.interval.n > 1:
-            (worse if finding.interval.sign > 0 else same).append(group)
-    if worse:
-        yield (
-            f"It is the statistics: with the optimiser's batch unchanged, statistics of "
-            f"{_joined(worse)} {THINGS[part]} cost accuracy"
-            + (f", those of {_joined(same)} do not." if same else ".")
-        )
-    elif same:
-        yield (
-            f"With the optimiser's batch unchanged, statistics of {_joined(same)} {THINGS[part]} "
-            "cost no accuracy that is seen here."
-        )
+            signs[finding.interval.sign].append(group)
+    words = {1: "cost accuracy", 0: "show no difference", -1: "gain accuracy"}
+    said = [
+        f"statistics of {_joined(groups)} {words[sign]}" for sign, groups in signs.items() if groups
+    ]
+    if said:
+        cause = "It is the statistics that do it: with" if signs[1] else "With"
+        yield f"{cause} the optimiser's batch unchanged, {', '.join(said)}."
 
 
-def _of_one(rows: Table, part: str, rival: str) -> Iterable[str]:
-    a, b = (rows.where(batch=1, norm=norm).by_seed("error") for norm in ("batch", rival))
-    difference = paired(a, b).scaled(100)
-    if difference.n < 2:
-        return
+def _of_one(table: Table, part: str, rival: str) -> Iterable[str]:
+    alone = table.where(part=f"{part}_one_row").by_seed("error")
+    rows = table.where(part=part, batch=1)
+    a, b = (rows.where(norm=norm).by_seed("error") for norm in ("batch", rival))
+    thing = THINGS[part].removesuffix("s")
+    said = [
+        f"{name} is {_by_points(difference)} {NAMES[rival]}"
+        for name, difference in (
+            ("BatchNorm", paired(a, b)),
+            ("BatchNorm by the single row's own statistics", paired(alone, b)),
+        )
+        if difference.n > 1
+    ]
+    if said:
+        yield f"With one {thing} at a time {' and '.join(said)}."
+
+
+def _by_points(difference: Interval) -> str:
     if difference.sign == 0:
-        yield f"With one of the {THINGS[part]} at a time the two are not told apart."
-        return
-    word = "more" if difference.sign > 0 else "fewer"
-    yield (
-        f"With one of the {THINGS[part]} at a time BatchNorm makes {abs(difference.mean):.1f} "
-        f"points {word} errors than {NAMES[rival]}."
-    )
+        return "not told apart from"
+    word = "worse" if difference.sign > 0 else "better"
+    return f"{abs(difference.mean) * 100:.1f} points {word} than"
 
 
 def _joined(numbers_: list[int]) -> str:
