@@ -56,7 +56,7 @@ def _batches(table: Table, part: str) -> Picture:
         of_norm = {size: rows.where(norm=norm, batch=size) for size in sizes}
         draw_line(left, {s: _percent(r.by_seed("error")) for s, r in of_norm.items()}, norm)
         draw_line(right, {s: r.by_seed("loss") for s, r in of_norm.items()}, norm)
-    fresh = {
+    fresh: dict[float, dict[int, float]] = {
         s: _percent(rows.where(norm="batch", batch=s).by_seed("error_reestimated")) for s in sizes
     }
     again = {"linestyle": "--", "markerfacecolor": "white"}

@@ -131,7 +131,7 @@ class TextRun:
                     logits = model(batch.tokens, batch.lengths)
                     loss = F.cross_entropy(logits, batch.labels, reduction="sum")
                     loss = loss / (self.batch * (1 + self.twice))
-                    loss.backward()  # type: ignore[no-untyped-call]  # torch does not type it
+                    loss.backward()
                     total += loss.item()
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                 optimiser.step()
