@@ -1,7 +1,8 @@
-"""Models built from the recurrent layers of ``seqnorm.nn``; needs torch alone."""
+"""Models built from the layers of ``seqnorm.nn``; needs torch alone."""
 
 from .classifier import TextClassifier
 from .embedding import cooccurrence_embedding
+from .image_classifier import ImageClassifier
 from .pooling import Pooling
 
-__all__ = ["Pooling", "TextClassifier", "cooccurrence_embedding"]
+__all__ = ["ImageClassifier", "Pooling", "TextClassifier", "cooccurrence_embedding"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from seqnorm.studies.evidence import interval
 from seqnorm.studies.figures import NAMES, STYLES, draw_line, figure, tidy
 from seqnorm.studies.study import Picture
 from seqnorm.studies.table import Table
@@ -97,6 +98,17 @@ def _clip(axes: Axes, low: float, high: float) -> None:
     axes.set_ylim(max(bottom, low), min(top, high))
 
 
+def _level(axes: Axes, values: dict[int, float], norm: str, label: str) -> None:
+    """A line over the whole panel at the mean of what has no groups, its interval as a band."""
+    if not values:
+        return
+    found = interval(values.values())
+    colour = STYLES[norm]["color"]
+    axes.axhline(found.mean, color=colour, linestyle="-.", label=label)
+    if found.n > 1:
+        axes.axhspan(found.low, found.high, color=colour, alpha=0.15, linewidth=0)
+
+
 def _ghosts(table: Table) -> Picture:
     drawn = figure(7.6, 3.9)
     panels: list[Axes] = []
@@ -123,13 +135,8 @@ def _ghosts(table: Table) -> Picture:
             linestyle=":",
             markerfacecolor="white",
         )
-        constant = _percent(rows.where(norm=rival, batch=batch).by_seed("error"))
-        draw_line(
-            axes,
-            dict.fromkeys(groups, constant),
-            rival,
-            f"{NAMES[rival]}, full batch",
-        )
+        constant = rows.where(norm=rival, batch=batch).by_seed("error")
+        _level(axes, _percent(constant), rival, f"{NAMES[rival]}, full batch")
         _axis(axes, list(groups), f"{THINGS[part]} that share statistics")
         axes.set_ylabel("test error, %")
         axes.set_title(f"{part}, full batch {batch}" if batch else part, fontsize=10)
@@ -140,7 +147,7 @@ def _ghosts(table: Table) -> Picture:
         "Noise of statistics alone. Solid, round: the batch by which the network learns stays "
         "large, but BatchNorm takes mean and variance of groups of it, as small as the axis says "
         "(ghost batches). Dotted: batches that small throughout, where learning changes too. "
-        f"Triangles or diamonds: a norm without groups, at the full batch. {_READ} If the solid "
+        f"Level line and band: a norm that has no groups, at the full batch. {_READ} If the solid "
         "line rises to the right, it is the statistics that do harm."
     )
     return Picture("ghost", drawn, caption)
@@ -152,12 +159,12 @@ def _online(table: Table) -> Picture:
         rows = table.where(part=part, batch=1)
         shown = [(NAMES[norm], norm, rows.where(norm=norm)) for norm in _norms(rows)]
         if (alone := table.where(part=f"{part}_one_row")).rows:
-            shown.insert(1, ("BatchNorm, the row's own", "batch", alone))
+            shown.insert(1, ("BatchNorm of one row", "batch", alone))
         for place, (_, norm, found) in enumerate(shown):
             values = _percent(found.by_seed("error"))
             draw_line(axes, {float(place): values}, norm)
             axes.plot([place + 0.2] * len(values), list(values.values()), "k_", alpha=0.6)
-        labels = [label.replace("Norm", "\nNorm").replace(", ", ",\n") for label, _, _ in shown]
+        labels = [label.replace("Norm", "\nNorm", 1) for label, _, _ in shown]
         axes.set_xticks(range(len(shown)), labels, fontsize=8)
         axes.set_xlim(-0.5, max(len(shown), 1) - 0.5)
         axes.set_ylim(bottom=0)

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqnorm.datasets import load_photographs
-from seqnorm.datasets.digits import load_digits
+from seqnorm.datasets import load_digits, load_photographs
 from seqnorm.models.image_classifier import ImageClassifier, population_statistics
 
 VALIDATION, TEST = 500, 1000
