@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .dynamic_network import DynamicNetwork
 from .study import Study
 
-STUDIES: dict[str, type[Study]] = {study.name: study for study in ()}
+STUDIES: dict[str, type[Study]] = {study.name: study for study in (DynamicNetwork,)}

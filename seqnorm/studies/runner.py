@@ -226,7 +226,9 @@ def _start_worker() -> None:
 
 
 def _machine() -> str:
-    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()} torch {torch.__version__}"
+    return (
+        f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()} torch {torch.__version__}"
+    )
 
 
 @contextmanager
