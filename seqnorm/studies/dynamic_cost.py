@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -32,8 +31,8 @@ def cost_of(
     """A training step on a random batch, with the longest document of all in it, and with that
     document cut like the others.
 
-    Times and memory are curves over the batch's longest document, for they are the machine's; what
-    is the same everywhere are values.
+    Times, and the memory that the long one adds at its peak, are curves over the batch's longest
+    document, for they are the machine's; what is the same everywhere are values.
 
     Args:
         make: a network whose tables have this number of steps.
@@ -49,15 +48,16 @@ def cost_of(
         "padded_bytes": 4.0 * batch * length * make(1).embedding.embedding_dim,
         "alone_long": (length - max(map(len, tokens[1:]))) / sum(map(len, tokens)),
     }
-    seconds, memory = [], []
-    for found, size in ((short, steps), (long, length)):
-        model = make(length).train()
-        taken = [timed(model, found) for _ in range(repeats + 1)]
-        seconds.append((float(size), median(taken[1:])))  # the first one warms up
-        if (peak := peak_memory(partial(timed, model, found))) is not None:
-            memory.append((float(size), peak))
     model = make(length).train()
-    timed(model, long)
+    taken = [timed(model, short) for _ in range(repeats + 1)]
+    seconds = [(float(steps), median(taken[1:]))]  # the first one warms up
+    model = make(length).train()
+
+    def once() -> None:
+        seconds.append((float(length), timed(model, long)))
+
+    peak = peak_memory(once)
+    memory = [] if peak is None else [(float(length), peak)]
     tables = tables_of(model).values()
     values["parameters"] = float(sum(p.numel() for p in model.recurrent.parameters()))
     values["table_bytes"] = float(
@@ -82,10 +82,11 @@ def peak_memory(work: Callable[[], object]) -> float | None:
     try:
         (PROCESS / "clear_refs").write_text("5")  # the peak starts anew
         before = _status("VmRSS")
-        work()
-        return max(0.0, _status("VmHWM") - before)
     except (OSError, KeyError):
+        work()
         return None
+    work()
+    return max(0.0, _status("VmHWM") - before)
 
 
 def _status(name: str) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import product
 from typing import Protocol
 
@@ -68,6 +68,13 @@ def points(value: Interval) -> Interval:
     return value.scaled(100)
 
 
+def grid_of(study: Settings, pooling: str) -> list[tuple[str, str]]:
+    """(corpus, cell) of the networks with that pooling: the first pooling has all cells, the
+    others the first cell."""
+    cells = study.cells if pooling == study.poolings[0] else study.cells[:1]
+    return list(product(study.corpora, cells))
+
+
 def findings(study: Settings, table: Table) -> list[Finding]:
     """All findings, in the order of the study's parts."""
     return [
@@ -91,39 +98,44 @@ def _of_rows(study: Settings, table: Table) -> Iterator[Finding]:
 
 def _of_whole(study: Settings, table: Table) -> Iterator[Finding]:
     longest = len(study.bounds)
-    for corpus, cell in product(study.corpora, study.cells):
-        of = {"part": "whole", "corpus": corpus, "cell": cell}
-        where = f"{corpus}, {cell.upper()}"
+    for corpus, cell in grid_of(study, study.poolings[0]):
+        of = {"part": "whole", "corpus": corpus, "cell": cell, "pooling": study.poolings[0]}
         for name, what in (("running", "running statistics"), ("64", "a batch of 64")):
             yield Finding(
-                f"relative error of a step's variance, growth over 100 steps, {what}, {where}",
+                f"relative error of a step's variance, growth over 100 steps, {what}, {corpus}, "
+                f"{cell.upper()}",
                 interval(measured(table, f"slope_{name}", norm="batch", **of).values()),
                 "",
                 1,
             )
-        for measure, what in (
-            ("accuracy", "accuracy on whole documents"),
-            (f"length_{longest}", f"accuracy beyond {study.bounds[-1]} tokens"),
-        ):
-            batch = measured(table, measure, norm="batch", **of)
-            layer = measured(table, measure, norm="layer", **of)
+    for pooling in study.poolings:
+        for corpus, cell in grid_of(study, pooling):
+            of = {"part": "whole", "corpus": corpus, "cell": cell, "pooling": pooling}
+            where = f"{corpus}, {cell.upper()}, {pooling} pooling"
+            for measure, what in (
+                ("accuracy", "accuracy on whole documents"),
+                (f"length_{longest}", f"accuracy beyond {study.bounds[-1]} tokens"),
+            ):
+                batch = measured(table, measure, norm="batch", **of)
+                layer = measured(table, measure, norm="layer", **of)
+                yield Finding(
+                    f"{what}, BatchNorm minus LayerNorm, {where}",
+                    points(paired(batch, layer)),
+                    POINTS,
+                    -1,
+                )
+            cost = difference(table, "accuracy", "accuracy_population", norm="batch", **of)
             yield Finding(
-                f"{what}, BatchNorm minus LayerNorm, {where}",
-                points(paired(batch, layer)),
+                f"accuracy with running statistics minus that with the population's, {where}",
+                points(interval(cost.values())),
                 POINTS,
                 -1,
             )
-        cost = difference(table, "accuracy", "accuracy_population", norm="batch", **of)
-        yield Finding(
-            f"accuracy with running statistics minus that with the population's, {where}",
-            points(interval(cost.values())),
-            POINTS,
-            -1,
-        )
 
 
 def _of_cut(study: Settings, table: Table) -> Iterator[Finding]:
-    for pooling, corpus, cell in product(study.poolings, study.corpora, study.cells):
+    grid = [(*pair, pooling) for pooling in study.poolings for pair in grid_of(study, pooling)]
+    for corpus, cell, pooling in grid:
         of = {"corpus": corpus, "cell": cell, "pooling": pooling}
         where = f"{corpus}, {cell.upper()}, {pooling} pooling"
         losses = {norm: loss_of(table, norm=norm, **of) for norm in study.norms}
@@ -222,77 +234,72 @@ def verdict(study: Settings, table: Table) -> str:
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def _grid(study: Settings) -> list[tuple[str, str]]:
-    return list(product(study.corpora, study.cells))
-
-
-def _counted(found: Mapping[int, int], of: int, sign: int) -> str:
-    return "each" if found.get(sign, 0) == of else f"{found.get(sign, 0)} of {of}"
-
-
 def _signs(intervals: list[Interval]) -> dict[int, int]:
     signs = [i.sign for i in intervals]
     return {sign: signs.count(sign) for sign in (-1, 0, 1)}
 
 
 def _statistics(study: Settings, table: Table) -> str:
-    grid = _grid(study)
-    growth = [
-        interval(
-            measured(
-                table, "slope_running", part="whole", corpus=corpus, cell=cell, norm="batch"
-            ).values()
+    pooling, texts = study.poolings[0], []
+    for name, what in (("running", "running statistics"), ("64", "statistics of one batch of 64")):
+        grown = [
+            interval(
+                measured(
+                    table,
+                    f"slope_{name}",
+                    part="whole",
+                    corpus=corpus,
+                    cell=cell,
+                    norm="batch",
+                    pooling=pooling,
+                ).values()
+            )
+            for corpus, cell in grid_of(study, pooling)
+        ]
+        signs = _signs(grown)
+        texts.append(
+            f"of {what} it is shown to grow in {signs[1]} of {len(grown)} settings of corpus "
+            f"and cell, to fall in {signs[-1]}"
         )
-        for corpus, cell in grid
-    ]
-    grows = _counted(_signs(growth), len(grid), 1)
-    return (
-        "The later the step, the worse its running variance: the growth of its error with the step "
-        f"is shown in {grows} of the settings of corpus and cell."
-    ).replace("each of the settings", "every setting")
+    return f"The error of a step's variance over the steps: {'; '.join(texts)}."
 
 
 def _trained_on_whole(study: Settings, table: Table) -> str:
     found, cost = [], []
-    for corpus, cell in _grid(study):
-        of = {"part": "whole", "corpus": corpus, "cell": cell}
-        measure = f"length_{len(study.bounds)}"
-        found.append(
-            paired(
-                measured(table, measure, norm="batch", **of),
-                measured(table, measure, norm="layer", **of),
-            )
-        )
-        cost.append(
-            interval(
-                difference(table, "accuracy", "accuracy_population", norm="batch", **of).values()
-            )
-        )
+    for pooling in study.poolings:
+        for corpus, cell in grid_of(study, pooling):
+            of = {"part": "whole", "corpus": corpus, "cell": cell, "pooling": pooling}
+            measure = f"length_{len(study.bounds)}"
+            batch = measured(table, measure, norm="batch", **of)
+            found.append(paired(batch, measured(table, measure, norm="layer", **of)))
+            true = difference(table, "accuracy", "accuracy_population", norm="batch", **of)
+            cost.append(interval(true.values()))
     signs, of_cost = _signs(found), _signs(cost)
     return (
         f"Trained on whole documents, BatchNorm is worse than LayerNorm beyond {study.bounds[-1]} "
-        f"tokens in {signs[-1]} of {len(found)} settings, better in {signs[1]}, neither shown in "
-        f"{signs[0]}; running statistics are worse than the population's in {of_cost[-1]}, better "
-        f"in {of_cost[1]}."
+        f"tokens in {signs[-1]} of {len(found)} settings of corpus, cell and pooling, better in "
+        f"{signs[1]}, neither shown in {signs[0]}; in test, running statistics are worse than "
+        f"the population's in {of_cost[-1]}, better in {of_cost[1]}."
     )
 
 
 def _longer(study: Settings, table: Table, pooling: str) -> str:
     parts, more = [], []
-    for corpus, cell in _grid(study):
+    grid = grid_of(study, pooling)
+    for corpus, cell in grid:
         of = {"corpus": corpus, "cell": cell, "pooling": pooling}
-        losses = {n: loss_of(table, norm=n, **of) for n in ("batch", "layer", "none")}
-        more.append(paired(losses["batch"], losses["layer"]))
+        batch, layer = (loss_of(table, norm=norm, **of) for norm in ("batch", "layer"))
+        more.append(paired(batch, layer))
         parts.append(
-            f"{said(points(interval(losses['batch'].values())))} with BatchNorm and "
-            f"{said(points(interval(losses['layer'].values())))} with LayerNorm "
-            f"({corpus}, {cell.upper()})"
+            f"{said(points(interval(batch.values())))} with BatchNorm and "
+            f"{said(points(interval(layer.values())))} with LayerNorm ({corpus}, {cell.upper()})"
         )
     signs = _signs(more)
     return (
-        f"Trained on {study.cut} tokens, with {pooling} pooling, whole documents come out "
-        f"differently from the same documents cut by, in points, {'; '.join(parts)}: BatchNorm "
-        f"loses more than LayerNorm in {signs[-1]} of {len(more)}, less in {signs[1]}."
+        f"Trained on {study.cut} tokens, with {pooling} pooling, accuracy on whole documents "
+        f"differs from that on the same documents cut by, in points, {'; '.join(parts)}: "
+        f"BatchNorm comes out worse than LayerNorm in {signs[-1]} of {len(grid)}, better in "
+        f"{signs[1]}."
     )
 
 

@@ -57,8 +57,7 @@ class DynamicNetwork(Study):
         norms: of the first cell; "none" for no norm.
         other_norms: of the other cells, which are trained with the first pooling alone.
         variants: of norm="batch", retrained: the sites that are left.
-        poolings: of the runs trained on beginnings; the first is that of the variants.
-        pooling: of the runs trained on whole documents.
+        poolings: of the outputs of all steps; the first is that of the variants.
         documents, tested: at most so many to train on, and to test on.
         sampled: training documents, at most, for statistics or a head of trained networks.
         vocabulary: at most so many words.
@@ -68,7 +67,7 @@ class DynamicNetwork(Study):
         batch: documents in a batch.
         epochs, epochs_cut: of training on whole documents and on beginnings.
         embedding, hidden: features.
-        repeats: of a timing.
+        repeats: of the timing of a batch without the longest document.
         drawn: batches of each size whose statistics are compared with the population's.
 
     Raises:
@@ -111,7 +110,6 @@ class DynamicNetwork(Study):
     other_norms: tuple[str, ...]
     variants: tuple[str, ...]
     poolings: tuple[str, ...]
-    pooling: str
     documents: int
     tested: int
     sampled: int
@@ -139,7 +137,7 @@ class DynamicNetwork(Study):
         run: dict[str, Any] = {"stage": "run"}
         for corpus, seed in product(self.tails, range(self.seeds)):
             yield {"part": "rows", **run, "corpus": corpus, "seed": seed}
-        for cell, norm, seed in product(self.cells, self.norms, range(self.seeds)):
+        for cell, norm, seed in product(self.cells[:1], self.norms, range(self.seeds)):
             yield {
                 **{"part": "cost", **run, "corpus": self.longest, "cell": cell, "norm": norm},
                 "seed": seed,
@@ -165,8 +163,8 @@ class DynamicNetwork(Study):
             first = cell == self.cells[0]
             for norm in self.norms if first else self.other_norms:
                 of = {"corpus": corpus, "cell": cell, "norm": norm}
-                yield {"part": "whole", **of, "pooling": self.pooling}
                 for pooling in self.poolings if first else self.poolings[:1]:
+                    yield {"part": "whole", **of, "pooling": pooling}
                     yield {"part": "cut", **of, "pooling": pooling}
 
     def _is_main(self, task: dict[str, str]) -> bool:
@@ -263,7 +261,7 @@ class DynamicNetwork(Study):
     def _cost(self, setting: Setting) -> Outcome:
         data = self._load(setting["corpus"], UNCUT)
         return cost_of(
-            lambda steps: self.model({**setting, "pooling": self.pooling}, data, steps),
+            lambda steps: self.model({**setting, "pooling": self.poolings[0]}, data, steps),
             data.train,
             steps=self.steps,
             batch=self.batch,

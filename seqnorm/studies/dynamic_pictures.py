@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from .dynamic_findings import (
     Settings,
     difference,
+    grid_of,
     loss_of,
     measured,
     points,
@@ -58,8 +59,10 @@ def _panels(titles: Sequence[str], height: float, columns: int) -> tuple[Figure,
     return drawn, grid
 
 
-def _legend(drawn: Figure, panels: Iterable[Axes], columns: int = 5) -> None:
+def _legend(drawn: Figure, panels: Sequence[Axes], columns: int = 5) -> None:
     """One legend of all panels, below them."""
+    if len(panels) == 1:
+        columns = min(columns, 2)
     found = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels()):
@@ -85,7 +88,7 @@ def _draw_curve(axes: Axes, values: dict[float, list[float]], label: str, style:
     found = [interval(values[x]) for x in xs]
     look = SIZES[style]
     axes.plot(xs, [i.mean for i in found], label=label, markersize=3.5, linewidth=1.3, **look)
-    if all(math.isfinite(i.low) for i in found):
+    if all(i.n > 2 for i in found):  # of two seeds a band would hide everything
         axes.fill_between(
             xs, [i.low for i in found], [i.high for i in found], alpha=0.2, color=look["color"]
         )
@@ -118,7 +121,13 @@ def _errors(study: Settings, table: Table) -> Picture:
     for axes, (corpus, cell) in zip(panels, grid):
         for name in SIZES:
             values = _curves(
-                table, f"error_{name}", part="whole", corpus=corpus, cell=cell, norm="batch"
+                table,
+                f"error_{name}",
+                part="whole",
+                corpus=corpus,
+                cell=cell,
+                norm="batch",
+                pooling=study.poolings[0],
             )
             label = "running statistics" if name == "running" else f"one batch of {name}"
             _draw_curve(axes, values, label, name)
@@ -136,26 +145,25 @@ def _errors(study: Settings, table: Table) -> Picture:
 
 
 def _lengths(study: Settings, table: Table) -> Picture:
-    grid = list(product(study.corpora, study.cells))
-    drawn, panels = _panels([f"{corpus}, {cell.upper()}" for corpus, cell in grid], 2.9, 2)
+    grid = [
+        (corpus, cell, pooling)
+        for corpus in study.corpora
+        for pooling in study.poolings
+        for of, cell in grid_of(study, pooling)
+        if of == corpus
+    ]
+    titles = [f"{corpus}, {cell.upper()}, {pooling} pooling" for corpus, cell, pooling in grid]
+    drawn, panels = _panels(titles, 2.9, len(grid) // len(study.corpora))
     bounds = study.bounds
-    names = [f"to {bounds[0]}", *(f"to {b}" for b in bounds[1:]), f"over {bounds[-1]}"]
-    for axes, (corpus, cell) in zip(panels, grid):
+    names = [f"to {bounds[0]}", *(f"{b}" for b in bounds[1:]), "more"]
+    for axes, (corpus, cell, pooling) in zip(panels, grid):
         for place, norm in enumerate(study.norms):
-            values = {
-                number + 0.12 * (place - (len(study.norms) - 1) / 2): {
-                    seed: 100 * share
-                    for seed, share in measured(
-                        table,
-                        f"length_{number}",
-                        part="whole",
-                        corpus=corpus,
-                        cell=cell,
-                        norm=norm,
-                    ).items()
-                }
-                for number in range(len(names))
-            }
+            of = {"part": "whole", "corpus": corpus, "cell": cell, "pooling": pooling}
+            values = {}
+            for number in range(len(names)):
+                shares = measured(table, f"length_{number}", norm=norm, **of)
+                x = number + 0.12 * (place - (len(study.norms) - 1) / 2)
+                values[x] = {seed: 100 * share for seed, share in shares.items()}
             if any(values.values()):
                 draw_line(axes, values, norm)
         axes.set_xticks(range(len(names)), names)
@@ -289,48 +297,46 @@ SHORT = {
 
 
 def _cost(study: Settings, table: Table) -> Picture:
-    drawn, panels = _panels(["time of a training step", "floats kept for a layer"], 3.6, 2)
-    cell = study.cells[0]
-    places = range(len(study.norms))
-    for number, (label, shade) in enumerate((("cut like the others", 0.45), ("whole", 1.0))):
-        for place, norm in enumerate(study.norms):
-            seconds = _curves(table, "seconds", part="cost", cell=cell, norm=norm)
+    drawn, panels = _panels(["seconds of a training step", "numbers kept for a layer"], 3.6, 2)
+    of = {"part": "cost", "cell": study.cells[0]}
+    found: list[tuple[Axes, str, bool, dict[str, Interval]]] = []
+    for number, label in enumerate(("longest document cut", "longest document whole")):
+        values = {}
+        for norm in study.norms:
+            seconds = _curves(table, "seconds", norm=norm, **of)
             if len(seconds) == 2:
-                panels[0].bar(
-                    place + 0.4 * (number - 0.5),
-                    interval(seconds[sorted(seconds)[number]]).mean,
-                    0.38,
-                    color=STYLES[norm]["color"],
-                    alpha=shade,
-                    label=f"longest document {label}" if place == 0 else None,
-                )
-    kinds = (("parameters", "parameters", 0.45), ("table_bytes", "running tables", 1.0))
-    for number, (measure, label, shade) in enumerate(kinds):
+                values[norm] = interval(seconds[sorted(seconds)[number]])
+        found.append((panels[0], label, number == 1, values))
+    for measure, label in (("parameters", "parameters"), ("table_bytes", "running statistics")):
+        # Four bytes are a number.
+        values = {
+            norm: interval(measured(table, measure, norm=norm, **of).values()).scaled(
+                0.25 if measure == "table_bytes" else 1.0
+            )
+            for norm in study.norms
+        }
+        found.append((panels[1], label, measure == "table_bytes", values))
+    for axes, label, filled, values in found:
         for place, norm in enumerate(study.norms):
-            found = measured(table, measure, part="cost", cell=cell, norm=norm)
-            value = interval(found.values()).mean / (4 if measure == "table_bytes" else 1)
-            if value > 0:
-                panels[1].bar(
-                    place + 0.4 * (number - 0.5),
-                    value,
-                    0.38,
-                    color=STYLES[norm]["color"],
-                    alpha=shade,
-                    label=label if place == 0 else None,
-                )
+            if norm in values and values[norm].mean > 0:
+                style = STYLES[norm] | {
+                    "linestyle": "",
+                    "color": "black",
+                    "marker": "o" if filled else "D",
+                    "fillstyle": "full" if filled else "none",
+                }
+                _point(axes, place, values[norm], style, label, vertical=True)
     names = [NAMES[norm].replace(", pooled over time", "\npooled") for norm in study.norms]
-    for axes in panels[:2]:
-        axes.set_xticks(places, names, fontsize=7)
-        axes.set_yscale("log")
-        axes.legend(fontsize=8, loc="upper right")
-    panels[0].set_ylabel("seconds on one core")
-    panels[1].set_ylabel("numbers")
+    for axes in panels:
+        axes.set_xticks(range(len(names)), names, fontsize=7)
+        axes.set(yscale="log", xlim=(-0.5, len(names) - 0.5))
+    _legend(drawn, panels, 4)
     return Picture(
         "cost",
         drawn,
-        "Left: a training step on a batch whose longest document is cut like the others, and the "
-        "same with that document whole (the times are of the machine that made the runs). Right: "
-        f"parameters of one {cell.upper()} layer, and the numbers in the tables of running "
-        "statistics that such a document asks for; both axes are logarithmic. Norms without "
-        "statistics of the batch need no table.",
+        "Left: the time of a training step on a batch whose longest document is cut like the "
+        "others, and on the same with that document whole, on one core of the machine that made "
+        f"the runs. Right: parameters of one {study.cells[0].upper()} layer, and the running "
+        "means and variances of all steps that such a document has. Both axes are logarithmic. "
+        "Norms without statistics of the batch keep none.",
     )
