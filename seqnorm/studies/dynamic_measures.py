@@ -18,7 +18,7 @@ from seqnorm import reestimate_statistics
 from seqnorm.datasets import TextBatch
 from seqnorm.models import TextClassifier
 
-from .dynamic_texts import Part, batches, in_order, tables_of
+from .dynamic_texts import Part, batches, in_order, share, tables_of
 
 # Enough documents that a late step of the whole training part has more than a few rows.
 POPULATION_BATCH = 1024
@@ -107,7 +107,7 @@ def refitted(
             lambda: F.cross_entropy(head(x), y) + penalty * head.weight.square().sum(),
         )
         scores = head(z)
-    return (scores.argmax(-1) == torch.tensor(test.labels)).double().mean().item()
+    return share(scores.argmax(-1) == torch.tensor(test.labels))
 
 
 def _minimise(parameters: list[nn.Parameter] | list[Tensor], loss: Callable[[], Tensor]) -> None:
@@ -185,5 +185,5 @@ def by_length(right: Tensor, lengths: Sequence[int], bounds: Sequence[int]) -> l
     found: list[float | None] = []
     for low, high in pairwise(edges):
         inside = right[(of > low) & (of <= high)]
-        found.append(inside.double().mean().item() if len(inside) else None)
+        found.append(share(inside) if len(inside) else None)
     return found

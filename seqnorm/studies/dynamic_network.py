@@ -151,12 +151,12 @@ class DynamicNetwork(Study):
             for task in tasks
         ]
         # Seeds outermost: an interrupted study has all settings of the first seeds.
-        for seed, (task, rate) in product(range(self.seeds), zip(tasks, chosen)):
-            if rate is None:
+        for seed, (task, best) in product(range(self.seeds), zip(tasks, chosen)):
+            if best is None:
                 continue
             variants = self.variants if self._is_main(task) else ()
             for variant in (None, *variants):
-                yield {**task, **run, "variant": variant, "rate": rate, "seed": seed}
+                yield {**task, **run, "variant": variant, "rate": best, "seed": seed}
 
     def _tasks(self) -> Iterator[dict[str, str]]:
         for corpus, cell in product(self.corpora, self.cells):
@@ -236,11 +236,10 @@ class DynamicNetwork(Study):
         model.head.reset_parameters()
         if variant := setting.get("variant"):
             drawn = model.recurrent
+            assert drawn.norm is not None, "a variant is one of norm='batch'"
+            scheme = drawn.norm.replace(**SITES[str(variant)])
             model.recurrent = type(drawn)(
-                self.embedding,
-                self.hidden,
-                batch_first=True,
-                norm=drawn.norm.replace(**SITES[str(variant)]),
+                self.embedding, self.hidden, batch_first=True, norm=scheme
             )
             model.recurrent.load_state_dict(drawn.state_dict(), strict=False)
         return model
@@ -271,7 +270,7 @@ class DynamicNetwork(Study):
 
     def _whole(self, model: TextClassifier, data: texts.Texts, seed: int) -> Outcome:
         right = texts.right(model, data.test)
-        values = {"accuracy": right.double().mean().item()}
+        values = {"accuracy": texts.share(right)}
         values |= self._by_length(right, data.test)
         if not (tables := texts.tables_of(model)) or len(next(iter(tables.values())).count) == 1:
             return Outcome(values)
@@ -302,7 +301,7 @@ class DynamicNetwork(Study):
         short = sample.head(self.cut)
         right = texts.right(model, long)
         values = {
-            "accuracy": right.double().mean().item(),
+            "accuracy": texts.share(right),
             "accuracy_cut": texts.accuracy(model, head),
             "accuracy_again": texts.accuracy(model, again),
             "accuracy_tail": texts.accuracy(model, long.tail(self.cut)),

@@ -22,6 +22,7 @@ from .study import Picture
 from .table import Table
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -63,13 +64,17 @@ def _legend(drawn: Figure, panels: Sequence[Axes], columns: int = 5) -> None:
     """One legend of all panels, below them."""
     if len(panels) == 1:
         columns = min(columns, 2)
-    found = {}
+    found: dict[str, Artist] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels()):
             found.setdefault(label, handle)
     if found:
         drawn.legend(
-            found.values(), found.keys(), loc="outside lower center", ncols=columns, fontsize=9
+            list(found.values()),
+            list(found),
+            loc="outside lower center",
+            ncols=columns,
+            fontsize=9,
         )
 
 
@@ -193,15 +198,15 @@ def _cut(study: Settings, table: Table) -> Picture:
         names = [NAMES[norm].replace(", pooled over time", "\npooled") for norm in study.norms]
         axes.set_xticks(range(len(names)), names, fontsize=7)
         axes.set_ylabel("change, points")
+        axes.set_xlim(-0.6, len(names) - 0.4)
+    _legend(drawn, panels)
     return Picture(
         "cut",
         drawn,
         f"Networks that in training saw no more than the first {study.cut} tokens of a document "
         "read whole ones: the change of the test accuracy against the same documents cut at "
         f"{study.cut} tokens, for documents longer than that. Below zero, reading on does harm. "
-        f"Filled marks: {study.cells[0].upper()}; open ones: "
-        f"{', '.join(cell.upper() for cell in study.cells[1:]) or 'no other cell'}. Bars are 95 % "
-        "intervals over seeds.",
+        "Bars are 95 % intervals over seeds.",
     )
 
 
@@ -211,9 +216,9 @@ def _point(
     if value.n == 0:
         return
     half = value.high - value.mean if math.isfinite(value.high) else 0.0
-    at = (place, value.mean) if vertical else (value.mean, place)
-    bar = {"yerr" if vertical else "xerr": half}
-    axes.errorbar(*at, **bar, label=label, capsize=2.5, markersize=6, **style)
+    x, y = (place, value.mean) if vertical else (value.mean, place)
+    across, up = (None, half) if vertical else (half, None)
+    axes.errorbar(x, y, up, across, label=label, capsize=2.5, markersize=6, **style)
 
 
 CONDITIONS = {
@@ -280,6 +285,7 @@ def _sites(study: Settings, table: Table) -> Picture:
     axes.set_yticks(range(len(shown)), [text for text, _, _ in shown])
     axes.invert_yaxis()
     axes.set_xlabel("change against the documents cut, points")
+    axes.set_ylim(len(shown) - 0.5, -0.5)
     return Picture(
         "sites",
         drawn,
@@ -330,7 +336,7 @@ def _cost(study: Settings, table: Table) -> Picture:
     for axes in panels:
         axes.set_xticks(range(len(names)), names, fontsize=7)
         axes.set(yscale="log", xlim=(-0.5, len(names) - 0.5))
-    _legend(drawn, panels, 4)
+    _legend(drawn, panels, 2)
     return Picture(
         "cost",
         drawn,

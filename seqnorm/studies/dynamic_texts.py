@@ -163,8 +163,14 @@ def right(model: TextClassifier, part: Part) -> Tensor:
     return found
 
 
+def share(flags: Tensor) -> float:
+    """Of those that are true."""
+    return float(flags.double().mean())
+
+
 def accuracy(model: TextClassifier, part: Part) -> float:
-    return right(model, part).double().mean().item()
+    """Share of documents classified rightly, in inference mode."""
+    return share(right(model, part))
 
 
 def tables_of(model: nn.Module) -> dict[str, RunningTable]:
