@@ -30,6 +30,7 @@ PUBLIC = [
     "RunningTable",
     "backend",
     "backends",
+    "batch_statistics",
     "preset",
     "reestimate_statistics",
     "report",

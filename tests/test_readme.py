@@ -50,7 +50,12 @@ def test_the_speeds_are_those_of_the_results() -> None:
         means = [geometric_mean(ratios[(*names, cell)]) for cell in ("lstm", "gru")]
         assert f"| {text} | {means[0]:.2f} | {means[1]:.2f} |" in README
     worst = max(max(ratios["grid", "layer", "train", cell]) for cell in ("lstm", "gru"))
-    assert f"is {worst:.2f})" in README
+    pooled = geometric_mean(ratios["grid", "batch_pooled", "train", "lstm"])
+    inference = max(ratios["grid", "batch", "infer", "lstm"])
+    text = " ".join(README.split())
+    assert f"The worst of LayerNorm in training is {worst:.2f}." in text
+    assert f"(LSTM, training: {pooled:.2f})" in text
+    assert f"on one short sequence (up to {inference:.2f})" in text
 
 
 def test_both_commands_set_up_from_the_constraints() -> None:

@@ -6,7 +6,7 @@ from .cell import PRESETS
 from .cells import *  # noqa: F403  the names of all cells
 from .norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from .presets import preset
-from .reestimate import reestimate_statistics
+from .reestimate import batch_statistics, reestimate_statistics
 from .reporting import Report, report
 from .scheme import Norm, NormScheme
 from .tables import RunningTable
@@ -23,6 +23,7 @@ __all__ = [
     "Report",
     "RunningTable",
     "backend",
+    "batch_statistics",
     "preset",
     "reestimate_statistics",
     "report",

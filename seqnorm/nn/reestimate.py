@@ -1,9 +1,9 @@
-"""Population statistics of trained BatchNorm layers, taken anew in one pass over the data."""
+"""Other statistics for trained BatchNorm layers: of the whole population, or of each batch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
 import torch
@@ -44,30 +44,56 @@ def reestimate_statistics(
         ValueError: there is nothing to estimate, or no batch; the tables are then as they were.
     """
     choose("estimate", estimate, ESTIMATES)
-    tables = [module for module in model.modules() if isinstance(module, RunningTable)]
+    tables = _tables(model)
     if not tables:
         raise ValueError(
             "this model has no running statistics: no norm in it averages over the batch"
         )
+    seen = 0
+    with _normalising_by_the_batch(model), ExitStack() as stack:
+        for table in tables:
+            stack.enter_context(table.estimating(estimate))
+        for batch in batches:
+            if forward is None:
+                model(batch)
+            else:
+                forward(model, batch)
+            seen += 1
+        if seen == 0:
+            raise ValueError("no batches: an empty iterable, or a generator already used up")
+    return seen
+
+
+@contextmanager
+def batch_statistics(model: nn.Module) -> Iterator[None]:
+    """Within, BatchNorm layers normalise by the batch as in training, and nothing is changed by it.
+
+    Everything else (dropout, zoneout) is in inference mode, and running tables take nothing in, so
+    that what a model answers by the statistics of a batch can be compared with what it answers by
+    its running statistics, weights and all else being equal. A step with fewer than ``min_count``
+    rows, or beyond the table, is read from the table, as in training. At the end the mode of every
+    module is as before. A model without running statistics is simply in inference mode.
+    """
+    with _normalising_by_the_batch(model), ExitStack() as stack:
+        for table in _tables(model):
+            stack.enter_context(table.held())
+        yield
+
+
+def _tables(model: nn.Module) -> list[RunningTable]:
+    return [module for module in model.modules() if isinstance(module, RunningTable)]
+
+
+@contextmanager
+def _normalising_by_the_batch(model: nn.Module) -> Iterator[None]:
+    """Norms with tables in training mode, everything else in inference mode."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     for module in modes:
         if any(isinstance(child, RunningTable) for child in module.children()):
             module.training = True
-    seen = 0
     try:
-        with ExitStack() as stack:
-            for table in tables:
-                stack.enter_context(table.estimating(estimate))
-            for batch in batches:
-                if forward is None:
-                    model(batch)
-                else:
-                    forward(model, batch)
-                seen += 1
-            if seen == 0:
-                raise ValueError("no batches: an empty iterable, or a generator already used up")
+        yield
     finally:
         for module, training in modes.items():
             module.training = training
-    return seen

@@ -187,6 +187,7 @@ class BatchPass(SitePass):
             self.end = max(first, min(first + enough, site.table.max_steps))
         self._others = first + len(batch_sizes) - self.end
         self._own: list[tuple[Tensor, Tensor]] = []
+        self._open = site.training
         self._table: tuple[Tensor, Tensor] | None = None
 
     @property
@@ -224,13 +225,19 @@ class BatchPass(SitePass):
         return torch.cat(done) if done else rows
 
     def close(self) -> None:
+        if not self._open:
+            return
+        self._open = False
+        table = self._site.table
         if self._own:
             means, variances = (
                 torch.cat(found) if len(found) > 1 else found[0] for found in zip(*self._own)
             )
-            count = torch.tensor(self._sizes[: len(means)], device=means.device)
-            self._site.table.update(means, variances, count, self._first)
-            self._own.clear()
+        else:
+            means = variances = table.running_mean[:0]
+        count = torch.tensor(self._sizes, dtype=torch.int64, device=means.device)
+        table.update(means, variances, count, self._first)
+        self._own.clear()
 
 
 class SiteRun:

@@ -6,12 +6,14 @@ Axes: S = max_steps, T steps of this batch, F features.
 from __future__ import annotations
 
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from .check import check_table, choose
 from .statistics import HALF, Moments, merge, unbiased
@@ -90,6 +92,8 @@ class RunningTable(nn.Module):
         self.min_count = min_count
         self.beyond = beyond
         self._estimate: _Estimate | None = None
+        self._held = False
+        self._hooks: OrderedDict[int, Callable[..., None]] = OrderedDict()
         dtype = dtype if dtype is not None else torch.get_default_dtype()
         if dtype in HALF:
             dtype = torch.float32
@@ -137,13 +141,18 @@ class RunningTable(nn.Module):
         """Take in the moments of a batch for the steps first, first + 1, ...
 
         Args:
-            mean, var: (T, F), the variance biased; steps beyond the table are ignored.
-            rows: (T,) rows that they rest on; a step with fewer than ``min_count`` is passed over.
+            mean, var: (K, F), the variance biased; steps beyond the table are ignored.
+            rows: (T,) rows that each step has, K <= T; a step with fewer than ``min_count`` is
+                passed over, and at the end may be without moments.
         """
+        for hook in self._hooks.values():
+            hook(self, mean, var, rows, first)
+        if self._held:
+            return
         means, variances, count, rule = self.running_mean, self.running_var, self.count, "running"
         if self._estimate is not None:
             means, variances, count, rule = self._estimate
-        steps = max(0, min(len(rows), self.max_steps - first))
+        steps = max(0, min(len(mean), self.max_steps - first))
         here = slice(first, first + steps)
         old_mean, old_var = means[here], variances[here]
         dtype = old_mean.dtype
@@ -163,6 +172,25 @@ class RunningTable(nn.Module):
         old_mean.lerp_(torch.where(enough, mean, old_mean), weight)
         old_var.lerp_(torch.where(enough, var, old_var), weight)
         count[here] += torch.where(enough[:, 0], rows, 0)
+
+    def register_update_hook(self, hook: Callable[..., None]) -> RemovableHandle:
+        """Have ``hook(table, mean, var, rows, first)`` called before every update.
+
+        It is told of every pass in training, also of one that updates nothing, with the arguments
+        of ``update``; the table is as it was before. It must change none of them.
+        """
+        handle = RemovableHandle(self._hooks)
+        self._hooks[handle.id] = hook
+        return handle
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Within, updates change nothing: whatever is read from the table stays as it was."""
+        before, self._held = self._held, True
+        try:
+            yield
+        finally:
+            self._held = before
 
     @contextmanager
     def estimating(self, estimate: str) -> Iterator[None]:

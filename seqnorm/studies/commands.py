@@ -112,7 +112,7 @@ def say(line: str) -> None:
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m seqnorm.studies") -> None:
-    """Runs the command line; exits with 1 if runs failed or came out differently, 2 if it is wrong."""
+    """Runs the command line; exits with 1 if runs failed or came out differently."""
     options = arguments(argv, prog)
     try:
         if options.study == "report":

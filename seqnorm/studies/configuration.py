@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser
 
 from .runner import StudyError, path_of
 from .study import Study
@@ -43,9 +43,8 @@ def load(kind: type[Study], quick: bool = False, config: Path | None = None) -> 
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(kind, "study")
     try:
-        parsed = parser.parse_object(Namespace(study=content).as_dict())
-        made = parser.instantiate_classes(parsed).study
-    except Exception as error:  # whatever the parser or the dataclass finds wrong with the values
+        made = parser.instantiate(parser.parse_object({"study": content})).study
+    except Exception as error:  # whatever the parser or the dataclass finds wrong
         raise StudyError(f"{path}: {error}") from error
     assert isinstance(made, Study)
     return made

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from .dynamic_network import DynamicNetwork
 from .study import Study
+from .train_inference import TrainInference
 
-STUDIES: dict[str, type[Study]] = {study.name: study for study in (DynamicNetwork,)}
+STUDIES: dict[str, type[Study]] = {study.name: study for study in (TrainInference, DynamicNetwork)}

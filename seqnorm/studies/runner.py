@@ -21,8 +21,6 @@ from pathlib import Path
 
 import torch
 
-from seqnorm.training.results import commit
-
 from . import table as tables
 from .study import Outcome, Study
 from .table import Setting, Table, Value, run_id
@@ -114,7 +112,7 @@ def run_again(study: Study, folder: Path, only: Setting, say: Say = print) -> bo
     for setting in study.settings(table):
         run = run_id(setting, study.factors)
         rows = [row for row in table if row["run"] == run]
-        if not rows or not _matches(setting, only):
+        if not rows or not tables.matches(setting, only):
             continue
         seen += 1
         outcome, _ = _run(study, setting)
@@ -146,7 +144,7 @@ def merge(study: Study, folder: Path, others: Sequence[Path], say: Say = print) 
                 ours = known.get(row["run"])
                 if ours is None:
                     fresh.append(row)
-                elif any(ours[name] != row[name] for name in study.measures):
+                elif not tables.matches(ours, {name: row[name] for name in study.measures}):
                     raise StudyError(f"{row['run']} came out differently in {folder} and {other}")
             added = {row["run"] for row in fresh}
             curves = {key: points for key, points in theirs.curves.items() if key[0] in added}
@@ -163,11 +161,7 @@ def _missing(
 ) -> list[Setting]:
     there = {row["run"] for row in table} | failed.keys()
     mine = list(study.settings(table))[share.index - 1 :: share.count]
-    return [s for s in mine if _matches(s, only) and run_id(s, study.factors) not in there]
-
-
-def _matches(setting: Setting, only: Setting) -> bool:
-    return all(tables.to_text(setting.get(k)) == tables.to_text(v) for k, v in only.items())
+    return [s for s in mine if tables.matches(s, only) and run_id(s, study.factors) not in there]
 
 
 def _with(
@@ -176,11 +170,15 @@ def _with(
     run = run_id(setting, study.factors)
     if unknown := set(outcome.values) - set(study.measures):
         raise StudyError(f"{study.name} measured {sorted(unknown)}, which its measures do not list")
-    about = {"seconds": round(seconds, 1), "machine": _machine(), "commit": commit()}
-    values = {name: outcome.values.get(name) for name in study.measures}
-    row: dict[str, Value] = {"run": run} | {name: setting.get(name) for name in study.factors}
+    # Here alone: it brings all of Lightning, which the processes that make runs need not load.
+    from seqnorm.training.results import commit
+
+    row: dict[str, Value] = {"run": run}
+    row.update((name, setting.get(name)) for name in study.factors)
+    row.update((name, outcome.values.get(name)) for name in study.measures)
+    row.update(seconds=round(seconds, 1), machine=_machine(), commit=commit())
     curves = {(run, name): list(points) for name, points in outcome.curves.items()}
-    grown = Table([*table.rows, row | values | about], {**table.curves, **curves})
+    grown = Table([*table.rows, row], {**table.curves, **curves})
     for name, content in outcome.files.items():
         tables.replace(folder / study.name / name, content)
     tables.write(path_of(study, folder), (*study.factors, *study.measures), grown)

@@ -1,8 +1,8 @@
 """What a study is: a question, the runs that answer it, and what is read off their table.
 
-A study is a dataclass; its fields are its configuration, ``configs/studies/<name>.yaml``. One run is
-one setting of its factors, the seed among them, and knows of no other run: runs may be made in any
-order, by several processes or machines, and be merged.
+A study is a dataclass; its fields are its configuration, ``configs/studies/<name>.yaml``. One run
+is one setting of its factors, the seed among them, and knows of no other run: runs may be made in
+any order, by several processes or machines, and be merged.
 """
 
 from __future__ import annotations

@@ -54,6 +54,11 @@ def from_text(text: str) -> Value:
     return text
 
 
+def matches(row: Setting, wanted: Setting) -> bool:
+    """Whether the row has these values, to the digits that the file keeps."""
+    return all(to_text(row.get(name)) == to_text(value) for name, value in wanted.items())
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows of a study, each a mapping from column to value, and their curves.
@@ -73,13 +78,9 @@ class Table:
         return iter(self.rows)
 
     def where(self, **setting: Value) -> Table:
-        """The rows in which these columns have these values; ``None`` is an empty one."""
-        kept = [
-            row
-            for row in self.rows
-            if all(row.get(name) == value for name, value in setting.items())
-        ]
-        return Table(kept, self.curves)
+        """The rows in which these columns have these values, to the digits that the file keeps;
+        ``None`` is an empty one."""
+        return Table([row for row in self.rows if matches(row, setting)], self.curves)
 
     def distinct(self, column: str) -> list[Value]:
         """The values of a column, each once, as they first appear; empty ones are left out."""
@@ -116,7 +117,9 @@ def read(path: Path) -> Table:
     """
     rows: list[dict[str, Value]] = []
     for line in _lines(path):
-        rows.append({"run": line["run"]} | {k: from_text(v) for k, v in line.items() if k != "run"})
+        row: dict[str, Value] = {name: from_text(text) for name, text in line.items()}
+        row["run"] = line["run"]  # text, even where it reads as a number
+        rows.append(row)
     curves: dict[tuple[str, str], Curve] = {}
     for line in _lines(curves_path(path)):
         points = curves.setdefault((line["run"], line["curve"]), [])

@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ HELP = {
     "validate": "Evaluate a checkpoint on the validation part.",
     "test": "Evaluate a checkpoint on the test part.",
 }
-PREDICT = "One more subcommand, predict, has options of its own: train.py predict --help"
+MORE = "More subcommands have options of their own: train.py predict --help, train.py study --help"
 
 
 class TextCLI(LightningCLI):
@@ -67,7 +68,7 @@ class TextCLI(LightningCLI):
             trainer_defaults=TRAINER,
             parser_kwargs={
                 "description": DESCRIPTION,
-                "epilog": PREDICT,
+                "epilog": MORE,
                 **{command: {"description": text} for command, text in HELP.items()},
             },
             auto_configure_optimizers=False,
@@ -225,8 +226,15 @@ class TextCLI(LightningCLI):
         return confusion
 
 
-def main() -> None:
-    """Runs the command in ``sys.argv``."""
+def main(**others: Callable[[Sequence[str], str], None]) -> None:
+    """Runs the command in ``sys.argv``.
+
+    Args:
+        others: more subcommands by name; each takes its arguments and how it is called.
+    """
+    if sys.argv[1:2] and sys.argv[1] in others:
+        others[sys.argv[1]](sys.argv[2:], f"train.py {sys.argv[1]}")
+        return
     # Documents are encoded once and padded as they are needed; worker processes only add start-up.
     warnings.filterwarnings("ignore", ".*does not have many workers")
     # A resumed run writes on where it was.

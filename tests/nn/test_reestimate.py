@@ -146,3 +146,48 @@ def test_the_order_of_batches_has_no_influence() -> None:
         found.append({name: value.clone() for name, value in lstm.named_buffers()})
     for name, value in found[0].items():
         torch.testing.assert_close(value, found[1][name], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("norm", ["batch", "batch_pooled"])
+def test_batch_statistics_are_those_of_training_and_change_nothing(norm: str) -> None:
+    """The answer is that of norms in training by hand; tables and modes are as before."""
+    torch.manual_seed(0)
+    lstm = seqnorm.LSTM(3, 5, norm=norm, dtype=torch.float64, zoneout=0.3)
+    (x, lengths), (other, _), _ = batches()
+    lstm(other)  # for the steps that too few sequences reach there is something to read
+    lstm.norm_ih_l0.train(False)
+    before = {name: value.clone() for name, value in lstm.state_dict().items()}
+    modes = {name: module.training for name, module in lstm.named_modules()}
+    with seqnorm.batch_statistics(lstm):
+        found = [lstm(x, lengths=lengths)[0] for _ in range(2)]
+    assert {name: module.training for name, module in lstm.named_modules()} == modes
+    for name, value in lstm.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    # Zoneout in inference is an expectation, so only the norms are set to training.
+    lstm.eval()
+    for name, module in lstm.named_children():
+        module.train(name.startswith("norm"))
+    expected, _ = lstm(x, lengths=lengths)
+    for output in found:
+        torch.testing.assert_close(output, expected, rtol=1e-12, atol=1e-12)
+    lstm.eval()
+    assert not torch.allclose(found[0], lstm(x, lengths=lengths)[0], atol=1e-3)
+
+
+def test_batch_statistics_of_a_model_without_tables_are_inference() -> None:
+    lstm = seqnorm.LSTM(3, 5, norm="layer", dtype=torch.float64, zoneout=0.3)
+    (x, lengths), *_ = batches()
+    with seqnorm.batch_statistics(lstm):
+        assert not lstm.training
+        found, _ = lstm(x, lengths=lengths)
+    assert lstm.training
+    assert torch.equal(found, lstm.eval()(x, lengths=lengths)[0])
+
+
+def test_an_error_within_batch_statistics_leaves_everything_as_it_was() -> None:
+    lstm = model()
+    with pytest.raises(KeyError), seqnorm.batch_statistics(lstm):
+        raise KeyError
+    assert lstm.training
+    lstm(batches()[0][0])
+    assert lstm.norm_ih_l0.table.count[0] == 4

@@ -316,3 +316,36 @@ def test_an_unknown_estimate() -> None:
     table = table_of()
     with pytest.raises(ValueError, match="population"), table.estimating("pooled"):
         pass
+
+
+@pytest.mark.parametrize("lengths", [[4, 4, 2, 1], [3], [5, 1]])
+@pytest.mark.parametrize("where", ["cpu", "reference"])
+def test_hooks_are_told_of_every_pass_in_training(lengths: list[int], where: str) -> None:
+    """All rows of all steps, also of those that lie beyond the table or are too few."""
+    torch.manual_seed(0)
+    scheme = seqnorm.preset("batch", "LSTM", max_steps=3)
+    layer = seqnorm.LSTM(I, H, norm=scheme, batch_first=True)
+    table = layer.norm_hh_l0.table
+    told: list[tuple[Any, ...]] = []
+
+    def hook(*found: Any) -> None:
+        told.append((*found, table.count.clone()))
+
+    handle = table.register_update_hook(hook)
+    x = torch.randn(len(lengths), max(lengths), I)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(seqnorm.backend(where))
+        if len(lengths) == 1:
+            stack.enter_context(pytest.warns(UserWarning, match="in training on 1 row"))
+        layer(x, lengths=lengths)
+        layer.eval()(x, lengths=lengths)
+        handle.remove()
+        layer(x, lengths=lengths)
+    ((source, mean, var, rows, first, count),) = told
+    assert source is table
+    alive = [sum(length > step for length in lengths) for step in range(max(lengths))]
+    assert rows.tolist() == alive
+    assert first == 0
+    own = sum(n >= 2 for n in alive[:3])
+    assert mean.shape == var.shape == (own, 4 * H)
+    assert count.tolist() == [0, 0, 0]

@@ -1,0 +1,62 @@
+"""Intervals and what is said of them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from scipy import stats
+
+from seqnorm.studies.evidence import Finding, Interval, interval, paired
+
+
+def test_the_interval_is_students() -> None:
+    values = [0.3, 0.1, 0.7, 0.2, 0.9]
+    found = interval(values)
+    low, high = stats.t.interval(0.95, 4, sum(values) / 5, stats.sem(values))
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+    assert found.n == 5
+
+
+def test_it_holds_the_mean_as_often_as_it_says() -> None:
+    normal = stats.norm(0.5, 2.0)
+    drawn = [interval(normal.rvs(5, random_state=seed).tolist()) for seed in range(2000)]
+    held = sum(i.low <= 0.5 <= i.high for i in drawn) / len(drawn)
+    assert 0.935 < held < 0.965
+
+
+def test_pairs_are_of_one_seed() -> None:
+    a, b = {0: 1.0, 1: 5.0, 2: 9.0, 7: 100.0}, {2: 8.0, 1: 4.5, 0: 0.0}
+    assert paired(a, b) == interval([1.0, 0.5, 1.0])
+
+
+@pytest.mark.parametrize("values", [[], [1.0]])
+def test_too_few_values_say_nothing(values: list[float]) -> None:
+    found = interval(values)
+    assert found.sign == 0
+    assert (found.low, found.high, found.n) == (-math.inf, math.inf, len(values))
+    assert Finding("x", found).outcome == "too few runs to say"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected", "outcome"),
+    [
+        (0.1, 0.3, 1, "as predicted"),
+        (0.1, 0.3, -1, "against the prediction"),
+        (-0.3, -0.1, -1, "as predicted"),
+        (-0.3, -0.1, 1, "against the prediction"),
+        (-0.1, 0.1, 1, "no difference shown"),
+        (0.1, 0.3, 0, "differs from zero"),
+    ],
+)
+def test_the_outcome_is_the_intervals(low: float, high: float, expected: int, outcome: str) -> None:
+    finding = Finding("error", Interval((low + high) / 2, low, high, 5), "points", expected)
+    assert finding.outcome == outcome
+    assert str(finding).endswith(outcome)
+
+
+def test_values_are_printed_with_their_interval() -> None:
+    finding = Finding("error", Interval(0.031, 0.02, 0.042, 5).scaled(100), "points")
+    assert finding.value == "+3.1 points (95 % +2 to +4.2, 5 seeds)"
+    assert Finding("e", interval([0.5])).value == "+0.5 (1 seed)"
+    assert Finding("e", interval([])).value == "not measured"

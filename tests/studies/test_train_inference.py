@@ -1,0 +1,220 @@
+"""The study of the statistics of training and of inference: its draws, a tiny run, its reading."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from seqnorm.studies import train_inference_read as reading
+from seqnorm.studies.configuration import load
+from seqnorm.studies.table import Table, run_id
+from seqnorm.studies.train_inference import (
+    ASKED,
+    COMPANY,
+    KINDS,
+    TrainInference,
+    companions,
+    load_parts,
+    look_steps,
+    pools,
+)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpora") / "tiny"
+    folder.mkdir()
+    draw = random.Random(0)
+    for part, documents in (("train", 80), ("test", 30)):
+        lines = ["text,label"]
+        for number in range(documents):
+            words = [f"{'ab'[number % 2]}{draw.randrange(9)}" for _ in range(2 + number % 7)]
+            lines.append(f"{' '.join(words)} {part}{number},{'ab'[number % 2]}")
+        (folder / f"{part}.csv").write_text("\n".join(lines))
+    return folder
+
+
+def tiny(corpus: Path, **changed: Any) -> TrainInference:
+    study = load(TrainInference, quick=True)
+    assert isinstance(study, TrainInference)
+    small = {
+        "corpus": str(corpus),
+        "train_documents": 40,
+        "test_documents": 24,
+        "max_length": 6,
+        "embedding_size": 4,
+        "hidden_size": 4,
+        "epochs": 1,
+        "batch_sizes": (16,),
+        "seeds": 2,
+        "looks": 3,
+        "look_documents": 12,
+        "estimate_documents": 20,
+        "targets": 5,
+    }
+    return dataclasses.replace(study, **(small | changed))
+
+
+@pytest.mark.parametrize("norm", ["batch", "batch_pooled", "layer", "none"])
+def test_a_run(norm: str, corpus: Path) -> None:
+    study = tiny(corpus, norms=(norm,))
+    setting, *_ = study.settings(Table())
+    outcome = study.run(setting)
+    again = study.run(setting)
+    assert outcome == again
+    missing = set(study.measures) - set(outcome.values)
+    anew = {f"{what}_{kind}" for what in ("loss", "accuracy") for kind in ("average", "population")}
+    assert missing == (set() if norm.startswith("batch") else anew)
+    points = {name: [x for x, _ in curve] for name, curve in outcome.curves.items()}
+    # Three looks in three steps.
+    assert points == {name: [1 / 3, 1.0] for name in ("loss_running", "loss_batch")}
+    if not norm.startswith("batch"):
+        for size in ASKED:
+            for company in COMPANY:
+                assert outcome.values[f"changed_{company}_{size}"] == 0
+                assert outcome.values[f"logit_{company}_{size}"] < 1e-6
+            assert outcome.values[f"loss_batch{size}"] == pytest.approx(
+                outcome.values["loss_running"]
+            )
+    assert outcome.values["logit_running"] < 1e-6
+
+
+def test_rates_are_chosen_on_validation_with_other_seeds(corpus: Path) -> None:
+    study = tiny(corpus, norms=("batch", "layer"), rates=(0.1, 0.2), tuning_runs=2)
+    first = list(study.settings(Table()))
+    assert {setting["stage"] for setting in first} == {"tune"}
+    assert len(first) == 2 * 2 * 2
+    rows = [
+        {**setting, "val_accuracy": float(str(setting["rate"]))}
+        for setting in first
+        if setting["norm"] == "layer"
+    ]
+    then = [setting for setting in study.settings(Table(rows)) if setting["stage"] == "run"]
+    assert [(s["norm"], s["rate"], s["seed"]) for s in then] == [
+        ("layer", 0.2, 0),
+        ("layer", 0.2, 1),
+    ]
+    assert set(study.run(first[0]).values) == {"val_accuracy"}
+    assert study.cost(first[0]) < study.cost(then[0])
+
+
+def test_the_same_weights_and_order_for_every_norm(corpus: Path) -> None:
+    study = tiny(corpus)
+    found = []
+    for norm in ("layer", "none"):
+        parts = load_parts(str(corpus), "data", 100, 6, 40, 24)
+        torch.manual_seed(3)
+        found.append(study.classifier(norm, parts).recurrent.weight_hh_l0)
+    assert torch.equal(*found)
+
+
+def test_wrong_configurations_are_refused(corpus: Path) -> None:
+    with pytest.raises(ValueError, match="batch_sizes are among"):
+        tiny(corpus, batch_sizes=(8,))
+    with pytest.raises(ValueError, match="must be at least 1"):
+        tiny(corpus, looks=0)
+
+
+def test_companions() -> None:
+    lengths = [5, 1, 9, 3, 7, 2, 8, 4, 6, 10]
+    found = pools(lengths, 0.3)
+    assert {name: sorted(lengths[i] for i in pool) for name, pool in found.items()} == {
+        "short": [1, 2, 3],
+        "long": [8, 9, 10],
+    }
+    draw = torch.Generator().manual_seed(0)
+    chosen = companions([1, 0], found["short"], 2, draw)
+    assert [len(set(others)) for others in chosen] == [2, 2]
+    for target, others in zip((1, 0), chosen):
+        assert set(others) <= set(found["short"]) - {target}
+    many = companions([1], found["short"], 5, draw)[0]
+    assert sorted(many.count(index) for index in set(many)) == [2, 3]
+
+
+def test_looks_are_denser_at_the_start() -> None:
+    assert look_steps(100, 4) == {6, 25, 56, 100}
+    assert look_steps(2, 4) == {1, 2}
+
+
+def synthetic(worse: float, moved: float = 0.0, sizes: tuple[int, ...] = (64, 4)) -> Table:
+    """BatchNorm's losses and accuracies are worse by this in every comparison, give or take."""
+    rows: list[dict[str, Any]] = []
+    curves = {}
+    for norm in ("batch", "batch_pooled", "layer", "none"):
+        for size in sizes:
+            for seed in range(5):
+                setting = {"stage": "run", "norm": norm, "batch": size, "rate": 0.1, "seed": seed}
+                run = run_id(setting, TrainInference.factors)
+                noise = 1e-3 * (seed - 2)
+                of_batch = norm.startswith("batch")
+                row: dict[str, Any] = {"run": run, **setting}
+                for kind in KINDS:
+                    if kind in ("population", "average") and not of_batch:
+                        continue
+                    extra = worse + noise if of_batch and kind == "running" else 0.0
+                    row[f"loss_{kind}"] = 0.5 + extra
+                    row[f"accuracy_{kind}"] = 0.9 - extra
+                for asked in ASKED:
+                    for company in COMPANY:
+                        row[f"changed_{company}_{asked}"] = 0.1 * of_batch + noise * of_batch
+                        row[f"logit_{company}_{asked}"] = 2.0 if of_batch else moved
+                row["changed_running"] = row["logit_running"] = 0.0
+                rows.append(row)
+                curves[run, "loss_running"] = [(0.5, 1.2), (1.0, 0.7 + worse)]
+                curves[run, "loss_batch"] = [(0.5, 1.0), (1.0, 0.7)]
+    return Table(rows, curves)
+
+
+@pytest.mark.parametrize(
+    ("worse", "loss", "accuracy"),
+    [(0.1, "higher", "lower"), (-0.1, "lower", "higher"), (0.0, "not shown", "not shown")],
+)
+def test_the_verdict_follows_the_table(worse: float, loss: str, accuracy: str) -> None:
+    table = synthetic(worse)
+    text = reading.verdict(table, (64, 4))
+    assert f"as in training, is {loss}" in text
+    assert f"of the population it is {loss}" in text
+    assert f"and its accuracy is {accuracy}" in text
+    assert f"beside LayerNorm's is {accuracy}" in text
+    assert "10.0 % at batch 64, 10.0 % at batch 4 (that this is more" in text
+    assert "is shown at every batch size)" in text
+    assert "the same to the last bit" in text
+    found = {finding.what: finding for finding in reading.findings(table, (64, 4))}
+    company = found["answers changed by random companions, batch 4, BatchNorm - LayerNorm"]
+    assert company.interval.mean == pytest.approx(10)
+    assert company.outcome == "as predicted"
+    served = found["test accuracy in inference, batch 64, BatchNorm - LayerNorm"]
+    assert served.interval.mean == pytest.approx(-100 * worse)
+    assert served.interval.sign == -round(10 * worse)
+
+
+def test_the_verdict_on_rounding_and_on_too_little() -> None:
+    assert "changes with the company by 2.0e-07 a logit" in reading.verdict(
+        synthetic(0.1, moved=2e-7), (64, 4)
+    )
+    assert "no runs of BatchNorm and LayerNorm" in reading.verdict(Table(), (64, 4))
+    part = Table([row for row in synthetic(0.1).rows if row["norm"] != "layer"])
+    assert "no runs of BatchNorm and LayerNorm" in reading.verdict(part, (64, 4))
+
+
+def test_signs_in_words() -> None:
+    words = {-1: "lower", 0: "same", 1: "higher"}
+    assert reading.by_sign({64: 1, 16: 1, 4: 1}, words) == "higher at every batch size"
+    assert reading.by_sign({64: 1, 16: -1, 4: 1}, words) == (
+        "higher at batch 64 and 4, lower at batch 16"
+    )
+    assert reading.by_sign({64: 0}, words) == "same at batch 64"
+
+
+@pytest.mark.parametrize("table", [synthetic(0.1), synthetic(0.1).where(norm="batch"), Table()])
+def test_the_pictures(table: Table, tmp_path: Path) -> None:
+    pictures = reading.pictures(table, (64, 16, 4))
+    assert [picture.name for picture in pictures] == ["statistics", "company", "gap"]
+    for picture in pictures:
+        picture.figure.savefig(tmp_path / "picture.png")
+        assert len(picture.caption) > 100
