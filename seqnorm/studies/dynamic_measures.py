@@ -30,7 +30,12 @@ def rows_alive(lengths: Sequence[int], size: int, seed: int) -> tuple[list[float
     Returns:
         (T,) rows at each step, the mean over all batches, and the share of all tokens that stand
         alone at their step, where a variance is not defined.
+
+    Raises:
+        ValueError: there are fewer documents than ``size``.
     """
+    if len(lengths) < size:
+        raise ValueError(f"{len(lengths)} documents make no batch of {size}: take more of them")
     order = list(lengths)
     random.Random(seed).shuffle(order)
     whole = [sorted(order[i : i + size]) for i in range(0, len(order) - size + 1, size)]

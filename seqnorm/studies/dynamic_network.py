@@ -65,13 +65,14 @@ class DynamicNetwork(Study):
         cut: tokens of a beginning.
         bounds: upper bounds of the length classes.
         batch: documents in a batch.
-        epochs, epochs_cut: of training on whole documents and on beginnings.
+        epochs: of training on whole documents, by corpus.
+        epochs_cut: of training on beginnings.
         embedding, hidden: features.
         repeats: of the timing of a batch without the longest document.
         drawn: batches of each size whose statistics are compared with the population's.
 
     Raises:
-        ValueError: an unknown variant; lengths that do not fit.
+        ValueError: an unknown variant; lengths that do not fit; a corpus without epochs.
     """
 
     name: ClassVar[str] = "dynamic_network"
@@ -118,7 +119,7 @@ class DynamicNetwork(Study):
     cut: int
     bounds: tuple[int, ...]
     batch: int
-    epochs: int
+    epochs: dict[str, int]
     epochs_cut: int
     embedding: int
     hidden: int
@@ -132,6 +133,8 @@ class DynamicNetwork(Study):
             raise ValueError(f"cut must lie between 1 and steps={self.steps}, got {self.cut}")
         if len(self.bounds) != 4 or sorted(self.bounds) != list(self.bounds):
             raise ValueError(f"bounds are four rising lengths, got {list(self.bounds)}")
+        if missing := set(self.corpora) - set(self.epochs):
+            raise ValueError(f"epochs has no number for {', '.join(sorted(missing))}")
 
     def settings(self, done: Table) -> Iterator[Setting]:
         run: dict[str, Any] = {"stage": "run"}
@@ -175,7 +178,8 @@ class DynamicNetwork(Study):
         if setting["part"] in ("rows", "cost"):
             return 6.0
         whole = setting["part"] == "whole"
-        train = 3.3 * self.epochs if whole else 1.3 * self.epochs_cut
+        epochs = self.epochs[str(setting["corpus"])] if whole else self.epochs_cut
+        train = (5.0 if whole else 1.5) * epochs
         if setting["stage"] == "tune":
             return train
         return train + (9.0 if setting["norm"] == "batch" else 4.0)
@@ -189,6 +193,7 @@ class DynamicNetwork(Study):
         seed, whole = int(str(setting["seed"])), setting["part"] == "whole"
         model = self.model(setting, data)
         train, validation = data.train, data.validation
+        epochs = self.epochs[str(setting["corpus"])] if whole else self.epochs_cut
         if not whole:
             train, validation = train.head(self.cut), validation.head(self.cut)
         values = {
@@ -196,7 +201,7 @@ class DynamicNetwork(Study):
                 model,
                 train,
                 rate=float(str(setting["rate"])),
-                epochs=self.epochs if whole else self.epochs_cut,
+                epochs=epochs,
                 batch=self.batch,
                 seed=seed,
             ),

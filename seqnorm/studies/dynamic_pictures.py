@@ -107,7 +107,9 @@ def _rows(study: Settings, table: Table) -> Picture:
             kept = {step + 1: rows for step, rows in values.items() if min(rows) > 0}
             _draw_curve(axes, kept, f"batches of {size}", size)
         axes.axhspan(0.005, 2, color="#999999", alpha=0.25, linewidth=0)
-        axes.set(xscale="log", yscale="log", ylim=(0.005, 100), xlabel="time step")
+        axes.set(yscale="log", ylim=(0.005, 100), xlabel="time step")
+        if axes.lines:
+            axes.set_xscale("log")
     panels[0].set_ylabel("sequences that reach the step")
     _legend(drawn, panels)
     return Picture(
@@ -136,7 +138,9 @@ def _errors(study: Settings, table: Table) -> Picture:
             )
             label = "running statistics" if name == "running" else f"one batch of {name}"
             _draw_curve(axes, values, label, name)
-        axes.set(xlabel="time step", ylabel="relative error", ylim=(0, None))
+        axes.set(xlabel="time step", ylabel="relative error")
+        if axes.lines:
+            axes.set_ylim(0, None)
     _legend(drawn, panels, 4)
     return Picture(
         "errors",
@@ -335,7 +339,9 @@ def _cost(study: Settings, table: Table) -> Picture:
     names = [NAMES[norm].replace(", pooled over time", "\npooled") for norm in study.norms]
     for axes in panels:
         axes.set_xticks(range(len(names)), names, fontsize=7)
-        axes.set(yscale="log", xlim=(-0.5, len(names) - 0.5))
+        axes.set_xlim(-0.5, len(names) - 0.5)
+        if axes.containers:
+            axes.set_yscale("log")
     _legend(drawn, panels, 2)
     return Picture(
         "cost",
