@@ -89,6 +89,8 @@ def _curves(table: Table, name: str, **setting: Any) -> dict[float, list[float]]
 
 def _draw_curve(axes: Axes, values: dict[float, list[float]], label: str, style: str) -> None:
     """The mean over seeds, and its 95 % interval as a band."""
+    if not values:
+        return
     xs = sorted(values)
     found = [interval(values[x]) for x in xs]
     look = SIZES[style]

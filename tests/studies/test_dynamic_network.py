@@ -50,7 +50,7 @@ def tiny(corpus: Path, **changed: Any) -> DynamicNetwork:
         "vocabulary": 20,
         "steps": 9,
         "cut": 4,
-        "bounds": (2, 4, 6, 8),
+        "bounds": (3, 4, 6, 8),
         "batch": 8,
         "epochs_cut": 1,
         "embedding": 4,
