@@ -58,7 +58,8 @@ class DynamicNetwork(Study):
         other_norms: of the other cells, which are trained with the first pooling alone.
         variants: of norm="batch", retrained: the sites that are left.
         poolings: of the outputs of all steps; the first is that of the variants.
-        documents, tested: at most so many to train on, and to test on.
+        documents: at most so many to train on, by corpus.
+        tested: at most so many to test on.
         sampled: training documents, at most, for statistics or a head of trained networks.
         vocabulary: at most so many words.
         steps: documents are cut after so many tokens.
@@ -72,7 +73,8 @@ class DynamicNetwork(Study):
         drawn: batches of each size whose statistics are compared with the population's.
 
     Raises:
-        ValueError: an unknown variant; lengths that do not fit; a corpus without epochs.
+        ValueError: an unknown variant; lengths that do not fit; a corpus without a number of
+            epochs or documents.
     """
 
     name: ClassVar[str] = "dynamic_network"
@@ -111,7 +113,7 @@ class DynamicNetwork(Study):
     other_norms: tuple[str, ...]
     variants: tuple[str, ...]
     poolings: tuple[str, ...]
-    documents: int
+    documents: dict[str, int]
     tested: int
     sampled: int
     vocabulary: int
@@ -133,8 +135,12 @@ class DynamicNetwork(Study):
             raise ValueError(f"cut must lie between 1 and steps={self.steps}, got {self.cut}")
         if len(self.bounds) != 4 or sorted(self.bounds) != list(self.bounds):
             raise ValueError(f"bounds are four rising lengths, got {list(self.bounds)}")
-        if missing := set(self.corpora) - set(self.epochs):
-            raise ValueError(f"epochs has no number for {', '.join(sorted(missing))}")
+        for name, corpora in (
+            ("epochs", self.corpora),
+            ("documents", (*self.corpora, *self.tails, self.longest)),
+        ):
+            if missing := set(corpora) - set(getattr(self, name)):
+                raise ValueError(f"{name} has no number for {', '.join(sorted(missing))}")
 
     def settings(self, done: Table) -> Iterator[Setting]:
         run: dict[str, Any] = {"stage": "run"}
@@ -213,7 +219,7 @@ class DynamicNetwork(Study):
         return Outcome(values | dict(measured.values), measured.curves)
 
     def _load(self, corpus: object, steps: int) -> texts.Texts:
-        sizes = self.documents, self.tested, self.vocabulary
+        sizes = self.documents[str(corpus)], self.tested, self.vocabulary
         return texts.load(str(corpus), self.root, steps, *sizes)
 
     def model(

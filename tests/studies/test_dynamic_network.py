@@ -44,7 +44,7 @@ def tiny(corpus: Path, **changed: Any) -> DynamicNetwork:
         "tails": (str(corpus),),
         "longest": str(corpus),
         "epochs": {str(corpus): 1},
-        "documents": 80,
+        "documents": {str(corpus): 80},
         "tested": 30,
         "sampled": 40,
         "vocabulary": 20,
@@ -290,6 +290,7 @@ def test_seeds_start_alike_and_variants_keep_the_sites_they_name(corpus: Path) -
         ({"cut": 9}, "cut must lie between"),
         ({"bounds": (3, 2, 6, 8)}, "four rising lengths"),
         ({"epochs": {}}, "epochs has no"),
+        ({"documents": {}}, "documents has no"),
     ],
 )
 def test_a_wrong_configuration(changed: dict[str, Any], message: str, corpus: Path) -> None:
