@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import product
 from typing import Protocol
@@ -86,10 +87,10 @@ def findings(study: Settings, table: Table) -> list[Finding]:
 
 
 def _of_rows(study: Settings, table: Table) -> Iterator[Finding]:
-    for corpus, size in product(study.tails, (64, 4)):
-        alone = measured(table, f"alone_{size}", part="rows", corpus=corpus)
+    for corpus in study.tails:
+        alone = measured(table, "alone_4", part="rows", corpus=corpus)
         yield Finding(
-            f"share of tokens alone at their step, {corpus}, batches of {size}",
+            f"share of tokens alone at their step, {corpus}, batches of 4",
             interval(100 * share for share in alone.values()),
             "%",
             1,
@@ -138,29 +139,26 @@ def _of_cut(study: Settings, table: Table) -> Iterator[Finding]:
     for corpus, cell, pooling in grid:
         of = {"corpus": corpus, "cell": cell, "pooling": pooling}
         where = f"{corpus}, {cell.upper()}, {pooling} pooling"
-        losses = {norm: loss_of(table, norm=norm, **of) for norm in study.norms}
+        losses = {norm: loss_of(table, norm=norm, **of) for norm in ("batch", "layer")}
         for norm, loss in losses.items():
-            if norm in ("batch", "layer", "none"):
-                yield Finding(
-                    f"trained on {study.cut} tokens: whole documents minus the same cut, "
-                    f"{NAMES[norm]}, {where}",
-                    points(interval(loss.values())),
-                    POINTS,
-                    -1 if norm == "batch" else 0,
-                )
-        for norm in ("layer", "none"):
-            if "batch" in losses and norm in losses:
-                yield Finding(
-                    f"of this, BatchNorm minus {NAMES[norm]}, {where}",
-                    points(paired(losses["batch"], losses[norm])),
-                    POINTS,
-                    -1,
-                )
+            yield Finding(
+                f"trained on {study.cut} tokens: whole documents minus the same cut, "
+                f"{NAMES[norm]}, {where}",
+                points(interval(loss.values())),
+                POINTS,
+                -1 if norm == "batch" else 0,
+            )
+        yield Finding(
+            f"of this, BatchNorm minus LayerNorm, {where}",
+            points(paired(losses["batch"], losses["layer"])),
+            POINTS,
+            -1,
+        )
 
 
 def _of_causes(study: Settings, table: Table) -> Iterator[Finding]:
-    pooling = study.poolings[0]
-    for corpus, cell in product(study.corpora, study.cells):
+    pooling, cell = study.poolings[0], study.cells[0]
+    for corpus in study.corpora:
         of = {"part": "cut", "norm": "batch", "corpus": corpus, "cell": cell, "pooling": pooling}
         where = f"{corpus}, {cell.upper()}, {pooling} pooling"
         yield Finding(
@@ -170,9 +168,16 @@ def _of_causes(study: Settings, table: Table) -> Iterator[Finding]:
             POINTS,
             -1,
         )
+        tail = difference(table, "accuracy_tail", "accuracy_cut", **of)
+        yield Finding(
+            f"the last {study.cut} tokens alone minus the first, BatchNorm, {where}",
+            points(interval(tail.values())),
+            POINTS,
+        )
         own = difference(table, "accuracy_again_population", "accuracy_again", **of)
         yield Finding(
-            f"the same with each step's own statistics instead of the last trusted step's, {where}",
+            "first tokens over and over: each step's own statistics minus those of the last "
+            f"trusted step, {where}",
             points(interval(own.values())),
             POINTS,
             1,
@@ -217,9 +222,10 @@ SITES_TEXT = {
 
 
 def said(value: Interval) -> str:
-    """``-3.1 (-4.2 to -2.0)``."""
+    """In points, ``-3.1 (-4.2 to -2.0)``."""
+    value = points(value)
     if value.n < 2:
-        return "not known, for there are too few runs"
+        return "(too few runs to say)"
     return f"{value.mean:+.1f} ({value.low:+.1f} to {value.high:+.1f})"
 
 
@@ -230,6 +236,8 @@ def verdict(study: Settings, table: Table) -> str:
         _trained_on_whole(study, table),
         *(_longer(study, table, pooling) for pooling in study.poolings),
         *(_explained(study, table, corpus) for corpus in study.corpora),
+        _sites(study, table),
+        _long_document(study, table),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -284,22 +292,19 @@ def _trained_on_whole(study: Settings, table: Table) -> str:
 
 
 def _longer(study: Settings, table: Table, pooling: str) -> str:
-    parts, more = [], []
+    batch, more = [], []
     grid = grid_of(study, pooling)
     for corpus, cell in grid:
         of = {"corpus": corpus, "cell": cell, "pooling": pooling}
-        batch, layer = (loss_of(table, norm=norm, **of) for norm in ("batch", "layer"))
-        more.append(paired(batch, layer))
-        parts.append(
-            f"{said(points(interval(batch.values())))} with BatchNorm and "
-            f"{said(points(interval(layer.values())))} with LayerNorm ({corpus}, {cell.upper()})"
-        )
-    signs = _signs(more)
+        found, layer = (loss_of(table, norm=norm, **of) for norm in ("batch", "layer"))
+        batch.append(interval(found.values()))
+        more.append(paired(found, layer))
+    signs, of_more = _signs(batch), _signs(more)
     return (
-        f"Trained on {study.cut} tokens, with {pooling} pooling, accuracy on whole documents "
-        f"differs from that on the same documents cut by, in points, {'; '.join(parts)}: "
-        f"BatchNorm comes out worse than LayerNorm in {signs[-1]} of {len(grid)}, better in "
-        f"{signs[1]}."
+        f"Trained on {study.cut} tokens, with {pooling} pooling, BatchNorm is worse on whole "
+        f"documents than on the same documents cut in {signs[-1]} of {len(grid)} settings of "
+        f"corpus and cell, better in {signs[1]}; it loses more than LayerNorm in {of_more[-1]}, "
+        f"less in {of_more[1]}."
     )
 
 
@@ -314,25 +319,71 @@ def _explained(study: Settings, table: Table, corpus: str) -> str:
         measure: interval(difference(table, measure, "accuracy", part="cut", **of).values())
         for measure in REMEDIES
     }
-    again = interval(difference(table, "accuracy_again", "accuracy_cut", part="cut", **of).values())
-    steps = (
-        "the number of steps alone costs"
-        if again.sign < 0
-        else "the number of steps alone is not shown to cost anything:"
+    again, tail = (
+        interval(difference(table, measure, "accuracy_cut", part="cut", **of).values())
+        for measure in ("accuracy_again", "accuracy_tail")
     )
-    helped = [m for m in STATISTICS if gains[m].sign > 0]
+    steps = "costs" if again.sign < 0 else "is not shown to cost anything"
+    helped = any(gains[measure].sign > 0 for measure in STATISTICS)
     statistics = (
-        "the statistics explain a part of it"
+        "Statistics explain a part of it"
         if helped
-        else "no statistics, not even those of the test documents themselves, are shown to help"
+        else "No statistics, not even those of the test documents themselves, are shown to help"
     )
-    rest = points(interval(rest_of(table, **of).values()))
+    layer = interval(loss_of(table, **(of | {"norm": "layer"})).values())
+    rest = interval(rest_of(table, **of).values())
     return (
-        f"{start} {steps} {said(points(again))}; {statistics}: given those of whole training "
-        f"documents BatchNorm gains {said(points(gains['accuracy_population']))}, given the test "
-        f"documents' own {said(points(gains['accuracy_own']))}, given the batch's "
-        f"{said(points(gains['accuracy_batch']))}. Fitting the head's biases anew gives back "
-        f"{said(points(gains['accuracy_bias']))}, the whole head "
-        f"{said(points(gains['accuracy_head']))}: so much was in the state still, and only read "
-        f"wrongly. {said(rest)} remain that nothing here explains."
+        f"{start} the loss is {said(loss)} points with BatchNorm, {said(layer)} with LayerNorm. "
+        f"The number of steps alone {steps}: the first {study.cut} tokens over and over make "
+        f"{said(again)}. The last {study.cut} tokens alone, for which all statistics are there, "
+        f"make {said(tail)}. {statistics}: those of whole training documents give back "
+        f"{said(gains['accuracy_population'])}, the test documents' own "
+        f"{said(gains['accuracy_own'])}, the batch's in test {said(gains['accuracy_batch'])}. New "
+        f"biases of the head give back {said(gains['accuracy_bias'])}, a new head "
+        f"{said(gains['accuracy_head'])}: so much the state still held, and the head misread. "
+        f"{_rest(rest)}"
+    )
+
+
+def _rest(rest: Interval) -> str:
+    if rest.sign < 0:
+        return f"The rest, {said(rest)} points beside a new head on documents cut, is unexplained."
+    return f"No rest is shown: {said(rest)} points beside a new head on documents cut."
+
+
+def _sites(study: Settings, table: Table) -> str:
+    of = {
+        "norm": "batch",
+        "corpus": study.corpora[0],
+        "cell": study.cells[0],
+        "pooling": study.poolings[0],
+    }
+    every = loss_of(table, **of)
+    if not study.variants or interval(every.values()).sign >= 0:
+        return ""
+    found = [
+        f"{SITES_TEXT[variant]} {said(interval(loss.values()))}"
+        + (", which is less" if paired(loss, every).sign > 0 else "")
+        for variant in study.variants
+        if (loss := loss_of(table, **of, variant=variant))
+    ]
+    if not found:
+        return ""
+    return f"Trained with BatchNorm at some sites only, the change is {'; '.join(found)}."
+
+
+def _long_document(study: Settings, table: Table) -> str:
+    of = {"part": "cost", "norm": "batch", "cell": study.cells[0]}
+    found = {
+        name: interval(measured(table, name, **of).values()).mean
+        for name in ("table_bytes", "parameters", "alone_long", "updated_steps")
+    }
+    if any(math.isnan(value) for value in found.values()):
+        return ""
+    times = found["table_bytes"] / 4 / found["parameters"]
+    return (
+        f"In a batch with the longest document, {100 * found['alone_long']:.0f} % of the tokens "
+        f"stand alone at their step; BatchNorm's tables for so many steps hold {times:.0f} times "
+        f"as many numbers as the layer has parameters, and {found['updated_steps']:.0f} steps of "
+        "them get statistics from it."
     )

@@ -50,7 +50,7 @@ def pictures(study: Settings, table: Table) -> list[Picture]:
 def _panels(titles: Sequence[str], height: float, columns: int) -> tuple[Figure, list[Axes]]:
     columns = min(columns, len(titles))
     rows = math.ceil(len(titles) / columns)
-    drawn = figure(max(5.0, 3.5 * columns), height * rows)
+    drawn = figure(max(5.0, 4.1 * columns), height * rows)
     grid = drawn.subplots(rows, columns, squeeze=False).flatten().tolist()
     for axes, title in zip(grid, titles):
         axes.set_title(title, fontsize=10)
@@ -256,7 +256,7 @@ def _causes(study: Settings, table: Table) -> Picture:
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set_yticks(range(len(CONDITIONS)), list(CONDITIONS.values()), fontsize=8)
         axes.invert_yaxis()
-        axes.set_xlabel("change against the documents cut, points")
+        axes.set_xlabel("change, points")
         if axes not in panels[:: min(2, len(grid))]:
             axes.set_yticklabels([])
     _legend(drawn, panels)
