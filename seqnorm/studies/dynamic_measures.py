@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqnorm import reestimate_statistics
 from seqnorm.datasets import TextBatch
 from seqnorm.models import TextClassifier
+from seqnorm.nn.reestimate import reestimate_statistics
 
 from .dynamic_texts import Part, batches, in_order, share, tables_of
 

@@ -365,7 +365,7 @@ def synthetic(study: DynamicNetwork, loss: float, own: float, growth: float) -> 
             0.1,
             0.0,
             0.05,
-            ["grow in 1 of 1", "loses more than LayerNorm in 1", "no statis"],
+            ["grow in 1 of 1", "loses more than LayerNorm in 1", "No statistics"],
         ),
         (
             0.1,
