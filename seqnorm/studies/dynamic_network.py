@@ -22,8 +22,9 @@ from seqnorm.models import TextClassifier
 from . import dynamic_measures as measure
 from . import dynamic_texts as texts
 from .dynamic_cost import cost_of
-from .dynamic_findings import findings, verdict
+from .dynamic_findings import findings
 from .dynamic_pictures import pictures
+from .dynamic_verdict import verdict
 from .evidence import Finding
 from .study import Outcome, Picture, Study
 from .table import Setting, Table

@@ -228,7 +228,9 @@ def _point(
 
 
 CONDITIONS = {
+    "accuracy_cut_population": "cut, statistics of the\ncut training documents",
     "accuracy_again": "first tokens over and over",
+    "accuracy_again_population": "first tokens over and over,\nstatistics of such documents",
     "accuracy_tail": "last tokens alone",
     "accuracy": "whole, as trained",
     "accuracy_population": "whole, statistics of the\nwhole training documents",
@@ -242,7 +244,7 @@ CONDITIONS = {
 def _causes(study: Settings, table: Table) -> Picture:
     grid = list(product(study.corpora, study.cells))
     pooling = study.poolings[0]
-    drawn, panels = _panels([f"{corpus}, {cell.upper()}" for corpus, cell in grid], 4.2, 2)
+    drawn, panels = _panels([f"{corpus}, {cell.upper()}" for corpus, cell in grid], 4.8, 2)
     for axes, (corpus, cell) in zip(panels, grid):
         for number, norm in enumerate(n for n in ("batch", "layer", "none") if n in study.norms):
             of = {"corpus": corpus, "cell": cell, "norm": norm, "pooling": pooling}
@@ -265,7 +267,8 @@ def _causes(study: Settings, table: Table) -> Picture:
         drawn,
         f"What the loss on documents longer than the {study.cut} tokens of training comes from, "
         f"with {pooling} pooling: each line runs the same trained networks in another way, and "
-        "shows the change of accuracy against the same documents cut. First as many steps as the "
+        "shows the change of accuracy against the same documents cut. First a control, new "
+        "statistics for the cut documents, which should change nothing; then as many steps as the "
         f"document has, but only its first {study.cut} tokens, over and over; then its last "
         f"{study.cut} tokens alone, read from the start; then whole documents, with BatchNorm's "
         "statistics of every step replaced, then with the linear head on top fitted anew (against "

@@ -325,18 +325,20 @@ def synthetic(study: DynamicNetwork, loss: float, own: float, growth: float) -> 
             of = {"variant": variant}
             of |= {"corpus": corpus, "cell": cell, "norm": norm, "pooling": pooling, "seed": seed}
             lengths = {f"length_{i}": 0.9 - 0.02 * i - loss * batch for i in range(5)}
+            errors = {"error_early": 0.1, "error_late": 0.2, "rows_first": 1000, "rows_last": 100}
             slopes = {f"slope_{n}": growth * (1 + seed / 9) for n in ("running", "64", "16", "4")}
             add(
                 {"part": "whole", **of},
                 accuracy=0.9,
                 **lengths,
-                **(slopes | {"accuracy_population": 0.9 + own} if batch else {}),
+                **(slopes | {"accuracy_population": 0.9 + own} | errors if batch else {}),
             )
             for name in ("running", "64", "16", "4") if batch else ():
                 curves[str(rows[-1]["run"]), f"error_{name}"] = [(0.0, 0.1), (200.0, 0.1 + growth)]
             lost = 0.9 - loss * batch * (0.5 if variant else 1.0) - 0.002 * seed
             remedies = ("accuracy_population", "accuracy_own", "accuracy_batch")
             given = dict.fromkeys(remedies, lost + own + 0.002 * (seed - 2))
+            given |= {"shift_input": 0.1, "ratio_input": 0.9, "shift_cell": 0.1, "ratio_cell": 0.9}
             given |= {"accuracy_cut_population": 0.9, "accuracy_again_population": 0.88}
             add(
                 {"part": "cut", **of},
@@ -352,7 +354,9 @@ def synthetic(study: DynamicNetwork, loss: float, own: float, growth: float) -> 
     for norm, seed in product(study.norms, range(5)):
         of = {"corpus": study.longest, "cell": study.cells[0], "norm": norm, "seed": seed}
         bytes_kept = 4e6 if norm == "batch" else 0
-        values = {"alone_long": 0.5} | ({"updated_steps": 400} if norm == "batch" else {})
+        values = {"alone_long": 0.5, "padded_bytes": 3e8} | (
+            {"updated_steps": 400} if norm == "batch" else {}
+        )
         add({"part": "cost", **of}, parameters=1000, table_bytes=bytes_kept, **values)
         curves[str(rows[-1]["run"]), "seconds"] = [(400.0, 0.1), (11000.0, 1.0)]
     return Table(rows, curves)
