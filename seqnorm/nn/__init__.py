@@ -2,30 +2,52 @@
 
 from . import cells
 from .backends import backend
+from .batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from .cell import PRESETS
 from .cells import *  # noqa: F403  the names of all cells
+from .images import LayerNorm2d
+from .instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
+from .masks import size_mask
 from .norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from .presets import preset
 from .reestimate import batch_statistics, reestimate_statistics
 from .reporting import Report, report
 from .scheme import Norm, NormScheme
+from .sets import SiteSets, StatisticsSet, statistics_set
+from .style import AdaptiveInstanceNorm2d, ConditionalInstanceNorm2d, style_statistics
+from .swap import convert_norm
 from .tables import RunningTable
 
 __all__ = [
     "PRESETS",
+    "AdaptiveInstanceNorm2d",
     "BatchNorm",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "ConditionalInstanceNorm2d",
     "GroupNorm",
     "InstanceNorm",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
     "LayerNorm",
+    "LayerNorm2d",
     "Norm",
     "NormScheme",
     "RMSNorm",
     "Report",
     "RunningTable",
+    "SiteSets",
+    "StatisticsSet",
     "backend",
     "batch_statistics",
+    "convert_norm",
     "preset",
     "reestimate_statistics",
     "report",
+    "size_mask",
+    "statistics_set",
+    "style_statistics",
 ]
 __all__ += cells.__all__

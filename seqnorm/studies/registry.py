@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from .dynamic_network import DynamicNetwork
+from .image_generation import ImageGeneration
 from .study import Study
 from .train_inference import TrainInference
 
-STUDIES: dict[str, type[Study]] = {study.name: study for study in (TrainInference, DynamicNetwork)}
+STUDIES: dict[str, type[Study]] = {
+    study.name: study for study in (TrainInference, DynamicNetwork, ImageGeneration)
+}
