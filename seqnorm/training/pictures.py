@@ -69,15 +69,16 @@ def statistics_map(rows: Mapping[str, Tensor], drift: Mapping[str, Tensor], path
         path: of the file.
     """
     import numpy as np
-    from matplotlib.colors import LogNorm
+    from matplotlib.colors import LogNorm, Normalize
+    from matplotlib.ticker import LogLocator, NullLocator
 
     seen = [int((~values.isnan()).nonzero().max()) + 1 for values in rows.values()]
     width = max(seen)
-    figure = _figure(10, 1.9 + 0.5 * len(rows) + 1.0)
+    figure = _figure(10, min(2.9 + 0.5 * len(rows), 40.0))
     panels = figure.subplots(2, 1, sharex=True)
-    for axes, values, label, scale in (
-        (panels[0], rows, "rows of a batch", LogNorm(vmin=1)),
-        (panels[1], drift, "drift of the mean,\nstandard deviations", None),
+    for axes, values, label, logarithmic, least in (
+        (panels[0], rows, "rows of a batch", True, 2.0),
+        (panels[1], drift, "drift of the mean,\nstandard deviations", False, 0.1),
     ):
         lines = np.full((len(values), width), np.nan)
         for line, found in zip(lines, values.values(), strict=True):
@@ -85,17 +86,25 @@ def statistics_map(rows: Mapping[str, Tensor], drift: Mapping[str, Tensor], path
             if len(found) > 1:
                 line[: min(width, len(found))] = found[:width].numpy()
         axes.set_facecolor("0.85")
-        options = {"norm": scale} if scale else {"vmin": 0.0}
+        top = float(np.nanmax(lines, initial=least))
         image = axes.imshow(
             lines,
             aspect="auto",
             interpolation="nearest",
-            cmap="viridis" if scale else "magma_r",
+            cmap="viridis" if logarithmic else "magma_r",
+            norm=LogNorm(1.0, top) if logarithmic else Normalize(0.0, top),
             extent=(-0.5, width - 0.5, len(lines) - 0.5, -0.5),
-            **options,
         )
-        figure.colorbar(image, ax=axes, label=label)
+        bar = figure.colorbar(image, ax=axes, label=label)
+        if logarithmic:
+            bar.ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            bar.ax.yaxis.set_minor_locator(NullLocator())
+            bar.ax.yaxis.set_major_formatter("{x:g}")
         axes.set_yticks(range(len(values)), list(values), fontsize=8)
-    panels[1].set_xlabel("time step (grey: nothing seen)")
-    panels[1].xaxis.get_major_locator().set_params(integer=True)
+    if width > 1:
+        panels[1].set_xlabel("time step (grey: nothing seen)")
+        panels[1].xaxis.get_major_locator().set_params(integer=True)
+    else:
+        panels[1].set_xlabel("all steps together (grey: nothing seen)")
+        panels[1].set_xticks([])
     figure.savefig(path, dpi=150)
