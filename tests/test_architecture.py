@@ -24,7 +24,12 @@ FOUNDATIONS = {  # modules of seqnorm.nn that say what they may import of it
     "scheme": {"check"},
     "cell": {"scheme"},
     "presets": {"cell", "check", "scheme"},
-    "norm": {"check", "lengths", "statistics", "tables"},
+    "masks": set(),
+    "norm": {"check", "lengths", "masks", "statistics", "tables"},
+    "images": {"check", "masks", "statistics"},
+    "batch": {"check", "images", "masks", "statistics"},
+    "instance": {"check", "images", "masks", "statistics"},
+    "style": {"check", "images", "instance", "masks", "statistics"},
     "sites": {"scheme", "statistics", "tables"},
 }
 # What the file of a cell may import of it: a cell knows no other one, nor who computes it.

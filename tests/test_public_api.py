@@ -19,10 +19,19 @@ CELLS = ["GRU", "LSTM", "RNN", "SLSTM", "GRUCell", "IndRNN", "IndRNNCell", "LSTM
 CELLS += ["LiGRUCell", "RNNCell", "SLSTMCell"]
 PUBLIC = [
     "PRESETS",
+    "AdaptiveInstanceNorm2d",
     "BatchNorm",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "ConditionalInstanceNorm2d",
     "GroupNorm",
     "InstanceNorm",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
     "LayerNorm",
+    "LayerNorm2d",
     "Norm",
     "NormScheme",
     "RMSNorm",
@@ -34,6 +43,8 @@ PUBLIC = [
     "preset",
     "reestimate_statistics",
     "report",
+    "size_mask",
+    "style_statistics",
     *CELLS,
 ]
 LAYERS = [name for name in CELLS if not name.endswith("Cell")]

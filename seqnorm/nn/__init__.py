@@ -2,21 +2,35 @@
 
 from . import cells
 from .backends import backend
+from .batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from .cell import PRESETS
 from .cells import *  # noqa: F403  the names of all cells
+from .images import LayerNorm2d
+from .instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
+from .masks import size_mask
 from .norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from .presets import preset
 from .reestimate import batch_statistics, reestimate_statistics
 from .reporting import Report, report
 from .scheme import Norm, NormScheme
+from .style import AdaptiveInstanceNorm2d, ConditionalInstanceNorm2d, style_statistics
 from .tables import RunningTable
 
 __all__ = [
     "PRESETS",
+    "AdaptiveInstanceNorm2d",
     "BatchNorm",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "ConditionalInstanceNorm2d",
     "GroupNorm",
     "InstanceNorm",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
     "LayerNorm",
+    "LayerNorm2d",
     "Norm",
     "NormScheme",
     "RMSNorm",
@@ -27,5 +41,7 @@ __all__ = [
     "preset",
     "reestimate_statistics",
     "report",
+    "size_mask",
+    "style_statistics",
 ]
 __all__ += cells.__all__

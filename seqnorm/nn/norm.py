@@ -9,13 +9,16 @@ Axes: N sequences, T steps, C channels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .check import check_eps, check_positive, choose, warn
 from .lengths import check_lengths, valid_mask
+from .masks import most_valid, position_mask
 from .statistics import moments, normalise, widen
 from .tables import RunningTable, few_rows
 
@@ -77,8 +80,13 @@ class SequenceNorm(nn.Module):
         if lengths is not None:
             checked = check_lengths(lengths, ntc.shape[0], ntc.shape[1]).to(x.device)
             mask = valid_mask(checked, ntc.shape[1])[:, :, None]
+        y = self._masked(ntc, mask)
+        return y if self.layout == "NTC" else y.transpose(1, 2)
+
+    def _masked(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """x (N, T, C), mask (N, T, 1)."""
         # Padding may hold anything, and 0 * NaN is NaN in a backward pass too.
-        wide = widen(ntc) if mask is None else torch.where(mask, widen(ntc), 0.0)
+        wide = widen(x) if mask is None else torch.where(mask, widen(x), 0.0)
         y = self._normalise(wide, mask)
         if self.weight is not None:
             y = y * self.weight
@@ -86,8 +94,7 @@ class SequenceNorm(nn.Module):
             y = y + self.bias
         if mask is not None:
             y = torch.where(mask, y, 0.0)
-        y = y.to(x.dtype)
-        return y if self.layout == "NTC" else y.transpose(1, 2)
+        return y.to(x.dtype)
 
     def _normalise(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """x (N, T, C), mask (N, T, 1)."""
@@ -154,16 +161,23 @@ class RMSNorm(SequenceNorm):
 
 
 class GroupNorm(SequenceNorm):
-    """S = the valid steps and the channels of one group, of one sequence (Wu & He 2018).
+    """S = the valid positions and the channels of one group, of one example (Wu & He 2018).
+
+    ``forward(x, lengths=None, mask=None)`` takes sequences in their layout, with ``lengths`` or a
+    ``mask``, or images and whatever else (N, C, *) that is not 3-D, as ``torch.nn.GroupNorm`` does,
+    with a ``mask``: boolean, true where x is valid, as long as x or 1 at every axis and 1 at the
+    channels', or without that axis: (N, 1, H, W) or (N, H, W).
 
     Args:
         num_groups: groups into which the C channels are divided.
         num_channels: C.
         eps, affine: as in ``torch.nn.GroupNorm``.
-        layout: "NTC" or "NCT".
+        layout: "NTC" or "NCT", of sequences.
 
     Raises:
-        ValueError: C is no multiple of ``num_groups``.
+        ValueError: C is no multiple of ``num_groups``; x does not have C channels; lengths or mask
+            do not fit it, or both are given; in training, no set of the batch has more than one
+            element (under ``torch.compile`` not seen through a mask).
     """
 
     def __init__(
@@ -184,7 +198,44 @@ class GroupNorm(SequenceNorm):
             )
         self.num_groups = num_groups
 
+    def forward(self, x: Tensor, lengths: Lengths = None, mask: Tensor | None = None) -> Tensor:
+        if lengths is not None and mask is not None:
+            raise ValueError("GroupNorm takes either lengths or a mask, got both")
+        if x.dim() == 3 and mask is None:
+            return super().forward(x, lengths)
+        if lengths is not None:
+            raise ValueError(
+                f"lengths are those of sequences, 3-D, got {tuple(x.shape)}; images take a mask "
+                "(N, 1, H, W)"
+            )
+        axis = self.layout.index("C") if x.dim() == 3 else 1
+        if x.dim() < 2 or x.shape[axis] != self.num_channels:
+            form = self.layout if x.dim() == 3 else "(N, C, *)"
+            raise ValueError(
+                f"GroupNorm takes {form} with C = {self.num_channels}, got {tuple(x.shape)}"
+            )
+        if not x.is_floating_point():
+            raise TypeError(f"GroupNorm takes floating-point numbers, got {x.dtype}")
+        # Positions are the steps of a sequence, in whatever order.
+        last = x.movedim(axis, -1)
+        flat = (len(x), math.prod(last.shape[1:-1]), self.num_channels)
+        if mask is not None:
+            mask = position_mask(mask, x, axis).reshape(*flat[:2], 1)
+        elif x.numel() and flat[1] * self.num_channels > self.num_groups:
+            wide = widen(x)
+            weight = None if self.weight is None else self.weight.to(wide.dtype)
+            bias = None if self.bias is None else self.bias.to(wide.dtype)
+            return F.group_norm(wide, self.num_groups, weight, bias, self.eps).to(x.dtype)
+        y = self._masked(last.reshape(flat), mask)
+        return y.reshape(last.shape).movedim(-1, axis)
+
     def _normalise(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        per_step = self.num_channels // self.num_groups
+        if self.training and most_valid(mask, x, (1,)) * per_step == 1:
+            raise ValueError(
+                "GroupNorm in training on one valid position and one channel in a group: every set "
+                "has one element, whose normalised value is always 0; use fewer groups"
+            )
         grouped = x.unflatten(2, (self.num_groups, -1))
         mean, var, _ = moments(grouped, (1, 3), None if mask is None else mask[..., None])
         return normalise(grouped, mean, var, self.eps).flatten(2)
@@ -216,12 +267,12 @@ class InstanceNorm(SequenceNorm):
         super().__init__(num_channels, eps, affine, affine, layout, device, dtype)
 
     def _normalise(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        mean, var, n = moments(x, (1,), mask)
-        if self.training and n.numel() and float(n.max()) == 1.0:
+        if self.training and most_valid(mask, x, (1,)) == 1:
             raise ValueError(
                 "InstanceNorm in training on sequences of one valid step: every set has one "
                 "element, whose normalised value is always 0; use LayerNorm, or longer sequences"
             )
+        mean, var, _ = moments(x, (1,), mask)
         return normalise(x, mean, var, self.eps)
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
@@ -14,6 +14,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
 from seqnorm.nn import RunningTable
+from seqnorm.nn.masks import position_mask
+from seqnorm.nn.statistics import moments
 
 from .pictures import statistics_map
 from .seen import Site, Trouble, troubles
@@ -23,7 +25,7 @@ class NormStatistics(Callback):
     """Watches the statistics of every norm that averages over the batch, and changes nothing.
 
     It takes part in training of any LightningModule with such norms of this library in it, or with
-    ``torch.nn.BatchNorm1d``, ``2d``, ``3d``. For each of them (a *site*) it logs once an epoch,
+    ``torch.nn.BatchNorm1d`` to ``3d``. For each of them (a *site*) it logs once an epoch,
     under ``norm/<site>/``, over the steps and batches that it looked at:
 
     =================  ======================================================================
@@ -102,7 +104,8 @@ class NormStatistics(Callback):
             elif isinstance(module, _BatchNorm) and module.running_mean is not None:
                 steps, least = 1, 2
                 torch_hook = functools.partial(self._torch_called, name)
-                self._handles.append(module.register_forward_pre_hook(torch_hook))
+                handle = module.register_forward_pre_hook(torch_hook, with_kwargs=True)
+                self._handles.append(handle)
             else:
                 continue
             kept = self.sites.get(name)
@@ -180,22 +183,24 @@ class NormStatistics(Callback):
             known = (table.running_mean, table.running_var, table.count)
             self._epoch[name].see(mean, var, rows, first, known, table.min_count)
 
-    def _torch_called(self, name: str, module: _BatchNorm, inputs: tuple[Tensor, ...]) -> None:
-        if not (self._looking and module.training):
+    def _torch_called(
+        self, name: str, module: _BatchNorm, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        known = (module.running_mean, module.running_var, module.num_batches_tracked)
+        if not (self._looking and module.training and all(part is not None for part in known)):
             return
-        assert module.running_mean is not None
-        assert module.running_var is not None
-        assert module.num_batches_tracked is not None
-        x = inputs[0].detach()
-        dims = [dim for dim in range(x.dim()) if dim != 1]
-        var, mean = torch.var_mean(x, dims, correction=0)
-        rows = torch.tensor([x.numel() // x.shape[1]], device=x.device)
-        known = (
-            module.running_mean[None],
-            module.running_var[None],
-            module.num_batches_tracked[None],
+        # Those of this library take a mask besides.
+        given = inspect.signature(module.forward).bind(*args, **kwargs).arguments
+        x, mask = next(iter(given.values())).detach(), given.get("mask")
+        found = moments(
+            x,
+            [dim for dim in range(x.dim()) if dim != 1],
+            None if mask is None else position_mask(mask, x),
         )
-        self._epoch[name].see(mean[None], var[None], rows, 0, known, 2)
+        mean, var = found.mean.reshape(1, -1), found.var.reshape(1, -1)
+        rows = found.n.reshape(-1)[:1]
+        steps = tuple(part[None] for part in known if part is not None)
+        self._epoch[name].see(mean, var, rows, 0, (steps[0], steps[1], steps[2]), 2)
 
     def _troubles(self) -> list[str]:
         """A message for each kind of trouble that is new at a site, about the worst such site."""

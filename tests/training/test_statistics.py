@@ -83,7 +83,7 @@ class Model(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.05)
 
 
-def fit(model: Model, *callbacks: Callback, epochs: int = 2, **options: Any) -> Trainer:
+def fit(model: LightningModule, *callbacks: Callback, epochs: int = 2, **options: Any) -> Trainer:
     loader = DataLoader(Batches(), batch_size=None)
     silent = ("enable_progress_bar", "enable_model_summary", "enable_checkpointing", "logger")
     checkpoint = options.pop("ckpt_path", None)
@@ -197,6 +197,48 @@ def test_sums_are_those_of_the_raw_rows(norm: str, every: int) -> None:
     assert logged == wanted
     assert steps == 1 or total["past"] > 0
     assert steps == 1 or total["few"] > 0
+
+
+class Images(LightningModule):
+    def __init__(self, masked: bool) -> None:
+        super().__init__()
+        self.norm = seqnorm.BatchNorm2d(2)
+        self.head = nn.Linear(2, 1)
+        self.masked = masked
+        self.seen: list[Tensor] = []
+        self.known: list[tuple[Tensor, Tensor]] = []
+
+    def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        lengths = batch[1]
+        x = torch.randn(B, 2, 3, 4) * len(self.seen)
+        mask = seqnorm.size_mask([[n % 3 + 1, n % 4 + 1] for n in lengths.tolist()], (3, 4))
+        valid = mask if self.masked else torch.ones_like(mask)
+        self.seen.append(x.movedim(1, -1)[valid[:, 0]])
+        norm = self.norm
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        self.known.append((norm.running_mean.clone(), norm.running_var.clone()))
+        x = x.masked_fill(~valid, torch.nan)
+        y = norm(x, mask=mask) if self.masked else norm(x)
+        return self.head(y.mean((2, 3))).square().sum()  # type: ignore[no-any-return]
+
+    def validation_step(self, batch: tuple[Tensor, Tensor]) -> None:
+        """There is none."""
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.05)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_norms_of_images_with_a_mask(masked: bool) -> None:
+    model, watch = Images(masked), quiet(every_n_steps=1)
+    fit(model, watch)
+    batches = [
+        {"rows": [rows], "mean": mean[None], "var": var[None], "count": torch.tensor([k])}
+        for k, (rows, (mean, var)) in enumerate(zip(model.seen, model.known))
+    ]
+    assert len(batches) == 8
+    assert_same(watch.sites["norm"], slow(batches, 1))
 
 
 @pytest.mark.parametrize("norm", ["batch", "batch_pooled"])

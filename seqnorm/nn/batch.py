@@ -1,0 +1,140 @@
+"""BatchNorm of signals, images and volumes: S = one channel of all examples.
+
+S contains the batch, so there are running statistics for inference, kept as torch keeps them.
+
+Axes: N examples, C channels; L of signals, H and W of images, D, H, W of volumes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .check import check_eps, check_number, check_positive
+from .images import check_input, scale, valid
+from .masks import most_valid, position_mask
+from .statistics import moments, normalise, unbiased, widen
+
+
+class _BatchNorm(nn.modules.batchnorm._BatchNorm):
+    """S = the valid positions of one channel of the mini-batch, whatever their dimension."""
+
+    spatial: tuple[int, ...]
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
+    ) -> None:
+        check_positive("num_features", num_features)
+        check_eps(eps)
+        if momentum is not None:
+            check_number("momentum", momentum)
+            if not 0 <= momentum <= 1:
+                raise ValueError(f"momentum must lie in [0, 1] or be None, got {momentum}")
+        # Older versions of torch have no such argument.
+        options = {} if bias else {"bias": False}
+        super().__init__(
+            num_features, eps, momentum, affine, track_running_stats, device, dtype, **options
+        )
+
+    def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
+        check_input(self, input, self.num_features, self.spatial)
+        if mask is not None:
+            mask = position_mask(mask, input)
+        dims = (0, *range(2, input.dim()))
+        if self._by_the_batch() and most_valid(mask, input, dims) == 1:
+            raise ValueError(
+                f"Expected more than 1 value per channel when training, got {tuple(input.shape)}"
+                f"{'' if mask is None else ' with one valid position'}: its normalised value is "
+                "always 0; use a larger batch, or a norm whose set has several channels of one "
+                f"example: GroupNorm(1, {self.num_features}) or LayerNorm2d({self.num_features})"
+            )
+        wide = widen(input)
+        held = (self.weight, self.running_mean)
+        if mask is None and all(tensor is None or tensor.dtype == wide.dtype for tensor in held):
+            return super().forward(wide).to(input.dtype)
+        return self.definition(input, mask)
+
+    def definition(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """What the module computes, by its equation. Takes x (N, C, *) and mask (N, 1, *)."""
+        wide = valid(x, mask)
+        if self._by_the_batch():
+            mean, var, n = moments(wide, (0, *range(2, x.dim())), mask)
+            if self.training and self.track_running_stats:
+                self._track(mean.flatten(), var.flatten(), n.flatten())
+        else:
+            assert self.running_mean is not None
+            assert self.running_var is not None
+            shape = (1, -1, *[1] * (x.dim() - 2))
+            mean = widen(self.running_mean).reshape(shape)
+            var = widen(self.running_var).reshape(shape)
+        return scale(normalise(wide, mean, var, self.eps), self.weight, self.bias, mask).to(x.dtype)
+
+    def _by_the_batch(self) -> bool:
+        return self.training or self.running_mean is None
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, var: Tensor, n: Tensor) -> None:
+        """Take moments (C,) of n elements into the running statistics, the variance unbiased."""
+        if self.running_mean is None or self.running_var is None:
+            return
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        new = torch.ones_like(n)
+        if self.momentum is not None:
+            new = new * self.momentum
+        elif self.num_batches_tracked is not None:
+            new = new / self.num_batches_tracked
+        new = torch.where(n > 0, new, 0.0)
+        dtype = self.running_mean.dtype
+        self.running_mean.lerp_(mean.to(dtype), new.to(dtype))
+        self.running_var.lerp_(unbiased(var, n).to(dtype), new.to(dtype))
+
+
+class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
+    """S = the valid positions of one channel of the mini-batch: (N, C, L), or features (N, C).
+
+    Arguments, errors and source as for ``BatchNorm2d``. (For recurrent networks ``BatchNorm`` has
+    statistics of every time step.)
+    """
+
+    spatial = (0, 1)
+
+
+class BatchNorm2d(_BatchNorm, nn.BatchNorm2d):
+    """S = the valid positions of one channel of the mini-batch (Ioffe & Szegedy 2015, sec. 3.2).
+
+    ``y = weight * (x - mean) / sqrt(var + eps) + bias`` for (N, C, H, W). S contains the batch, so
+    there are running statistics, by which inference normalises:
+    ``running = (1 - momentum) * running + momentum * batch``, the variance unbiased. A mini-batch
+    without any valid position leaves them as they are.
+
+    Args:
+        num_features: C.
+        eps, momentum, affine, track_running_stats, bias: as in ``torch.nn.BatchNorm2d``;
+            bias=False needs a torch that has it.
+
+    Raises:
+        ValueError: x does not have C channels, or the mask does not fit it; the mini-batch has one
+            valid position in all and is to be normalised by its own statistics (under
+            ``torch.compile`` not seen through a mask).
+    """
+
+    spatial = (2,)
+
+
+class BatchNorm3d(_BatchNorm, nn.BatchNorm3d):
+    """S = the valid positions of one channel of the mini-batch: (N, C, D, H, W).
+
+    Arguments, errors and source as for ``BatchNorm2d``.
+    """
+
+    spatial = (3,)
