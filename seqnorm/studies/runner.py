@@ -153,7 +153,7 @@ def merge(study: Study, folder: Path, others: Sequence[Path], say: Say = print) 
             for file in sorted((other / study.name).glob("*")):
                 tables.replace(folder / study.name / file.name, file.read_bytes())
         tables.write(path_of(study, folder), (*study.factors, *study.measures), table)
-    return table
+        return tables.read(path_of(study, folder))
 
 
 def _missing(

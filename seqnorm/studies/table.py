@@ -66,10 +66,12 @@ class Table:
     Attributes:
         rows: in the order in which they were made.
         curves: by run and curve name.
+        files: the folder with what runs left beside the table; None if it is on no disk.
     """
 
     rows: Sequence[Mapping[str, Value]] = ()
     curves: Mapping[tuple[str, str], Curve] = field(default_factory=dict)
+    files: Path | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -80,7 +82,8 @@ class Table:
     def where(self, **setting: Value) -> Table:
         """The rows in which these columns have these values, to the digits that the file keeps;
         ``None`` is an empty one."""
-        return Table([row for row in self.rows if matches(row, setting)], self.curves)
+        kept = [row for row in self.rows if matches(row, setting)]
+        return Table(kept, self.curves, self.files)
 
     def distinct(self, column: str) -> list[Value]:
         """The values of a column, each once, as they first appear; empty ones are left out."""
@@ -124,7 +127,7 @@ def read(path: Path) -> Table:
     for line in _lines(curves_path(path)):
         points = curves.setdefault((line["run"], line["curve"]), [])
         points.append((float(line["x"]), float(line["y"])))
-    return Table(rows, curves)
+    return Table(rows, curves, path.with_suffix(""))
 
 
 def curves_path(path: Path) -> Path:

@@ -109,6 +109,32 @@ def test_pip_downloads_by_checksum(
     assert not (root / package.filename).exists()
 
 
+# No machine that runs the tests can install this one.
+FOREIGN = "tiny_texts-1.0-cp27-cp27mu-manylinux_2_5_s390x.manylinux1_s390x.whl"
+
+
+def test_pip_downloads_the_pinned_wheel_of_another_platform(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    package = write_wheel(shelf / FOREIGN)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(shelf))
+    fetch(package, root)
+    assert read_members(package, list(FILES), root) == FILES
+
+
+def test_the_hint_names_the_platform() -> None:
+    package = Package("tiny-texts", "1.0", FOREIGN, "0" * 64, {})
+    assert (
+        "--only-binary :all: --implementation cp --python-version 27 --abi cp27mu "
+        "--platform manylinux_2_5_s390x --platform manylinux1_s390x tiny-texts==1.0)"
+    ) in package.offline_hint(Path("data"))
+    for anywhere in ("tiny_texts-1.0-py3-none-any.whl", "tiny-texts-1.0-cp27.tar.gz"):
+        assert replace(package, filename=anywhere).platform == []
+
+
 def test_without_a_network_says_what_to_do(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Nothing listens on the discard port of this machine.
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")

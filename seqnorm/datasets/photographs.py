@@ -1,0 +1,167 @@
+"""Photographs and textures, as the package scikit-image ships them.
+
+Its wheels differ by platform, but not in the pictures: one of them is pinned and fetched on every
+machine. Only pictures are taken whose authors gave up their rights or on whose use no restriction
+is known. They are read with Pillow, which comes with ``seqnorm[train]``.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from seqnorm.datasets.fetching import Package, fetch, is_fetched, read_members
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A picture: its file in the package with its checksum, and what may be done with it."""
+
+    file: str
+    sha256: str
+    licence: str
+
+
+_PHOTOGRAPHS = {
+    "astronaut": _Picture(
+        "astronaut.png",
+        "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5",
+        "Eileen Collins, NASA, public domain",
+    ),
+    "camera": _Picture(
+        "camera.png",
+        "b0793d2adda0fa6ae899c03989482bff9a42d3d5690fc7e3648f2795d730c23a",
+        "Lav Varshney, CC0",
+    ),
+    "chelsea": _Picture(
+        "chelsea.png",
+        "596aa1e7cb875eb79f437e310381d26b338a81c2da23439704a73c4651e8c4bb",
+        "Stefan van der Walt, CC0",
+    ),
+    "clock": _Picture(
+        "clock_motion.png",
+        "f029226b28b642e80113d86622e9b215ee067a0966feaf5e60604a1e05733955",
+        "Stefan van der Walt, public domain",
+    ),
+    "coffee": _Picture(
+        "coffee.png",
+        "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7",
+        "Rachel Michetti, CC0",
+    ),
+    "coins": _Picture(
+        "coins.png",
+        "f8d773fc9cfa6f4d8e5942dc34d0a0788fcaed2a4fefbbed0aef5398d7ef4cba",
+        "Brooklyn Museum, no known copyright restrictions",
+    ),
+    "galaxies": _Picture(
+        "hubble_deep_field.jpg",
+        "3a19c5dd8a927a9334bb1229a6d63711b1c0c767fb27e2286e7c84a3e2c2f5f4",
+        "Hubble Extreme Deep Field, NASA, public domain",
+    ),
+    "retina": _Picture(
+        "retina.jpg",
+        "38a07f36f27f095e818aea7b96d34202c05176d30253c66733f2e00379e9e0e6",
+        "Mikael Häggström, CC0",
+    ),
+    "rocket": _Picture(
+        "rocket.jpg",
+        "c2dd0de7c538df8d111e479619b129464d0269d0ae5fd18ca91d33a7fdfea95c",
+        "SpaceX, public domain",
+    ),
+    "tissue": _Picture(
+        "ihc.png",
+        "f8dd1aa387ddd1f49d8ad13b50921b237df8e9b262606d258770687b0ef93cef",
+        "Center for Microscopy and Molecular Imaging, no known copyright restrictions",
+    ),
+}
+_TEXTURES = {
+    "brick": _Picture(
+        "brick.png",
+        "7966caf324f6ba843118d98f7a07746d22f6a343430add0233eca5f6eaaa8fcf",
+        "CC0Textures, Bricks25, CC0",
+    ),
+    "grass": _Picture(
+        "grass.png",
+        "b6b6022426b38936c43a4ac09635cd78af074e90f42ffa8227ac8b7452d39f89",
+        "linolafett, Grass 01, CC0",
+    ),
+    "gravel": _Picture(
+        "gravel.png",
+        "c48615b451bf1e606fbd72c0aa9f8cc0f068ab7111ef7d93bb9b0f2586440c12",
+        "CC0Textures, Gravel04, CC0",
+    ),
+}
+_PICTURES = _PHOTOGRAPHS | _TEXTURES
+_FOLDER = "skimage/data/"
+_PACKAGE = Package(
+    name="scikit-image",
+    version="0.26.0",
+    filename=("scikit_image-0.26.0-cp311-cp311-manylinux_2_24_x86_64.manylinux_2_28_x86_64.whl"),
+    sha256="74aa5518ccea28121f57a95374581d3b979839adc25bb03f289b1bc9b99c58af",
+    members={_FOLDER + picture.file: picture.sha256 for picture in _PICTURES.values()},
+)
+
+PHOTOGRAPHS = tuple(_PHOTOGRAPHS)
+TEXTURES = tuple(_TEXTURES)
+
+
+def load_photographs(
+    root: str | Path = "data", names: Sequence[str] = (*PHOTOGRAPHS, *TEXTURES)
+) -> dict[str, Tensor]:
+    """Pictures by name, fetched into ``root`` on first use.
+
+    Args:
+        root: where fetched packages lie.
+        names: which, of ``PHOTOGRAPHS`` (contents of all kinds) and ``TEXTURES`` (surfaces, square
+            and even); all of them by default.
+
+    Returns:
+        The pictures (3, H, W) in their own sizes, float, from 0 (black) to 1; grey ones have three
+        equal channels.
+
+    Raises:
+        ValueError: there is no picture of that name.
+        FetchError: they could not be fetched, or a file was changed.
+        ModuleNotFoundError: Pillow is missing; the message says how to install it.
+    """
+    if unknown := [name for name in names if name not in _PICTURES]:
+        raise ValueError(f"no pictures {unknown}: there are {', '.join(_PICTURES)}")
+    root = Path(root)
+    members = [_FOLDER + _PICTURES[name].file for name in names]
+    fetched = is_fetched(_PACKAGE, members, root)
+    _log.log(logging.INFO if fetched else logging.WARNING, "%s", notice())
+    if not fetched:
+        fetch(_PACKAGE, root)
+    contents = read_members(_PACKAGE, members, root)
+    return {name: _decode(contents[path]) for name, path in zip(names, members, strict=True)}
+
+
+def notice() -> str:
+    """Source and licence of every picture, as they are shown to whoever fetches them."""
+    lines = [f"  {name}: {picture.licence}" for name, picture in _PICTURES.items()]
+    return "\n".join(
+        [f"Pictures from the package {_PACKAGE.name} {_PACKAGE.version} (BSD-3-Clause):", *lines]
+    )
+
+
+def _decode(content: bytes) -> Tensor:
+    try:
+        from PIL import Image
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "pictures are read with Pillow: pip install 'seqnorm[train]'"
+        ) from error
+    with Image.open(io.BytesIO(content)) as image:
+        colours = image.convert("RGB")
+    # A bytearray, because torch warns of bytes, which cannot be written to.
+    pixels = torch.frombuffer(bytearray(colours.tobytes()), dtype=torch.uint8)
+    planes = pixels.view(colours.height, colours.width, 3).permute(2, 0, 1).contiguous()
+    return planes.float() / 255

@@ -1,0 +1,153 @@
+"""How far a picture is from a style and from a content, by features that are fixed.
+
+A style is what the features' Gram matrices say: which features occur together, not where (Gatys et
+al. 2015). A content is where the features of a coarse scale are. Shallow random filters at several
+scales suffice for textures (Ustyuzhaninov et al. 2017); VGG, of which Gatys, Johnson and Ulyanov
+took theirs, is an option, as it needs weights from elsewhere.
+
+Axes: N pictures, C features, H, W pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+SIZE = 7
+FILTERS = 32
+# The filters are the same for every run: they are the ruler, not what is measured.
+SEED = 20151117
+
+
+class RandomFeatures(nn.Module):
+    """Rectified responses to random filters, and the colours, at full, half and quarter size.
+
+    The filters, 7 x 7 pixels of all colours, are drawn from a normal distribution; their mean of
+    every colour is taken away, so that they see patterns, not brightness, and their norm is 1.
+    """
+
+    filters: Tensor
+
+    def __init__(self, scales: int = 3) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(SEED)
+        filters = torch.randn(FILTERS, 3, SIZE, SIZE, generator=generator)
+        filters = filters - filters.mean((2, 3), keepdim=True)
+        filters = filters / filters.flatten(1).norm(dim=1)[:, None, None, None]
+        self.register_buffer("filters", filters)
+        self.scales = scales
+
+    def forward(self, pictures: Tensor) -> list[Tensor]:
+        """Features (N, C, H, W) of each scale, from pictures (N, 3, H, W)."""
+        found = []
+        x = pictures - 0.5
+        border = SIZE // 2
+        for scale in range(self.scales):
+            if scale:
+                x = F.avg_pool2d(x, 2)
+            colours = x[:, :, border:-border, border:-border]
+            found.append(torch.cat([F.conv2d(x, self.filters).relu(), colours], 1))
+        return found
+
+
+class VGGFeatures(nn.Module):
+    """Features of VGG-16 after relu1_2, relu2_2 and relu3_3 (Johnson et al. 2016).
+
+    Raises:
+        RuntimeError: torchvision is missing, or its weights are neither there nor to be had.
+    """
+
+    MEAN = (0.485, 0.456, 0.406)
+    DEVIATION = (0.229, 0.224, 0.225)
+    # Places in torchvision's vgg16().features that follow the three rectifications.
+    ENDS = (4, 9, 16)
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        try:
+            from torchvision.models import vgg16  # type: ignore[import-not-found,unused-ignore]  # an option
+        except ImportError as error:
+            raise RuntimeError(
+                "features: vgg needs torchvision (pip install torchvision); features: random needs "
+                "nothing"
+            ) from error
+        try:
+            layers = vgg16(weights="IMAGENET1K_V1").features.eval().requires_grad_(False)
+        except OSError as error:
+            raise RuntimeError(
+                "features: vgg needs the weights of vgg16, which torchvision could not fetch "
+                f"({error}); put them where torch.hub looks, or write features: random"
+            ) from error
+        starts = (0, *self.ENDS)
+        self.parts = nn.ModuleList(layers[a:b] for a, b in zip(starts, self.ENDS, strict=False))
+        self.register_buffer("mean", torch.tensor(self.MEAN).view(3, 1, 1))
+        self.register_buffer("deviation", torch.tensor(self.DEVIATION).view(3, 1, 1))
+
+    def forward(self, pictures: Tensor) -> list[Tensor]:
+        """Features (N, C, H, W) of each scale, from pictures (N, 3, H, W)."""
+        x = (pictures - self.mean) / self.deviation
+        found = []
+        for part in self.parts:
+            x = part(x)
+            found.append(x)
+        return found
+
+
+def features_by_name(name: str) -> nn.Module:
+    """The features "random" or "vgg".
+
+    Raises:
+        ValueError: there are no such features.
+    """
+    kinds: dict[str, type[nn.Module]] = {"random": RandomFeatures, "vgg": VGGFeatures}
+    if name not in kinds:
+        raise ValueError(f"features must be one of {', '.join(kinds)}, got {name!r}")
+    return kinds[name]()
+
+
+def gram(features: Tensor) -> Tensor:
+    """``G[c, d] = mean over positions of f_c f_d``: (N, C, C) from (N, C, H, W)."""
+    flat = features.flatten(2)
+    return flat @ flat.transpose(1, 2) / flat.shape[2]
+
+
+def style_loss(features: Sequence[Tensor], style: Sequence[Tensor]) -> Tensor:
+    """``mean over scales of |G - G_style|^2 / |G_style|^2``, of each picture (N,).
+
+    0 is a picture with the style's Gram matrices, 1 one without any features.
+
+    Args:
+        features: of the pictures.
+        style: the Gram matrices (N or 1, C, C) of the style, by scale.
+    """
+    losses = [
+        ((gram(f) - target) ** 2).sum((1, 2)) / (target**2).sum((1, 2))
+        for f, target in zip(features, style, strict=True)
+    ]
+    return torch.stack(losses).mean(0)
+
+
+def content_loss(features: Sequence[Tensor], contents: Sequence[Tensor], unit: float) -> Tensor:
+    """``mean (f - f_content)^2 / unit`` at the coarsest scale, of each picture (N,).
+
+    Args:
+        features: of the pictures.
+        contents: of the photographs that they redraw.
+        unit: the mean square of a photograph's features at that scale: without any features the
+            loss is 1 on average.
+    """
+    return ((features[-1] - contents[-1]) ** 2).mean((1, 2, 3)) / unit
+
+
+def mean_square(contents: Sequence[Tensor]) -> float:
+    """The unit of the content loss, from the features of some photographs."""
+    value = float((contents[-1] ** 2).mean())
+    if not value > 0 or math.isinf(value):
+        raise ValueError("the photographs have no features: they are blank")
+    return value
