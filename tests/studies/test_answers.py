@@ -9,7 +9,7 @@ import torch
 
 from seqnorm.datasets import TextDataset, collate
 from seqnorm.models import TextClassifier
-from seqnorm.studies import answers
+from seqnorm.studies.train_inference import answers
 
 DOCUMENTS = TextDataset(
     [[2, 3, 4, 5], [6, 2], [7, 8, 9, 2, 3, 4], [5], [6, 7, 8, 2], [3, 3, 2, 9, 8]],

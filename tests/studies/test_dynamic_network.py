@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 
 from seqnorm.models import TextClassifier
-from seqnorm.studies import dynamic_measures as measure
-from seqnorm.studies import dynamic_texts as texts
 from seqnorm.studies.configuration import load
-from seqnorm.studies.dynamic_network import SITES, DynamicNetwork
+from seqnorm.studies.dynamic_network import DynamicNetwork, measures, texts
+from seqnorm.studies.dynamic_network.study import SITES
 from seqnorm.studies.table import Setting, Table, run_id
 
 
@@ -110,7 +109,7 @@ def test_rows_alive(size: int) -> None:
     lengths = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5]
     shuffled = list(lengths)
     random.Random(7).shuffle(shuffled)
-    rows, alone = measure.rows_alive(lengths, size, seed=7)
+    rows, alone = measures.rows_alive(lengths, size, seed=7)
     found = [shuffled[i : i + size] for i in range(0, len(shuffled), size)]
     found = [batch for batch in found if len(batch) == size]
     counts = [[sum(length > t for length in batch) for t in range(9)] for batch in found]
@@ -135,7 +134,7 @@ def input_terms(model: TextClassifier, part: texts.Part) -> list[Tensor]:
 def test_the_population_is_that_of_all_documents(part: texts.Part) -> None:
     model = classifier(part)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    found = texts.tables_of(measure.population(model, part))
+    found = texts.tables_of(measures.population(model, part))
     assert set(found) == {"norm_ih", "norm_hh", "norm_cell"}
     for t, rows in enumerate(input_terms(model, part)):
         table = found["norm_ih"]
@@ -151,11 +150,11 @@ def test_the_population_is_that_of_all_documents(part: texts.Part) -> None:
 @torch.no_grad()
 def test_errors_of_statistics(part: texts.Part) -> None:
     model = classifier(part)
-    true = measure.population(model, part)
-    assert measure.relative_error(true, true).equal(torch.zeros(max(part.lengths)))
-    assert measure.relative_error(model, true).isnan().all(), "no step was seen yet"
-    half = measure.population(model, part.sample(35))
-    error = measure.relative_error(half, true)
+    true = measures.population(model, part)
+    assert measures.relative_error(true, true).equal(torch.zeros(max(part.lengths)))
+    assert measures.relative_error(model, true).isnan().all(), "no step was seen yet"
+    half = measures.population(model, part.sample(35))
+    error = measures.relative_error(half, true)
     found, right = texts.tables_of(half), texts.tables_of(true)
     for t in range(max(part.lengths)):
         units = sorted(
@@ -167,8 +166,8 @@ def test_errors_of_statistics(part: texts.Part) -> None:
         )
         # torch takes the lower of two middle values.
         assert error[t].item() == pytest.approx(units[(len(units) - 1) // 2], rel=1e-4, abs=1e-6)
-    of_one = measure.error_of_batches(model, true, part, 16, count=3, seed=0)
-    of_many = measure.error_of_batches(model, true, part, 64, count=3, seed=0)
+    of_one = measures.error_of_batches(model, true, part, 16, count=3, seed=0)
+    of_many = measures.error_of_batches(model, true, part, 64, count=3, seed=0)
     assert of_one[:4].mean() > of_many[:4].mean()
 
 
@@ -176,17 +175,17 @@ def test_slope() -> None:
     curve = torch.tensor([1.0, torch.nan, 3.0, 5.0])
     x, y = [0, 2, 3], [1.0, 3.0, 5.0]
     top = sum((a - mean(x)) * (b - mean(y)) for a, b in zip(x, y))
-    assert measure.slope(curve) == pytest.approx(100 * top / sum((a - mean(x)) ** 2 for a in x))
+    assert measures.slope(curve) == pytest.approx(100 * top / sum((a - mean(x)) ** 2 for a in x))
 
 
 def test_by_length() -> None:
     right = torch.tensor([True, False, True, True])
-    assert measure.by_length(right, [1, 2, 3, 9], [2, 5, 8]) == [0.5, 1.0, None, 1.0]
+    assert measures.by_length(right, [1, 2, 3, 9], [2, 5, 8]) == [0.5, 1.0, None, 1.0]
 
 
 def test_a_head_fitted_anew_reads_what_the_state_holds(part: texts.Part) -> None:
     model = classifier(part, None).eval()
-    features = measure.pooled(model, part)
+    features = measures.pooled(model, part)
     for i, tokens in enumerate(part.tokens[:5]):
         states, _ = model.recurrent(model.embedding(torch.tensor([tokens])))
         torch.testing.assert_close(features[i], states[0, -1])
@@ -196,8 +195,8 @@ def test_a_head_fitted_anew_reads_what_the_state_holds(part: texts.Part) -> None
         model.head.weight.zero_()
         model.head.bias.copy_(torch.tensor([0.0, 0.0, 9.0]))
     assert texts.accuracy(model, learnable) == 0
-    assert measure.refitted(model, learnable, learnable, bias_alone=False) > 0.85
-    alone = measure.refitted(model, learnable, learnable, bias_alone=True)
+    assert measures.refitted(model, learnable, learnable, bias_alone=False) > 0.85
+    alone = measures.refitted(model, learnable, learnable, bias_alone=True)
     assert alone == pytest.approx(texts.share(torch.tensor(learnable.labels) == 1))
 
 
@@ -205,11 +204,11 @@ def test_a_head_fitted_anew_reads_what_the_state_holds(part: texts.Part) -> None
 def test_accuracy_by_batch_uses_the_batch_and_writes_nothing(part: texts.Part) -> None:
     model = classifier(part).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    found = measure.accuracy_by_batch(model, part, len(part))
+    found = measures.accuracy_by_batch(model, part, len(part))
     after = model.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
     # In one batch of all documents its statistics are those of the population, but biased.
-    biased = measure.population(model, part)
+    biased = measures.population(model, part)
     for table in texts.tables_of(biased).values():
         n = table.count.clamp(min=2)[:, None]
         table.running_var.mul_((n - 1) / n)

@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from seqnorm.studies import train_inference_read as reading
 from seqnorm.studies.configuration import load
 from seqnorm.studies.table import Table, run_id
-from seqnorm.studies.train_inference import (
+from seqnorm.studies.train_inference import TrainInference, reading
+from seqnorm.studies.train_inference.study import (
     ASKED,
     COMPANY,
     KINDS,
-    TrainInference,
     companions,
     load_parts,
     look_steps,

@@ -28,12 +28,12 @@ from seqnorm.datasets import (
     split_validation,
 )
 from seqnorm.models import TextClassifier
+from seqnorm.studies.evidence import Finding
+from seqnorm.studies.study import Outcome, Picture, Study
+from seqnorm.studies.table import Setting, Table
+from seqnorm.studies.tuning import best_rate, tuning_seeds
 
-from . import answers, train_inference_read
-from .evidence import Finding
-from .study import Outcome, Picture, Study
-from .table import Setting, Table
-from .tuning import best_rate, tuning_seeds
+from . import answers, reading
 
 ASKED = (64, 16, 4)
 COMPANY = ("random", "short", "long")
@@ -258,15 +258,15 @@ class TrainInference(Study):
 
     def pictures(self, table: Table) -> list[Picture]:
         """Loss by the kind of statistics, changed answers, the gap during training."""
-        return train_inference_read.pictures(table, self.batch_sizes)
+        return reading.pictures(table, self.batch_sizes)
 
     def findings(self, table: Table) -> list[Finding]:
         """Differences of BatchNorm's kinds of statistics, and of BatchNorm and LayerNorm."""
-        return train_inference_read.findings(table, self.batch_sizes)
+        return reading.findings(table, self.batch_sizes)
 
     def verdict(self, table: Table) -> str:
         """What the findings come to."""
-        return train_inference_read.verdict(table, self.batch_sizes)
+        return reading.verdict(table, self.batch_sizes)
 
 
 @functools.cache

@@ -18,17 +18,16 @@ from typing import Any, ClassVar
 import torch
 
 from seqnorm.models import TextClassifier
+from seqnorm.studies.evidence import Finding
+from seqnorm.studies.study import Outcome, Picture, Study
+from seqnorm.studies.table import Setting, Table
+from seqnorm.studies.tuning import best_rate, tuning_seeds
 
-from . import dynamic_measures as measure
-from . import dynamic_texts as texts
-from .dynamic_cost import cost_of
-from .dynamic_findings import findings
-from .dynamic_pictures import pictures
-from .dynamic_verdict import verdict
-from .evidence import Finding
-from .study import Outcome, Picture, Study
-from .table import Setting, Table
-from .tuning import best_rate, tuning_seeds
+from . import measures, texts
+from .cost import cost_of
+from .findings import findings
+from .pictures import pictures
+from .verdict import verdict
 
 # Which of the sites of norm="batch" are left in a retrained variant.
 SITES: dict[str, dict[str, Any]] = {
@@ -260,7 +259,7 @@ class DynamicNetwork(Study):
         whole = self._load(setting["corpus"], UNCUT)
         values, curves = {}, {}
         for size in BATCHES:
-            rows, alone = measure.rows_alive(whole.train.lengths, size, int(str(setting["seed"])))
+            rows, alone = measures.rows_alive(whole.train.lengths, size, int(str(setting["seed"])))
             values[f"alone_{size}"] = alone
             # Few points, closer together at the beginning: 0, 1, 2, 4, ..., also 3/2 of these.
             steps = {int(base * 2**power) for power in range(14) for base in (0, 1, 1.5)}
@@ -286,15 +285,15 @@ class DynamicNetwork(Study):
         values |= self._by_length(right, data.test)
         if not (tables := texts.tables_of(model)) or len(next(iter(tables.values())).count) == 1:
             return Outcome(values)
-        true = measure.population(model, data.train)
+        true = measures.population(model, data.train)
         values["accuracy_population"] = texts.accuracy(true, data.test)
-        errors = {"running": measure.relative_error(model, true)}
+        errors = {"running": measures.relative_error(model, true)}
         for size in BATCHES:
-            errors[str(size)] = measure.error_of_batches(
+            errors[str(size)] = measures.error_of_batches(
                 model, true, data.train, size, self.drawn, seed
             )
-        values |= {f"slope_{name}": measure.slope(error) for name, error in errors.items()}
-        rows = measure.variances(model)[1]
+        values |= {f"slope_{name}": measures.slope(error) for name, error in errors.items()}
+        rows = measures.variances(model)[1]
         running = errors["running"][rows > 0]
         values |= {
             "error_early": running[: self.cut].mean().item(),
@@ -317,30 +316,30 @@ class DynamicNetwork(Study):
             "accuracy_cut": texts.accuracy(model, head),
             "accuracy_again": texts.accuracy(model, again),
             "accuracy_tail": texts.accuracy(model, long.tail(self.cut)),
-            "accuracy_bias": measure.refitted(model, sample, long, bias_alone=True),
-            "accuracy_head": measure.refitted(model, sample, long, bias_alone=False),
-            "accuracy_cut_head": measure.refitted(model, short, head, bias_alone=False),
+            "accuracy_bias": measures.refitted(model, sample, long, bias_alone=True),
+            "accuracy_head": measures.refitted(model, sample, long, bias_alone=False),
+            "accuracy_cut_head": measures.refitted(model, short, head, bias_alone=False),
         }
         values |= self._by_length(right, long)
         if not (tables := texts.tables_of(model)) or len(next(iter(tables.values())).count) == 1:
             return Outcome(values)
-        true = measure.population(model, sample)
-        repeated = measure.population(model, sample.again(self.cut))
+        true = measures.population(model, sample)
+        repeated = measures.population(model, sample.again(self.cut))
         values |= {
             "accuracy_population": texts.accuracy(true, long),
-            "accuracy_own": texts.accuracy(measure.population(model, long), long),
-            "accuracy_batch": measure.accuracy_by_batch(model, long, self.batch),
-            "accuracy_cut_population": texts.accuracy(measure.population(model, short), head),
+            "accuracy_own": texts.accuracy(measures.population(model, long), long),
+            "accuracy_batch": measures.accuracy_by_batch(model, long, self.batch),
+            "accuracy_cut_population": texts.accuracy(measures.population(model, short), head),
             "accuracy_again_population": texts.accuracy(repeated, again),
         }
-        found = measure.shift(true, self.cut)
+        found = measures.shift(true, self.cut)
         for name, site in (("cell", "norm_cell"), ("input", "norm_ih")):
             if site in found:
                 values[f"shift_{name}"], values[f"ratio_{name}"] = found[site]
         return Outcome(values)
 
     def _by_length(self, right: torch.Tensor, part: texts.Part) -> dict[str, float]:
-        shares = measure.by_length(right, part.lengths, self.bounds)
+        shares = measures.by_length(right, part.lengths, self.bounds)
         return {
             f"length_{number}": share for number, share in enumerate(shares) if share is not None
         }

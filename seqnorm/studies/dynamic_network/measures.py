@@ -18,7 +18,7 @@ from seqnorm.datasets import TextBatch
 from seqnorm.models import TextClassifier
 from seqnorm.nn.reestimate import reestimate_statistics
 
-from .dynamic_texts import Part, batches, in_order, share, tables_of
+from .texts import Part, batches, in_order, share, tables_of
 
 # Enough documents that a late step of the whole training part has more than a few rows.
 POPULATION_BATCH = 1024

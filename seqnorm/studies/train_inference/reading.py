@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from . import figures
-from .evidence import Finding, Interval, interval, paired
-from .study import Picture
-from .table import Table
+from seqnorm.studies import figures
+from seqnorm.studies.evidence import Finding, Interval, interval, paired
+from seqnorm.studies.study import Picture
+from seqnorm.studies.table import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 
-from .dynamic_findings import (
+from seqnorm.studies.evidence import Interval, interval, paired
+from seqnorm.studies.table import Table
+
+from .findings import (
     REMEDIES,
     SITES_TEXT,
     STATISTICS,
@@ -16,8 +19,6 @@ from .dynamic_findings import (
     points,
     rest_of,
 )
-from .evidence import Interval, interval, paired
-from .table import Table
 
 
 def said(value: Interval) -> str:

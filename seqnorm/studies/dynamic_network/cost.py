@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from seqnorm.datasets import TextBatch
 from seqnorm.models import TextClassifier
+from seqnorm.studies.study import Outcome
 
-from .dynamic_texts import Part, tables_of
-from .study import Outcome
+from .texts import Part, tables_of
 
 PROCESS = Path("/proc/self")
 

@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from .dynamic_findings import (
+from seqnorm.studies.evidence import Interval, interval
+from seqnorm.studies.figures import NAMES, STYLES, draw_line, figure, tidy
+from seqnorm.studies.study import Picture
+from seqnorm.studies.table import Table
+
+from .findings import (
     Settings,
     difference,
     grid_of,
@@ -16,10 +21,6 @@ from .dynamic_findings import (
     points,
     rest_of,
 )
-from .evidence import Interval, interval
-from .figures import NAMES, STYLES, draw_line, figure, tidy
-from .study import Picture
-from .table import Table
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

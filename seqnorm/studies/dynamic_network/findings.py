@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Protocol
 
-from .evidence import Finding, Interval, interval, paired
-from .figures import NAMES
-from .table import Table, Value
+from seqnorm.studies.evidence import Finding, Interval, interval, paired
+from seqnorm.studies.figures import NAMES
+from seqnorm.studies.table import Table, Value
 
 POINTS = "points"
 # Other ways to run or to read the same trained network, and what each of them changes.
