@@ -5,6 +5,7 @@ Axes: N pictures, H, W pixels; S styles, H', W' pixels of a picture that shows a
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -26,10 +27,10 @@ class StylisationNet(nn.Module):
     convolution but the last is followed by the norm, and all but the second of a residual block by
     a ReLU. Borders are reflected.
 
-    With ``norm="adaptive"`` the picture and one that shows the style pass through the same encoder,
-    each without a norm, ``AdaptiveInstanceNorm2d`` gives the picture's features the style's mean
-    and deviation, and the rest has no norm, as in Huang & Belongie 2017, sec. 5 and 6; but here the
-    encoder is trained, where theirs is a fixed VGG.
+    With ``norm="adaptive"`` every norm takes its gain and bias from a picture that shows the style.
+    Huang & Belongie 2017 read them off that picture's features in a fixed VGG, at one place; here
+    a small network, trained with the rest, turns the picture into those of all places (Ghiasi et
+    al. 2017): convolutions, the mean over the picture, and a linear map for each norm.
 
     Args:
         norm: none, batch (Johnson et al. 2016), instance (Ulyanov et al. 2016), conditional (one
@@ -59,24 +60,24 @@ class StylisationNet(nn.Module):
             )
         self.norm = norm
         inner = 2 * width
-        # AdaIN has no place of its own within the encoder or the decoder.
-        of_layers = "none" if norm == "adaptive" else norm
 
         def layer(
             channels: int, features: int, size: int = 3, *, stride: int = 1, relu: bool = True
         ) -> _Layer:
-            return _Layer(channels, features, size, stride, of_layers, styles, relu)
+            return _Layer(
+                channels, features, size, stride, _norm(norm, features, styles, inner), relu
+            )
 
         self.encoder = nn.ModuleList(
             [layer(3, width, 5), layer(width, inner, stride=2), layer(inner, inner, stride=2)]
         )
-        self.adaptive = AdaptiveInstanceNorm2d() if norm == "adaptive" else None
         self.blocks = nn.ModuleList(
-            nn.ModuleList([layer(inner, inner), layer(inner, inner, relu=False)])
-            for _ in range(blocks)
+            _Residual(layer(inner, inner), layer(inner, inner, relu=False)) for _ in range(blocks)
         )
         self.decoder = nn.ModuleList([layer(inner, inner), layer(inner, width)])
         self.last = nn.Conv2d(width, 3, 5, padding=2, padding_mode="reflect")
+        # Made last, so that of one seed the convolutions above start alike whatever the norm.
+        self.reader = _StyleReader(inner) if norm == "adaptive" else None
 
     def forward(self, picture: Tensor, style: Tensor | None = None) -> Tensor:
         """Redraws pictures.
@@ -104,44 +105,95 @@ class StylisationNet(nn.Module):
         if (style is not None) != (self.norm in ("conditional", "adaptive")):
             what = "needs a style" if style is None else "takes no style"
             raise ValueError(f"a network with norm {self.norm!r} {what}")
-        x = self._encode(picture, style)
-        if self.adaptive is not None:
-            x = self.adaptive(x, self._encode(style, None))
-        for first, second in self.blocks:
-            x = x + second(first(x, style), style)
+        if self.reader is not None:
+            style = self.reader(style)
+        x = picture
+        for layer in self.encoder:
+            x = layer(x, style)
+        for block in self.blocks:
+            x = block(x, style)
         for layer in self.decoder:
             x = layer(F.interpolate(x, scale_factor=2.0), style)
-        return self.last(x).sigmoid()
-
-    def _encode(self, picture: Tensor, style: Tensor | None) -> Tensor:
-        for layer in self.encoder:
-            picture = layer(picture, style)
-        return picture
+        redrawn: Tensor = self.last(x).sigmoid()
+        return redrawn
 
 
 class _Layer(nn.Module):
     """Convolution, norm, ReLU."""
 
     def __init__(
-        self, channels: int, features: int, size: int, stride: int, norm: str, styles: int, relu: bool
+        self,
+        channels: int,
+        features: int,
+        size: int,
+        stride: int,
+        norm: nn.Module | None,
+        relu: bool,
     ) -> None:
         super().__init__()
         self.convolution = nn.Conv2d(
             channels, features, size, stride, size // 2, padding_mode="reflect"
         )
-        # The pictures of a batch share BatchNorm's statistics, and nothing of any other norm.
-        self.norm: nn.Module | None = {
-            "none": lambda: None,
-            "batch": lambda: BatchNorm2d(features),
-            "instance": lambda: InstanceNorm2d(features, affine=True),
-            "conditional": lambda: ConditionalInstanceNorm2d(features, styles),
-        }[norm]()
+        self.norm = norm
         self.relu = relu
 
     def forward(self, x: Tensor, style: Tensor | None) -> Tensor:
         x = self.convolution(x)
-        if isinstance(self.norm, ConditionalInstanceNorm2d):
+        if isinstance(self.norm, (ConditionalInstanceNorm2d, _StyleNorm)):
             x = self.norm(x, style)
         elif self.norm is not None:
             x = self.norm(x)
         return x.relu() if self.relu else x
+
+
+def _norm(norm: str, features: int, styles: int, code: int) -> nn.Module | None:
+    if norm == "batch":
+        return BatchNorm2d(features)
+    if norm == "instance":
+        return InstanceNorm2d(features, affine=True)
+    if norm == "conditional":
+        return ConditionalInstanceNorm2d(features, styles)
+    if norm == "adaptive":
+        return _StyleNorm(features, code)
+    return None
+
+
+class _StyleReader(nn.Module):
+    """A code (N, K) of pictures (N, 3, H', W') of styles."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, code, 5, stride=2)
+        self.second = nn.Conv2d(code, code, 3, stride=2)
+
+    def forward(self, picture: Tensor) -> Tensor:
+        code: Tensor = self.second(self.first(picture).relu()).relu()
+        return code.mean((2, 3))
+
+
+class _StyleNorm(nn.Module):
+    """AdaIN with gain and bias linear in a style's code; at first 1 and 0 for every style."""
+
+    def __init__(self, features: int, code: int) -> None:
+        super().__init__()
+        self.norm = AdaptiveInstanceNorm2d()
+        self.gain = nn.Parameter(torch.zeros(features, code))
+        self.bias = nn.Parameter(torch.zeros(features, code))
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        weight, bias = 1 + F.linear(code, self.gain), F.linear(code, self.bias)
+        y: Tensor = self.norm(x, weight=weight, bias=bias)
+        return y
+
+
+class _Residual(nn.Module):
+    """What two layers make of their input is added to it."""
+
+    def __init__(self, first: _Layer, second: _Layer) -> None:
+        super().__init__()
+        self.first = first
+        self.second = second
+
+    def forward(self, x: Tensor, style: Tensor | None) -> Tensor:
+        change: Tensor = self.second(self.first(x, style), style)
+        return x + change

@@ -82,7 +82,8 @@ class Table:
     def where(self, **setting: Value) -> Table:
         """The rows in which these columns have these values, to the digits that the file keeps;
         ``None`` is an empty one."""
-        return Table([row for row in self.rows if matches(row, setting)], self.curves)
+        kept = [row for row in self.rows if matches(row, setting)]
+        return Table(kept, self.curves, self.files)
 
     def distinct(self, column: str) -> list[Value]:
         """The values of a column, each once, as they first appear; empty ones are left out."""

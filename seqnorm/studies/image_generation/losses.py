@@ -30,6 +30,8 @@ class RandomFeatures(nn.Module):
     every colour is taken away, so that they see patterns, not brightness, and their norm is 1.
     """
 
+    filters: Tensor
+
     def __init__(self, scales: int = 3) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(SEED)
@@ -63,6 +65,8 @@ class VGGFeatures(nn.Module):
     DEVIATION = (0.229, 0.224, 0.225)
     # Places in torchvision's vgg16().features that follow the three rectifications.
     ENDS = (4, 9, 16)
+    mean: Tensor
+    deviation: Tensor
 
     def __init__(self) -> None:
         super().__init__()

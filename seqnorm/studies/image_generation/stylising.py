@@ -1,4 +1,4 @@
-"""Training one network to redraw photographs in one style or in several, and what is measured of it.
+"""Training a network to redraw photographs in one style or in several, and what is measured of it.
 
 Axes: N pictures, H, W pixels.
 """
@@ -23,7 +23,7 @@ Point = tuple[float, float]
 CROPS_SEED = 20160727
 CONTRASTS = (1.0, 0.5, 0.25, 0.125)
 HALF, FAINT = 0.5, 0.25
-POINTS = 25
+POINTS = 20
 CHECKS = 8
 
 
@@ -101,11 +101,9 @@ class Task:
 
 def redraw(net: StylisationNet, contents: Tensor, styles: Tensor, task: Task) -> Tensor:
     """Contents (N, 3, H, W) in the styles (N,) of the task."""
-    if net.norm == "conditional":
-        return net(contents, styles)
-    if net.norm == "adaptive":
-        return net(contents, task.styles[styles])
-    return net(contents)
+    given = {"conditional": styles, "adaptive": task.styles[styles]}.get(net.norm)
+    redrawn: Tensor = net(contents, given)
+    return redrawn
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,15 @@ class Trained:
 
 
 def train(
-    task: Task, norm: str, *, rate: float, seed: int, steps: int, batch: int, width: int, blocks: int
+    task: Task,
+    norm: str,
+    *,
+    rate: float,
+    seed: int,
+    steps: int,
+    batch: int,
+    width: int,
+    blocks: int,
 ) -> Trained:
     """Trains a network by Adam; the rate falls to zero as half a cosine.
 
@@ -202,9 +208,7 @@ class Together:
         )
 
 
-def _losses(
-    redrawing: Inference | Together, task: Task, contents: Tensor
-) -> tuple[Tensor, Tensor]:
+def _losses(redrawing: Inference | Together, task: Task, contents: Tensor) -> tuple[Tensor, Tensor]:
     found = []
     with torch.no_grad():
         for style in range(len(task.styles)):
@@ -226,7 +230,8 @@ def measure(net: StylisationNet, task: Task, batch: int) -> tuple[dict[str, floa
     style, content = judge(net, task, test)
     validation = task.total(*judge(net, task, task.validation))
     by_contrast = [
-        (contrast, float(judge(net, task, fade(test, contrast))[0].mean())) for contrast in CONTRASTS
+        (contrast, float(judge(net, task, fade(test, contrast))[0].mean()))
+        for contrast in CONTRASTS
     ]
     redrawn = torch.stack([inference(test, s, task) for s in count])
     faded = torch.stack([inference(fade(test, HALF), s, task) for s in count])
@@ -237,6 +242,7 @@ def measure(net: StylisationNet, task: Task, batch: int) -> tuple[dict[str, floa
         "test_style": float(style.mean()),
         "test_content": float(content.mean()),
         "test_total": float(task.total(style, content)),
+        "worst_style": float(style.topk(max(style.shape[1] // 4, 1)).values.mean()),
         "faint_style": dict(by_contrast)[FAINT],
         "batch_style": float(_losses(together, task, test)[0].mean()),
         "alone_style": float(_losses(alone, task, test)[0].mean()),

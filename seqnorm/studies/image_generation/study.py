@@ -1,0 +1,276 @@
+"""Does BatchNorm suit the generation of images, where every image is to be a thing of its own?
+
+A network redraws photographs in the style of a texture in one pass. What normalises it is all that
+differs: nothing, BatchNorm, InstanceNorm, one network for each style; and one network for all
+styles with Conditional InstanceNorm or AdaIN. Test photographs are none of those trained on, and
+rates are chosen on yet others.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from seqnorm.datasets import PHOTOGRAPHS, TEXTURES, load_photographs
+
+from ..evidence import Finding, paired
+from ..study import Outcome, Picture, Study
+from ..table import Setting, Table
+from ..tuning import best_rate, tuning_seeds
+from .losses import features_by_name
+from .photographs import fade, shrink, to_png
+from .pictures import SHOWN, draw
+from .reading import ALL, OF_ALL, OF_ONE, by_seed, compare
+from .stylising import CONTRASTS, Inference, Task, measure, train
+from .verdict import verdict
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ImageGeneration(Study):
+    """Stylisation with and without norms; see ``configs/studies/image_generation.yaml``.
+
+    Args:
+        seeds: runs of each norm and style that are reported.
+        tune_seeds: runs of each norm, style and rate that the rate is chosen by.
+        rates: learning rates to choose from; a single one is taken as it is.
+        styles: textures.
+        training, validation, test: photographs; no crop of one is in two parts.
+        features: of the losses, random or vgg.
+        content_weight: of the content loss beside the style loss.
+        steps: of training with one style.
+        steps_of_all: of training with all styles.
+        batch: photographs a step.
+        size: of a crop, pixels.
+        side: to which the shorter side of a photograph is shrunk.
+        texture_side: to which that of a texture is.
+        width, blocks: of the network.
+        judged: test crops; half as many for validation.
+
+    Raises:
+        ValueError: an unknown photograph, texture or kind of features; a photograph in two parts; a
+            number that leaves nothing to do.
+    """
+
+    name: ClassVar[str] = "image_generation"
+    title: ClassVar[str] = "Generating images"
+    question: ClassVar[str] = (
+        "Does BatchNorm hurt a network that redraws images pixel by pixel, because its statistics "
+        "mix unrelated images and wash out what is particular to one?"
+    )
+    factors: ClassVar[tuple[str, ...]] = ("stage", "norm", "style", "rate", "seed")
+    measures: ClassVar[tuple[str, ...]] = (
+        "validation",
+        "train_style",
+        "train_content",
+        "test_style",
+        "test_content",
+        "test_total",
+        "worst_style",
+        "faint_style",
+        "batch_style",
+        "alone_style",
+        "mates",
+        "mates_inference",
+        "contrast",
+        "between",
+    )
+
+    seeds: int
+    tune_seeds: int
+    rates: list[float]
+    styles: list[str]
+    training: list[str]
+    validation: list[str]
+    test: list[str]
+    features: str
+    content_weight: float
+    steps: int
+    steps_of_all: int
+    batch: int
+    size: int
+    side: int
+    texture_side: int
+    width: int
+    blocks: int
+    judged: int
+
+    def __post_init__(self) -> None:
+        parts = [*self.training, *self.validation, *self.test]
+        for kind, names, known in (
+            ("photographs", parts, PHOTOGRAPHS),
+            ("styles", self.styles, TEXTURES),
+        ):
+            if unknown := sorted(set(names) - set(known)):
+                raise ValueError(f"no {kind} {unknown}: there are {', '.join(known)}")
+            if len(set(names)) < len(names):
+                raise ValueError(f"{kind} {names} name one twice")
+        for part in ("rates", "styles", "training", "validation", "test"):
+            if not getattr(self, part):
+                raise ValueError(f"{part} must name at least one")
+        if self.features not in ("random", "vgg"):
+            raise ValueError(f"features must be random or vgg, got {self.features!r}")
+        if self.judged < 2 * self.batch or self.judged % self.batch:
+            raise ValueError(
+                f"judged={self.judged} must be two batches of {self.batch} or more, all full"
+            )
+
+    def settings(self, done: Table) -> Iterator[Setting]:
+        groups = [(norm, style) for style in self.styles for norm in OF_ONE]
+        groups += [(norm, ALL) for norm in OF_ALL]
+        seeds = tuning_seeds(self.tune_seeds)
+        if len(self.rates) > 1:
+            for norm, style in groups:
+                for rate in self.rates:
+                    for seed in seeds:
+                        yield self._setting("tune", norm, style, rate, seed)
+        rates = {group: self._rate(done, *group) for group in groups}
+        for seed in range(self.seeds):
+            for (norm, style), chosen in rates.items():
+                if chosen is not None:
+                    yield self._setting("run", norm, style, chosen, seed)
+
+    def _rate(self, done: Table, norm: str, style: str) -> float | None:
+        if len(self.rates) == 1:
+            return self.rates[0]
+        tried = done.where(stage="tune", norm=norm, style=style)
+        seeds = tuning_seeds(self.tune_seeds)
+        return best_rate(tried, self.rates, seeds, "validation", largest=False)
+
+    @staticmethod
+    def _setting(stage: str, norm: str, style: str, rate: float, seed: int) -> Setting:
+        return {"stage": stage, "norm": norm, "style": style, "rate": rate, "seed": seed}
+
+    def cost(self, setting: Setting) -> float:
+        return float(self.steps_of_all if setting["style"] == ALL else self.steps)
+
+    def run(self, setting: Setting) -> Outcome:
+        norm, style = str(setting["norm"]), str(setting["style"])
+        rate, seed = setting["rate"], setting["seed"]
+        assert isinstance(rate, float | int)
+        assert isinstance(seed, int)
+        styles = self.styles if style == ALL else [style]
+        task = self.task(styles)
+        trained = train(
+            task,
+            norm,
+            rate=rate,
+            seed=seed,
+            steps=self.steps_of_all if style == ALL else self.steps,
+            batch=self.batch,
+            width=self.width,
+            blocks=self.blocks,
+        )
+        values, by_contrast = measure(trained.net, task, self.batch)
+        values = {**values, **trained.last}
+        if setting["stage"] == "tune":
+            return Outcome(values)
+        files: dict[str, bytes] = {}
+        if seed == 0:
+            shown = self.shown(task.test)
+            files = {"contents.png": to_png(shown)}
+            for number, name in enumerate(styles):
+                redrawn = Inference(trained.net)(shown, number, task)
+                files[f"{norm}_{name}.png"] = to_png(redrawn)
+                files[f"style_{name}.png"] = to_png(task.styles[number : number + 1])
+        return Outcome(values, {**trained.curves, "contrast": by_contrast}, files)
+
+    def task(self, styles: Sequence[str]) -> Task:
+        """What the networks of these styles learn."""
+        parts = {"training": self.training, "validation": self.validation, "test": self.test}
+        names = (*(name for part in parts.values() for name in part), *styles)
+        loaded = _load(names)
+        return Task.of(
+            features_by_name(self.features),
+            {part: [shrink(loaded[n], self.side) for n in names] for part, names in parts.items()},
+            [shrink(loaded[name], self.texture_side) for name in styles],
+            size=self.size,
+            judged=self.judged,
+            content_weight=self.content_weight,
+        )
+
+    @staticmethod
+    def shown(contents: Tensor) -> Tensor:
+        """The contents in the figures: crops of some photographs, then the first of them fading."""
+        faded = [fade(contents[:1], contrast) for contrast in CONTRASTS]
+        return torch.cat([contents[:SHOWN], *faded])
+
+    def pictures(self, table: Table) -> list[Picture]:
+        return draw(table.where(stage="run"), self.styles, self.size)
+
+    def findings(self, table: Table) -> list[Finding]:
+        runs = table.where(stage="run")
+        found = []
+        for style in self.styles:
+            found.append(
+                Finding(
+                    f"style loss of test photographs, {style}, BatchNorm minus InstanceNorm",
+                    compare(runs, "test_style", [style]),
+                    expected=1,
+                )
+            )
+        for what, measure_, expected in COMPARED:
+            found.append(
+                Finding(
+                    f"{what}, BatchNorm minus InstanceNorm, mean over styles",
+                    compare(runs, measure_, self.styles),
+                    expected=expected,
+                )
+            )
+        own = by_seed(runs, "batch", self.styles, "test_style")
+        for what, measure_ in STATISTICS:
+            found.append(
+                Finding(
+                    f"style loss of the same BatchNorm networks, running statistics minus {what}",
+                    paired(own, by_seed(runs, "batch", self.styles, measure_)),
+                    expected=1,
+                )
+            )
+        one = by_seed(runs, "instance", self.styles, "test_style")
+        batch = by_seed(runs, "batch", self.styles, "test_style")
+        for norm, name in (("conditional", "Conditional InstanceNorm"), ("adaptive", "AdaIN")):
+            of_all = by_seed(runs, norm, [ALL], "test_style")
+            for other, values in (("InstanceNorm", one), ("BatchNorm", batch)):
+                found.append(
+                    Finding(
+                        f"style loss, one network for all styles with {name} minus one network "
+                        f"for each with {other}",
+                        paired(of_all, values),
+                    )
+                )
+        return found
+
+    def verdict(self, table: Table) -> str:
+        return verdict(table.where(stage="run"), self.styles)
+
+
+# Measures that are compared as means over styles, and the sign that the argument predicts.
+COMPARED = (
+    ("style loss of test photographs", "test_style", 1),
+    ("style loss of the worst quarter of the test photographs", "worst_style", 1),
+    ("content loss of test photographs", "test_content", 0),
+    ("loss that is minimised, on test photographs", "test_total", 1),
+    ("style loss of test photographs at a quarter of their contrast", "faint_style", 1),
+    ("style loss in training", "train_style", 1),
+    ("change of a picture when its batch-mates change, in training mode", "mates", 1),
+    ("change of a picture when its batch-mates change, in inference", "mates_inference", 0),
+    ("change of a picture when the contrast of its content is halved", "contrast", 1),
+    ("difference of the pictures of two contents", "between", 0),
+)
+# Whose statistics else a BatchNorm network can be given.
+STATISTICS = (
+    ("those of the batch", "batch_style"),
+    ("those of each picture alone", "alone_style"),
+)
+
+
+@functools.lru_cache(maxsize=4)
+def _load(names: tuple[str, ...]) -> dict[str, Tensor]:
+    # A process makes many runs of the same pictures.
+    return load_photographs(names=names)

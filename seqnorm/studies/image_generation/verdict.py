@@ -1,0 +1,140 @@
+"""What the study answers, in sentences that follow from its intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import mean
+
+from ..evidence import Interval, paired
+from ..table import Table
+from .reading import by_seed, compare
+
+
+def verdict(runs: Table, styles: Sequence[str]) -> str:
+    """A few sentences, of the runs that are reported."""
+    difference = compare(runs, "test_style", styles)
+    if difference.n < 2:
+        return "Too few runs of BatchNorm and InstanceNorm to say."
+    said = [_style(runs, styles, difference), _faint(runs, styles), _mates(runs, styles)]
+    said += [_whose(runs, styles), _content(runs, styles), _all_styles(runs, styles)]
+    return " ".join(sentence for sentence in said if sentence)
+
+
+def _mean(runs: Table, styles: Sequence[str], norm: str, measure: str) -> float:
+    values = by_seed(runs, norm, styles, measure)
+    return mean(values.values()) if values else math.nan
+
+
+def _style(runs: Table, styles: Sequence[str], difference: Interval) -> str:
+    batch, instance = (_mean(runs, styles, n, "test_style") for n in ("batch", "instance"))
+    signs = {style: compare(runs, "test_style", [style]).sign for style in styles}
+    worse = [style for style, sign in signs.items() if sign > 0]
+    better = [style for style, sign in signs.items() if sign < 0]
+    numbers = f"style loss {batch:.2f} against {instance:.2f} on test photographs"
+    if difference.sign > 0:
+        lead = f"BatchNorm stylises worse than InstanceNorm ({numbers})"
+    elif difference.sign < 0:
+        lead = f"BatchNorm stylises better than InstanceNorm, against the argument ({numbers})"
+    else:
+        lead = f"BatchNorm and InstanceNorm stylise alike within the uncertainty ({numbers})"
+    parts = [
+        f"worse with {_list(worse)}" if worse else "",
+        f"better with {_list(better)}" if better else "",
+    ]
+    said = " and ".join(part for part in parts if part) or "with no style alone a sure difference"
+    return f"{lead}; style by style, each at its best rate: {said}."
+
+
+def _faint(runs: Table, styles: Sequence[str]) -> str:
+    moved = {n: _mean(runs, styles, n, "contrast") for n in ("batch", "instance")}
+    faint = {n: _mean(runs, styles, n, "faint_style") for n in ("batch", "instance")}
+    full = {n: _mean(runs, styles, n, "test_style") for n in ("batch", "instance")}
+    sign = compare(runs, "contrast", styles).sign
+    if sign > 0:
+        return (
+            f"Its picture follows the contrast of the photograph: halving that moves a pixel by "
+            f"{moved['batch']:.3f}, against {moved['instance']:.3f}, and at a quarter its style "
+            f"loss goes from {full['batch']:.2f} to {faint['batch']:.2f} "
+            f"(InstanceNorm: {full['instance']:.2f} to {faint['instance']:.2f})."
+        )
+    return "It is not shown to depend more on the contrast of the photograph."
+
+
+def _mates(runs: Table, styles: Sequence[str]) -> str:
+    sign = compare(runs, "mates", styles).sign
+    if sign <= 0:
+        return "That a picture depends on its batch-mates is not shown."
+    mates, between = (_mean(runs, styles, "batch", m) for m in ("mates", "between"))
+    later = _mean(runs, styles, "batch", "mates_inference")
+    return (
+        f"In training other batch-mates move a pixel of the same picture by {mates:.3f}, where "
+        f"another photograph moves it by {between:.3f}; in inference by {later:.1g}."
+    )
+
+
+def _whose(runs: Table, styles: Sequence[str]) -> str:
+    own = by_seed(runs, "batch", styles, "test_style")
+    batch, alone = (by_seed(runs, "batch", styles, m) for m in ("batch_style", "alone_style"))
+    gap, mixing = paired(own, batch).sign, paired(own, alone).sign
+    losses = f"{_mean(runs, styles, 'batch', 'alone_style'):.2f}"
+    if mixing > 0:
+        said = (
+            "Given the statistics of each picture alone, the same BatchNorm networks reach "
+            f"{losses}: the mixing of images is what costs them"
+        )
+    elif mixing < 0:
+        said = (
+            "Given the statistics of each picture alone, the same BatchNorm networks reach "
+            f"{losses}, no better than with those kept from training"
+        )
+    else:
+        said = (
+            "Giving the same BatchNorm networks the statistics of each picture alone makes no sure "
+            "difference"
+        )
+    train = {
+        1: "with the statistics of a batch they do better than in inference",
+        -1: "with the statistics of a batch they do worse than in inference",
+        0: "between a batch's statistics and those of inference no difference is shown",
+    }[gap]
+    return f"{said}; {train}."
+
+
+def _content(runs: Table, styles: Sequence[str]) -> str:
+    content = compare(runs, "test_content", styles).sign
+    total = compare(runs, "test_total", styles).sign
+    said = {
+        1: "BatchNorm keeps less of the content",
+        -1: "BatchNorm keeps more of the content",
+        0: "The content is kept alike",
+    }[content]
+    loss = {
+        1: "the loss that both minimise is larger with BatchNorm",
+        -1: "the loss that both minimise is smaller with BatchNorm",
+        0: "in the loss that both minimise no difference is shown",
+    }[total]
+    return f"{said}; {loss}."
+
+
+def _all_styles(runs: Table, styles: Sequence[str]) -> str:
+    said = []
+    one = by_seed(runs, "batch", styles, "test_style")
+    for norm, name in (("conditional", "Conditional InstanceNorm"), ("adaptive", "AdaIN")):
+        of_all = by_seed(runs, norm, styles, "test_style")
+        compared = paired(of_all, one)
+        if compared.n < 2:
+            continue
+        than = {1: "a larger", -1: "a smaller", 0: "no surely different"}[compared.sign]
+        loss = mean(of_all.values())
+        said.append(f"with {name} has {than} style loss ({loss:.2f})")
+    if not said:
+        return ""
+    return (
+        f"One network for all {len(styles)} styles {', and '.join(said)} "
+        "than a BatchNorm network made for each."
+    )
+
+
+def _list(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
