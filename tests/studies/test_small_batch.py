@@ -244,6 +244,7 @@ def test_the_verdict_where_batch_norm_is_worse() -> None:
     said = judging.verdict(made_up(growth=0.4))
     assert "On images BatchNorm is worse than GroupNorm at batch 32 and 2." in said
     assert "BatchNorm's test error rises by 18.8 points and GroupNorm's test error" in said
+    assert "difference between them moves by 18.8 points, against BatchNorm" in said
     assert "It is the statistics that do it: with" in said
     assert "statistics of 16 and 2 cost accuracy" in said
     assert "With one image at a time BatchNorm is 40.0 points worse than GroupNorm." in said
@@ -254,6 +255,7 @@ def test_the_verdict_where_it_is_equal_or_better() -> None:
     assert "On text BatchNorm is not told apart from LayerNorm at batch 32 and 2." in equal
     assert "does not change by more than chance" in equal
     assert "With the optimiser's batch unchanged, statistics of 16 and 2 show no" in equal
+    assert "between them moves by 0.0 points, by no more than chance" in equal
     assert "worse" not in equal
     assert "It is the statistics" not in equal
     better = judging.verdict(made_up(batch=0.1))

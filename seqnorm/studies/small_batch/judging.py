@@ -29,6 +29,7 @@ def findings(table: Table) -> list[Finding]:
         if part == "images" and rows.where(norm="instance").rows:
             found += _against(rows, part, "instance")
         found += _rises(rows, part, rival)
+        found += _parting(rows, part, rival)
         found += _of_running_statistics(rows, part)
         found += _ghosts(table, part)
     found += _one_row(table)
@@ -66,6 +67,27 @@ def _rises(rows: Table, part: str, rival: str) -> Iterable[Finding]:
                 unit,
                 expected,
             )
+
+
+def _parting(rows: Table, part: str, rival: str) -> Iterable[Finding]:
+    """By how much BatchNorm's error rises more than the other's."""
+    batches = [batch for batch in numbers(rows, "batch") if batch > 1]
+    if len(batches) < 2:
+        return
+    rises = []
+    for norm in ("batch", rival):
+        small, large = (
+            rows.where(batch=batch, norm=norm).by_seed("error")
+            for batch in (batches[-1], batches[0])
+        )
+        rises.append({seed: small[seed] - large[seed] for seed in small.keys() & large.keys()})
+    yield Finding(
+        f"{part}: rise of test error from batch {batches[0]} to {batches[-1]}, BatchNorm minus "
+        f"{NAMES[rival]}",
+        paired(*rises).scaled(100),
+        "points",
+        1,
+    )
 
 
 def _of_running_statistics(rows: Table, part: str) -> Iterable[Finding]:
@@ -146,7 +168,13 @@ def _of_rises(rows: Table, part: str, rival: str) -> Iterable[str]:
         f"{NAMES[norm]}'s test error {_change(rise)}"
         for norm, rise in zip(("batch", rival), rises, strict=False)
     )
-    yield f"From the largest batch to the smallest above 1 {said}."
+    for finding in _parting(rows, part, rival):
+        outcome = {1: "against BatchNorm", 0: "by no more than chance", -1: "for BatchNorm"}
+        moved = finding.interval
+        yield (
+            f"From the largest batch to the smallest above 1 {said}; the difference between them "
+            f"moves by {abs(moved.mean):.1f} points, {outcome[moved.sign]}."
+        )
 
 
 def _change(rise: Interval) -> str:
