@@ -43,7 +43,7 @@ def _style(runs: Table, styles: Sequence[str], difference: Interval) -> str:
         f"better with {_list(better)}" if better else "",
     ]
     said = " and ".join(part for part in parts if part) or "with no style alone a sure difference"
-    return f"{lead}; style by style, each at its best rate: {said}."
+    return f"{lead}; style by style: {said}."
 
 
 def _faint(runs: Table, styles: Sequence[str]) -> str:
