@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import re
+import warnings
 from collections import defaultdict
 from pathlib import Path
 from statistics import geometric_mean
+
+import pytest
 
 from seqnorm.training.results import markdown
 
@@ -20,12 +23,34 @@ def test_every_file_it_names_exists() -> None:
     assert not [name for name in names if not (ROOT / name).is_file()]
 
 
-def test_the_example_runs() -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+def test_the_examples_run() -> None:
+    first, *others = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     scope: dict[str, object] = {}
-    exec(example, scope)
+    exec(first, scope)
     assert scope["output"].shape == (3, 50, 256)  # type: ignore[attr-defined]
     assert type(scope["lstm"]).__name__ == "LSTM"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "running statistics are dropped")
+        for example in others:
+            exec(example, scope)
+    assert str(scope["svg"]).startswith("<svg")
+    assert [type(layer).__name__ for layer in scope["network"]] == ["Conv2d", "GroupNorm"]  # type: ignore[attr-defined]
+
+
+def test_what_the_examples_print(capsys: pytest.CaptureFixture[str]) -> None:
+    """The comment behind a print is how what it prints begins."""
+    scope: dict[str, object] = {}
+    printed = []
+    for example in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+        for line in example.splitlines():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)
+                exec(line, scope)
+            if line.startswith("print("):
+                printed.append((line.split("  # ")[1], capsys.readouterr().out))
+    assert len(printed) >= 2
+    for said, came in printed:
+        assert came.startswith(said.removesuffix("...").removesuffix(", "))
 
 
 def test_the_table_is_made_from_the_results() -> None:

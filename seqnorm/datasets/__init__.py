@@ -1,4 +1,4 @@
-"""Corpora, files of one's own, tokenising and length-bucketed batches; a few photographs.
+"""Corpora, files of one's own, tokenising and length-bucketed batches; digits and photographs.
 
 Texts become token numbers once, up front, and batches of like length from then on:
 
@@ -13,6 +13,7 @@ Texts become token numbers once, up front, and batches of like length from then 
 from seqnorm.datasets.batching import BucketBatchSampler, Item, TextBatch, TextDataset, collate
 from seqnorm.datasets.cleaning import CleaningReport, PartReport
 from seqnorm.datasets.corpora import CORPORA, load_corpus
+from seqnorm.datasets.digits import load_digits
 from seqnorm.datasets.documents import Corpus, DatasetError, Documents
 from seqnorm.datasets.fetching import FetchError, Package
 from seqnorm.datasets.photographs import PHOTOGRAPHS, TEXTURES, load_photographs
@@ -41,6 +42,7 @@ __all__ = [
     "collate",
     "default_kind",
     "load_corpus",
+    "load_digits",
     "load_photographs",
     "split_last",
     "split_validation",

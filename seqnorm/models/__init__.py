@@ -1,8 +1,15 @@
-"""Models built from the recurrent layers and the norms of ``seqnorm.nn``; needs torch alone."""
+"""Models built from the layers and the norms of ``seqnorm.nn``; needs torch alone."""
 
 from .classifier import TextClassifier
 from .embedding import cooccurrence_embedding
+from .image_classifier import ImageClassifier
 from .pooling import Pooling
 from .stylisation import StylisationNet
 
-__all__ = ["Pooling", "StylisationNet", "TextClassifier", "cooccurrence_embedding"]
+__all__ = [
+    "ImageClassifier",
+    "Pooling",
+    "StylisationNet",
+    "TextClassifier",
+    "cooccurrence_embedding",
+]

@@ -13,7 +13,9 @@ from .presets import preset
 from .reestimate import batch_statistics, reestimate_statistics
 from .reporting import Report, report
 from .scheme import Norm, NormScheme
+from .sets import SiteSets, StatisticsSet, statistics_set
 from .style import AdaptiveInstanceNorm2d, ConditionalInstanceNorm2d, style_statistics
+from .swap import convert_norm
 from .tables import RunningTable
 
 __all__ = [
@@ -36,12 +38,16 @@ __all__ = [
     "RMSNorm",
     "Report",
     "RunningTable",
+    "SiteSets",
+    "StatisticsSet",
     "backend",
     "batch_statistics",
+    "convert_norm",
     "preset",
     "reestimate_statistics",
     "report",
     "size_mask",
+    "statistics_set",
     "style_statistics",
 ]
 __all__ += cells.__all__

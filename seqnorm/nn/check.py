@@ -8,7 +8,8 @@ import math
 import numbers
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
+from typing import Any
 
 BEYOND = ("last", "error")
 
@@ -96,6 +97,14 @@ def warn(message: str) -> None:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(ours):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, stacklevel=level)
+
+
+def base_of(module: object, known: Container[type]) -> type | None:
+    """The known class that computes what a module does: its own, or one that it derives from
+    without a ``forward`` of its own."""
+    cls: Any = next((cls for cls in type(module).__mro__ if cls in known), None)
+    same = cls is not None and getattr(type(module), "forward", None) is cls.forward
+    return cls if same else None
 
 
 def changed_options(module: object, names: Iterable[str]) -> list[str]:

@@ -90,7 +90,7 @@ def most_valid(mask: Tensor | None, x: Tensor, dims: Sequence[int]) -> float:
     if x.numel() == 0:
         return 0
     if mask is None:
-        return math.prod(x.shape[dim] for dim in dims)
+        return math.prod([x.shape[dim] for dim in dims])
     if torch.compiler.is_compiling():
         return math.inf
     return int(mask.sum(tuple(dims)).max())

@@ -220,7 +220,7 @@ class GroupNorm(SequenceNorm):
         last = x.movedim(axis, -1)
         flat = (len(x), math.prod(last.shape[1:-1]), self.num_channels)
         if mask is not None:
-            mask = position_mask(mask, x, axis).movedim(axis, -1).reshape(*flat[:2], 1)
+            mask = position_mask(mask, x, axis).reshape(*flat[:2], 1)
         elif x.numel() and flat[1] * self.num_channels > self.num_groups:
             wide = widen(x)
             weight = None if self.weight is None else self.weight.to(wide.dtype)

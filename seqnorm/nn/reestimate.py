@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .check import choose
 from .tables import ESTIMATES, RunningTable
@@ -71,12 +72,17 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
     Everything else (dropout, zoneout) is in inference mode, and running tables take nothing in, so
     that what a model answers by the statistics of a batch can be compared with what it answers by
     its running statistics, weights and all else being equal. A step with fewer than ``min_count``
-    rows, or beyond the table, is read from the table, as in training. At the end the mode of every
-    module is as before. A model without running statistics is simply in inference mode.
+    rows, or beyond the table, is read from the table, as in training. Norms of images and torch's
+    own (``torch.nn.BatchNorm1d`` to ``3d``) take part. At the end the mode of every module is as
+    before. A model without running statistics is simply in inference mode.
     """
     with _normalising_by_the_batch(model), ExitStack() as stack:
         for table in _tables(model):
             stack.enter_context(table.held())
+        for module in model.modules():
+            if isinstance(module, _BatchNorm):
+                stack.callback(setattr, module, "track_running_stats", module.track_running_stats)
+                module.training, module.track_running_stats = True, False
         yield
 
 

@@ -14,6 +14,7 @@ except ModuleNotFoundError as error:
 
 from .callbacks import ReestimateStatistics
 from .classification import TextClassification
+from .statistics import NormStatistics
 from .text import TextData
 
-__all__ = ["ReestimateStatistics", "TextClassification", "TextData"]
+__all__ = ["NormStatistics", "ReestimateStatistics", "TextClassification", "TextData"]

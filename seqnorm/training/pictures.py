@@ -58,3 +58,53 @@ def confusion_matrix(confusion: Tensor, classes: Sequence[str], path: str | Path
         count = f"{int(confusion[row, column])}"
         axes.text(column, row, count, ha="center", va="center", color=colour, fontsize=7)
     figure.savefig(path, dpi=150)
+
+
+def statistics_map(rows: Mapping[str, Tensor], drift: Mapping[str, Tensor], path: Path) -> None:
+    """Draws for each norm and step the rows seen in a batch and the drift of the mean.
+
+    Args:
+        rows, drift: by site, (S,); NaN where nothing was seen, which stays grey. A site with one
+            step for all fills its whole line.
+        path: of the file.
+    """
+    import numpy as np
+    from matplotlib.colors import LogNorm, Normalize
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    seen = [int((~values.isnan()).nonzero().max()) + 1 for values in rows.values()]
+    width = max(seen)
+    figure = _figure(10, min(2.9 + 0.5 * len(rows), 40.0))
+    panels = figure.subplots(2, 1, sharex=True)
+    for axes, values, label, logarithmic, least in (
+        (panels[0], rows, "rows of a batch", True, 2.0),
+        (panels[1], drift, "drift of the mean,\nstandard deviations", False, 0.1),
+    ):
+        lines = np.full((len(values), width), np.nan)
+        for line, found in zip(lines, values.values(), strict=True):
+            line[:] = found[0].item() if len(found) == 1 else np.nan
+            if len(found) > 1:
+                line[: min(width, len(found))] = found[:width].numpy()
+        axes.set_facecolor("0.85")
+        top = float(np.nanmax(lines, initial=least))
+        image = axes.imshow(
+            lines,
+            aspect="auto",
+            interpolation="nearest",
+            cmap="viridis" if logarithmic else "magma_r",
+            norm=LogNorm(1.0, top) if logarithmic else Normalize(0.0, top),
+            extent=(-0.5, width - 0.5, len(lines) - 0.5, -0.5),
+        )
+        bar = figure.colorbar(image, ax=axes, label=label)
+        if logarithmic:
+            bar.ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            bar.ax.yaxis.set_minor_locator(NullLocator())
+            bar.ax.yaxis.set_major_formatter("{x:g}")
+        axes.set_yticks(range(len(values)), list(values), fontsize=8)
+    if width > 1:
+        panels[1].set_xlabel("time step (grey: nothing seen)")
+        panels[1].xaxis.get_major_locator().set_params(integer=True)
+    else:
+        panels[1].set_xlabel("all steps together (grey: nothing seen)")
+        panels[1].set_xticks([])
+    figure.savefig(path, dpi=150)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -191,3 +193,24 @@ def test_an_error_within_batch_statistics_leaves_everything_as_it_was() -> None:
     assert lstm.training
     lstm(batches()[0][0])
     assert lstm.norm_ih_l0.table.count[0] == 4
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d, seqnorm.BatchNorm2d])
+def test_batch_statistics_of_norms_that_keep_no_table(norm: type[nn.BatchNorm2d]) -> None:
+    torch.manual_seed(0)
+    untracked = norm(3, track_running_stats=False)
+    net = nn.Sequential(nn.Conv2d(2, 3, 3), norm(3), nn.Dropout(0.9), nn.Conv2d(3, 3, 1), untracked)
+    net(torch.randn(5, 2, 6, 6))
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    x = 3 + torch.randn(5, 2, 6, 6)
+    expected = copy.deepcopy(net).train()
+    expected[2].eval()
+    net.eval()
+    with seqnorm.batch_statistics(net):
+        found = net(x)
+    torch.testing.assert_close(found, expected(x))
+    assert not torch.allclose(found, net(x), atol=1e-3)
+    assert not any(module.training for module in net.modules())
+    assert [net[1].track_running_stats, untracked.track_running_stats] == [True, False]
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, before[name]), name

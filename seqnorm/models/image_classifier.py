@@ -1,0 +1,154 @@
+"""A small convolutional classifier of small images, its norms to choose.
+
+Axes: N images, C channels, H, W pixels, K classes; G groups of g images in a ghost batch.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from seqnorm.nn import BatchNorm2d, GroupNorm, InstanceNorm2d
+
+NORMS = ("batch", "group", "layer", "instance", "none")
+# Wu & He 2018 (sec. 4.1, table 3) compare a fixed number of groups with a fixed size of them; with
+# the few channels here the size is fixed.
+GROUP = 4
+# Per layer: channels as multiples of the width, stride, size of the kernel.
+_LAYERS = ((1, 2, 5), (2, 2, 3), (2, 1, 3), (4, 2, 3), (4, 1, 3))
+
+
+class GhostBatchNorm2d(BatchNorm2d):
+    """BatchNorm whose set S in training is one channel of g images (Hoffer et al. 2017, alg. 1).
+
+    The mini-batch (N, C, H, W) is taken as N / g batches of g images one after the other, each
+    normalised by its own statistics, so that what the statistics rest on and what a step of the
+    optimiser rests on can be chosen apart. The running statistics take in the mean of all groups'.
+
+    Args:
+        num_features: C.
+        group_size: g.
+
+    Raises:
+        ValueError: in training, N is no multiple of g.
+    """
+
+    def __init__(self, num_features: int, group_size: int) -> None:
+        super().__init__(num_features)
+        if group_size < 1:
+            raise ValueError(f"group_size must be at least 1, got {group_size}")
+        self.group_size = group_size
+
+    def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
+        if mask is not None:
+            raise ValueError("GhostBatchNorm2d takes no mask: BatchNorm2d does")
+        if not self.training:
+            return super().forward(input)
+        assert self.momentum is not None  # the constructor leaves torch's default
+        N, C, H, W = input.shape
+        if N % self.group_size:
+            raise ValueError(f"{N} images are not divisible into groups of {self.group_size}")
+        G = N // self.group_size
+        # A channel of a group is a channel of one large image, so one call normalises all groups.
+        grouped = input.reshape(G, self.group_size, C, H, W).transpose(0, 1)
+        held = (self.weight, self.bias, self.running_mean, self.running_var)
+        weight, bias, mean, var = (None if tensor is None else tensor.repeat(G) for tensor in held)
+        y = F.batch_norm(
+            grouped.reshape(self.group_size, G * C, H, W),
+            mean,
+            var,
+            weight,
+            bias,
+            training=True,
+            momentum=self.momentum,
+            eps=self.eps,
+        )
+        for kept, moved in ((self.running_mean, mean), (self.running_var, var)):
+            if kept is not None and moved is not None:
+                kept.copy_(moved.reshape(G, C).mean(0))
+        y = y.reshape(self.group_size, G, C, H, W).transpose(0, 1)
+        return y.reshape(N, C, H, W)
+
+
+class ImageClassifier(nn.Module):
+    """Five convolutions, each followed by a norm and a ReLU; mean over positions; linear head.
+
+    Weights are drawn after He et al. 2015 (by the outputs of a layer), as Wu & He 2018 do. For
+    images of 28 x 28 the layers see 14 x 14, 7 x 7, 7 x 7, 4 x 4 and 4 x 4 positions.
+
+    Args:
+        in_channels: C of the images.
+        num_classes: K.
+        norm: batch, group (groups of four channels), layer (all channels and positions of an
+            image, which is GroupNorm with one group, as Wu & He 2018 have it), instance, or none.
+        width: channels of the first layer; 2, 2, 4, 4 times as many follow.
+        group_size: images whose statistics BatchNorm takes together in training; None for all of
+            the batch.
+
+    Raises:
+        ValueError: an unknown norm; a group size without BatchNorm; a width that the groups of
+            channels do not divide.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        *,
+        norm: str = "batch",
+        width: int = 16,
+        group_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        if norm not in NORMS:
+            raise ValueError(f"norm {norm!r} is unknown: write one of {', '.join(NORMS)}")
+        if group_size is not None and norm != "batch":
+            raise ValueError(f"group_size divides the batch of BatchNorm, not of {norm!r}")
+        layers: list[nn.Module] = []
+        channels = in_channels
+        for multiple, stride, kernel in _LAYERS:
+            out = multiple * width
+            convolution = nn.Conv2d(channels, out, kernel, stride, kernel // 2, bias=norm == "none")
+            nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+            layers += [convolution, _norm(norm, out, group_size), nn.ReLU()]
+            channels = out
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Linear(channels, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Class logits (N, K) of ``images`` (N, C, H, W)."""
+        return self.head(self.features(images).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def population_statistics(model: nn.Module, batches: list[Tensor]) -> None:
+    """Replace the running statistics of every BatchNorm2d by the mean of those of ``batches``."""
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    training = model.training
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a cumulative mean
+    model.train()
+    for batch in batches:
+        model(batch)
+    model.train(training)
+    for norm, momentum in zip(norms, momenta):
+        norm.momentum = momentum
+
+
+def _norm(name: str, channels: int, group_size: int | None) -> nn.Module:
+    if name == "batch":
+        return (
+            BatchNorm2d(channels) if group_size is None else GhostBatchNorm2d(channels, group_size)
+        )
+    if name == "instance":
+        return InstanceNorm2d(channels, affine=True)
+    if name == "none":
+        return nn.Identity()
+    if name == "layer":
+        return GroupNorm(1, channels)
+    if channels % GROUP:
+        raise ValueError(f"width must be a multiple of {GROUP}, so that groups divide the channels")
+    return GroupNorm(channels // GROUP, channels)

@@ -1,0 +1,5 @@
+"""The set S of a norm told: which elements share a mean, in words, as a mask and as a picture."""
+
+from .description import SiteSets as SiteSets
+from .description import StatisticsSet as StatisticsSet
+from .lookup import statistics_set as statistics_set

@@ -1,0 +1,194 @@
+"""What is measured of a network that is unrolled to another length for every batch.
+
+Axes: T steps, F features of all norms of a layer, C classes.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from seqnorm.datasets import TextBatch
+from seqnorm.models import TextClassifier
+from seqnorm.nn.reestimate import reestimate_statistics
+
+from .dynamic_texts import Part, batches, in_order, share, tables_of
+
+# Enough documents that a late step of the whole training part has more than a few rows.
+POPULATION_BATCH = 1024
+
+
+def rows_alive(lengths: Sequence[int], size: int, seed: int) -> tuple[list[float], float]:
+    """What the statistics of a step rest on, in random batches of ``size``.
+
+    Returns:
+        (T,) rows at each step, the mean over all batches, and the share of all tokens that stand
+        alone at their step, where a variance is not defined.
+
+    Raises:
+        ValueError: there are fewer documents than ``size``.
+    """
+    if len(lengths) < size:
+        raise ValueError(f"{len(lengths)} documents make no batch of {size}: take more of them")
+    order = list(lengths)
+    random.Random(seed).shuffle(order)
+    whole = [sorted(order[i : i + size]) for i in range(0, len(order) - size + 1, size)]
+    alive = torch.zeros(max(order), dtype=torch.float64)
+    alone = 0
+    for batch in whole:
+        for length in batch:
+            alive[:length] += 1
+        alone += batch[-1] - (batch[-2] if len(batch) > 1 else 0)
+    return (alive / len(whole)).tolist(), alone / sum(map(sum, whole))
+
+
+def with_statistics(model: TextClassifier, source: Iterable[TextBatch]) -> TextClassifier:
+    """A copy whose running tables hold the moments of all rows of ``source``."""
+    copy = deepcopy(model)
+    reestimate_statistics(copy, source, lambda m, batch: m(batch.tokens, batch.lengths))
+    return copy
+
+
+def population(model: TextClassifier, part: Part) -> TextClassifier:
+    """A copy whose running tables hold the moments of all documents of ``part``."""
+    return with_statistics(model, batches(part, POPULATION_BATCH))
+
+
+@torch.no_grad()
+def accuracy_by_batch(model: TextClassifier, part: Part, size: int) -> float:
+    """Accuracy in random batches of ``size``, every step normalised by its own rows."""
+    copy = deepcopy(model).eval()
+    tables = set(tables_of(copy).values())
+    for module in copy.modules():
+        if tables & set(module.children()):
+            module.training = True
+    found = 0
+    for tokens, lengths, labels, _ in batches(part, size):
+        found += int((copy(tokens, lengths).argmax(-1) == labels).sum())
+    return found / len(part)
+
+
+@torch.no_grad()
+def pooled(model: TextClassifier, part: Part) -> Tensor:
+    """(documents, features) what the head of the model is given, in inference mode."""
+    found = torch.zeros(len(part), model.head.in_features)
+    for tokens, lengths, _, indices in in_order(part):
+        output, _ = model.recurrent(model.embedding(tokens), lengths=lengths)
+        found[indices] = model.pooling(output, lengths)
+    return found
+
+
+def refitted(
+    model: TextClassifier, part: Part, test: Part, *, bias_alone: bool, penalty: float = 1e-3
+) -> float:
+    """Accuracy on ``test`` after the head, or its bias alone, was fitted anew to ``part``.
+
+    Everything below the head stays as it was: what this recovers was still in the features. The
+    head is fitted by logistic regression, ``penalty`` times its squared weights being added to the
+    mean cross-entropy; features are standardised by ``part`` first.
+    """
+    x, y = pooled(model, part), torch.tensor(part.labels)
+    z = pooled(model, test)
+    if bias_alone:
+        with torch.no_grad():
+            x, z = model.head(x), model.head(z)
+        bias = torch.zeros(x.shape[1], requires_grad=True)
+        _minimise([bias], lambda: F.cross_entropy(x + bias, y))
+        scores = z + bias
+    else:
+        mean, std = x.mean(0), x.std(0) + 1e-6
+        x, z = (x - mean) / std, (z - mean) / std
+        head = nn.Linear(x.shape[1], model.head.out_features)
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
+        _minimise(
+            list(head.parameters()),
+            lambda: F.cross_entropy(head(x), y) + penalty * head.weight.square().sum(),
+        )
+        scores = head(z)
+    return share(scores.argmax(-1) == torch.tensor(test.labels))
+
+
+def _minimise(parameters: list[nn.Parameter] | list[Tensor], loss: Callable[[], Tensor]) -> None:
+    optimiser = torch.optim.LBFGS(parameters, max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        value = loss()
+        value.backward()
+        return value
+
+    optimiser.step(closure)
+
+
+def variances(model: TextClassifier) -> tuple[Tensor, Tensor]:
+    """(T, F) running variances of all norms side by side, and (T,) the rows they rest on."""
+    tables = tables_of(model).values()
+    rows = next(iter(tables)).count
+    return torch.cat([table.running_var for table in tables], 1), rows
+
+
+def relative_error(model: TextClassifier, true: TextClassifier) -> Tensor:
+    """(T,) relative error of a step's variances, the median over units, where both have it; else
+    NaN."""
+    (found, rows), (right, known) = variances(model), variances(true)
+    error = ((found - right).abs() / right.clamp(min=1e-12)).median(1).values
+    return error.where((rows > 0) & (known > 0), torch.nan)
+
+
+def error_of_batches(
+    model: TextClassifier, true: TextClassifier, part: Part, size: int, count: int, seed: int
+) -> Tensor:
+    """(T,) relative error of the variances of a single batch of ``size``, the mean over ``count``
+    random batches of those that have two rows at the step; NaN where none has."""
+    drawn = random.Random(seed)
+    errors = []
+    for _ in range(count):
+        batch = part.batch(drawn.sample(range(len(part)), size))
+        errors.append(relative_error(with_statistics(model, [batch]), true))
+    return torch.stack(errors).nanmean(0)
+
+
+def slope(curve: Tensor) -> float:
+    """Growth over 100 steps of a curve (T,) over the steps: the least-squares line's."""
+    steps = torch.arange(len(curve), dtype=torch.float64)
+    kept = ~curve.isnan()
+    x, y = steps[kept], curve[kept].double()
+    x = x - x.mean()
+    return (100 * (x @ y) / (x @ x)).item()
+
+
+def shift(model: TextClassifier, trained: int) -> dict[str, tuple[float, float]]:
+    """How far the statistics of later steps are from those of the last step in training.
+
+    Of each site of a model that holds those of the population: the median over units and over the
+    steps from ``trained`` on of the distance of the means, in standard deviations of step
+    ``trained - 1``, and of the ratio of the standard deviations.
+    """
+    found = {}
+    for site, table in tables_of(model).items():
+        known = table.count[trained:] > 0
+        std = table.running_var[trained - 1].sqrt()
+        mean = table.running_mean
+        distance = (mean[trained:] - mean[trained - 1])[known].abs() / std
+        ratio = table.running_var[trained:][known].sqrt() / std
+        found[site] = distance.median().item(), ratio.median().item()
+    return found
+
+
+def by_length(right: Tensor, lengths: Sequence[int], bounds: Sequence[int]) -> list[float | None]:
+    """Share of right answers among documents of at most ``bounds[0]`` tokens, of more but at most
+    ``bounds[1]``, ..., and of more than the last; ``None`` where there is no document."""
+    of = torch.tensor(lengths)
+    edges = [0, *bounds, int(of.max()) + 1]
+    found: list[float | None] = []
+    for low, high in pairwise(edges):
+        inside = right[(of > low) & (of <= high)]
+        found.append(share(inside) if len(inside) else None)
+    return found

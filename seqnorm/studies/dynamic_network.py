@@ -1,0 +1,361 @@
+"""The third limitation: in a network unrolled to another length each time, steps lack statistics.
+
+Parts of the study, told apart by the factor ``part``:
+
+rows    rows that each step's statistics rest on, from the lengths of real documents alone
+cost    parameters, running tables, time and memory, and one very long document in a batch
+whole   training and test on whole documents: errors of the statistics, accuracy by length
+cut     training on the beginnings of documents, test on whole ones, and what explains the loss
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, ClassVar
+
+import torch
+
+from seqnorm.models import TextClassifier
+
+from . import dynamic_measures as measure
+from . import dynamic_texts as texts
+from .dynamic_cost import cost_of
+from .dynamic_findings import findings
+from .dynamic_pictures import pictures
+from .dynamic_verdict import verdict
+from .evidence import Finding
+from .study import Outcome, Picture, Study
+from .table import Setting, Table
+from .tuning import best_rate, tuning_seeds
+
+# Which of the sites of norm="batch" are left in a retrained variant.
+SITES: dict[str, dict[str, Any]] = {
+    "input": {"hidden": None, "cell": None},
+    "hidden": {"input": None, "cell": None},
+    "cell": {"input": None, "hidden": None},
+    "no_cell": {"cell": None},
+}
+BATCHES = (64, 16, 4)
+CURVE_EVERY = 20
+UNCUT = 10**6
+
+
+@dataclass(frozen=True)
+class DynamicNetwork(Study):
+    """BatchNorm with statistics of every time step, beside norms that have none.
+
+    Args:
+        seeds: reported runs of each setting.
+        tuning_seeds: runs of each rate to choose one by.
+        rates: learning rates to choose from, on validation documents.
+        corpora: to train on.
+        tails: corpora whose lengths alone are looked at.
+        longest: the corpus whose longest document goes into a batch of ``cost``.
+        root: where corpora are fetched to.
+        cells: recurrent cells; variants are made of the first.
+        norms: of the first cell; "none" for no norm.
+        other_norms: of the other cells, which are trained with the first pooling alone.
+        variants: of norm="batch", retrained: the sites that are left.
+        poolings: of the outputs of all steps; the first is that of the variants.
+        documents: at most so many to train on, by corpus.
+        tested: at most so many to test on.
+        sampled: training documents, at most, for statistics or a head of trained networks.
+        vocabulary: at most so many words.
+        steps: documents are cut after so many tokens.
+        cut: tokens of a beginning.
+        bounds: upper bounds of the length classes.
+        batch: documents in a batch.
+        epochs: of training on whole documents, by corpus.
+        epochs_cut: of training on beginnings.
+        embedding, hidden: features.
+        repeats: of the timing of a batch without the longest document.
+        drawn: batches of each size whose statistics are compared with the population's.
+
+    Raises:
+        ValueError: an unknown variant; lengths that do not fit; a corpus without a number of
+            epochs or documents.
+    """
+
+    name: ClassVar[str] = "dynamic_network"
+    title: ClassVar[str] = "Networks unrolled to another length each time"
+    question: ClassVar[str] = (
+        "In a network that is unrolled to another length for every batch, each time step needs "
+        "statistics of its own: do later steps, which fewer sequences reach, have worse ones, and "
+        "what becomes of sequences longer than any in training?"
+    )
+    factors: ClassVar[tuple[str, ...]] = (
+        *("part", "stage", "corpus", "cell", "norm", "variant", "pooling", "rate", "seed"),
+    )
+    measures: ClassVar[tuple[str, ...]] = (
+        *(f"alone_{size}" for size in BATCHES),
+        *("parameters", "table_bytes", "padded_bytes", "alone_long", "updated_steps"),
+        *("loss", "validation", "accuracy", "accuracy_population"),
+        *(f"length_{number}" for number in range(5)),
+        *("slope_running", *(f"slope_{size}" for size in BATCHES)),
+        *("error_early", "error_late", "rows_first", "rows_last"),
+        *("accuracy_cut", "accuracy_again", "accuracy_tail"),
+        *("accuracy_cut_population", "accuracy_again_population"),
+        *("accuracy_own", "accuracy_batch"),
+        *("accuracy_bias", "accuracy_head", "accuracy_cut_head"),
+        *("shift_cell", "shift_input", "ratio_cell", "ratio_input"),
+    )
+
+    seeds: int
+    tuning_seeds: int
+    rates: tuple[float, ...]
+    corpora: tuple[str, ...]
+    tails: tuple[str, ...]
+    longest: str
+    root: str
+    cells: tuple[str, ...]
+    norms: tuple[str, ...]
+    other_norms: tuple[str, ...]
+    variants: tuple[str, ...]
+    poolings: tuple[str, ...]
+    documents: dict[str, int]
+    tested: int
+    sampled: int
+    vocabulary: int
+    steps: int
+    cut: int
+    bounds: tuple[int, ...]
+    batch: int
+    epochs: dict[str, int]
+    epochs_cut: int
+    embedding: int
+    hidden: int
+    repeats: int
+    drawn: int
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.variants) - set(SITES):
+            raise ValueError(f"variants {sorted(unknown)}: write some of {', '.join(SITES)}")
+        if not 1 < self.cut < self.steps:
+            raise ValueError(f"cut must lie between 1 and steps={self.steps}, got {self.cut}")
+        if len(self.bounds) != 4 or sorted(self.bounds) != list(self.bounds):
+            raise ValueError(f"bounds are four rising lengths, got {list(self.bounds)}")
+        for name, corpora in (
+            ("epochs", self.corpora),
+            ("documents", (*self.corpora, *self.tails, self.longest)),
+        ):
+            if missing := set(corpora) - set(getattr(self, name)):
+                raise ValueError(f"{name} has no number for {', '.join(sorted(missing))}")
+
+    def settings(self, done: Table) -> Iterator[Setting]:
+        run: dict[str, Any] = {"stage": "run"}
+        for corpus, seed in product(self.tails, range(self.seeds)):
+            yield {"part": "rows", **run, "corpus": corpus, "seed": seed}
+        for cell, norm, seed in product(self.cells[:1], self.norms, range(self.seeds)):
+            yield {
+                **{"part": "cost", **run, "corpus": self.longest, "cell": cell, "norm": norm},
+                "seed": seed,
+            }
+        tasks = list(self._tasks())
+        seeds = tuning_seeds(self.tuning_seeds)
+        for task, rate, seed in product(tasks, self.rates, seeds):
+            yield {**task, "stage": "tune", "rate": rate, "seed": seed}
+        chosen = [
+            best_rate(done.where(**task, stage="tune"), self.rates, seeds, "validation")
+            for task in tasks
+        ]
+        # Seeds outermost: an interrupted study has all settings of the first seeds.
+        for seed, (task, best) in product(range(self.seeds), zip(tasks, chosen)):
+            if best is None:
+                continue
+            variants = self.variants if self._is_main(task) else ()
+            for variant in (None, *variants):
+                yield {**task, **run, "variant": variant, "rate": best, "seed": seed}
+
+    def _tasks(self) -> Iterator[dict[str, str]]:
+        for corpus, cell in product(self.corpora, self.cells):
+            first = cell == self.cells[0]
+            for norm in self.norms if first else self.other_norms:
+                of = {"corpus": corpus, "cell": cell, "norm": norm}
+                for pooling in self.poolings if first else self.poolings[:1]:
+                    yield {"part": "whole", **of, "pooling": pooling}
+                    yield {"part": "cut", **of, "pooling": pooling}
+
+    def _is_main(self, task: dict[str, str]) -> bool:
+        main = ("cut", self.corpora[0], self.cells[0], "batch", self.poolings[0])
+        return tuple(task[name] for name in ("part", "corpus", "cell", "norm", "pooling")) == main
+
+    def cost(self, setting: Setting) -> float:
+        if setting["part"] in ("rows", "cost"):
+            return 6.0
+        whole = setting["part"] == "whole"
+        epochs = self.epochs[str(setting["corpus"])] if whole else self.epochs_cut
+        train = (5.0 if whole else 1.5) * epochs
+        if setting["stage"] == "tune":
+            return train
+        return train + (9.0 if setting["norm"] == "batch" else 4.0)
+
+    def run(self, setting: Setting) -> Outcome:
+        if setting["part"] == "rows":
+            return self._rows(setting)
+        if setting["part"] == "cost":
+            return self._cost(setting)
+        data = self._load(setting["corpus"], self.steps)
+        seed, whole = int(str(setting["seed"])), setting["part"] == "whole"
+        model = self.model(setting, data)
+        train, validation = data.train, data.validation
+        epochs = self.epochs[str(setting["corpus"])] if whole else self.epochs_cut
+        if not whole:
+            train, validation = train.head(self.cut), validation.head(self.cut)
+        values = {
+            "loss": texts.train(
+                model,
+                train,
+                rate=float(str(setting["rate"])),
+                epochs=epochs,
+                batch=self.batch,
+                seed=seed,
+            ),
+            "validation": texts.accuracy(model, validation),
+        }
+        if setting["stage"] == "tune":
+            return Outcome(values)
+        measured = self._whole(model, data, seed) if whole else self._cut(model, data)
+        return Outcome(values | dict(measured.values), measured.curves)
+
+    def _load(self, corpus: object, steps: int) -> texts.Texts:
+        sizes = self.documents[str(corpus)], self.tested, self.vocabulary
+        return texts.load(str(corpus), self.root, steps, *sizes)
+
+    def model(
+        self, setting: Setting, data: texts.Texts, max_steps: int | None = None
+    ) -> TextClassifier:
+        """The untrained network of a setting: those of one seed start with the same matrices."""
+        seed, norm = int(str(setting["seed"])), str(setting["norm"])
+        torch.manual_seed(seed)
+        model = TextClassifier(
+            data.vocabulary,
+            data.classes,
+            cell=str(setting["cell"]),
+            norm=None if norm == "none" else norm,
+            norm_options={"max_steps": max_steps or self.steps} if norm == "batch" else None,
+            embedding_size=self.embedding,
+            hidden_size=self.hidden,
+            bidirectional=False,
+            pooling=str(setting["pooling"]),
+            pool_embeddings=False,
+            word_dropout=0.1,
+            embedding_dropout=0.3,
+            dropout=0.3,
+        )
+        torch.manual_seed(seed + 1)  # whatever biases the recurrent layer has drawn
+        model.head.reset_parameters()
+        if variant := setting.get("variant"):
+            drawn = model.recurrent
+            assert drawn.norm is not None, "a variant is one of norm='batch'"
+            scheme = drawn.norm.replace(**SITES[str(variant)])
+            model.recurrent = type(drawn)(
+                self.embedding, self.hidden, batch_first=True, norm=scheme
+            )
+            model.recurrent.load_state_dict(drawn.state_dict(), strict=False)
+        return model
+
+    def _rows(self, setting: Setting) -> Outcome:
+        whole = self._load(setting["corpus"], UNCUT)
+        values, curves = {}, {}
+        for size in BATCHES:
+            rows, alone = measure.rows_alive(whole.train.lengths, size, int(str(setting["seed"])))
+            values[f"alone_{size}"] = alone
+            # Few points, closer together at the beginning: 0, 1, 2, 4, ..., also 3/2 of these.
+            steps = {int(base * 2**power) for power in range(14) for base in (0, 1, 1.5)}
+            curves[f"rows_{size}"] = [
+                (step, rows[step]) for step in sorted(steps) if step < len(rows)
+            ]
+        return Outcome(values, curves)
+
+    def _cost(self, setting: Setting) -> Outcome:
+        data = self._load(setting["corpus"], UNCUT)
+        return cost_of(
+            lambda steps: self.model({**setting, "pooling": self.poolings[0]}, data, steps),
+            data.train,
+            steps=self.steps,
+            batch=self.batch,
+            repeats=self.repeats,
+            seed=int(str(setting["seed"])),
+        )
+
+    def _whole(self, model: TextClassifier, data: texts.Texts, seed: int) -> Outcome:
+        right = texts.right(model, data.test)
+        values = {"accuracy": texts.share(right)}
+        values |= self._by_length(right, data.test)
+        if not (tables := texts.tables_of(model)) or len(next(iter(tables.values())).count) == 1:
+            return Outcome(values)
+        true = measure.population(model, data.train)
+        values["accuracy_population"] = texts.accuracy(true, data.test)
+        errors = {"running": measure.relative_error(model, true)}
+        for size in BATCHES:
+            errors[str(size)] = measure.error_of_batches(
+                model, true, data.train, size, self.drawn, seed
+            )
+        values |= {f"slope_{name}": measure.slope(error) for name, error in errors.items()}
+        rows = measure.variances(model)[1]
+        running = errors["running"][rows > 0]
+        values |= {
+            "error_early": running[: self.cut].mean().item(),
+            "error_late": running[-self.cut :].mean().item(),
+            "rows_first": float(rows[0]),
+            "rows_last": float(rows[rows > 0][-1]),
+        }
+        curves = {f"error_{name}": _thin(error.tolist()) for name, error in errors.items()}
+        curves["table_rows"] = _thin(rows.tolist())
+        return Outcome(values, curves)
+
+    def _cut(self, model: TextClassifier, data: texts.Texts) -> Outcome:
+        """All on the test documents that are longer than those in training."""
+        long, sample = data.test.longer(self.cut), data.train.sample(self.sampled)
+        head, again = long.head(self.cut), long.again(self.cut)
+        short = sample.head(self.cut)
+        right = texts.right(model, long)
+        values = {
+            "accuracy": texts.share(right),
+            "accuracy_cut": texts.accuracy(model, head),
+            "accuracy_again": texts.accuracy(model, again),
+            "accuracy_tail": texts.accuracy(model, long.tail(self.cut)),
+            "accuracy_bias": measure.refitted(model, sample, long, bias_alone=True),
+            "accuracy_head": measure.refitted(model, sample, long, bias_alone=False),
+            "accuracy_cut_head": measure.refitted(model, short, head, bias_alone=False),
+        }
+        values |= self._by_length(right, long)
+        if not (tables := texts.tables_of(model)) or len(next(iter(tables.values())).count) == 1:
+            return Outcome(values)
+        true = measure.population(model, sample)
+        repeated = measure.population(model, sample.again(self.cut))
+        values |= {
+            "accuracy_population": texts.accuracy(true, long),
+            "accuracy_own": texts.accuracy(measure.population(model, long), long),
+            "accuracy_batch": measure.accuracy_by_batch(model, long, self.batch),
+            "accuracy_cut_population": texts.accuracy(measure.population(model, short), head),
+            "accuracy_again_population": texts.accuracy(repeated, again),
+        }
+        found = measure.shift(true, self.cut)
+        for name, site in (("cell", "norm_cell"), ("input", "norm_ih")):
+            if site in found:
+                values[f"shift_{name}"], values[f"ratio_{name}"] = found[site]
+        return Outcome(values)
+
+    def _by_length(self, right: torch.Tensor, part: texts.Part) -> dict[str, float]:
+        shares = measure.by_length(right, part.lengths, self.bounds)
+        return {
+            f"length_{number}": share for number, share in enumerate(shares) if share is not None
+        }
+
+    def pictures(self, table: Table) -> list[Picture]:
+        return pictures(self, table)
+
+    def findings(self, table: Table) -> list[Finding]:
+        return findings(self, table)
+
+    def verdict(self, table: Table) -> str:
+        return verdict(self, table)
+
+
+def _thin(curve: Sequence[float]) -> list[tuple[float, float]]:
+    """Every so many points; NaN left out."""
+    kept = enumerate(curve)
+    return [(step, y) for step, y in kept if step % CURVE_EVERY == 0 and y == y]

@@ -1,0 +1,309 @@
+"""The study of small batches: its images and runs on tiny data, its figures and its verdict."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from seqnorm.datasets import TextDataset
+from seqnorm.studies.configuration import load
+from seqnorm.studies.runner import StudyError
+from seqnorm.studies.small_batch import SmallBatch, drawing, images, judging, study, texts
+from seqnorm.studies.table import Table, Value
+
+FULL = load(SmallBatch)
+
+
+def tiny(**changed: Any) -> SmallBatch:
+    """A configuration that runs in a second."""
+    values: dict[str, Any] = {
+        **vars(FULL),
+        "seeds": 1,
+        "image_norms": ["batch", "group"],
+        "image_batches": [4, 2, 1],
+        "image_count": 8,
+        "image_epochs": 2,
+        "image_rates": [0.1, 0.01],
+        "image_groups": [2],
+        "width": 4,
+        "text_norms": ["batch", "layer", "none"],
+        "text_batches": [4, 2, 1],
+        "text_count": 12,
+        "text_epochs": 2,
+        "text_rates": [0.01],
+        "text_groups": [2],
+        "hidden": 4,
+    }
+    return SmallBatch(**{**values, **changed})
+
+
+@pytest.fixture
+def tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small data in the place of what is fetched."""
+    monkeypatch.setattr(images, "VALIDATION", 6)
+    monkeypatch.setattr(images, "TEST", 10)
+    generator = torch.Generator().manual_seed(1)
+    digits = torch.rand(30, 28, 28, generator=generator)
+    photographs = [torch.rand(40, 30, generator=generator) for _ in range(2)]
+    task = images.DigitsOnPhotographs(digits, torch.arange(30) % 10, photographs, 8)
+    parts = [
+        TextDataset(
+            [torch.randint(2, 9, (3 + i % 3,), generator=generator).tolist() for i in range(count)],
+            [i % 3 for i in range(count)],
+        )
+        for count in (12, 5, 7)
+    ]
+    documents = texts.TextTask(*parts, vocabulary=9, classes=3)
+    monkeypatch.setattr(study, "load_task", lambda *_: task)
+    monkeypatch.setattr(study, "load_text_task", lambda *_: documents)
+
+
+def row(setting: Any, **measures: float) -> dict[str, Value]:
+    return {"run": str(setting), **setting, **measures}
+
+
+@pytest.mark.usefixtures("tasks")
+def test_tunes_and_then_runs_every_part_the_same_twice() -> None:
+    made = tiny()
+    tuning = list(made.settings(Table()))
+    assert {setting["stage"] for setting in tuning} == {"tune"}
+    done = Table([row(s, **made.run(s).values) for s in tuning])
+    reported = [setting for setting in made.settings(done) if setting["stage"] == "run"]
+    counts = {part: sum(s["part"] == part for s in reported) for part in made_parts(reported)}
+    assert counts == {
+        "images": 6,
+        "images_ghost": 1,
+        "text": 9,
+        "text_ghost": 1,
+        "text_one_row": 1,
+    }
+    for setting in reported:
+        values = made.run(setting).values
+        assert set(values) <= set(made.measures)
+        assert 0 <= values["error"] <= 1
+        again = setting["batch"] != 1 or setting["part"] == "images"
+        fresh = "error_reestimated" in values
+        assert fresh == (setting["norm"] == "batch" and again), setting
+        assert made.run(setting).values == values
+        assert made.cost(setting) > 0
+
+
+def made_parts(reported: list[Any]) -> list[str]:
+    return list(dict.fromkeys(setting["part"] for setting in reported))
+
+
+def test_the_rate_is_the_one_with_the_least_validation_error() -> None:
+    made = tiny(text_norms=[], image_norms=["group"])
+    errors = {0.1: 0.4, 0.01: 0.2}
+    done = Table(
+        [row(s, validation_error=errors[float(str(s["rate"]))]) for s in made.settings(Table())]
+    )
+    reported = [setting for setting in made.settings(done) if setting["stage"] == "run"]
+    assert [setting["batch"] for setting in reported] == [4, 2, 1]
+    assert {setting["rate"] for setting in reported} == {0.01}
+
+
+@pytest.mark.usefixtures("tasks")
+def test_a_ghost_batch_of_all_documents_is_the_batch() -> None:
+    task = study.load_text_task("", 0, 0, 0, "")
+    plain = texts.TextRun("batch", 4, None, 0.01, 2, 4, 0).measure(task)
+    whole = texts.TextRun("batch", 4, 4, 0.01, 2, 4, 0).measure(task)
+    divided = texts.TextRun("batch", 4, 2, 0.01, 2, 4, 0).measure(task)
+    assert plain == whole
+    assert plain["loss"] != divided["loss"]
+
+
+@pytest.mark.usefixtures("tasks")
+def test_groups_change_nothing_without_batch_statistics() -> None:
+    task = study.load_text_task("", 0, 0, 0, "")
+    whole = texts.TextRun("layer", 4, None, 0.01, 2, 4, 0).measure(task)
+    divided = texts.TextRun("layer", 4, 2, 0.01, 2, 4, 0).measure(task)
+    assert whole["loss"] == pytest.approx(divided["loss"], rel=1e-4)
+    twice = texts.TextRun("layer", 1, None, 0.01, 2, 4, 0, twice=True).measure(task)
+    once = texts.TextRun("layer", 1, None, 0.01, 2, 4, 0).measure(task)
+    assert once["loss"] == pytest.approx(twice["loss"], rel=1e-4)
+
+
+def test_images_are_turned_by_up_to_the_angle() -> None:
+    generator = torch.Generator().manual_seed(0)
+    picture = torch.zeros(200, 9, 9)
+    picture[:, 4, 7] = 1  # three to the right of the middle
+    assert torch.allclose(images.rotated(picture, 0.0, generator), picture, atol=1e-6)
+    turned = images.rotated(picture, 90.0, generator)
+    rows, columns = torch.meshgrid(torch.arange(9.0) - 4, torch.arange(9.0) - 4, indexing="ij")
+    weight = turned.sum((1, 2))
+    angle = torch.atan2(
+        (turned * rows).sum((1, 2)) / weight, (turned * columns).sum((1, 2)) / weight
+    )
+    degrees = angle.rad2deg()
+    assert -92 < degrees.min() < -75
+    assert 75 < degrees.max() < 92
+
+
+def test_pieces_are_found_in_their_photographs() -> None:
+    photographs = [torch.arange(35.0).reshape(5, 7), 100 + torch.arange(16.0).reshape(4, 4)]
+    pieces = images.random_pieces(photographs, 300, 4, torch.Generator().manual_seed(0))
+    places = set()
+    for piece in pieces:
+        first = int(piece[0, 0])
+        source = photographs[first >= 100]
+        r, c = divmod(first % 100, source.shape[1])
+        assert torch.equal(piece, source[r : r + 4, c : c + 4])
+        places.add(first)
+    assert places == {0, 1, 2, 3, 7, 8, 9, 10, 100}, "every place, and no other"
+
+
+def test_digits_are_on_top_and_parts_are_apart(tasks: None) -> None:
+    digits = torch.arange(30.0)[:, None, None].expand(30, 28, 28) / 30
+    task = images.DigitsOnPhotographs(digits, torch.arange(30), [torch.zeros(28, 28)], 14, turn=0.0)
+    seen = [task.validation, task.test, task.epoch(torch.Generator().manual_seed(0))]
+    assert [len(classes) for _, classes in seen] == [6, 10, 14]
+    assert sorted(int(c) for _, classes in seen for c in classes) == list(range(30))
+    for pixels, classes in seen:
+        torch.testing.assert_close(pixels[:, 0, 14, 14] * 0.3 + 0.45, classes / 30)
+    with pytest.raises(ValueError, match="at most 14 are left to train with, not 15"):
+        images.DigitsOnPhotographs(digits, torch.arange(30), [torch.zeros(28, 28)], 15)
+
+
+def test_cifar10_says_what_it_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    with pytest.raises(ModuleNotFoundError, match="cifar10 needs torchvision: pip install"):
+        images.load_task("cifar10", 8, str(tmp_path))
+    with pytest.raises(ValueError, match="'cifar' are unknown: write digits or cifar10"):
+        images.load_task("cifar", 8, str(tmp_path))
+
+
+def test_cifar10_is_shifted_and_mirrored(
+    tasks: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pixels = np.full((20, 32, 32, 3), 255, dtype=np.uint8)
+    pixels[:, :, 16:] = 51
+    package = ModuleType("torchvision.datasets")
+    package.CIFAR10 = lambda root, train, download: SimpleNamespace(  # type: ignore[attr-defined]
+        data=pixels, targets=[i % 10 for i in range(20)]
+    )
+    monkeypatch.setitem(sys.modules, "torchvision", ModuleType("torchvision"))
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", package)
+    task = images.Cifar10(tmp_path, 8)
+    taken, classes = task.epoch(torch.Generator().manual_seed(0))
+    assert taken.shape == (8, 3, 32, 32)
+    assert len(classes) == 8
+    assert task.validation[0].shape == (6, 3, 32, 32)
+    bright = (taken[:, 0, 16] > 2).float()  # of a row in the middle
+    middle = bright @ torch.arange(32.0) / bright.sum(1)
+    mirrored = middle > 16
+    assert 0 < mirrored.sum() < 8
+    assert middle.unique().numel() > 2, "shifts move the edge"
+
+
+def test_a_corpus_is_cut_and_encoded(tmp_path: Path) -> None:
+    for part, count in (("train", 40), ("test", 4)):
+        lines = [f"{'a' if i % 2 else 'b'},word w{i} more text and {part}" for i in range(count)]
+        (tmp_path / f"{part}.csv").write_text("\n".join(["label,text", *lines]) + "\n")
+    texts.load_text_task.cache_clear()
+    task = texts.load_text_task(str(tmp_path), 3, 8, 20, str(tmp_path))
+    assert [len(task.train), len(task.validation), len(task.test)] == [20, 4, 4]
+    assert max(task.train.lengths) == 3
+    assert (task.vocabulary, task.classes) == (8, 2)
+    with pytest.raises(ValueError, match="36 documents to train with, not 37"):
+        texts.load_text_task(str(tmp_path), 3, 8, 37, str(tmp_path))
+
+
+def made_up(**errors: float) -> Table:
+    """A table of five seeds; errors by norm, of which BatchNorm's grow with small statistics."""
+    rows: list[dict[str, Value]] = []
+    growth = errors.get("growth", 0.0)
+
+    def add(part: str, norm: str, batch: int, group: int | None = None) -> None:
+        size = group or batch
+        for seed in range(5):
+            error = errors.get(norm, 0.2) + (growth / size if norm == "batch" else 0.0)
+            error += 0.01 * seed + 0.001 * ((seed * 7 + size) % 3)
+            setting = {"part": part, "norm": norm, "batch": batch, "group": group, "seed": seed}
+            values = {"error": error, "loss": error, "error_reestimated": error - 0.001}
+            rows.append(row({**setting, "stage": "run"}, **values))
+
+    for part, rival in judging.RIVALS.items():
+        for batch in (32, 2, 1):
+            for norm in ("batch", rival, "instance" if part == "images" else "none"):
+                add(part, norm, batch)
+        for group in (16, 2):
+            add(f"{part}_ghost", "batch", 32, group)
+    add("text_one_row", "batch", 1)
+    return Table(rows)
+
+
+def test_the_verdict_where_batch_norm_is_worse() -> None:
+    said = judging.verdict(made_up(growth=0.4))
+    assert "On images BatchNorm is worse than GroupNorm at batch 32 and 2." in said
+    assert "BatchNorm's test error rises by 18.8 points and GroupNorm's test error" in said
+    assert "It is the statistics that do it: with" in said
+    assert "statistics of 16 and 2 cost accuracy" in said
+    assert "With one image at a time BatchNorm is 40.0 points worse than GroupNorm." in said
+
+
+def test_the_verdict_where_it_is_equal_or_better() -> None:
+    equal = judging.verdict(made_up())
+    assert "On text BatchNorm is not told apart from LayerNorm at batch 32 and 2." in equal
+    assert "does not change by more than chance" in equal
+    assert "With the optimiser's batch unchanged, statistics of 16 and 2 show no" in equal
+    assert "worse" not in equal
+    assert "It is the statistics" not in equal
+    better = judging.verdict(made_up(batch=0.1))
+    assert "On text BatchNorm is better than LayerNorm at batch 32 and 2." in better
+    assert "BatchNorm is 10.0 points better than LayerNorm" in better
+    assert judging.verdict(Table()) == "Too few runs to say."
+
+
+def test_findings_know_what_was_predicted() -> None:
+    found = {f.what: f for f in judging.findings(made_up(growth=0.4))}
+    small = found["images, batch 2: test error, BatchNorm minus GroupNorm"]
+    assert small.outcome == "as predicted"
+    assert small.interval.mean == pytest.approx(20.0)
+    assert small.interval.n == 5
+    assert found["images, batch 32: test error, BatchNorm minus GroupNorm"].expected == 0
+    ghost = found[
+        "text, BatchNorm, batch 32: test error, statistics of 2 documents minus statistics of all "
+        "32"
+    ]
+    assert ghost.interval.mean == pytest.approx(18.75, abs=0.2)
+    assert any("single row minus LayerNorm" in what for what in found)
+
+
+def test_pictures_are_drawn_of_whatever_is_there(tmp_path: Path) -> None:
+    whole = made_up(growth=0.4)
+    for table in (Table(), Table(whole.rows[:7]), whole):
+        for picture in drawing.pictures(table):
+            picture.figure.savefig(tmp_path / f"{picture.name}.png")
+            assert len(picture.caption) > 200
+    assert {path.stem for path in tmp_path.iterdir()} == {"images", "text", "ghost", "online"}
+    left = drawing.pictures(whole)[0].figure.axes[0]
+    labels = [container.get_label() for container in left.containers]
+    assert labels == ["BatchNorm", "GroupNorm", "InstanceNorm", "BatchNorm, statistics taken anew"]
+    heights = left.containers[0].lines[0].get_ydata()
+    assert heights == pytest.approx([42.1, 23.4], abs=0.3)
+
+
+def test_the_configurations_can_be_read() -> None:
+    assert FULL.seeds >= 5
+    quick = load(SmallBatch, quick=True)
+    assert isinstance(quick, SmallBatch)
+    assert quick.image_count < FULL.image_count  # type: ignore[attr-defined]  # load gives a Study
+    with pytest.raises(ValueError, match=r"image_batches must fall .* got \[2, 4\]"):
+        tiny(image_batches=[2, 4])
+    with pytest.raises(ValueError, match=r"text_groups \[3\] do not divide the batch 4"):
+        tiny(text_groups=[3])
+
+
+def test_a_wrong_configuration_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "small_batch.yaml"
+    file.write_text("seeds: 1\n")
+    with pytest.raises(StudyError, match=r"small_batch\.yaml"):
+        load(SmallBatch, config=file)
