@@ -71,7 +71,7 @@ class Table:
 
     rows: Sequence[Mapping[str, Value]] = ()
     curves: Mapping[tuple[str, str], Curve] = field(default_factory=dict)
-    files: Path | None = None
+    files: Path | None = field(default=None, compare=False)
 
     def __len__(self) -> int:
         return len(self.rows)

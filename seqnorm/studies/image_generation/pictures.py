@@ -128,7 +128,9 @@ def losses(runs: Table, styles: Sequence[str]) -> Picture:
 LOSSES = (
     "How far the redrawn test photographs are from their style (left; 0 is the style's own "
     "statistics, 1 a picture without any pattern) and from their content (middle), as means over "
-    "seeds with 95 % intervals; lower is better in both. Right: the same trained BatchNorm "
+    "seeds with 95 % intervals; lower is better in both. At 'all styles' stand the means over the "
+    "styles, of networks made for each or, for the last two norms, of one network for all. Right: "
+    "the same trained BatchNorm "
     "networks given other statistics, those kept from training, those of a batch of test "
     "photographs, or those of each photograph alone, which makes BatchNorm an InstanceNorm; beside "
     "them networks "
@@ -212,10 +214,12 @@ def training(runs: Table, styles: Sequence[str]) -> Picture:
             axes = grid[row, column]
             for norm in norms:
                 _draw_curves(axes, runs.where(norm=norm, style=style), part, norm)
-            axes.set_ylim(bottom=0)
             tidy(axes)
         grid[0, column].set_title(title, fontsize=9)
         grid[1, column].set_xlabel("step")
+    # Only now, for it fixes the top too, and the axes of a row share theirs.
+    for axes in grid[:, 0]:
+        axes.set_ylim(bottom=0)
     grid[0, 0].set_ylabel("style loss")
     grid[1, 0].set_ylabel("content loss")
     labels = {

@@ -232,11 +232,17 @@ class ImageGeneration(Study):
                     expected=1,
                 )
             )
+        bare = by_seed(runs, "none", self.styles, "test_style")
+        found.append(
+            Finding(
+                "style loss of test photographs, BatchNorm minus no norm, mean over styles",
+                paired(own, bare),
+            )
+        )
         one = by_seed(runs, "instance", self.styles, "test_style")
-        batch = by_seed(runs, "batch", self.styles, "test_style")
         for norm, name in (("conditional", "Conditional InstanceNorm"), ("adaptive", "AdaIN")):
             of_all = by_seed(runs, norm, [ALL], "test_style")
-            for other, values in (("InstanceNorm", one), ("BatchNorm", batch)):
+            for other, values in (("InstanceNorm", one), ("BatchNorm", own)):
                 found.append(
                     Finding(
                         f"style loss, one network for all styles with {name} minus one network "

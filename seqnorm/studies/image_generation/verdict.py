@@ -17,7 +17,8 @@ def verdict(runs: Table, styles: Sequence[str]) -> str:
     if difference.n < 2:
         return "Too few runs of BatchNorm and InstanceNorm to say."
     said = [_style(runs, styles, difference), _faint(runs, styles), _mates(runs, styles)]
-    said += [_whose(runs, styles), _content(runs, styles), _all_styles(runs, styles)]
+    said += [_whose(runs, styles), _content(runs, styles), _bare(runs, styles)]
+    said.append(_all_styles(runs, styles))
     return " ".join(sentence for sentence in said if sentence)
 
 
@@ -43,7 +44,7 @@ def _style(runs: Table, styles: Sequence[str], difference: Interval) -> str:
         f"better with {_list(better)}" if better else "",
     ]
     said = " and ".join(part for part in parts if part) or "with no style alone a sure difference"
-    return f"{lead}; style by style, each at its best rate: {said}."
+    return f"{lead}; style by style: {said}."
 
 
 def _faint(runs: Table, styles: Sequence[str]) -> str:
@@ -115,6 +116,19 @@ def _content(runs: Table, styles: Sequence[str]) -> str:
         0: "in the loss that both minimise no difference is shown",
     }[total]
     return f"{said}; {loss}."
+
+
+def _bare(runs: Table, styles: Sequence[str]) -> str:
+    bare = by_seed(runs, "none", styles, "test_style")
+    compared = paired(by_seed(runs, "batch", styles, "test_style"), bare)
+    if compared.n < 2:
+        return ""
+    than = {
+        1: "better than BatchNorm",
+        -1: "worse than BatchNorm",
+        0: "not surely otherwise than BatchNorm",
+    }[compared.sign]
+    return f"Without a norm the network stylises {than} (style loss {mean(bare.values()):.2f})."
 
 
 def _all_styles(runs: Table, styles: Sequence[str]) -> str:
