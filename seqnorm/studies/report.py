@@ -26,6 +26,8 @@ from .runner import StudyError, path_of
 from .study import Picture, Study
 from .table import Table, replace
 
+SHOWN = 10  # findings of a study that are seen at once
+WIDE = 520  # pixels, from which a figure is wider than a phone can show it readably
 TITLE = "The four limitations of BatchNorm"
 STYLE = """
 :root { color-scheme: light; }
@@ -44,7 +46,8 @@ figure { margin: 1.5rem 0; }
 .scroll { overflow-x: auto; }
 .scroll svg { display: block; max-width: 100%; height: auto; }
 figcaption { font-size: .92rem; color: #333; margin-top: .4rem; }
-.sets { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: 1.25rem; }
+.sets { display: grid; gap: 1.25rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(20rem, 100%), 1fr)); }
 .sets figure { margin: 0; }
 .sets svg { width: 100%; height: auto; }
 table { border-collapse: collapse; font-size: .9rem; }
@@ -54,6 +57,10 @@ td.number { text-align: right; white-space: nowrap; font-variant-numeric: tabula
 code, pre { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: .88rem; }
 pre { background: #f4f4f4; padding: .6rem .8rem; overflow-x: auto; }
 nav ol { padding-left: 1.25rem; }
+summary { cursor: pointer; margin: .75rem 0; }
+@media (max-width: 40rem) {
+  .wide + figcaption::before { font-style: italic; content: "Wider than the screen: drag it. "; }
+}
 @media print { .scroll { overflow: visible; } h2, figure { break-inside: avoid; } }
 """
 
@@ -171,8 +178,9 @@ def _paragraphs(text: str) -> str:
 
 def _figure(picture: Picture) -> str:
     width = round(picture.figure.get_size_inches()[0] * 96)
+    wide = " wide" if width > WIDE else ""
     return (
-        f'<figure><div class="scroll"><div style="min-width:{round(0.72 * width)}px;'
+        f'<figure><div class="scroll{wide}"><div style="min-width:{round(0.72 * width)}px;'
         f'max-width:{width}px">{svg(picture)}</div></div>'
         f"<figcaption>{escape(picture.caption)}</figcaption></figure>"
     )
@@ -197,6 +205,14 @@ def svg(picture: Picture) -> str:
 
 
 def _findings(findings: Sequence[Finding]) -> str:
+    shown, rest = findings[:SHOWN], findings[SHOWN:]
+    if not rest:
+        return _rows(shown)
+    more = f"{len(rest)} more numbers"
+    return f"{_rows(shown)}<details><summary>{more}</summary>{_rows(rest)}</details>"
+
+
+def _rows(findings: Sequence[Finding]) -> str:
     rows = []
     for finding in findings:
         i = finding.interval
@@ -207,7 +223,8 @@ def _findings(findings: Sequence[Finding]) -> str:
             f"</td><td class=number>{bounds}</td><td class=number>{i.n}</td>"
             f"<td>{escape(finding.outcome)}</td></tr>"
         )
-    head = f"<th>quantity<th>mean<th>{100 * LEVEL:.0f} % interval<th>seeds<th>outcome"
+    titles = ("quantity", "mean", f"{100 * LEVEL:.0f} % interval", "runs", "outcome")
+    head = "".join(f"<th>{title}</th>" for title in titles)
     return (
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"

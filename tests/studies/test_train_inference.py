@@ -176,13 +176,13 @@ def synthetic(worse: float, moved: float = 0.0, sizes: tuple[int, ...] = (64, 4)
 def test_the_verdict_follows_the_table(worse: float, loss: str, accuracy: str) -> None:
     table = synthetic(worse)
     text = reading.verdict(table, (64, 4))
-    assert f"as in training, is {loss}" in text
-    assert f"of the population it is {loss}" in text
-    assert f"and its accuracy is {accuracy}" in text
-    assert f"beside LayerNorm's is {accuracy}" in text
-    assert "10.0 % at batch 64, 10.0 % at batch 4 (that this is more" in text
-    assert "is shown at every batch size)" in text
-    assert "the same to the last bit" in text
+    assert f"as in training, BatchNorm's test loss is {loss}" in text
+    assert f"of the whole training set its test loss is {loss}" in text
+    assert f"its accuracy {accuracy}" in text
+    assert f"against LayerNorm's is {accuracy}" in text
+    assert "in 10.0 % at batch 64, 10.0 % at batch 4 of cases; that this is more" in text
+    assert "is shown at every batch size." in text
+    assert "changes by not a single bit" in text
     found = {finding.what: finding for finding in reading.findings(table, (64, 4))}
     company = found["answers changed by random companions, batch 4, BatchNorm - LayerNorm"]
     assert company.interval.mean == pytest.approx(10)
@@ -193,7 +193,7 @@ def test_the_verdict_follows_the_table(worse: float, loss: str, accuracy: str) -
 
 
 def test_the_verdict_on_rounding_and_on_too_little() -> None:
-    assert "changes with the company by 2.0e-07 a logit" in reading.verdict(
+    assert "changes by 2.0e-07 a logit at most" in reading.verdict(
         synthetic(0.1, moved=2e-7), (64, 4)
     )
     assert "no runs of BatchNorm and LayerNorm" in reading.verdict(Table(), (64, 4))

@@ -121,9 +121,9 @@ def verdict(table: Table, sizes: Sequence[int]) -> str:
     listed = ", ".join(f"{share:.1f} % at batch {size}" for size, share in shares.items())
     moved = largest(runs, "layer", COMPANY)
     still = (
-        "is the same to the last bit whatever the company"
+        "by not a single bit"
         if moved.mean == 0
-        else f"changes with the company by {moved.mean:.1e} a logit at most, on average over runs"
+        else f"by {moved.mean:.1e} a logit at most, on average over runs"
     )
     order = {-1: "lower", 0: "not shown to differ", 1: "higher"}
     more = at(
@@ -140,14 +140,15 @@ def verdict(table: Table, sizes: Sequence[int]) -> str:
     accurate = at(lambda size: better(runs, "batch", size, "running", "population"), order)
     served = at(lambda size: more_accurate(runs, "batch", size), order)
     return (
-        "By statistics of the batch, other random companions change the class that BatchNorm names "
-        f"for the same document: {listed} (that this is more than with LayerNorm is {more}). "
-        f"LayerNorm's answer {still}. By the statistics of one row alone BatchNorm's accuracy, "
-        f"beside that by running statistics, is {alone}. Running statistics, by which it answers "
-        "in inference, know of no company: its test loss by them, beside that by statistics of "
-        f"batches as in training, is {beside_batch}; beside that by statistics of the population "
-        f"it is {beside_all}, and its accuracy is {accurate}. So served, its accuracy beside "
-        f"LayerNorm's is {served}."
+        "With statistics of the batch, an answer depends on the company. BatchNorm names another "
+        f"class for the same document, beside other random companions, in {listed} of cases; that "
+        f"this is more than with LayerNorm is {more}. LayerNorm's answer changes {still}.\n\n"
+        "A single row has no statistics of its own: BatchNorm's accuracy with those of one row, "
+        f"against that with running statistics, is {alone}.\n\n"
+        "Running statistics, which inference uses, know of no company. What they cost: against "
+        f"statistics of batches as in training, BatchNorm's test loss is {beside_batch}; against "
+        f"statistics of the whole training set its test loss is {beside_all}, its accuracy "
+        f"{accurate}. Used so, its accuracy against LayerNorm's is {served}."
     )
 
 
@@ -228,7 +229,7 @@ def _kinds(table: Table, sizes: Sequence[int]) -> Picture:
 def _company(table: Table, sizes: Sequence[int]) -> Picture:
     figure = figures.figure(9.0, 3.6)
     panels = figure.subplots(1, len(COMPANY), sharey=True)
-    order, means = sorted(sizes), [0.0]
+    order, tops = sorted(sizes), [0.0]
     for axes, (company, words) in zip(panels, COMPANY.items(), strict=True):
         for norm in _norms(table):
             shares = {
@@ -239,11 +240,14 @@ def _company(table: Table, sizes: Sequence[int]) -> Picture:
                 for place, size in enumerate(order)
             }
             figures.draw_line(axes, shares, norm)
-            means += [interval(found.values()).mean for found in shares.values() if found]
+            tops += [
+                min(found.high, 1.5 * found.mean)
+                for found in (interval(values.values()) for values in shares.values() if values)
+            ]
         axes.set_xticks(range(len(order)), [str(size) for size in order])
         axes.set(title=f"new companions: {words}", xlabel="batch size, training and asking")
         figures.tidy(axes)
-    panels[0].set_ylim(-1, 1.5 * max(means) + 2)  # intervals of two seeds would hide all else
+    panels[0].set_ylim(-0.5, max(tops) + 1)  # intervals of two seeds would hide all else
     panels[0].set_ylabel("answers changed, %")
     _legend(figure, panels[0])
     return Picture(

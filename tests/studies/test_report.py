@@ -1,0 +1,130 @@
+"""The page of all studies: whole, self-contained, escaped, and the same for the same tables."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from toy_study import Toy
+
+from seqnorm.studies import Finding, Table, commands, interval, report
+from seqnorm.studies.registry import STUDIES
+from seqnorm.studies.runner import StudyError, make_runs
+
+VOID = {"meta", "br", "link", "img"}
+
+
+class Strict(HTMLParser):
+    """Notes ids and links, and that every element is closed in its place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+        self._attributes(attrs)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._attributes(attrs)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def _attributes(self, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(str(value))
+            if name in ("href", "src", "xlink:href"):
+                self.links.append(str(value))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+class Loud(Toy):
+    """Its words would be markup, were they not escaped."""
+
+    title = "Limits <script>alert(1)</script> & more"
+
+    def findings(self, table: Table) -> list[Finding]:
+        return [Finding(f"quantity {n} <b>", interval([1.0, 2.0])) for n in range(13)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in list(STUDIES):
+        monkeypatch.delitem(STUDIES, name)
+    monkeypatch.setitem(STUDIES, "toy", Loud)
+    monkeypatch.setattr(report, "load", lambda kind, quick: kind(2, [0.1]))
+    make_runs(Toy(2, [0.1]), tmp_path, say=lambda line: None)
+    return tmp_path
+
+
+def parsed(path: Path) -> Strict:
+    parser = Strict()
+    parser.feed(path.read_text(encoding="utf-8"))
+    parser.close()
+    assert parser.open == []
+    return parser
+
+
+def test_the_page_is_whole_and_needs_no_network(folder: Path) -> None:
+    path = report.write_report(folder)
+    page = parsed(path)
+    text = " ".join(page.text.split())
+    for part in ("Is it one?", "It is ", "Errors of two norms.", "python -m seqnorm.studies toy"):
+        assert part in text
+    assert "6 runs" in text
+    assert "3 more numbers" in text
+    outside = [link for link in page.links if not link.startswith(("#", "data:"))]
+    assert outside == []
+    assert not re.search(r"url\((?!#)|@import|<script", path.read_text())
+    assert [name for name, count in Counter(page.ids).items() if count > 1] == []
+    missing = {link[1:] for link in page.links if link.startswith("#")} - set(page.ids)
+    assert missing == set()
+
+
+def test_words_of_results_are_no_markup(folder: Path) -> None:
+    raw = report.write_report(folder).read_text()
+    assert "Limits &lt;script&gt;alert(1)&lt;/script&gt; &amp; more" in raw
+    assert "quantity 3 &lt;b&gt;" in raw
+
+
+def test_the_same_tables_give_the_same_page(folder: Path) -> None:
+    first = report.write_report(folder, folder / "a.html").read_bytes()
+    assert report.write_report(folder, folder / "b.html").read_bytes() == first
+
+
+def test_quick_results_say_so(folder: Path) -> None:
+    assert "Made with" not in report.write_report(folder).read_text()
+    raw = report.write_report(folder, quick=True).read_text()
+    assert "Made with <code>--quick</code>" in raw
+    assert "seqnorm.studies toy --quick" in raw
+
+
+def test_a_study_without_results_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = type("Other", (Toy,), {"name": "other"})
+    monkeypatch.setitem(STUDIES, "other", other)
+    text = parsed(report.write_report(folder)).text
+    assert "No results yet: python -m seqnorm.studies other" in text
+
+
+def test_no_results_at_all_are_an_error(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = tmp_path_factory.mktemp("empty")
+    with pytest.raises(StudyError, match="has no tables of studies"):
+        report.write_report(empty)
+    with pytest.raises(SystemExit) as exit:
+        commands.main(["report", "--results", str(empty)])
+    assert exit.value.code == 1
+    assert "has no tables of studies" in capsys.readouterr().err
