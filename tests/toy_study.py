@@ -6,6 +6,8 @@ A module of its own, for the processes that make the runs import it.
 from __future__ import annotations
 
 import os
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +55,11 @@ class Toy(Study):
                 file.write("run\n")
         if self.fail == "die":
             os._exit(9)
+        if self.fail == "wait":
+            started = Path(sys.argv[0]).with_name("waiting")
+            started.with_suffix(".new").write_text(str(os.getpid()))
+            started.with_suffix(".new").rename(started)
+            time.sleep(300)
         if self.fail and setting["norm"] == self.fail and setting["stage"] == "run":
             raise ValueError("this norm is out of order")
         rate, seed = setting["rate"], setting["seed"]

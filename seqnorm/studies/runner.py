@@ -11,6 +11,7 @@ import fcntl
 import multiprocessing
 import os
 import platform
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -221,6 +222,15 @@ def _all_made(
 
 def _start_worker() -> None:
     torch.set_num_threads(1)
+    # Killed, the process that gave the work can tell nobody to stop.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _machine() -> str:

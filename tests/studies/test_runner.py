@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import csv
 import fcntl
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -68,6 +72,28 @@ def test_a_failed_run_stops_no_other_and_is_named(tmp_path: Path) -> None:
 def test_a_process_that_dies_is_told_of(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="a process of toy died"):
         make_runs(Toy(1, [0.1], fail="die"), tmp_path, say=silent)
+
+
+def test_a_killed_study_leaves_no_process_and_goes_on(tmp_path: Path) -> None:
+    code = (
+        "from toy_study import Toy; from seqnorm.studies.runner import make_runs; from pathlib "
+        f"import Path; make_runs(Toy(1, [0.1], fail='wait'), Path({str(tmp_path)!r}))"
+    )
+    script = tmp_path / "study.py"
+    script.write_text(f"if __name__ == '__main__':\n    {code}\n")
+    tests, top = Path(__file__).parents[1], Path(__file__).parents[2]
+    environment = os.environ | {"PYTHONPATH": f"{top}{os.pathsep}{tests}"}
+    with subprocess.Popen([sys.executable, str(script)], env=environment) as process:
+        started = tmp_path / "waiting"
+        deadline = time.monotonic() + 120
+        while not started.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        worker = int(started.read_text())
+        process.kill()
+    while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{worker}").exists()
+    assert len(make_runs(Toy(1, [0.1]), tmp_path, say=silent)) == 4
 
 
 def test_shares_are_disjoint_and_merge_to_the_whole(tmp_path: Path) -> None:
