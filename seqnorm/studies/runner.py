@@ -211,7 +211,8 @@ def _all_made(
                     setting = waiting.pop()
                     running[pool.submit(_run, study, setting)] = setting
                 for done in wait(running, return_when=FIRST_COMPLETED).done:
-                    yield running.pop(done), *done.result()
+                    made = done.result()
+                    yield running.pop(done), *made
         except BrokenProcessPool as error:
             lost = ", ".join(run_id(s, study.factors) for s in running.values())
             raise StudyError(
