@@ -70,7 +70,9 @@ def test_a_failed_run_stops_no_other_and_is_named(tmp_path: Path) -> None:
 
 
 def test_a_process_that_dies_is_told_of(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match=r"a process of toy died .* at one of: tune/batch/0.1/1000; what"):
+    with pytest.raises(
+        StudyError, match=r"a process of toy died .* at one of: tune/batch/0.1/1000; what"
+    ):
         make_runs(Toy(1, [0.1], fail="die"), tmp_path, say=silent)
 
 
