@@ -12,7 +12,6 @@ from seqnorm.models.image_classifier import (
     NORMS,
     GhostBatchNorm2d,
     ImageClassifier,
-    population_statistics,
 )
 from seqnorm.nn import BatchNorm2d
 
@@ -87,21 +86,6 @@ def _by_table(norm: nn.BatchNorm2d, x: torch.Tensor) -> torch.Tensor:
     assert var is not None
     normalised = (x - mean[:, None, None]) / (var[:, None, None] + norm.eps).sqrt()
     return normalised * norm.weight[:, None, None] + norm.bias[:, None, None]
-
-
-def test_population_statistics_are_the_mean_of_the_batches() -> None:
-    model = nn.Sequential(BatchNorm2d(2, momentum=0.3)).double()
-    batches = [torch.randn(4, 2, 3, 3, dtype=torch.float64) + k for k in range(3)]
-    model(batches[2] * 50)  # what was gathered before is forgotten
-    model.eval()
-    population_statistics(model, batches)
-    norm = model[0]
-    assert norm.momentum == 0.3
-    assert not norm.training
-    mean = torch.stack([b.mean((0, 2, 3)) for b in batches]).mean(0)
-    var = torch.stack([b.var((0, 2, 3)) for b in batches]).mean(0)
-    torch.testing.assert_close(norm.running_mean, mean)
-    torch.testing.assert_close(norm.running_var, var)
 
 
 def test_bad_arguments() -> None:
