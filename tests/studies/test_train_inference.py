@@ -192,6 +192,12 @@ def test_the_verdict_follows_the_table(worse: float, loss: str, accuracy: str) -
     assert served.interval.sign == -round(10 * worse)
 
 
+def test_a_seed_is_one_unit_whatever_the_batch_sizes() -> None:
+    moved = reading.largest(synthetic(0.1, moved=2e-7), "layer", reading.COMPANY)
+    assert moved.n == 5
+    assert moved.mean == 2e-7
+
+
 def test_the_verdict_on_rounding_and_on_too_little() -> None:
     assert "changes by 2.0e-07 a logit at most" in reading.verdict(
         synthetic(0.1, moved=2e-7), (64, 4)
