@@ -244,7 +244,7 @@ def test_the_verdict_where_batch_norm_is_worse() -> None:
     images_, text = judging.verdict(made_up(growth=0.4)).split("\n\n")
     assert images_.startswith("On images, from batch 32 to 2, BatchNorm's test error rises by 18.8")
     assert "BatchNorm loses ground by 18.8 points." in images_
-    assert "It is worse than GroupNorm at batch 32 and 2." in images_
+    assert "BatchNorm is worse than GroupNorm at batch 32 and 2." in images_
     assert "Noisy statistics alone do harm: with" in images_
     assert "statistics of 16 and 2 images raise the error" in images_
     assert "With one image at a time BatchNorm is 40.0 points worse than GroupNorm." in images_
@@ -253,13 +253,13 @@ def test_the_verdict_where_batch_norm_is_worse() -> None:
 
 def test_the_verdict_where_it_is_equal_or_better() -> None:
     equal = judging.verdict(made_up())
-    assert "It is not told apart from LayerNorm at batch 32 and 2." in equal
+    assert "BatchNorm is not told apart from LayerNorm at batch 32 and 2." in equal
     assert "GroupNorm's is not shown to change: that BatchNorm loses ground is not" in equal
     assert "rate unchanged, statistics of 16 and 2 documents make no sure" in equal
     assert "worse" not in equal
     assert "do harm" not in equal
     better = judging.verdict(made_up(batch=0.1))
-    assert "It is better than LayerNorm at batch 32 and 2." in better
+    assert "BatchNorm is better than LayerNorm at batch 32 and 2." in better
     assert "BatchNorm is 10.0 points better than LayerNorm" in better
     assert judging.verdict(Table()) == "Too few runs to say."
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import random
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +21,6 @@ from seqnorm.studies.train_inference.study import (
     look_steps,
     pools,
 )
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("corpora") / "tiny"
-    folder.mkdir()
-    draw = random.Random(0)
-    for part, documents in (("train", 80), ("test", 30)):
-        lines = ["text,label"]
-        for number in range(documents):
-            words = [f"{'ab'[number % 2]}{draw.randrange(9)}" for _ in range(2 + number % 7)]
-            lines.append(f"{' '.join(words)} {part}{number},{'ab'[number % 2]}")
-        (folder / f"{part}.csv").write_text("\n".join(lines))
-    return folder
 
 
 def tiny(corpus: Path, **changed: Any) -> TrainInference:

@@ -219,7 +219,7 @@ def _of_batches(rows: Table, part: str, rival: str) -> Iterable[str]:
         if batches
     ]
     if said:
-        yield f"It is {', '.join(said)}."
+        yield f"BatchNorm is {', '.join(said)}."
 
 
 def _of_ghosts(table: Table, part: str) -> Iterable[str]:
