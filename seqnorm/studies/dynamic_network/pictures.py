@@ -213,7 +213,8 @@ def _cut(study: Settings, table: Table) -> Picture:
         f"Networks that in training saw no more than the first {study.cut} tokens of a document "
         "read whole ones: the change of the test accuracy against the same documents cut at "
         f"{study.cut} tokens, for documents longer than that. Below zero, reading on does harm. "
-        "Bars are 95 % intervals over seeds.",
+        f"Of two marks side by side the left one is the {study.cells[0].upper()}. Bars are 95 % "
+        "intervals over seeds.",
     )
 
 

@@ -116,7 +116,7 @@ def _content(runs: Table, styles: Sequence[str]) -> str:
     said = {
         1: "BatchNorm keeps less of the content",
         -1: "BatchNorm keeps more of the content",
-        0: "The content is kept alike",
+        0: "In how much of the content is kept no difference is shown",
     }[content]
     loss = {
         1: "the loss that both minimise is larger with BatchNorm",
@@ -131,12 +131,12 @@ def _bare(runs: Table, styles: Sequence[str]) -> str:
     compared = paired(by_seed(runs, "batch", styles, "test_style"), bare)
     if compared.n < 2:
         return ""
-    than = {
-        1: "better than BatchNorm",
-        -1: "worse than BatchNorm",
-        0: "not surely otherwise than BatchNorm",
+    said = {
+        1: "the network stylises better than with BatchNorm",
+        -1: "the network stylises worse than with BatchNorm",
+        0: "no difference from BatchNorm is shown",
     }[compared.sign]
-    return f"Without a norm the network stylises {than} (style loss {mean(bare.values()):.2f})."
+    return f"Without a norm {said} (style loss {mean(bare.values()):.2f})."
 
 
 def _all_styles(runs: Table, styles: Sequence[str]) -> str:
