@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import table as tables
-from .configuration import keep_beside, load
+from .configuration import check_beside, keep_beside, load
 from .registry import STUDIES
 from .runner import Share, StudyError, make_runs, merge, path_of, run_again
 from .study import Study
@@ -80,13 +80,16 @@ def run(study: Study, options: argparse.Namespace) -> bool:
             f"--only {sorted(unknown)}: the factors of {study.name} are {', '.join(study.factors)}"
         )
     folder: Path = options.results
+    for made in (folder, *options.merge):
+        check_beside(study, made)
     if options.again:
         return run_again(study, folder, only)
+    if options.draw:
+        draw(study, tables.read(path_of(study, folder)), folder)
+        return True
     keep_beside(study, folder)
     if options.merge:
         table = merge(study, folder, options.merge)
-    elif options.draw:
-        table = tables.read(path_of(study, folder))
     else:
         table = make_runs(
             study, folder, processes=options.processes, share=options.share, only=only, say=say

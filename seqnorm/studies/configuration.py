@@ -56,21 +56,31 @@ def keep_beside(study: Study, folder: Path) -> None:
     Raises:
         StudyError: the table there was made with another one.
     """
+    check_beside(study, folder)
     path = path_of(study, folder).with_suffix(".yaml")
-    now = _plain(vars(study))
-    if path.exists() and path_of(study, folder).exists():
-        then = yaml.safe_load(path.read_text(encoding="utf-8"))
-        differing = [
-            f"{name} was {then.get(name)!r} and is {now.get(name)!r}"
-            for name in sorted(now.keys() | then.keys())
-            if name not in study.extent and then.get(name) != now.get(name)
-        ]
-        if differing:
-            raise StudyError(
-                f"{path_of(study, folder)} was made with another configuration "
-                f"({'; '.join(differing)}): give another --results, or move the old one away"
-            )
-    replace(path, yaml.safe_dump(now, sort_keys=False).encode())
+    replace(path, yaml.safe_dump(_plain(vars(study)), sort_keys=False).encode())
+
+
+def check_beside(study: Study, folder: Path) -> None:
+    """Compares with the configuration beside the study's table, where there are both.
+
+    Raises:
+        StudyError: the table there was made with another one.
+    """
+    path = path_of(study, folder).with_suffix(".yaml")
+    if not (path.exists() and path_of(study, folder).exists()):
+        return
+    now, then = _plain(vars(study)), yaml.safe_load(path.read_text(encoding="utf-8"))
+    differing = [
+        f"{name} was {then.get(name)!r} and is {now.get(name)!r}"
+        for name in sorted(now.keys() | then.keys())
+        if name not in study.extent and then.get(name) != now.get(name)
+    ]
+    if differing:
+        raise StudyError(
+            f"{path_of(study, folder)} was made with another configuration "
+            f"({'; '.join(differing)}): give another --results, or move the old one away"
+        )
 
 
 def _plain(value: Any) -> Any:

@@ -20,7 +20,8 @@ LEVEL = 0.95
 class Interval:
     """A mean over n runs and where the true one lies with 95 % confidence.
 
-    With fewer than two runs nothing is known of the spread, and the interval is infinite.
+    With fewer than two runs nothing is known of the spread, and the interval is infinite. One run
+    without a number, because it diverged, leaves the mean none either: NaN, not that of the others.
     """
 
     mean: float
@@ -46,6 +47,8 @@ def interval(values: Iterable[float]) -> Interval:
     n = len(values)
     if n == 0:
         return Interval(math.nan, -math.inf, math.inf, 0)
+    if not all(map(math.isfinite, values)):
+        return Interval(math.nan, -math.inf, math.inf, n)
     if n == 1:
         return Interval(values[0], -math.inf, math.inf, 1)
     half = float(t.ppf((1 + LEVEL) / 2, n - 1)) * stdev(values) / math.sqrt(n)
@@ -79,6 +82,8 @@ class Finding:
         """In words, from the interval alone."""
         if self.interval.n < 2:
             return "too few runs to say"
+        if math.isnan(self.interval.mean):
+            return "a run diverged"
         if self.interval.sign == 0:
             return "no difference shown"
         if self.expected == 0:
@@ -91,6 +96,8 @@ class Finding:
         i, unit = self.interval, f" {self.unit}" if self.unit else ""
         if i.n == 0:
             return "not measured"
+        if math.isnan(i.mean):
+            return f"no number ({i.n} {'seed' if i.n == 1 else 'seeds'})"
         if i.n == 1:
             return f"{i.mean:+.3g}{unit} (1 seed)"
         return f"{i.mean:+.3g}{unit} (95 % {i.low:+.3g} to {i.high:+.3g}, {i.n} seeds)"

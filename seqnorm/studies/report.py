@@ -250,7 +250,9 @@ def _method() -> str:
     return (
         "<h2>How the numbers were made</h2><p>Runs of one seed share initial weights, order of "
         "the data and everything else that is drawn, so norms are compared pair by pair: each "
-        "value is the mean of the differences over the seeds, with Student's 95 % interval. The "
+        "value is the mean of the differences over the seeds, with Student's 95 % interval. It "
+        "says how a difference would fall out with other random numbers, on the same test data; "
+        "of other data it says nothing. The "
         "intervals are not widened for being many: of twenty quantities that do not differ, one "
         "is expected to look as if it did. “As predicted” means that the interval lies on the "
         "side of zero that the argument against BatchNorm predicts, “no difference shown” that it "

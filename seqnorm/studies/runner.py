@@ -133,8 +133,10 @@ def merge(study: Study, folder: Path, others: Sequence[Path], say: Say = print) 
     """Takes the runs of other folders of results into this one.
 
     Raises:
-        StudyError: a run is there twice with different measures.
+        StudyError: a run is there twice with different measures, or a folder has no table.
     """
+    if empty := [str(other) for other in others if not path_of(study, other).exists()]:
+        raise StudyError(f"{', '.join(empty)} has no {study.name}.csv to merge")
     with _alone(study, folder):
         table = tables.read(path_of(study, folder))
         for other in others:
@@ -243,16 +245,22 @@ def _machine() -> str:
 @contextmanager
 def _alone(study: Study, folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / f".{study.name}.lock", "w", encoding="utf-8") as file:
+    path = folder / f".{study.name}.lock"
+    with open(path, "w", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever had it removes the file: what was opened before that nobody else can see.
+            if not (path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())):
+                raise BlockingIOError
         except BlockingIOError as error:
             raise StudyError(
                 f"another process is writing {path_of(study, folder)}: let it finish, or give this "
                 "one another --results and merge them"
             ) from error
-        yield
-        os.unlink(file.name)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 class _Clock:

@@ -68,6 +68,34 @@ def test_shares_merge_from_the_command_line(config: Path, tmp_path: Path) -> Non
     assert len((tmp_path / "first" / "toy.csv").read_text().splitlines()) == 5
 
 
+def test_other_configurations_are_neither_merged_nor_compared_with(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ("toy", "--config", str(config), "--processes", "1", "--results")
+    first, second = str(tmp_path / "first"), str(tmp_path / "second")
+    assert run(*common, second) == 0
+    config.write_text(CONFIG.replace("0.1, 1.0", "0.1"))
+    assert run(*common, first) == 0
+    capsys.readouterr()
+    for arguments in (
+        (first, "--merge", second),
+        (second, "--again"),
+        (second, "--draw"),
+    ):
+        assert run(*common, *arguments) == 1
+        assert "second/toy.csv was made with another configuration" in capsys.readouterr().err
+    assert run(*common, first, "--merge", str(tmp_path / "nowhere")) == 1
+    assert "nowhere has no toy.csv to merge" in capsys.readouterr().err
+
+
+def test_drawing_leaves_the_configuration_as_it_was(config: Path, tmp_path: Path) -> None:
+    arguments = ("toy", "--config", str(config), "--processes", "1", "--results", str(tmp_path))
+    assert run(*arguments) == 0
+    before = (tmp_path / "toy.yaml").read_bytes()
+    assert run(*arguments, "--quick", "--draw") == 0
+    assert (tmp_path / "toy.yaml").read_bytes() == before
+
+
 def test_quick_is_the_file_with_its_changes(config: Path) -> None:
     assert load(Toy, config=config) == Toy(2, [0.1, 1.0])
     assert load(Toy, quick=True, config=config) == Toy(1, [0.1, 1.0])

@@ -17,22 +17,9 @@ from torch import Tensor
 from seqnorm.models import TextClassifier
 from seqnorm.studies.configuration import load
 from seqnorm.studies.dynamic_network import DynamicNetwork, measures, texts
+from seqnorm.studies.dynamic_network.findings import headlines
 from seqnorm.studies.dynamic_network.study import SITES
 from seqnorm.studies.table import Setting, Table, run_id
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("corpora") / "tiny"
-    folder.mkdir()
-    draw = random.Random(0)
-    for part, documents in (("train", 80), ("test", 30)):
-        lines = ["text,label"]
-        for number in range(documents):
-            words = [f"{'ab'[number % 2]}{draw.randrange(9)}" for _ in range(2 + number % 9)]
-            lines.append(f"{' '.join(words)} {part}{number},{'ab'[number % 2]}")
-        (folder / f"{part}.csv").write_text("\n".join(lines))
-    return folder
 
 
 def tiny(corpus: Path, **changed: Any) -> DynamicNetwork:
@@ -368,7 +355,7 @@ def synthetic(study: DynamicNetwork, loss: float, own: float, growth: float) -> 
             0.1,
             0.0,
             0.05,
-            ["grow in 1 of 1", "loses more than LayerNorm in 1", "No statistics"],
+            ["worse over the steps in 1 of 1", "loses more than LayerNorm in 1", "No statistics"],
         ),
         (
             0.1,
@@ -377,7 +364,7 @@ def synthetic(study: DynamicNetwork, loss: float, own: float, growth: float) -> 
             ["which is less", "Statistics explain a part", "worse than the population's in 1"],
         ),
         (0.0, 0.0, 0.05, ["loses more than LayerNorm in 0, less in 0"]),
-        (-0.1, 0.0, -0.05, ["to fall in 1", "less in 1", "nothing to explain"]),
+        (-0.1, 0.0, -0.05, ["and cell, better in 1.", "less in 1", "nothing to explain"]),
     ],
 )
 def test_the_verdict_follows_the_table(
@@ -388,7 +375,9 @@ def test_the_verdict_follows_the_table(
     said = study.verdict(table)
     for text in texts_there:
         assert text in said, said
-    assert len(study.findings(table)) > 15
+    told = [finding.what for finding in study.findings(table)]
+    assert told[:5] == headlines(study)
+    assert len(set(told)) == len(told) > 15
 
 
 def test_pictures_of_a_table_and_of_none(corpus: Path, tmp_path: Path) -> None:

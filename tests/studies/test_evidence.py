@@ -60,3 +60,11 @@ def test_values_are_printed_with_their_interval() -> None:
     assert finding.value == "+3.1 points (95 % +2 to +4.2, 5 seeds)"
     assert Finding("e", interval([0.5])).value == "+0.5 (1 seed)"
     assert Finding("e", interval([])).value == "not measured"
+
+
+def test_a_run_that_diverged_is_not_passed_over() -> None:
+    found = Finding("loss", paired({0: math.nan, 1: 2.0, 2: 3.0}, {0: 1.0, 1: 1.0, 2: 1.5}), "", 1)
+    assert found.interval.sign == 0
+    assert found.interval.n == 3
+    assert str(found) == "loss: no number (3 seeds): a run diverged"
+    assert Finding("loss", interval([math.nan])).value == "no number (1 seed)"

@@ -241,27 +241,40 @@ def made_up(**errors: float) -> Table:
 
 
 def test_the_verdict_where_batch_norm_is_worse() -> None:
-    said = judging.verdict(made_up(growth=0.4))
-    assert "On images BatchNorm is worse than GroupNorm at batch 32 and 2." in said
-    assert "BatchNorm's test error rises by 18.8 points and GroupNorm's test error" in said
-    assert "difference between them moves by 18.8 points, against BatchNorm" in said
-    assert "It is the statistics that do it: with" in said
-    assert "statistics of 16 and 2 cost accuracy" in said
-    assert "With one image at a time BatchNorm is 40.0 points worse than GroupNorm." in said
+    images_, text = judging.verdict(made_up(growth=0.4)).split("\n\n")
+    assert images_.startswith("On images, from batch 32 to 2, BatchNorm's test error rises by 18.8")
+    assert "BatchNorm loses ground by 18.8 points." in images_
+    assert "BatchNorm is worse than GroupNorm at batch 32 and 2." in images_
+    assert "Noisy statistics alone do harm: with" in images_
+    assert "statistics of 16 and 2 images raise the error" in images_
+    assert "With one image at a time BatchNorm is 40.0 points worse than GroupNorm." in images_
+    assert text.startswith("On text, from batch 32 to 2,")
 
 
 def test_the_verdict_where_it_is_equal_or_better() -> None:
     equal = judging.verdict(made_up())
-    assert "On text BatchNorm is not told apart from LayerNorm at batch 32 and 2." in equal
-    assert "does not change by more than chance" in equal
-    assert "With the optimiser's batch unchanged, statistics of 16 and 2 show no" in equal
-    assert "between them moves by 0.0 points, by no more than chance" in equal
+    assert "BatchNorm is not told apart from LayerNorm at batch 32 and 2." in equal
+    assert "GroupNorm's is not shown to change: that BatchNorm loses ground is not" in equal
+    assert "rate unchanged, statistics of 16 and 2 documents make no sure" in equal
     assert "worse" not in equal
-    assert "It is the statistics" not in equal
+    assert "do harm" not in equal
     better = judging.verdict(made_up(batch=0.1))
-    assert "On text BatchNorm is better than LayerNorm at batch 32 and 2." in better
+    assert "BatchNorm is better than LayerNorm at batch 32 and 2." in better
     assert "BatchNorm is 10.0 points better than LayerNorm" in better
     assert judging.verdict(Table()) == "Too few runs to say."
+
+
+def test_findings_begin_with_the_answer() -> None:
+    told = [finding.what for finding in judging.findings(made_up(growth=0.4))]
+    assert len(set(told)) == len(told)
+    assert [what.split(":")[0] for what in told[:5]] == [
+        "images",
+        "images, batch 2",
+        "images, batch 32",
+        "images, BatchNorm, batch 32",
+        "images, batch 1",
+    ]
+    assert told[9].endswith("single row minus LayerNorm")
 
 
 def test_findings_know_what_was_predicted() -> None:

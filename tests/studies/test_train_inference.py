@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import random
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +21,6 @@ from seqnorm.studies.train_inference.study import (
     look_steps,
     pools,
 )
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("corpora") / "tiny"
-    folder.mkdir()
-    draw = random.Random(0)
-    for part, documents in (("train", 80), ("test", 30)):
-        lines = ["text,label"]
-        for number in range(documents):
-            words = [f"{'ab'[number % 2]}{draw.randrange(9)}" for _ in range(2 + number % 7)]
-            lines.append(f"{' '.join(words)} {part}{number},{'ab'[number % 2]}")
-        (folder / f"{part}.csv").write_text("\n".join(lines))
-    return folder
 
 
 def tiny(corpus: Path, **changed: Any) -> TrainInference:
@@ -190,6 +175,12 @@ def test_the_verdict_follows_the_table(worse: float, loss: str, accuracy: str) -
     served = found["test accuracy in inference, batch 64, BatchNorm - LayerNorm"]
     assert served.interval.mean == pytest.approx(-100 * worse)
     assert served.interval.sign == -round(10 * worse)
+
+
+def test_a_seed_is_one_unit_whatever_the_batch_sizes() -> None:
+    moved = reading.largest(synthetic(0.1, moved=2e-7), "layer", reading.COMPANY)
+    assert moved.n == 5
+    assert moved.mean == 2e-7
 
 
 def test_the_verdict_on_rounding_and_on_too_little() -> None:

@@ -76,13 +76,39 @@ def grid_of(study: Settings, pooling: str) -> list[tuple[str, str]]:
 
 
 def findings(study: Settings, table: Table) -> list[Finding]:
-    """All findings, in the order of the study's parts."""
-    return [
+    """All findings: those of ``headlines`` first, the others in the order of the study's parts."""
+    found = [
         *_of_rows(study, table),
         *_of_whole(study, table),
         *_of_cut(study, table),
         *_of_causes(study, table),
     ]
+    places = {what: place for place, what in enumerate(headlines(study))}
+    return sorted(found, key=lambda finding: places.get(finding.what, len(places)))
+
+
+def headlines(study: Settings) -> list[str]:
+    """What answers the question, of the first cell and pooling, for every corpus: whether late
+    steps have worse statistics, whether that costs accuracy, what becomes of longer documents, and
+    whether right statistics help."""
+    cell, pooling, told = study.cells[0].upper(), study.poolings[0], []
+    for corpus in study.corpora:
+        where = f"{corpus}, {cell}, {pooling} pooling"
+        told += [
+            f"{GROWTH}, running statistics, {corpus}, {cell}",
+            f"accuracy beyond {study.bounds[-1]} tokens, BatchNorm minus LayerNorm, {where}",
+            f"{_whole_minus_cut(study)}, BatchNorm, {where}",
+            f"{_whole_minus_cut(study)}, BatchNorm's change minus LayerNorm's, {where}",
+            f"what whole documents gain by {REMEDIES['accuracy_own']}, BatchNorm, {where}",
+        ]
+    return told
+
+
+GROWTH = "relative error of a step's variance, growth over 100 steps"
+
+
+def _whole_minus_cut(study: Settings) -> str:
+    return f"trained on {study.cut} tokens: accuracy on whole documents minus the same cut"
 
 
 def _of_rows(study: Settings, table: Table) -> Iterator[Finding]:
@@ -102,8 +128,7 @@ def _of_whole(study: Settings, table: Table) -> Iterator[Finding]:
         of = {"part": "whole", "corpus": corpus, "cell": cell, "pooling": study.poolings[0]}
         for name, what in (("running", "running statistics"), ("64", "a batch of 64")):
             yield Finding(
-                f"relative error of a step's variance, growth over 100 steps, {what}, {corpus}, "
-                f"{cell.upper()}",
+                f"{GROWTH}, {what}, {corpus}, {cell.upper()}",
                 interval(measured(table, f"slope_{name}", norm="batch", **of).values()),
                 "",
                 1,
@@ -158,14 +183,13 @@ def _of_cut(study: Settings, table: Table) -> Iterator[Finding]:
         losses = {norm: loss_of(table, norm=norm, **of) for norm in ("batch", "layer")}
         for norm, loss in losses.items():
             yield Finding(
-                f"trained on {study.cut} tokens: whole documents minus the same cut, "
-                f"{NAMES[norm]}, {where}",
+                f"{_whole_minus_cut(study)}, {NAMES[norm]}, {where}",
                 points(interval(loss.values())),
                 POINTS,
                 -1 if norm == "batch" else 0,
             )
         yield Finding(
-            f"of this, BatchNorm minus LayerNorm, {where}",
+            f"{_whole_minus_cut(study)}, BatchNorm's change minus LayerNorm's, {where}",
             points(paired(losses["batch"], losses["layer"])),
             POINTS,
             -1,
@@ -223,7 +247,7 @@ def _of_causes(study: Settings, table: Table) -> Iterator[Finding]:
         )
         layer = rest_of(table, **{**of, "norm": "layer"})
         yield Finding(
-            f"of this, BatchNorm minus LayerNorm, {where}",
+            f"what a new head does not give back, BatchNorm minus LayerNorm, {where}",
             points(paired(rest_of(table, **of), layer)),
             POINTS,
             -1,

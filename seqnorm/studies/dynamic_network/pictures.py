@@ -151,8 +151,8 @@ def _errors(study: Settings, table: Table) -> Picture:
         "How far the variance that BatchNorm uses at a time step is from the true one, that of all "
         "training documents which reach the step: the relative error, the median over the units "
         "of the network; bands are 95 % intervals over seeds. Training normalises by single "
-        "batches, test by the running statistics. Later steps rest on fewer documents, and their "
-        "variances are worse.",
+        "batches, test by the running statistics. Later steps rest on fewer documents: a line that "
+        "rises to the right says that their variances are worse.",
     )
 
 
@@ -213,7 +213,8 @@ def _cut(study: Settings, table: Table) -> Picture:
         f"Networks that in training saw no more than the first {study.cut} tokens of a document "
         "read whole ones: the change of the test accuracy against the same documents cut at "
         f"{study.cut} tokens, for documents longer than that. Below zero, reading on does harm. "
-        "Bars are 95 % intervals over seeds.",
+        f"Of two marks side by side the left one is the {study.cells[0].upper()}. Bars are 95 % "
+        "intervals over seeds.",
     )
 
 
@@ -300,7 +301,9 @@ def _sites(study: Settings, table: Table) -> Picture:
         "sites",
         drawn,
         "The same loss for networks that were trained with BatchNorm at some of its sites only, "
-        f"{of['pooling']} pooling. Bars are 95 % intervals over seeds.",
+        f"{of['pooling']} pooling, at the learning rate chosen for all sites. The further left of "
+        "zero, the more is lost; a site without which less is lost has a part in the loss. Bars "
+        "are 95 % intervals over seeds.",
     )
 
 
@@ -355,6 +358,6 @@ def _cost(study: Settings, table: Table) -> Picture:
         "Left: the time of a training step on a batch whose longest document is cut like the "
         "others, and on the same with that document whole, on one core of the machine that made "
         f"the runs. Right: parameters of one {study.cells[0].upper()} layer, and the running "
-        "means and variances of all steps that such a document has. Both axes are logarithmic. "
+        "means and variances of all steps that such a document has. Heights are logarithmic. "
         "Norms without statistics of the batch keep none.",
     )

@@ -31,15 +31,14 @@ def said(value: Interval) -> str:
 
 def verdict(study: Settings, table: Table) -> str:
     """The answer, in sentences chosen by the intervals."""
-    sentences = [
-        _statistics(study, table),
-        _trained_on_whole(study, table),
-        *(_longer(study, table, pooling) for pooling in study.poolings),
-        *(_explained(study, table, corpus) for corpus in study.corpora),
-        _sites(study, table),
-        _long_document(study, table),
+    paragraphs = [
+        [_statistics(study, table), _trained_on_whole(study, table)],
+        [_longer(study, table, pooling) for pooling in study.poolings],
+        *([_explained(study, table, corpus)] for corpus in study.corpora),
+        [_sites(study, table), _long_document(study, table)],
     ]
-    return " ".join(sentence for sentence in sentences if sentence)
+    joined = (" ".join(filter(None, sentences)) for sentences in paragraphs)
+    return "\n\n".join(filter(None, joined))
 
 
 def _signs(intervals: list[Interval]) -> dict[int, int]:
@@ -66,10 +65,10 @@ def _statistics(study: Settings, table: Table) -> str:
         ]
         signs = _signs(grown)
         texts.append(
-            f"of {what} it is shown to grow in {signs[1]} of {len(grown)} settings of corpus "
-            f"and cell, to fall in {signs[-1]}"
+            f"With {what} a step's variance is shown to get worse over the steps in {signs[1]} of "
+            f"{len(grown)} settings of corpus and cell, better in {signs[-1]}."
         )
-    return f"The error of a step's variance over the steps: {'; '.join(texts)}."
+    return " ".join(texts)
 
 
 def _trained_on_whole(study: Settings, table: Table) -> str:
@@ -86,8 +85,8 @@ def _trained_on_whole(study: Settings, table: Table) -> str:
     return (
         f"Trained on whole documents, BatchNorm is worse than LayerNorm beyond {study.bounds[-1]} "
         f"tokens in {signs[-1]} of {len(found)} settings of corpus, cell and pooling, better in "
-        f"{signs[1]}, neither shown in {signs[0]}; in test, running statistics are worse than "
-        f"the population's in {of_cost[-1]}, better in {of_cost[1]}."
+        f"{signs[1]}, and neither is shown in {signs[0]}. In test, running statistics are worse "
+        f"than the population's in {of_cost[-1]}, better in {of_cost[1]}."
     )
 
 
@@ -103,7 +102,7 @@ def _longer(study: Settings, table: Table, pooling: str) -> str:
     return (
         f"Trained on {study.cut} tokens, with {pooling} pooling, BatchNorm is worse on whole "
         f"documents than on the same documents cut in {signs[-1]} of {len(grid)} settings of "
-        f"corpus and cell, better in {signs[1]}; it loses more than LayerNorm in {of_more[-1]}, "
+        f"corpus and cell, better in {signs[1]}. It loses more than LayerNorm in {of_more[-1]}, "
         f"less in {of_more[1]}."
     )
 
@@ -130,6 +129,8 @@ def _explained(study: Settings, table: Table, corpus: str) -> str:
         if helped
         else "No statistics, not even those of the test documents themselves, are shown to help"
     )
+    head = gains["accuracy_head"].sign > 0
+    misread = ", which the state still held and the head misread" if head else ""
     layer = interval(loss_of(table, **(of | {"norm": "layer"})).values())
     rest = interval(rest_of(table, **of).values())
     return (
@@ -140,8 +141,7 @@ def _explained(study: Settings, table: Table, corpus: str) -> str:
         f"{said(gains['accuracy_population'])}, the test documents' own "
         f"{said(gains['accuracy_own'])}, the batch's in test {said(gains['accuracy_batch'])}. New "
         f"biases of the head give back {said(gains['accuracy_bias'])}, a new head "
-        f"{said(gains['accuracy_head'])}: so much the state still held, and the head misread. "
-        f"{_rest(rest)}"
+        f"{said(gains['accuracy_head'])}{misread}. {_rest(rest)}"
     )
 
 

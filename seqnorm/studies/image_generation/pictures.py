@@ -106,7 +106,7 @@ def losses(runs: Table, styles: Sequence[str]) -> Picture:
                     values[x + (place - 2) * APART] = by_seed(runs, norm, group, measure)
             draw_line(axes, values, norm, SHORT[norm], linestyle="none", **EDGE.get(norm, {}))
         axes.set_xticks(range(len(groups)), [name for name, _ in groups])
-        axes.set_ylim(bottom=0)
+        _from_zero(axes)
     axes_style.set_ylabel("style loss of test contents")
     axes_content.set_ylabel("content loss of test contents")
     whose = [("running", "test_style"), ("batch", "batch_style"), ("its own", "alone_style")]
@@ -117,7 +117,7 @@ def losses(runs: Table, styles: Sequence[str]) -> Picture:
     axes_whose.set_xticks(range(len(whose) + 1), [*(name for name, _ in whose), "IN"])
     axes_whose.set_xlabel("BatchNorm with statistics")
     axes_whose.set_ylabel("style loss of test contents")
-    axes_whose.set_ylim(bottom=0)
+    _from_zero(axes_whose)
     for axes in (axes_style, axes_content, axes_whose):
         tidy(axes)
     handles, labels = axes_style.get_legend_handles_labels()
@@ -129,13 +129,18 @@ LOSSES = (
     "How far the redrawn test photographs are from their style (left; 0 is the style's own "
     "statistics, 1 a picture without any pattern) and from their content (middle), as means over "
     "seeds with 95 % intervals; lower is better in both. At 'all styles' stand the means over the "
-    "styles, of networks made for each or, for the last two norms, of one network for all. Right: "
-    "the same trained BatchNorm "
-    "networks given other statistics, those kept from training, those of a batch of test "
-    "photographs, or those of each photograph alone, which makes BatchNorm an InstanceNorm; beside "
-    "them networks "
-    "trained with InstanceNorm. What is gained from left to right is what mixing images costs."
+    "styles, of networks made for each or, for the last two norms, of one network for all, which "
+    "is trained for fewer steps a style. Right: the same trained BatchNorm networks given other "
+    "statistics: those kept from training ('running'), those of a batch of test photographs, or "
+    "those of each photograph alone ('its own'), which makes BatchNorm an InstanceNorm; beside "
+    "them networks trained with InstanceNorm (IN). The fall from 'batch' to 'its own' is what "
+    "mixing images costs."
 )
+
+
+def _from_zero(axes: Axes) -> None:
+    """The axis from 0 to above the highest mark, which a margin of values alike would cut."""
+    axes.set_ylim(0, 1.06 * axes.get_ylim()[1])
 
 
 def dependence(runs: Table, styles: Sequence[str]) -> Picture:
@@ -154,7 +159,7 @@ def dependence(runs: Table, styles: Sequence[str]) -> Picture:
     axes_contrast.set_xticks(CONTRASTS, [f"{c:g}" for c in CONTRASTS])
     axes_contrast.set_xlabel("contrast of the content")
     axes_contrast.set_ylabel("style loss of test contents")
-    axes_contrast.set_ylim(bottom=0)
+    _from_zero(axes_contrast)
     moves = [
         ("other\nbatch-mates,\ntraining", "mates"),
         ("other\nbatch-mates,\ninference", "mates_inference"),
@@ -206,6 +211,8 @@ def _seed(row: Mapping[str, Value]) -> int:
 
 def training(runs: Table, styles: Sequence[str]) -> Picture:
     """Losses over the steps of training, lines in training, marks on test contents in inference."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
     groups = [*((style, style, OF_ONE) for style in styles), ("all styles", ALL, OF_ALL)]
     drawn = figure(9.0, 4.8)
     grid = drawn.subplots(2, len(groups), sharey="row", squeeze=False)
@@ -217,9 +224,13 @@ def training(runs: Table, styles: Sequence[str]) -> Picture:
             tidy(axes)
         grid[0, column].set_title(title, fontsize=9)
         grid[1, column].set_xlabel("step")
+    if any(axes.lines for axes in grid[0]):
+        grid[0, 0].set_yscale("log")
+        grid[0, 0].yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        grid[0, 0].yaxis.set_major_formatter("{x:g}")
+        grid[0, 0].yaxis.set_minor_locator(NullLocator())
     # Only now, for it fixes the top too, and the axes of a row share theirs.
-    for axes in grid[:, 0]:
-        axes.set_ylim(bottom=0)
+    grid[1, 0].set_ylim(bottom=0)
     grid[0, 0].set_ylabel("style loss")
     grid[1, 0].set_ylabel("content loss")
     labels = {
@@ -234,10 +245,12 @@ def training(runs: Table, styles: Sequence[str]) -> Picture:
 
 
 TRAINING = (
-    "Losses over the steps of training, means over seeds: lines are the photographs trained on, "
-    "with a batch's statistics for BatchNorm; marks are test photographs in inference. Where the "
-    "marks of BatchNorm stand above its line, it draws worse in use than it did in training. The "
-    "learning rate is tuned for each norm and style."
+    "Losses over the steps of training, means over seeds, the style loss on a logarithmic scale; "
+    "lower is better. Lines are the photographs trained on, with a batch's statistics for "
+    "BatchNorm; marks are test photographs in inference. These are other photographs, easier or "
+    "harder ones: what tells of a norm is how far its marks are from its line beside how far "
+    "those of another norm are. The learning rate is tuned for each norm and style. The networks "
+    "of the last column learn all styles at once, with fewer steps for each."
 )
 
 

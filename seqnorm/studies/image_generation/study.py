@@ -17,14 +17,15 @@ import torch
 
 from seqnorm.datasets import PHOTOGRAPHS, TEXTURES, load_photographs
 
-from ..evidence import Finding, paired
+from ..evidence import Finding
 from ..study import Outcome, Picture, Study
 from ..table import Setting, Table
 from ..tuning import best_rate, tuning_seeds
+from .findings import findings
 from .losses import features_by_name
 from .photographs import fade, shrink, to_png
 from .pictures import SHOWN, draw
-from .reading import ALL, OF_ALL, OF_ONE, by_seed, compare
+from .reading import ALL, OF_ALL, OF_ONE
 from .stylising import CONTRASTS, Inference, Task, measure, train
 from .verdict import verdict
 
@@ -205,75 +206,10 @@ class ImageGeneration(Study):
         return draw(table.where(stage="run"), self.styles, self.size)
 
     def findings(self, table: Table) -> list[Finding]:
-        runs = table.where(stage="run")
-        found = []
-        for style in self.styles:
-            found.append(
-                Finding(
-                    f"style loss of test photographs, {style}, BatchNorm minus InstanceNorm",
-                    compare(runs, "test_style", [style]),
-                    expected=1,
-                )
-            )
-        for what, measure_, expected in COMPARED:
-            found.append(
-                Finding(
-                    f"{what}, BatchNorm minus InstanceNorm, mean over styles",
-                    compare(runs, measure_, self.styles),
-                    expected=expected,
-                )
-            )
-        own = by_seed(runs, "batch", self.styles, "test_style")
-        for what, measure_ in STATISTICS:
-            found.append(
-                Finding(
-                    f"style loss of the same BatchNorm networks, running statistics minus {what}",
-                    paired(own, by_seed(runs, "batch", self.styles, measure_)),
-                    expected=1,
-                )
-            )
-        bare = by_seed(runs, "none", self.styles, "test_style")
-        found.append(
-            Finding(
-                "style loss of test photographs, BatchNorm minus no norm, mean over styles",
-                paired(own, bare),
-            )
-        )
-        one = by_seed(runs, "instance", self.styles, "test_style")
-        for norm, name in (("conditional", "Conditional InstanceNorm"), ("adaptive", "AdaIN")):
-            of_all = by_seed(runs, norm, [ALL], "test_style")
-            for other, values in (("InstanceNorm", one), ("BatchNorm", own)):
-                found.append(
-                    Finding(
-                        f"style loss, one network for all styles with {name} minus one network "
-                        f"for each with {other}",
-                        paired(of_all, values),
-                    )
-                )
-        return found
+        return findings(table.where(stage="run"), self.styles)
 
     def verdict(self, table: Table) -> str:
         return verdict(table.where(stage="run"), self.styles)
-
-
-# Measures that are compared as means over styles, and the sign that the argument predicts.
-COMPARED = (
-    ("style loss of test photographs", "test_style", 1),
-    ("style loss of the worst quarter of the test photographs", "worst_style", 1),
-    ("content loss of test photographs", "test_content", 0),
-    ("loss that is minimised, on test photographs", "test_total", 1),
-    ("style loss of test photographs at a quarter of their contrast", "faint_style", 1),
-    ("style loss in training", "train_style", 1),
-    ("change of a picture when its batch-mates change, in training mode", "mates", 1),
-    ("change of a picture when its batch-mates change, in inference", "mates_inference", 0),
-    ("change of a picture when the contrast of its content is halved", "contrast", 1),
-    ("difference of the pictures of two contents", "between", 0),
-)
-# Whose statistics else a BatchNorm network can be given.
-STATISTICS = (
-    ("those of the batch", "batch_style"),
-    ("those of each picture alone", "alone_style"),
-)
 
 
 @functools.lru_cache(maxsize=4)

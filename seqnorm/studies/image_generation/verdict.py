@@ -12,14 +12,18 @@ from .reading import by_seed, compare
 
 
 def verdict(runs: Table, styles: Sequence[str]) -> str:
-    """A few sentences, of the runs that are reported."""
+    """Of the reported runs: how well, what a picture depends on, why, beside other networks."""
     difference = compare(runs, "test_style", styles)
     if difference.n < 2:
         return "Too few runs of BatchNorm and InstanceNorm to say."
-    said = [_style(runs, styles, difference), _faint(runs, styles), _mates(runs, styles)]
-    said += [_whose(runs, styles), _content(runs, styles), _bare(runs, styles)]
-    said.append(_all_styles(runs, styles))
-    return " ".join(sentence for sentence in said if sentence)
+    paragraphs = [
+        [_style(runs, styles, difference), _content(runs, styles)],
+        [_faint(runs, styles), _mates(runs, styles)],
+        [_whose(runs, styles)],
+        [_bare(runs, styles), _all_styles(runs, styles)],
+    ]
+    joined = (" ".join(filter(None, sentences)) for sentences in paragraphs)
+    return "\n\n".join(filter(None, joined))
 
 
 def _mean(runs: Table, styles: Sequence[str], norm: str, measure: str) -> float:
@@ -43,23 +47,27 @@ def _style(runs: Table, styles: Sequence[str], difference: Interval) -> str:
         f"worse with {_list(worse)}" if worse else "",
         f"better with {_list(better)}" if better else "",
     ]
-    said = " and ".join(part for part in parts if part) or "with no style alone a sure difference"
-    return f"{lead}; style by style: {said}."
+    said = " and ".join(part for part in parts if part) or "shown to differ with none"
+    return f"{lead}. Style by style it is {said}."
 
 
 def _faint(runs: Table, styles: Sequence[str]) -> str:
     moved = {n: _mean(runs, styles, n, "contrast") for n in ("batch", "instance")}
     faint = {n: _mean(runs, styles, n, "faint_style") for n in ("batch", "instance")}
     full = {n: _mean(runs, styles, n, "test_style") for n in ("batch", "instance")}
-    sign = compare(runs, "contrast", styles).sign
-    if sign > 0:
-        return (
-            f"Its picture follows the contrast of the photograph: halving that moves a pixel by "
-            f"{moved['batch']:.3f}, against {moved['instance']:.3f}, and at a quarter its style "
-            f"loss goes from {full['batch']:.2f} to {faint['batch']:.2f} "
-            f"(InstanceNorm: {full['instance']:.2f} to {faint['instance']:.2f})."
-        )
-    return "It is not shown to depend more on the contrast of the photograph."
+    if compare(runs, "contrast", styles).sign <= 0:
+        return "That BatchNorm's picture follows the photograph's contrast more is not shown."
+    said = (
+        f"BatchNorm's picture follows the contrast of the photograph: halving that moves a pixel "
+        f"by {moved['batch']:.3f} on average, against {moved['instance']:.3f} with InstanceNorm."
+    )
+    if compare(runs, "faint_style", styles).sign <= 0:
+        return said
+    return (
+        f"{said} At a quarter of the contrast its style loss is {faint['batch']:.2f} instead of "
+        f"{full['batch']:.2f}; InstanceNorm's is {faint['instance']:.2f} instead of "
+        f"{full['instance']:.2f}."
+    )
 
 
 def _mates(runs: Table, styles: Sequence[str]) -> str:
@@ -77,17 +85,17 @@ def _mates(runs: Table, styles: Sequence[str]) -> str:
 def _whose(runs: Table, styles: Sequence[str]) -> str:
     own = by_seed(runs, "batch", styles, "test_style")
     batch, alone = (by_seed(runs, "batch", styles, m) for m in ("batch_style", "alone_style"))
-    gap, mixing = paired(own, batch).sign, paired(own, alone).sign
+    gap, mixing, cost = paired(own, batch).sign, paired(own, alone).sign, paired(alone, own).mean
     losses = f"{_mean(runs, styles, 'batch', 'alone_style'):.2f}"
     if mixing > 0:
         said = (
-            "Given the statistics of each picture alone, the same BatchNorm networks reach "
-            f"{losses}: the mixing of images is what costs them"
+            "Given the statistics of each picture alone, the same BatchNorm networks draw better "
+            f"(style loss {losses}): mixing images costs them {-cost:.2f}"
         )
     elif mixing < 0:
         said = (
-            "Given the statistics of each picture alone, the same BatchNorm networks reach "
-            f"{losses}, no better than with those kept from training"
+            "Given the statistics of each picture alone, the same BatchNorm networks draw worse "
+            f"(style loss {losses})"
         )
     else:
         said = (
@@ -95,11 +103,11 @@ def _whose(runs: Table, styles: Sequence[str]) -> str:
             "difference"
         )
     train = {
-        1: "with the statistics of a batch they do better than in inference",
-        -1: "with the statistics of a batch they do worse than in inference",
-        0: "between a batch's statistics and those of inference no difference is shown",
+        1: "With the statistics of a batch, as in training, they do better than in inference",
+        -1: "With the statistics of a batch, as in training, they do worse than in inference",
+        0: "Between a batch's statistics and those of inference no difference is shown",
     }[gap]
-    return f"{said}; {train}."
+    return f"{said}. {train}."
 
 
 def _content(runs: Table, styles: Sequence[str]) -> str:
@@ -108,7 +116,7 @@ def _content(runs: Table, styles: Sequence[str]) -> str:
     said = {
         1: "BatchNorm keeps less of the content",
         -1: "BatchNorm keeps more of the content",
-        0: "The content is kept alike",
+        0: "In how much of the content is kept no difference is shown",
     }[content]
     loss = {
         1: "the loss that both minimise is larger with BatchNorm",
@@ -123,12 +131,12 @@ def _bare(runs: Table, styles: Sequence[str]) -> str:
     compared = paired(by_seed(runs, "batch", styles, "test_style"), bare)
     if compared.n < 2:
         return ""
-    than = {
-        1: "better than BatchNorm",
-        -1: "worse than BatchNorm",
-        0: "not surely otherwise than BatchNorm",
+    said = {
+        1: "the network stylises better than with BatchNorm",
+        -1: "the network stylises worse than with BatchNorm",
+        0: "no difference from BatchNorm is shown",
     }[compared.sign]
-    return f"Without a norm the network stylises {than} (style loss {mean(bare.values()):.2f})."
+    return f"Without a norm {said} (style loss {mean(bare.values()):.2f})."
 
 
 def _all_styles(runs: Table, styles: Sequence[str]) -> str:

@@ -24,6 +24,12 @@ _WHAT = {
     "text": "an LSTM that sorts newswire (Reuters R8) into eight topics",
 }
 
+_RATES = {
+    "images": "The learning rate is chosen for every norm at the largest batch and falls in "
+    "proportion to the batch.",
+    "text": "The learning rate is chosen for every norm and batch.",
+}
+
 
 def pictures(table: Table) -> list[Picture]:
     """Of the reported runs."""
@@ -75,7 +81,7 @@ def _batches(table: Table, part: str) -> Picture:
         "with mean and variance taken from all training data after training; where this is lower "
         "than the solid line, running averages were at fault, what remains is noise in training. "
         "Norms within one example do not know the batch: if a line of theirs moves, the optimiser "
-        "moves it."
+        f"moves it. {_RATES[part]}"
     )
     return Picture(part, drawn, caption)
 
@@ -148,7 +154,9 @@ def _ghosts(table: Table) -> Picture:
         "large, but BatchNorm takes mean and variance of groups of it, as small as the axis says "
         "(ghost batches). Dotted: batches that small throughout, where learning changes too. "
         f"Level line and band: a norm that has no groups, at the full batch. {_READ} If the solid "
-        "line rises to the right, it is the statistics that do harm."
+        "line rises to the right, it is the statistics that do harm. Its learning rate is the one "
+        "chosen for the full batch; that of the dotted line goes with the batch, so the two are "
+        "not to be compared with each other."
     )
     return Picture("ghost", drawn, caption)
 
@@ -164,7 +172,7 @@ def _online(table: Table) -> Picture:
             values = _percent(found.by_seed("error"))
             draw_line(axes, {float(place): values}, norm)
             axes.plot([place + 0.2] * len(values), list(values.values()), "k_", alpha=0.6)
-        labels = [label.replace("Norm", "\nNorm", 1) for label, _, _ in shown]
+        labels = [label.replace(" ", "\n", 1) for label, _, _ in shown]
         axes.set_xticks(range(len(shown)), labels, fontsize=8)
         axes.set_xlim(-0.5, max(len(shown), 1) - 0.5)
         axes.set_ylim(bottom=0)
@@ -174,12 +182,13 @@ def _online(table: Table) -> Picture:
         axes.set_title(title, fontsize=10)
         tidy(axes)
     caption = (
-        "Learning from one example at a time. Marks: means with 95 % confidence intervals; dashes "
-        "beside them: single runs. Of one image BatchNorm still takes statistics over its "
-        "positions, but in use it has those of all images. A document has one row at each time "
-        'step. Normalised by its own mean and variance ("the row\'s own") that row is always 0, '
-        'and nothing is left to learn from but the shifts; plain "BatchNorm" is what this '
-        "library does: it takes the running statistics, which no batch of one ever updates, so it "
-        "does not normalise at all and scales by its gain."
+        "Learning from one example at a time; lower is better. Marks: means with 95 % confidence "
+        "intervals; dashes beside them: single runs. Of one image BatchNorm still takes statistics "
+        "over its positions, so it learns as InstanceNorm does, but in use it has the averages of "
+        "all images: two different networks of the same weights. A document has one row at each "
+        'time step. Normalised by its own mean and variance ("BatchNorm of one row") that row is '
+        'always 0, and nothing is left to learn from but the shifts. Plain "BatchNorm" is what '
+        "this library does: it takes the running statistics, which no batch of one ever updates, "
+        "so it does not normalise at all and scales by its gain."
     )
     return Picture("online", drawn, caption)

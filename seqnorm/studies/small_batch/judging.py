@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from seqnorm.studies.evidence import Finding, Interval, paired
 from seqnorm.studies.table import Table
@@ -11,7 +11,12 @@ from seqnorm.studies.table import Table
 # clearly at 4 and 2 images); above it no difference is predicted.
 SMALL = 4
 RIVALS = {"images": "group", "text": "layer"}
-NAMES = {"batch": "BatchNorm", "group": "GroupNorm", "layer": "LayerNorm"}
+NAMES = {
+    "batch": "BatchNorm",
+    "group": "GroupNorm",
+    "layer": "LayerNorm",
+    "instance": "InstanceNorm",
+}
 THINGS = {"images": "images", "text": "documents"}
 
 
@@ -21,31 +26,48 @@ def numbers(table: Table, column: str) -> list[int]:
 
 
 def findings(table: Table) -> list[Finding]:
-    """Of the reported runs."""
-    found: list[Finding] = []
+    """Of the reported runs, first what answers the question: how the distance to a norm within one
+    example moves, what it is in the smallest batch and in the largest, what small groups and one
+    example at a time do."""
+    first: list[Finding] = []
+    rest: list[Finding] = []
     for part, rival in RIVALS.items():
         rows = table.where(part=part)
-        found += _against(rows, part, rival)
+        against, ghosts = _against(rows, part, rival), _ghosts(table, part)
+        alone = [against.pop(1)] if 1 in against else []
+        one_row = list(_one_row(table)) if part == "text" else []
+        if one_row:  # the starker of the two, LayerNorm's, is last
+            alone, one_row = one_row[-1:], [*alone, *one_row[:-1]]
+        first += _parting(rows, part, rival)
+        first += [against.pop(batch) for batch in _ends(against)]
+        first += [ghosts.pop(group) for group in _ends(ghosts)[:1]]
+        first += alone
+        rest += [*against.values(), *_rises(rows, part, rival), *ghosts.values(), *one_row]
+        rest += _of_running_statistics(rows, part).values()
         if part == "images" and rows.where(norm="instance").rows:
-            found += _against(rows, part, "instance")
-        found += _rises(rows, part, rival)
-        found += _parting(rows, part, rival)
-        found += _of_running_statistics(rows, part)
-        found += _ghosts(table, part)
-    found += _one_row(table)
-    return found
+            rest += _parting(rows, part, "instance")
+            rest += _against(rows, part, "instance").values()
+    return first + rest
 
 
-def _against(rows: Table, part: str, rival: str) -> Iterable[Finding]:
-    name = {"instance": "InstanceNorm"}.get(rival) or NAMES[rival]
+def _ends(found: Iterable[int]) -> list[int]:
+    """The smallest and the largest number, one of them if they are the same."""
+    sizes = sorted(found)
+    return list(dict.fromkeys([*sizes[:1], *sizes[-1:]]))
+
+
+def _against(rows: Table, part: str, rival: str) -> dict[int, Finding]:
+    """By the size of the batch."""
+    found = {}
     for batch in numbers(rows, "batch"):
         a, b = (rows.where(batch=batch, norm=norm).by_seed("error") for norm in ("batch", rival))
-        yield Finding(
-            f"{part}, batch {batch}: test error, BatchNorm minus {name}",
+        found[batch] = Finding(
+            f"{part}, batch {batch}: test error, BatchNorm minus {NAMES[rival]}",
             paired(a, b).scaled(100),
             "points",
             int(batch <= SMALL),
         )
+    return found
 
 
 def _rises(rows: Table, part: str, rival: str) -> Iterable[Finding]:
@@ -90,32 +112,38 @@ def _parting(rows: Table, part: str, rival: str) -> Iterable[Finding]:
     )
 
 
-def _of_running_statistics(rows: Table, part: str) -> Iterable[Finding]:
+def _of_running_statistics(rows: Table, part: str) -> dict[int, Finding]:
+    """By the size of the batch."""
+    found = {}
     for batch in [batch for batch in numbers(rows, "batch") if batch > 1]:
         of_batch = rows.where(batch=batch, norm="batch")
         running, fresh = (of_batch.by_seed(m) for m in ("error", "error_reestimated"))
-        yield Finding(
+        found[batch] = Finding(
             f"{part}, batch {batch}, BatchNorm: test error with running statistics minus that with "
             "statistics of all training data taken after training",
             paired(running, fresh).scaled(100),
             "points",
             int(batch <= SMALL),
         )
+    return found
 
 
-def _ghosts(table: Table, part: str) -> Iterable[Finding]:
+def _ghosts(table: Table, part: str) -> dict[int, Finding]:
+    """By the size of the group."""
+    found = {}
     ghosts = table.where(part=f"{part}_ghost")
     for batch in numbers(ghosts, "batch"):
         whole = table.where(part=part, norm="batch", batch=batch).by_seed("error")
         for group in numbers(ghosts, "group"):
             divided = ghosts.where(batch=batch, group=group).by_seed("error")
-            yield Finding(
+            found[group] = Finding(
                 f"{part}, BatchNorm, batch {batch}: test error, statistics of {group} "
                 f"{THINGS[part]} minus statistics of all {batch}",
                 paired(divided, whole).scaled(100),
                 "points",
                 int(group <= SMALL),
             )
+    return found
 
 
 def _one_row(table: Table) -> Iterable[Finding]:
@@ -132,70 +160,92 @@ def _one_row(table: Table) -> Iterable[Finding]:
 
 
 def verdict(table: Table) -> str:
-    """In words, from the intervals of the findings alone."""
-    sentences: list[str] = []
+    """In words, from the intervals of the findings alone; a paragraph for images, one for text."""
+    paragraphs = []
     for part, rival in RIVALS.items():
         rows = table.where(part=part)
-        sentences += _of_batches(rows, part, rival)
-        sentences += _of_rises(rows, part, rival)
-        sentences += _of_ghosts(table, part)
-        sentences += _of_one(table, part, rival)
-    return " ".join(sentences) or "Too few runs to say."
+        sentences = [
+            *_of_rises(rows, part, rival),
+            *_of_batches(rows, part, rival),
+            *_of_ghosts(table, part),
+            *_of_averages(rows, part),
+            *_of_one(table, part, rival),
+        ]
+        if sentences:
+            paragraphs.append(" ".join(sentences))
+    return "\n\n".join(paragraphs) or "Too few runs to say."
 
 
-def _of_batches(rows: Table, part: str, rival: str) -> Iterable[str]:
+def _by_sign(found: Mapping[int, Finding]) -> dict[int, list[int]]:
+    """Sizes by the sign of their finding, of those that have two runs."""
     signs: dict[int, list[int]] = {1: [], 0: [], -1: []}
-    for batch in [batch for batch in numbers(rows, "batch") if batch > 1]:
-        a, b = (rows.where(batch=batch, norm=norm).by_seed("error") for norm in ("batch", rival))
-        difference = paired(a, b)
-        if difference.n > 1:
-            signs[difference.sign].append(batch)
-    words = {1: "worse than", 0: "not told apart from", -1: "better than"}
-    said = [
-        f"{words[sign]} {NAMES[rival]} at batch {_joined(batches)}"
-        for sign, batches in signs.items()
-        if batches
-    ]
-    if said:
-        yield f"On {part} BatchNorm is {'; '.join(said)}."
+    for size, finding in found.items():
+        if finding.interval.n > 1:
+            signs[finding.interval.sign].append(size)
+    return signs
 
 
 def _of_rises(rows: Table, part: str, rival: str) -> Iterable[str]:
     rises = [f.interval for f in _rises(rows, part, rival)]
     if len(rises) < 2 or min(rises[0].n, rises[1].n) < 2:
         return
-    said = " and ".join(
-        f"{NAMES[norm]}'s test error {_change(rise)}"
-        for norm, rise in zip(("batch", rival), rises, strict=False)
-    )
+    batches = [batch for batch in numbers(rows, "batch") if batch > 1]
     for finding in _parting(rows, part, rival):
-        outcome = {1: "against BatchNorm", 0: "by no more than chance", -1: "for BatchNorm"}
-        moved = finding.interval
+        by = f"by {abs(finding.interval.mean):.1f} points"
+        outcome = {
+            1: f"BatchNorm loses ground {by}",
+            0: "that BatchNorm loses ground is not shown",
+            -1: f"BatchNorm gains ground {by}",
+        }
         yield (
-            f"From the largest batch to the smallest above 1 {said}; the difference between them "
-            f"moves by {abs(moved.mean):.1f} points, {outcome[moved.sign]}."
+            f"On {part}, from batch {batches[0]} to {batches[-1]}, BatchNorm's test error "
+            f"{_change(rises[0])}, {NAMES[rival]}'s {_change(rises[1])}: "
+            f"{outcome[finding.interval.sign]}."
         )
 
 
 def _change(rise: Interval) -> str:
     if rise.sign == 0:
-        return "does not change by more than chance"
+        return "is not shown to change"
     return f"{'rises' if rise.sign > 0 else 'falls'} by {abs(rise.mean):.1f} points"
 
 
-def _of_ghosts(table: Table, part: str) -> Iterable[str]:
-    ghosts = table.where(part=f"{part}_ghost")
-    signs: dict[int, list[int]] = {1: [], 0: [], -1: []}
-    for group, finding in zip(numbers(ghosts, "group"), _ghosts(table, part), strict=False):
-        if finding.interval.n > 1:
-            signs[finding.interval.sign].append(group)
-    words = {1: "cost accuracy", 0: "show no difference", -1: "gain accuracy"}
+def _of_batches(rows: Table, part: str, rival: str) -> Iterable[str]:
+    against = {b: f for b, f in _against(rows, part, rival).items() if b > 1}
+    words = {1: "worse than", 0: "not told apart from", -1: "better than"}
     said = [
-        f"statistics of {_joined(groups)} {words[sign]}" for sign, groups in signs.items() if groups
+        f"{words[sign]} {NAMES[rival]} at batch {_joined(batches)}"
+        for sign, batches in _by_sign(against).items()
+        if batches
     ]
     if said:
-        cause = "It is the statistics that do it: with" if signs[1] else "With"
-        yield f"{cause} the optimiser's batch unchanged, {', '.join(said)}."
+        yield f"BatchNorm is {', '.join(said)}."
+
+
+def _of_ghosts(table: Table, part: str) -> Iterable[str]:
+    words = {1: "raise the error", 0: "make no sure difference", -1: "lower the error"}
+    signs = _by_sign(_ghosts(table, part))
+    said = [
+        f"statistics of {_joined(groups)} {THINGS[part]} {words[sign]}"
+        for sign, groups in signs.items()
+        if groups
+    ]
+    if said:
+        cause = "Noisy statistics alone do harm: with" if signs[1] else "With"
+        yield f"{cause} the optimiser's batch and rate unchanged, {', '.join(said)}."
+
+
+def _of_averages(rows: Table, part: str) -> Iterable[str]:
+    signs = _by_sign(_of_running_statistics(rows, part))
+    said = [
+        f"{word} the error at batch {_joined(signs[sign])}"
+        for sign, word in ((1, "lower"), (-1, "raise"))
+        if signs[sign]
+    ]
+    if said:
+        yield f"Statistics taken anew after training {' and '.join(said)}."
+    elif signs[0]:
+        yield "That statistics taken anew after training change the error is not shown."
 
 
 def _of_one(table: Table, part: str, rival: str) -> Iterable[str]:
@@ -207,7 +257,7 @@ def _of_one(table: Table, part: str, rival: str) -> Iterable[str]:
         f"{name} is {_by_points(difference)} {NAMES[rival]}"
         for name, difference in (
             ("BatchNorm", paired(a, b)),
-            ("BatchNorm by the single row's own statistics", paired(alone, b)),
+            ("BatchNorm by its single row", paired(alone, b)),
         )
         if difference.n > 1
     ]

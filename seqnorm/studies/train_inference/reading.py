@@ -29,7 +29,8 @@ OVER_BATCH = ("batch", "batch_pooled")
 
 
 def findings(table: Table, sizes: Sequence[int]) -> list[Finding]:
-    """Company, one row, running statistics, accuracy: at every batch size of training."""
+    """Company, accuracy, running statistics, one row: at every batch size of training, those of
+    BatchNorm of every step first."""
     runs = table.where(stage="run")
     found: list[Finding] = []
 
@@ -37,28 +38,33 @@ def findings(table: Table, sizes: Sequence[int]) -> list[Finding]:
         if value.n:
             found.append(Finding(what, value, unit, expected))
 
+    def company(norm: str, which: str) -> None:
+        for size in sizes:
+            what = f"answers changed by {COMPANY[which]} companions, batch {size}"
+            difference = more_changed(runs, norm, which, size)
+            add(f"{what}, {figures.NAMES[norm]} - LayerNorm", difference, "points", 1)
+
     for norm in OVER_BATCH:
         name = figures.NAMES[norm]
-        # Of the pooled one the random companions alone: its sets are larger, the story is the same.
-        for company, words in list(COMPANY.items())[: None if norm == "batch" else 1]:
-            for size in sizes:
-                what = f"answers changed by {words} companions, batch {size}, {name} - LayerNorm"
-                add(what, more_changed(runs, norm, company, size), "points", 1)
+        company(norm, "random")
         for size in sizes:
-            what = f"accuracy, running statistics - one row's, trained at batch {size}, {name}"
-            add(what, better(runs, norm, size, "running", "batch1"), "points", 1)
+            what = f"test accuracy in inference, batch {size}, {name} - LayerNorm"
+            add(what, more_accurate(runs, norm, size), "points", -1)
         for size in sizes:
             what = f"test loss, running statistics - batches of {size}, trained at that, {name}"
             add(what, within(runs, norm, size, "loss_running", f"loss_batch{size}"), "", 1)
         for size in sizes:
-            what = f"test accuracy in inference, batch {size}, {name} - LayerNorm"
-            add(what, more_accurate(runs, norm, size), "points", -1)
-    for size in sizes:
-        what = f"test loss, running - population statistics, batch {size}, BatchNorm"
-        add(what, within(runs, "batch", size, "loss_running", "loss_population"), "", 1)
-    for size in sizes:
-        what = f"accuracy, running - population statistics, batch {size}, BatchNorm"
-        add(what, better(runs, "batch", size, "running", "population"), "points", -1)
+            what = f"accuracy, running statistics - one row's, trained at batch {size}, {name}"
+            add(what, better(runs, norm, size, "running", "batch1"), "points", 1)
+        if norm == "batch":  # of the pooled one the story is the same: its sets are larger
+            company(norm, "short")
+            company(norm, "long")
+            for size in sizes:
+                what = f"test loss, running - population statistics, batch {size}, {name}"
+                add(what, within(runs, norm, size, "loss_running", "loss_population"), "", 1)
+            for size in sizes:
+                what = f"accuracy, running - population statistics, batch {size}, {name}"
+                add(what, better(runs, norm, size, "running", "population"), "points", -1)
     for norm in ("layer", *OVER_BATCH):
         moved = largest(runs, norm, ("running",) if norm in OVER_BATCH else tuple(COMPANY))
         what = f"largest change of a logit with the company, {figures.NAMES[norm]}"
@@ -95,13 +101,16 @@ def more_accurate(table: Table, norm: str, size: int) -> Interval:
 
 
 def largest(table: Table, norm: str, companies: Iterable[str]) -> Interval:
-    """Of the largest changes of a logit, those of the measures ``logit_<company>...``."""
+    """Of the largest changes of a logit, those of the measures ``logit_<company>...``: a seed's
+    is the largest of its runs of all batch sizes, which are not independent of each other."""
     starts = tuple(f"logit_{company}" for company in companies)
-    values = []
+    by_seed: dict[int, float] = {}
     for row in table.where(norm=norm):
-        moved = [v for name, v in row.items() if name.startswith(starts) and v is not None]
-        values += [max(float(v) for v in moved)] if moved else []
-    return interval(values)
+        seed = int(str(row["seed"]))
+        for name, value in row.items():
+            if name.startswith(starts) and isinstance(value, int | float):
+                by_seed[seed] = max(by_seed.get(seed, 0.0), float(value))
+    return interval(by_seed.values())
 
 
 def verdict(table: Table, sizes: Sequence[int]) -> str:
@@ -123,7 +132,7 @@ def verdict(table: Table, sizes: Sequence[int]) -> str:
     still = (
         "by not a single bit"
         if moved.mean == 0
-        else f"by {moved.mean:.1e} a logit at most, on average over runs"
+        else f"by {moved.mean:.1e} a logit at most, on average over seeds"
     )
     order = {-1: "lower", 0: "not shown to differ", 1: "higher"}
     more = at(
@@ -256,13 +265,17 @@ def _company(table: Table, sizes: Sequence[int]) -> Picture:
         "How often the class named for a document changes when nothing changes but the other "
         "documents in the batch, BatchNorm normalising by the batch as it does in training. Each "
         "document is asked twice: beside random companions, then beside other ones, random again "
-        "(left), the shortest of the test documents (middle) or the longest (right). LayerNorm and "
+        "(left), the shortest of the test documents (middle) or the longest (right). Beside short "
+        "ones a longer document is soon alone in its batch, and a time step of a single row takes "
+        "the running statistics. LayerNorm and "
         "the network without a norm look at one document at a time and lie at zero. Bars are 95 % "
         "intervals over seeds.",
     )
 
 
 def _gap(table: Table, sizes: Sequence[int]) -> Picture:
+    from matplotlib.ticker import NullLocator
+
     figure = figures.figure(9.0, 3.6)
     panels = figure.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
     means = [0.0]
@@ -279,7 +292,11 @@ def _gap(table: Table, sizes: Sequence[int]) -> Picture:
         axes.set(title=f"batches of {size}", xlabel="epochs of training")
         figures.tidy(axes)
     margin = 0.5 * (max(means) - min(means)) + 0.01
+    panels[0].set_yscale("symlog", linthresh=0.1)  # early gaps are ten times those at the end
+    panels[0].set_yticks([-1, -0.3, -0.1, -0.05, 0, 0.05, 0.1, 0.3, 1])
     panels[0].set_ylim(min(means) - margin, max(means) + margin)
+    panels[0].yaxis.set_major_formatter("{x:g}")
+    panels[0].yaxis.set_minor_locator(NullLocator())
     panels[0].set_ylabel("test loss,\nrunning - batch statistics")
     _legend(figure, panels[0])
     return Picture(
@@ -289,6 +306,7 @@ def _gap(table: Table, sizes: Sequence[int]) -> Picture:
         "trained: test loss by running statistics, as in inference, minus test loss by statistics "
         "of batches as large as in training. Above zero inference is worse than what was trained, "
         "below zero it is better; at zero, where LayerNorm lies by construction, the two agree. "
+        "Beyond 0.1 to both sides the axis is logarithmic. "
         "Bars are 95 % intervals over seeds.",
     )
 
