@@ -47,6 +47,19 @@ def valid(x: Tensor, mask: Tensor | None) -> Tensor:
     return widen(x) if mask is None else torch.where(mask, widen(x), 0.0)
 
 
+def wider_sets(x: Tensor) -> str:
+    """What else normalises x (N, C, *) where a channel has one element, to close an advice."""
+    channels, spatial = x.shape[1], x.dim() - 2
+    if channels == 1:
+        return ""
+    layout = ', layout="NCT"' if spatial == 1 else ""
+    layer = f" or LayerNorm2d({channels})" if spatial == 2 else ""
+    return (
+        ", or a norm whose set has several channels of one example: "
+        f"GroupNorm(1, {channels}{layout}){layer}"
+    )
+
+
 def scale(y: Tensor, weight: Tensor | None, bias: Tensor | None, mask: Tensor | None) -> Tensor:
     """``weight * y + bias`` for y (N, C, *), weight and bias (C,) or (N, C); 0 in the padding."""
     positions = [1] * (y.dim() - 2)

@@ -146,10 +146,9 @@ def test_no_affine(name: str) -> None:
     agree(a, b, draw(name), VALUES, GRADIENTS)
 
 
-@pytest.mark.parametrize("name", PAIRS)
+# GroupNorm's arguments are those of the norm of sequences.
+@pytest.mark.parametrize("name", [name for name in PAIRS if not name.startswith("group")])
 def test_no_bias(name: str) -> None:
-    if name.startswith("group"):
-        return  # its arguments are those of the norm of sequences
     try:
         a, b = build(name, bias=False)
     except TypeError:
@@ -174,11 +173,10 @@ def test_instancenorm_without_a_batch(name: str) -> None:
     assert_equal(a(x, mask[None]), expected)
 
 
-@pytest.mark.parametrize("name", PAIRS)
+# The sets of LayerNorm2d are single positions: it has no other path.
+@pytest.mark.parametrize("name", [name for name in PAIRS if name != "layer 2d"])
 def test_the_fused_path_computes_the_definition(name: str) -> None:
     """A mask that is true everywhere goes by the definition."""
-    if name == "layer 2d":
-        return  # its sets are single positions: it has no other path
     a, _ = build(name)
     b = copy.deepcopy(a)
     whole = torch.ones(N, *PAIRS[name][2], dtype=torch.bool)
@@ -231,8 +229,7 @@ def test_an_empty_batch(name: str) -> None:
         assert y.shape == x.shape
         y.sum().backward()
     for key, value in before.items():
-        if key != "num_batches_tracked":
-            assert_equal(a.state_dict()[key], value, key)
+        assert_equal(a.state_dict()[key], value, key)
 
 
 @pytest.mark.parametrize("name", [name for name in PAIRS if name.endswith("2d")])
