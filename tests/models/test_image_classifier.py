@@ -14,7 +14,7 @@ from seqnorm.models.image_classifier import (
     ImageClassifier,
     population_statistics,
 )
-from seqnorm.nn import BatchNorm2d
+from seqnorm.nn import BatchNorm2d, batch_statistics
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -81,6 +81,18 @@ def test_ghost_batches_are_batches_one_after_the_other(group_size: int) -> None:
     torch.testing.assert_close(norm.eval()(x), _by_table(norm, x))
 
 
+def test_ghost_batches_without_tracking_change_nothing() -> None:
+    norm = GhostBatchNorm2d(3, 2)
+    norm(1 + torch.randn(6, 3, 4, 5))
+    assert norm.num_batches_tracked == 1
+    before = copy.deepcopy(norm.state_dict())
+    with batch_statistics(norm):
+        norm(3 + torch.randn(6, 3, 4, 5))
+    assert norm(torch.randn(0, 3, 4, 5)).shape == (0, 3, 4, 5)
+    for key, value in before.items():
+        assert torch.equal(norm.state_dict()[key], value), key
+
+
 def _by_table(norm: nn.BatchNorm2d, x: torch.Tensor) -> torch.Tensor:
     mean, var = norm.running_mean, norm.running_var
     assert mean is not None
@@ -89,15 +101,26 @@ def _by_table(norm: nn.BatchNorm2d, x: torch.Tensor) -> torch.Tensor:
     return normalised * norm.weight[:, None, None] + norm.bias[:, None, None]
 
 
-def test_population_statistics_are_the_mean_of_the_batches() -> None:
-    model = nn.Sequential(BatchNorm2d(2, momentum=0.3)).double()
+@pytest.mark.parametrize("group_size", [None, 4])
+def test_population_statistics_are_the_mean_of_the_batches(group_size: int | None) -> None:
+    norm = BatchNorm2d(2) if group_size is None else GhostBatchNorm2d(2, group_size)
+    norm.momentum = 0.3
+    model = nn.Sequential(norm, nn.Dropout(0.9), frozen := BatchNorm2d(2)).double()
     batches = [torch.randn(4, 2, 3, 3, dtype=torch.float64) + k for k in range(3)]
     model(batches[2] * 50)  # what was gathered before is forgotten
-    model.eval()
+    model.train()
+    frozen.eval()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match="no batches"):
+        population_statistics(model, [])
+    for key, value in before.items():
+        assert torch.equal(model.state_dict()[key], value), key
     population_statistics(model, batches)
-    norm = model[0]
     assert norm.momentum == 0.3
-    assert not norm.training
+    assert [module.training for module in model] == [True, True, False]
+    # Dropout, which would put zeros among what the second norm sees, was in inference mode.
+    torch.testing.assert_close(frozen.running_mean, torch.zeros(2).double(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(frozen.running_var, torch.ones(2).double(), rtol=0, atol=0.1)
     mean = torch.stack([b.mean((0, 2, 3)) for b in batches]).mean(0)
     var = torch.stack([b.var((0, 2, 3)) for b in batches]).mean(0)
     torch.testing.assert_close(norm.running_mean, mean)
