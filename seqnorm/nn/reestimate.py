@@ -29,7 +29,9 @@ def reestimate_statistics(
     Running averages follow the weights with a lag and rest on the last batches only; inference with
     statistics of the whole training set, as Cooijmans et al. 2017 (sec. 3) report it, is what this
     gives. BatchNorm layers normalise by the batch during the pass, everything else (dropout,
-    zoneout) is in inference mode; the mode of every module is restored.
+    zoneout) is in inference mode; the mode of every module is restored. Tables are those of
+    recurrent layers and of ``BatchNorm``; ``BatchNorm1d`` to ``3d``, torch's too, keep the
+    statistics that they have (``torch.optim.swa_utils.update_bn`` takes those anew).
 
     Args:
         model: any module with normalised layers in it.
@@ -47,8 +49,14 @@ def reestimate_statistics(
     choose("estimate", estimate, ESTIMATES)
     tables = _tables(model)
     if not tables:
+        others = any(
+            isinstance(m, _BatchNorm) and m.running_mean is not None for m in model.modules()
+        )
         raise ValueError(
-            "this model has no running statistics: no norm in it averages over the batch"
+            "this model has no running tables, only norms that keep statistics as torch's do: take "
+            "those anew by torch.optim.swa_utils.update_bn(batches, model)"
+            if others
+            else "this model has no running statistics: no norm in it averages over the batch"
         )
     seen = 0
     with _normalising_by_the_batch(model), ExitStack() as stack:

@@ -130,6 +130,9 @@ def test_refusals_leave_the_tables_as_they_were() -> None:
     assert lstm.norm_ih_l0.table.momentum == 0.1
     with pytest.raises(ValueError, match="no running statistics"):
         seqnorm.reestimate_statistics(seqnorm.LSTM(3, 5, norm="layer"), batches())
+    for norm in (seqnorm.BatchNorm2d(3), nn.BatchNorm2d(3)):
+        with pytest.raises(ValueError, match=r"only norms that keep.* by torch\.optim\.swa_utils"):
+            seqnorm.reestimate_statistics(norm, batches())
 
 
 def test_the_order_of_batches_has_no_influence() -> None:
