@@ -44,7 +44,7 @@ def size_mask(
             f"sizes must be (N, {len(shape)}) for the padded shape {shape}, "
             f"got {tuple(given.shape)}"
         )
-    given = given.to(device)
+    given = given.to(device, torch.int64)  # a shape may be beyond uint8
     if bool(((given < 0) | (given > given.new_tensor(shape))).any()):
         raise ValueError(f"sizes must lie within the padded shape {shape}, got {given.tolist()}")
     mask = torch.ones(len(given), 1, *shape, dtype=torch.bool, device=given.device)

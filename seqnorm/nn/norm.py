@@ -198,6 +198,9 @@ class GroupNorm(SequenceNorm):
             )
         self.num_groups = num_groups
 
+    def extra_repr(self) -> str:
+        return f"{self.num_groups}, {super().extra_repr()}"
+
     def forward(self, x: Tensor, lengths: Lengths = None, mask: Tensor | None = None) -> Tensor:
         if lengths is not None and mask is not None:
             raise ValueError("GroupNorm takes either lengths or a mask, got both")

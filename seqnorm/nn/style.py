@@ -119,10 +119,12 @@ def style_statistics(
         Gain (N, C) and bias (N, C), at least in float32.
 
     Raises:
-        ValueError: the features are not 4-D, the mask does not fit them, or a style has no valid
-            position and therefore no statistics (under ``torch.compile`` not seen).
+        ValueError: the features are not 4-D, the mask does not fit them, eps is not positive, or a
+            style has no valid position and therefore no statistics (under ``torch.compile`` not
+            seen).
         TypeError: the features are whole numbers.
     """
+    check_eps(eps)
     if features.dim() != 4:
         raise ValueError(f"features of a style must be (N, C, H, W), got {tuple(features.shape)}")
     if not features.is_floating_point():

@@ -303,3 +303,5 @@ def test_how_they_print() -> None:
     assert str(seqnorm.LayerNorm2d(6)).startswith("LayerNorm2d((6,), eps=1e-05, elementwise_affine")
     assert str(seqnorm.BatchNorm2d(6)).startswith("BatchNorm2d(6, eps=1e-05, momentum=0.1, affine=")
     assert str(seqnorm.InstanceNorm1d(6)).startswith("InstanceNorm1d(6, eps=1e-05, momentum=0.1, a")
+    expected = "GroupNorm(2, 6, eps=1e-05, affine=True, layout='NTC')"
+    assert str(seqnorm.GroupNorm(2, 6)) == expected

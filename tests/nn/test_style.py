@@ -322,6 +322,7 @@ def of(style: Tensor) -> Tensor:
         (lambda: ADAPTIVE(X, X[0]), ValueError, r"must be \(N, C, H, W\), got \(3, 3, 4\)"),
         (lambda: ADAPTIVE(X[0], X), ValueError, r"takes \(N, C, H, W\), got \(3, 3, 4\)"),
         (lambda: ADAPTIVE(X.long(), X), TypeError, "floating-point"),
+        (lambda: style_statistics(X, eps=0.0), ValueError, "eps must be > 0"),
         (lambda: style_statistics(X.long()), TypeError, "floating-point"),
         (lambda: style_statistics(X, NOTHING), ValueError, "no statistics"),
         (lambda: style_statistics(X, size_mask(SIZES, (H, W))), ValueError, "no statistics"),
