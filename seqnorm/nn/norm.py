@@ -66,7 +66,7 @@ class SequenceNorm(nn.Module):
 
         Raises:
             TypeError: x holds integers.
-        ValueError: x is not 3-D with C channels, or lengths do not fit it.
+            ValueError: x is not 3-D with C channels, or lengths do not fit it.
         """
         if x.dim() != 3 or x.shape[self.layout.index("C")] != self.num_channels:
             raise ValueError(
