@@ -34,7 +34,8 @@ LETTERS = ("", ", L", ", H, W", ", D, H, W")
 
 def check_input(norm: nn.Module, x: Tensor, channels: int | None, spatial: tuple[int, ...]) -> None:
     """Raise ValueError unless x is (N, C, *) with so many spatial axes, TypeError of integers."""
-    if x.dim() - 2 not in spatial or channels not in (None, x.shape[1]):
+    # By != and not by `in`, which torch.compile answers by identity for a dynamic size.
+    if x.dim() - 2 not in spatial or (channels is not None and x.shape[1] != channels):
         forms = " or ".join(f"(N, C{LETTERS[d]})" for d in spatial)
         wanted = "" if channels is None else f" with C = {channels}"
         raise ValueError(f"{type(norm).__name__} takes {forms}{wanted}, got {tuple(x.shape)}")

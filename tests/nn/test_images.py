@@ -285,15 +285,16 @@ def test_autocast_keeps_the_dtype_and_the_statistics(name: str) -> None:
     assert_equal(y, expected)
 
 
+@pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("name", ["batch 2d", "instance 2d", "layer 2d", "group 2d"])
-def test_it_compiles_as_one_graph(name: str, masked: bool) -> None:
+def test_it_compiles_as_one_graph(name: str, masked: bool, dynamic: bool) -> None:
     torch.compiler.reset()
     a, b = build(name)[0], build(name)[0]
     b.load_state_dict(a.state_dict())
     mask = torch.rand(N, 1, *SPATIAL[2]) < 0.7 if masked else None
     x = draw(name)
-    compiled = torch.compile(a, fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(a, fullgraph=True, dynamic=dynamic, backend="aot_eager")
     assert_close(compiled(x, mask=mask), b(x, mask=mask), VALUES)
     for key, value in b.state_dict().items():
         assert_close(a.state_dict()[key], value, VALUES, key)
