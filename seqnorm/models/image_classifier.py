@@ -5,7 +5,6 @@ Axes: N images, C channels, H, W pixels, K classes; G groups of g images in a gh
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -128,33 +127,6 @@ class ImageClassifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Class logits (N, K) of ``images`` (N, C, H, W)."""
         return self.head(self.features(images).mean((2, 3)))  # type: ignore[no-any-return]
-
-
-@torch.no_grad()
-def population_statistics(model: nn.Module, batches: list[Tensor]) -> None:
-    """Replace the running statistics of every BatchNorm2d by the mean of those of ``batches``.
-
-    Everything else is in inference mode; the mode of every module is restored.
-
-    Raises:
-        ValueError: there is no batch; the statistics are then as they were.
-    """
-    if not batches:
-        raise ValueError("no batches: there is nothing to take statistics of")
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-    modes = {module: module.training for module in model.modules()}
-    momenta = [norm.momentum for norm in norms]
-    model.eval()
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a cumulative mean
-        norm.train()
-    for batch in batches:
-        model(batch)
-    for module, training in modes.items():
-        module.training = training
-    for norm, momentum in zip(norms, momenta):
-        norm.momentum = momentum
 
 
 def _norm(name: str, channels: int, group_size: int | None) -> nn.Module:

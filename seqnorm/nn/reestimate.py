@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .check import choose
+from .masks import position_mask
+from .statistics import Moments, merge, moments, unbiased
 from .tables import ESTIMATES, RunningTable
 
 Batch = TypeVar("Batch")
@@ -24,14 +26,14 @@ def reestimate_statistics(
     *,
     estimate: str = "population",
 ) -> int:
-    """Replace every running table of ``model`` by statistics of all of ``batches``.
+    """Replace all running statistics in ``model`` by statistics of all of ``batches``.
 
     Running averages follow the weights with a lag and rest on the last batches only; inference with
     statistics of the whole training set, as Cooijmans et al. 2017 (sec. 3) report it, is what this
     gives. BatchNorm layers normalise by the batch during the pass, everything else (dropout,
-    zoneout) is in inference mode; the mode of every module is restored. Tables are those of
-    recurrent layers and of ``BatchNorm``; ``BatchNorm1d`` to ``3d``, torch's too, keep the
-    statistics that they have (``torch.optim.swa_utils.update_bn`` takes those anew).
+    zoneout) is in inference mode; the mode of every module is restored. Norms of images and torch's
+    own (``torch.nn.BatchNorm1d`` to ``3d``) take part; their ``num_batches_tracked`` becomes the
+    number of times they were called.
 
     Args:
         model: any module with normalised layers in it.
@@ -44,24 +46,20 @@ def reestimate_statistics(
         The number of batches seen.
 
     Raises:
-        ValueError: there is nothing to estimate, or no batch; the tables are then as they were.
+        ValueError: there is nothing to estimate, or no batch; all statistics are then as they were.
     """
     choose("estimate", estimate, ESTIMATES)
-    tables = _tables(model)
-    if not tables:
-        others = any(
-            isinstance(m, _BatchNorm) and m.running_mean is not None for m in model.modules()
-        )
+    tables, others = _tables(model), _others(model)
+    if not tables and not others:
         raise ValueError(
-            "this model has no running tables, only norms that keep statistics as torch's do: take "
-            "those anew by torch.optim.swa_utils.update_bn(batches, model)"
-            if others
-            else "this model has no running statistics: no norm in it averages over the batch"
+            "this model has no running statistics: no norm in it averages over the batch"
         )
     seen = 0
-    with _normalising_by_the_batch(model), ExitStack() as stack:
+    with _by_the_batch(model), ExitStack() as stack:
         for table in tables:
             stack.enter_context(table.estimating(estimate))
+        for norm in others:
+            stack.enter_context(_estimating(norm, estimate))
         for batch in batches:
             if forward is None:
                 model(batch)
@@ -84,10 +82,25 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
     own (``torch.nn.BatchNorm1d`` to ``3d``) take part. At the end the mode of every module is as
     before. A model without running statistics is simply in inference mode.
     """
-    with _normalising_by_the_batch(model), ExitStack() as stack:
+    with _by_the_batch(model), ExitStack() as stack:
         for table in _tables(model):
             stack.enter_context(table.held())
-        for module in model.modules():
+        yield
+
+
+@contextmanager
+def _by_the_batch(model: nn.Module) -> Iterator[None]:
+    """Norms over the batch in training mode, all else in inference mode.
+
+    Norms that keep running statistics as torch's do keep them as they are.
+    """
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    with ExitStack() as stack:
+        for module, training in modes.items():
+            stack.callback(setattr, module, "training", training)
+            if any(isinstance(child, RunningTable) for child in module.children()):
+                module.training = True
             if isinstance(module, _BatchNorm):
                 stack.callback(setattr, module, "track_running_stats", module.track_running_stats)
                 module.training, module.track_running_stats = True, False
@@ -98,16 +111,53 @@ def _tables(model: nn.Module) -> list[RunningTable]:
     return [module for module in model.modules() if isinstance(module, RunningTable)]
 
 
+def _others(model: nn.Module) -> list[_BatchNorm]:
+    """Norms that keep running statistics as torch's do."""
+    return [
+        module
+        for module in model.modules()
+        if isinstance(module, _BatchNorm) and module.running_mean is not None
+    ]
+
+
 @contextmanager
-def _normalising_by_the_batch(model: nn.Module) -> Iterator[None]:
-    """Norms with tables in training mode, everything else in inference mode."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    for module in modes:
-        if any(isinstance(child, RunningTable) for child in module.children()):
-            module.training = True
+def _estimating(norm: _BatchNorm, estimate: str) -> Iterator[None]:
+    """Within, the inputs of the norm are watched; at the end it holds their statistics.
+
+    An exception leaves it as it was, and so does it if the norm is never called.
+    """
+    found: Moments | None = None
+    calls = 0
+
+    def look(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        nonlocal found, calls
+        x = args[0] if args else kwargs["input"]
+        mask = args[1] if len(args) > 1 else kwargs.get("mask")
+        mask = None if mask is None else position_mask(mask, x)
+        batch = Moments(*(part.flatten() for part in moments(x, (0, *range(2, x.dim())), mask)))
+        if estimate == "average":
+            batch = batch._replace(var=unbiased(batch.var, batch.n))
+        calls += 1
+        if found is None:
+            found = batch
+        elif estimate == "population":
+            found = merge(found, batch)
+        else:
+            n = found.n + batch.n
+            part = batch.n / n.clamp(min=1.0)
+            found = Moments(found.mean.lerp(batch.mean, part), found.var.lerp(batch.var, part), n)
+
+    hook = norm.register_forward_pre_hook(look, with_kwargs=True)
     try:
         yield
     finally:
-        for module, training in modes.items():
-            module.training = training
+        hook.remove()
+    if found is None or not bool((found.n > 0).all()):
+        return
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    var = unbiased(found.var, found.n) if estimate == "population" else found.var
+    norm.running_mean.copy_(found.mean)
+    norm.running_var.copy_(var)
+    if norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.fill_(calls)

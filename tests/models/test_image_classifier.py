@@ -12,9 +12,8 @@ from seqnorm.models.image_classifier import (
     NORMS,
     GhostBatchNorm2d,
     ImageClassifier,
-    population_statistics,
 )
-from seqnorm.nn import BatchNorm2d, batch_statistics
+from seqnorm.nn import BatchNorm2d, batch_statistics, reestimate_statistics
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -89,6 +88,8 @@ def test_ghost_batches_without_tracking_change_nothing() -> None:
     with batch_statistics(norm):
         norm(3 + torch.randn(6, 3, 4, 5))
     assert norm(torch.randn(0, 3, 4, 5)).shape == (0, 3, 4, 5)
+    with pytest.raises(ValueError, match="not divisible"):
+        reestimate_statistics(norm, [torch.randn(6, 3, 4, 5), torch.randn(5, 3, 4, 5)])
     for key, value in before.items():
         assert torch.equal(norm.state_dict()[key], value), key
 
@@ -99,32 +100,6 @@ def _by_table(norm: nn.BatchNorm2d, x: torch.Tensor) -> torch.Tensor:
     assert var is not None
     normalised = (x - mean[:, None, None]) / (var[:, None, None] + norm.eps).sqrt()
     return normalised * norm.weight[:, None, None] + norm.bias[:, None, None]
-
-
-@pytest.mark.parametrize("group_size", [None, 4])
-def test_population_statistics_are_the_mean_of_the_batches(group_size: int | None) -> None:
-    norm = BatchNorm2d(2) if group_size is None else GhostBatchNorm2d(2, group_size)
-    norm.momentum = 0.3
-    model = nn.Sequential(norm, nn.Dropout(0.9), frozen := BatchNorm2d(2)).double()
-    batches = [torch.randn(4, 2, 3, 3, dtype=torch.float64) + k for k in range(3)]
-    model(batches[2] * 50)  # what was gathered before is forgotten
-    model.train()
-    frozen.eval()
-    before = copy.deepcopy(model.state_dict())
-    with pytest.raises(ValueError, match="no batches"):
-        population_statistics(model, [])
-    for key, value in before.items():
-        assert torch.equal(model.state_dict()[key], value), key
-    population_statistics(model, batches)
-    assert norm.momentum == 0.3
-    assert [module.training for module in model] == [True, True, False]
-    # Dropout, which would put zeros among what the second norm sees, was in inference mode.
-    torch.testing.assert_close(frozen.running_mean, torch.zeros(2).double(), rtol=0, atol=1e-6)
-    torch.testing.assert_close(frozen.running_var, torch.ones(2).double(), rtol=0, atol=0.1)
-    mean = torch.stack([b.mean((0, 2, 3)) for b in batches]).mean(0)
-    var = torch.stack([b.var((0, 2, 3)) for b in batches]).mean(0)
-    torch.testing.assert_close(norm.running_mean, mean)
-    torch.testing.assert_close(norm.running_var, var)
 
 
 def test_bad_arguments() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -130,9 +131,6 @@ def test_refusals_leave_the_tables_as_they_were() -> None:
     assert lstm.norm_ih_l0.table.momentum == 0.1
     with pytest.raises(ValueError, match="no running statistics"):
         seqnorm.reestimate_statistics(seqnorm.LSTM(3, 5, norm="layer"), batches())
-    for norm in (seqnorm.BatchNorm2d(3), nn.BatchNorm2d(3)):
-        with pytest.raises(ValueError, match=r"only norms that keep.* by torch\.optim\.swa_utils"):
-            seqnorm.reestimate_statistics(norm, batches())
 
 
 def test_the_order_of_batches_has_no_influence() -> None:
@@ -217,3 +215,86 @@ def test_batch_statistics_of_norms_that_keep_no_table(norm: type[nn.BatchNorm2d]
     assert [net[1].track_running_stats, untracked.track_running_stats] == [True, False]
     for name, value in net.state_dict().items():
         assert torch.equal(value, before[name]), name
+
+
+class Net(nn.Module):
+    """A convolution, a norm called twice, dropout, and a norm of features."""
+
+    def __init__(self, norm: type[nn.Module], features: type[nn.Module]) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.conv = nn.Conv2d(2, 3, 3, padding=1)
+        self.norm = norm(3)
+        self.dropout = nn.Dropout(0.5)
+        self.features = features(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        twice = self.norm(self.norm(self.conv(x)).relu())
+        return self.features(self.dropout(twice).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+NORMS = [(nn.BatchNorm2d, nn.BatchNorm1d), (seqnorm.BatchNorm2d, seqnorm.BatchNorm1d)]
+
+
+@pytest.mark.parametrize("estimate", ["population", "average"])
+@pytest.mark.parametrize("kinds", NORMS)
+def test_norms_of_images_hold_what_the_pass_saw(kinds: tuple[Any, Any], estimate: str) -> None:
+    network = Net(*kinds).double()
+    batches = [torch.randn(n, 2, 4, 5).double() + n for n in (3, 5, 2)]
+    network(batches[0])  # something to forget
+    seen: list[Tensor] = []
+    kept = network.features.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    network.train()
+    assert seqnorm.reestimate_statistics(network, batches, estimate=estimate) == 3
+    kept.remove()
+    assert all(module.training for module in network.modules())
+    norm = network.features
+    assert norm.track_running_stats
+    assert int(norm.num_batches_tracked) == 3
+    assert int(network.norm.num_batches_tracked) == 6, "it is called twice a batch"
+    if estimate == "population":
+        mean, var = torch.cat(seen).mean(0), torch.cat(seen).var(0)
+    else:
+        weights = torch.tensor([3.0, 5.0, 2.0]).double()[:, None] / 10
+        mean = (weights * torch.stack([x.mean(0) for x in seen])).sum(0)
+        var = (weights * torch.stack([x.var(0) for x in seen])).sum(0)
+    torch.testing.assert_close(norm.running_mean, mean)
+    torch.testing.assert_close(norm.running_var, var)
+
+
+def test_padding_of_images_enters_no_statistic() -> None:
+    norm = seqnorm.BatchNorm2d(2, dtype=torch.float64)
+    x = torch.randn(3, 2, 4, 4, dtype=torch.float64)
+    mask = seqnorm.size_mask([[2, 3], [4, 4], [1, 2]], (4, 4))
+    poisoned = torch.where(mask, x, torch.nan)
+    for forward in (lambda m, b: m(b, mask), lambda m, b: m(b, mask=mask)):
+        norm.reset_running_stats()
+        seqnorm.reestimate_statistics(norm, [poisoned], forward)
+        valid = x.movedim(1, -1)[mask[:, 0]]
+        torch.testing.assert_close(norm.running_mean, valid.mean(0))
+        torch.testing.assert_close(norm.running_var, valid.var(0))
+
+
+def test_a_failed_pass_leaves_norms_of_images_as_they_were() -> None:
+    network = Net(*NORMS[1])
+    network(torch.randn(3, 2, 4, 5))
+    network.eval()
+    before = copy.deepcopy(network.state_dict())
+    with pytest.raises(RuntimeError):
+        seqnorm.reestimate_statistics(network, [torch.randn(3, 2, 4, 5), torch.randn(3, 9, 4, 5)])
+    with pytest.raises(ValueError, match="no batches"):
+        seqnorm.reestimate_statistics(network, [])
+    after = network.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert not any(module.training for module in network.modules())
+    assert network.norm.track_running_stats
+    assert not network.norm._forward_pre_hooks
+
+
+def test_a_norm_without_running_statistics_stays_without() -> None:
+    network = nn.Sequential(nn.BatchNorm1d(3, track_running_stats=False), nn.BatchNorm1d(3))
+    assert seqnorm.reestimate_statistics(network, [torch.randn(4, 3)]) == 1
+    assert network[0].running_mean is None
+    assert int(network[1].num_batches_tracked) == 1
+    with pytest.raises(ValueError, match="no running statistics"):
+        seqnorm.reestimate_statistics(network[:1], [torch.randn(4, 3)])

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqnorm.datasets import load_digits, load_photographs
-from seqnorm.models.image_classifier import ImageClassifier, population_statistics
+from seqnorm.models import ImageClassifier
+from seqnorm.nn import reestimate_statistics
 
 VALIDATION, TEST = 500, 1000
 Labelled = tuple[Tensor, Tensor]
@@ -211,7 +212,7 @@ class ImageRun:
         if self.norm == "batch":
             whole = ImageClassifier(channels, classes, norm="batch", width=self.width)
             whole.load_state_dict(model.state_dict())
-            population_statistics(whole, list(images.split(100)))
+            reestimate_statistics(whole, images.split(100), estimate="average")
             measured["error_reestimated"] = error(whole, task.test)
         return measured
 
