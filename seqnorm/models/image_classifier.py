@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqnorm.nn import BatchNorm2d, GroupNorm, InstanceNorm2d
+from seqnorm.nn.images import check_input
 
 NORMS = ("batch", "group", "layer", "instance", "none")
 # Wu & He 2018 (sec. 4.1, table 3) compare a fixed number of groups with a fixed size of them; with
@@ -23,7 +24,8 @@ class GhostBatchNorm2d(BatchNorm2d):
 
     The mini-batch (N, C, H, W) is taken as N / g batches of g images one after the other, each
     normalised by its own statistics, so that what the statistics rest on and what a step of the
-    optimiser rests on can be chosen apart. The running statistics take in the mean of all groups'.
+    optimiser rests on can be chosen apart. The running statistics take in the mean of all groups',
+    and count the mini-batch once.
 
     Args:
         num_features: C.
@@ -42,17 +44,24 @@ class GhostBatchNorm2d(BatchNorm2d):
     def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
         if mask is not None:
             raise ValueError("GhostBatchNorm2d takes no mask: BatchNorm2d does")
-        if not self.training:
+        if not self.training or not input.numel():
             return super().forward(input)
-        assert self.momentum is not None  # the constructor leaves torch's default
+        check_input(self, input, self.num_features, self.spatial)
         N, C, H, W = input.shape
         if N % self.group_size:
             raise ValueError(f"{N} images are not divisible into groups of {self.group_size}")
         G = N // self.group_size
         # A channel of a group is a channel of one large image, so one call normalises all groups.
         grouped = input.reshape(G, self.group_size, C, H, W).transpose(0, 1)
-        held = (self.weight, self.bias, self.running_mean, self.running_var)
+        tracked = self.track_running_stats and self.running_mean is not None
+        running = (self.running_mean, self.running_var) if tracked else (None, None)
+        held = (self.weight, self.bias, *running)
         weight, bias, mean, var = (None if tensor is None else tensor.repeat(G) for tensor in held)
+        momentum = self.momentum
+        if tracked and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+            if momentum is None:
+                momentum = 1.0 / int(self.num_batches_tracked)
         y = F.batch_norm(
             grouped.reshape(self.group_size, G * C, H, W),
             mean,
@@ -60,10 +69,10 @@ class GhostBatchNorm2d(BatchNorm2d):
             weight,
             bias,
             training=True,
-            momentum=self.momentum,
+            momentum=0.0 if momentum is None else momentum,
             eps=self.eps,
         )
-        for kept, moved in ((self.running_mean, mean), (self.running_var, var)):
+        for kept, moved in zip(running, (mean, var)):
             if kept is not None and moved is not None:
                 kept.copy_(moved.reshape(G, C).mean(0))
         y = y.reshape(self.group_size, G, C, H, W).transpose(0, 1)

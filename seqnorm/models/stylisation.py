@@ -86,14 +86,15 @@ class StylisationNet(nn.Module):
             picture: (N, 3, H, W), H and W multiples of four, at least 8.
             style: for conditional, what ``ConditionalInstanceNorm2d`` takes: (N,) the number of
                 each picture's style or (N, S) weights of the styles; for adaptive, pictures of the
-                style, (N, 3, H', W') or (1, 3, H', W') for all; for other norms nothing.
+                style, (N, 3, H', W') or (1, 3, H', W') for all, H' and W' at least 9; for other
+                norms nothing.
 
         Returns:
             (N, 3, H, W), from 0 to 1.
 
         Raises:
-            ValueError: a picture of another shape; a style is missing, or given to a norm that has
-                none.
+            ValueError: a picture of another shape, of a style too; a style is missing, or given to
+                a norm that has none.
         """
         if picture.dim() != 4 or picture.shape[1] != 3:
             raise ValueError(f"pictures must be (N, 3, H, W), got {tuple(picture.shape)}")
@@ -105,7 +106,17 @@ class StylisationNet(nn.Module):
         if (style is not None) != (self.norm in ("conditional", "adaptive")):
             what = "needs a style" if style is None else "takes no style"
             raise ValueError(f"a network with norm {self.norm!r} {what}")
-        if self.reader is not None:
+        if self.reader is not None and style is not None:
+            if style.dim() != 4 or style.shape[0] not in (1, len(picture)) or style.shape[1] != 3:
+                raise ValueError(
+                    f"pictures of the style must be ({len(picture)}, 3, H', W') or (1, 3, H', W'), "
+                    f"got {tuple(style.shape)}"
+                )
+            if min(style.shape[2:]) < 9:
+                raise ValueError(
+                    "height and width of a picture of the style must be at least 9, got "
+                    f"{tuple(style.shape[2:])}"
+                )
             style = self.reader(style)
         x = picture
         for layer in self.encoder:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .check import check_eps, check_number, check_positive
-from .images import check_input, scale, valid
+from .images import check_input, scale, valid, wider_sets
 from .masks import most_valid, position_mask
 from .statistics import moments, normalise, unbiased, widen
 
@@ -54,12 +54,13 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             raise ValueError(
                 f"Expected more than 1 value per channel when training, got {tuple(input.shape)}"
                 f"{'' if mask is None else ' with one valid position'}: its normalised value is "
-                "always 0; use a larger batch, or a norm whose set has several channels of one "
-                f"example: GroupNorm(1, {self.num_features}) or LayerNorm2d({self.num_features})"
+                f"always 0; use a larger batch{wider_sets(input)}"
             )
         wide = widen(input)
         held = (self.weight, self.running_mean)
-        if mask is None and all(tensor is None or tensor.dtype == wide.dtype for tensor in held):
+        alike = all(tensor is None or tensor.dtype == wide.dtype for tensor in held)
+        # torch counts an empty batch, which a cumulative average would then take in as zeros.
+        if mask is None and alike and input.numel():
             return super().forward(wide).to(input.dtype)
         return self.definition(input, mask)
 
@@ -87,7 +88,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         if self.running_mean is None or self.running_var is None:
             return
         if self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
+            self.num_batches_tracked.add_((n > 0).any())
         new = torch.ones_like(n)
         if self.momentum is not None:
             new = new * self.momentum
@@ -115,7 +116,7 @@ class BatchNorm2d(_BatchNorm, nn.BatchNorm2d):
     ``y = weight * (x - mean) / sqrt(var + eps) + bias`` for (N, C, H, W). S contains the batch, so
     there are running statistics, by which inference normalises:
     ``running = (1 - momentum) * running + momentum * batch``, the variance unbiased. A mini-batch
-    without any valid position leaves them as they are.
+    without any valid position leaves them as they are and is not counted.
 
     Args:
         num_features: C.

@@ -34,7 +34,8 @@ LETTERS = ("", ", L", ", H, W", ", D, H, W")
 
 def check_input(norm: nn.Module, x: Tensor, channels: int | None, spatial: tuple[int, ...]) -> None:
     """Raise ValueError unless x is (N, C, *) with so many spatial axes, TypeError of integers."""
-    if x.dim() - 2 not in spatial or channels not in (None, x.shape[1]):
+    # By != and not by `in`, which torch.compile answers by identity for a dynamic size.
+    if x.dim() - 2 not in spatial or (channels is not None and x.shape[1] != channels):
         forms = " or ".join(f"(N, C{LETTERS[d]})" for d in spatial)
         wanted = "" if channels is None else f" with C = {channels}"
         raise ValueError(f"{type(norm).__name__} takes {forms}{wanted}, got {tuple(x.shape)}")
@@ -45,6 +46,19 @@ def check_input(norm: nn.Module, x: Tensor, channels: int | None, spatial: tuple
 def valid(x: Tensor, mask: Tensor | None) -> Tensor:
     """x at least in float32, and 0 in the padding, since 0 * NaN is NaN in a backward pass too."""
     return widen(x) if mask is None else torch.where(mask, widen(x), 0.0)
+
+
+def wider_sets(x: Tensor) -> str:
+    """What else normalises x (N, C, *) where a channel has one element, to close an advice."""
+    channels, spatial = x.shape[1], x.dim() - 2
+    if channels == 1:
+        return ""
+    layout = ', layout="NCT"' if spatial == 1 else ""
+    layer = f" or LayerNorm2d({channels})" if spatial == 2 else ""
+    return (
+        ", or a norm whose set has several channels of one example: "
+        f"GroupNorm(1, {channels}{layout}){layer}"
+    )
 
 
 def scale(y: Tensor, weight: Tensor | None, bias: Tensor | None, mask: Tensor | None) -> Tensor:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .check import check_eps, check_positive
-from .images import check_input, scale, valid
+from .images import check_input, scale, valid, wider_sets
 from .masks import most_valid, position_mask
 from .statistics import moments, normalise, widen
 
@@ -59,12 +59,12 @@ def instance_norm(
 
 
 def check_planes(norm: nn.Module, x: Tensor, mask: Tensor | None, what: str = "planes") -> None:
-    """Raise ValueError in training if no plane of the batch has two valid positions."""
+    """Raise ValueError in training if the batch has valid positions, but no plane has two."""
     if norm.training and most_valid(mask, x, range(2, x.dim())) == 1:
+        otherwise = wider_sets(x) if what == "planes" else ""
         raise ValueError(
             f"{type(norm).__name__} in training on {what} of one valid position: every set has "
-            "one element, whose normalised value is always 0; use larger planes, or a set with "
-            f"several channels: GroupNorm(1, {x.shape[1]}) or LayerNorm2d({x.shape[1]})"
+            f"one element, whose normalised value is always 0; use larger {what}{otherwise}"
         )
 
 

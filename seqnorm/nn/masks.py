@@ -44,7 +44,7 @@ def size_mask(
             f"sizes must be (N, {len(shape)}) for the padded shape {shape}, "
             f"got {tuple(given.shape)}"
         )
-    given = given.to(device)
+    given = given.to(device, torch.int64)  # a shape may be beyond uint8
     if bool(((given < 0) | (given > given.new_tensor(shape))).any()):
         raise ValueError(f"sizes must lie within the padded shape {shape}, got {given.tolist()}")
     mask = torch.ones(len(given), 1, *shape, dtype=torch.bool, device=given.device)
@@ -73,7 +73,9 @@ def position_mask(mask: Tensor, x: Tensor, axis: int = 1) -> Tensor:
     wanted = list(x.shape)
     wanted[axis] = 1
     whole = mask.unsqueeze(axis) if mask.dim() == x.dim() - 1 else mask
-    if whole.dim() != x.dim() or any(have not in (1, n) for have, n in zip(whole.shape, wanted)):
+    if whole.dim() != x.dim() or any(
+        have != 1 and have != n for have, n in zip(whole.shape, wanted)
+    ):
         without = tuple(n for j, n in enumerate(wanted) if j != axis)
         raise ValueError(
             f"mask must be {tuple(wanted)} or {without} for x {tuple(x.shape)}, "

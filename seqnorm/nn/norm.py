@@ -66,7 +66,7 @@ class SequenceNorm(nn.Module):
 
         Raises:
             TypeError: x holds integers.
-        ValueError: x is not 3-D with C channels, or lengths do not fit it.
+            ValueError: x is not 3-D with C channels, or lengths do not fit it.
         """
         if x.dim() != 3 or x.shape[self.layout.index("C")] != self.num_channels:
             raise ValueError(
@@ -197,6 +197,9 @@ class GroupNorm(SequenceNorm):
                 f"num_channels must be divisible by num_groups, got {num_channels} and {num_groups}"
             )
         self.num_groups = num_groups
+
+    def extra_repr(self) -> str:
+        return f"{self.num_groups}, {super().extra_repr()}"
 
     def forward(self, x: Tensor, lengths: Lengths = None, mask: Tensor | None = None) -> Tensor:
         if lengths is not None and mask is not None:

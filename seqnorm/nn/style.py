@@ -119,10 +119,13 @@ def style_statistics(
         Gain (N, C) and bias (N, C), at least in float32.
 
     Raises:
-        ValueError: the features are not 4-D, the mask does not fit them, or a style has no valid
-            position and therefore no statistics (under ``torch.compile`` not seen).
+        ValueError: the features are not 4-D, the mask does not fit them, eps is not positive, or a
+            style has no valid position and therefore no statistics (under ``torch.compile`` not
+            seen).
         TypeError: the features are whole numbers.
     """
+    if not torch.compiler.is_compiling():  # where a number may be a symbol
+        check_eps(eps)
     if features.dim() != 4:
         raise ValueError(f"features of a style must be (N, C, H, W), got {tuple(features.shape)}")
     if not features.is_floating_point():
@@ -186,7 +189,8 @@ class AdaptiveInstanceNorm2d(nn.Module):
                 f"bias, got {', '.join(n for n, v in given.items() if v is not None) or 'neither'}"
             )
         for name, tensor in (("weight", weight), ("bias", bias)):
-            if tensor.shape not in ((N, C), (1, C)):
+            rows = N if len(tensor) != 1 else 1
+            if tensor.shape != (rows, C):
                 what = f"{name} must be" if style is None else "features of a style must have N, C"
                 raise ValueError(
                     f"{what} ({N}, {C}) or (1, {C}) for x {tuple(x.shape)}, "

@@ -198,16 +198,16 @@ def losses(old: dict[str, nn.Module], new: dict[str, nn.Module]) -> str:
     messages = []
     if dropped:
         messages.append(
-            f"running statistics are dropped, which the new norm has no use for ({_few(dropped)}): "
-            "the network computes something else now and wants training"
+            "running statistics are dropped, which the new norm has no use for "
+            f"(at {_few(dropped)}): the network computes something else now and wants training"
         )
     if fresh:
         messages.append(
-            f"new running statistics know no data yet, mean 0 and variance 1 ({_few(fresh)}): "
+            f"new running statistics know no data yet, mean 0 and variance 1 (at {_few(fresh)}): "
             "train, or run batches in training mode, before eval()"
         )
     if bare:
-        messages.append(f"gains and biases are dropped ({_few(bare)})")
+        messages.append(f"gains and biases are dropped (at {_few(bare)})")
     return "; ".join(messages)
 
 

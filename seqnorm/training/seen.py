@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from seqnorm.nn.statistics import unbiased
+from seqnorm.nn.statistics import unbiased, widen
 
 # Of a variance, as in the norms: a feature that is constant in a batch has no logarithm.
 EPS = 1e-5
@@ -70,7 +70,8 @@ class Site:
         total = len(self.passes)
         inside = max(0, min(len(rows), total - first))
         own = min(len(mean), inside)
-        running_mean, running_var, count = (value[first : first + own] for value in known)
+        # In half precision a count beyond 65504 is infinite.
+        running_mean, running_var, count = (widen(value[first : first + own]) for value in known)
         n = rows[:own, None].to(running_var.dtype)
         spread = unbiased(var[:own].to(running_var.dtype), n) + EPS
         expected = running_var + EPS

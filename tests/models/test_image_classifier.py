@@ -13,7 +13,7 @@ from seqnorm.models.image_classifier import (
     GhostBatchNorm2d,
     ImageClassifier,
 )
-from seqnorm.nn import BatchNorm2d
+from seqnorm.nn import BatchNorm2d, batch_statistics, reestimate_statistics
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -78,6 +78,20 @@ def test_ghost_batches_are_batches_one_after_the_other(group_size: int) -> None:
     torch.testing.assert_close(norm.running_mean, torch.stack(means).mean(0))
     torch.testing.assert_close(norm.running_var, torch.stack(variances).mean(0))
     torch.testing.assert_close(norm.eval()(x), _by_table(norm, x))
+
+
+def test_ghost_batches_without_tracking_change_nothing() -> None:
+    norm = GhostBatchNorm2d(3, 2)
+    norm(1 + torch.randn(6, 3, 4, 5))
+    assert norm.num_batches_tracked == 1
+    before = copy.deepcopy(norm.state_dict())
+    with batch_statistics(norm):
+        norm(3 + torch.randn(6, 3, 4, 5))
+    assert norm(torch.randn(0, 3, 4, 5)).shape == (0, 3, 4, 5)
+    with pytest.raises(ValueError, match="not divisible"):
+        reestimate_statistics(norm, [torch.randn(6, 3, 4, 5), torch.randn(5, 3, 4, 5)])
+    for key, value in before.items():
+        assert torch.equal(norm.state_dict()[key], value), key
 
 
 def _by_table(norm: nn.BatchNorm2d, x: torch.Tensor) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 import oracle_images
@@ -104,14 +105,27 @@ def test_running_statistics_by_loops(momentum: float | None) -> None:
         assert_equal(norm.state_dict()[key], value, key)
 
 
-def test_a_batch_of_padding_alone_leaves_the_running_statistics() -> None:
-    norm = build("batch")
-    norm(draw())
-    before = copy.deepcopy(norm.state_dict())
-    y = norm(draw(), torch.zeros(N, H, W, dtype=torch.bool))
-    assert not y.any()
-    for key in ("running_mean", "running_var"):
-        assert_equal(norm.state_dict()[key], before[key], key)
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_a_batch_of_padding_alone_leaves_the_running_statistics(momentum: float | None) -> None:
+    norm, other = (seqnorm.BatchNorm2d(C, EPS, momentum, dtype=torch.float64) for _ in range(2))
+    x, later = draw(), draw()
+    for batch in (x, later):
+        other(batch)
+    nothing = torch.zeros(N, H, W, dtype=torch.bool)
+    assert not norm(draw(), nothing).any()
+    norm(draw()[:0])
+    norm(x)
+    assert not norm(draw(), nothing).any()
+    norm(draw()[:, :, :0])
+    norm(later)
+    for key, value in other.state_dict().items():
+        assert_equal(norm.state_dict()[key], value, key)
+
+
+def test_one_channel_of_one_element_is_told_of_no_norm_that_refuses_it_too() -> None:
+    for norm in (seqnorm.BatchNorm2d(1), seqnorm.InstanceNorm2d(1)):
+        with pytest.raises(ValueError, match=r"use (a larger batch|larger planes)$"):
+            norm(torch.randn(1, 1, 1, 1))
 
 
 @pytest.mark.parametrize("name", BUILD)
@@ -245,8 +259,13 @@ def test_sets_of_one_element_are_refused_in_training(name: str) -> None:
     nn.init.normal_(norm.bias)
     x = torch.randn(shape)
     before = copy.deepcopy(norm.state_dict())
-    with pytest.raises(ValueError, match=r"always 0; use .*(GroupNorm\(1, 4\)|fewer groups)"):
+    with pytest.raises(ValueError, match="always 0; use ") as refusal:
         norm(x)
+    named = re.findall(r"(\w+Norm\w*)\((1, )?4(, layout=\"NCT\")?\)", str(refusal.value))
+    assert named or "fewer groups" in str(refusal.value)
+    for other, groups, layout in named:  # what the message names takes such an x
+        options = {"layout": "NCT"} if layout else {}
+        getattr(seqnorm, other)(*([1, C] if groups else [C]), **options)(x)
     larger = x.expand(*shape[:2], *[3] * (len(shape) - 2)) if len(shape) > 2 else x.expand(3, C)
     mask = torch.zeros(larger.shape[0], *larger.shape[2:], dtype=torch.bool)
     for n in range(1 if "batch" in name else len(mask)):

@@ -33,6 +33,8 @@ def test_size_mask(sizes: list[list[int]], shape: tuple[int, ...]) -> None:
 
 def test_size_mask_of_signals_and_of_nothing() -> None:
     assert size_mask([2, 0], (3,)).equal(size_mask([[2], [0]], (3,)))
+    narrow = torch.tensor([200, 0], dtype=torch.uint8)
+    assert size_mask(narrow, (300,)).sum((1, 2)).tolist() == [200, 0]
     assert size_mask([], (3, 4)).shape == (0, 1, 3, 4)
     assert size_mask(torch.zeros(0, 2, dtype=torch.int64), (3, 4)).shape == (0, 1, 3, 4)
 

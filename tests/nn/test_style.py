@@ -268,14 +268,15 @@ def test_strides_empty_batches_copies() -> None:
     assert str(adaptive) == "AdaptiveInstanceNorm2d(eps=1e-05)"
 
 
-def test_they_compile_as_one_graph() -> None:
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_they_compile_as_one_graph(dynamic: bool) -> None:
     torch.compiler.reset()
     norm, x, mask = conditional(), draw(), torch.rand(N, 1, H, W) < 0.8
-    compiled = torch.compile(norm, fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(norm, fullgraph=True, dynamic=dynamic, backend="aot_eager")
     for style in (torch.arange(N), torch.rand(N, S).double()):
         assert_close(compiled(x, style, mask), norm(x, style, mask), VALUES)
     adaptive = AdaptiveInstanceNorm2d()
-    compiled = torch.compile(adaptive, fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(adaptive, fullgraph=True, dynamic=dynamic, backend="aot_eager")
     expected = adaptive(x, x.flip(0), mask=mask, style_mask=mask)
     assert_close(compiled(x, x.flip(0), mask=mask, style_mask=mask), expected, VALUES)
 
@@ -322,6 +323,7 @@ def of(style: Tensor) -> Tensor:
         (lambda: ADAPTIVE(X, X[0]), ValueError, r"must be \(N, C, H, W\), got \(3, 3, 4\)"),
         (lambda: ADAPTIVE(X[0], X), ValueError, r"takes \(N, C, H, W\), got \(3, 3, 4\)"),
         (lambda: ADAPTIVE(X.long(), X), TypeError, "floating-point"),
+        (lambda: style_statistics(X, eps=0.0), ValueError, "eps must be > 0"),
         (lambda: style_statistics(X.long()), TypeError, "floating-point"),
         (lambda: style_statistics(X, NOTHING), ValueError, "no statistics"),
         (lambda: style_statistics(X, size_mask(SIZES, (H, W))), ValueError, "no statistics"),

@@ -200,7 +200,7 @@ def test_affine() -> None:
     assert convert_norm(old, to="group", num_groups=2)[0].weight is None  # type: ignore[index]  # a Sequential
     new: Any = convert_norm(old, to="group", num_groups=2, affine=True)
     assert new[0].weight.tolist() == [1.0] * 4
-    with pytest.warns(UserWarning, match=r"gains and biases are dropped \(0\)"):
+    with pytest.warns(UserWarning, match=r"gains and biases are dropped \(at 0\)"):
         gone: Any = convert_norm(new, to="group", num_groups=2, affine=False)
     assert gone[0].weight is gone[0].bias is None
     with pytest.raises(TypeError, match="affine must be True, False or None, got 1"):
@@ -267,7 +267,7 @@ def test_it_says_what_is_dropped() -> None:
     with pytest.warns(UserWarning, match=DROPPED) as caught:
         convert_norm(model, to="group", num_groups=2)
     assert len(caught) == 1
-    assert "(0.1, 1.0.bn1, 1.0.bn2 and 3 more)" in str(caught[0].message)
+    assert "(at 0.1, 1.0.bn1, 1.0.bn2 and 3 more)" in str(caught[0].message)
     assert caught[0].filename == __file__
     with pytest.warns(UserWarning, match=FRESH):
         convert_norm(nn.InstanceNorm2d(4), to="batch")

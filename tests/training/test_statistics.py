@@ -17,90 +17,16 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from watched import SITE, STEPS, B, Model, fit, quiet
 
 import seqnorm
 from seqnorm.training import NormStatistics, ReestimateStatistics
-from seqnorm.training.seen import EPS, steps_in_words
+from seqnorm.training.seen import EPS
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
     pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
 ]
-
-LENGTHS = [[6, 4, 4, 1], [3, 3, 2, 2], [7, 5, 2, 1], [4, 4, 4, 4]]
-STEPS, B, INPUTS = 5, 4, 3
-SITE = "layer.norm_ih_l0"
-
-
-class Batches(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
-    def __len__(self) -> int:
-        return len(LENGTHS)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        generator = torch.Generator().manual_seed(index)
-        x = torch.randn(B, max(LENGTHS[index]), INPUTS, generator=generator) * (index + 1)
-        return x, torch.tensor(LENGTHS[index])
-
-
-class Model(LightningModule):
-    """A normalised LSTM, with a BatchNorm of torch behind it; remembers what its norms saw."""
-
-    def __init__(self, norm: str = "batch", torch_norm: bool = True, **options: Any) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        kind = seqnorm.Norm(norm, **options)
-        scheme = seqnorm.NormScheme(input=kind)
-        self.layer = seqnorm.LSTM(INPUTS, 2, batch_first=True, norm=scheme)
-        self.dropout = nn.Dropout(0.3)
-        self.torch_norm = nn.BatchNorm1d(2) if torch_norm else nn.Identity()
-        self.seen: list[dict[str, Any]] = []
-
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        output, _ = self.layer(x, lengths=lengths)
-        last = output[torch.arange(B), lengths - 1]
-        if self.training and torch.is_grad_enabled():
-            self.remember(x, lengths, last)
-        return self.torch_norm(last)  # type: ignore[no-any-return]
-
-    def remember(self, x: Tensor, lengths: Tensor, last: Tensor) -> None:
-        projected = x @ self.weight.T
-        rows = [projected[lengths > step, step] for step in range(x.shape[1])]
-        if self.layer.norm_ih_l0.norm.over_time:
-            rows = [torch.cat(rows)]
-        self.seen.append({"rows": rows, "table": self.before, "torch": (last.detach(), self.torch)})
-
-    def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        self.weight = self.layer.weight_ih_l0.detach().clone()
-        self.before = {k: v.clone() for k, v in self.layer.state_dict().items() if "table" in k}
-        self.torch = {k: v.clone() for k, v in self.torch_norm.state_dict().items()}
-        return self.dropout(self(*batch)).square().sum() + self.layer.weight_hh_l0.sum()
-
-    def validation_step(self, batch: tuple[Tensor, Tensor]) -> None:
-        self(*batch)
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.05)
-
-
-def fit(model: LightningModule, *callbacks: Callback, epochs: int = 2, **options: Any) -> Trainer:
-    loader = DataLoader(Batches(), batch_size=None)
-    silent = ("enable_progress_bar", "enable_model_summary", "enable_checkpointing", "logger")
-    checkpoint = options.pop("ckpt_path", None)
-    validation = options.pop("validation", False)
-    settings: dict[str, Any] = (
-        dict.fromkeys(silent, False) | {"max_epochs": epochs, "log_every_n_steps": 1} | options
-    )
-    settings["limit_val_batches"] = float(validation)
-    trainer = Trainer(callbacks=list(callbacks), accelerator="cpu", **settings)
-    torch.manual_seed(1)
-    trainer.fit(model, loader, loader, ckpt_path=checkpoint)
-    return trainer
-
-
-def quiet(**options: Any) -> NormStatistics:
-    return NormStatistics(min_rows=0, max_drift=1e9, tolerated=0.99, **options)
-
 
 Sums = dict[str, list[float]]
 
@@ -398,20 +324,6 @@ def test_a_model_without_such_norms(caplog: pytest.LogCaptureFixture, tmp_path: 
 def test_bad_arguments(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         NormStatistics(**options)
-
-
-@pytest.mark.parametrize(
-    ("steps", "words"),
-    [
-        ([3], "step 3"),
-        ([3, 4, 5], "steps 3-5"),
-        ([0, 2, 3, 9], "steps 0, 2-3, 9"),
-        ([0, 2, 4, 6, 8], "steps 0, 2, 4, 6, ..."),
-    ],
-)
-def test_steps_in_words(steps: list[int], words: str) -> None:
-    assert steps_in_words(steps, 10) == words
-    assert steps_in_words([0], 1) == "all steps together"
 
 
 @pytest.mark.parametrize(
