@@ -257,5 +257,6 @@ def _method() -> str:
         "is expected to look as if it did. “As predicted” means that the interval lies on the "
         "side of zero that the argument against BatchNorm predicts, “no difference shown” that it "
         "holds zero. Learning rates were chosen for each norm on validation data with other seeds "
-        "than the reported ones.</p>"
+        "than the reported ones, from a grid that was extended while its edge was the best, at "
+        "most twice.</p>"
     )

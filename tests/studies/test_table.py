@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from seqnorm.studies.table import Table, from_text, read, replace, run_id, to_text, write
-from seqnorm.studies.tuning import best_rate, tuning_seeds
+from seqnorm.studies.tuning import best_rate, choose_rate, tuning_seeds
 
 ROWS = [
     {"run": "a/0", "norm": "batch", "seed": 0, "error": 0.25, "note": None},
@@ -101,3 +101,17 @@ def test_a_diverged_run_is_the_worst() -> None:
     table = tuned({1.0: [math.nan, 0.9], 0.1: [-5.0, -5.0]})
     assert best_rate(table, rates, seeds, "score") == 0.1
     assert best_rate(table, rates, seeds, "score", largest=False) == 0.1
+
+
+def test_a_grid_is_extended_while_its_edge_is_the_best() -> None:
+    grid, seeds = [0.1, 1.0], tuning_seeds(2)
+    done = {0.1: [0.5, 0.5], 1.0: [0.6, 0.6]}
+    assert choose_rate(tuned({}), grid, seeds, "score") == ([0.1, 1.0], None)
+    assert choose_rate(tuned(done), grid, seeds, "score") == ([0.1, 1.0, 10.0], None)
+    inside = tuned(done | {10.0: [0.5, 0.5]})
+    assert choose_rate(inside, grid, seeds, "score") == ([0.1, 1.0, 10.0], 1.0)
+    rising = tuned(done | {10.0: [0.7, 0.7], 100.0: [0.8, 0.8]})
+    assert choose_rate(rising, grid, seeds, "score") == ([0.1, 1.0, 10.0, 100.0], 100.0)
+    falling = tuned({0.1: [0.7, 0.7], 1.0: [0.6, 0.6], 0.01: [0.5, 0.5]})
+    assert choose_rate(falling, grid, seeds, "score") == ([0.01, 0.1, 1.0], 0.1)
+    assert choose_rate(tuned({}), [0.3], seeds, "score") == ([], 0.3)

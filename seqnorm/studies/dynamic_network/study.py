@@ -21,7 +21,7 @@ from seqnorm.models import TextClassifier
 from seqnorm.studies.evidence import Finding
 from seqnorm.studies.study import Outcome, Picture, Study
 from seqnorm.studies.table import Setting, Table
-from seqnorm.studies.tuning import best_rate, tuning_seeds
+from seqnorm.studies.tuning import choose_rate, tuning_seeds
 
 from . import measures, texts
 from .cost import cost_of
@@ -151,14 +151,14 @@ class DynamicNetwork(Study):
                 **{"part": "cost", **run, "corpus": self.longest, "cell": cell, "norm": norm},
                 "seed": seed,
             }
-        tasks = list(self._tasks())
-        seeds = tuning_seeds(self.tuning_seeds)
-        for task, rate, seed in product(tasks, self.rates, seeds):
-            yield {**task, "stage": "tune", "rate": rate, "seed": seed}
-        chosen = [
-            best_rate(done.where(**task, stage="tune"), self.rates, seeds, "validation")
-            for task in tasks
-        ]
+        tasks, chosen = list(self._tasks()), []
+        for task in tasks:
+            tuned = done.where(**task, stage="tune")
+            seeds = tuning_seeds(self.tuning_seeds)
+            rates, best = choose_rate(tuned, self.rates, seeds, "validation")
+            chosen.append(best)
+            for rate, seed in product(rates, seeds):
+                yield {**task, "stage": "tune", "rate": rate, "seed": seed}
         # Seeds outermost: an interrupted study has all settings of the first seeds.
         for seed, (task, best) in product(range(self.seeds), zip(tasks, chosen)):
             if best is None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -20,7 +21,7 @@ from seqnorm.datasets import PHOTOGRAPHS, TEXTURES, load_photographs
 from ..evidence import Finding
 from ..study import Outcome, Picture, Study
 from ..table import Setting, Table
-from ..tuning import best_rate, tuning_seeds
+from ..tuning import choose_rate, tuning_seeds
 from .findings import findings
 from .losses import features_by_name
 from .photographs import fade, shrink, to_png
@@ -125,24 +126,17 @@ class ImageGeneration(Study):
     def settings(self, done: Table) -> Iterator[Setting]:
         groups = [(norm, style) for style in self.styles for norm in OF_ONE]
         groups += [(norm, ALL) for norm in OF_ALL]
-        seeds = tuning_seeds(self.tune_seeds)
-        if len(self.rates) > 1:
-            for norm, style in groups:
-                for rate in self.rates:
-                    for seed in seeds:
-                        yield self._setting("tune", norm, style, rate, seed)
-        rates = {group: self._rate(done, *group) for group in groups}
-        for seed in range(self.seeds):
-            for (norm, style), chosen in rates.items():
-                if chosen is not None:
-                    yield self._setting("run", norm, style, chosen, seed)
-
-    def _rate(self, done: Table, norm: str, style: str) -> float | None:
-        if len(self.rates) == 1:
-            return self.rates[0]
-        tried = done.where(stage="tune", norm=norm, style=style)
-        seeds = tuning_seeds(self.tune_seeds)
-        return best_rate(tried, self.rates, seeds, "validation", largest=False)
+        chosen = {}
+        for norm, style in groups:
+            tuned = done.where(stage="tune", norm=norm, style=style)
+            seeds = tuning_seeds(self.tune_seeds)
+            rates, best = choose_rate(tuned, self.rates, seeds, "validation", largest=False)
+            for rate, seed in product(rates, seeds):
+                yield self._setting("tune", norm, style, rate, seed)
+            chosen[norm, style] = best
+        for seed, ((norm, style), best) in product(range(self.seeds), chosen.items()):
+            if best is not None:
+                yield self._setting("run", norm, style, best, seed)
 
     @staticmethod
     def _setting(stage: str, norm: str, style: str, rate: float, seed: int) -> Setting:

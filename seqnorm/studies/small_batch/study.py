@@ -12,14 +12,15 @@ Parts, the factor ``part``:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import ClassVar
 
 from seqnorm.studies.evidence import Finding
 from seqnorm.studies.study import Outcome, Picture, Study
 from seqnorm.studies.table import Setting, Table
-from seqnorm.studies.tuning import best_rate, tuning_seeds
+from seqnorm.studies.tuning import choose_rate, tuning_seeds
 
 from . import drawing, judging
 from .images import ImageRun, load_task
@@ -106,48 +107,42 @@ class SmallBatch(Study):
                 raise ValueError(f"{part}_groups {wrong} do not divide the batch {batches[0]}")
 
     def settings(self, done: Table) -> Iterator[Setting]:
-        yield from self._tuning()
+        seeds = tuning_seeds(self.tuning)
+        chosen: dict[tuple[str, str, int], float | None] = {}
+        # Smaller batches of images have the largest one's rate, in proportion.
+        images = product(["images"], self.image_norms, self.image_batches[:1])
+        for part, norm, batch in [*images, *product(["text"], self.text_norms, self.text_batches)]:
+            tuned = done.where(part=part, stage="tune", norm=norm, batch=batch)
+            grid = self.image_rates if part == "images" else self.text_rates
+            rates, best = choose_rate(tuned, grid, seeds, "validation_error", largest=False)
+            chosen[part, norm, batch] = best
+            for rate, seed in product(rates, seeds):
+                yield _setting(part, "tune", norm, batch, rate, seed)
         for seed in range(self.seeds):
-            yield from self._reported(done, seed)
+            yield from self._reported(chosen, seed)
 
-    def _tuning(self) -> Iterator[Setting]:
-        for seed in tuning_seeds(self.tuning):
-            for norm in self.image_norms:
-                for rate in self.image_rates:
-                    yield _setting("images", "tune", norm, self.image_batches[0], rate, seed)
-            for norm in self.text_norms:
-                for batch in self.text_batches:
-                    for rate in self.text_rates:
-                        yield _setting("text", "tune", norm, batch, rate, seed)
-
-    def _reported(self, done: Table, seed: int) -> Iterator[Setting]:
+    def _reported(
+        self, chosen: Mapping[tuple[str, str, int], float | None], seed: int
+    ) -> Iterator[Setting]:
         for norm in self.image_norms:
-            rate = self._rate(done, "images", norm, self.image_batches[0], self.image_rates)
+            largest = self.image_batches[0]
+            rate = chosen["images", norm, largest]
             if rate is None:
                 continue
             for batch in self.image_batches:
                 yield _setting("images", "run", norm, batch, rate, seed)
             for group in self.image_groups if norm == "batch" else ():
-                batch = self.image_batches[0]
-                yield _setting("images_ghost", "run", norm, batch, rate, seed, group)
-        for norm in self.text_norms:
-            for batch in self.text_batches:
-                rate = self._rate(done, "text", norm, batch, self.text_rates)
-                if rate is None:
-                    continue
-                yield _setting("text", "run", norm, batch, rate, seed)
-                if norm == "batch" and batch == self.text_batches[0]:
-                    for group in self.text_groups:
-                        yield _setting("text_ghost", "run", norm, batch, rate, seed, group)
-                if norm == "batch" and batch == 1:
-                    yield _setting("text_one_row", "run", norm, batch, rate, seed)
-
-    def _rate(
-        self, done: Table, part: str, norm: str, batch: int, rates: list[float]
-    ) -> float | None:
-        tuned = done.where(part=part, stage="tune", norm=norm, batch=batch)
-        seeds = tuning_seeds(self.tuning)
-        return best_rate(tuned, rates, seeds, "validation_error", largest=False)
+                yield _setting("images_ghost", "run", norm, largest, rate, seed, group)
+        for norm, batch in product(self.text_norms, self.text_batches):
+            rate = chosen["text", norm, batch]
+            if rate is None:
+                continue
+            yield _setting("text", "run", norm, batch, rate, seed)
+            if norm == "batch" and batch == self.text_batches[0]:
+                for group in self.text_groups:
+                    yield _setting("text_ghost", "run", norm, batch, rate, seed, group)
+            if norm == "batch" and batch == 1:
+                yield _setting("text_one_row", "run", norm, batch, rate, seed)
 
     def run(self, setting: Setting) -> Outcome:
         norm, batch, group = setting["norm"], setting["batch"], setting.get("group")

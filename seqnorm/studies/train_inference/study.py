@@ -31,7 +31,7 @@ from seqnorm.models import TextClassifier
 from seqnorm.studies.evidence import Finding
 from seqnorm.studies.study import Outcome, Picture, Study
 from seqnorm.studies.table import Setting, Table
-from seqnorm.studies.tuning import best_rate, tuning_seeds
+from seqnorm.studies.tuning import choose_rate, tuning_seeds
 
 from . import answers, reading
 
@@ -125,21 +125,19 @@ class TrainInference(Study):
     def settings(self, done: Table) -> Iterator[Setting]:
         """Tuning first, then the runs of each norm and batch size whose rate is known."""
         cases = list(product(self.norms, self.batch_sizes))
-        tuned = tuning_seeds(self.tuning_runs)
-        if len(self.rates) > 1:
-            for (norm, batch), rate, seed in product(cases, self.rates, tuned):
+        chosen = {}
+        for norm, batch in cases:
+            rates, chosen[norm, batch] = self._rates(done, norm, batch)
+            for rate, seed in product(rates, tuning_seeds(self.tuning_runs)):
                 yield self._setting("tune", norm, batch, rate, seed)
         for seed, (norm, batch) in product(range(self.seeds), cases):
-            chosen = self.chosen_rate(done, norm, batch)
-            if chosen is not None:
-                yield self._setting("run", norm, batch, chosen, seed)
+            best = chosen[norm, batch]
+            if best is not None:
+                yield self._setting("run", norm, batch, best, seed)
 
-    def chosen_rate(self, done: Table, norm: str, batch: int) -> float | None:
-        """The best in validation, None while a run that decides about it is missing."""
-        if len(self.rates) == 1:
-            return self.rates[0]
+    def _rates(self, done: Table, norm: str, batch: int) -> tuple[list[float], float | None]:
         tuned = done.where(stage="tune", norm=norm, batch=batch)
-        return best_rate(tuned, self.rates, tuning_seeds(self.tuning_runs), "val_accuracy")
+        return choose_rate(tuned, self.rates, tuning_seeds(self.tuning_runs), "val_accuracy")
 
     def _setting(self, stage: str, norm: str, batch: int, rate: float, seed: int) -> Setting:
         return {"stage": stage, "norm": norm, "batch": batch, "rate": rate, "seed": seed}
