@@ -187,8 +187,8 @@ def troubles(site: Site, min_rows: float, max_drift: float, tolerated: float) ->
             f"at {words(far)} the mean of a batch is off the running mean by {off:.2f} standard "
             f"deviations on average, more than max_drift={max_drift:g}, so inference normalises "
             "by other statistics than training: take them anew over the training data "
-            "(seqnorm.reestimate_statistics, or the callback ReestimateStatistics), train in larger "
-            "batches, or use LayerNorm",
+            "(seqnorm.reestimate_statistics, or the callback ReestimateStatistics), train in "
+            "larger batches, or use LayerNorm",
         )
 
 
