@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from tuned import tuned
 
 from seqnorm.studies.configuration import load
 from seqnorm.studies.image_generation import ImageGeneration, losses, study
@@ -202,18 +203,17 @@ def test_a_run_made_again_is_the_same() -> None:
 def test_the_rate_is_the_one_with_the_least_validation_loss() -> None:
     made = tiny(rates=[0.001, 0.01], tune_seeds=1)
     assert not [s for s in made.settings(Table()) if s["stage"] == "run"]
-    rows: list[dict[str, Value]] = []
-    for setting in made.settings(Table()):
-        best = 0.01 if setting["norm"] == "batch" else 0.001
-        rows.append(dict(setting) | {"run": "", "validation": abs(setting["rate"] - best)})  # type: ignore[operator]  # a number
+    best = {"batch": 0.01}
+    done = tuned(
+        made,
+        lambda s: {"validation": abs(float(str(s["rate"])) - best.get(str(s["norm"]), 0.001))},
+    )
     chosen = {
-        (s["norm"], s["style"]): s["rate"]
-        for s in made.settings(Table(rows))
-        if s["stage"] == "run"
+        (s["norm"], s["style"]): s["rate"] for s in made.settings(done) if s["stage"] == "run"
     }
     assert len(chosen) == 8
     assert all(rate == (0.01 if norm == "batch" else 0.001) for (norm, _), rate in chosen.items())
-    assert {row["seed"] for row in rows} == set(tuning_seeds(1))
+    assert {row["seed"] for row in done} == set(tuning_seeds(1))
 
 
 def test_a_run_with_all_styles_costs_its_steps() -> None:

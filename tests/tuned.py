@@ -1,0 +1,23 @@
+"""A study's tuning runs, with measures made up or made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from seqnorm.studies import Study, Table
+from seqnorm.studies.table import Setting, Value, run_id
+
+
+def tuned(study: Study, measure: Callable[[Setting], Mapping[str, Value]]) -> Table:
+    """A table of all runs that the choice of rates rests on, and of no other."""
+    table = Table()
+    while True:
+        known = {row["run"] for row in table}
+        rows = [
+            {"run": run_id(setting, study.factors)} | dict(setting) | dict(measure(setting))
+            for setting in study.settings(table)
+            if setting.get("stage") == "tune" and run_id(setting, study.factors) not in known
+        ]
+        if not rows:
+            return table
+        table = Table([*table.rows, *rows])
