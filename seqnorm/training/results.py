@@ -58,13 +58,22 @@ def _line(values: tuple[object, ...]) -> str:
 
 
 def commit() -> str:
-    """The commit of the working tree, with -dirty if files differ from it; "" outside of git."""
-    command = ["git", "describe", "--always", "--dirty"]
+    """The commit of the working tree, with -dirty if files differ from it; "" outside of git.
+
+    Results do not count: a run that writes them is made by the same code as the next one.
+    """
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
+        name = _git("describe", "--always")
+        changed = _git("diff", "HEAD", "--name-only", "--", ":/", ":(top,exclude)results")
+    except (FileNotFoundError, subprocess.CalledProcessError):
         return ""
-    return answer.stdout.strip() if answer.returncode == 0 else ""
+    return f"{name}-dirty" if changed else name
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", *arguments]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    return answer.stdout.strip()
 
 
 def markdown(path: str | Path) -> str:

@@ -72,10 +72,16 @@ def test_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert commit() == ""
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
     subprocess.run([*git, "init", "-q"], check=True)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "table.csv").write_text("1")
     (tmp_path / "file").write_text("1")
-    subprocess.run([*git, "add", "file"], check=True)
+    subprocess.run([*git, "add", "file", "results"], check=True)
     subprocess.run([*git, "commit", "-q", "-m", "one"], check=True)
     clean = commit()
     assert len(clean) >= 7
+    (tmp_path / "results" / "table.csv").write_text("2")
+    monkeypatch.chdir(tmp_path / "results")
+    assert commit() == clean
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("2")
     assert commit() == f"{clean}-dirty"
