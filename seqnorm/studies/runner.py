@@ -224,7 +224,6 @@ def _all_made(
 
 
 def _start_worker() -> None:
-    torch.set_num_threads(1)
     # Killed, the process that gave the work can tell nobody to stop.
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from seqnorm.datasets import TextBatch
 from seqnorm.models import TextClassifier
-from seqnorm.nn.reestimate import reestimate_statistics
+from seqnorm.nn import batch_statistics, reestimate_statistics
 
 from .texts import Part, batches, in_order, share, tables_of
 
@@ -63,14 +63,10 @@ def population(model: TextClassifier, part: Part) -> TextClassifier:
 @torch.no_grad()
 def accuracy_by_batch(model: TextClassifier, part: Part, size: int) -> float:
     """Accuracy in random batches of ``size``, every step normalised by its own rows."""
-    copy = deepcopy(model).eval()
-    tables = set(tables_of(copy).values())
-    for module in copy.modules():
-        if tables & set(module.children()):
-            module.training = True
     found = 0
-    for tokens, lengths, labels, _ in batches(part, size):
-        found += int((copy(tokens, lengths).argmax(-1) == labels).sum())
+    with batch_statistics(model):
+        for tokens, lengths, labels, _ in batches(part, size):
+            found += int((model(tokens, lengths).argmax(-1) == labels).sum())
     return found / len(part)
 
 
