@@ -80,7 +80,11 @@ def make_runs(
     Raises:
         StudyError: runs failed (after all others were made), or another process writes the table.
     """
+    # Here alone: it brings all of Lightning, which the processes that make runs need not load.
+    from seqnorm.training.results import commit
+
     share = share or Share()
+    code = commit()  # now, for it may be another by the time that a run ends
     with _alone(study, folder):
         table = tables.read(path_of(study, folder))
         failed: dict[str, str] = {}
@@ -94,7 +98,7 @@ def make_runs(
                     failed[run] = f"{type(outcome).__name__}: {outcome}"
                     say(f"{study.name} {run}: failed, {failed[run]}")
                     continue
-                table = _with(study, folder, table, setting, outcome, seconds)
+                table = _with(study, folder, table, setting, outcome, seconds, code)
                 say(f"{study.name} {run}: {seconds:.0f} s; {clock.left()}")
     if failed:
         lines = "\n".join(f"  {run}: {reason}" for run, reason in failed.items())
@@ -168,18 +172,21 @@ def _missing(
 
 
 def _with(
-    study: Study, folder: Path, table: Table, setting: Setting, outcome: Outcome, seconds: float
+    study: Study,
+    folder: Path,
+    table: Table,
+    setting: Setting,
+    outcome: Outcome,
+    seconds: float,
+    code: str,
 ) -> Table:
     run = run_id(setting, study.factors)
     if unknown := set(outcome.values) - set(study.measures):
         raise StudyError(f"{study.name} measured {sorted(unknown)}, which its measures do not list")
-    # Here alone: it brings all of Lightning, which the processes that make runs need not load.
-    from seqnorm.training.results import commit
-
     row: dict[str, Value] = {"run": run}
     row.update((name, setting.get(name)) for name in study.factors)
     row.update((name, outcome.values.get(name)) for name in study.measures)
-    row.update(seconds=round(seconds, 1), machine=_machine(), commit=commit())
+    row.update(seconds=round(seconds, 1), machine=_machine(), commit=code)
     curves = {(run, name): list(points) for name, points in outcome.curves.items()}
     grown = Table([*table.rows, row], {**table.curves, **curves})
     for name, content in outcome.files.items():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ..evidence import Finding, paired
-from ..table import Table
+from seqnorm.studies.evidence import Finding, paired
+from seqnorm.studies.table import Table
+
 from .reading import ALL, by_seed, compare
 
 # Measures that are compared as means over styles, and the sign that the argument predicts.

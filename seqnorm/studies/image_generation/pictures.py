@@ -7,9 +7,10 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from ..figures import NAMES, STYLES, draw_line, figure, tidy
-from ..study import Picture
-from ..table import Table, Value
+from seqnorm.studies.figures import NAMES, STYLES, draw_line, figure, tidy
+from seqnorm.studies.study import Picture
+from seqnorm.studies.table import Table, Value
+
 from .reading import ALL, NORMS, OF_ALL, OF_ONE, by_seed
 from .stylising import CONTRASTS
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..evidence import Interval, paired
-from ..table import Table
+from seqnorm.studies.evidence import Interval, paired
+from seqnorm.studies.table import Table
 
 # One network for each style, or one for all of them.
 OF_ONE = ("none", "batch", "instance")

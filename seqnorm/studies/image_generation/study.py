@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from seqnorm.datasets import PHOTOGRAPHS, TEXTURES, load_photographs
+from seqnorm.studies.evidence import Finding
+from seqnorm.studies.study import Outcome, Picture, Study
+from seqnorm.studies.table import Setting, Table
+from seqnorm.studies.tuning import choose_rate, tuning_seeds
 
-from ..evidence import Finding
-from ..study import Outcome, Picture, Study
-from ..table import Setting, Table
-from ..tuning import choose_rate, tuning_seeds
 from .findings import findings
 from .losses import features_by_name
 from .photographs import fade, shrink, to_png

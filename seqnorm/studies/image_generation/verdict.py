@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from statistics import mean
 
-from ..evidence import Interval, paired
-from ..table import Table
+from seqnorm.studies.evidence import Interval, paired
+from seqnorm.studies.table import Table
+
 from .reading import by_seed, compare
 
 
