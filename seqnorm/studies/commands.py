@@ -54,10 +54,15 @@ def arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
         metavar="FOLDER",
         help="take in the runs of other folders of results; make none",
     )
+    parser.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="report: as a page of Markdown, not HTML"
+    )
     parser.add_argument("--draw", action="store_true", help="figures and verdict alone, no runs")
     options = parser.parse_args(argv)
     if options.processes < 1:
         parser.error(f"--processes must be at least 1, got {options.processes}")
+    if options.markdown and options.study != "report":
+        parser.error("--markdown belongs to the report")
     if options.config and options.study in ("all", "report"):
         parser.error("--config belongs to one study")
     if options.results is None:
@@ -110,6 +115,19 @@ def draw(study: Study, table: Table, folder: Path) -> None:
     print(f"\n{study.verdict(table)}")
 
 
+def report(options: argparse.Namespace) -> None:
+    """Writes the page of all studies."""
+    if options.markdown:
+        from .markdown import page
+
+        text = page(options.results, options.markdown)
+        tables.replace(options.markdown, text.encode())
+    else:
+        from .report import write_report
+
+        write_report(options.results, quick=options.quick)
+
+
 def say(line: str) -> None:
     print(line, flush=True)
 
@@ -119,9 +137,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m seqnorm.studi
     options = arguments(argv, prog)
     try:
         if options.study == "report":
-            from .report import write_report
-
-            write_report(options.results, quick=options.quick)
+            report(options)
             return
         names = list(STUDIES) if options.study == "all" else [options.study]
         well = [run(load(STUDIES[name], options.quick, options.config), options) for name in names]

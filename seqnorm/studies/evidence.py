@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 
 LEVEL = 0.95
+SHOWN = 10  # findings of a study that a page shows at once, the first ones
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,14 @@ class Finding:
         interval: its value.
         unit: of the value; "" for none.
         expected: the sign that the argument against BatchNorm predicts; 0 if it predicts none.
+        key: whether it is one of the few that stand in the README.
     """
 
     what: str
     interval: Interval
     unit: str = ""
     expected: int = 0
+    key: bool = False
 
     @property
     def outcome(self) -> str:
@@ -89,6 +92,13 @@ class Finding:
         if self.expected == 0:
             return "differs from zero"
         return "as predicted" if self.interval.sign == self.expected else "against the prediction"
+
+    @property
+    def numbers(self) -> tuple[str, str]:
+        """Mean and interval as they stand in a table; empty where there is none."""
+        i = self.interval
+        mean = "" if math.isnan(i.mean) else f"{i.mean:+.3g} {self.unit}".strip()
+        return mean, f"{i.low:+.3g} to {i.high:+.3g}" if math.isfinite(i.low) else ""
 
     @property
     def value(self) -> str:

@@ -7,7 +7,6 @@ is escaped.
 from __future__ import annotations
 
 import io
-import math
 import re
 from collections.abc import Sequence
 from html import escape
@@ -20,13 +19,12 @@ from seqnorm.nn import statistics_set
 
 from . import table as tables
 from .configuration import load
-from .evidence import LEVEL, Finding
+from .evidence import LEVEL, SHOWN, Finding
 from .registry import STUDIES
 from .runner import StudyError, path_of
 from .study import Picture, Study
 from .table import Table, replace
 
-SHOWN = 10  # findings of a study that are seen at once
 WIDE = 520  # pixels, from which a figure is wider than a phone can show it readably
 TITLE = "The four limitations of BatchNorm"
 STYLE = """
@@ -215,12 +213,10 @@ def _findings(findings: Sequence[Finding]) -> str:
 def _rows(findings: Sequence[Finding]) -> str:
     rows = []
     for finding in findings:
-        i = finding.interval
-        mean = "" if math.isnan(i.mean) else f"{i.mean:+.3g}"
-        bounds = f"{i.low:+.3g} to {i.high:+.3g}" if math.isfinite(i.low) else ""
+        mean, bounds = finding.numbers
         rows.append(
-            f"<tr><td>{escape(finding.what)}</td><td class=number>{mean} {escape(finding.unit)}"
-            f"</td><td class=number>{bounds}</td><td class=number>{i.n}</td>"
+            f"<tr><td>{escape(finding.what)}</td><td class=number>{escape(mean)}</td>"
+            f"<td class=number>{bounds}</td><td class=number>{finding.interval.n}</td>"
             f"<td>{escape(finding.outcome)}</td></tr>"
         )
     titles = ("quantity", "mean", f"{100 * LEVEL:.0f} % interval", "runs", "outcome")

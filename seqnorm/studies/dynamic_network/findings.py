@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from typing import Protocol
 
@@ -84,6 +85,7 @@ def findings(study: Settings, table: Table) -> list[Finding]:
         *_of_causes(study, table),
     ]
     places = {what: place for place, what in enumerate(headlines(study))}
+    found = [replace(finding, key=finding.what in places) for finding in found]
     return sorted(found, key=lambda finding: places.get(finding.what, len(places)))
 
 

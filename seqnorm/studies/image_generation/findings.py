@@ -35,7 +35,7 @@ def findings(runs: Table, styles: Sequence[str]) -> list[Finding]:
     """Of the reported runs, what answers the question first."""
     of_all = list(_of_all_styles(runs, styles))
     return [
-        *_compared(runs, styles, FIRST),
+        *_compared(runs, styles, FIRST, key=True),
         *_with_other_statistics(runs, styles),
         _beside_none(runs, styles),
         *of_all[1::2],  # beside BatchNorm
@@ -46,13 +46,17 @@ def findings(runs: Table, styles: Sequence[str]) -> list[Finding]:
 
 
 def _compared(
-    runs: Table, styles: Sequence[str], measures: Sequence[tuple[str, str, int]]
+    runs: Table,
+    styles: Sequence[str],
+    measures: Sequence[tuple[str, str, int]],
+    key: bool = False,
 ) -> Iterator[Finding]:
     for what, measure, expected in measures:
         yield Finding(
             f"{what}, BatchNorm minus InstanceNorm, mean over styles",
             compare(runs, measure, styles),
             expected=expected,
+            key=key,
         )
 
 

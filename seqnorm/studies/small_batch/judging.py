@@ -59,13 +59,16 @@ def _ends(found: Iterable[int]) -> list[int]:
 def _against(rows: Table, part: str, rival: str) -> dict[int, Finding]:
     """By the size of the batch."""
     found = {}
-    for batch in numbers(rows, "batch"):
+    batches = numbers(rows, "batch")
+    smallest = min((batch for batch in batches if batch > 1), default=0)
+    for batch in batches:
         a, b = (rows.where(batch=batch, norm=norm).by_seed("error") for norm in ("batch", rival))
         found[batch] = Finding(
             f"{part}, batch {batch}: test error, BatchNorm minus {NAMES[rival]}",
             paired(a, b).scaled(100),
             "points",
             int(batch <= SMALL),
+            key=batch == (batches[0] if rival == RIVALS[part] else smallest),
         )
     return found
 
@@ -109,6 +112,7 @@ def _parting(rows: Table, part: str, rival: str) -> Iterable[Finding]:
         paired(*rises).scaled(100),
         "points",
         1,
+        key=rival == RIVALS[part],
     )
 
 
@@ -134,7 +138,8 @@ def _ghosts(table: Table, part: str) -> dict[int, Finding]:
     ghosts = table.where(part=f"{part}_ghost")
     for batch in numbers(ghosts, "batch"):
         whole = table.where(part=part, norm="batch", batch=batch).by_seed("error")
-        for group in numbers(ghosts, "group"):
+        groups = numbers(ghosts, "group")
+        for group in groups:
             divided = ghosts.where(batch=batch, group=group).by_seed("error")
             found[group] = Finding(
                 f"{part}, BatchNorm, batch {batch}: test error, statistics of {group} "
@@ -142,6 +147,7 @@ def _ghosts(table: Table, part: str) -> dict[int, Finding]:
                 paired(divided, whole).scaled(100),
                 "points",
                 int(group <= SMALL),
+                key=group == groups[-1],
             )
     return found
 
@@ -167,6 +173,7 @@ def verdict(table: Table) -> str:
         sentences = [
             *_of_rises(rows, part, rival),
             *_of_batches(rows, part, rival),
+            *(_of_batches(rows, part, "instance") if part == "images" else ()),
             *_of_ghosts(table, part),
             *_of_averages(rows, part),
             *_of_one(table, part, rival),

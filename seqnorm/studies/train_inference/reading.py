@@ -34,28 +34,34 @@ def findings(table: Table, sizes: Sequence[int]) -> list[Finding]:
     runs = table.where(stage="run")
     found: list[Finding] = []
 
-    def add(what: str, value: Interval, unit: str, expected: int) -> None:
+    def add(what: str, value: Interval, unit: str, expected: int, key: bool = False) -> None:
         if value.n:
-            found.append(Finding(what, value, unit, expected))
+            found.append(Finding(what, value, unit, expected, key))
+
+    def first(norm: str, size: int) -> bool:
+        return norm == "batch" and size == sizes[0]
 
     def company(norm: str, which: str) -> None:
         for size in sizes:
             what = f"answers changed by {COMPANY[which]} companions, batch {size}"
             difference = more_changed(runs, norm, which, size)
-            add(f"{what}, {figures.NAMES[norm]} - LayerNorm", difference, "points", 1)
+            key = which == "random" and first(norm, size)
+            add(f"{what}, {figures.NAMES[norm]} - LayerNorm", difference, "points", 1, key)
 
     for norm in OVER_BATCH:
         name = figures.NAMES[norm]
         company(norm, "random")
         for size in sizes:
             what = f"test accuracy in inference, batch {size}, {name} - LayerNorm"
-            add(what, more_accurate(runs, norm, size), "points", -1)
+            add(what, more_accurate(runs, norm, size), "points", -1, first(norm, size))
         for size in sizes:
             what = f"test loss, running statistics - batches of {size}, trained at that, {name}"
-            add(what, within(runs, norm, size, "loss_running", f"loss_batch{size}"), "", 1)
+            change = within(runs, norm, size, "loss_running", f"loss_batch{size}")
+            add(what, change, "", 1, first(norm, size))
         for size in sizes:
             what = f"accuracy, running statistics - one row's, trained at batch {size}, {name}"
-            add(what, better(runs, norm, size, "running", "batch1"), "points", 1)
+            gain = better(runs, norm, size, "running", "batch1")
+            add(what, gain, "points", 1, first(norm, size))
         if norm == "batch":  # of the pooled one the story is the same: its sets are larger
             company(norm, "short")
             company(norm, "long")
