@@ -26,7 +26,7 @@ def _figure(width: float, height: float) -> Figure:
 def learning_curve(rows: Sequence[Mapping[str, float]], path: str | Path) -> None:
     """Draws loss and accuracy by epoch, the ``rows`` of metrics.csv, into the file ``path``."""
     figure = _figure(9, 3.6)
-    for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+    for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy")):
         for stage, label in (("train", "training"), ("val", "validation")):
             key = f"{stage}_{quantity}"
             values = {row["epoch"] + 1: row[key] for row in rows if key in row}
@@ -81,7 +81,7 @@ def statistics_map(rows: Mapping[str, Tensor], drift: Mapping[str, Tensor], path
         (panels[1], drift, "drift of the mean,\nstandard deviations", False, 0.1),
     ):
         lines = np.full((len(values), width), np.nan)
-        for line, found in zip(lines, values.values(), strict=True):
+        for line, found in zip(lines, values.values()):
             line[:] = found[0].item() if len(found) == 1 else np.nan
             if len(found) > 1:
                 line[: min(width, len(found))] = found[:width].numpy()
