@@ -17,21 +17,22 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "seqnorm"
 FOUNDATIONS = {  # modules of seqnorm.nn that say what they may import of it
     "statistics": set(),
+    "processes": {"statistics"},
     "lengths": set(),
     "loop": set(),
     "check": set(),
     "autocast": set(),
-    "tables": {"check", "statistics"},
+    "tables": {"check", "processes", "statistics"},
     "scheme": {"check"},
     "cell": {"scheme"},
     "presets": {"cell", "check", "scheme"},
     "masks": set(),
-    "norm": {"check", "lengths", "masks", "statistics", "tables"},
+    "norm": {"check", "lengths", "masks", "processes", "statistics", "tables"},
     "images": {"check", "masks", "statistics"},
-    "batch": {"check", "images", "masks", "statistics"},
+    "batch": {"check", "images", "masks", "processes", "statistics"},
     "instance": {"check", "images", "masks", "statistics"},
     "style": {"check", "images", "instance", "masks", "statistics"},
-    "sites": {"scheme", "statistics", "tables"},
+    "sites": {"processes", "scheme", "statistics", "tables"},
 }
 # What the file of a cell may import of it: a cell knows no other one, nor who computes it.
 OF_A_CELL = {"cell", "check", "convert", "recurrent", "scheme", "stepped"}

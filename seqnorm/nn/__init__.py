@@ -16,6 +16,7 @@ from .scheme import Norm, NormScheme
 from .sets import SiteSets, StatisticsSet, statistics_set
 from .style import AdaptiveInstanceNorm2d, ConditionalInstanceNorm2d, style_statistics
 from .swap import convert_norm
+from .synchronisation import convert_sync_batchnorm, revert_sync_batchnorm
 from .tables import RunningTable
 
 __all__ = [
@@ -43,9 +44,11 @@ __all__ = [
     "backend",
     "batch_statistics",
     "convert_norm",
+    "convert_sync_batchnorm",
     "preset",
     "reestimate_statistics",
     "report",
+    "revert_sync_batchnorm",
     "size_mask",
     "statistics_set",
     "style_statistics",

@@ -13,13 +13,15 @@ from torch import Tensor, nn
 from .check import check_eps, check_number, check_positive
 from .images import check_input, scale, valid, wider_sets
 from .masks import most_valid, position_mask
-from .statistics import moments, normalise, unbiased, widen
+from .processes import Processes, sharing, union
+from .statistics import Moments, moments, normalise, unbiased, widen
 
 
 class _BatchNorm(nn.modules.batchnorm._BatchNorm):
     """S = the valid positions of one channel of the mini-batch, whatever their dimension."""
 
     spatial: tuple[int, ...]
+    processes: Processes | None = None
 
     def __init__(
         self,
@@ -50,17 +52,14 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         if mask is not None:
             mask = position_mask(mask, input)
         dims = (0, *range(2, input.dim()))
-        if self._by_the_batch() and most_valid(mask, input, dims) == 1:
-            raise ValueError(
-                f"Expected more than 1 value per channel when training, got {tuple(input.shape)}"
-                f"{'' if mask is None else ' with one valid position'}: its normalised value is "
-                f"always 0; use a larger batch{wider_sets(input)}"
-            )
+        shared = sharing(self.processes, self.training) is not None
+        if not shared and self._by_the_batch() and most_valid(mask, input, dims) == 1:
+            raise ValueError(_one_value(input, mask))
         wide = widen(input)
         held = (self.weight, self.running_mean)
         alike = all(tensor is None or tensor.dtype == wide.dtype for tensor in held)
         # torch counts an empty batch, which a cumulative average would then take in as zeros.
-        if mask is None and alike and input.numel():
+        if mask is None and alike and input.numel() and not shared:
             return super().forward(wide).to(input.dtype)
         return self.definition(input, mask)
 
@@ -68,7 +67,14 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         """What the module computes, by its equation. Takes x (N, C, *) and mask (N, 1, *)."""
         wide = valid(x, mask)
         if self._by_the_batch():
-            mean, var, n = moments(wide, (0, *range(2, x.dim())), mask)
+            dims = (0, *range(2, x.dim()))
+            mean, var, n = moments(wide, dims, mask)
+            processes = sharing(self.processes, self.training)
+            if processes is not None:
+                mean, var, n = union(Moments(mean, var, n[:, :1]), processes)
+                # Looked at only where it may be 1, for a GPU would have to be waited for.
+                if most_valid(mask, x, dims) <= 1 and int(n) == 1:
+                    raise ValueError(_one_value(x, mask))
             if self.training and self.track_running_stats:
                 self._track(mean.flatten(), var.flatten(), n.flatten())
         else:
@@ -98,6 +104,14 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         dtype = self.running_mean.dtype
         self.running_mean.lerp_(mean.to(dtype), new.to(dtype))
         self.running_var.lerp_(unbiased(var, n).to(dtype), new.to(dtype))
+
+
+def _one_value(x: Tensor, mask: Tensor | None) -> str:
+    return (
+        f"Expected more than 1 value per channel when training, got {tuple(x.shape)}"
+        f"{'' if mask is None else ' with one valid position'}: its normalised value is always 0; "
+        f"use a larger batch{wider_sets(x)}"
+    )
 
 
 class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .cell import Cell
+from .processes import Processes, sharing
 from .scheme import NormScheme
 from .sites import BatchSiteNorm, FeatureNorm, SiteNorm, SiteRun
 from .statistics import widen
@@ -51,9 +52,19 @@ class Direction:
         of_norms = (value for site in self.sites.values() for value in (site.weight, site.bias))
         return [value for value in (*own, *of_norms) if value is not None]
 
-    def start(self, batch_sizes: list[int], first: int = 0) -> SiteRun:
-        """The norms for one pass over time."""
-        return SiteRun({site: norm.start(batch_sizes, first) for site, norm in self.sites.items()})
+    def shared_with(self) -> list[Processes]:
+        """Those with whom each norm shares its statistics in a pass now, where one does."""
+        norms = (norm for norm in self.sites.values() if isinstance(norm, BatchSiteNorm))
+        found = (sharing(norm.table.processes, norm.training) for norm in norms)
+        return [processes for processes in found if processes is not None]
+
+    def start(
+        self, batch_sizes: list[int], first: int = 0, totals: list[int] | None = None
+    ) -> SiteRun:
+        """The norms for one pass over time; ``totals`` are the rows in all processes that share."""
+        return SiteRun(
+            {site: norm.start(batch_sizes, first, totals) for site, norm in self.sites.items()}
+        )
 
 
 def register(

@@ -29,7 +29,12 @@ class Packing:
         batch_sizes: how many sequences reach each step; ``None`` if all of them reach all steps.
         order: (B,) position in the user's batch of the b-th longest sequence; ``None`` if sorted.
         device: where the indices are needed.
+
+    Attributes:
+        totals: rows of every step in all processes that share statistics; ``None`` if none do.
     """
+
+    totals: list[int] | None = None
 
     def __init__(
         self,
@@ -70,6 +75,13 @@ class Packing:
         sizes = (ordered[None, :] > torch.arange(steps)[:, None]).sum(1).tolist()
         moved = None if ordered.equal(lengths) else order
         return cls(len(ordered), len(sizes), sizes, moved, device)
+
+    def among(self, totals: list[int]) -> Packing:
+        """The same rows beside those of other processes, with steps as far as any of them goes."""
+        sizes = self.batch_sizes + [0] * (len(totals) - len(self.batch_sizes))
+        packing = Packing(self.batch, len(totals), sizes, self.order, self.device)
+        packing.totals = totals
+        return packing
 
     @property
     def empty(self) -> bool:

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from .check import check_eps, check_positive, choose, warn
 from .lengths import check_lengths, valid_mask
 from .masks import most_valid, position_mask
-from .statistics import moments, normalise, widen
+from .processes import Processes, sharing, union
+from .statistics import Moments, moments, normalise, widen
 from .tables import RunningTable, few_rows
 
 LAYOUTS = ("NTC", "NCT")
@@ -323,6 +324,10 @@ class BatchNorm(SequenceNorm):
             mean, var = self.table.read(steps)  # (T, C) or (1, C)
             return normalise(x, mean, var, self.eps)
         own = moments(x, (0,) if self.per_step else (0, 1), mask)
+        processes = sharing(self.table.processes, self.training)
+        if processes is not None:
+            own = self._together(own, processes)
+            steps = own.mean.shape[1]
         rows = own.n.expand(1, steps, self.num_channels)[0, :, 0].to(torch.int64)
         means, variances = own.mean.reshape(steps, -1), own.var.reshape(steps, -1)
         if not self._warned and rows.numel() and 0 < (most := int(rows.max())) < self._least:
@@ -333,4 +338,16 @@ class BatchNorm(SequenceNorm):
         known = torch.arange(steps, device=x.device) < self.table.max_steps
         enough = ((rows >= self._least) & known)[:, None]
         mean, var = torch.where(enough, means, mean), torch.where(enough, variances, var)
+        if processes is not None and self.per_step:  # another one may have had more steps
+            mean, var = mean[: x.shape[1]], var[: x.shape[1]]
         return normalise(x, mean, var, self.eps)
+
+    def _together(self, own: Moments, processes: Processes) -> Moments:
+        """The moments of all processes, of as many steps as the longest batch has."""
+        n = own.n.expand(own.mean.shape)[..., :1]
+        if self.per_step:
+            more = processes.most(n.shape[1], n.device) - n.shape[1]
+            own = Moments(*(F.pad(part, (0, 0, 0, more)) for part in (own.mean, own.var, n)))
+        else:
+            own = own._replace(n=n)
+        return union(own, processes)

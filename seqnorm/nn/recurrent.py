@@ -21,6 +21,7 @@ from .check import changed_options, check_probability, check_sizes, warn
 from .direction import Direction, gather, initialise, register, small_batch
 from .lengths import Packing, TensorPacking, check_lengths
 from .presets import resolve
+from .processes import the_same
 from .reporting import Report, report
 from .scheme import NormScheme
 
@@ -202,13 +203,16 @@ class Recurrent(nn.Module):
 
     def _layers(self, rows: Tensor, packing: Packing, initial: States) -> tuple[Tensor, States]:
         """All layers over packed rows (N, I); states (L * D, B, .) in packed order, both ways."""
+        directions = self.directions()
+        processes = the_same(found for direction in directions for found in direction.shared_with())
+        if processes is not None:
+            packing = packing.among(processes.rows(packing.batch_sizes, packing.device))
         if self.training and self._over_batch and not self._warned:
-            message = small_batch(self.norm, packing.batch_sizes)
+            message = small_batch(self.norm, packing.totals or packing.batch_sizes)
             if message is not None:
                 self._warned = True
                 warn(message)
         finals: list[States] = []
-        directions = self.directions()
         for layer in range(self.num_layers):
             if layer > 0 and self.dropout > 0:
                 rows = F.dropout(rows, self.dropout, self.training)

@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .processes import sharing, union
 from .scheme import Norm
-from .statistics import moments, normalise, widen
+from .statistics import Moments, moments, normalise, widen
 from .tables import RunningTable
 
 
@@ -59,8 +60,14 @@ class SiteNorm(nn.Module):
             y = y * self.weight
         return y if self.bias is None else y + self.bias
 
-    def start(self, batch_sizes: Sequence[int], first: int = 0) -> SitePass:
-        """The norm for one pass over steps first, first + 1, ... with these numbers of rows."""
+    def start(
+        self, batch_sizes: Sequence[int], first: int = 0, totals: Sequence[int] | None = None
+    ) -> SitePass:
+        """The norm for one pass over steps first, first + 1, ... with these numbers of rows.
+
+        Args:
+            totals: rows in all processes that share statistics, if they do.
+        """
         raise NotImplementedError
 
     def extra_repr(self) -> str:
@@ -122,7 +129,9 @@ class FeatureNorm(SiteNorm):
         mean, var, _ = moments(x, (-1,), centred=self.norm.kind == "layer")
         return normalise(x, mean, var, self.norm.eps, eps_on=self.norm.eps_on)
 
-    def start(self, batch_sizes: Sequence[int], first: int = 0) -> SitePass:
+    def start(
+        self, batch_sizes: Sequence[int], first: int = 0, totals: Sequence[int] | None = None
+    ) -> SitePass:
         return _FeaturePass(self)
 
 
@@ -162,8 +171,10 @@ class BatchSiteNorm(SiteNorm):
         super().reset_parameters()
         self.table.reset()
 
-    def start(self, batch_sizes: Sequence[int], first: int = 0) -> SitePass:
-        return BatchPass(self, batch_sizes, first)
+    def start(
+        self, batch_sizes: Sequence[int], first: int = 0, totals: Sequence[int] | None = None
+    ) -> SitePass:
+        return BatchPass(self, batch_sizes, first, totals)
 
 
 class BatchPass(SitePass):
@@ -174,21 +185,31 @@ class BatchPass(SitePass):
         end: the first step that the table speaks for.
     """
 
-    def __init__(self, site: BatchSiteNorm, batch_sizes: Sequence[int], first: int) -> None:
+    def __init__(
+        self,
+        site: BatchSiteNorm,
+        batch_sizes: Sequence[int],
+        first: int,
+        totals: Sequence[int] | None = None,
+    ) -> None:
+        self._processes = sharing(site.table.processes, site.training)
+        rows = batch_sizes if totals is None or self._processes is None else totals
         if site.norm.over_time:  # one step that holds all rows
-            batch_sizes, first = [sum(batch_sizes)], 0
+            batch_sizes, rows, first = [sum(batch_sizes)], [sum(rows)], 0
         self._site = site
         self._sizes = list(batch_sizes)
+        self._rows = list(rows)
         self._first = first
         self.end = first
         if site.training:
             # The steps whose own rows suffice come first, for later ones have fewer rows.
-            enough = sum(n >= site.norm.min_count for n in batch_sizes)
+            enough = sum(n >= site.norm.min_count for n in self._rows)
             self.end = max(first, min(first + enough, site.table.max_steps))
         self._others = first + len(batch_sizes) - self.end
         self._own: list[tuple[Tensor, Tensor]] = []
         self._open = site.training
         self._table: tuple[Tensor, Tensor] | None = None
+        self._shared: list[tuple[Tensor, Tensor]] = []
 
     @property
     def refuses(self) -> bool:
@@ -201,12 +222,21 @@ class BatchPass(SitePass):
         site, norm = self._site, self._site.norm
         wide = widen(x)
         if t < self.end:
-            mean, var, _ = moments(wide, (0,))
+            mean, var = self._of_the_batch(wide, t)
             self.gather(mean.detach(), var.detach())
         else:
             mean, var = (moment[t - self.end] for moment in self.given())
         y = normalise(wide, mean, var, norm.eps, eps_on=norm.eps_on)
         return site.affine(y).to(x.dtype)
+
+    def _of_the_batch(self, x: Tensor, t: int) -> tuple[Tensor, Tensor]:
+        """Mean and variance (1, F) of step t, whose rows (n, F) here are x."""
+        if self._shared:
+            return self._shared[t - self._first]
+        own = moments(x, (0,))
+        if self._processes is not None:
+            own = union(own, self._processes)
+        return own.mean, own.var
 
     def given(self) -> tuple[Tensor, Tensor]:
         """Mean and variance (., F) of the steps from ``end`` on, out of the table."""
@@ -221,6 +251,11 @@ class BatchPass(SitePass):
 
     def whole(self, rows: Tensor) -> Tensor:
         steps = rows.split(self._sizes)
+        if self._processes is not None and self.end > self._first:
+            own = [moments(widen(x), (0,)) for x in steps[: self.end - self._first]]
+            # One exchange for all steps.
+            shared = union(Moments(*(torch.cat(parts) for parts in zip(*own))), self._processes)
+            self._shared = list(zip(shared.mean.split(1), shared.var.split(1)))
         done = [self(x, t) for t, x in enumerate(steps, self._first)]
         return torch.cat(done) if done else rows
 
@@ -235,7 +270,7 @@ class BatchPass(SitePass):
             )
         else:
             means = variances = table.running_mean[:0]
-        count = torch.tensor(self._sizes, dtype=torch.int64, device=means.device)
+        count = torch.tensor(self._rows, dtype=torch.int64, device=means.device)
         table.update(means, variances, count, self._first)
         self._own.clear()
 

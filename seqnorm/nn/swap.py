@@ -105,14 +105,19 @@ def convert_norm(
     home = next((t for t in (*work.parameters(), *work.buffers()) if t.is_floating_point()), None)
     new = wanted.instead(chosen, shapes, torch.empty(0) if home is None else home)
     message = losses(chosen, new)
-    instead = {id(chosen[path]): norm for path, norm in new.items()}
-    for parent in list(work.modules()):
+    work = put(work, {id(chosen[path]): norm for path, norm in new.items()})
+    if message:
+        warn(message)
+    return work
+
+
+def put(model: nn.Module, instead: dict[int, nn.Module]) -> nn.Module:
+    """The model with modules in the places of those that have these ids."""
+    for parent in list(model.modules()):
         for name, child in list(parent._modules.items()):  # named_children tells a shared one once
             if child is not None and id(child) in instead:
                 parent.register_module(name, instead[id(child)])
-    if message:
-        warn(message)
-    return instead.get(id(work), work)
+    return instead.get(id(model), model)
 
 
 def _chosen(model: nn.Module, include: Patterns, exclude: Patterns) -> list[str]:
@@ -133,7 +138,7 @@ def _chosen(model: nn.Module, include: Patterns, exclude: Patterns) -> list[str]
     for key, module in norms.items():
         known = paths[key]
         if wanted & set(known) and not unwanted & set(known):
-            _check_plain(known[0], module)
+            check_plain(known[0], module)
             chosen.append(known[0])
     if not chosen:
         raise ValueError("include and exclude together leave no norm to exchange")
@@ -172,7 +177,7 @@ def _matching(option: str, patterns: Patterns, paths: list[str], otherwise: set[
     return found
 
 
-def _check_plain(path: str, module: nn.Module) -> None:
+def check_plain(path: str, module: nn.Module) -> None:
     """Raise ValueError for a norm that is more than a norm."""
     name, at = type(module).__name__, path or "the model"
     where = f'exchange it by hand, or leave it with exclude="{path}"' if path else "build it anew"

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .check import check_table, choose
+from .processes import Processes
 from .statistics import HALF, Moments, merge, unbiased
 
 ESTIMATES = ("population", "average")
@@ -61,6 +62,9 @@ class RunningTable(nn.Module):
     least float32 when the module is cast to half precision. A state dict with another number of
     steps is cut or grown on loading (cutting steps that hold statistics warns).
 
+    With ``processes`` (``convert_sync_batchnorm`` sets it) the moments and the rows of a step are
+    those of all of them.
+
     Args:
         features: F.
         max_steps: S.
@@ -73,6 +77,7 @@ class RunningTable(nn.Module):
     running_mean: Tensor
     running_var: Tensor
     count: Tensor
+    processes: Processes | None = None
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ from .. import zoneout
 from ..direction import Direction
 from ..lengths import Packing
 from ..loop import State, scan
+from ..processes import the_same
 from ..scheme import NormScheme
 from ..sites import SiteRun
 
@@ -30,7 +31,7 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
 
 def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> tuple[Tensor, State]:
     """Packed inputs (N, I) and initial state (B, P), (B, H) to packed outputs and final state."""
-    norms = direction.start(packing.batch_sizes)
+    norms = direction.start(packing.batch_sizes, totals=packing.totals)
     drawn = zoneout.draw(direction.zoneout, direction.training, len(rows), state)
     stays = zoneout.steps(drawn, packing.batch_sizes)
 
@@ -46,7 +47,9 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
 
 def single(direction: Direction, x: Tensor, state: State, t: int) -> State:
     """One step of a cell, number ``t`` of its sequence: x (B, I), state (B, P), (B, H)."""
-    norms = direction.start([len(x)], first=t)
+    processes = the_same(direction.shared_with())
+    totals = None if processes is None else processes.rows([len(x)], x.device)
+    norms = direction.start([len(x)], t, totals)
     drawn = zoneout.draw(direction.zoneout, direction.training, len(x), state)
     state = advance(direction, norms, input_term(direction, norms, x), state, t, drawn)
     norms.close()

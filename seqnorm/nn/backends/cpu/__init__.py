@@ -61,6 +61,8 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
             return "its kernels take input, weights and states of one dtype, on the CPU"
     if direction.weight_hr is not None:
         return "it has no kernel with a projection (proj_size)"
+    if packing.totals is not None:
+        return "its kernels take the statistics of one process, and here several share theirs"
     if packing.empty:
         return "no rows"
     if direction.cell.name not in CELLS:
