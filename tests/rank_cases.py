@@ -63,9 +63,7 @@ def chosen_lengths(chosen: Sequence[int]) -> tuple[list[int], int]:
 def recurrent(cell: str, scheme: str, packed: bool = False, **options: Any) -> Case:
     """A layer over ragged sequences, padded to the longest of those that are chosen."""
 
-    def case(
-        chosen: Sequence[int], dtype: torch.dtype
-    ) -> tuple[nn.Module, dict[str, Tensor]]:
+    def case(chosen: Sequence[int], dtype: torch.dtype) -> tuple[nn.Module, dict[str, Tensor]]:
         layer: Any = getattr(seqnorm, cell)(
             C, H, batch_first=True, norm=SCHEMES[scheme], dtype=dtype, **options
         )
@@ -90,9 +88,7 @@ def recurrent(cell: str, scheme: str, packed: bool = False, **options: Any) -> C
 def stepwise(cell: str) -> Case:
     """A cell in a loop of one's own: sequences of equal length."""
 
-    def case(
-        chosen: Sequence[int], dtype: torch.dtype
-    ) -> tuple[nn.Module, dict[str, Tensor]]:
+    def case(chosen: Sequence[int], dtype: torch.dtype) -> tuple[nn.Module, dict[str, Tensor]]:
         layer: Any = getattr(seqnorm, cell)(C, H, norm="batch", dtype=dtype)
         redraw(layer)
         x = drawn(N, T, C, seed=1, dtype=dtype)[chosen].requires_grad_()
@@ -111,9 +107,7 @@ def stepwise(cell: str) -> Case:
 def sequences(ragged: bool = True, **options: Any) -> Case:
     """A norm of padded sequences."""
 
-    def case(
-        chosen: Sequence[int], dtype: torch.dtype
-    ) -> tuple[nn.Module, dict[str, Tensor]]:
+    def case(chosen: Sequence[int], dtype: torch.dtype) -> tuple[nn.Module, dict[str, Tensor]]:
         norm = seqnorm.BatchNorm(C, **options).to(dtype)
         redraw(norm)
         lengths, steps = chosen_lengths(chosen)
@@ -138,9 +132,7 @@ def sequences(ragged: bool = True, **options: Any) -> Case:
 def images(dims: int, masked: bool = False, **options: Any) -> Case:
     """A norm of signals, images or volumes, within a network of two."""
 
-    def case(
-        chosen: Sequence[int], dtype: torch.dtype
-    ) -> tuple[nn.Module, dict[str, Tensor]]:
+    def case(chosen: Sequence[int], dtype: torch.dtype) -> tuple[nn.Module, dict[str, Tensor]]:
         kind = getattr(seqnorm, f"BatchNorm{max(dims, 1)}d")
         network = nn.ModuleList([kind(C, **options), kind(C, **options)]).to(dtype)
         redraw(network)
@@ -155,6 +147,22 @@ def images(dims: int, masked: bool = False, **options: Any) -> Case:
             for norm in network:
                 output = norm(output, mask).tanh()
             (output * drawn(N, C, *shape, seed=2, dtype=dtype)[chosen]).sum().backward()
+        assert x.grad is not None
+        return network, {"output": output, "x": x.grad}
+
+    return case
+
+
+def torchs(dims: int) -> Case:
+    """torch's own norm, whose SyncBatchNorm is defined by it over the whole batch."""
+
+    def case(chosen: Sequence[int], dtype: torch.dtype) -> tuple[nn.Module, dict[str, Tensor]]:
+        network = nn.Sequential(getattr(nn, f"BatchNorm{dims}d")(C, dtype=dtype))
+        redraw(network)
+        shape = (4, 3, 2)[:dims]
+        x = drawn(N, C, *shape, seed=1, dtype=dtype)[chosen].requires_grad_()
+        output = network(x)
+        (output * drawn(N, C, *shape, seed=2, dtype=dtype)[chosen]).sum().backward()
         assert x.grad is not None
         return network, {"output": output, "x": x.grad}
 
@@ -195,6 +203,9 @@ CASES: dict[str, tuple[Case, str]] = {
     "images, masked, one empty": (images(2, masked=True, affine=False), "one_empty"),
     "volumes": (images(3, track_running_stats=False), "halves"),
     "volumes, masked": (images(3, masked=True), "halves"),
+    "torch's features and signals": (torchs(1), "shorter_first"),
+    "torch's images": (torchs(2), "shorter_first"),
+    "torch's volumes": (torchs(3), "halves"),
 }
 OF_THREE: dict[str, tuple[Case, str]] = {
     "lstm": (recurrent("LSTM", "batch", **both), "three"),
@@ -224,10 +235,18 @@ def compute(case: Case, chosen: Sequence[int], dtype: torch.dtype, shared: bool)
     }
 
 
-def all_cases(rank: int, cases: str, dtype: torch.dtype) -> dict[str, dict[str, Any]]:
-    """What a process does: its part of every case."""
-    known = {"two": CASES, "three": OF_THREE}[cases]
+def all_cases(rank: int) -> dict[tuple[str, torch.dtype], dict[str, Any]]:
+    """What one of two processes does: its part of every case, in both precisions."""
     return {
-        name: compute(case, SPLITS[split][rank], dtype, shared=True)
-        for name, (case, split) in known.items()
+        (name, dtype): compute(case, SPLITS[split][rank], dtype, shared=True)
+        for dtype in (torch.float64, torch.float32)
+        for name, (case, split) in CASES.items()
+    }
+
+
+def of_three(rank: int) -> dict[str, dict[str, Any]]:
+    """What one of three does."""
+    return {
+        name: compute(case, SPLITS[split][rank], torch.float64, shared=True)
+        for name, (case, split) in OF_THREE.items()
     }

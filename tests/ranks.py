@@ -16,13 +16,16 @@ import torch
 import torch.distributed as dist
 
 # An exchange that one process does not join fails the others after this long.
-TIMEOUT = datetime.timedelta(seconds=20)
+TIMEOUT = datetime.timedelta(seconds=30)
 
 
 def together(
-    work: Callable[..., object], ranks: int, folder: Path, *arguments: object, seconds: float = 90.0
+    work: Callable[[int], object],
+    ranks: int,
+    folder: Path,
+    seconds: float = 120.0,
 ) -> list[Any]:
-    """What ``work(rank, *arguments)`` gives in each of the processes, in the order of ranks.
+    """What ``work(rank)`` gives in each of the processes, in the order of ranks.
 
     Args:
         work: a function of a module that a new process can import.
@@ -31,8 +34,7 @@ def together(
     """
     context = multiprocessing.get_context("spawn")  # a fork would inherit a thread pool half alive
     processes = [
-        context.Process(target=_run, args=(work, rank, ranks, folder, arguments))
-        for rank in range(ranks)
+        context.Process(target=_run, args=(work, rank, ranks, folder)) for rank in range(ranks)
     ]
     for process in processes:
         process.start()
@@ -53,17 +55,14 @@ def together(
     return [torch.load(folder / f"result_{rank}.pt", weights_only=False) for rank in range(ranks)]
 
 
-def _run(
-    work: Callable[..., object], rank: int, ranks: int, folder: Path, arguments: tuple[object, ...]
-) -> None:
+def _run(work: Callable[[int], object], rank: int, ranks: int, folder: Path) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
     warnings.simplefilter("error")
     store = dist.FileStore(str(folder / "store"), ranks)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks, timeout=TIMEOUT)
     try:
-        torch.save(work(rank, *arguments), folder / f"result_{rank}.pt")
-        dist.barrier()
+        torch.save(work(rank), folder / f"result_{rank}.pt")
     except BaseException:
         (folder / f"error_{rank}.txt").write_text(f"rank {rank}: {traceback.format_exc()}")
         raise

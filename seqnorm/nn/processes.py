@@ -35,9 +35,7 @@ class Processes:
     @property
     def several(self) -> bool:
         """Whether there are others to share with."""
-        return (
-            dist.is_available() and dist.is_initialized() and dist.get_world_size(self.group) > 1
-        )
+        return dist.is_available() and dist.is_initialized() and dist.get_world_size(self.group) > 1
 
     def gather(self, values: Tensor) -> Tensor:
         """(W, *) what all processes hold in a tensor of this shape and dtype."""
@@ -83,7 +81,6 @@ def the_same(found: Iterable[Processes]) -> Processes | None:
     return distinct[0] if distinct else None
 
 
-@torch.compiler.disable
 def union(own: Moments, processes: Processes) -> Moments:
     """Moments of the union of the sets of all processes (Chan, Golub & LeVeque 1979, eq. 2.1).
 
@@ -99,7 +96,8 @@ def union(own: Moments, processes: Processes) -> Moments:
         own: the moments in this process; ``n`` broadcasts to the mean, and all three have the same
             shapes everywhere.
     """
-    return Moments(*_Union.apply(*own, processes))
+    found: tuple[Tensor, ...] = _Union.apply(*own, processes)  # type: ignore[no-untyped-call]  # torch's own
+    return Moments(*found)
 
 
 class _Union(torch.autograd.Function):
@@ -127,7 +125,8 @@ class _Union(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         # That of merged in the spread is 0: deviations from a mean add up to 0.
         mean, n, merged, total = ctx.saved_tensors
-        of_mean, of_var = _Sum.apply(torch.stack(grads[:2]), ctx.processes)
+        sums: Tensor = _Sum.apply(torch.stack(grads[:2]), ctx.processes)  # type: ignore[no-untyped-call]  # torch's own
+        of_mean, of_var = sums
         part = n / total.clamp(min=1.0)
         return part * (of_mean + 2.0 * of_var * (mean - merged)), part * of_var, None, None
 
@@ -144,4 +143,5 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return _Sum.apply(grads[0], ctx.processes), None
+        total: Tensor = _Sum.apply(grads[0], ctx.processes)  # type: ignore[no-untyped-call]  # torch's own
+        return total, None

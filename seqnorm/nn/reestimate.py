@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .check import choose
 from .masks import position_mask
+from .processes import sharing, union
 from .statistics import Moments, merge, moments, unbiased
 from .tables import ESTIMATES, RunningTable
 
@@ -33,7 +34,8 @@ def reestimate_statistics(
     gives. BatchNorm layers normalise by the batch during the pass, everything else (dropout,
     zoneout) is in inference mode; the mode of every module is restored. Norms of images and torch's
     own (``torch.nn.BatchNorm1d`` to ``3d``) take part; their ``num_batches_tracked`` becomes the
-    number of times they were called.
+    number of times they were called. After ``convert_sync_batchnorm`` the statistics are those of
+    the batches of all processes, each of which has to give equally many.
 
     Args:
         model: any module with normalised layers in it.
@@ -135,6 +137,9 @@ def _estimating(norm: _BatchNorm, estimate: str) -> Iterator[None]:
         mask = args[1] if len(args) > 1 else kwargs.get("mask")
         mask = None if mask is None else position_mask(mask, x)
         batch = Moments(*(part.flatten() for part in moments(x, (0, *range(2, x.dim())), mask)))
+        processes = sharing(getattr(norm, "processes", None), training=True)
+        if processes is not None:
+            batch = union(batch._replace(n=batch.n[:1]), processes)
         if estimate == "average":
             batch = batch._replace(var=unbiased(batch.var, batch.n))
         calls += 1

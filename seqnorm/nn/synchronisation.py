@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.distributed as dist
 from torch import nn
 
@@ -41,7 +42,7 @@ def convert_sync_batchnorm(
     Raises:
         ValueError: a norm derived from torch's cannot be replaced (with its path).
     """
-    theirs = {
+    theirs: dict[str, nn.Module] = {
         path: norm
         for path, norm in module.named_modules()
         if isinstance(norm, OF_BATCH) and not isinstance(norm, (_BatchNorm, nn.SyncBatchNorm))
@@ -49,7 +50,7 @@ def convert_sync_batchnorm(
     if theirs:
         for path, norm in theirs.items():
             check_plain(path, norm)
-        home = next(iter((*module.parameters(), *module.buffers())), None)
+        home = next(iter((*module.parameters(), *module.buffers())), torch.empty(0))
         new = Wanted("batch").instead(theirs, {}, home)
         module = put(module, {id(theirs[path]): norm for path, norm in new.items()})
     processes = Processes(process_group)

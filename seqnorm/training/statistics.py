@@ -15,6 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from seqnorm.nn import RunningTable
 from seqnorm.nn.masks import position_mask
+from seqnorm.nn.processes import sharing, union
 from seqnorm.nn.statistics import moments
 
 from .pictures import statistics_map
@@ -197,6 +198,9 @@ class NormStatistics(Callback):
             [dim for dim in range(x.dim()) if dim != 1],
             None if mask is None else position_mask(mask, x),
         )
+        processes = sharing(getattr(module, "processes", None), training=True)
+        if processes is not None:  # every process looks at the same batches
+            found = union(found._replace(n=found.n[:, :1]), processes)
         mean, var = found.mean.reshape(1, -1), found.var.reshape(1, -1)
         rows = found.n.reshape(-1)[:1]
         steps = tuple(part[None] for part in known if part is not None)

@@ -17,6 +17,7 @@ from ..check import base_of
 from ..images import LayerNorm2d
 from ..instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from ..norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, SequenceNorm
+from ..processes import Processes
 from ..recurrent import Recurrent
 from ..sites import BatchSiteNorm, FeatureNorm, SiteNorm
 from ..stepped import CellLayer
@@ -132,7 +133,7 @@ def _of_site(name: str, site: SiteNorm, gates: str) -> StatisticsSet:
             running=True,
             per_step=not over_time,
             gates=gates,
-            remark="" if over_time else _few_rows(site.norm.min_count),
+            remark=_remark(site.table.processes, 0 if over_time else site.norm.min_count),
         )
     assert isinstance(site, FeatureNorm)
     centred = site.norm.kind == "layer"
@@ -160,12 +161,19 @@ def _sequences(layer: SequenceNorm, spans: str, **options: Any) -> StatisticsSet
 
 def _batch_norm(layer: BatchNorm) -> StatisticsSet:
     spans = "N" if layer.per_step else "NT"
-    remark = _few_rows(layer.table.min_count) if layer.per_step else ""
+    remark = _remark(layer.table.processes, layer.table.min_count if layer.per_step else 0)
     return _sequences(layer, spans, running=True, per_step=layer.per_step, remark=remark)
 
 
-def _few_rows(least: int) -> str:
-    return f"Steps that fewer than {least} sequences reach take running statistics in training too."
+def _remark(processes: Processes | None, least: int = 0) -> str:
+    """On norms of the batch that share it with others, and on steps with fewer than ``least``."""
+    said = [] if processes is None else ["The mini-batch is that of all processes."]
+    if least:
+        said.append(
+            f"Steps that fewer than {least} sequences reach take running statistics in training "
+            "too."
+        )
+    return " ".join(said)
 
 
 def _positions(layer: nn.Module, dims: int, spans: str, **options: Any) -> StatisticsSet:
@@ -185,7 +193,10 @@ def _over_an_instance(dims: int) -> Callable[[Any], StatisticsSet]:
 
 def _tracked(layer: Any, dims: int, spans: str) -> StatisticsSet:
     running = layer.running_mean is not None
-    return _positions(layer, dims, spans, channels=layer.num_features, running=running)
+    remark = _remark(getattr(layer, "processes", None))
+    return _positions(
+        layer, dims, spans, channels=layer.num_features, running=running, remark=remark
+    )
 
 
 def _of_style(layer: nn.Module) -> StatisticsSet:
@@ -201,8 +212,7 @@ def _group_norm(layer: nn.GroupNorm | GroupNorm, dims: int) -> StatisticsSet:
 
 
 def _over_all_processes(layer: nn.SyncBatchNorm, dims: int) -> StatisticsSet:
-    remark = "The mini-batch is that of all processes."
-    return replace(_over_the_batch(dims)(layer), remark=remark)
+    return replace(_over_the_batch(dims)(layer), remark=_remark(Processes()))
 
 
 def _last_axes(layer: Any) -> StatisticsSet:
