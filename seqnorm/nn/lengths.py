@@ -29,7 +29,13 @@ class Packing:
         batch_sizes: how many sequences reach each step; ``None`` if all of them reach all steps.
         order: (B,) position in the user's batch of the b-th longest sequence; ``None`` if sorted.
         device: where the indices are needed.
+
+    Attributes:
+        first: number of step 0 among those of the whole sequences, of which this may be a later
+            part: BatchNorm's statistics of every step count from there.
     """
+
+    first = 0
 
     def __init__(
         self,
@@ -103,6 +109,19 @@ class Packing:
                 column = self.order.cpu()[column]
             self._index = (step * self.batch + column).to(self.device)
         return self._index
+
+    def parts(self, steps: int) -> list[tuple[slice, Packing]]:
+        """Consecutive parts of at most ``steps`` steps: which packed rows they hold, and how.
+
+        Sequences that ended before a part are not in it.
+        """
+        found, row = [], 0
+        for start in range(0, self.steps, steps):
+            sizes = self.batch_sizes[start : start + steps]
+            part = Packing(sizes[0], len(sizes), sizes, None, self.device)
+            part.first = self.first + start
+            found.append((slice(row, row := row + sum(sizes)), part))
+        return found
 
     def pack(self, padded: Tensor) -> Tensor:
         """(T', B, F) padded, T' >= T, to (N, F) rows. What stands in the padding is not read."""

@@ -171,6 +171,7 @@ class BatchPass(SitePass):
     which asks for the statistics that are ``given`` and tells those that were a step's own.
 
     Attributes:
+        first: the first step.
         end: the first step that the table speaks for.
     """
 
@@ -179,7 +180,7 @@ class BatchPass(SitePass):
             batch_sizes, first = [sum(batch_sizes)], 0
         self._site = site
         self._sizes = list(batch_sizes)
-        self._first = first
+        self.first = first
         self.end = first
         if site.training:
             # The steps whose own rows suffice come first, for later ones have fewer rows.
@@ -194,7 +195,7 @@ class BatchPass(SitePass):
     def refuses(self) -> bool:
         """Whether a step of a pass in training lies beyond a table that allows none there."""
         site = self._site
-        beyond = self._first + len(self._sizes) > site.table.max_steps
+        beyond = self.first + len(self._sizes) > site.table.max_steps
         return site.training and beyond and site.norm.beyond == "error"
 
     def __call__(self, x: Tensor, t: int) -> Tensor:
@@ -221,7 +222,7 @@ class BatchPass(SitePass):
 
     def whole(self, rows: Tensor) -> Tensor:
         steps = rows.split(self._sizes)
-        done = [self(x, t) for t, x in enumerate(steps, self._first)]
+        done = [self(x, t) for t, x in enumerate(steps, self.first)]
         return torch.cat(done) if done else rows
 
     def close(self) -> None:
@@ -236,7 +237,7 @@ class BatchPass(SitePass):
         else:
             means = variances = table.running_mean[:0]
         count = torch.tensor(self._sizes, dtype=torch.int64, device=means.device)
-        table.update(means, variances, count, self._first)
+        table.update(means, variances, count, self.first)
         self._own.clear()
 
 
