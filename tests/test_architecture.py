@@ -35,7 +35,7 @@ FOUNDATIONS = {  # modules of seqnorm.nn that say what they may import of it
     "sites": {"processes", "scheme", "statistics", "tables"},
 }
 # What the file of a cell may import of it: a cell knows no other one, nor who computes it.
-OF_A_CELL = {"cell", "check", "convert", "recurrent", "scheme", "stepped"}
+OF_A_CELL = {"cell", "check", "convert", "one_state", "recurrent", "scheme", "stepped"}
 ARROWS = {  # a package, and the packages of ours that it may import
     "nn": set(),
     "models": {"nn"},

@@ -42,6 +42,7 @@ PUBLIC = [
     "backend",
     "backends",
     "batch_statistics",
+    "compute_in_chunks",
     "convert_norm",
     "convert_sync_batchnorm",
     "preset",

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqnorm.nn import preset
+from seqnorm.nn import compute_in_chunks, preset
 from seqnorm.nn.cells import LAYERS
-from seqnorm.nn.lengths import valid_mask
+from seqnorm.nn.lengths import check_lengths, valid_mask
 
+from .long_documents import is_streamed, pool
 from .pooling import Pooling
 
 CELLS = {name.lower(): name for name in LAYERS}
@@ -140,3 +141,40 @@ class TextClassifier(nn.Module):
         if self.embedding_pooling is not None:
             pooled = torch.cat([pooled, self.embedding_pooling(embedded, lengths)], -1)
         return self.head(self.dropout(pooled))  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def in_chunks(self, tokens: Tensor, lengths: Tensor, steps: int = 4096) -> Tensor:
+        """What ``forward`` gives in inference, to rounding, of documents of any length.
+
+        They are read ``steps`` tokens at a time with the state carried on, and pooled on the way:
+        beside ``tokens`` memory does not grow with T. One layer of both directions reads every
+        document twice. Of several such layers, and of one under attention, all outputs are needed
+        at once and are kept: (B, T, 2 H) a layer, but nothing else.
+
+        Raises:
+            ValueError: the model is in training; ``steps`` below 1.
+        """
+        if self.training:
+            raise ValueError(
+                "in_chunks is for inference: call eval() first; to train on long documents use "
+                "seqnorm.compute_in_chunks(model, steps, recompute=True)"
+            )
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, got {steps}")
+        if not is_streamed(self.recurrent, self.pooling):
+            before = self.recurrent.chunks
+            compute_in_chunks(self.recurrent, steps)
+            try:
+                return self(tokens, lengths)  # type: ignore[no-any-return]
+            finally:
+                self.recurrent.chunks = before
+        lengths = check_lengths(lengths, *tokens.shape).to(tokens.device)
+
+        def read(places: Tensor) -> Tensor:
+            found = tokens.gather(1, places).masked_fill((lengths == 0)[:, None], self.pad_id)
+            return self.embedding(found)  # type: ignore[no-any-return]
+
+        if tokens.shape[1] == 0:
+            tokens = F.pad(tokens, (0, 1), value=self.pad_id)
+        pooling = self.pooling, self.embedding_pooling
+        return self.head(pool(self.recurrent, *pooling, read, lengths, steps))  # type: ignore[no-any-return]

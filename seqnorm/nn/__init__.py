@@ -7,6 +7,7 @@ from .cell import PRESETS
 from .cells import *  # noqa: F403  the names of all cells
 from .images import LayerNorm2d
 from .instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
+from .long_sequences import compute_in_chunks
 from .masks import size_mask
 from .norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from .presets import preset
@@ -43,6 +44,7 @@ __all__ = [
     "StatisticsSet",
     "backend",
     "batch_statistics",
+    "compute_in_chunks",
     "convert_norm",
     "convert_sync_batchnorm",
     "preset",

@@ -89,6 +89,19 @@ def check_number(name: str, value: object) -> None:
         raise ValueError(f"{name} must be finite, got {value}")
 
 
+def check_start(start: int, bidirectional: bool) -> None:
+    """Raise TypeError or ValueError unless a call may begin at that step of its sequences."""
+    if not isinstance(start, int) or isinstance(start, bool):
+        raise TypeError(f"start should be of type int, got: {type(start).__name__}")
+    if start < 0:
+        raise ValueError(f"start counts the steps read before, from 0, got {start}")
+    if start > 0 and bidirectional:
+        raise ValueError(
+            "start is for a layer that reads forwards, and this one reads from both ends: give it "
+            "whole sequences, in bounded memory after seqnorm.compute_in_chunks(layer, steps)"
+        )
+
+
 def warn(message: str) -> None:
     """Warn of the line of the user's that led here: the first outside of this library and of
     torch's module call."""

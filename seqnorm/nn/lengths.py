@@ -31,9 +31,12 @@ class Packing:
         device: where the indices are needed.
 
     Attributes:
+        first: number of step 0 among those of the whole sequences, of which this may be a later
+            part: BatchNorm's statistics of every step count from there.
         totals: rows of every step in all processes that share statistics; ``None`` if none do.
     """
 
+    first = 0
     totals: list[int] | None = None
 
     def __init__(
@@ -80,7 +83,7 @@ class Packing:
         """The same rows beside those of other processes, with steps as far as any of them goes."""
         sizes = self.batch_sizes + [0] * (len(totals) - len(self.batch_sizes))
         packing = Packing(self.batch, len(totals), sizes, self.order, self.device)
-        packing.totals = totals
+        packing.first, packing.totals = self.first, totals
         return packing
 
     @property
@@ -115,6 +118,19 @@ class Packing:
                 column = self.order.cpu()[column]
             self._index = (step * self.batch + column).to(self.device)
         return self._index
+
+    def parts(self, steps: int) -> list[tuple[slice, Packing]]:
+        """Consecutive parts of at most ``steps`` steps: which packed rows they hold, and how.
+
+        Sequences that ended before a part are not in it.
+        """
+        found, row = [], 0
+        for start in range(0, self.steps, steps):
+            sizes = self.batch_sizes[start : start + steps]
+            part = Packing(sizes[0], len(sizes), sizes, None, self.device)
+            part.first = self.first + start
+            found.append((slice(row, row := row + sum(sizes)), part))
+        return found
 
     def pack(self, padded: Tensor) -> Tensor:
         """(T', B, F) padded, T' >= T, to (N, F) rows. What stands in the padding is not read."""

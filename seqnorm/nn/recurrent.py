@@ -6,8 +6,8 @@ proj_size), L = num_layers, D = directions.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from typing import ClassVar, overload
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +16,9 @@ from torch.nn.utils.rnn import PackedSequence
 
 from . import backends
 from .autocast import autocast_dtype, is_autocast
-from .cell import Cell, Nonlinear
-from .check import changed_options, check_probability, check_sizes, warn
+from .cell import Cell
+from .check import changed_options, check_probability, check_sizes, check_start, warn
+from .chunks import Chunks, in_chunks
 from .direction import Direction, gather, initialise, register, small_batch
 from .lengths import Packing, TensorPacking, check_lengths
 from .presets import resolve
@@ -38,6 +39,10 @@ class Recurrent(nn.Module):
     """
 
     weight_ih_l0: nn.Parameter
+    # How the steps are divided, see ``compute_in_chunks``.
+    chunks: Chunks | None = None
+    # The one direction that this is, if it is one of two alone.
+    _ways: slice | None = None
 
     def __init__(
         self,
@@ -97,7 +102,25 @@ class Recurrent(nn.Module):
         return 2 if self.bidirectional else 1
 
     def _suffixes(self, layer: int) -> list[str]:
-        return [f"_l{layer}", f"_l{layer}_reverse"][: self._directions]
+        return [f"_l{layer}", f"_l{layer}_reverse"][self._ways or slice(self._directions)]
+
+    def ways(self) -> list[Recurrent]:
+        """Each direction of a single layer as a layer that reads forwards, of the same parameters:
+        one that was the backward one is to be given sequences turned round.
+
+        Raises:
+            ValueError: layers on top of each other, of which each needs both directions before.
+        """
+        if not self.bidirectional:
+            return [self]
+        if self.num_layers > 1:
+            raise ValueError("the directions of several layers cannot be computed apart")
+        found = []
+        for number in range(2):
+            way = copy.copy(self)  # of the same dictionaries of parameters and modules
+            way.bidirectional, way._ways = False, slice(number, number + 1)
+            found.append(way)
+        return found
 
     def directions(self) -> list[Direction]:
         """Every layer's directions, in the order of the states: layer 0, layer 0 reversed, ..."""
@@ -135,6 +158,8 @@ class Recurrent(nn.Module):
         options = ["proj_size", "num_layers", "nonlinearity", "num_heads", "bias", "batch_first"]
         options += ["dropout", "bidirectional", "recurrent_dropout"]
         parts += changed_options(self, options)
+        if self.chunks is not None:
+            parts.append(str(self.chunks))
         if any(self.zoneout):
             parts.append(f"zoneout={self.zoneout if len(self.zoneout) > 1 else self.zoneout[0]}")
         if self.norm is not None:
@@ -146,14 +171,17 @@ class Recurrent(nn.Module):
         input: Tensor | PackedSequence,
         hx: States | None,
         lengths: Tensor | Sequence[int] | None,
+        start: int,
     ) -> tuple[Tensor | PackedSequence, States]:
         """Output in the form of the input, and the final states (L * D, B, .)."""
+        check_start(start, self.bidirectional)
         if isinstance(input, PackedSequence):
             if lengths is not None:
                 raise ValueError("a PackedSequence knows its lengths: leave lengths=None")
             data, batch_sizes, order, _ = input
             self._check_input(data, 2)
             packing = Packing.from_batch_sizes(batch_sizes, order, data.device)
+            packing.first = start
             rows, final = self._layers(data, packing, self._initial(hx, packing, data))
             return input._replace(data=rows), final
 
@@ -177,6 +205,7 @@ class Recurrent(nn.Module):
             packing = Packing.of_equal_lengths(batch, steps, input.device)
         else:
             packing = self._packing(input, hx, check_lengths(lengths, batch, steps))
+        packing.first = start
         initial = self._initial(hx, packing, input)
         rows, final = self._layers(packing.pack(input), packing, initial)
         output = packing.pad(rows, steps)
@@ -207,7 +236,8 @@ class Recurrent(nn.Module):
         processes = the_same(found for direction in directions for found in direction.shared_with())
         if processes is not None:
             packing = packing.among(processes.rows(packing.batch_sizes, packing.device))
-        if self.training and self._over_batch and not self._warned:
+        # Later parts of long sequences may well be left with few.
+        if self.training and self._over_batch and not (self._warned or packing.first):
             message = small_batch(self.norm, packing.totals or packing.batch_sizes)
             if message is not None:
                 self._warned = True
@@ -225,7 +255,7 @@ class Recurrent(nn.Module):
                     )
                 seen = packing.reverse(rows) if calls else rows
                 calls.append((direction, seen, packing, tuple(part[number] for part in initial)))
-            outputs, states = zip(*backends.run_layer(calls))
+            outputs, states = zip(*self._compute(calls))
             finals += states
             rows = (
                 torch.cat([outputs[0], packing.reverse(outputs[1])], -1)
@@ -233,6 +263,22 @@ class Recurrent(nn.Module):
                 else outputs[0]
             )
         return rows, tuple(packing.unsort(torch.stack(parts)) for parts in zip(*finals))
+
+    def _compute(
+        self, calls: list[tuple[Direction, Tensor, Packing, States]]
+    ) -> list[tuple[Tensor, States]]:
+        """The directions of a layer, in chunks of time if so asked."""
+        packing, whole = calls[0][2], self.chunks is None or torch.compiler.is_compiling()
+        if self.chunks is not None and packing.totals is not None:
+            # Of one process a chunk may have no rows, and the others would wait for it.
+            raise ValueError(
+                "several processes share the statistics of this layer, which are exchanged for "
+                "whole sequences: train it whole, compute_in_chunks(module, None), or by the "
+                "statistics of each process, revert_sync_batchnorm(module)"
+            )
+        if self.chunks is None or whole or packing.empty or packing.steps <= self.chunks.steps:
+            return backends.run_layer(calls)
+        return [in_chunks(self.chunks, *call) for call in calls]
 
     def _initial(self, hx: States | None, packing: Packing, input: Tensor) -> States:
         """The initial states in packed order, checked; zeros if none are given."""
@@ -292,107 +338,3 @@ class Recurrent(nn.Module):
                 "input.size(-1) must be equal to input_size. "
                 f"Expected {self.input_size}, got {input.shape[-1]}"
             )
-
-
-class OneState(Recurrent):
-    """A layer whose state is h alone."""
-
-    def __init__(
-        self,
-        cell: Cell,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int,
-        bias: bool,
-        batch_first: bool,
-        dropout: float,
-        bidirectional: bool,
-        device: torch.device | str | None,
-        dtype: torch.dtype | None,
-        norm: str | NormScheme | None,
-        zoneout: float,
-        recurrent_dropout: float,
-    ) -> None:
-        super().__init__(
-            cell,
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            0,
-            device,
-            dtype,
-            norm,
-            (zoneout,),
-            recurrent_dropout,
-        )
-
-    @overload
-    def forward(
-        self, input: PackedSequence, hx: Tensor | None = None, lengths: None = None
-    ) -> tuple[PackedSequence, Tensor]: ...
-
-    @overload
-    def forward(
-        self,
-        input: Tensor,
-        hx: Tensor | None = None,
-        lengths: Tensor | Sequence[int] | None = None,
-    ) -> tuple[Tensor, Tensor]: ...
-
-    def forward(
-        self,
-        input: Tensor | PackedSequence,
-        hx: Tensor | None = None,
-        lengths: Tensor | Sequence[int] | None = None,
-    ) -> tuple[Tensor | PackedSequence, Tensor]:
-        """Run over whole sequences; as ``LSTM.forward``, with h_0 and h_n (L * D, B, H) alone."""
-        output, (h,) = self._run(input, None if hx is None else (hx,), lengths)
-        return output, h
-
-
-class NonlinearLayer(OneState):
-    """A layer whose cell has a nonlinearity to choose.
-
-    Args:
-        nonlinearity: "tanh" or "relu".
-    """
-
-    _step: ClassVar[type[Nonlinear]]
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        nonlinearity: str = "tanh",
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        *,
-        norm: str | NormScheme | None = None,
-        zoneout: float = 0.0,
-        recurrent_dropout: float = 0.0,
-    ) -> None:
-        super().__init__(
-            self._step(nonlinearity),
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            device,
-            dtype,
-            norm,
-            zoneout,
-            recurrent_dropout,
-        )
-        self.nonlinearity = nonlinearity

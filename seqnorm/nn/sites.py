@@ -182,6 +182,7 @@ class BatchPass(SitePass):
     which asks for the statistics that are ``given`` and tells those that were a step's own.
 
     Attributes:
+        first: the first step.
         end: the first step that the table speaks for.
     """
 
@@ -199,7 +200,7 @@ class BatchPass(SitePass):
         self._site = site
         self._sizes = list(batch_sizes)
         self._rows = list(rows)
-        self._first = first
+        self.first = first
         self.end = first
         if site.training:
             # The steps whose own rows suffice come first, for later ones have fewer rows.
@@ -215,7 +216,7 @@ class BatchPass(SitePass):
     def refuses(self) -> bool:
         """Whether a step of a pass in training lies beyond a table that allows none there."""
         site = self._site
-        beyond = self._first + len(self._sizes) > site.table.max_steps
+        beyond = self.first + len(self._sizes) > site.table.max_steps
         return site.training and beyond and site.norm.beyond == "error"
 
     def __call__(self, x: Tensor, t: int) -> Tensor:
@@ -232,7 +233,7 @@ class BatchPass(SitePass):
     def _of_the_batch(self, x: Tensor, t: int) -> tuple[Tensor, Tensor]:
         """Mean and variance (1, F) of step t, whose rows (n, F) here are x."""
         if self._shared:
-            return self._shared[t - self._first]
+            return self._shared[t - self.first]
         own = moments(x, (0,))
         if self._processes is not None:
             own = union(own, self._processes)
@@ -251,12 +252,12 @@ class BatchPass(SitePass):
 
     def whole(self, rows: Tensor) -> Tensor:
         steps = rows.split(self._sizes)
-        if self._processes is not None and self.end > self._first:
-            own = [moments(widen(x), (0,)) for x in steps[: self.end - self._first]]
+        if self._processes is not None and self.end > self.first:
+            own = [moments(widen(x), (0,)) for x in steps[: self.end - self.first]]
             # One exchange for all steps.
             shared = union(Moments(*(torch.cat(parts) for parts in zip(*own))), self._processes)
             self._shared = list(zip(shared.mean.split(1), shared.var.split(1)))
-        done = [self(x, t) for t, x in enumerate(steps, self._first)]
+        done = [self(x, t) for t, x in enumerate(steps, self.first)]
         return torch.cat(done) if done else rows
 
     def close(self) -> None:
@@ -271,7 +272,7 @@ class BatchPass(SitePass):
         else:
             means = variances = table.running_mean[:0]
         count = torch.tensor(self._rows, dtype=torch.int64, device=means.device)
-        table.update(means, variances, count, self._first)
+        table.update(means, variances, count, self.first)
         self._own.clear()
 
 

@@ -198,6 +198,16 @@ class RunningTable(nn.Module):
             self._held = before
 
     @contextmanager
+    def recomputing(self) -> Iterator[None]:
+        """Within, a pass is computed once more: updates change nothing, and no hook is told."""
+        hooks, self._hooks = self._hooks, OrderedDict()
+        try:
+            with self.held():
+                yield
+        finally:
+            self._hooks = hooks
+
+    @contextmanager
     def estimating(self, estimate: str) -> Iterator[None]:
         """Within, updates gather apart, every row weighing alike; at the end the table holds them.
 

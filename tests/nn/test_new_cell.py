@@ -19,7 +19,7 @@ from seqnorm import Norm, NormScheme
 from seqnorm.nn import cell as registry
 from seqnorm.nn.backends import explain
 from seqnorm.nn.lengths import Packing
-from seqnorm.nn.recurrent import OneState
+from seqnorm.nn.one_state import OneState
 from seqnorm.nn.stepped import OneStateCell
 
 I, H, T, B = 3, 4, 5, 4  # noqa: E741  the axes' letters

@@ -223,7 +223,8 @@ def test_forward_takes_what_torchs_takes() -> None:
     for theirs, ours in (LAYERS | CELLS).values():
         expected = list(inspect.signature(theirs.forward).parameters)
         found = list(inspect.signature(ours.forward).parameters)
-        assert found == [*expected, "step" if ours.__name__.endswith("Cell") else "lengths"]
+        more = ["step"] if ours.__name__.endswith("Cell") else ["lengths", "start"]
+        assert found == [*expected, *more]
 
 
 @pytest.mark.parametrize(("kind", "options"), OPTIONS)

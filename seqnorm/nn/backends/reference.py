@@ -31,12 +31,12 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
 
 def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> tuple[Tensor, State]:
     """Packed inputs (N, I) and initial state (B, P), (B, H) to packed outputs and final state."""
-    norms = direction.start(packing.batch_sizes, totals=packing.totals)
+    norms = direction.start(packing.batch_sizes, packing.first, packing.totals)
     drawn = zoneout.draw(direction.zoneout, direction.training, len(rows), state)
     stays = zoneout.steps(drawn, packing.batch_sizes)
 
     def step(x: Tensor, state: State, t: int) -> State:
-        return advance(direction, norms, x, state, t, stays[t])
+        return advance(direction, norms, x, state, packing.first + t, stays[t])
 
     x = input_term(direction, norms, rows)
     outputs, final = scan(step, x, packing.batch_sizes, state)

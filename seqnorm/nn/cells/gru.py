@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..cell import Cell, Normalise
 from ..convert import adopt, adopt_cell, release
-from ..recurrent import OneState
+from ..one_state import OneState
 from ..scheme import Norm, NormScheme
 from ..stepped import OneStateCell
 

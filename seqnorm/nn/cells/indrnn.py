@@ -10,7 +10,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from ..cell import Nonlinear, Normalise
-from ..recurrent import NonlinearLayer
+from ..one_state import NonlinearLayer
 from ..scheme import Norm, NormScheme
 from ..stepped import NonlinearCell
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..cell import Nonlinear, Normalise
-from ..recurrent import NonlinearLayer
+from ..one_state import NonlinearLayer
 from ..scheme import Norm, NormScheme
 from ..stepped import NonlinearCell
 

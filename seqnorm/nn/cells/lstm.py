@@ -246,6 +246,8 @@ class LSTM(Recurrent):
         input: PackedSequence,
         hx: tuple[Tensor, Tensor] | None = None,
         lengths: None = None,
+        *,
+        start: int = 0,
     ) -> tuple[PackedSequence, tuple[Tensor, Tensor]]: ...
 
     @overload
@@ -254,6 +256,8 @@ class LSTM(Recurrent):
         input: Tensor,
         hx: tuple[Tensor, Tensor] | None = None,
         lengths: Tensor | Sequence[int] | None = None,
+        *,
+        start: int = 0,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]: ...
 
     def forward(
@@ -261,6 +265,8 @@ class LSTM(Recurrent):
         input: Tensor | PackedSequence,
         hx: tuple[Tensor, Tensor] | None = None,
         lengths: Tensor | Sequence[int] | None = None,
+        *,
+        start: int = 0,
     ) -> tuple[Tensor | PackedSequence, tuple[Tensor, Tensor]]:
         """Run over whole sequences.
 
@@ -269,15 +275,18 @@ class LSTM(Recurrent):
             hx: (h_0 (L * D, B, P), c_0 (L * D, B, H)), without B for unbatched input; zeros if
                 None.
             lengths: (B,) integers in 0..T in any order, for padded input.
+            start: steps of the sequences that were read before, in calls of which ``hx`` is the
+                final state: BatchNorm's statistics of every step count on from there.
 
         Returns:
             The outputs (T, B, D * P) of the last layer in the form of the input, zero in the
             padding, and (h_n, c_n) of every sequence's true last step.
 
         Raises:
-            ValueError, RuntimeError: wrong shapes or dtypes, as torch raises them.
+            ValueError, RuntimeError: wrong shapes or dtypes, as torch raises them; a ``start``
+                other than 0 of a layer that reads from both ends.
         """
-        output, (h, c) = self._run(input, hx, lengths)
+        output, (h, c) = self._run(input, hx, lengths, start)
         return output, (h, c)
 
     @classmethod

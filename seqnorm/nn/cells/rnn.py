@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..cell import Nonlinear, Normalise
 from ..convert import adopt, adopt_cell, release
-from ..recurrent import NonlinearLayer
+from ..one_state import NonlinearLayer
 from ..scheme import Norm, NormScheme
 from ..stepped import NonlinearCell
 

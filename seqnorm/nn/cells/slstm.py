@@ -153,7 +153,12 @@ class SLSTM(Recurrent):
 
     @overload
     def forward(
-        self, input: PackedSequence, hx: FourStates | None = None, lengths: None = None
+        self,
+        input: PackedSequence,
+        hx: FourStates | None = None,
+        lengths: None = None,
+        *,
+        start: int = 0,
     ) -> tuple[PackedSequence, FourStates]: ...
 
     @overload
@@ -162,6 +167,8 @@ class SLSTM(Recurrent):
         input: Tensor,
         hx: FourStates | None = None,
         lengths: Tensor | Sequence[int] | None = None,
+        *,
+        start: int = 0,
     ) -> tuple[Tensor, FourStates]: ...
 
     def forward(
@@ -169,10 +176,12 @@ class SLSTM(Recurrent):
         input: Tensor | PackedSequence,
         hx: FourStates | None = None,
         lengths: Tensor | Sequence[int] | None = None,
+        *,
+        start: int = 0,
     ) -> tuple[Tensor | PackedSequence, FourStates]:
         """Run over whole sequences; as ``LSTM.forward``, with states (h, c, n, m), each
         (L * D, B, H)."""
-        output, (h, c, n, m) = self._run(input, hx, lengths)
+        output, (h, c, n, m) = self._run(input, hx, lengths, start)
         return output, (h, c, n, m)
 
 

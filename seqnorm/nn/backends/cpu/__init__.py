@@ -124,7 +124,7 @@ class _Pass(NamedTuple):
 def _norms(direction: Direction, packing: Packing) -> tuple[Layout, SiteRun, list[SitePass | None]]:
     # Norms of a row ask for no numbers of rows, which would fix the lengths of a graph.
     over_batch = any(norm.norm.over_batch for norm in direction.sites.values())
-    norms = direction.start(packing.batch_sizes if over_batch else [])
+    norms = direction.start(packing.batch_sizes if over_batch else [], packing.first)
     found = layout(direction.cell, direction.scheme, direction.weight_hh.shape[1])
     return found, norms, [norms.of(site) for site in found.sites]
 

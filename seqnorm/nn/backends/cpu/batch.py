@@ -29,14 +29,15 @@ def in_parts(
     """
     sizes = plan.sizes
     norms = [norm if isinstance(norm, BatchPass) else None for norm in passes]
-    cuts = sorted({0, len(sizes), *(norm.end for norm in norms if norm is not None)})
+    ends = [0 if norm is None else norm.end - norm.first for norm in norms]
+    cuts = sorted({0, len(sizes), *ends})
     outputs: list[Tensor] = []
     state = [part for part in (inputs.h_0, inputs.c_0) if part is not None]
     row = 0
     for start, end in zip(cuts, cuts[1:]):
         given = [
-            None if norm is None or start < norm.end else _columns(norm, start, end, eps)
-            for norm, eps in zip(norms, plan.layout.eps)
+            None if norm is None or start < read else _columns(norm, start - read, end - read, eps)
+            for norm, read, eps in zip(norms, ends, plan.layout.eps)
         ]
         alive, here = sizes[start], slice(row, row + sum(sizes[start:end]))
         row = here.stop
@@ -74,6 +75,6 @@ def _part(
 
 
 def _columns(norm: BatchPass, start: int, end: int, eps: float) -> Tensor:
-    """(end - start, 2, F) mean and 1 / deviation of these steps, out of the table."""
-    mean, var = (moment[start - norm.end : end - norm.end] for moment in norm.given())
+    """(end - start, 2, F) mean and 1 / deviation of some steps that the table speaks for."""
+    mean, var = (moment[start:end] for moment in norm.given())
     return torch.stack((mean, (var + eps).rsqrt()), 1)

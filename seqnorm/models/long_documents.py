@@ -1,0 +1,125 @@
+"""Documents of any length in memory that does not grow with it: pooled while they are read.
+
+Axes: B documents, T tokens, K tokens of a chunk, H features of a step, P pooled features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from seqnorm.nn.lengths import valid_mask
+from seqnorm.nn.recurrent import Recurrent
+
+from .pooling import Pooling
+
+Read = Callable[[Tensor], Tensor]
+
+
+class PoolingSoFar:
+    """What ``Pooling`` gives of a whole sequence, of which one chunk after another is added.
+
+    Attention's weights are exp(score - m) over their sum, m the highest score so far: where a later
+    chunk raises m, what was summed before is scaled by exp(m_before - m).
+    """
+
+    def __init__(self, pooling: Pooling) -> None:
+        self._pooling = pooling
+        self._held: dict[str, Tensor] = {}
+        self._highest = torch.empty(0)
+        self._total = torch.empty(0)
+
+    def add(self, output: Tensor, lengths: Tensor) -> None:
+        """Take in the next steps (B, K, H), of which ``lengths`` (B,) are valid."""
+        valid = valid_mask(lengths, output.shape[1])
+        output = output.masked_fill(~valid[..., None], 0)
+        for part in self._pooling.parts:
+            getattr(self, f"_{part}")(output, lengths, valid)
+
+    def parts(self, lengths: Tensor) -> list[Tensor]:
+        """Each part of the pooling, (B, H), of sequences that have ``lengths`` (B,) steps in all;
+        zeros of an empty one."""
+        found = dict(self._held)
+        if "mean" in found:
+            found["mean"] = found["mean"] / lengths.clamp(min=1)[:, None]
+        if "attention" in found:
+            found["attention"] = found["attention"] / self._total.clamp(min=1)[:, None]
+        return [found[part].masked_fill((lengths == 0)[:, None], 0) for part in self._pooling.parts]
+
+    def _last(self, output: Tensor, lengths: Tensor, valid: Tensor) -> None:
+        rows = torch.arange(len(output), device=output.device)
+        last = output[rows, (lengths - 1).clamp(min=0)]
+        before = self._held.get("last", last)
+        self._held["last"] = torch.where((lengths > 0)[:, None], last, before)
+
+    def _mean(self, output: Tensor, lengths: Tensor, valid: Tensor) -> None:
+        total = output.sum(1)
+        self._held["mean"] = total + self._held.get("mean", 0)
+
+    def _max(self, output: Tensor, lengths: Tensor, valid: Tensor) -> None:
+        most = output.masked_fill(~valid[..., None], -torch.inf).amax(1)
+        self._held["max"] = most.maximum(self._held.get("max", most))
+
+    def _attention(self, output: Tensor, lengths: Tensor, valid: Tensor) -> None:
+        scores = torch.tanh(self._pooling.projection(output)) @ self._pooling.query  # (B, K)
+        scores = scores.masked_fill(~valid, torch.finfo(scores.dtype).min)
+        highest = scores.amax(1)
+        if "attention" in self._held:
+            highest = highest.maximum(self._highest)
+        weights = (scores - highest[:, None]).exp() * valid
+        pooled, total = (weights[..., None] * output).sum(1), weights.sum(1)
+        if "attention" in self._held:
+            shrunk = (self._highest - highest).exp()
+            pooled = pooled + shrunk[:, None] * self._held["attention"]
+            total = total + shrunk * self._total
+        self._held["attention"], self._highest, self._total = pooled, highest, total
+
+
+def is_streamed(layers: Recurrent, pooling: Pooling) -> bool:
+    """Whether ``pool`` takes these: both directions of layers on top of each other, or of one that
+    attention looks at together, need all steps at once."""
+    return not layers.bidirectional or (layers.num_layers == 1 and "attention" not in pooling.parts)
+
+
+def pool(
+    layers: Recurrent,
+    pooling: Pooling,
+    embedding_pooling: Pooling | None,
+    read: Read,
+    lengths: Tensor,
+    steps: int,
+) -> Tensor:
+    """(B, P) the pooled outputs, and with ``embedding_pooling`` inputs, of whole documents.
+
+    A layer that reads from both ends reads twice: its forward direction from the beginning, its
+    backward one from the end.
+
+    Args:
+        layers: batch_first, in inference, as ``is_streamed`` wants them.
+        read: gives the inputs (B, K, I) of the tokens at these positions (B, K); of any where a
+            document has no more.
+        lengths: (B,) of the documents, on the device of the layers.
+        steps: K.
+    """
+    of_inputs = None if embedding_pooling is None else PoolingSoFar(embedding_pooling)
+    of_ways = []
+    for way, layer in enumerate(layers.ways()):
+        outputs, state = PoolingSoFar(pooling), None
+        # Empty documents alone are one step of padding.
+        for start in range(0, max(1, int(lengths.max())), steps):
+            place = torch.arange(start, start + steps, device=lengths.device)
+            places = lengths[:, None] - 1 - place if way else place.expand(len(lengths), -1)
+            there = (lengths - start).clamp(0, steps)
+            longest = max(1, int(there.max()))
+            x = read(places[:, :longest].minimum(lengths[:, None] - 1).clamp(min=0))
+            output, state = layer(x, state, lengths=there, start=start)
+            outputs.add(output, there)
+            if of_inputs is not None and not way:
+                of_inputs.add(x, there)
+        of_ways.append(outputs.parts(lengths))
+    pooled = [torch.cat(parts, -1) for parts in zip(*of_ways)]
+    if of_inputs is not None:
+        pooled += of_inputs.parts(lengths)
+    return torch.cat(pooled, -1)
