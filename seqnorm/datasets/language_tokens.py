@@ -1,7 +1,8 @@
 """The tokens of a language model: words or characters, and the end of a text.
 
 Words are what stands between white space, so that texts which were divided into words before, as
-Penn Treebank and WikiText are, keep theirs (the <unk> in those is a word like any other).
+Penn Treebank and WikiText are, keep theirs. The <unk> in those is the unknown word; a word that
+looks like one of the other two special tokens is unknown as well.
 """
 
 from __future__ import annotations
@@ -69,20 +70,30 @@ class LanguageTokenizer(Tokenizer):
         steps = [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " ")]
         if lowercase:
             steps.append(normalizers.Lowercase())
+        if level == "word":
+            steps.append(normalizers.Replace(Regex(rf"(?<!\S)({PAD}|{EOS})(?!\S)"), UNK))
         backend.normalizer = normalizers.Sequence(steps)
         backend.pre_tokenizer = (
             pre_tokenizers.WhitespaceSplit()
             if level == "word"
             else pre_tokenizers.Split(Regex("."), "isolated")
         )
+        special = [PAD, UNK, EOS]
         trainer = trainers.WordLevelTrainer(
             vocab_size=2**31 - 1 if vocab_size is None else vocab_size,
             min_frequency=min_frequency,
-            special_tokens=[PAD, UNK, EOS],
+            special_tokens=special,
             show_progress=False,
         )
         backend.train_from_iterator(texts, trainer)
-        return cls(backend)
+        numbers = backend.get_vocab()
+        # A word spelt as a special token has taken its number from it.
+        words = [word for word in sorted(numbers, key=numbers.__getitem__) if word not in special]
+        vocabulary = {token: number for number, token in enumerate([*special, *words])}
+        found = Backend(models.WordLevel(vocabulary, unk_token=UNK))
+        found.normalizer, found.pre_tokenizer = backend.normalizer, backend.pre_tokenizer
+        found.add_special_tokens(special)
+        return cls(found)
 
     @property
     def level(self) -> Level:
