@@ -129,7 +129,9 @@ class LanguageModelling(LightningModule):
         tokens = self.trainer.strategy.reduce(nats.new_tensor(len(nats)), reduce_op="mean")
         assert isinstance(tokens, Tensor)
         loss = nats.sum() / tokens.clamp(min=1.0)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(nats))
+        own = nats.sum() / max(len(nats), 1)
+        options: dict[str, Any] = {"on_step": False, "on_epoch": True, "sync_dist": True}
+        self.log("train_loss", own, batch_size=len(nats), **options)
         self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss
 
@@ -160,7 +162,8 @@ class LanguageModelling(LightningModule):
     def _log_metrics(self, stage: str) -> None:
         values = self.metric(stage).compute()
         kept = ("loss", "perplexity", "bits_per_character")
-        self.log_dict({f"{stage}_{name}": values[name].float() for name in kept}, prog_bar=True)
+        logged = {f"{stage}_{name}": values[name].float() for name in kept}
+        self.log_dict(logged, prog_bar=True, sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW, its learning rate set at every step."""

@@ -55,6 +55,9 @@ class LanguageData(LightningDataModule):
         split_seed: of that choice; not ``seed``, so that all seeds train on the same texts.
         seed: of the order of the batches of documents.
         vocabulary: a checkpoint, to use its tokenizer in place of the corpus's own.
+
+    Raises:
+        ValueError: a size below 1.
     """
 
     def __init__(
@@ -79,6 +82,9 @@ class LanguageData(LightningDataModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
+        for name in ("window", "max_length", "batch_size", "eval_batch_size"):
+            if self.hparams[name] is not None and self.hparams[name] < 1:
+                raise ValueError(f"{name} must be at least 1, got {self.hparams[name]}")
         self._streams: dict[str, Tensor] = {}
         self._documents: dict[str, TextDataset] = {}
 
@@ -143,6 +149,7 @@ class LanguageData(LightningDataModule):
         if self.hparams["mode"] == "stream":
             tokens = self.tokenizer.stream(texts, ends=self.texts.ends)
             self._streams[part] = tokens
+            self._windows(part)  # says now, not in training, that there are not enough tokens
             count, unknown = len(tokens), int((tokens == self.tokenizer.unk_id).sum())
         else:
             cut = self.hparams["max_length"] if part == "train" else None
@@ -157,33 +164,44 @@ class LanguageData(LightningDataModule):
             f"them unknown; {len(self.tokenizer):,} in the vocabulary"
         )
 
+    def _batch_size(self, part: str) -> int:
+        given = None if part == "train" else self.hparams["eval_batch_size"]
+        alone = part != "train" and self.hparams["mode"] == "stream"
+        return given or (1 if alone else self.hparams["batch_size"])  # type: ignore[no-any-return]
+
+    @property
+    def _processes(self) -> dict[str, int]:
+        trainer = self.trainer
+        return {
+            "num_replicas": trainer.world_size if trainer else 1,
+            "rank": trainer.global_rank if trainer else 0,
+        }
+
+    def _windows(self, part: str) -> StreamWindows:
+        return StreamWindows(
+            self._streams[part],
+            self._batch_size(part),
+            self.hparams["window"],
+            self.tokenizer.eos_id,
+            **self._processes,
+        )
+
     def _loader(self, part: str) -> DataLoader[object]:
-        trainer, training = self.trainer, part == "train"
-        world, rank = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
-        size = None if training else self.hparams["eval_batch_size"]
         # A loader without a generator of its own draws from the global one whenever it is iterated,
         # which would shift the dropout masks of a resumed run.
         generator = torch.Generator()
         if self.hparams["mode"] == "stream":
-            size = size or (self.hparams["batch_size"] if training else 1)
-            windows: Dataset[object] = StreamWindows(
-                self._streams[part],
-                size,
-                self.hparams["window"],
-                self.tokenizer.eos_id,
-                num_replicas=world,
-                rank=rank,
-            )
+            windows: Dataset[object] = self._windows(part)
             return DataLoader(windows, batch_size=None, generator=generator)
         documents: Dataset[object] = self._documents[part]
         sampler = BucketBatchSampler(
             [length - 1 for length in self._documents[part].lengths],
-            batch_size=size or self.hparams["batch_size"],
-            shuffle=training,
+            batch_size=self._batch_size(part),
+            shuffle=part == "train",
             seed=self.hparams["seed"],
             noise=self.hparams["noise"],
-            num_replicas=world,
-            rank=rank,
+            num_replicas=self._processes["num_replicas"],
+            rank=self._processes["rank"],
         )
         return DataLoader(
             documents, batch_sampler=sampler, collate_fn=collate_documents, generator=generator
