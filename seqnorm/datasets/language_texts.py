@@ -87,7 +87,7 @@ def _benchmark(name: str, root: Path) -> Texts:
     paths = [root / folder / file for file in files]
     if missing := [str(path) for path in paths if not path.is_file()]:
         raise DatasetError(
-            f"{name} is not fetched, for no licence allows that: put {_SOURCES[name]}, here: "
+            f"{name} is not fetched: put {_SOURCES[name]}, here: "
             f"{', '.join(missing)}"
         )
     if name == "text8":

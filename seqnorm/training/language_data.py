@@ -167,7 +167,7 @@ class LanguageData(LightningDataModule):
     def _batch_size(self, part: str) -> int:
         given = None if part == "train" else self.hparams["eval_batch_size"]
         alone = part != "train" and self.hparams["mode"] == "stream"
-        return given or (1 if alone else self.hparams["batch_size"])  # type: ignore[no-any-return]
+        return given or (1 if alone else self.hparams["batch_size"])
 
     @property
     def _processes(self) -> dict[str, int]:
