@@ -46,7 +46,7 @@ class LanguageData(LightningDataModule):
         window: tokens of a stream through which a gradient goes back. BatchNorm of every time step
             counts its steps from a window's beginning, in inference too.
         max_length: tokens after which a document is cut, in training alone; null for never.
-        batch_size: rows of the stream, or documents in a batch.
+        batch_size: rows of the stream, over all processes, or documents in a batch of each process.
         eval_batch_size: the same in evaluation; null for 1 row of the stream, so that what is
             evaluated never begins without what came before, or as many documents as in training.
         noise: how far the lengths of batch-mates may differ; see BucketBatchSampler.
