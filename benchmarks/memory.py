@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -35,7 +34,7 @@ def linearity(cell: str, norm: str) -> str:
     parts = []
     for whose, of_norm in (("ours", norm), ("torch", "none")):
         peaks = [measure(cell, of_norm, whose, T, *SIZES[0][1:]) for T in T_LINEAR]
-        factors = [f"x{after / before:.2f}" for before, after in itertools.pairwise(peaks)]
+        factors = [f"x{after / before:.2f}" for before, after in zip(peaks, peaks[1:])]
         parts.append(f"{whose} {' '.join(factors)}")
     steps = " -> ".join(map(str, T_LINEAR))
     return f"memory {cell} {norm}: growth over T {steps} (linear is x2.00): {', '.join(parts)}"

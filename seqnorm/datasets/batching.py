@@ -8,14 +8,14 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 # One document: its token numbers, its class (-1 unknown) and its place in the data set.
-Item: TypeAlias = tuple[Sequence[int], int, int]
+Item = tuple[Sequence[int], int, int]
 
 
 class TextBatch(NamedTuple):
@@ -60,7 +60,7 @@ def collate(items: Sequence[Item], pad_id: int = 0) -> TextBatch:
         raise ValueError("a batch needs at least one document")
     lengths = [len(tokens) for tokens, _, _ in items]
     padded = torch.full((len(items), max(1, *lengths)), pad_id, dtype=torch.int64)
-    for row, (tokens, _, _) in zip(padded, items, strict=True):
+    for row, (tokens, _, _) in zip(padded, items):
         row[: len(tokens)] = torch.tensor(tokens, dtype=torch.int64)
     return TextBatch(
         tokens=padded,

@@ -53,11 +53,11 @@ class CleaningReport:
             [name, *(f"{count:,}" for count in asdict(part).values())]
             for name, part in self.parts.items()
         ]
-        widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+        widths = [max(map(len, column)) for column in zip(headings, *rows)]
         lines = [
             "  ".join(
                 cell.rjust(width) if place else cell.ljust(width)
-                for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+                for place, (cell, width) in enumerate(zip(row, widths))
             )
             for row in [headings, *rows]
         ]

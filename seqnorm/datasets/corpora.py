@@ -107,8 +107,8 @@ def _assemble(
     if test_fraction is not None:
         texts, labels = [row.text for row in train], [row.label for row in train]
         chosen = stratified_choice(texts, labels, test_fraction, TEST_SEED)
-        test = [row for row, flag in zip(train, chosen, strict=True) if flag]
-        train = [row for row, flag in zip(train, chosen, strict=True) if not flag]
+        test = [row for row, flag in zip(train, chosen) if flag]
+        train = [row for row, flag in zip(train, chosen) if not flag]
         report = report.with_split(len(test))
     classes = tuple(sorted({row.label for row in train}))
     if len(classes) < 2:

@@ -114,7 +114,7 @@ def _label(where: str, label: object, label_column: str) -> str:
         return str(label).lower()
     if label is None or (isinstance(label, str) and not label.strip()):
         raise DatasetError(f"{where}: {label_column!r} is missing or empty")
-    if not isinstance(label, str | int):
+    if not isinstance(label, (str, int)):
         raise DatasetError(
             f"{where}: {label_column!r} must be a string, an integer or a boolean, "
             f"not {label!r:.50}"
@@ -239,7 +239,7 @@ def _read_parquet(path: Path, text_column: str, label_column: str) -> _Found:
     except (pyarrow.ArrowException, OSError) as error:
         raise DatasetError(f"{path}: not readable as Parquet: {error}") from error
     texts, labels = (table.column(column).to_pylist() for column in columns)
-    for number, (text, label) in enumerate(zip(texts, labels, strict=True), start=1):
+    for number, (text, label) in enumerate(zip(texts, labels), start=1):
         yield f"{path}, row {number}", text, label
 
 

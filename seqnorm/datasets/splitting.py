@@ -52,7 +52,7 @@ def stratified_choice(
     """Which documents go to the part split off; the rule is that of `split_validation`."""
     _check_fraction(fraction)
     by_class: dict[Hashable, list[tuple[bytes, int]]] = defaultdict(list)
-    for index, (text, label) in enumerate(zip(texts, labels, strict=True)):
+    for index, (text, label) in enumerate(zip(texts, labels)):
         # A hash of the text, unlike a shuffle of positions, gives the same split on every platform
         # and version, and to a corpus to which documents were added almost the same one.
         rank = hashlib.sha256(f"{seed}:{text}".encode()).digest()

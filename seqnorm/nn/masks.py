@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Union
 
 import torch
 from torch import Tensor
 
-Sizes = Tensor | Sequence[int] | Sequence[Sequence[int]]
+Sizes = Union[Tensor, Sequence[int], Sequence[Sequence[int]]]
 
 
 def size_mask(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Union
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,7 @@ from .statistics import moments, normalise, widen
 from .tables import RunningTable, few_rows
 
 LAYOUTS = ("NTC", "NCT")
-Lengths = Tensor | Sequence[int] | None
+Lengths = Union[Tensor, Sequence[int], None]
 
 
 class SequenceNorm(nn.Module):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from . import backends
+from .autocast import autocast_dtype, is_autocast
 from .cell import Cell, Nonlinear
 from .check import changed_options, check_probability, check_sizes, warn
 from .direction import Direction, gather, initialise, register, small_batch
@@ -238,9 +239,9 @@ class Recurrent(nn.Module):
         # half precision where torch has that layer, as in torch, whichever backend computes it.
         dtype = self.weight_ih_l0.dtype
         halve = self.norm is None and self._cell.fused is not None
-        halve = halve and torch.is_autocast_enabled(input.device.type)
+        halve = halve and is_autocast(input.device.type)
         if halve:
-            dtype = torch.get_autocast_dtype(input.device.type)
+            dtype = autocast_dtype(input.device.type)
         if hx is None:
             return tuple(
                 input.new_zeros(entries, packing.batch, size, dtype=dtype) for size in sizes
@@ -252,7 +253,7 @@ class Recurrent(nn.Module):
             if tuple(part.shape) != expected:
                 which = "hidden" if len(sizes) == 1 else f"hidden[{number}]"
                 raise RuntimeError(f"Expected {which} size {expected}, got {list(part.shape)}")
-            if part.dtype != input.dtype and not torch.is_autocast_enabled(input.device.type):
+            if part.dtype != input.dtype and not is_autocast(input.device.type):
                 raise RuntimeError(
                     f"hx[{number}] has dtype {part.dtype}, the input {input.dtype}: convert it, "
                     f"hx.to({input.dtype})"
@@ -274,7 +275,7 @@ class Recurrent(nn.Module):
 
     def _check_input(self, input: Tensor, dims: int) -> None:
         weight = self.weight_ih_l0
-        if input.dtype != weight.dtype and not torch.is_autocast_enabled(input.device.type):
+        if input.dtype != weight.dtype and not is_autocast(input.device.type):
             raise ValueError(
                 f"RNN input dtype ({input.dtype}) does not match weight dtype ({weight.dtype}). "
                 f"Convert input: input.to({weight.dtype}), "

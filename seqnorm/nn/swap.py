@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Union
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ _HOOKS = (
     "_load_state_dict_pre_hooks",
     "_load_state_dict_post_hooks",
 )
-Patterns = str | Iterable[str] | None
+Patterns = Union[str, Iterable[str], None]
 
 
 def convert_norm(

@@ -6,12 +6,13 @@ Axes: N packed rows, n rows alive at a step, B sequences, F units of one part of
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Union
 
 import torch
 from torch import Tensor
 
 # Which units of each row stay, or with what probability.
-Stay = Tensor | float
+Stay = Union[Tensor, float]
 
 
 def draw(

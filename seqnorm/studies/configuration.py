@@ -87,6 +87,6 @@ def _plain(value: Any) -> Any:
     """Tuples as lists, so that a value read back equals the one written."""
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         return [_plain(inner) for inner in value]
     return value

@@ -232,7 +232,9 @@ def _command(study: Study, quick: bool) -> str:
 
 
 def _about(study: Study, table: Table) -> str:
-    seconds = sum(float(row["seconds"]) for row in table if isinstance(row["seconds"], int | float))
+    seconds = sum(
+        float(row["seconds"]) for row in table if isinstance(row["seconds"], (int, float))
+    )
     made = ", ".join(str(value) for value in table.distinct("machine"))
     commits = ", ".join(str(value) for value in table.distinct("commit"))
     return (

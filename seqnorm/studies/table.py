@@ -13,8 +13,9 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Union
 
-Value = str | int | float | bool | None
+Value = Union[str, int, float, bool, None]
 Setting = Mapping[str, Value]
 Curve = list[tuple[float, float]]
 ABOUT = ("seconds", "machine", "commit")

@@ -65,7 +65,7 @@ def choose_rate(
 
 
 def _score(values: Sequence[Value], largest: bool) -> float:
-    numbers = [float(v) if isinstance(v, int | float) else math.nan for v in values]
+    numbers = [float(v) if isinstance(v, (int, float)) else math.nan for v in values]
     if any(math.isnan(number) for number in numbers):
         return -math.inf
     return mean(numbers) if largest else -mean(numbers)

@@ -136,7 +136,7 @@ class TextClassification(LightningModule):
             f"{stage}_macro_f1": macro_f1(confusion.sum(0)),
         }
         self.log_dict(values, sync_dist=True, prog_bar=True)
-        for name, bucket in zip(metric.names, confusion, strict=True):
+        for name, bucket in zip(metric.names, confusion):
             if bucket.sum() > 0:
                 self.log(f"{stage}_accuracy/{name}", accuracy(bucket), sync_dist=True)
                 self.log(f"{stage}_macro_f1/{name}", macro_f1(bucket), sync_dist=True)

@@ -42,7 +42,7 @@ class LengthBucketConfusion(Metric):
     def names(self) -> list[str]:
         """Of the buckets, as "0-25", "26-50", ">50"."""
         starts = [0, *(edge + 1 for edge in self.edges)]
-        closed = [f"{start}-{edge}" for start, edge in zip(starts, self.edges, strict=False)]
+        closed = [f"{start}-{edge}" for start, edge in zip(starts, self.edges)]
         return [*closed, f">{self.edges[-1]}" if self.edges else "all"]
 
     def update(self, predicted: Tensor, labels: Tensor, lengths: Tensor) -> None:

@@ -87,7 +87,7 @@ def statistics_map(rows: Mapping[str, Tensor], drift: Mapping[str, Tensor], path
         (panels[1], drift, "drift of the mean,\nstandard deviations", False, 0.1),
     ):
         lines = np.full((len(values), width), np.nan)
-        for line, found in zip(lines, values.values(), strict=True):
+        for line, found in zip(lines, values.values()):
             line[:] = found[0].item() if len(found) == 1 else np.nan
             if len(found) > 1:
                 line[: min(width, len(found))] = found[:width].numpy()

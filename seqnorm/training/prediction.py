@@ -48,7 +48,7 @@ def predict(
             if format == "tsv":
                 print(name, *(f"{p:.6f}" for p in probabilities), sep="\t", file=out)
             else:
-                by_class = dict(zip(model.classes, probabilities, strict=True))
+                by_class = dict(zip(model.classes, probabilities))
                 line = {"label": name, "probabilities": by_class}
                 print(json.dumps(line, ensure_ascii=False), file=out)
 

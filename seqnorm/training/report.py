@@ -23,7 +23,7 @@ def print_report(title: str, loss: float, confusion: Tensor, names: Sequence[str
         table.add_column(heading, justify="right")
     total = confusion.sum(0)
     table.add_row("all", *_row(total), f"{loss:.4f}", end_section=True)
-    for name, bucket in zip(names, confusion, strict=True):
+    for name, bucket in zip(names, confusion):
         if bucket.sum() > 0:
             table.add_row(name, *_row(bucket))
     Console().print(table)

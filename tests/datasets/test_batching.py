@@ -10,6 +10,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
+from zipped import zipped
 
 from seqnorm.datasets import BucketBatchSampler, TextBatch, TextDataset, collate
 
@@ -189,7 +190,7 @@ def test_drop_last_fills_every_batch_and_drops_others_each_epoch() -> None:
 
 def test_processes_work_on_neighbouring_lengths() -> None:
     lengths = document_lengths()
-    steps = zip(*ranks(lengths, 4, batch_size=8), strict=True)
+    steps = zipped(*ranks(lengths, 4, batch_size=8))
     spreads = []
     for step in steps:
         longest = [max(lengths[index] for index in batch) for batch in step]

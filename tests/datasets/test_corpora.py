@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from zipped import zipped
 
 import seqnorm.datasets
 from seqnorm.datasets import (
@@ -33,7 +34,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def texts_of(documents: Documents, classes: tuple[str, ...]) -> set[tuple[str, str]]:
-    return {(text, classes[label]) for text, label in zip(*documents, strict=True)}
+    return {(text, classes[label]) for text, label in zipped(*documents)}
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from zipped import zipped
 
 from seqnorm.datasets import DatasetError, Documents, split_last, split_validation
 
@@ -28,8 +29,8 @@ def test_stratified_disjoint_and_complete(
     train, validation = (
         split_last(whole, fraction) if last else split_validation(whole, fraction, seed)
     )
-    pairs = list(zip(*whole, strict=True))
-    split = [*zip(*train, strict=True)], [*zip(*validation, strict=True)]
+    pairs = list(zipped(*whole))
+    split = [*zipped(*train)], [*zipped(*validation)]
     assert sorted(split[0] + split[1]) == sorted(pairs)
     assert all(part == sorted(part, key=pairs.index) for part in split)
     sizes = Counter(labels)

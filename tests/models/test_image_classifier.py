@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from zipped import zipped
 
 from seqnorm.models.image_classifier import (
     NORMS,
@@ -42,7 +43,7 @@ def test_the_same_seed_draws_the_same_weights_for_every_norm() -> None:
         torch.manual_seed(0)
         drawn.append(ImageClassifier(1, 3, norm=norm, width=4))
     for model in drawn[1:]:
-        for a, b in zip(drawn[0].parameters(), model.parameters(), strict=True):
+        for a, b in zipped(drawn[0].parameters(), model.parameters()):
             assert torch.equal(a, b)
 
 
@@ -73,7 +74,7 @@ def test_ghost_batches_are_batches_one_after_the_other(group_size: int) -> None:
     )
     expected = torch.autograd.grad(slow, [x, *plain.parameters()], cotangent)
     torch.testing.assert_close(y, torch.cat(groups))
-    for ours, theirs in zip(gradients, expected, strict=True):
+    for ours, theirs in zipped(gradients, expected):
         torch.testing.assert_close(ours, theirs)
     torch.testing.assert_close(norm.running_mean, torch.stack(means).mean(0))
     torch.testing.assert_close(norm.running_var, torch.stack(variances).mean(0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from zipped import zipped
 
 from seqnorm.models import Pooling
 from seqnorm.models.pooling import PARTS
@@ -22,19 +23,19 @@ def pool_one(pooling: Pooling, part: str, steps: list[Tensor]) -> Tensor:
     if part == "mean":
         return sum(steps[1:], steps[0]) / len(steps)
     if part == "max":
-        return torch.stack([max(column) for column in zip(*steps, strict=True)])
+        return torch.stack([max(column) for column in zipped(*steps)])
     weights = [
         torch.exp(
             pooling.query @ torch.tanh(pooling.projection.weight @ s + pooling.projection.bias)
         )
         for s in steps
     ]
-    return sum((w * s for w, s in zip(weights, steps, strict=True)), steps[0] * 0) / sum(weights)
+    return sum((w * s for w, s in zipped(weights, steps)), steps[0] * 0) / sum(weights)
 
 
 def pool_by_loops(pooling: Pooling, output: Tensor, lengths: Tensor) -> Tensor:
     rows = []
-    for sequence, length in zip(output, lengths.tolist(), strict=True):
+    for sequence, length in zipped(output, lengths.tolist()):
         if length == 0:
             rows.append(output.new_zeros(pooling.output_size))
         else:
@@ -53,9 +54,7 @@ def test_equals_loops(mode: str, bidirectional: bool) -> None:
     cotangent = torch.randn_like(pooled)
     inputs = [output, *pooling.parameters()]
     gradients = torch.autograd.grad(pooled, inputs, cotangent)
-    for ours, theirs in zip(
-        gradients, torch.autograd.grad(expected, inputs, cotangent), strict=True
-    ):
+    for ours, theirs in zipped(gradients, torch.autograd.grad(expected, inputs, cotangent)):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 

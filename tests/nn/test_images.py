@@ -11,6 +11,7 @@ import pytest
 import torch
 from tolerances import GRADIENTS, SINGLE, VALUES, assert_close, assert_equal
 from torch import Tensor, nn
+from zipped import zipped
 
 import seqnorm
 
@@ -78,7 +79,7 @@ def agree(a: nn.Module, b: nn.Module, x: Tensor, values: float, gradients: float
     cotangent = torch.randn_like(expected)
     got = torch.autograd.grad(y, [mine, *a.parameters()], cotangent)
     wanted = torch.autograd.grad(expected, [other, *b.parameters()], cotangent)
-    for j, (actual, right) in enumerate(zip(got, wanted, strict=True)):
+    for j, (actual, right) in enumerate(zipped(got, wanted)):
         assert_close(actual, right, gradients, f"gradient {j}")
     assert a.state_dict().keys() == b.state_dict().keys()
     for key, right in b.state_dict().items():

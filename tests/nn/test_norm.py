@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from zipped import zipped
 
 import seqnorm
 from seqnorm.nn.norm import SequenceNorm
@@ -68,10 +69,9 @@ def test_without_lengths_it_is_torchs_norm(name: str, layout: str) -> None:
     torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-10)
     cotangent = torch.randn_like(x)
     inputs = [x, *module.parameters()]
-    for mine, theirs in zip(
+    for mine, theirs in zipped(
         torch.autograd.grad(got, inputs, cotangent),
         torch.autograd.grad(expected, inputs, cotangent),
-        strict=True,
     ):
         torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9)
 
@@ -93,7 +93,7 @@ def ragged(name: str, module: SequenceNorm, x: Tensor) -> Tensor:
     if name == "per_step":
         groups = [[frame for frame in frames if frame[1] == step] for step in range(T)]
     for group in groups:
-        rows, steps = (list(index) for index in zip(*group, strict=True))
+        rows, steps = (list(index) for index in zipped(*group))
         values = x[rows, steps]
         if len(group) > 1:
             y = nn.functional.batch_norm(values, None, None, weight, bias, True)

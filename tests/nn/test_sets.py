@@ -60,7 +60,8 @@ def cases() -> dict[str, tuple[nn.Module, tuple[int, ...], Call]]:
                 found[f"{name} {kind}{dims}d"] = (layer, (N, C, *sizes), plain)
     for groups in (1, 2, C):
         found[f"GroupNorm {groups}"] = (nn.GroupNorm(groups, C, **EPS), (N, C, *SIZES[2]), plain)
-    for kind in (nn.LayerNorm, nn.RMSNorm):
+    since_2_4 = [nn.RMSNorm] if hasattr(nn, "RMSNorm") else []
+    for kind in (nn.LayerNorm, *since_2_4):
         for shape in ((C,), (C, 3), (C, 2, 2)):
             x = (N, 3, C) if len(shape) == 1 else (N, *shape)
             found[f"torch {kind.__name__} {shape}"] = (kind(shape, **EPS), x, plain)

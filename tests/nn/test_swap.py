@@ -12,6 +12,7 @@ import pytest
 import torch
 from tolerances import VALUES, assert_close, assert_equal
 from torch import Tensor, nn
+from zipped import zipped
 
 import seqnorm
 from seqnorm.nn import convert_norm, substitute, swap
@@ -231,7 +232,7 @@ def test_in_place_an_optimiser_keeps_its_parameters() -> None:
     model: Any = small(lambda c: nn.BatchNorm2d(c))
     held = list(model.parameters())
     assert quietly(model, to="group", num_groups=2, inplace=True) is model
-    assert all(mine is other for mine, other in zip(held, model.parameters(), strict=True))
+    assert all(mine is other for mine, other in zipped(held, model.parameters()))
     assert type(model[1]) is seqnorm.GroupNorm
     # A norm that cannot be exchanged leaves all of them.
     with pytest.raises(ValueError, match=r"^1 \(GroupNorm\)"):

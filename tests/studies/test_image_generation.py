@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from tuned import tuned
+from zipped import zipped
 
 from seqnorm.studies.configuration import load
 from seqnorm.studies.image_generation import ImageGeneration, losses, study
@@ -77,7 +78,7 @@ def test_gram_and_losses_equal_loops() -> None:
     found = losses.style_loss(features, target)
     for n in range(2):
         parts = []
-        for f, t in zip(features, target, strict=True):
+        for f, t in zipped(features, target):
             g = losses.gram(f[n : n + 1])[0]
             parts.append(float(((g - t[0]) ** 2).sum() / (t[0] ** 2).sum()))
         assert float(found[n]) == pytest.approx(sum(parts) / 2, rel=1e-5)
@@ -97,7 +98,7 @@ def test_a_style_is_at_no_distance_from_itself_and_grey_at_one() -> None:
     assert grey == pytest.approx(1, abs=1e-4)
     # Brightness is in the colours alone: the filters do not see it.
     lighter = features(picture + 0.1)
-    for before, after in zip(features(picture), lighter, strict=True):
+    for before, after in zipped(features(picture), lighter):
         torch.testing.assert_close(before[:, :-3], after[:, :-3], rtol=0, atol=1e-4)
         torch.testing.assert_close(before[:, -3:] + 0.1, after[:, -3:])
 

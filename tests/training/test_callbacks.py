@@ -13,6 +13,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import DataLoader
 
 import seqnorm
+from seqnorm.nn.autocast import is_autocast
 from seqnorm.training import ReestimateStatistics, TextClassification, TextData
 from seqnorm.training.callbacks import SeedEachEpoch, StartEmbedding
 
@@ -91,7 +92,7 @@ def test_statistics_of_another_module_in_the_precision_of_training(tmp_path: Pat
     seen = []
 
     def forward(model: torch.nn.Module, batch: torch.Tensor) -> None:
-        seen.append(torch.is_autocast_enabled("cpu"))
+        seen.append(is_autocast("cpu"))
         model.lstm(batch)
 
     model, frames = Frames(), torch.randn(12, 5, 2)

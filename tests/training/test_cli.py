@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from zipped import zipped
 
 from seqnorm.datasets import TextBatch, Tokenizer
 from seqnorm.training import TextClassification, TextData
@@ -166,7 +167,7 @@ def test_test_and_validate_need_the_checkpoint_alone(
         # The same by hand, document by document.
         confusion = torch.zeros(3, 3, 3)
         documents = data._documents[part]
-        for text, label in zip(documents.texts, documents.labels, strict=True):
+        for text, label in zipped(documents.texts, documents.labels):
             (tokens,) = data.tokenizer.encode([text])
             logits = model(torch.tensor([tokens]), torch.tensor([len(tokens)]))
             bucket = (len(tokens) > 4) + (len(tokens) > 8)
@@ -206,7 +207,7 @@ def test_predict(
     table = list(csv.reader(io.StringIO(capsys.readouterr().out), delimiter="\t"))
     assert table[0] == ["label", *names]
     assert len(table) == len(lines) + 1
-    for (label, *numbers), chances in zip(table[1:], expected, strict=True):
+    for (label, *numbers), chances in zipped(table[1:], expected):
         assert [float(number) for number in numbers] == pytest.approx(chances, abs=2e-6)
         assert label == names[chances.index(max(chances))]
     assert [table[row][0] for row in (1, 3, 5)] == names

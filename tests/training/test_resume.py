@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from zipped import zipped
 
 from seqnorm.training import TextClassification
 
@@ -74,7 +75,7 @@ def assert_same(one: Any, other: Any, place: str = "") -> None:
             assert_same(one[key], other[key], f"{place}.{key}")
     elif isinstance(one, (list, tuple)):
         assert len(one) == len(other), place
-        for index, pair in enumerate(zip(one, other, strict=True)):
+        for index, pair in enumerate(zipped(one, other)):
             assert_same(*pair, f"{place}[{index}]")
     else:
         assert one == other, place

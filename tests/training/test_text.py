@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from zipped import zipped
 
 from seqnorm.training import TextClassification, TextData
 
@@ -23,12 +24,12 @@ def test_parts_and_labels(corpus: Path) -> None:
     assert data.classes == ("grain", "sport", "trade")
     train, validation = data.train_dataloader(), data.val_dataloader()
     assert [len(loader.dataset) for loader in (train, validation)] == [81, 9]  # type: ignore[arg-type]
-    texts = dict(zip(data.corpus.train.texts, data.corpus.train.labels, strict=True))
+    texts = dict(zipped(data.corpus.train.texts, data.corpus.train.labels))
     seen = []
     for batch in train:
         assert batch.tokens.shape[1] <= 5
         seen += batch.indices.tolist()
-        for index, label in zip(batch.indices.tolist(), batch.labels.tolist(), strict=True):
+        for index, label in zipped(batch.indices.tolist(), batch.labels.tolist()):
             assert texts[data._documents["train"].texts[index]] == label
     assert sorted(seen) == list(range(81))
 

@@ -205,7 +205,7 @@ def _over_all_processes(layer: nn.SyncBatchNorm, dims: int) -> StatisticsSet:
     return replace(_over_the_batch(dims)(layer), remark=remark)
 
 
-def _last_axes(layer: nn.LayerNorm | nn.RMSNorm) -> StatisticsSet:
+def _last_axes(layer: Any) -> StatisticsSet:
     name, shape = type(layer).__name__, tuple(layer.normalized_shape)
     centred = isinstance(layer, nn.LayerNorm)
     if len(shape) == 1:
@@ -236,8 +236,9 @@ _RULES: dict[type[nn.Module], Callable[[Any], StatisticsSet]] = {
     nn.GroupNorm: lambda layer: _group_norm(layer, 2),
     nn.SyncBatchNorm: lambda layer: _over_all_processes(layer, 2),
     nn.LayerNorm: _last_axes,
-    nn.RMSNorm: _last_axes,
 }
+if hasattr(nn, "RMSNorm"):  # since torch 2.4
+    _RULES[nn.RMSNorm] = _last_axes
 for _dims, _batch, _instance in (
     (1, BatchNorm1d, InstanceNorm1d),
     (2, BatchNorm2d, InstanceNorm2d),

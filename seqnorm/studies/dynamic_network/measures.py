@@ -8,7 +8,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -184,7 +183,7 @@ def by_length(right: Tensor, lengths: Sequence[int], bounds: Sequence[int]) -> l
     of = torch.tensor(lengths)
     edges = [0, *bounds, int(of.max()) + 1]
     found: list[float | None] = []
-    for low, high in pairwise(edges):
+    for low, high in zip(edges, edges[1:]):
         inside = right[(of > low) & (of <= high)]
         found.append(share(inside) if len(inside) else None)
     return found

@@ -85,7 +85,7 @@ class VGGFeatures(nn.Module):
                 f"({error}); put them where torch.hub looks, or write features: random"
             ) from error
         starts = (0, *self.ENDS)
-        self.parts = nn.ModuleList(layers[a:b] for a, b in zip(starts, self.ENDS, strict=False))
+        self.parts = nn.ModuleList(layers[a:b] for a, b in zip(starts, self.ENDS))
         self.register_buffer("mean", torch.tensor(self.MEAN).view(3, 1, 1))
         self.register_buffer("deviation", torch.tensor(self.DEVIATION).view(3, 1, 1))
 
@@ -128,7 +128,7 @@ def style_loss(features: Sequence[Tensor], style: Sequence[Tensor]) -> Tensor:
     """
     losses = [
         ((gram(f) - target) ** 2).sum((1, 2)) / (target**2).sum((1, 2))
-        for f, target in zip(features, style, strict=True)
+        for f, target in zip(features, style)
     ]
     return torch.stack(losses).mean(0)
 

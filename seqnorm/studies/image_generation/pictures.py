@@ -237,7 +237,7 @@ def training(runs: Table, styles: Sequence[str]) -> Picture:
     labels = {
         label: handle
         for axes in (grid[0, 0], grid[0, -1])
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        for handle, label in zip(*axes.get_legend_handles_labels())
     }
     drawn.legend(
         labels.values(), labels.keys(), loc="outside lower center", ncols=len(NORMS), frameon=False

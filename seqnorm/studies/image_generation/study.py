@@ -148,7 +148,7 @@ class ImageGeneration(Study):
     def run(self, setting: Setting) -> Outcome:
         norm, style = str(setting["norm"]), str(setting["style"])
         rate, seed = setting["rate"], setting["seed"]
-        assert isinstance(rate, float | int)
+        assert isinstance(rate, (float, int))
         assert isinstance(seed, int)
         styles = self.styles if style == ALL else [style]
         task = self.task(styles)

@@ -152,10 +152,10 @@ def train(
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        for name, loss in zip(seen, losses, strict=True):
+        for name, loss in zip(seen, losses):
             seen[name].append(float(loss.detach().mean()))
         if step % max(steps // CHECKS, 1) == 0:
-            for name, loss in zip(curves, judge(net, task, task.test), strict=True):
+            for name, loss in zip(curves, judge(net, task, task.test)):
                 curves[name].append((step, float(loss.mean())))
     tail = max(steps // 10, 1)
     last = {name: mean(values[-tail:]) for name, values in seen.items()}

@@ -88,9 +88,7 @@ def _batches(table: Table, part: str) -> Picture:
 
 def _legend(drawn: Figure, *panels: Axes) -> None:
     found = {
-        label: handle
-        for axes in panels
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels())
     }
     if found:
         drawn.legend(
@@ -118,7 +116,7 @@ def _level(axes: Axes, values: dict[int, float], norm: str, label: str) -> None:
 def _ghosts(table: Table) -> Picture:
     drawn = figure(7.6, 3.9)
     panels: list[Axes] = []
-    for axes, (part, rival) in zip(drawn.subplots(1, 2), RIVALS.items(), strict=True):
+    for axes, (part, rival) in zip(drawn.subplots(1, 2), RIVALS.items()):
         ghosts = table.where(part=f"{part}_ghost")
         rows = table.where(part=part)
         batch = next(iter(numbers(ghosts, "batch")), None)
@@ -163,7 +161,7 @@ def _ghosts(table: Table) -> Picture:
 
 def _online(table: Table) -> Picture:
     drawn = figure(7.6, 3.4)
-    for axes, part in zip(drawn.subplots(1, 2, width_ratios=(4, 4)), RIVALS, strict=True):
+    for axes, part in zip(drawn.subplots(1, 2, width_ratios=(4, 4)), RIVALS):
         rows = table.where(part=part, batch=1)
         shown = [(NAMES[norm], norm, rows.where(norm=norm)) for norm in _norms(rows)]
         if (alone := table.where(part=f"{part}_one_row")).rows:

@@ -150,7 +150,7 @@ class SmallBatch(Study):
         assert isinstance(norm, str)
         assert isinstance(batch, int)
         assert group is None or isinstance(group, int)
-        assert isinstance(rate, int | float)
+        assert isinstance(rate, (int, float))
         assert isinstance(seed, int)
         if str(setting["part"]).startswith("images"):
             task = load_task(self.images, self.image_count, self.root)

@@ -73,7 +73,7 @@ def accompanied(
     these companions."""
     with batch_statistics(model):
         rows = []
-        for target, others in zip(targets, companions, strict=True):
+        for target, others in zip(targets, companions):
             batch = collate([documents[index] for index in (target, *others)])
             rows.append(model(batch.tokens, batch.lengths)[0])
     return torch.stack(rows)

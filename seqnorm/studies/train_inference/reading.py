@@ -114,7 +114,7 @@ def largest(table: Table, norm: str, companies: Iterable[str]) -> Interval:
     for row in table.where(norm=norm):
         seed = int(str(row["seed"]))
         for name, value in row.items():
-            if name.startswith(starts) and isinstance(value, int | float):
+            if name.startswith(starts) and isinstance(value, (int, float)):
                 by_seed[seed] = max(by_seed.get(seed, 0.0), float(value))
     return interval(by_seed.values())
 
@@ -195,7 +195,7 @@ def _kinds(table: Table, sizes: Sequence[int]) -> Picture:
     figure = figures.figure(9.0, 4.2)
     panels = figure.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
     means: list[float] = []
-    for axes, size in zip(panels, sizes, strict=True):
+    for axes, size in zip(panels, sizes):
         for norm in _norms(table):
             if norm not in OVER_BATCH:
                 if found := of(table, norm, size, "loss_running"):
@@ -245,7 +245,7 @@ def _company(table: Table, sizes: Sequence[int]) -> Picture:
     figure = figures.figure(9.0, 3.6)
     panels = figure.subplots(1, len(COMPANY), sharey=True)
     order, tops = sorted(sizes), [0.0]
-    for axes, (company, words) in zip(panels, COMPANY.items(), strict=True):
+    for axes, (company, words) in zip(panels, COMPANY.items()):
         for norm in _norms(table):
             shares = {
                 float(place): {
@@ -285,7 +285,7 @@ def _gap(table: Table, sizes: Sequence[int]) -> Picture:
     figure = figures.figure(9.0, 3.6)
     panels = figure.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
     means = [0.0]
-    for axes, size in zip(panels, sizes, strict=True):
+    for axes, size in zip(panels, sizes):
         axes.axhline(0, color="0.6", linewidth=0.8)
         for norm in (norm for norm in _norms(table) if norm in (*OVER_BATCH, "layer")):
             gaps: dict[float, dict[int, float]] = {}

@@ -5,7 +5,6 @@ Axes: T steps, B sequences, I = input size, H = hidden size.
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -40,7 +39,7 @@ def schemes(draw: st.DrawFn, cell: str) -> NormScheme:
     rows inside the recurrence, or of the batch."""
     gates = {"LSTM": "ifgo", "GRU": "rzn"}[cell]
     ends = [0, *sorted(draw(st.sets(st.integers(1, len(gates) - 1)))), len(gates)]
-    divided = tuple(gates[a:b] for a, b in itertools.pairwise(ends))
+    divided = tuple(gates[a:b] for a, b in zip(ends, ends[1:]))
 
     def norm(kinds: tuple[str, ...], sets: str | tuple[str, ...] = "joint") -> Norm:
         kind = draw(st.sampled_from(kinds))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from ...autocast import is_autocast
 from ...check import warn
 from ...direction import Direction
 from ...lengths import Packing
@@ -44,7 +45,7 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
         return "its kernels do what torch.jit.trace does not see"
     if rows.device.type != "cpu":
         return f"its kernels are for the CPU, and the input is on {rows.device}"
-    if rows.dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled("cpu"):
+    if rows.dtype not in (torch.float32, torch.float64) or is_autocast("cpu"):
         return "its kernels compute in float32 and float64 alone"
     if forward_ad._current_level >= 0:
         return "its kernels know no forward-mode derivatives"

@@ -5,7 +5,6 @@ Axes: T steps, B sequences, N packed rows, F features.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -34,7 +33,7 @@ def in_parts(
     outputs: list[Tensor] = []
     state = [part for part in (inputs.h_0, inputs.c_0) if part is not None]
     row = 0
-    for start, end in itertools.pairwise(cuts):
+    for start, end in zip(cuts, cuts[1:]):
         given = [
             None if norm is None or start < norm.end else _columns(norm, start, end, eps)
             for norm, eps in zip(norms, plan.layout.eps)

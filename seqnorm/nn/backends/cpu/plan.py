@@ -42,6 +42,8 @@ class Inputs(NamedTuple):
     bias_3: Tensor | None = None
 
 
+# The fields that are never None.
+ALWAYS = ("input", "weight_hh", "h_0")
 BIASES = Inputs._fields.index("bias_0")
 COLUMNS = Inputs._fields.index("columns_x")
 STAYS = Inputs._fields.index("stay_h")

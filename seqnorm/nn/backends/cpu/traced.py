@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Sequence
-from typing import Any, get_type_hints
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +31,7 @@ from .calls import Backward, Forward, compute, compute_gradients, kept_width
 from .definition import definition, gradients
 from .layout import layout
 from .library import LIBRARY
-from .plan import Inputs, Plan
+from .plan import ALWAYS, Inputs, Plan
 
 # What hooks of saved tensors there are. Without the function, in an older torch, they see of a call
 # of the kernels only its arguments and its output.
@@ -41,7 +41,7 @@ RESULTS = ("output", "h_n", "c_n")
 STATISTICS = ("own_x", "var_x", "own_h", "var_h", "own_c", "var_c")
 # How the operators take a call; scheme is "" without one, batch_sizes (T,) int64 on the CPU.
 _CALL = "str cell, str scheme, float[] zoneout, Tensor batch_sizes, " + ", ".join(
-    f"Tensor{'' if kind is Tensor else '?'} {name}" for name, kind in get_type_hints(Inputs).items()
+    f"Tensor{'' if name in ALWAYS else '?'} {name}" for name in Inputs._fields
 )
 # How many arguments stand before the tensors.
 CALL = 4
