@@ -87,8 +87,7 @@ def _benchmark(name: str, root: Path) -> Texts:
     paths = [root / folder / file for file in files]
     if missing := [str(path) for path in paths if not path.is_file()]:
         raise DatasetError(
-            f"{name} is not fetched: put {_SOURCES[name]}, here: "
-            f"{', '.join(missing)}"
+            f"{name} is not fetched: put {_SOURCES[name]}, here: {', '.join(missing)}"
         )
     if name == "text8":
         return _text8(paths[0])
