@@ -1,7 +1,8 @@
-"""Trains, tests and uses text classifiers, and runs studies: python train.py --help."""
+"""Trains, tests and uses text models, and runs studies: python train.py --help."""
 
 from seqnorm.studies.commands import main as study
 from seqnorm.training.cli import main
+from seqnorm.training.language_cli import LanguageCLI
 
 if __name__ == "__main__":
-    main(study=study)
+    main({"language": LanguageCLI}, study=study)

@@ -11,6 +11,7 @@ from statistics import geometric_mean
 
 import pytest
 
+from seqnorm.training.language_results import markdown as language_models
 from seqnorm.training.results import markdown
 
 ROOT = Path(__file__).parent.parent
@@ -56,6 +57,11 @@ def test_what_the_examples_print(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_table_is_made_from_the_results() -> None:
     (table,) = re.findall(r"<!-- results -->\n(.*?)<!-- end of results -->", README, re.DOTALL)
     assert table.strip() == markdown(ROOT / "results" / "text_classification.csv")
+
+
+def test_the_table_of_language_models_is_made_from_the_results() -> None:
+    (table,) = re.findall(r"<!-- language -->\n(.*?)<!-- end of language -->", README, re.DOTALL)
+    assert table.strip() == language_models(ROOT / "results" / "language.csv")
 
 
 def test_the_speeds_are_those_of_the_results() -> None:

@@ -16,13 +16,17 @@ from seqnorm.datasets.corpora import CORPORA, load_corpus
 from seqnorm.datasets.digits import load_digits
 from seqnorm.datasets.documents import Corpus, DatasetError, Documents
 from seqnorm.datasets.fetching import FetchError, Package
+from seqnorm.datasets.language_texts import LANGUAGE_CORPORA, Texts, load_texts
+from seqnorm.datasets.language_tokens import LanguageTokenizer, Level
 from seqnorm.datasets.photographs import PHOTOGRAPHS, TEXTURES, load_photographs
 from seqnorm.datasets.source import CorpusSource
 from seqnorm.datasets.splitting import split_last, split_validation
+from seqnorm.datasets.streams import LanguageBatch, StreamWindows, collate_documents
 from seqnorm.datasets.tokenizing import Encoder, Tokenizer, default_kind
 
 __all__ = [
     "CORPORA",
+    "LANGUAGE_CORPORA",
     "PHOTOGRAPHS",
     "TEXTURES",
     "BucketBatchSampler",
@@ -34,16 +38,23 @@ __all__ = [
     "Encoder",
     "FetchError",
     "Item",
+    "LanguageBatch",
+    "LanguageTokenizer",
+    "Level",
     "Package",
     "PartReport",
+    "StreamWindows",
     "TextBatch",
     "TextDataset",
+    "Texts",
     "Tokenizer",
     "collate",
+    "collate_documents",
     "default_kind",
     "load_corpus",
     "load_digits",
     "load_photographs",
+    "load_texts",
     "split_last",
     "split_validation",
 ]

@@ -3,11 +3,13 @@
 from .classifier import TextClassifier
 from .embedding import cooccurrence_embedding
 from .image_classifier import ImageClassifier
+from .language_model import LanguageModel
 from .pooling import Pooling
 from .stylisation import StylisationNet
 
 __all__ = [
     "ImageClassifier",
+    "LanguageModel",
     "Pooling",
     "StylisationNet",
     "TextClassifier",

@@ -14,7 +14,16 @@ except ModuleNotFoundError as error:
 
 from .callbacks import ReestimateStatistics
 from .classification import TextClassification
+from .language import LanguageModelling
+from .language_data import LanguageData
 from .statistics import NormStatistics
 from .text import TextData
 
-__all__ = ["NormStatistics", "ReestimateStatistics", "TextClassification", "TextData"]
+__all__ = [
+    "LanguageData",
+    "LanguageModelling",
+    "NormStatistics",
+    "ReestimateStatistics",
+    "TextClassification",
+    "TextData",
+]

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.lr_scheduler import LambdaLR
 
 from seqnorm.datasets import TextBatch, Tokenizer
 from seqnorm.models import TextClassifier
 
 from .metrics import LengthBucketConfusion, accuracy, macro_f1
+from .optimizing import check_warmup, scheduled_adamw
 
 
 class TextClassification(LightningModule):
@@ -68,8 +66,7 @@ class TextClassification(LightningModule):
             unk_id=Tokenizer.unk_id,
             **network,
         )
-        if not 0 <= warmup < 1:
-            raise ValueError(f"warmup is a part of the training steps, from 0 to 1, got {warmup}")
+        check_warmup(warmup)
         self.lr = lr
         self.warmup = warmup
         self.schedule = schedule
@@ -151,26 +148,12 @@ class TextClassification(LightningModule):
         for name, parameter in self.network.named_parameters():
             matrix = parameter.ndim > 1 and (self.decay_embedding or name != "embedding.weight")
             (decayed if matrix else kept).append(parameter)
-        groups: list[dict[str, Any]] = [
-            {"params": decayed},
-            {"params": kept, "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay)
-        steps = self.trainer.estimated_stepping_batches
-        if steps == math.inf:
-            raise ValueError("the learning rate's schedule needs an end: set trainer.max_epochs")
-        scheduler = LambdaLR(optimizer, lambda step: self._rate(step, int(steps)))
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
-
-    def _rate(self, step: int, steps: int) -> float:
-        """The learning rate of a step out of ``steps``, as a part of the highest."""
-        rising = round(self.warmup * steps)
-        if step < rising:
-            return (step + 1) / (rising + 1)
-        if self.schedule == "constant":
-            return 1.0
-        progress = min((step - rising) / max(steps - rising, 1), 1.0)
-        return 1 - progress if self.schedule == "linear" else (1 + math.cos(math.pi * progress)) / 2
+        return scheduled_adamw(
+            decayed,
+            kept,
+            self.trainer.estimated_stepping_batches,
+            lr=self.lr,
+            warmup=self.warmup,
+            schedule=self.schedule,
+            weight_decay=self.weight_decay,
+        )

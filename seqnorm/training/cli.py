@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import yaml
 from jsonargparse import auto_cli
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -48,10 +50,11 @@ HELP = {
     "test": "Evaluate a checkpoint on the test part.",
 }
 MORE = "More subcommands have options of their own: train.py predict --help, train.py study --help"
+TASKS = Literal["classification", "language"]
 
 
 class TextCLI(LightningCLI):
-    """Lightning's CLI for text classification.
+    """Lightning's CLI for text classification; a task of another kind derives from it.
 
     ``fit`` tests the best epoch at its end. A checkpoint given by ``--ckpt_path`` brings the
     configuration it was trained with, over which the command line has precedence.
@@ -59,17 +62,25 @@ class TextCLI(LightningCLI):
 
     model: TextClassification
     datamodule: TextData
+    task: ClassVar[TASKS] = "classification"
+    kinds: ClassVar[tuple[type[LightningModule], type[LightningDataModule], type[Run]]] = (
+        TextClassification,
+        TextData,
+        Run,
+    )
+    description = DESCRIPTION
+    help: ClassVar[dict[str, str]] = HELP
+    predict: ClassVar[Callable[..., None]] = staticmethod(predict)
 
     def __init__(self, args: ArgsType = None) -> None:
         super().__init__(
-            TextClassification,
-            TextData,
+            *self.kinds[:2],
             save_config_callback=None,
             trainer_defaults=TRAINER,
             parser_kwargs={
-                "description": DESCRIPTION,
+                "description": self.description,
                 "epilog": MORE,
-                **{command: {"description": text} for command, text in HELP.items()},
+                **{command: {"description": text} for command, text in self.help.items()},
             },
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,  # the constructors save their arguments themselves
@@ -90,17 +101,27 @@ class TextCLI(LightningCLI):
         # Lightning lists its trainer's methods with the descriptions that those have.
         assert parser._subcommands_action is not None
         for listed in parser._subcommands_action._choices_actions:
-            listed.help = HELP[listed.dest]
+            listed.help = self.help[listed.dest]
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
             "--seed_everything", type=int, default=0, help="Seed of all that is random."
         )
+        parser.add_argument(
+            "--task",
+            type=TASKS,
+            default=self.task,
+            help="What is trained; options and their defaults are those of the task.",
+        )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_class_arguments(Run, "run")
+        parser.add_class_arguments(self.kinds[2], "run")
         parser.link_arguments("seed_everything", "data.seed")
         parser.link_arguments("data.tokenizer_json", "model.tokenizer", apply_on="instantiate")
+        self.link_classes(parser)
+
+    def link_classes(self, parser: LightningArgumentParser) -> None:
+        """What a model takes from its data beyond the tokenizer."""
         parser.link_arguments("data.classes", "model.classes", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -226,10 +247,41 @@ class TextCLI(LightningCLI):
         return confusion
 
 
-def main(**others: Callable[[Sequence[str], str], None]) -> None:
+def task_of(arguments: Sequence[str]) -> str | None:
+    """The task that a command line is about: --task, or what its checkpoint or, of its config
+    files, the last that says so has been written for; None if nothing says so.
+
+    What cannot be read is left to the parser of the whole command line, which says what is wrong.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--task")
+    parser.add_argument("--ckpt_path")
+    parser.add_argument("--config", action="append", default=[])
+    with suppress(argparse.ArgumentError):
+        found, _ = parser.parse_known_args(list(arguments))
+        if found.task is not None:
+            return str(found.task)
+        stated = []
+        if found.ckpt_path is not None:
+            with suppress(ValueError):
+                stated.append(load_checkpoint(found.ckpt_path).get("config"))
+        for path in found.config:
+            with suppress(OSError, ValueError, yaml.YAMLError):
+                stated.append(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
+        named = [part["task"] for part in stated if isinstance(part, dict) and "task" in part]
+        return str(named[-1]) if named else None
+    return None
+
+
+def main(
+    tasks: Mapping[str, type[TextCLI]] | None = None,
+    **others: Callable[[Sequence[str], str], None],
+) -> None:
     """Runs the command in ``sys.argv``.
 
     Args:
+        tasks: what can be trained besides classifiers, by the name that ``task`` has in a
+            configuration.
         others: more subcommands by name; each takes its arguments and how it is called.
     """
     if sys.argv[1:2] and sys.argv[1] in others:
@@ -241,15 +293,16 @@ def main(**others: Callable[[Sequence[str], str], None]) -> None:
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
     # Lightning calls a function of torch that torch 2.13 has deprecated.
     warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
+    cli = (tasks or {}).get(task_of(sys.argv[2:]) or "", TextCLI)
     if sys.argv[1:2] == ["predict"]:
         try:
-            auto_cli(predict, args=sys.argv[2:], as_positional=False, prog="train.py predict")
+            auto_cli(cli.predict, args=sys.argv[2:], as_positional=False, prog="train.py predict")
         except (OSError, ValueError) as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
         return
     try:
-        TextCLI()
+        cli()
     except SIGTERMException:
         # It carries no exit status, and a run that was cut short must not look like a success.
         sys.exit(128 + signal.SIGTERM)

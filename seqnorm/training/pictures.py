@@ -23,14 +23,20 @@ def _figure(width: float, height: float) -> Figure:
     return Figure((width, height), layout="constrained")
 
 
-def learning_curve(rows: Sequence[Mapping[str, float]], path: str | Path) -> None:
-    """Draws loss and accuracy by epoch, the ``rows`` of metrics.csv, into the file ``path``."""
-    figure = _figure(9, 3.6)
-    for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy")):
+def learning_curve(
+    rows: Sequence[Mapping[str, float]],
+    path: str | Path,
+    quantities: Sequence[str] = ("loss", "accuracy"),
+) -> None:
+    """Draws quantities by epoch, from the ``rows`` of metrics.csv, into the file ``path``."""
+    figure = _figure(4.5 * len(quantities), 3.6)
+    panels = figure.subplots(1, len(quantities), squeeze=False)[0]
+    for axes, quantity in zip(panels, quantities):
         for stage, label in (("train", "training"), ("val", "validation")):
             key = f"{stage}_{quantity}"
             values = {row["epoch"] + 1: row[key] for row in rows if key in row}
-            axes.plot(values.keys(), values.values(), marker="o", markersize=3, label=label)
+            if values:
+                axes.plot(values.keys(), values.values(), marker="o", markersize=3, label=label)
         axes.set(xlabel="epoch", ylabel=quantity)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from statistics import mean, stdev
@@ -31,8 +31,10 @@ COLUMNS = (
 )
 
 
-def append_result(path: str | Path, result: Mapping[str, object]) -> None:
-    """Appends a row of all ``COLUMNS`` to the CSV file ``path``, made with a header if needed.
+def append_result(
+    path: str | Path, result: Mapping[str, object], columns: Sequence[str] = COLUMNS
+) -> None:
+    """Appends a row of all ``columns`` to the CSV file ``path``, made with a header if needed.
 
     Several processes may do so at once.
     """
@@ -43,15 +45,15 @@ def append_result(path: str | Path, result: Mapping[str, object]) -> None:
         # temporary file could be read by its owner alone.
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             new = Path(folder) / path.name
-            new.write_bytes(_line(COLUMNS).encode())
+            new.write_bytes(_line(columns).encode())
             with suppress(FileExistsError):
                 os.link(new, path)
     with path.open("ab", buffering=0) as file:
-        file.write(_line(tuple(result[name] for name in COLUMNS)).encode())
+        file.write(_line(tuple(result[name] for name in columns)).encode())
         os.fsync(file.fileno())
 
 
-def _line(values: tuple[object, ...]) -> str:
+def _line(values: Sequence[object]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(values)
     return text.getvalue()
@@ -89,14 +91,15 @@ def markdown(path: str | Path) -> str:
     corpora = list(dict.fromkeys(corpus for corpus, _, _ in groups))  # a corpus's rows together
     for group, rows in sorted(groups.items(), key=lambda item: corpora.index(item[0][0])):
         figures = [
-            _spread([float(row[column]) for row in rows])
+            spread([float(row[column]) for row in rows])
             for column in ("test_accuracy", "test_macro_f1")
         ]
         lines.append(f"| {' | '.join([*group, *figures, str(len(rows))])} |")
     return "\n".join(lines)
 
 
-def _spread(values: list[float]) -> str:
+def spread(values: Sequence[float]) -> str:
+    """Mean and, of several values, standard deviation."""
     return f"{mean(values):.4f}" + (f" ± {stdev(values):.4f}" if len(values) > 1 else "")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,11 +14,11 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from torch import nn
 
+from seqnorm.datasets import Tokenizer
 from seqnorm.nn import report
 
 from .callbacks import EarlyStopping, ReestimateStatistics, SeedEachEpoch, StartEmbedding
 from .checkpoint import load_checkpoint
-from .classification import TextClassification
 from .pictures import learning_curve
 
 
@@ -57,6 +58,17 @@ class Run:
         self.reestimate = reestimate
         self.results = results
         self.timer = Timer()
+        self.curves: tuple[str, ...] = ("loss", "accuracy")
+
+    @property
+    def before(self) -> list[Callback]:
+        """What prepares a model before anything else sees it."""
+        return [StartEmbedding()]
+
+    @property
+    def reestimation(self) -> Callback:
+        """What takes the statistics of BatchNorm anew."""
+        return ReestimateStatistics()
 
     def check(self, model: nn.Module) -> None:
         """Whether ``model`` can be trained so.
@@ -100,17 +112,17 @@ class Run:
         }
         files: dict[str, Any] = {"dirpath": path / "checkpoints", "enable_version_counter": False}
         self.best = ModelCheckpoint(**monitor, **files, filename="best")
-        chosen: list[Callback] = [StartEmbedding(), SeedEachEpoch(config["seed_everything"])]
+        chosen: list[Callback] = [*self.before, SeedEachEpoch(config["seed_everything"])]
         if self.ema_decay is not None:
             # Buffers are taken over, not averaged: the counts among BatchNorm's are integers.
             chosen.append(EMAWeightAveraging(decay=self.ema_decay, use_buffers=False))
         if self.reestimate:  # of the averaged weights, hence after the average
-            chosen.append(ReestimateStatistics())
+            chosen.append(self.reestimation)
         return [
             *chosen,
             EarlyStopping(**monitor, patience=self.patience),
             self.timer,
-            RunFiles(path, config),
+            RunFiles(path, config, self.curves),
             self.best,
             # Of its own, because save_last=True saves only when there is a new best; after the
             # best, because its state is part of what is resumed.
@@ -121,22 +133,25 @@ class Run:
 class RunFiles(Callback):
     """Writes what lies in a run's folder ``path`` beside checkpoints and TensorBoard's logs.
 
-    ``config``, of plain values, goes into config.yaml and into every checkpoint. The rows of
+    ``config``, of plain values, goes into config.yaml and into every checkpoint. ``curves`` are the
+    quantities of which the learning curve is drawn. The rows of
     metrics.csv, one an epoch and one for the test, are part of a checkpoint too, so that a resumed
     run goes on with those and no others.
     """
 
-    def __init__(self, path: Path, config: dict[str, Any]) -> None:
+    def __init__(self, path: Path, config: dict[str, Any], curves: Sequence[str]) -> None:
         self.path = path
         self.config = config
+        self.curves = curves
         self.rows: list[dict[str, float]] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        assert isinstance(pl_module, TextClassification)
         if stage == "fit" and trainer.is_global_zero:
             text = yaml.safe_dump(self.config, sort_keys=False)
             (self.path / "config.yaml").write_text(text, encoding="utf-8")
-            (self.path / "tokenizer.json").write_text(pl_module.tokenizer.to_json(), "utf-8")
+            tokenizer = pl_module.tokenizer
+            assert isinstance(tokenizer, Tokenizer)
+            (self.path / "tokenizer.json").write_text(tokenizer.to_json(), "utf-8")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._add_row(trainer, ("lr", "train_", "val_"))
@@ -173,7 +188,7 @@ class RunFiles(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
-            learning_curve(self.rows, self.path / "learning_curve.png")
+            learning_curve(self.rows, self.path / "learning_curve.png", self.curves)
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException

@@ -45,10 +45,26 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def lines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with lines to train on, to validate with and to test on, for a language model."""
+    folder = tmp_path_factory.mktemp("texts") / "lines"
+    folder.mkdir()
+    draw = random.Random(0)
+    for name, count in (("train", 60), ("valid", 12), ("test", 15)):
+        found = []
+        for _ in range(count):
+            words = [draw.choice(CLASSES["grain"]), "and", draw.choice(CLASSES["sport"])]
+            found.append(" ".join((words * 3)[: draw.randrange(8)]))
+        (folder / f"{name}.txt").write_text("\n".join(["corn and goal", *found]) + "\n")
+    return folder
+
+
 @pytest.fixture
 def train_py(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
     """Runs ``train.py`` with the given arguments, in a folder of the test's own."""
     from seqnorm.training.cli import main
+    from seqnorm.training.language_cli import LanguageCLI
 
     monkeypatch.chdir(tmp_path)
 
@@ -57,6 +73,6 @@ def train_py(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., N
         with warnings.catch_warnings():
             # Lightning's CLI uses a method that jsonargparse has renamed.
             warnings.filterwarnings("ignore", ".*", DeprecationWarning, "lightning|jsonargparse")
-            main()
+            main({"language": LanguageCLI})
 
     return run

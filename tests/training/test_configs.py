@@ -13,11 +13,11 @@ from seqnorm.datasets import CORPORA
 from seqnorm.training.cli import TextCLI
 
 ROOT = Path(__file__).parents[2] / "configs"
-# Those of the studies are no overlays; tests/studies has them.
+# Those of studies and language models are no overlays; they have tests of their own.
 OVERLAYS = sorted(
     str(path.relative_to(ROOT))
     for path in ROOT.rglob("*.yaml")
-    if path.parent.name != "studies" and path.name != "base.yaml"
+    if path.parent.name not in ("studies", "language") and path.name != "base.yaml"
 )
 
 

@@ -1,0 +1,138 @@
+"""What a language model reads: published benchmarks, corpora by name, files of one's own.
+
+Penn Treebank, WikiText-2 and text8 are not fetched: their files are to be there. A folder of one's
+own has train.txt and, if there are any, valid.txt and test.txt. In all of these a line is a text;
+text8 is one text, of which the first 90 million characters are for training, 5 million for
+validation and 5 million for the test (Mikolov et al. 2012).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from seqnorm.datasets.corpora import CORPORA, load_corpus
+from seqnorm.datasets.documents import DatasetError, Documents
+from seqnorm.datasets.splitting import split_validation
+
+PARTS = ("train", "validation", "test")
+# Folder, and the files of each part.
+_BENCHMARKS = {
+    "ptb": ("ptb", ("ptb.train.txt", "ptb.valid.txt", "ptb.test.txt")),
+    "wikitext2": ("wikitext-2", ("wiki.train.tokens", "wiki.valid.tokens", "wiki.test.tokens")),
+    "text8": ("text8", ("text8",)),
+}
+_SOURCES = {
+    "ptb": "T. Mikolov's preparation of Penn Treebank: ptb.*.txt of his simple-examples",
+    "wikitext2": "S. Merity's WikiText-2, the word level archive, wiki.*.tokens",
+    "text8": "M. Mahoney's text8, unpacked",
+}
+_TEXT8_HELD_OUT = 5_000_000
+# So long are the pieces of a text without lines, for a tokenizer keeps much for each of its calls.
+_PIECE = 1_000
+LANGUAGE_CORPORA = (*CORPORA, *_BENCHMARKS)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The texts of each part, "train", "validation" and "test" (which may be missing).
+
+    ``ends``: whether a text ends where it ends, or is a piece of one. ``notice`` gives source and
+    licence.
+    """
+
+    name: str
+    parts: Mapping[str, tuple[str, ...]]
+    ends: bool = True
+    notice: str = ""
+
+
+def load_texts(
+    corpus: str,
+    *,
+    root: str | Path = "data",
+    validation_fraction: float = 0.1,
+    split_seed: int = 0,
+) -> Texts:
+    """Texts by the name of a corpus (``LANGUAGE_CORPORA``) or from a folder or file of one's own.
+
+    A validation part is split off the training part, by the rule of `split_validation`, where a
+    corpus brings none.
+
+    Raises:
+        FetchError: a corpus cannot be fetched.
+        DatasetError: files are missing, which then are named, or cannot be used.
+    """
+    if corpus in _BENCHMARKS:
+        return _benchmark(corpus, Path(root))
+    if corpus not in CORPORA and Path(corpus).is_dir() and (Path(corpus) / "train.txt").exists():
+        return _own(Path(corpus), validation_fraction, split_seed)
+    if corpus not in CORPORA and not Path(corpus).exists():
+        raise DatasetError(
+            f"{corpus} is neither a corpus ({', '.join(LANGUAGE_CORPORA)}) nor an existing file or "
+            "folder"
+        )
+    found = load_corpus(corpus, root=root)
+    train, validation = found.train, found.validation
+    if validation is None:
+        train, validation = split_validation(train, validation_fraction, split_seed)
+    parts = {"train": train.texts, "validation": validation.texts, "test": found.test.texts}
+    about = "\n".join(filter(None, [found.notice, str(found.report)]))
+    return Texts(found.name, {part: texts for part, texts in parts.items() if texts}, notice=about)
+
+
+def _benchmark(name: str, root: Path) -> Texts:
+    folder, files = _BENCHMARKS[name]
+    paths = [root / folder / file for file in files]
+    if missing := [str(path) for path in paths if not path.is_file()]:
+        raise DatasetError(
+            f"{name} is not fetched: put {_SOURCES[name]}, here: {', '.join(missing)}"
+        )
+    if name == "text8":
+        return _text8(paths[0])
+    return Texts(name, {part: _lines(path) for part, path in zip(PARTS, paths)})
+
+
+def _text8(path: Path) -> Texts:
+    text = _read(path).rstrip("\n")
+    held_out = _TEXT8_HELD_OUT
+    if len(text) <= 2 * held_out:
+        raise DatasetError(
+            f"{path}: {len(text):,} characters, of which 100,000,000 were expected and more than "
+            f"{2 * held_out:,} are needed for a validation and a test part of {held_out:,} each"
+        )
+    cut = [0, len(text) - 2 * held_out, len(text) - held_out, len(text)]
+    parts = {
+        part: tuple(text[place : min(place + _PIECE, end)] for place in range(start, end, _PIECE))
+        for part, start, end in zip(PARTS, cut, cut[1:])
+    }
+    return Texts("text8", parts, ends=False)
+
+
+def _own(folder: Path, fraction: float, seed: int) -> Texts:
+    names = {"train": "train.txt", "validation": "valid.txt", "test": "test.txt"}
+    paths = {part: folder / name for part, name in names.items()}
+    parts = {part: _lines(path) for part, path in paths.items() if path.is_file()}
+    if "validation" not in parts:
+        lines = Documents(parts["train"], (0,) * len(parts["train"]))
+        train, validation = split_validation(lines, fraction, seed)
+        parts |= {"train": train.texts, "validation": validation.texts}
+    return Texts(str(folder), {part: parts[part] for part in PARTS if part in parts})
+
+
+def _lines(path: Path) -> tuple[str, ...]:
+    """The lines of a file; an empty one counts, for it is predicted as others are."""
+    lines = tuple(line.strip() for line in _read(path).rstrip("\n").split("\n"))
+    if not any(lines):
+        raise DatasetError(f"{path}: the file is empty")
+    return lines
+
+
+def _read(path: Path) -> str:
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DatasetError(f"{path}, line {line}: not UTF-8: {error}; convert the file") from error

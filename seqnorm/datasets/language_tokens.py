@@ -1,0 +1,147 @@
+"""The tokens of a language model: words or characters, and the end of a text.
+
+Words are what stands between white space, so that texts which were divided into words before, as
+Penn Treebank and WikiText are, keep theirs. The <unk> in those is the unknown word; a word that
+looks like one of the other two special tokens is unknown as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from seqnorm.datasets.tokenizing import PAD, UNK, Tokenizer
+
+Level = Literal["word", "character"]
+
+EOS = "<eos>"
+_CHUNK = 1_000
+
+
+class LanguageTokenizer(Tokenizer):
+    """A vocabulary in which number 2 ends a text (and stands before its first token).
+
+    Make one with `LanguageTokenizer.learn` or `LanguageTokenizer.from_json`.
+    """
+
+    eos_id = 2
+
+    def __init__(self, backend: object) -> None:
+        super().__init__(backend)  # type: ignore[arg-type]  # a library imported where it is used
+        if self._backend.token_to_id(EOS) != self.eos_id:
+            raise ValueError(
+                f"the tokenizer of a language model must have {EOS} as number {self.eos_id}"
+            )
+
+    @classmethod
+    def learn(
+        cls,
+        texts: Iterable[str],
+        *,
+        level: Level = "character",
+        vocab_size: int | None = None,
+        min_frequency: int = 1,
+        lowercase: bool = False,
+    ) -> LanguageTokenizer:
+        """The vocabulary of ``texts``: at most ``vocab_size`` tokens, three special ones included,
+        without those seen fewer than ``min_frequency`` times. Texts are put into Unicode form NFC
+        and runs of white space taken as one space.
+
+        Raises:
+            ValueError: an unknown level, or sizes that leave no room.
+        """
+        if level not in get_args(Level):
+            raise ValueError(f"level must be one of {', '.join(get_args(Level))}, not {level!r}")
+        if vocab_size is not None and vocab_size < 4:
+            raise ValueError(f"vocab_size must be at least 4: {vocab_size}")
+        if min_frequency < 1:
+            raise ValueError(f"min_frequency must be at least 1, not {min_frequency}")
+        try:
+            from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
+            from tokenizers import Tokenizer as Backend
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                "tokenising needs the package tokenizers: pip install 'seqnorm[train]'"
+            ) from error
+        backend = Backend(models.WordLevel(unk_token=UNK))
+        steps = [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " ")]
+        if lowercase:
+            steps.append(normalizers.Lowercase())
+        if level == "word":
+            steps.append(normalizers.Replace(Regex(rf"(?<!\S)({PAD}|{EOS})(?!\S)"), UNK))
+        backend.normalizer = normalizers.Sequence(steps)
+        backend.pre_tokenizer = (
+            pre_tokenizers.WhitespaceSplit()
+            if level == "word"
+            else pre_tokenizers.Split(Regex("."), "isolated")
+        )
+        special = [PAD, UNK, EOS]
+        trainer = trainers.WordLevelTrainer(
+            vocab_size=2**31 - 1 if vocab_size is None else vocab_size,
+            min_frequency=min_frequency,
+            special_tokens=special,
+            show_progress=False,
+        )
+        backend.train_from_iterator(texts, trainer)
+        numbers = backend.get_vocab()
+        # A word spelt as a special token has taken its number from it.
+        words = [word for word in sorted(numbers, key=numbers.__getitem__) if word not in special]
+        vocabulary = {token: number for number, token in enumerate([*special, *words])}
+        found = Backend(models.WordLevel(vocabulary, unk_token=UNK))
+        found.normalizer, found.pre_tokenizer = backend.normalizer, backend.pre_tokenizer
+        found.add_special_tokens(special)
+        return cls(found)
+
+    @property
+    def level(self) -> Level:
+        """What its tokens are."""
+        return "word" if "WhitespaceSplit" in str(self._backend.pre_tokenizer) else "character"
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of ``tokens``; an end of text becomes a line's."""
+        vocabulary = self.vocabulary
+        found = ["\n" if token == self.eos_id else vocabulary[token] for token in tokens]
+        return (" " if self.level == "word" else "").join(found)
+
+    def characters(self) -> Tensor:
+        """(V,) characters that each token stands for, to state bits per character.
+
+        A character is one, and the end of a text one more, a line's end. A word is its letters and
+        the space or the line's end behind it. An unknown character is one; an unknown word is none,
+        so that a vocabulary is never better for being small.
+        """
+        word = self.level == "word"
+        lengths = [len(token) + word for token in self.vocabulary]
+        lengths[self.pad_id] = 0
+        lengths[self.unk_id] = lengths[self.eos_id] = 0 if word else 1
+        return torch.tensor(lengths)
+
+    def stream(self, texts: Sequence[str], *, ends: bool = True) -> Tensor:
+        """(n,) int32: the tokens of all texts, one after the other, with an end after each.
+
+        Without ``ends`` the texts are pieces of one.
+        """
+        found = [torch.zeros(0, dtype=torch.int32)]
+        tail = [self.eos_id] if ends else []
+        for start in range(0, len(texts), _CHUNK):
+            ids = self.encode(texts[start : start + _CHUNK])
+            found.append(torch.tensor([i for text in ids for i in (*text, *tail)]).int())
+        return torch.cat(found)
+
+    def documents(self, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
+        """Each text between two ends; cut, it has ``max_length`` tokens and no end behind."""
+        whole = [[self.eos_id, *ids, self.eos_id] for ids in self.encode(texts)]
+        return whole if max_length is None else [ids[: max_length + 1] for ids in whole]
+
+    @classmethod
+    def from_json(cls, json: str) -> LanguageTokenizer:
+        """The tokenizer that `to_json` wrote. Raises ValueError for anything else."""
+        found = super().from_json(json)
+        assert isinstance(found, LanguageTokenizer)
+        return found
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return LanguageTokenizer.from_json, (self.to_json(),)

@@ -1,0 +1,120 @@
+"""Text to predict token by token: whole documents, or one stream cut into windows.
+
+Letters: B sequences in a batch, T tokens of the longest of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from seqnorm.datasets.batching import Item
+
+
+class LanguageBatch(NamedTuple):
+    """Tokens, and what follows each of them.
+
+    tokens (B, T) and targets (B, T) int64, of which lengths (B,) are valid; indices (B,), of the
+    documents or of the rows of the stream; ``starts``, whether the sequences begin here, or else
+    go on, row by row, from those of the batch before.
+    """
+
+    tokens: Tensor
+    targets: Tensor
+    lengths: Tensor
+    indices: Tensor
+    starts: bool
+
+
+class StreamWindows(Dataset[LanguageBatch]):
+    """A stream as B parallel rows of contiguous text, cut into windows of T tokens.
+
+    The stream (n,) is divided into B rows, the first n mod B of which are one token longer than the
+    others. Item w holds the w-th window of every row: as ``targets`` the window's tokens, as
+    ``tokens`` those one place before. Before its first token the stream has ``before``; before the
+    first token of another row stands the last one of the row above. So every token of the stream is
+    a target exactly once, and the state after one window is that before the next. In the last
+    window rows may be shorter by one token, or empty.
+
+    Of several processes each has the rows ``rank``, ``rank + num_replicas``, ..., and all have the
+    same number of windows.
+
+    Args:
+        stream: (n,) integers.
+        batch_size: B, over all processes.
+        window: T.
+        before: the token that the stream begins after.
+
+    Raises:
+        ValueError: a window below 1, or rows that processes or the stream do not suffice for.
+    """
+
+    def __init__(
+        self,
+        stream: Tensor,
+        batch_size: int,
+        window: int,
+        before: int,
+        *,
+        num_replicas: int = 1,
+        rank: int = 0,
+    ) -> None:
+        if window < 1:
+            raise ValueError(f"a window needs at least 1 token, got {window}")
+        if not 0 <= rank < num_replicas:
+            raise ValueError(f"rank must lie in [0, num_replicas): {rank}, {num_replicas}")
+        if batch_size < num_replicas:
+            raise ValueError(
+                f"{batch_size} row(s) of a stream do not divide among {num_replicas} processes: "
+                "each needs one at least"
+            )
+        if len(stream) < batch_size:
+            raise ValueError(f"{len(stream)} tokens do not make {batch_size} rows of one at least")
+        size, longer = divmod(len(stream), batch_size)
+        lengths = [size + (row < longer) for row in range(batch_size)]
+        ends = torch.tensor(lengths).cumsum(0).tolist()
+        self._rows = range(rank, batch_size, num_replicas)
+        # With the token before, so that inputs and targets are slices of one tensor.
+        whole = torch.cat([stream.new_tensor([before]), stream])
+        self._text = [whole[ends[row] - lengths[row] : ends[row] + 1] for row in self._rows]
+        self._window = window
+        self._windows = -(-lengths[0] // window)
+
+    def __len__(self) -> int:
+        return self._windows
+
+    def __getitem__(self, index: int) -> LanguageBatch:
+        if not 0 <= index < self._windows:
+            raise IndexError(f"window {index} of {self._windows}")
+        start = index * self._window
+        # A row that has ended leaves one token, the last, of which nothing follows.
+        pieces = [row[start : start + self._window + 1] for row in self._text]
+        return _padded(pieces, list(self._rows), starts=index == 0)
+
+
+def collate_documents(items: Sequence[Item], pad_id: int = 0) -> LanguageBatch:
+    """Documents (tokens, label, index) to predict whole; the first token of each is given.
+
+    What `collate` is to a classifier. T is 1, not 0, where all documents have a single token.
+    """
+    if not items:
+        raise ValueError("a batch needs at least one document")
+    pieces = [torch.as_tensor(tokens) for tokens, _, _ in items]
+    return _padded(pieces, [index for _, _, index in items], starts=True, pad_id=pad_id)
+
+
+def _padded(
+    pieces: Sequence[Tensor], indices: Sequence[int], *, starts: bool, pad_id: int = 0
+) -> LanguageBatch:
+    """Each piece gives all but its last token as tokens, all but its first as targets."""
+    lengths = [max(len(piece) - 1, 0) for piece in pieces]
+    tokens = torch.full((len(pieces), max(1, *lengths)), pad_id, dtype=torch.int64)
+    targets = tokens.clone()
+    for row, (piece, length) in enumerate(zip(pieces, lengths)):
+        tokens[row, :length] = piece[:length]
+        targets[row, :length] = piece[1 : length + 1]
+    return LanguageBatch(tokens, targets, torch.tensor(lengths), torch.tensor(indices), starts)

@@ -1,0 +1,183 @@
+"""Training and evaluating a language model."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from seqnorm.datasets import LanguageBatch, LanguageTokenizer
+from seqnorm.models import LanguageModel
+from seqnorm.models.language_model import LayerStates
+
+from .optimizing import check_warmup, scheduled_adamw
+
+
+class Surprisal(Metric):
+    """Sums -log p of tokens, and counts them and the characters that they stand for.
+
+    Sums of batches of any size, and of several processes, add up to what one batch of all would
+    give.
+    """
+
+    full_state_update = False
+    nats: Tensor
+    tokens: Tensor
+    characters: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        zero, count = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.int64)
+        self.add_state("nats", zero, dist_reduce_fx="sum")
+        self.add_state("tokens", count, dist_reduce_fx="sum")
+        self.add_state("characters", count.clone(), dist_reduce_fx="sum")
+
+    def update(self, nats: Tensor, characters: Tensor) -> None:
+        """Takes in -log p (N,) of tokens that stand for ``characters`` (N,)."""
+        self.nats += nats.sum(dtype=torch.float64)
+        self.tokens += len(nats)
+        self.characters += characters.sum()
+
+    def compute(self) -> dict[str, Tensor]:
+        """loss (nats a token), perplexity, bits_per_character, and what was counted."""
+        loss = self.nats / self.tokens
+        return {
+            "loss": loss,
+            "perplexity": loss.exp(),
+            "bits_per_character": self.nats / math.log(2) / self.characters,
+            "tokens": self.tokens,
+            "characters": self.characters,
+        }
+
+
+class LanguageModelling(LightningModule):
+    """A language model with its loss, metrics and optimizer.
+
+    Batches say whether their sequences begin or go on from those before (``LanguageBatch.starts``).
+    Where they go on, the layers begin in the states that the batch before left, and no gradient
+    goes back beyond it (truncated back-propagation through time). Perplexity and bits per
+    character are those of all tokens of a part together, padding not counted.
+
+    Args:
+        tokenizer: JSON of the tokenizer.
+        ends: whether texts end, in a token of their own, or are pieces of one.
+        lr: highest learning rate.
+        warmup: part of the training steps over which the rate rises linearly to ``lr``.
+        schedule: how it then falls to 0 at the end of training: cosine, linear, or constant (not
+            at all).
+        weight_decay: of AdamW, on the layers' weight matrices only.
+        network: the arguments of ``seqnorm.models.LanguageModel``.
+    """
+
+    token_characters: Tensor
+
+    def __init__(
+        self,
+        tokenizer: str,
+        *,
+        ends: bool = True,
+        lr: float = 5e-3,
+        warmup: float = 0.05,
+        schedule: Literal["cosine", "linear", "constant"] = "cosine",
+        weight_decay: float = 0.0,
+        **network: Any,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        self.tokenizer = LanguageTokenizer.from_json(tokenizer)
+        self.network = LanguageModel(
+            len(self.tokenizer), pad_id=LanguageTokenizer.pad_id, **network
+        )
+        check_warmup(warmup)
+        self.ends = ends
+        self.lr = lr
+        self.warmup = warmup
+        self.schedule = schedule
+        self.weight_decay = weight_decay
+        self.metrics = nn.ModuleDict({stage: Surprisal() for stage in ("val", "test")})
+        self.register_buffer("token_characters", self.tokenizer.characters(), persistent=False)
+        self._states: dict[str, LayerStates] = {}
+
+    def metric(self, stage: str) -> Surprisal:
+        """What the last pass over the validation ("val") or test part summed up."""
+        metric = self.metrics[stage]
+        assert isinstance(metric, Surprisal)
+        return metric
+
+    def forward(
+        self, tokens: Tensor, lengths: Tensor | None = None, states: LayerStates | None = None
+    ) -> tuple[Tensor, LayerStates]:
+        """``LanguageModel.forward``."""
+        return self.network(tokens, lengths, states)  # type: ignore[no-any-return]
+
+    def surprisal(self, batch: LanguageBatch, stage: str) -> Tensor:
+        """-log p of every target of a batch (N,); what goes on, goes on within ``stage``."""
+        before = None if batch.starts else self._states[stage]
+        nats, after = self.network.surprisal(batch.tokens, batch.targets, batch.lengths, before)
+        self._states[stage] = [tuple(part.detach() for part in parts) for parts in after]
+        return nats
+
+    def training_step(self, batch: LanguageBatch) -> Tensor:
+        nats = self.surprisal(batch, "train")
+        # Of several processes each may have another number of tokens, and their gradients are
+        # averaged: every token of the step is to weigh alike.
+        tokens = self.trainer.strategy.reduce(nats.new_tensor(len(nats)), reduce_op="mean")
+        assert isinstance(tokens, Tensor)
+        loss = nats.sum() / tokens.clamp(min=1.0)
+        own = nats.sum() / max(len(nats), 1)
+        options: dict[str, Any] = {"on_step": False, "on_epoch": True, "sync_dist": True}
+        self.log("train_loss", own, batch_size=len(nats), **options)
+        self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        self.metric("val").reset()
+
+    def validation_step(self, batch: LanguageBatch) -> None:
+        self._evaluate("val", batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_metrics("val")
+
+    def on_test_epoch_start(self) -> None:
+        self.metric("test").reset()
+
+    def test_step(self, batch: LanguageBatch) -> None:
+        self._evaluate("test", batch)
+
+    def on_test_epoch_end(self) -> None:
+        self._log_metrics("test")
+
+    def _evaluate(self, stage: str, batch: LanguageBatch) -> None:
+        nats = self.surprisal(batch, stage)
+        steps = torch.arange(batch.targets.shape[1], device=nats.device)
+        valid = steps < batch.lengths.to(nats.device)[:, None]
+        self.metric(stage).update(nats, self.token_characters[batch.targets[valid]])
+
+    def _log_metrics(self, stage: str) -> None:
+        values = self.metric(stage).compute()
+        kept = ("loss", "perplexity", "bits_per_character")
+        logged = {f"{stage}_{name}": values[name].float() for name in kept}
+        self.log_dict(logged, prog_bar=True, sync_dist=True)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW, its learning rate set at every step."""
+        decayed: list[Tensor] = []
+        kept: list[Tensor] = []
+        for name, parameter in self.network.named_parameters():
+            matrix = parameter.ndim > 1 and name.startswith("layers")
+            (decayed if matrix else kept).append(parameter)
+        return scheduled_adamw(
+            decayed,
+            kept,
+            self.trainer.estimated_stepping_batches,
+            lr=self.lr,
+            warmup=self.warmup,
+            schedule=self.schedule,
+            weight_decay=self.weight_decay,
+        )

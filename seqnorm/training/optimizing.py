@@ -1,0 +1,59 @@
+"""AdamW with a learning rate that rises and falls."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+
+def check_warmup(warmup: float) -> None:
+    """Raises ValueError unless ``warmup`` is a part of the training steps."""
+    if not 0 <= warmup < 1:
+        raise ValueError(f"warmup is a part of the training steps, from 0 to 1, got {warmup}")
+
+
+def scheduled_adamw(
+    decayed: Sequence[Tensor],
+    kept: Sequence[Tensor],
+    steps: float,
+    *,
+    lr: float,
+    warmup: float,
+    schedule: str,
+    weight_decay: float,
+) -> OptimizerLRSchedulerConfig:
+    """AdamW, whose weight decay is for ``decayed`` alone, its learning rate set at every step.
+
+    Raises:
+        ValueError: there is no end of ``steps``.
+    """
+    if steps == math.inf:
+        raise ValueError("the learning rate's schedule needs an end: set trainer.max_epochs")
+    groups: list[dict[str, Any]] = [
+        {"params": list(decayed)},
+        {"params": list(kept), "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay)
+    scheduler = LambdaLR(optimizer, lambda step: rate(step, int(steps), warmup, schedule))
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def rate(step: int, steps: int, warmup: float, schedule: str) -> float:
+    """The learning rate of a step out of ``steps``, as a part of the highest.
+
+    It rises linearly over the part ``warmup`` of the steps, and then falls to 0 as ``schedule``
+    says: cosine, linear, or constant (not at all).
+    """
+    rising = round(warmup * steps)
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    if schedule == "constant":
+        return 1.0
+    progress = min((step - rising) / max(steps - rising, 1), 1.0)
+    return 1 - progress if schedule == "linear" else (1 + math.cos(math.pi * progress)) / 2

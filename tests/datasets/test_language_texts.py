@@ -1,0 +1,103 @@
+"""Texts by name and from files, and what is said where they are not there."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from seqnorm.datasets import DatasetError, load_texts
+from seqnorm.datasets import language_texts as module
+
+PTB = ("ptb.train.txt", "ptb.valid.txt", "ptb.test.txt")
+WIKI = ("wiki.train.tokens", "wiki.valid.tokens", "wiki.test.tokens")
+
+
+def write(folder: Path, **files: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name.replace("_", ".")).write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "files"), [("ptb", "ptb", PTB), ("wikitext2", "wikitext-2", WIKI)]
+)
+def test_a_benchmark_s_files(
+    name: str, folder: str, files: tuple[str, ...], tmp_path: Path
+) -> None:
+    for number, file in enumerate(files):
+        with pytest.raises(DatasetError) as error:
+            load_texts(name, root=tmp_path)
+        missing = [str(tmp_path / folder / file) for file in files[number:]]
+        assert str(error.value).endswith(", ".join(missing))
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / file).write_text(f" one <unk> {number} \n \n= two = \n")
+    texts = load_texts(name, root=tmp_path)
+    assert list(texts.parts) == ["train", "validation", "test"]
+    # An empty line is predicted too, as in the published figures.
+    assert texts.parts["validation"] == ("one <unk> 1", "", "= two =")
+    assert texts.ends
+
+
+def test_text8_is_cut_from_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DatasetError, match=r"text8, unpacked, here: .*text8"):
+        load_texts("text8", root=tmp_path)
+    monkeypatch.setattr(module, "_TEXT8_HELD_OUT", 5)
+    monkeypatch.setattr(module, "_PIECE", 4)
+    write(tmp_path / "text8", text8=" anarchism as x\n")
+    texts = load_texts("text8", root=tmp_path)
+    assert texts.parts == {
+        "train": (" ana", "r"),
+        "validation": ("chis", "m"),
+        "test": (" as ", "x"),
+    }
+    assert not texts.ends
+    write(tmp_path / "text8", text8="tenletters")
+    with pytest.raises(DatasetError, match=r"10 characters, .* more than 10 are needed"):
+        load_texts("text8", root=tmp_path)
+
+
+def test_a_folder_of_ones_own(tmp_path: Path) -> None:
+    lines = [f"line {number}" for number in range(20)]
+    write(tmp_path, train_txt="\n".join(lines), test_txt="\ufeffend\r\n")
+    texts = load_texts(str(tmp_path))
+    assert texts.parts["test"] == ("end",)
+    assert len(texts.parts["validation"]) == 2
+    assert sorted(texts.parts["train"] + texts.parts["validation"]) == sorted(lines)
+    other = load_texts(str(tmp_path), split_seed=1, validation_fraction=0.5)
+    assert len(other.parts["validation"]) == 10
+    write(tmp_path, valid_txt="held out\n")
+    texts = load_texts(str(tmp_path))
+    assert texts.parts["validation"] == ("held out",)
+    assert texts.parts["train"] == tuple(lines)
+
+
+def test_labelled_files(tmp_path: Path) -> None:
+    path = tmp_path / "texts.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([("text", "label"), *((f"text {n}", n % 2) for n in range(20))])
+    texts = load_texts(str(path))
+    assert list(texts.parts) == ["train", "validation"]
+    assert len(texts.parts["train"]) == 18
+    assert "train" in texts.notice
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "train.txt: the file is empty"),
+        (b"\n \n", "train.txt: the file is empty"),
+        (b"one\ntw\xe9\n", "train.txt, line 2: not UTF-8"),
+    ],
+)
+def test_files_that_cannot_be_used(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_bytes(content)
+    with pytest.raises(DatasetError, match=message):
+        load_texts(str(tmp_path))
+
+
+def test_neither_name_nor_path() -> None:
+    with pytest.raises(DatasetError, match=r"ptbb is neither a corpus .*ptb, wikitext2, text8"):
+        load_texts("ptbb")

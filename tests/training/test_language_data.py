@@ -1,0 +1,101 @@
+"""Texts as streams and as documents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch.utils.data import DataLoader
+
+from seqnorm.datasets import LanguageBatch
+from seqnorm.training import LanguageData
+
+
+def batches(loader: DataLoader[object]) -> list[LanguageBatch]:
+    found = list(loader)
+    assert all(isinstance(batch, LanguageBatch) for batch in found)
+    return found  # type: ignore[return-value]
+
+
+def targets(found: list[LanguageBatch]) -> dict[int, list[int]]:
+    """What is predicted, by row or document."""
+    rows: dict[int, list[int]] = {}
+    for batch in found:
+        for row, (index, length) in enumerate(zip(batch.indices, batch.lengths)):
+            rows.setdefault(int(index), []).extend(batch.targets[row, :length].tolist())
+    return dict(sorted(rows.items()))
+
+
+@pytest.mark.parametrize("level", ["word", "character"])
+@pytest.mark.parametrize("mode", ["stream", "documents"])
+def test_every_token_is_predicted_once_an_epoch(mode: str, level: str, lines: Path) -> None:
+    options: dict[str, Any] = {"mode": mode, "level": level, "batch_size": 4, "window": 10}
+    data = LanguageData(str(lines), **options)
+    data.setup("fit")
+    data.setup("test")
+    for part, loader in (
+        ("train", data.train_dataloader()),
+        ("validation", data.val_dataloader()),
+        ("test", data.test_dataloader()),
+    ):
+        found = batches(loader)
+        texts = data.texts.parts[part]
+        expected = data.tokenizer.stream(texts).tolist()
+        rows = targets(found)
+        assert [token for row in rows.values() for token in row] == expected
+        if mode == "documents":
+            assert len(rows) == len(texts)
+            assert all(batch.starts for batch in found)
+            assert max(len(batch.lengths) for batch in found) <= 4
+        else:
+            # What is evaluated is one row, so that it never begins anew.
+            assert len(rows) == (4 if part == "train" else 1)
+            assert [batch.starts for batch in found] == [True] + [False] * (len(found) - 1)
+            assert found[0].tokens.shape[1] == 10
+        assert found[0].tokens[:, 0].tolist().count(data.tokenizer.eos_id) >= 1
+
+
+def test_sizes_of_evaluation(lines: Path) -> None:
+    options: list[dict[str, Any]] = [{"mode": "stream", "window": 5}, {"mode": "documents"}]
+    for option in options:
+        data = LanguageData(str(lines), eval_batch_size=3, **option)
+        data.setup("validate")
+        assert max(len(batch.lengths) for batch in batches(data.val_dataloader())) == 3
+
+
+def test_documents_are_cut_in_training_alone(lines: Path) -> None:
+    data = LanguageData(str(lines), mode="documents", max_length=6, level="character")
+    data.setup("fit")
+    longest = [
+        max(int(batch.lengths.max()) for batch in batches(loader))
+        for loader in (data.train_dataloader(), data.val_dataloader())
+    ]
+    assert longest[0] == 6
+    assert longest[1] > 6
+
+
+def test_the_vocabulary_is_the_training_part_s(tmp_path: Path) -> None:
+    for name, text in (("train", "ab\nba"), ("valid", "ac"), ("test", "dd")):
+        (tmp_path / f"{name}.txt").write_text(text)
+    data = LanguageData(str(tmp_path), batch_size=2)
+    assert sorted(data.tokenizer.vocabulary[3:]) == ["a", "b"]
+    data.setup("test")
+    assert targets(batches(data.test_dataloader())) == {0: [1, 1, 2]}
+
+
+def test_what_is_refused(lines: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"none to predict: score or continue texts with python"):
+        LanguageData(str(lines)).setup("predict")
+    (tmp_path / "train.txt").write_text("\n".join(f"a {n}" for n in range(20)))
+    with pytest.raises(ValueError, match=r"has no test part: give a folder with train\.txt"):
+        LanguageData(str(tmp_path)).setup("test")
+    folder = tmp_path / "text8"
+    folder.mkdir()
+    (folder / "text8").write_bytes(b"ab " * 3_400_000)
+    with pytest.raises(ValueError, match=r"one text without parts: read it with --data\.mode"):
+        LanguageData("text8", root=str(tmp_path), mode="documents").setup("fit")
+    with pytest.raises(ValueError, match="do not make 10000 rows"):
+        LanguageData(str(lines), batch_size=10_000).setup("fit")
+    with pytest.raises(ValueError, match="max_length must be at least 1, got 0"):
+        LanguageData(str(lines), max_length=0)

@@ -1,0 +1,76 @@
+"""An interrupted run of a language model, resumed, ends where an uninterrupted one ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from seqnorm.training import LanguageModelling
+
+from .conftest import SMALL
+from .test_resume import CrashError, assert_same, last, outcome
+
+OPTIONS = (
+    *SMALL,
+    "--trainer.max_epochs=4",
+    "--run.patience=10",
+    "--data.batch_size=4",
+    "--data.window=40",
+    "--model.num_layers=2",
+    "--model.word_dropout=0.1",
+    "--model.embedding_dropout=0.1",
+    "--model.layer_dropout=0.1",
+    "--model.output_dropout=0.1",
+    "--model.weight_drop=0.1",
+    "--model.zoneout=0.1",
+)
+VARIANTS = {
+    "stream": ("--data.mode=stream", "--model.norm=layer"),
+    "documents": ("--data.mode=documents", "--data.batch_size=10", "--model.norm=batch"),
+    "average": (
+        "--data.mode=stream",
+        "--model.norm=batch",
+        "--run.reestimate=true",
+        "--run.ema_decay=0.9",
+    ),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_resumes_exactly_after_crashes(
+    variant: str,
+    lines: Path,
+    train_py: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    train = LanguageModelling.training_step
+    crash: list[int | None] = [None]
+
+    def step(self: LanguageModelling, batch: Any) -> torch.Tensor:
+        if self.trainer.global_step == crash[0]:
+            raise CrashError
+        return train(self, batch)
+
+    monkeypatch.setattr(LanguageModelling, "training_step", step)
+    arguments = ("fit", "--task=language", "--data.corpus", lines, *OPTIONS, *VARIANTS[variant])
+    whole, broken = Path("runs/whole/version_0"), Path("runs/broken/version_0")
+    train_py(*arguments, "--run.name=whole", "--run.results=whole.csv")
+    steps = outcome(whole)["last"]["global_step"] // 4
+    assert steps >= 3
+    crash[0] = steps + 2  # in the middle of the second epoch
+    with pytest.raises(CrashError):
+        train_py(*arguments, "--run.name=broken", "--run.results=broken.csv")
+    crash[0] = 3 * steps  # before the first step of the fourth
+    with pytest.raises(CrashError):
+        train_py("fit", "--ckpt_path", last(broken))
+    crash[0] = None
+    train_py("fit", "--ckpt_path", last(broken))
+    assert outcome(whole)["last"]["epoch"] == 3
+    assert_same(outcome(broken), outcome(whole))
+    assert (broken / "test.json").read_text() == (whole / "test.json").read_text()
+    train_py("fit", "--ckpt_path", last(broken))
+    assert len(Path("broken.csv").read_text().splitlines()) == 2
