@@ -16,6 +16,7 @@ from torch import Tensor
 import seqnorm
 from seqnorm.nn import zoneout
 from seqnorm.nn.chunks import Chunks
+from seqnorm.nn.processes import Processes
 
 LENGTHS = (5, 0, 3, 6, 3)
 
@@ -262,3 +263,17 @@ def test_is_shown_and_undone() -> None:
     assert model[0].chunks == Chunks(512, True)
     seqnorm.compute_in_chunks(model, None)
     assert "chunks" not in repr(model)
+
+
+def test_statistics_of_several_processes_are_not_taken_in_chunks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layer = seqnorm.LSTM(3, 4, norm="batch")
+    seqnorm.compute_in_chunks(layer, 5)
+    seqnorm.convert_sync_batchnorm(layer)
+    monkeypatch.setattr(Processes, "several", True)
+    monkeypatch.setattr(Processes, "rows", lambda processes, own, device: [2 * n for n in own])
+    with pytest.raises(ValueError, match="exchanged for whole sequences"):
+        layer(torch.randn(12, 2, 3))
+    layer.eval()
+    layer(torch.randn(12, 2, 3))
