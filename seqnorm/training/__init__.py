@@ -14,7 +14,14 @@ except ModuleNotFoundError as error:
 
 from .callbacks import ReestimateStatistics
 from .classification import TextClassification
+from .distributed import SyncBatchNorm
 from .statistics import NormStatistics
 from .text import TextData
 
-__all__ = ["NormStatistics", "ReestimateStatistics", "TextClassification", "TextData"]
+__all__ = [
+    "NormStatistics",
+    "ReestimateStatistics",
+    "SyncBatchNorm",
+    "TextClassification",
+    "TextData",
+]
