@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +29,8 @@ from seqnorm.training.distributed import SyncBatchNorm, end, plugins
 
 from .conftest import SMALL
 
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and process groups")
+
 ROOT = Path(__file__).parents[2]
 DDP = f"--config={ROOT / 'configs' / 'ddp.yaml'}"
 # 72 documents to train on make 3 batches of 24, or 3 of 12 in each of two processes, and the union
@@ -44,12 +47,18 @@ OPTIONS = (
     "--trainer.num_sanity_val_steps=0",
     "--trainer.precision=64-true",
 )
-SECONDS = 240
+SECONDS = 270
 
 
 def command(corpus: Path, *arguments: str) -> list[str]:
     train = [sys.executable, str(ROOT / "train.py"), "fit", DDP, f"--data.corpus={corpus}"]
     return [*train, *OPTIONS, *arguments]
+
+
+def dying(rank: int, how: str) -> list[str]:
+    """Options of a run in which a process comes to no good end."""
+    die = ["--trainer.callbacks+=dying.Die", f"--trainer.callbacks.rank={rank}"]
+    return ["--trainer.max_epochs=100", *die, f"--trainer.callbacks.how={how}"]
 
 
 def environment() -> dict[str, str]:
@@ -66,47 +75,12 @@ def outcome(run: Path) -> tuple[dict[str, torch.Tensor], list[dict[str, str]]]:
         return state, list(csv.DictReader(file))
 
 
-def test_two_processes_train_as_one(
-    corpus: Path, tmp_path: Path, train_py: Callable[..., None]
-) -> None:
-    with (corpus / "test.csv").open("a") as file:  # an odd number of them
-        file.write("an odd one out,grain\n")
-    options = ("--run.reestimate=true", "--run.folder=two", "--data.batch_size=12")
-    done = subprocess.run(
-        command(corpus, *options),
-        cwd=tmp_path,
-        env=environment(),
-        timeout=SECONDS,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    one = ("--run.reestimate=true", "--run.folder=one", "--data.batch_size=24")
-    train_py("fit", f"--data.corpus={corpus}", *OPTIONS, *one)
-    two_state, two_metrics = outcome(tmp_path / "two" / "tiny" / "version_0")
-    one_state, one_metrics = outcome(tmp_path / "one" / "tiny" / "version_0")
-    assert any("running_mean" in name for name in one_state)
-    assert two_state.keys() == one_state.keys()
-    for name, value in one_state.items():
-        tolerance = 100 * VALUES if value.is_floating_point() else 0.0
-        assert_close(two_state[name], value, tolerance, name)
-    assert len(two_metrics) == len(one_metrics) == 3
-    for two, one_row in zip(two_metrics, one_metrics):
-        assert two.keys() == one_row.keys()
-        for name, value in one_row.items():
-            assert two[name] == value or float(two[name]) == pytest.approx(float(value), rel=1e-6)
-    # Every document of an odd number was counted once.
-    assert " 31 " in done.stdout
-
-
-def run_and_die(corpus: Path, folder: Path, rank: int, how: str, *more: str) -> tuple[int, str]:
+def run(arguments: list[str], folder: Path) -> tuple[int, str]:
     """The exit status and output of a run, whose processes must all be gone soon after it."""
-    die = ("--trainer.callbacks+=dying.Die", f"--trainer.callbacks.rank={rank}")
-    arguments = command(corpus, "--trainer.max_epochs=100", *die, f"--trainer.callbacks.how={how}")
     output = folder / "output.txt"
     with output.open("w") as file:  # a pipe would be held open by whoever is left over
         process = subprocess.Popen(
-            [*arguments, *more],
+            arguments,
             cwd=folder,
             env=environment(),
             stdout=file,
@@ -115,7 +89,7 @@ def run_and_die(corpus: Path, folder: Path, rank: int, how: str, *more: str) -> 
         )
         try:
             status = process.wait(SECONDS)
-            gone = time.monotonic() + 20
+            gone = time.monotonic() + 30
             while is_there(process.pid):
                 assert time.monotonic() < gone, f"left over:\n{output.read_text()}"
                 time.sleep(0.1)
@@ -134,20 +108,45 @@ def is_there(group: int) -> bool:
     return True
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals and process groups")
+def test_two_processes_train_as_one(
+    corpus: Path, tmp_path: Path, train_py: Callable[..., None]
+) -> None:
+    own = shutil.copytree(corpus, tmp_path / "tiny")
+    with (own / "test.csv").open("a") as file:  # an odd number of them
+        file.write("an odd one out,grain\n")
+    options = ("--run.reestimate=true", "--run.folder=two", "--data.batch_size=12")
+    status, said = run(command(own, *options), tmp_path)
+    assert status == 0, said
+    one = ("--run.reestimate=true", "--run.folder=one", "--data.batch_size=24")
+    train_py("fit", f"--data.corpus={own}", *OPTIONS, *one)
+    two_state, two_metrics = outcome(tmp_path / "two" / "tiny" / "version_0")
+    one_state, one_metrics = outcome(tmp_path / "one" / "tiny" / "version_0")
+    assert any("running_mean" in name for name in one_state)
+    assert two_state.keys() == one_state.keys()
+    for name, value in one_state.items():
+        tolerance = 100 * VALUES if value.is_floating_point() else 0.0
+        assert_close(two_state[name], value, tolerance, name)
+    assert len(two_metrics) == len(one_metrics) == 3
+    for two, one_row in zip(two_metrics, one_metrics):
+        assert two.keys() == one_row.keys()
+        for name, value in one_row.items():
+            same = two[name] == value or float(two[name]) == pytest.approx(float(value), rel=1e-6)
+            assert same, name
+    assert " 31 " in said, "every document of an odd number was counted once"
+
+
 @pytest.mark.parametrize(("rank", "how"), [(1, "kill"), (0, "kill"), (1, "leave")])
 def test_a_process_that_dies_ends_the_run(
     rank: int, how: str, corpus: Path, tmp_path: Path
 ) -> None:
-    status, said = run_and_die(corpus, tmp_path, rank, how)
+    status, said = run(command(corpus, *dying(rank, how)), tmp_path)
     assert status != 0
     assert "peer" in said, "the other one found the connection lost"
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals and process groups")
 def test_a_process_that_hangs_ends_the_run(corpus: Path, tmp_path: Path) -> None:
     patience = "--trainer.strategy.init_args.timeout=0:00:20"
-    status, said = run_and_die(corpus, tmp_path, 1, "hang", patience)
+    status, said = run(command(corpus, *dying(1, "hang"), patience), tmp_path)
     assert status != 0
     assert "timeout" in said.lower() or "timed out" in said.lower()
 
