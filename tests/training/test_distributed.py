@@ -63,7 +63,8 @@ def dying(rank: int, how: str) -> list[str]:
 
 def environment() -> dict[str, str]:
     """One thread in each process, and what Lightning would take for another launcher's left out."""
-    kept = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "WORLD_SIZE", "RANK")}
+    of_others = ("LOCAL_RANK", "NODE_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    kept = {name: value for name, value in os.environ.items() if name not in of_others}
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     return kept | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
 
