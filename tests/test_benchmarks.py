@@ -19,7 +19,7 @@ from torch import Tensor
 import seqnorm
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
-NAMES = ("baselines", "cpu", "memory", "pictures", "table", "timing", "workload")
+NAMES = ("baselines", "cpu", "distributed", "memory", "pictures", "table", "timing", "workload")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -312,3 +312,16 @@ def test_memory_of_a_step_in_a_process_of_its_own() -> None:
     process = subprocess.run(command, capture_output=True, text=True, check=True)
     # The gates of all steps alone are T * B * 4H numbers of four bytes.
     assert 400 * 16 * 4 * 64 * 4 < int(process.stdout) < 2**28
+
+
+def test_the_cost_of_sharing_statistics() -> None:
+    """By two processes, as the command says; exchanges are counted, not timed."""
+    command = [sys.executable, "-W", "error", str(FOLDER / "distributed.py"), "--repeats=1"]
+    command += ["--steps=3", "--batch=2", "--hidden=4"]
+    done = subprocess.run(command, cwd=FOLDER.parent, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    lstm, gru = (line for line in done.stdout.splitlines() if "exchanges" in line)
+    # Two to agree; forward and backward one for W x and, a step, two of an LSTM, one of a GRU.
+    assert lstm.startswith("LSTM: ")
+    assert f" {2 + 2 * (1 + 2 * 3)} exchanges" in lstm
+    assert f" {2 + 2 * (1 + 3)} exchanges" in gru

@@ -14,6 +14,7 @@ except ModuleNotFoundError as error:
 
 from .callbacks import ReestimateStatistics
 from .classification import TextClassification
+from .distributed import SyncBatchNorm
 from .language import LanguageModelling
 from .language_data import LanguageData
 from .statistics import NormStatistics
@@ -24,6 +25,7 @@ __all__ = [
     "LanguageModelling",
     "NormStatistics",
     "ReestimateStatistics",
+    "SyncBatchNorm",
     "TextClassification",
     "TextData",
 ]

@@ -96,7 +96,9 @@ class TextClassification(LightningModule):
         loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
         hits = (logits.argmax(-1) == batch.labels).float().mean()
         values = {"train_loss": loss, "train_accuracy": hits}
-        self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(logits), sync_dist=True)
+        self.log_dict(
+            values, on_step=False, on_epoch=True, batch_size=_number(logits), sync_dist=True
+        )
         self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss
 
@@ -126,7 +128,7 @@ class TextClassification(LightningModule):
         logits = self(batch.tokens, batch.lengths)
         self.metric(stage).update(logits.argmax(-1), batch.labels, batch.lengths)
         loss = F.cross_entropy(logits, batch.labels)
-        self.log(f"{stage}_loss", loss, batch_size=len(logits), sync_dist=True, prog_bar=True)
+        self.log(f"{stage}_loss", loss, batch_size=_number(logits), sync_dist=True, prog_bar=True)
 
     def _log_metrics(self, stage: str) -> None:
         metric = self.metric(stage)
@@ -157,3 +159,12 @@ class TextClassification(LightningModule):
             schedule=self.schedule,
             weight_decay=self.weight_decay,
         )
+
+
+def _number(logits: Tensor) -> int:
+    """How many documents a mean was taken over, as Lightning has to be told.
+
+    As a float, for the mean of whole numbers over the processes, by which it divides, is a whole
+    number too: of 16 and 15 documents 15, and a loss comes out 3 % too large.
+    """
+    return float(len(logits))  # type: ignore[return-value]  # it only adds and divides

@@ -26,6 +26,7 @@ from seqnorm.datasets import FetchError
 from .callbacks import ProgressBar
 from .checkpoint import load_checkpoint
 from .classification import TextClassification
+from .distributed import EndTogether, plugins
 from .metrics import accuracy, macro_f1
 from .pictures import confusion_matrix
 from .prediction import predict
@@ -176,7 +177,7 @@ class TextCLI(LightningCLI):
         # Here rather than in the trainer, so that what is wrong with a corpus is found early.
         self.datamodule.setup(str(self.subcommand))
         options = self.config_init[self.subcommand]["trainer"]
-        callbacks = list(options["callbacks"] or [])
+        callbacks = [*(options["callbacks"] or []), EndTogether()]
         if options["enable_progress_bar"] is not False:
             callbacks.append(ProgressBar())
         logger: Any = options["logger"]
@@ -186,7 +187,8 @@ class TextCLI(LightningCLI):
             self.path = self.run.start(self.config["fit"]["data"]["corpus"], self.checkpoint)
             callbacks += self.run.callbacks(self.path, self._plain_config())
             logger = self.run.logger(self.path, self.checkpoint) if logger is None else logger
-        return super().instantiate_trainer(callbacks=callbacks, logger=logger or False, **kwargs)
+        kwargs |= {"callbacks": callbacks, "logger": logger or False, "plugins": plugins(options)}
+        return super().instantiate_trainer(**kwargs)
 
     def after_fit(self) -> None:
         """Tests the best epoch, and writes down what came out."""

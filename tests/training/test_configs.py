@@ -24,6 +24,7 @@ OVERLAYS = sorted(
 def test_every_choice_has_an_overlay() -> None:
     named = {((ROOT / path).parent.name, Path(path).stem) for path in OVERLAYS}
     assert named == {
+        ("configs", "ddp"),
         ("configs", "diagnostics"),
         ("cell", "gru"),
         *(("norm", norm) for norm in ("layer", "rms", "batch", "batch_pooled", "none")),
@@ -53,7 +54,8 @@ def test_the_base_states_what_holds_without_it(
         assert base[part] == alone[part]
 
 
-@pytest.mark.parametrize("overlay", [None, *OVERLAYS])
+# Of several processes: test_distributed.py.
+@pytest.mark.parametrize("overlay", [None, *(name for name in OVERLAYS if name != "ddp.yaml")])
 def test_trains_a_few_steps(
     overlay: str | None, corpus: Path, train_py: Callable[..., None]
 ) -> None:

@@ -1,0 +1,73 @@
+"""Training in several processes: what Lightning is given for it."""
+
+from __future__ import annotations
+
+import atexit
+import subprocess
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.plugins.layer_sync import TorchSyncBatchNorm
+from torch import nn
+
+from seqnorm.nn import convert_sync_batchnorm, revert_sync_batchnorm
+
+
+class SyncBatchNorm(TorchSyncBatchNorm):
+    """A plugin that makes ``sync_batchnorm=True`` reach the norms of this library.
+
+    Lightning's own knows torch's norms alone, so a program of one's own gives both,
+    ``Trainer(sync_batchnorm=True, plugins=[seqnorm.training.SyncBatchNorm()])``; ``train.py`` adds
+    it by itself. During ``fit`` the norms of the batch are as ``seqnorm.convert_sync_batchnorm``
+    makes them.
+    """
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        return convert_sync_batchnorm(model)
+
+    def revert(self, model: nn.Module) -> nn.Module:
+        return revert_sync_batchnorm(model)
+
+
+def plugins(options: Any) -> list[Any]:
+    """The plugins of a trainer with these options, and what ``sync_batchnorm`` needs.
+
+    Args:
+        options: arguments of ``Trainer`` by name.
+    """
+    given = options["plugins"] or []
+    given = list(given) if isinstance(given, (list, tuple)) else [given]
+    return [*given, SyncBatchNorm()] if options["sync_batchnorm"] else given
+
+
+class EndTogether(Callback):
+    """Where a run ends with an error, ends the processes that it started, should they not end.
+
+    One that died closes its connections, at which the others fail. One that hangs does not notice
+    that it is waited for no longer, nor does it react to a signal that Python would have to handle.
+
+    Args:
+        patience: seconds in which they may end by themselves, and say why.
+    """
+
+    def __init__(self, patience: float = 10.0) -> None:
+        self.patience = patience
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        started = getattr(trainer.strategy.launcher, "procs", [])
+        if started:  # at the exit, when the error was printed
+            atexit.register(end, started, self.patience)
+
+
+def end(processes: Sequence[subprocess.Popen[Any]], patience: float) -> None:
+    """Wait for the processes to end, and kill those that have not after ``patience`` seconds."""
+    last = time.monotonic() + patience
+    for process in processes:
+        try:
+            process.wait(max(0.0, last - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()

@@ -1,0 +1,204 @@
+"""Two processes train as one does, and end together.
+
+They run ``train.py``, which starts the second one itself.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from tolerances import VALUES, assert_close
+from torch import nn
+from torch.utils.data import DataLoader
+
+import seqnorm
+from seqnorm.datasets import BucketBatchSampler, TextDataset
+from seqnorm.training.distributed import SyncBatchNorm, end, plugins
+
+from .conftest import SMALL
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and process groups")
+
+ROOT = Path(__file__).parents[2]
+DDP = f"--config={ROOT / 'configs' / 'ddp.yaml'}"
+# 72 documents to train on make 3 batches of 24, or 3 of 12 in each of two processes, and the union
+# of these is one of those. Without dropout nothing else is drawn.
+OPTIONS = (
+    *SMALL,
+    "--data.validation_fraction=0.2",
+    "--model.norm=batch",
+    "--data.max_length=5",  # there is an exchange a step
+    "--model.dropout=0",
+    "--model.embedding_dropout=0",
+    "--model.word_dropout=0",
+    "--trainer.max_epochs=2",
+    "--trainer.num_sanity_val_steps=0",
+    "--trainer.precision=64-true",
+)
+SECONDS = 270
+
+
+def command(corpus: Path, *arguments: str) -> list[str]:
+    train = [sys.executable, str(ROOT / "train.py"), "fit", DDP, f"--data.corpus={corpus}"]
+    return [*train, *OPTIONS, *arguments]
+
+
+def dying(rank: int, how: str) -> list[str]:
+    """Options of a run in which a process comes to no good end."""
+    die = ["--trainer.callbacks+=dying.Die", f"--trainer.callbacks.rank={rank}"]
+    return ["--trainer.max_epochs=100", *die, f"--trainer.callbacks.how={how}"]
+
+
+def environment() -> dict[str, str]:
+    """One thread in each process, and what Lightning would take for another launcher's left out."""
+    of_others = ("LOCAL_RANK", "NODE_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    kept = {name: value for name, value in os.environ.items() if name not in of_others}
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    return kept | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+
+
+def outcome(run: Path) -> tuple[dict[str, torch.Tensor], list[dict[str, str]]]:
+    """The last state of a run, and its metrics."""
+    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    with (run / "metrics.csv").open(newline="") as file:
+        return state, list(csv.DictReader(file))
+
+
+def run(arguments: list[str], folder: Path) -> tuple[int, str]:
+    """The exit status and output of a run, whose processes must all be gone soon after it."""
+    output = folder / "output.txt"
+    with output.open("w") as file:  # a pipe would be held open by whoever is left over
+        process = subprocess.Popen(
+            arguments,
+            cwd=folder,
+            env=environment(),
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            status = process.wait(SECONDS)
+            gone = time.monotonic() + 30
+            while is_there(process.pid):
+                assert time.monotonic() < gone, f"left over:\n{output.read_text()}"
+                time.sleep(0.1)
+        finally:
+            if is_there(process.pid):
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    return status, output.read_text()
+
+
+def is_there(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_two_processes_train_as_one(
+    corpus: Path, tmp_path: Path, train_py: Callable[..., None]
+) -> None:
+    own = shutil.copytree(corpus, tmp_path / "tiny")
+    with (own / "test.csv").open("a") as file:  # an odd number of them
+        file.write("an odd one out,grain\n")
+    options = ("--run.reestimate=true", "--run.folder=two", "--data.batch_size=12")
+    status, said = run(command(own, *options), tmp_path)
+    assert status == 0, said
+    one = ("--run.reestimate=true", "--run.folder=one", "--data.batch_size=24")
+    train_py("fit", f"--data.corpus={own}", *OPTIONS, *one)
+    two_state, two_metrics = outcome(tmp_path / "two" / "tiny" / "version_0")
+    one_state, one_metrics = outcome(tmp_path / "one" / "tiny" / "version_0")
+    assert any("running_mean" in name for name in one_state)
+    assert two_state.keys() == one_state.keys()
+    for name, value in one_state.items():
+        tolerance = 100 * VALUES if value.is_floating_point() else 0.0
+        assert_close(two_state[name], value, tolerance, name)
+    assert len(two_metrics) == len(one_metrics) == 3
+    for two, one_row in zip(two_metrics, one_metrics):
+        assert two.keys() == one_row.keys()
+        for name, value in one_row.items():
+            same = two[name] == value or float(two[name]) == pytest.approx(float(value), rel=1e-6)
+            assert same, name
+    assert " 31 " in said, "every document of an odd number was counted once"
+
+
+@pytest.mark.parametrize(("rank", "how"), [(1, "kill"), (0, "kill"), (1, "leave")])
+def test_a_process_that_dies_ends_the_run(
+    rank: int, how: str, corpus: Path, tmp_path: Path
+) -> None:
+    status, said = run(command(corpus, *dying(rank, how)), tmp_path)
+    assert status != 0
+    assert "peer" in said, "the other one found the connection lost"
+
+
+def test_a_process_that_hangs_ends_the_run(corpus: Path, tmp_path: Path) -> None:
+    patience = "--trainer.strategy.init_args.timeout=0:00:20"
+    status, said = run(command(corpus, *dying(1, "hang"), patience), tmp_path)
+    assert status != 0
+    assert "timeout" in said.lower() or "timed out" in said.lower()
+
+
+def test_only_what_is_asked_for_is_synchronised() -> None:
+    assert plugins({"plugins": None, "sync_batchnorm": False}) == []
+    other = object()
+    assert plugins({"plugins": other, "sync_batchnorm": False}) == [other]
+    kept, added = plugins({"plugins": [other], "sync_batchnorm": True})
+    assert kept is other
+    assert isinstance(added, SyncBatchNorm)
+    # Lightning takes it beside sync_batchnorm=True.
+    Trainer(
+        sync_batchnorm=True,
+        plugins=[added],
+        accelerator="cpu",
+        devices=2,
+        strategy="ddp",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+    )
+
+
+def test_the_plugin_converts_and_reverts() -> None:
+    model = nn.ModuleDict({"a": seqnorm.LSTM(2, 3, norm="batch"), "b": nn.BatchNorm2d(3)})
+    weight = model["b"].weight
+    plugin = SyncBatchNorm()
+    assert plugin.apply(model) is model
+    table: Any = model["a"].norm_hh_l0.table
+    assert table.processes is not None
+    assert model["b"].processes is table.processes
+    assert plugin.revert(model) is model
+    assert table.processes is None
+    assert model["b"].processes is None
+    assert model["b"].weight is weight
+
+
+def test_lightning_refuses_to_divide_the_buckets_again() -> None:
+    """With its default, use_distributed_sampler=True, it says what to set rather than go wrong."""
+    from lightning.pytorch.utilities.data import _update_dataloader
+
+    sampler = BucketBatchSampler([3, 4, 5, 6], batch_size=1, num_replicas=2, rank=1)
+    loader: DataLoader[Any] = DataLoader(TextDataset([[2]] * 4), batch_sampler=sampler)
+    with pytest.raises(TypeError, match=r"set `Trainer\(use_distributed_sampler=False\)`"):
+        _update_dataloader(loader, torch.utils.data.SequentialSampler(loader.dataset))  # type: ignore[arg-type]
+
+
+def test_processes_that_do_not_end_are_killed() -> None:
+    sleeps = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    end([sleeps, done], patience=2.0)
+    assert sleeps.wait(10) != 0
+    assert done.wait(10) == 0
