@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
-from seqnorm.nn import preset
+from seqnorm.nn import compute_in_chunks, preset
 from seqnorm.nn.cells import LAYERS
 from seqnorm.nn.check import check_probability, choose
 from seqnorm.nn.lengths import valid_mask
@@ -36,13 +37,13 @@ class LanguageModel(nn.Module):
     Padding is never predicted: its probability is 0.
 
     *Time steps.* A call takes a batch of sequences and the states in which they begin, so a text
-    may come whole, or cut into windows of which each begins in the state that the one before ended
+    may come whole, or cut into pieces of which each begins in the state that the one before ended
     in. Everything but BatchNorm of every time step computes the same either way. That norm counts
-    steps from the beginning of each call: given whole documents, step k is the k-th token of a
-    document, and its statistics are those of documents still running there; given windows of a
-    stream, step k is the k-th token of a window, any place of the text, so that all steps have
-    much the same statistics, each taken from B rows. Such a model must be used on windows of the
-    length that it was trained on.
+    steps: given whole documents, or their pieces with ``start``, step k is the k-th token of a
+    document, and its statistics are those of documents still running there. Given windows of a
+    stream, each from step 0 on, step k is the k-th token of a window, any place of the text, so
+    that all steps have much the same statistics, each taken from B rows. Such a model must be used
+    on windows of the length that it was trained on.
 
     Args:
         vocab_size: V.
@@ -64,11 +65,15 @@ class LanguageModel(nn.Module):
         weight_drop: probability that a recurrent weight is zero for a whole batch (Merity et al.
             2018, sec. 2).
         zoneout: probability that a unit keeps its state over a step (Krueger et al. 2017).
+        chunk: most time steps that layers compute at once, null for all; see
+            ``seqnorm.compute_in_chunks``.
+        recompute: whether training computes a chunk, and the probabilities, once more for the
+            backward pass instead of keeping what it needs: less memory for a third more time.
         pad_id: the token of padding.
 
     Raises:
         ValueError: an unknown cell or norm; options of no norm; a probability outside [0, 1];
-            dropout between layers where there is one layer.
+            dropout between layers where there is one layer; a chunk below 1, or none to recompute.
         TypeError: an unknown norm option.
     """
 
@@ -89,6 +94,8 @@ class LanguageModel(nn.Module):
         output_dropout: float = 0.0,
         weight_drop: float = 0.0,
         zoneout: float = 0.0,
+        chunk: int | None = None,
+        recompute: bool = False,
         pad_id: int = 0,
     ) -> None:
         super().__init__()
@@ -134,8 +141,10 @@ class LanguageModel(nn.Module):
         self.decoder = nn.Linear(last, vocab_size)
         if tied:
             self.decoder.weight = self.embedding.weight
-        norms = [] if scheme is None else scheme.norms.values()
-        self.per_step = any(norm.over_batch and not norm.over_time for norm in norms)
+        if recompute and chunk is None:
+            raise ValueError("recompute is of chunks: say how many steps one has, as chunk 256")
+        self.recompute = recompute
+        compute_in_chunks(self, chunk, recompute=recompute)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -152,14 +161,16 @@ class LanguageModel(nn.Module):
         tokens: Tensor,
         lengths: Tensor | None = None,
         states: LayerStates | None = None,
+        start: int = 0,
     ) -> tuple[Tensor, LayerStates]:
         """Logits (B, T, V) of what follows each of ``tokens`` (B, T), and the states at the end.
 
         Of each sequence ``lengths`` (B,) are valid (None: all). Tokens past that, whatever their
         values, change nothing, and the logits there mean nothing. ``states`` are those in which
-        the sequences begin, as an earlier call gave them (None: zeros); no gradient is cut.
+        the sequences begin, as an earlier call gave them (None: zeros), and ``start`` the steps
+        that BatchNorm is to count from; no gradient is cut.
         """
-        output, states = self._layers(tokens, lengths, states)
+        output, states = self._layers(tokens, lengths, states, start)
         return self._logits(output), states
 
     def surprisal(
@@ -168,20 +179,24 @@ class LanguageModel(nn.Module):
         targets: Tensor,
         lengths: Tensor,
         states: LayerStates | None = None,
+        start: int = 0,
     ) -> tuple[Tensor, LayerStates]:
         """-log p of every valid target (N,), in nats, and the states at the end.
 
         The targets (B, T) of the first sequence come first. A target is what follows the token of
         its place. Their mean is the loss, and exp of it the perplexity.
         """
-        output, states = self._layers(tokens, lengths, states)
+        output, states = self._layers(tokens, lengths, states, start)
         valid = valid_mask(lengths.to(tokens.device), tokens.shape[1])
-        rows, wanted = output[valid], targets[valid]
-        nats = [
-            F.cross_entropy(self._logits(some), follows, reduction="none")
-            for some, follows in zip(rows.split(_ROWS), wanted.split(_ROWS))
-        ]
+        pieces = zip(output[valid].split(_ROWS), targets[valid].split(_ROWS))
+        if self.recompute and torch.is_grad_enabled():
+            nats = [checkpoint(self._nats, *piece, use_reentrant=False) for piece in pieces]
+        else:
+            nats = [self._nats(*piece) for piece in pieces]
         return torch.cat(nats), states
+
+    def _nats(self, rows: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(self._logits(rows), targets, reduction="none")
 
     @torch.no_grad()
     def generate(
@@ -223,18 +238,15 @@ class LanguageModel(nn.Module):
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1 or None, got {value}")
         text = list(prompt)
-        begun: LayerStates | None = None  # the states at `start`, where the window begins
-        states: LayerStates | None = None  # and those after `read`
-        start = read = 0
+        states: LayerStates | None = None
+        read = step = 0  # tokens read, of them in this window
         while len(text) < len(prompt) + length:
-            end = len(text) if window is None else min(len(text), start + window)
-            # With statistics of every step a call must begin where its window begins.
-            first, before = (start, begun) if self.per_step else (read, states)
-            tokens = torch.tensor([text[first:end]], device=self.decoder.weight.device)
-            output, states = self._layers(tokens, None, before)
-            read = end
-            if window is not None and end == start + window:
-                start, begun = end, states
+            piece = text[read:] if window is None else text[read : read + window - step]
+            tokens = torch.tensor([piece], device=self.decoder.weight.device)
+            output, states = self._layers(tokens, None, states, step)
+            read, step = read + len(piece), step + len(piece)
+            if step == window:
+                step = 0
             if read < len(text):
                 continue
             logits = self._logits(output[0, -1]).double() / temperature
@@ -249,7 +261,7 @@ class LanguageModel(nn.Module):
         return text[len(prompt) :]
 
     def _layers(
-        self, tokens: Tensor, lengths: Tensor | None, states: LayerStates | None
+        self, tokens: Tensor, lengths: Tensor | None, states: LayerStates | None, start: int
     ) -> tuple[Tensor, LayerStates]:
         """What the last layer gives (B, T, H), after dropout."""
         if lengths is not None:
@@ -267,7 +279,7 @@ class LanguageModel(nn.Module):
             before: Any = None if states is None else states[number]
             if before is not None and len(before) == 1:
                 (before,) = before  # a cell whose state is h alone
-            output, found = layer(output, before, lengths=lengths)
+            output, found = layer(output, before, lengths=lengths, start=start)
             after.append((found,) if isinstance(found, Tensor) else tuple(found))
         return self._locked_dropout(output, self.output_dropout), after
 

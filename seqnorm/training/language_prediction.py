@@ -106,19 +106,20 @@ def encode(model: LanguageModelling, text: str) -> list[int]:
 def score(model: LanguageModelling, tokens: Sequence[int], window: int | None) -> list[float]:
     """-log p of all ``tokens`` but the first, in nats, each after those before it.
 
-    A long text is read in pieces, of bounded memory: of ``window`` tokens; of any number if it is
-    None, but where BatchNorm counts the steps of a whole text (see
-    ``seqnorm.models.LanguageModel``).
+    A long text is read in pieces, in bounded memory: in windows, from whose beginnings BatchNorm
+    counts its steps, or else of any length (see ``seqnorm.models.LanguageModel``).
     """
-    if window is None:
-        window = max(len(tokens), 1) if model.network.per_step else _PIECE
     text = torch.tensor(tokens, device=model.device)
     states, found = None, []
     with torch.inference_mode():
-        for start in range(0, len(tokens) - 1, window):
-            piece = text[start : start + window + 1]
+        for start in range(0, len(tokens) - 1, window or _PIECE):
+            piece = text[start : start + (window or _PIECE) + 1]
             nats, states = model.network.surprisal(
-                piece[None, :-1], piece[None, 1:], torch.tensor([len(piece) - 1]), states
+                piece[None, :-1],
+                piece[None, 1:],
+                torch.tensor([len(piece) - 1]),
+                states,
+                start if window is None else 0,
             )
             found += nats.tolist()
     return found

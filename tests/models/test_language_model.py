@@ -213,6 +213,56 @@ def test_windows_with_carried_states_are_one_long_sequence(cell: str, training: 
         assert_close(one, other, GRADIENTS)
 
 
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("training", [True, False])
+def test_pieces_of_documents_that_say_where_they_start(norm: str | None, training: bool) -> None:
+    model = model_of(norm=norm).train(training and norm != "batch_pooled")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    tokens, targets, _ = texts([10, 10, 10])
+    whole, _ = model.surprisal(tokens, targets, torch.tensor([10] * 3))
+    after = {name: value.clone() for name, value in model.state_dict().items()}
+    model.load_state_dict(before)
+    states, pieces = None, []
+    for start in (0, 4, 8):
+        n = min(4, 10 - start)
+        part = slice(start, start + n)
+        nats, states = model.surprisal(
+            tokens[:, part], targets[:, part], torch.tensor([n] * 3), states, start
+        )
+        pieces.append(nats.view(3, n))
+    assert_close(torch.cat(pieces, 1).flatten(), whole, VALUES)
+    for name, value in model.state_dict().items():
+        assert_close(value.double(), after[name].double(), VALUES, name)
+
+
+@pytest.mark.parametrize("norm", [None, "layer", "batch"])
+@pytest.mark.parametrize("recompute", [False, True])
+def test_chunks_change_nothing(
+    norm: str | None, recompute: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seqnorm.models.language_model._ROWS", 3)
+    model = model_of(norm=norm, embedding_dropout=0.3, output_dropout=0.3, weight_drop=0.3)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    chunked = model_of(
+        norm=norm,
+        embedding_dropout=0.3,
+        output_dropout=0.3,
+        weight_drop=0.3,
+        chunk=2,
+        recompute=recompute,
+    )
+    tokens, targets, lengths = texts()
+    found = []
+    for one in (model, chunked):
+        one.load_state_dict(before)
+        torch.manual_seed(3)
+        nats, _ = one.train().surprisal(tokens, targets, lengths)
+        (nats * torch.arange(len(nats))).sum().backward()
+        found.append([nats.detach(), *(p.grad for p in one.parameters()), *one.buffers()])
+    for one, other in zip(*found):
+        assert_close(one, other, GRADIENTS)
+
+
 @pytest.mark.parametrize("norm", [None, "layer", "rms"])
 def test_a_text_is_predicted_alike_in_any_company(norm: str | None) -> None:
     model = model_of(norm=norm).eval()
@@ -288,6 +338,8 @@ def test_sizes() -> None:
         ({"output_dropout": 1.5}, "output_dropout should be a number in range"),
         ({"weight_drop": -0.1}, "should be a number in range"),
         ({"layer_dropout": 0.1}, "num_layers=1: write output_dropout"),
+        ({"chunk": 0}, "steps must be greater than zero"),
+        ({"recompute": True}, "recompute is of chunks: say how many steps"),
     ],
 )
 def test_what_is_refused(options: dict[str, Any], message: str) -> None:

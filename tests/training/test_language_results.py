@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from seqnorm.training.language_results import COLUMNS, markdown
+from seqnorm.training.language_results import COLUMNS, best_rate, markdown, next_rate
 from seqnorm.training.results import append_result
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +22,14 @@ def write(path: Path, **values: object) -> None:
 
 
 def runs(path: Path) -> None:
-    for lr, loss, bits in ((0.01, 1.5, 2.0), (0.1, 1.4, 3.0)):  # worse in the test, and chosen
+    # The best in validation is the worst in the test, and is chosen.
+    for lr, loss, bits in (
+        (0.003, 1.6, 2.0),
+        (0.01, 1.5, 2.0),
+        (0.03, 1.45, 2.0),
+        (0.1, 1.4, 3.0),
+        (0.3, "nan", 9.0),
+    ):
         write(
             path,
             norm="layer",
@@ -56,10 +64,25 @@ def test_table(tmp_path: Path) -> None:
 
 
 def test_runs_that_are_missing(tmp_path: Path) -> None:
-    write(tmp_path / "a.csv", norm="none", lr=0.1, seed=1)
-    with pytest.raises(ValueError, match="none: no run with seed 0 tries"):
-        markdown(tmp_path / "a.csv")
-    write(tmp_path / "b.csv", norm="none", lr=0.1, seed=0, val_loss=1)
-    write(tmp_path / "b.csv", norm="none", lr=0.2, seed=1, val_loss=1)
-    with pytest.raises(ValueError, match=r"no run with another seed than 0 at lr 0\.1"):
-        markdown(tmp_path / "b.csv")
+    path = tmp_path / "a.csv"
+    write(path, norm="none", lr=0.01, seed=1)
+    for lr, loss in ((0.003, 3.0), (0.01, 2.0), (0.03, 1.0), (0.1, 1.5)):
+        with pytest.raises(ValueError, match=f"lstm none: no run with seed 0 tries lr {lr}$"):
+            markdown(path)
+        write(path, norm="none", lr=lr, seed=0, val_loss=loss)
+    with pytest.raises(ValueError, match=r"no run with another seed than 0 at lr 0\.03$"):
+        markdown(path)
+
+
+def test_rates() -> None:
+    losses: dict[float, float] = {}
+    tried = []
+    while (rate := next_rate(losses)) is not None:
+        tried.append(rate)
+        losses[rate] = abs(rate - 0.1)
+    assert tried == [0.003, 0.01, 0.03, 0.1, 0.3]
+    assert best_rate(losses) == 0.1
+    assert best_rate({0.003: 2.0, 0.01: math.nan}) == 0.003
+    assert next_rate(dict.fromkeys((0.003, 0.01, 0.03), 1.0)) is None
+    highest = {0.003: 9.0, 0.01: 8.0, 0.03: 7.0, 0.1: 6.0, 0.3: 5.0, 1.0: 4.0}
+    assert next_rate(highest) is None

@@ -1,0 +1,85 @@
+"""Language models with LayerNorm, BatchNorm of every step and none, at equal budget.
+
+``python benchmarks/language.py mr_stream mr_documents`` makes the runs of these configurations that
+``results/language.csv`` has not yet, by the rule of ``seqnorm.training.language_results``: learning
+rates with seed 0, then seeds 1 to 3 at the best. Interrupted, it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from seqnorm.training.language_results import best_rate, losses_of, next_rate
+
+ROOT = Path(__file__).resolve().parent.parent
+NORMS = ("layer", "batch", "none")
+SEEDS = ("1", "2", "3")
+
+
+def rows_of(path: Path, config: str, norm: str) -> list[dict[str, str]]:
+    """The rows of a configuration, which its command line names, with a norm."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    name = f"configs/language/{config}.yaml"
+    return [row for row in rows if name in row["config"].split() and row["norm"] == norm]
+
+
+def next_run(rows: list[dict[str, str]]) -> tuple[float, str] | None:
+    """The learning rate and seed of the run that a norm lacks first; None if it has all."""
+    losses = losses_of(rows)
+    rate = next_rate(losses)
+    if rate is not None:
+        return rate, "0"
+    best = best_rate(losses)
+    made = {row["seed"] for row in rows if float(row["lr"]) == best}
+    return next(((best, seed) for seed in SEEDS if seed not in made), None)
+
+
+def options(config: str, norm: str, rate: float, seed: str, results: Path) -> list[str]:
+    """Of ``train.py fit``."""
+    return [
+        *("--config", f"configs/language/{config}.yaml"),
+        *("--model.norm", "null" if norm == "none" else norm),
+        *("--model.lr", f"{rate:g}", "--seed_everything", seed),
+        *("--run.results", str(results), "--trainer.enable_progress_bar", "false"),
+    ]
+
+
+def make(configs: list[str], results: Path, run: Callable[[list[str]], None]) -> None:
+    """Makes with ``run`` what is missing.
+
+    Raises:
+        RuntimeError: a run has left no row.
+    """
+    for config in configs:
+        for norm in NORMS:
+            rows = rows_of(results, config, norm)
+            while (missing := next_run(rows)) is not None:
+                arguments = options(config, norm, *missing, results)
+                run(arguments)
+                before, rows = rows, rows_of(results, config, norm)
+                if len(rows) == len(before):
+                    raise RuntimeError(f"train.py fit {' '.join(arguments)} left no row")
+
+
+def _fit(arguments: list[str]) -> None:
+    subprocess.run([sys.executable, ROOT / "train.py", "fit", *arguments], cwd=ROOT, check=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("configs", nargs="+", help="files of configs/language, without .yaml")
+    parser.add_argument("--results", type=Path, default=Path("results/language.csv"))
+    given = parser.parse_args()
+    make(given.configs, given.results, _fit)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""The runs that compare norms of language models: which come next, and what they are called."""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seqnorm.training.language_results import COLUMNS, markdown
+from seqnorm.training.results import append_result
+
+ROOT = Path(__file__).parent.parent
+
+
+def load() -> Any:
+    spec = importlib.util.spec_from_file_location("language", ROOT / "benchmarks" / "language.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+language = load()
+BATCH = ("mr_stream", "batch")
+
+
+def test_every_run_is_made_once(tmp_path: Path) -> None:
+    path = tmp_path / "language.csv"
+    made: list[tuple[str, ...]] = []
+    interrupted = [True]
+
+    def run(arguments: list[str]) -> None:
+        given = dict(zip(arguments[::2], arguments[1::2]))
+        config, norm = Path(given["--config"]).stem, given["--model.norm"]
+        lr, seed = given["--model.lr"], given["--seed_everything"]
+        made.append((config, norm, lr, seed))
+        if len(made) == 15 and interrupted:
+            interrupted.clear()
+            raise KeyboardInterrupt
+        row = dict.fromkeys(COLUMNS, "1")
+        row |= {"corpus": "mr", "mode": config, "norm": "none" if norm == "null" else norm}
+        best = {"layer": 0.01, "batch": 0.1, "null": 0.003}[norm]
+        row |= {"lr": lr, "seed": seed, "val_loss": str(abs(float(lr) - best))}
+        append_result(path, {**row, "config": shlex.join(arguments)}, COLUMNS)
+
+    configs = ["mr_stream", "mr_documents"]
+    with pytest.raises(KeyboardInterrupt):
+        language.make(configs, path, run)
+    made.pop()
+    language.make(configs, path, run)
+    assert len(made) == len(set(made)) == 2 * (6 + 8 + 6)
+    tried = [lr for config, norm, lr, seed in made if (config, norm, seed) == (*BATCH, "0")]
+    assert tried == ["0.003", "0.01", "0.03", "0.1", "0.3"]
+    assert [run for run in made if run[:2] == BATCH][5:] == [(*BATCH, "0.1", s) for s in "123"]
+    language.make(configs, path, run)
+    assert len(made) == 40
+    assert len(markdown(path).splitlines()) == 2 + 6
+
+
+def test_a_run_without_a_row(tmp_path: Path) -> None:
+    with pytest.raises(
+        RuntimeError, match=r"train\.py fit --config configs/language/a\.yaml .* no row"
+    ):
+        language.make(["a"], tmp_path / "none.csv", lambda arguments: None)
