@@ -89,7 +89,7 @@ def read_lines(name: str, root: str | Path) -> dict[str, list[str]]:
 
 def _read(name: str, root: str | Path, part: str) -> Iterator[Any]:
     """The rows of one part as torchtext gives them."""
-    torchtext = import_torchtext(f"the corpus {PREFIX}{name}")
+    torchtext = import_torchtext(f"the corpus {PREFIX}{name}", "datasets")
     folder = Path(root) / "torchtext"
     try:
         yield from getattr(torchtext.datasets, name)(root=str(folder), split=part)

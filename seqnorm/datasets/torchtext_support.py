@@ -8,8 +8,8 @@ from types import ModuleType
 import torch
 
 
-def import_torchtext(what: str) -> ModuleType:
-    """torchtext, for `what` needs it.
+def import_torchtext(what: str, *parts: str) -> ModuleType:
+    """torchtext with these parts of it beside those for tokens, for `what` needs it.
 
     Raises ModuleNotFoundError, which names the extra to install, where it is missing or cannot be
     loaded into the torch that is there.
@@ -27,4 +27,6 @@ def import_torchtext(what: str) -> ModuleType:
         ) from error
     # It says at every import of a part that it is no longer developed, which the README says too.
     torchtext.disable_torchtext_deprecation_warning()
+    for part in ("data.utils", "transforms", "vocab", *parts):
+        importlib.import_module(f"torchtext.{part}")
     return torchtext

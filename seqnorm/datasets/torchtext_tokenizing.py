@@ -46,8 +46,7 @@ class TorchtextTokenizer:
         ordered = dict.fromkeys(vocabulary[2:], 1)
         self._vocab = torchtext.vocab.vocab(ordered, specials=[PAD, UNK])
         self._vocab.set_default_index(self.unk_id)
-        self._numbers = torchtext.transforms.VocabTransform(self._vocab)
-        self._truncate: Callable[[int], Any] = torchtext.transforms.Truncate
+        self._transforms = torchtext.transforms
 
     @classmethod
     def train(
@@ -88,9 +87,13 @@ class TorchtextTokenizer:
             raise TypeError("texts must be a sequence of strings; write [text] for a single one")
         if max_length is not None and max_length < 1:
             raise ValueError(f"max_length must be at least 1 or None, not {max_length}")
-        tokens = [self._split(_normal(text, self.lowercase)) for text in texts]
-        numbers: list[list[int]] = [self._numbers(each) for each in tokens]
-        return numbers if max_length is None else self._truncate(max_length)(numbers)
+        steps = [self._transforms.VocabTransform(self._vocab)]
+        if max_length is not None:
+            steps.append(self._transforms.Truncate(max_length))
+        transform = self._transforms.Sequential(*steps)
+        tokens = (self._split(_normal(text, self.lowercase)) for text in texts)
+        # Of an empty list it warns that one cannot tell what it is a list of.
+        return [transform(each) if each else [] for each in tokens]
 
     @property
     def vocabulary(self) -> list[str]:
