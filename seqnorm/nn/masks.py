@@ -36,7 +36,7 @@ def size_mask(
     given = sizes if isinstance(sizes, Tensor) else torch.tensor(sizes)
     if not isinstance(sizes, Tensor) and not given.numel():
         given = torch.zeros(0, len(shape), dtype=torch.int64)
-    if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool:
+    if given.dtype.is_floating_point or given.dtype.is_complex or given.dtype == torch.bool:
         raise TypeError(f"sizes must be whole numbers, got {given.dtype}")
     if given.dim() == 1 and len(shape) == 1:
         given = given[:, None]

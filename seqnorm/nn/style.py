@@ -78,7 +78,7 @@ class ConditionalInstanceNorm2d(nn.Module):
     def _of_style(self, style: Tensor, batch: int) -> tuple[Tensor, Tensor]:
         """Gain and bias (N, C) of each image."""
         S = self.num_styles
-        if style.dtype == torch.bool or style.is_complex():
+        if style.dtype == torch.bool or style.dtype.is_complex:
             raise TypeError(
                 "style must hold whole numbers (one style an image) or floating-point weights of "
                 f"the styles, got {style.dtype}"

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, callbacks
-from torch import nn
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor, nn
 
 from seqnorm.models import cooccurrence_embedding
 from seqnorm.nn import RunningTable, reestimate_statistics
@@ -44,20 +45,34 @@ class StartEmbedding(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         assert isinstance(pl_module, TextClassification)
-        if stage != "fit" or pl_module.embedding != "cooccurrence":
+        if stage != "fit":
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
-        embedding = pl_module.network.embedding
-        try:
-            vectors = cooccurrence_embedding(
-                data.training_tokens,
-                *embedding.weight.shape,
-                std=pl_module.network.embedding_std,
-            )
-        except ValueError as error:
-            raise ValueError(f"{error} (--model.embedding normal)") from error
-        with torch.no_grad():
-            embedding.weight.copy_(vectors)
+        weight, std = pl_module.network.embedding.weight, pl_module.network.embedding_std
+        if pl_module.embedding == "cooccurrence":
+            try:
+                vectors = cooccurrence_embedding(data.training_tokens, *weight.shape, std=std)
+            except ValueError as error:
+                raise ValueError(f"{error} (--model.embedding normal)") from error
+            with torch.no_grad():
+                weight.copy_(vectors)
+        if data.vectors is not None:
+            vectors, known = data.vectors
+            _pretrained(weight, vectors, known, std)
+
+
+def _pretrained(weight: Tensor, vectors: Tensor, known: Tensor, std: float) -> None:
+    """Puts ``vectors`` (V, E) in the rows ``known`` (V,) of an embedding, scaled to the root mean
+    square that its others have."""
+    if vectors.shape[1] != weight.shape[1]:
+        raise ValueError(
+            f"the vectors of data.vectors have {vectors.shape[1]} numbers, an embedding "
+            f"{weight.shape[1]}: --model.embedding_size {vectors.shape[1]}"
+        )
+    chosen = vectors[known]
+    rank_zero_info(f"Pretrained vectors: {len(chosen)} of {len(weight)} tokens")
+    with torch.no_grad():
+        weight[known] = (chosen * (std / chosen.square().mean().sqrt())).to(weight)
 
 
 class EarlyStopping(callbacks.EarlyStopping):

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqnorm.datasets import TextBatch, Tokenizer
+from seqnorm.datasets import TextBatch, tokenizer_from_json
 from seqnorm.models import TextClassifier
 
 from .metrics import LengthBucketConfusion, accuracy, macro_f1
@@ -57,13 +57,13 @@ class TextClassification(LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        self.tokenizer = Tokenizer.from_json(tokenizer)
+        self.tokenizer = tokenizer_from_json(tokenizer)
         self.classes = tuple(classes)
         self.network = TextClassifier(
             len(self.tokenizer),
             len(self.classes),
-            pad_id=Tokenizer.pad_id,
-            unk_id=Tokenizer.unk_id,
+            pad_id=self.tokenizer.pad_id,
+            unk_id=self.tokenizer.unk_id,
             **network,
         )
         check_warmup(warmup)

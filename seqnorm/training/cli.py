@@ -170,7 +170,7 @@ class TextCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         try:
             super().instantiate_classes()
-        except (FetchError, MisconfigurationException, TypeError, ValueError) as error:
+        except (FetchError, ImportError, MisconfigurationException, TypeError, ValueError) as error:
             self.parser.error(str(error), error)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -299,7 +299,7 @@ def main(
     if sys.argv[1:2] == ["predict"]:
         try:
             auto_cli(cli.predict, args=sys.argv[2:], as_positional=False, prog="train.py predict")
-        except (OSError, ValueError) as error:
+        except (ImportError, OSError, ValueError) as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
         return

@@ -9,20 +9,28 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from seqnorm.datasets import (
+    AnyTokenizer,
     BucketBatchSampler,
     Corpus,
     Documents,
     Item,
+    Pipeline,
     TextDataset,
     Tokenizer,
+    TorchtextTokenizer,
     collate,
     default_kind,
     load_corpus,
+    read_vectors,
+    read_vectors_by_torchtext,
     split_last,
     split_validation,
+    tokenizer_from_json,
+    torchtext_tokens,
 )
 
 from .checkpoint import load_checkpoint
@@ -32,13 +40,18 @@ class TextData(LightningDataModule):
     """Labelled texts.
 
     Args:
-        corpus: a corpus by name (r8, r52, 20news, imdb, mr, zh_reviews), or the path of a file or
-            folder of one's own.
+        corpus: a corpus by name (r8, r52, 20news, imdb, mr, zh_reviews), the path of a file or
+            folder of one's own, torchtext:NAME for a data set of torchtext, or hf:NAME or hf:PATH
+            for one of Hugging Face's library datasets.
         root: where corpora are fetched to.
         text_column: column of the text in files of one's own; null for "text".
         label_column: column of the label in files of one's own; null for "label".
         language: of files of one's own, as en or zh; null for unknown.
         test_fraction: part of one's own files to split off as a test part if they bring none.
+        pipeline: the library that makes tokens and vocabulary: tokenizers, or torchtext, which
+            needs torch 2.3 and gives the same tokens of the kinds word and character.
+        torchtext_tokens: what torchtext's get_tokenizer is to split texts by, as basic_english;
+            null for those of kind.
         kind: of tokens; null chooses by the corpus's language.
         vocab_size: most tokens in the vocabulary; null for no limit.
         min_frequency: tokens that the training part holds less often are unknown.
@@ -54,6 +67,8 @@ class TextData(LightningDataModule):
             documents.
         seed: of the order of the batches.
         vocabulary: a checkpoint, to use its tokenizer and classes in place of the corpus's own.
+        vectors: a file of pretrained word vectors, as of GloVe or fastText, that the embeddings of
+            its words start with; null for none.
     """
 
     def __init__(
@@ -65,6 +80,8 @@ class TextData(LightningDataModule):
         label_column: str | None = None,
         language: str | None = None,
         test_fraction: float | None = None,
+        pipeline: Pipeline = "tokenizers",
+        torchtext_tokens: str | None = None,
         kind: Literal["word", "character", "bpe"] | None = None,
         vocab_size: int | None = None,
         min_frequency: int = 1,
@@ -78,8 +95,13 @@ class TextData(LightningDataModule):
         split_seed: int = 0,
         seed: int = 0,
         vocabulary: str | None = None,
+        vectors: str | None = None,
     ) -> None:
         super().__init__()
+        if torchtext_tokens is not None and pipeline != "torchtext":
+            raise ValueError(
+                "data.torchtext_tokens is for the torchtext pipeline: set data.pipeline torchtext"
+            )
         self.save_hyperparameters(logger=False)
         self._parts: dict[str, TextDataset] = {}
 
@@ -108,22 +130,34 @@ class TextData(LightningDataModule):
         return load_checkpoint(self.hparams["vocabulary"])["hyper_parameters"]  # type: ignore[no-any-return]
 
     @cached_property
-    def tokenizer(self) -> Tokenizer:
+    def tokenizer(self) -> AnyTokenizer:
         """Trained on the training part alone, unless ``vocabulary`` gives one."""
         if self.hparams["vocabulary"] is not None:
-            return Tokenizer.from_json(self._given["tokenizer"])
-        return Tokenizer.train(
-            self._documents["train"].texts,
-            kind=self.hparams["kind"] or default_kind(self.corpus.language),
-            vocab_size=self.hparams["vocab_size"],
-            min_frequency=self.hparams["min_frequency"],
-            lowercase=self.hparams["lowercase"],
-        )
+            return tokenizer_from_json(self._given["tokenizer"])
+        kind = self.hparams["kind"] or default_kind(self.corpus.language)
+        options = {
+            name: self.hparams[name] for name in ("vocab_size", "min_frequency", "lowercase")
+        }
+        texts = self._documents["train"].texts
+        if self.hparams["pipeline"] == "torchtext":
+            tokens = torchtext_tokens(self.hparams["torchtext_tokens"], kind)
+            return TorchtextTokenizer.train(texts, tokens=tokens, **options)
+        return Tokenizer.train(texts, kind=kind, **options)
 
     @property
     def tokenizer_json(self) -> str:
         """The tokenizer as text, for a model's constructor."""
         return self.tokenizer.to_json()
+
+    @cached_property
+    def vectors(self) -> tuple[Tensor, Tensor] | None:
+        """Of the tokens (V, E), and for which of them (V,) there is one; None without a file."""
+        path = self.hparams["vectors"]
+        if path is None:
+            return None
+        by_torchtext = self.hparams["pipeline"] == "torchtext"
+        read = read_vectors_by_torchtext if by_torchtext else read_vectors
+        return read(path, self.tokenizer.vocabulary)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -96,7 +96,7 @@ def test_error_inputs(info: Any) -> None:
     cases = info.module_error_inputs_func(
         info, "cpu", torch.float32, requires_grad=False, training=True
     )
-    assert len(cases) >= 4
+    assert len(cases) >= 2  # in torch 2.3; later ones have four
     for case in cases:
         arguments = case.module_error_input.constructor_input
         forward = case.module_error_input.forward_input

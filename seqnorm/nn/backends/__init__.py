@@ -118,9 +118,18 @@ def choice(direction: Direction, rows: Tensor, packing: Packing, state: State) -
     return next(b for b in order if b.claims(direction, rows, packing, state) is None)
 
 
+def _variable() -> str | None:
+    return os.environ.get(VARIABLE)
+
+
+# As torch.compiler.assume_constant_result does, which would import the compiler: that of torch 2.3
+# cannot read the environment itself.
+_variable._dynamo_marked_constant = True  # type: ignore[attr-defined]  # as above
+
+
 def _preferred() -> list[ModuleType]:
     order = list(BACKENDS.values())
-    name = os.environ.get(VARIABLE)
+    name = _variable()
     if not name:
         return order
     choose(VARIABLE, name, BACKENDS)

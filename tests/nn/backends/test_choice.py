@@ -11,6 +11,7 @@ import torch
 from hidden_states import of_layer, parts_of
 from tolerances import GRADIENTS, VALUES, assert_close
 from torch import nn
+from torch_versions import needs_compiler
 
 import seqnorm
 from seqnorm.nn import backends
@@ -302,7 +303,7 @@ def test_compiled_is_equal(kind: str, norm: str, backend: str) -> None:
     torch._dynamo.reset()
 
 
-@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("strict", [pytest.param(True, marks=needs_compiler), False])
 @pytest.mark.parametrize("norm", [None, JOINT], ids=["None", "layer"])
 @pytest.mark.parametrize("kind", LAYERS)
 def test_exported_is_equal(kind: str, norm: Any, strict: bool) -> None:
@@ -325,6 +326,7 @@ def test_a_compiled_cell_is_one_graph(kind: str) -> None:
 
 # Inductor imports parts of torch that are deprecated in torch itself.
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # in torch 2.3
 def test_inductor_compiles_a_cell() -> None:
     torch._dynamo.reset()
     cell = seqnorm.LSTMCell(I, H, norm="layer", dtype=F64)

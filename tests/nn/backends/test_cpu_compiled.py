@@ -22,12 +22,13 @@ from tolerances import GRADIENTS, VALUES, assert_close
 from torch import Tensor, nn
 from torch._dynamo.backends.common import aot_autograd
 from torch.export import Dim
+from torch_versions import needs_compiler
 
 from seqnorm.nn.backends import cpu
 from seqnorm.nn.cells import LAYERS
 from seqnorm.nn.lengths import TensorPacking
 
-pytestmark = needs_kernels
+pytestmark = [needs_kernels, needs_compiler]
 I, H, T, B = 3, 5, 4, 3  # noqa: E741  the axes' letters
 TAKEN = taken()
 CELLS = ["LSTM", "GRU"]

@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from beside_reference import F64, build, needs_kernels
 from hidden_states import as_hx, of_layer
 from tolerances import GRADIENTS, assert_close
 from torch import Tensor
 from torch.nn.utils.rnn import pack_sequence
+from torch_versions import needs_transforms
 
 import seqnorm
 
@@ -114,7 +116,7 @@ def checkpointed(layer: Any, x: Tensor) -> list[Tensor]:
     "ask",
     [
         grad_of_parameters,
-        grad_of_state,
+        pytest.param(grad_of_state, marks=needs_transforms),
         vmapped_over_state,
         beside,
         per_sample,

@@ -12,9 +12,11 @@ import pytest
 import torch
 from tolerances import SINGLE, assert_close
 from torch import Tensor
+from torch_versions import needs_compiler
 
 import seqnorm
 
+pytestmark = needs_compiler
 I, H, T, B = 3, 8, 4, 4  # noqa: E741  the axes' letters
 
 

@@ -28,7 +28,7 @@ from .layout import Layout, layout
 from .library import CELLS, LIBRARY, TOGETHER, WHY_NOT, describe
 from .operators import is_plain, recurrence, recurrences
 from .plan import Inputs, Plan
-from .traced import counts_operations, is_traceable, is_traced
+from .traced import COMPILES, counts_operations, is_traceable, is_traced
 from .traced import recurrence as traced_recurrence
 
 _warned: list[str] = []
@@ -43,6 +43,8 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
     """Cells, norms and calls that the kernels know."""
     if torch._C._get_tracing_state() is not None:
         return "its kernels do what torch.jit.trace does not see"
+    if not COMPILES and torch.compiler.is_compiling():
+        return "under torch.compile and torch.export its kernels need torch 2.4"
     if rows.device.type != "cpu":
         return f"its kernels are for the CPU, and the input is on {rows.device}"
     if rows.dtype not in (torch.float32, torch.float64) or is_autocast("cpu"):

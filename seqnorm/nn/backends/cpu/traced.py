@@ -37,6 +37,9 @@ from .plan import ALWAYS, Inputs, Plan
 # of the kernels only its arguments and its output.
 _top_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
 
+# The compiler of torch 2.3 does not follow what leads to the operators.
+COMPILES = hasattr(torch.library, "custom_op")  # since torch 2.4
+
 RESULTS = ("output", "h_n", "c_n")
 STATISTICS = ("own_x", "var_x", "own_h", "var_h", "own_c", "var_c")
 # How the operators take a call; scheme is "" without one, batch_sizes (T,) int64 on the CPU.

@@ -1,0 +1,98 @@
+"""Data sets of Hugging Face's library `datasets`, by name or path, for `load_corpus`.
+
+`hf:NAME`, `hf:NAME:CONFIGURATION`, or `hf:PATH` of a folder that `save_to_disk` wrote or that holds
+CSV, JSON, text or Parquet files. No code of a data set is run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from seqnorm.datasets.documents import DatasetError, Row
+
+PREFIX = "hf:"
+# Their names of a part, and ours.
+PARTS = {
+    "train": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "dev": "validation",
+    "test": "test",
+}
+
+
+def read_huggingface(
+    source: str, root: str | Path, text_column: str, label_column: str
+) -> dict[str, list[Row]]:
+    """The parts of a data set that `PARTS` knows; others, as "unsupervised", are left out.
+
+    Classes that the data set has names for are called by those. Downloads are kept in
+    `<root>/huggingface`.
+
+    Raises ModuleNotFoundError without the library, DatasetError for data that cannot be had or
+    lack a column, a training part or a label.
+    """
+    parts: dict[str, list[Row]] = {}
+    for theirs, rows in _load(source, Path(root) / "huggingface").items():
+        part = PARTS.get(theirs)
+        if part is None:
+            continue
+        if part in parts:
+            raise DatasetError(f"{PREFIX}{source} has more than one part for {part}")
+        parts[part] = _rows(source, theirs, rows, text_column, label_column)
+    if "train" not in parts:
+        raise DatasetError(f"{PREFIX}{source} has no part called train")
+    return parts
+
+
+def _load(source: str, cache: Path) -> Mapping[str, Any]:
+    try:
+        import datasets
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"the corpus {PREFIX}{source} needs the package datasets: "
+            "pip install 'seqnorm[datasets]'",
+            name="datasets",
+        ) from error
+    folder = Path(source)
+    try:
+        if any((folder / name).exists() for name in ("dataset_dict.json", "state.json")):
+            found = datasets.load_from_disk(source)
+        else:
+            name, _, configuration = (source, "", "") if folder.exists() else source.partition(":")
+            found = datasets.load_dataset(name, configuration or None, cache_dir=str(cache))
+    except Exception as error:  # of the network, of formats, of its own: it has many
+        reason = str(error).splitlines()[0] if str(error) else ""
+        raise DatasetError(
+            f"Hugging Face's datasets cannot load {source!r} ({type(error).__name__}: "
+            f"{reason[:300]}); give the name of a data set or a folder, as hf:NAME, "
+            "hf:NAME:CONFIGURATION or hf:PATH"
+        ) from error
+    # A single table was saved without a name of its part.
+    return found if isinstance(found, dict) else {"train": found}
+
+
+def _rows(source: str, part: str, table: Any, text_column: str, label_column: str) -> list[Row]:
+    for column, argument in ((text_column, "text_column"), (label_column, "label_column")):
+        if column not in table.column_names:
+            raise DatasetError(
+                f"{PREFIX}{source}, part {part}: there is no column {column!r} among "
+                f"{', '.join(table.column_names)}; set {argument}"
+            )
+    names = getattr(table.features[label_column], "names", None)
+    rows = []
+    pairs = zip(table[text_column], table[label_column])
+    for number, (text, label) in enumerate(pairs):
+        where = f"{PREFIX}{source}, part {part}, row {number}"
+        if not isinstance(text, str):
+            raise DatasetError(f"{where}: the text is {type(text).__name__}, not a string")
+        if names is not None and isinstance(label, int):
+            if not 0 <= label < len(names):
+                raise DatasetError(f"{where}: it has no label ({label}); leave such rows out")
+            label = names[label]
+        if isinstance(label, bool) or not isinstance(label, (str, int)) or str(label).strip() == "":
+            raise DatasetError(f"{where}: the label is {label!r}, not a name or a whole number")
+        rows.append(Row(text, str(label)))
+    return rows
