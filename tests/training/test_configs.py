@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from torchtext_here import needs_torchtext
 
 from seqnorm.datasets import CORPORA
 from seqnorm.training.cli import TextCLI
@@ -26,6 +27,7 @@ def test_every_choice_has_an_overlay() -> None:
     assert named == {
         ("configs", "diagnostics"),
         ("cell", "gru"),
+        ("data", "torchtext"),
         *(("norm", norm) for norm in ("layer", "rms", "batch", "batch_pooled", "none")),
         *(("corpus", corpus) for corpus in CORPORA),
     }
@@ -53,7 +55,11 @@ def test_the_base_states_what_holds_without_it(
         assert base[part] == alone[part]
 
 
-@pytest.mark.parametrize("overlay", [None, *OVERLAYS])
+def needs(overlay: str) -> Any:
+    return pytest.param(overlay, marks=needs_torchtext) if "torchtext" in overlay else overlay
+
+
+@pytest.mark.parametrize("overlay", [None, *map(needs, OVERLAYS)])
 def test_trains_a_few_steps(
     overlay: str | None, corpus: Path, train_py: Callable[..., None]
 ) -> None:
