@@ -48,12 +48,14 @@ def test_what_save_to_disk_wrote(datasets: Any, tmp_path: Path) -> None:
     features = datasets.Features({"text": datasets.Value("string"), "label": names})
     table = datasets.Dataset.from_dict(ROWS, features=features)
     table.save_to_disk(str(tmp_path / "one"))
-    parts = {"train": table, "validation": table.select([1]), "unsupervised": table}
+    held_out = datasets.Dataset.from_dict({"text": ["a draw"], "label": [1]}, features=features)
+    parts = {"train": table, "validation": held_out, "unsupervised": table}
     datasets.DatasetDict(parts).save_to_disk(str(tmp_path / "parts"))
     one = load_corpus(f"hf:{tmp_path / 'one'}", root=tmp_path, test_fraction=0.4)
     assert one.classes == ("grain", "sport")
     assert len(one.train.texts) + len(one.test.texts) == 3
-    assert load_corpus(f"hf:{tmp_path / 'parts'}", root=tmp_path).test.texts == ()
+    several = load_corpus(f"hf:{tmp_path / 'parts'}", root=tmp_path)
+    assert (several.validation, several.test.texts) == ((("a draw",), (1,)), ())
 
 
 @pytest.mark.parametrize(

@@ -22,13 +22,13 @@ def read(request: pytest.FixtureRequest) -> Read:
     return request.param  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("header", ["", "3 2\n"])
+@pytest.mark.parametrize("header", ["", "3 3\n"])
 def test_glove_and_fasttext(header: str, read: Read, tmp_path: Path) -> None:
     path = tmp_path / "vectors.txt"
-    path.write_text(header + "corn 1 -2.5\nother 9 9\ncafé 0.25 1e-3\n", encoding="utf-8")
+    path.write_text(header + "corn 1 -2.5 0\nother 9 9 9\ncafé 0.25 1e-3 7\n", encoding="utf-8")
     vectors, known = read(path, VOCABULARY)
     assert known.tolist() == [False, False, True, True, False]
-    expected = torch.tensor([[0, 0], [0, 0], [1, -2.5], [0.25, 1e-3], [0, 0]])
+    expected = torch.tensor([[0] * 3, [0] * 3, [1, -2.5, 0], [0.25, 1e-3, 7], [0] * 3])
     torch.testing.assert_close(vectors, expected)
     assert [file.name for file in tmp_path.iterdir()] == ["vectors.txt"], "nothing beside it"
 
