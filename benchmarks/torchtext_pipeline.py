@@ -42,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     warnings.filterwarnings("ignore", ".*does not have many workers")
     print(f"{options.corpus}, {options.epochs} epoch(s), torch {torch.__version__}")
     print(
-        "| pipeline | vocabulary | same batches | encoding, tokens/s | training, tokens/s | accuracy |"
+        "| pipeline | vocabulary | same batches | encoding, tokens/s | training, tokens/s "
+        "| test accuracy |"
     )
     print("|---|---|---|---|---|---|")
     default: TextData | None = None

@@ -44,6 +44,7 @@ ARROWS = {  # a package, and the packages of ours that it may import
     "studies": {"training", "models", "datasets", "nn"},
 }
 HEAVY = ["lightning", "tokenizers", "matplotlib", "sklearn", "pandas", "rich", "torchmetrics"]
+HEAVY += ["torchtext", "datasets"]
 HEAVY += ["pyarrow", "tensorboard", "jsonargparse", "yaml", "hypothesis", "pytest"]
 
 

@@ -57,11 +57,11 @@ class StartEmbedding(Callback):
             with torch.no_grad():
                 weight.copy_(vectors)
         if data.vectors is not None:
-            vectors, known = data.vectors
-            _pretrained(weight, vectors, known, std)
+            pretrained, known = data.vectors
+            _fill(weight, pretrained, known, std)
 
 
-def _pretrained(weight: Tensor, vectors: Tensor, known: Tensor, std: float) -> None:
+def _fill(weight: Tensor, vectors: Tensor, known: Tensor, std: float) -> None:
     """Puts ``vectors`` (V, E) in the rows ``known`` (V,) of an embedding, scaled to the root mean
     square that its others have."""
     if vectors.shape[1] != weight.shape[1]:

@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from torch import nn
 
-from seqnorm.datasets import Tokenizer
+from seqnorm.datasets import Tokenizer, TorchtextTokenizer
 from seqnorm.nn import report
 
 from .callbacks import EarlyStopping, ReestimateStatistics, SeedEachEpoch, StartEmbedding
@@ -150,7 +150,7 @@ class RunFiles(Callback):
             text = yaml.safe_dump(self.config, sort_keys=False)
             (self.path / "config.yaml").write_text(text, encoding="utf-8")
             tokenizer = pl_module.tokenizer
-            assert isinstance(tokenizer, Tokenizer)
+            assert isinstance(tokenizer, (Tokenizer, TorchtextTokenizer))
             (self.path / "tokenizer.json").write_text(tokenizer.to_json(), "utf-8")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from torchtext_here import needs_torchtext
 
 from seqnorm.datasets import CORPORA
 from seqnorm.training.cli import TextCLI
@@ -27,6 +28,7 @@ def test_every_choice_has_an_overlay() -> None:
         ("configs", "ddp"),
         ("configs", "diagnostics"),
         ("cell", "gru"),
+        ("data", "torchtext"),
         *(("norm", norm) for norm in ("layer", "rms", "batch", "batch_pooled", "none")),
         *(("corpus", corpus) for corpus in CORPORA),
     }
@@ -54,8 +56,15 @@ def test_the_base_states_what_holds_without_it(
         assert base[part] == alone[part]
 
 
+def needs(overlay: str) -> Any:
+    return pytest.param(overlay, marks=needs_torchtext) if "torchtext" in overlay else overlay
+
+
 # Of several processes: test_distributed.py.
-@pytest.mark.parametrize("overlay", [None, *(name for name in OVERLAYS if name != "ddp.yaml")])
+ALONE = [needs(overlay) for overlay in OVERLAYS if overlay != "ddp.yaml"]
+
+
+@pytest.mark.parametrize("overlay", [None, *ALONE])
 def test_trains_a_few_steps(
     overlay: str | None, corpus: Path, train_py: Callable[..., None]
 ) -> None:
