@@ -144,6 +144,7 @@ def kill_at_a_random_moment(
     """Where the run was when it was killed; None if it ended before."""
     last = checkpoints / "last.ckpt"
     before = last.stat().st_mtime_ns if last.exists() else 0
+    begun = time.time_ns()
 
     def written() -> bool:
         return last.exists() and last.stat().st_mtime_ns > before
@@ -156,7 +157,9 @@ def kill_at_a_random_moment(
         time.sleep(draw.uniform(0.0, 0.5))
     if not job.kill():
         return None
-    if any(checkpoints.glob(".*.unfinished")):
+    # One that an earlier process left is older.
+    unfinished = checkpoints.glob(".*.unfinished")
+    if any(file.stat().st_mtime_ns > begun for file in unfinished):
         return "while it wrote a checkpoint"
     if not written():
         return "before its first checkpoint"
