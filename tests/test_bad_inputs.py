@@ -9,7 +9,9 @@ from pathlib import Path
 import bad_inputs
 import pytest
 import torch
-from bad_inputs import CASES, PAGE, Case, answer, row
+from bad_cases import CASES
+from bad_inputs import PAGE, answer, row
+from bad_makers import Case
 
 from seqnorm.training.errors import line_of, one_line
 

@@ -133,7 +133,8 @@ def _name_of_class(where: str, name: str) -> str:
     wrong = [c for c in check_text(where, name) if unicodedata.category(c) in _NOT_IN_NAMES]
     if wrong:
         raise DatasetError(
-            f"{where}: the label {name!r:.50} holds the control character {wrong[0]!a}; leave it out"
+            f"{where}: the label {name!r:.50} holds the control character {wrong[0]!a}: leave it "
+            "out"
         )
     return name
 

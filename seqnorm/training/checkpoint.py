@@ -23,8 +23,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes next to the target, flushes to the disk, then renames.
 
     Lightning's own writer goes through the system's temporary folder, which may be another file
-    system, where the final move is a copy that an interruption leaves half done. A write that fails,
-    as on a full disk, leaves nothing of itself behind.
+    system, where the final move is a copy that an interruption leaves half done. A write that
+    fails, as on a full disk, leaves nothing of itself behind.
     """
 
     def save_checkpoint(

@@ -136,6 +136,6 @@ def load_weights(
         lines = [line.strip() for line in str(error).splitlines()]
         first = next((line for line in lines[1:] if line), lines[0])
         raise ValueError(
-            f"{path}: its weights are not those of this model, of another vocabulary, other classes "
-            f"or other sizes: {first}"
+            f"{path}: its weights are not those of this model, but of another vocabulary, other "
+            f"classes or other sizes: {first}"
         ) from error
