@@ -7,7 +7,7 @@ import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
@@ -90,7 +90,7 @@ class _Errors:
 
 def _write(checkpoint: dict[str, Any], file: _Errors) -> None:
     try:
-        torch.save(checkpoint, file)
+        torch.save(checkpoint, cast("IO[bytes]", file))  # which writes and flushes, no more
     except Exception as error:
         raise file.first or error from None
 

@@ -101,6 +101,6 @@ def _probabilities(
     batch = collate([(ids, -1, index) for index, ids in enumerate(documents)])
     batch = model.transfer_batch_to_device(batch, model.device, 0)
     if batch.tokens.shape[1] <= LONG:
-        return model.predict_step(batch).tolist()  # type: ignore[no-any-return]
+        return model.predict_step(batch).tolist()
     logits = model.network.in_chunks(batch.tokens, batch.lengths, LONG)
-    return logits.softmax(-1).tolist()  # type: ignore[no-any-return]
+    return logits.softmax(-1).tolist()
