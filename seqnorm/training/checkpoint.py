@@ -57,7 +57,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 os.fsync(folder)
             finally:
                 os.close(folder)
-        _written[path.absolute()] = path.stat().st_mtime_ns
+        trust(path)
 
     def load_checkpoint(
         self,
@@ -93,6 +93,12 @@ def _write(checkpoint: dict[str, Any], file: _Errors) -> None:
         torch.save(checkpoint, cast("IO[bytes]", file))  # which writes and flushes, no more
     except Exception as error:
         raise file.first or error from None
+
+
+def trust(path: str | Path) -> None:
+    """Takes a file as it is now for one that this process wrote: of several, one writes."""
+    path = Path(path)
+    _written[path.absolute()] = path.stat().st_mtime_ns
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:

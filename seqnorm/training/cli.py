@@ -21,7 +21,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from .callbacks import ProgressBar
-from .checkpoint import load_checkpoint
+from .checkpoint import load_checkpoint, trust
 from .classification import TextClassification
 from .configs import check_configs
 from .distributed import EndTogether, plugins
@@ -202,6 +202,7 @@ class TextCLI(LightningCLI):
             # What averages weights and logs would take this for one more validation of training.
             self.trainer.callbacks = []  # type: ignore[attr-defined]
             self.trainer.loggers = []
+        trust(self.run.best.best_model_path)
         confusion = self._evaluate("test" if tested else "val", self.run.best.best_model_path)
         if self.trainer.is_global_zero:
             counts = confusion.sum(0)
