@@ -48,7 +48,6 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
 def test_a_full_disk_ends_a_run_with_one_line(
     corpus: Path,
     train_py: Callable[..., None],
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The second epoch's checkpoint finds no space; the first one's is whole, and is resumed."""
@@ -60,15 +59,14 @@ def test_a_full_disk_ends_a_run_with_one_line(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         fsync(file)
 
-    monkeypatch.setattr(os, "fsync", full)
     options = (*SMALL, "--trainer.max_epochs=2", "--model.lr=0.05")
-    with pytest.raises(SystemExit) as stop:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stop:
+        patch.setattr(os, "fsync", full)
         train_py("fit", "--data.corpus", corpus, *options)
     assert stop.value.code == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert "could not be written" in error
     assert "No space left on device" in error
-    monkeypatch.undo()
     folder = Path("runs/tiny/version_0/checkpoints").absolute()
     assert sorted(file.name for file in folder.iterdir()) == ["best.ckpt", "last.ckpt"]
     assert load_checkpoint(folder / "last.ckpt")["epoch"] == 0
