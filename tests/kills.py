@@ -205,24 +205,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 job = Job(folders["broken"], ["--ckpt_path", str(resumed)], top / "broken.log")
             else:
                 if run.exists():
-                    run.rename(top / f"nothing_{moments.total()}")
+                    run.rename(top / f"nothing_{sum(moments.values())}")
                 job = Job(folders["broken"], fit, top / "broken.log")
-            if moments.total() == options.kills:
+            if sum(moments.values()) == options.kills:
                 job.finish()
                 break
             moment = kill_at_a_random_moment(job, run / "checkpoints", draw, startup)
             if moment is None:
                 job.finish()
-                print(f"It ended after {moments.total()} kills: take more --epochs")
+                print(f"It ended after {sum(moments.values())} kills: take more --epochs")
                 return 2
             moments[moment] += 1
-            print(f"kill {moments.total()}: {moment}", flush=True)
+            print(f"kill {sum(moments.values())}: {moment}", flush=True)
         found = differences(*(outcome(folder) for folder in folders.values()))
         rows = outcome(folders["broken"])["metrics"]
     for place in found:
         print(f"differs: {place}")
     where = ", ".join(f"{count} {moment}" for moment, count in moments.items())
-    print(f"{moments.total()} kills ({where}); {len(rows)} rows of metrics and all else ", end="")
+    print(
+        f"{sum(moments.values())} kills ({where}); {len(rows)} rows of metrics and all else ",
+        end="",
+    )
     print(f"{len(found)} differences" if found else "equal to the last digit")
     return 1 if found else 0
 

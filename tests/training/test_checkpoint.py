@@ -60,9 +60,10 @@ def test_a_full_disk_ends_a_run_with_one_line(
         fsync(file)
 
     options = (*SMALL, "--trainer.max_epochs=2", "--model.lr=0.05")
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stop:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        train_py("fit", "--data.corpus", corpus, *options)
+        with pytest.raises(SystemExit) as stop:
+            train_py("fit", "--data.corpus", corpus, *options)
     assert stop.value.code == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert "could not be written" in error
