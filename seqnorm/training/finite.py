@@ -15,6 +15,8 @@ from torch.optim import Optimizer
 
 from seqnorm.nn import RunningTable
 
+_OVER_BATCH = (RunningTable, nn.modules.batchnorm._BatchNorm)
+
 
 class StopAtNonFinite(Callback):
     """Ends training before a step is taken from a loss or a gradient that is NaN or infinite.
@@ -43,7 +45,7 @@ class StopAtNonFinite(Callback):
         self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
     ) -> None:
         if not bool(loss.isfinite()):
-            where = self._again(pl_module, _first_output)
+            where = self._again(trainer, pl_module, _first_output)
             self._stop(trainer, f"the loss is {loss.item()}, {where}")
 
     def on_before_optimizer_step(
@@ -58,7 +60,7 @@ class StopAtNonFinite(Callback):
         wrong = [name for name, grad in grads.items() if not bool(grad.isfinite().all())]
         if not wrong:  # the norm alone is beyond what its type can hold
             return
-        where = self._again(pl_module, _first_gradient)
+        where = self._again(trainer, pl_module, _first_gradient)
         self._stop(trainer, f"the gradient of {', '.join(wrong)} is not finite, {where}")
 
     def _stop(self, trainer: Trainer, what: str) -> None:
@@ -72,9 +74,15 @@ class StopAtNonFinite(Callback):
         )
 
     def _again(
-        self, model: LightningModule, watch: Callable[[LightningModule, Any, int], str]
+        self,
+        trainer: Trainer,
+        model: LightningModule,
+        watch: Callable[[LightningModule, Any, int], str],
     ) -> str:
         """What ``watch`` sees when the batch is run as it was."""
+        if trainer.world_size > 1 and any(isinstance(m, _OVER_BATCH) for m in model.modules()):
+            # Others may have to take part in its statistics, and they have gone on.
+            return "in a layer that a run in one process would name"
         with ExitStack() as stack:
             stack.enter_context(torch.random.fork_rng())
             torch.set_rng_state(self._drawn)
