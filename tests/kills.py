@@ -144,6 +144,7 @@ def kill_at_a_random_moment(
     """Where the run was when it was killed; None if it ended before."""
     last = checkpoints / "last.ckpt"
     before = last.stat().st_mtime_ns if last.exists() else 0
+    begun = time.time_ns()
 
     def written() -> bool:
         return last.exists() and last.stat().st_mtime_ns > before
@@ -156,7 +157,9 @@ def kill_at_a_random_moment(
         time.sleep(draw.uniform(0.0, 0.5))
     if not job.kill():
         return None
-    if any(checkpoints.glob(".*.unfinished")):
+    # One that an earlier process left is older.
+    unfinished = checkpoints.glob(".*.unfinished")
+    if any(file.stat().st_mtime_ns > begun for file in unfinished):
         return "while it wrote a checkpoint"
     if not written():
         return "before its first checkpoint"
@@ -202,24 +205,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 job = Job(folders["broken"], ["--ckpt_path", str(resumed)], top / "broken.log")
             else:
                 if run.exists():
-                    run.rename(top / f"nothing_{moments.total()}")
+                    run.rename(top / f"nothing_{sum(moments.values())}")
                 job = Job(folders["broken"], fit, top / "broken.log")
-            if moments.total() == options.kills:
+            if sum(moments.values()) == options.kills:
                 job.finish()
                 break
             moment = kill_at_a_random_moment(job, run / "checkpoints", draw, startup)
             if moment is None:
                 job.finish()
-                print(f"It ended after {moments.total()} kills: take more --epochs")
+                print(f"It ended after {sum(moments.values())} kills: take more --epochs")
                 return 2
             moments[moment] += 1
-            print(f"kill {moments.total()}: {moment}", flush=True)
+            print(f"kill {sum(moments.values())}: {moment}", flush=True)
         found = differences(*(outcome(folder) for folder in folders.values()))
         rows = outcome(folders["broken"])["metrics"]
     for place in found:
         print(f"differs: {place}")
     where = ", ".join(f"{count} {moment}" for moment, count in moments.items())
-    print(f"{moments.total()} kills ({where}); {len(rows)} rows of metrics and all else ", end="")
+    print(
+        f"{sum(moments.values())} kills ({where}); {len(rows)} rows of metrics and all else ",
+        end="",
+    )
     print(f"{len(found)} differences" if found else "equal to the last digit")
     return 1 if found else 0
 

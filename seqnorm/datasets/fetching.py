@@ -89,7 +89,8 @@ def read_members(package: Package, names: Sequence[str], root: Path) -> dict[str
     contents = {}
     for name in names:
         path = _path_of(package, name, root)
-        contents[name] = path.read_bytes()
+        # What has grown beyond all that is pinned is not even read.
+        contents[name] = path.read_bytes() if path.stat().st_size <= MAX_MEMBER_BYTES else b""
         if hashlib.sha256(contents[name]).hexdigest() != package.members[name]:
             raise FetchError(f"{path} was changed after it was fetched; delete it and run again")
     return contents
@@ -155,7 +156,11 @@ def _download(package: Package, root: Path, temporary: Path) -> Path:
 
 
 def _check_archive(package: Package, archive: Path, root: Path) -> None:
-    found = hashlib.sha256(archive.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    with archive.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    found = digest.hexdigest()
     if found != package.sha256:
         raise FetchError(
             f"{archive} has sha256 {found}, not {package.sha256}: it is damaged or not the release "
@@ -174,7 +179,9 @@ def _extract(package: Package, archive: Path) -> Iterator[tuple[str, bytes]]:
                     raise FetchError(f"{archive} holds the path {name!r}, which leaves its folder")
             for name, sha256 in package.members.items():
                 with open_member(name) as stream:
-                    content = stream.read()
+                    # An archive may hold more than it claims, and a bomb much more.
+                    content = stream.read(MAX_MEMBER_BYTES + 1)
+                    _check_size(name, archive, len(content))
                 if hashlib.sha256(content).hexdigest() != sha256:
                     raise FetchError(f"{name} in {archive} is not the file that was pinned")
                 yield name, content

@@ -24,6 +24,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ from seqnorm.datasets.documents import DatasetError, Row
 _PARTS = ("train", "validation", "test")
 _MISNAMED = {"val": "validation", "valid": "validation", "dev": "validation", "training": "train"}
 _CSV_FIELD_LIMIT = 2**31 - 1
+# Control characters, ends of lines and paragraphs, halves of surrogate pairs.
+_NOT_IN_NAMES = {"Cc", "Zl", "Zp", "Cs"}
 
 
 def read(path: Path, text_column: str, label_column: str) -> dict[str, list[Row]]:
@@ -40,6 +43,8 @@ def read(path: Path, text_column: str, label_column: str) -> dict[str, list[Row]
 
     Raises DatasetError, which names file and line, if something is missing or cannot be read.
     """
+    if not (path.is_file() or path.is_dir()):
+        raise DatasetError(f"{path}: neither a file nor a folder, but a device, a pipe or the like")
     if path.is_file():
         return {"train": _read_file(path, text_column, label_column)}
     found = {part: _find_part(path, part) for part in _PARTS}
@@ -69,7 +74,7 @@ def _find_part(folder: Path, part: str) -> Path | None:
 
 
 def _is_part(path: Path) -> bool:
-    return path.is_dir() or path.suffix.lower() in _READERS
+    return path.is_dir() or (path.is_file() and path.suffix.lower() in _READERS)
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -88,10 +93,11 @@ def _read_class_folders(folder: Path) -> list[Row]:
         files = _entries(class_folder)
         if not files:
             raise DatasetError(f"{class_folder}: the class has no documents")
+        name = _name_of_class(str(class_folder), class_folder.name)
         for file in files:
-            if file.is_dir() or file.suffix.lower() != ".txt":
+            if not file.is_file() or file.suffix.lower() != ".txt":
                 raise DatasetError(f"{file}: a class folder may hold .txt files only")
-            rows.append(Row(_read_text(file, empty_allowed=True), class_folder.name))
+            rows.append(Row(_read_text(file, empty_allowed=True), name))
     return rows
 
 
@@ -103,7 +109,7 @@ def _read_file(path: Path, text_column: str, label_column: str) -> list[Row]:
     for where, text, label in reader(path, text_column, label_column):
         if not isinstance(text, str):
             raise DatasetError(f"{where}: {text_column!r} must be a string, not {text!r:.50}")
-        rows.append(Row(_checked(where, text), _label(where, label, label_column)))
+        rows.append(Row(check_text(where, text), _label(where, label, label_column)))
     if not rows:
         raise DatasetError(f"{path}: no documents")
     return rows
@@ -119,10 +125,22 @@ def _label(where: str, label: object, label_column: str) -> str:
             f"{where}: {label_column!r} must be a string, an integer or a boolean, "
             f"not {label!r:.50}"
         )
-    return _checked(where, str(label).strip())
+    return _name_of_class(where, str(label).strip())
 
 
-def _checked(where: str, text: str) -> str:
+def _name_of_class(where: str, name: str) -> str:
+    """A name that can be printed, and be a field of a table, as it is."""
+    wrong = [c for c in check_text(where, name) if unicodedata.category(c) in _NOT_IN_NAMES]
+    if wrong:
+        raise DatasetError(
+            f"{where}: the label {name!r:.50} holds the control character {wrong[0]!a}: leave it "
+            "out"
+        )
+    return name
+
+
+def check_text(where: str, text: str) -> str:
+    """The text itself, if it is one; raises DatasetError, which names `where`."""
     if "\0" in text:
         raise DatasetError(f"{where}: a NUL character; the file is binary or damaged")
     try:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from . import backends
+from .autocast import autocast_dtype, is_autocast
 from .direction import Direction
 from .lengths import Packing
 from .loop import State
@@ -196,7 +197,7 @@ class _AsItWas:
 
 def _autocast(kind: str) -> dict[str, Any]:
     return {
-        "enabled": torch.is_autocast_enabled(kind),
-        "dtype": torch.get_autocast_dtype(kind),
+        "enabled": is_autocast(kind),
+        "dtype": autocast_dtype(kind),
         "cache_enabled": torch.is_autocast_cache_enabled(),
     }

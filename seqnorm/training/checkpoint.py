@@ -3,33 +3,53 @@
 from __future__ import annotations
 
 import os
+import re
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
+
+TRUST = "SEQNORM_TRUST_CHECKPOINTS"
+# Below 2.6 torch.load could be made to run code although told to load plain data alone.
+SAFE_TORCH = (2, 6)
+# Files that this process has written, and when: those it need not mistrust.
+_written: dict[Path, int] = {}
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes next to the target, flushes to the disk, then renames.
 
     Lightning's own writer goes through the system's temporary folder, which may be another file
-    system, where the final move is a copy that an interruption leaves half done.
+    system, where the final move is a copy that an interruption leaves half done. A write that
+    fails, as on a full disk, leaves nothing of itself behind.
     """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
     ) -> None:
-        """Writes ``checkpoint`` to the local file ``path``."""
+        """Writes ``checkpoint`` to the local file ``path``.
+
+        Raises:
+            OSError: it could not be written; what ``path`` was before is still there.
+        """
         if storage_options is not None:
             raise TypeError("AtomicCheckpointIO writes local files and has no storage options")
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f".{path.name}.unfinished")
-        with unfinished.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with unfinished.open("wb") as file:
+                _write(checkpoint, _Errors(file))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            unfinished.unlink(missing_ok=True)
+            before = "; the one before is whole" if path.exists() else ""
+            words = f"the checkpoint could not be written{before}: {error.strerror}"
+            raise OSError(error.errno, words, str(path)) from error
         unfinished.replace(path)
         if os.name == "posix":  # elsewhere a folder cannot be opened, nor needs to be
             folder = os.open(path.parent, os.O_RDONLY)
@@ -37,24 +57,103 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 os.fsync(folder)
             finally:
                 os.close(folder)
+        trust(path)
+
+    def load_checkpoint(
+        self,
+        path: str | Path,
+        map_location: Callable[..., Any] | None = None,
+        weights_only: bool | None = True,
+    ) -> dict[str, Any]:
+        """As ``load_checkpoint`` does, which takes plain data alone, whatever ``weights_only``."""
+        return load_checkpoint(path)
+
+
+class _Errors:
+    """A file whose first error is kept: torch's writer would put one of its own in its place."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.first: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            written: int = self._file.write(data)
+        except OSError as error:
+            self.first = self.first or error
+            raise
+        return written
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def _write(checkpoint: dict[str, Any], file: _Errors) -> None:
+    try:
+        torch.save(checkpoint, cast("IO[bytes]", file))  # which writes and flushes, no more
+    except Exception as error:
+        raise file.first or error from None
+
+
+def trust(path: str | Path) -> None:
+    """Takes a file as it is now for one that this process wrote: of several, one writes."""
+    path = Path(path)
+    _written[path.absolute()] = path.stat().st_mtime_ns
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """The contents of a checkpoint, on the CPU; only tensors and plain values can be in it.
 
+    With a torch below 2.6, whose ``torch.load`` could be made to run code even so (CVE-2025-32434),
+    only checkpoints that this process wrote are read, unless ``SEQNORM_TRUST_CHECKPOINTS=1`` in the
+    environment says that all can be trusted.
+
     Raises:
-        ValueError: there is no such file, or it is no checkpoint of a TextClassification.
+        ValueError: there is no such file, it cannot be trusted, or it is no checkpoint of a
+            TextClassification.
     """
-    if not Path(path).is_file():
+    path = Path(path)
+    if not path.is_file():
+        kind = "is no file" if path.exists() else "does not exist"
         raise ValueError(
-            f"there is no checkpoint {str(path)!r}: give the path of a .ckpt file, as "
+            f"there is no checkpoint {str(path)!r}, it {kind}: give the path of a .ckpt file, as "
             "runs/r8/version_0/checkpoints/best.ckpt"
+        )
+    _check_trust(path)
+    if not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"{str(path)!r} cannot be read as a checkpoint: it is cut short, damaged, or no file "
+            "of torch.save"
         )
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler stumbles over other bytes in any way
+        if found := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            raise ValueError(
+                f"{str(path)!r} is refused: beside tensors and plain values it holds {found[1]}, "
+                "which could run code"
+            ) from error
         reason = type(error).__name__
         raise ValueError(f"{str(path)!r} cannot be read as a checkpoint ({reason})") from error
-    if "tokenizer" not in checkpoint.get("hyper_parameters", {}):
+    parameters = checkpoint.get("hyper_parameters") if isinstance(checkpoint, dict) else None
+    if not isinstance(parameters, Mapping) or "tokenizer" not in parameters:
         raise ValueError(f"{str(path)!r} is not a checkpoint of seqnorm.training")
+    weights = checkpoint.get("state_dict")
+    if not isinstance(weights, Mapping) or not all(
+        isinstance(tensor, torch.Tensor) for tensor in weights.values()
+    ):
+        raise ValueError(f"{str(path)!r} has no weights (state_dict)")
     return checkpoint  # type: ignore[no-any-return]
+
+
+def _check_trust(path: Path) -> None:
+    version = tuple(int(piece) for piece in torch.__version__.split(".")[:2])
+    if version >= SAFE_TORCH or os.environ.get(TRUST) == "1":
+        return
+    if _written.get(path.absolute()) == path.stat().st_mtime_ns:
+        return
+    raise ValueError(
+        f"{str(path)!r} is not read: with torch {torch.__version__} a checkpoint can run code even "
+        "where only plain data are loaded (CVE-2025-32434). Use torch 2.6 or newer, or, for a "
+        f"checkpoint of your own, set {TRUST}=1"
+    )

@@ -14,23 +14,23 @@ from typing import Any, ClassVar, Literal
 
 import yaml
 from jsonargparse import auto_cli
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
-from seqnorm.datasets import FetchError
-
 from .callbacks import ProgressBar
-from .checkpoint import load_checkpoint
+from .checkpoint import load_checkpoint, trust
 from .classification import TextClassification
+from .configs import check_configs
 from .distributed import EndTogether, plugins
+from .errors import one_line
 from .metrics import accuracy, macro_f1
 from .pictures import confusion_matrix
 from .prediction import predict
 from .report import print_report
+from .restoring import config_of, load_weights
 from .results import append_result, commit
 from .run import Run
 from .text import TextData
@@ -81,7 +81,11 @@ class TextCLI(LightningCLI):
             parser_kwargs={
                 "description": self.description,
                 "epilog": MORE,
-                **{command: {"description": text} for command, text in self.help.items()},
+                "exit_on_error": False,
+                **{
+                    command: {"description": text, "exit_on_error": False}
+                    for command, text in self.help.items()
+                },
             },
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,  # the constructors save their arguments themselves
@@ -126,8 +130,8 @@ class TextCLI(LightningCLI):
         parser.link_arguments("data.classes", "model.classes", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        super().parse_arguments(parser, args)
         self.arguments: list[str] = sys.argv[1:] if args is None else list(args)
+        super().parse_arguments(parser, args)
 
     def _parse_ckpt_path(self) -> None:
         """Parses again, on top of the checkpoint's configuration.
@@ -143,19 +147,14 @@ class TextCLI(LightningCLI):
                     f"{command} needs --ckpt_path, as runs/r8/version_0/checkpoints/best.ckpt"
                 )
             return
-        try:
-            stored = load_checkpoint(self.checkpoint)
-        except ValueError as error:
-            self.parser.error(str(error))
-        if "config" not in stored:
-            self.parser.error(f"{self.checkpoint} was not written by train.py fit")
+        stored = config_of(load_checkpoint(self.checkpoint), self.checkpoint)
         if command == "fit" and Path(self.checkpoint).absolute().parent.name != "checkpoints":
             self.parser.error(
                 f"{self.checkpoint} is not where a run left it, in its folder's checkpoints/, so "
                 "the run cannot be resumed"
             )
         after = self.arguments.index(command) + 1
-        base = ["--config", yaml.safe_dump(stored["config"])]
+        base = ["--config", stored]
         self.config = self.parser.parse_args(
             [*self.arguments[:after], *base, *self.arguments[after:]]
         )
@@ -170,8 +169,8 @@ class TextCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         try:
             super().instantiate_classes()
-        except (FetchError, ImportError, MisconfigurationException, TypeError, ValueError) as error:
-            self.parser.error(str(error), error)
+        except TypeError as error:  # of an argument that no signature declares, as a norm's option
+            raise ValueError(str(error)) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         # Here rather than in the trainer, so that what is wrong with a corpus is found early.
@@ -184,6 +183,9 @@ class TextCLI(LightningCLI):
         if self.subcommand == "fit" and not options["fast_dev_run"]:
             self.run: Run = self.config_init["fit"]["run"]
             self.run.check(self.model)
+            if self.checkpoint is not None:  # found here, what does not fit has one line
+                weights = load_checkpoint(self.checkpoint)["state_dict"]
+                load_weights(self.model, weights, self.checkpoint)
             self.path = self.run.start(self.config["fit"]["data"]["corpus"], self.checkpoint)
             callbacks += self.run.callbacks(self.path, self._plain_config())
             logger = self.run.logger(self.path, self.checkpoint) if logger is None else logger
@@ -200,6 +202,7 @@ class TextCLI(LightningCLI):
             # What averages weights and logs would take this for one more validation of training.
             self.trainer.callbacks = []  # type: ignore[attr-defined]
             self.trainer.loggers = []
+        trust(self.run.best.best_model_path)
         confusion = self._evaluate("test" if tested else "val", self.run.best.best_model_path)
         if self.trainer.is_global_zero:
             counts = confusion.sum(0)
@@ -238,7 +241,7 @@ class TextCLI(LightningCLI):
     def _evaluate(self, stage: str, checkpoint: str) -> Tensor:
         # Not by the trainer: its callback for averaged weights would replace the average that the
         # checkpoint holds by the weights of the last step.
-        self.model.load_state_dict(load_checkpoint(checkpoint)["state_dict"])
+        load_weights(self.model, load_checkpoint(checkpoint)["state_dict"], checkpoint)
         evaluate = self.trainer.test if stage == "test" else self.trainer.validate
         (values,) = evaluate(self.model, datamodule=self.datamodule, verbose=False)
         metric = self.model.metric(stage)
@@ -295,16 +298,17 @@ def main(
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
     # Lightning calls a function of torch that torch 2.13 has deprecated.
     warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
+    with one_line():
+        check_configs(sys.argv[2:])
     cli = (tasks or {}).get(task_of(sys.argv[2:]) or "", TextCLI)
     if sys.argv[1:2] == ["predict"]:
-        try:
-            auto_cli(cli.predict, args=sys.argv[2:], as_positional=False, prog="train.py predict")
-        except (ImportError, OSError, ValueError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
+        options: dict[str, Any] = {"prog": "train.py predict", "exit_on_error": False}
+        with one_line():
+            auto_cli(cli.predict, args=sys.argv[2:], as_positional=False, **options)
         return
     try:
-        cli()
+        with one_line():
+            cli()
     except SIGTERMException:
         # It carries no exit status, and a run that was cut short must not look like a success.
         sys.exit(128 + signal.SIGTERM)

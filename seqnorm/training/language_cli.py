@@ -10,7 +10,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from .checkpoint import load_checkpoint
+from .checkpoint import load_checkpoint, trust
 from .cli import TextCLI
 from .language import LanguageModelling
 from .language_data import LanguageData
@@ -49,6 +49,7 @@ best epoch, validate and test evaluate a checkpoint, predict scores or continues
             # What averages weights and logs would take this for one more validation of training.
             self.trainer.callbacks = []  # type: ignore[attr-defined]
             self.trainer.loggers = []
+        trust(self.run.best.best_model_path)
         self._evaluate(stage, self.run.best.best_model_path)
         if not self.trainer.is_global_zero:
             return

@@ -12,8 +12,8 @@ from typing import Literal
 
 import torch
 
-from .checkpoint import load_checkpoint
 from .language import LanguageModelling
+from .restoring import restored
 
 # Tokens that are read at once where the state carries all that matters.
 _PIECE = 1024
@@ -49,9 +49,8 @@ def predict(
         seed: of the draws; a line's depend on it, and on the line's number.
         device: cpu, cuda, ...
     """
-    data = load_checkpoint(ckpt_path).get("datamodule_hyper_parameters", {})
+    model, data = restored(LanguageModelling, ckpt_path, device)
     window = data.get("window") if data.get("mode") == "stream" else None
-    model = LanguageModelling.load_from_checkpoint(ckpt_path, map_location=device).eval()
     with (
         nullcontext(sys.stdin) if input == "-" else open(input, encoding="utf-8") as lines,
         nullcontext(sys.stdout) if output == "-" else open(output, "w", encoding="utf-8") as out,

@@ -56,8 +56,9 @@ def confusion_matrix(confusion: Tensor, classes: Sequence[str], path: str | Path
     parts = confusion / confusion.sum(1, keepdim=True).clamp(min=1)
     image = axes.imshow(parts.numpy(), cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, label="part of the class", shrink=0.8)
-    axes.set_xticks(range(size), classes, rotation=90, fontsize=8)
-    axes.set_yticks(range(size), classes, fontsize=8)
+    # A name is text, whatever it holds: "$" would begin a formula.
+    axes.set_xticks(range(size), classes, rotation=90, fontsize=8, parse_math=False)
+    axes.set_yticks(range(size), classes, fontsize=8, parse_math=False)
     axes.set(xlabel="predicted", ylabel="class")
     for row, column in confusion.nonzero().tolist():
         colour = "white" if parts[row, column] > 0.5 else "black"

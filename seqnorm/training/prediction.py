@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from itertools import islice
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from seqnorm.datasets import collate
+from seqnorm.datasets.own_files import check_text
 
-from .checkpoint import load_checkpoint
 from .classification import TextClassification
+from .restoring import restored
+
+# Documents of more tokens are read alone and in chunks, for a batch is as long as its longest.
+LONG = 4096
 
 
 def predict(
@@ -35,15 +39,20 @@ def predict(
         batch_size: documents that are labelled at once.
         device: cpu, cuda, ...
     """
-    data = load_checkpoint(ckpt_path).get("datamodule_hyper_parameters", {})
-    model = TextClassification.load_from_checkpoint(ckpt_path, map_location=device).eval()
-    with (
-        nullcontext(sys.stdin) if input == "-" else open(input, encoding="utf-8") as lines,
-        nullcontext(sys.stdout) if output == "-" else open(output, "w", encoding="utf-8") as out,
-    ):
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    model, data = restored(TextClassification, ckpt_path, device)
+    with ExitStack() as stack:
+        source: Any = getattr(sys.stdin, "buffer", sys.stdin)
+        if input != "-":
+            source = stack.enter_context(open(input, "rb"))
+        out = sys.stdout
+        if output != "-":
+            out = stack.enter_context(open(output, "w", encoding="utf-8"))
+        texts = lines_of(source, "standard input" if input == "-" else input)
         if format == "tsv":
             print("label", *model.classes, sep="\t", file=out)
-        for probabilities in label(model, lines, data.get("max_length"), batch_size):
+        for probabilities in label(model, texts, data.get("max_length"), batch_size):
             name = model.classes[max(range(len(probabilities)), key=probabilities.__getitem__)]
             if format == "tsv":
                 print(name, *(f"{p:.6f}" for p in probabilities), sep="\t", file=out)
@@ -53,6 +62,22 @@ def predict(
                 print(json.dumps(line, ensure_ascii=False), file=out)
 
 
+def lines_of(source: Iterable[bytes | str], name: str) -> Iterator[str]:
+    """The lines of a file as text, without their ends.
+
+    Raises:
+        ValueError: a line is not UTF-8, or binary; it names the line.
+    """
+    for number, line in enumerate(source, start=1):
+        where = f"{name}, line {number}"
+        if isinstance(line, bytes):
+            try:
+                line = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{where}: not UTF-8: {error}; convert the file") from error
+        yield check_text(where, line.rstrip("\r\n"))
+
+
 def label(
     model: TextClassification, texts: Iterable[str], max_length: int | None, batch_size: int
 ) -> Iterator[list[float]]:
@@ -60,9 +85,22 @@ def label(
     texts = iter(texts)
     while some := list(islice(texts, batch_size)):
         tokens = model.tokenizer.encode(some, max_length)
-        batch = collate([(ids, -1, index) for index, ids in enumerate(tokens)])
-        with torch.inference_mode():
-            probabilities = model.predict_step(
-                model.transfer_batch_to_device(batch, model.device, 0)
-            )
-        yield from probabilities.tolist()
+        found: dict[int, list[float]] = {}
+        short = [index for index, ids in enumerate(tokens) if len(ids) <= LONG]
+        groups = [short] if short else []
+        groups += [[index] for index, ids in enumerate(tokens) if len(ids) > LONG]
+        for group in groups:
+            found.update(zip(group, _probabilities(model, [tokens[index] for index in group])))
+        yield from (found[index] for index in range(len(tokens)))
+
+
+@torch.inference_mode()
+def _probabilities(
+    model: TextClassification, documents: Sequence[Sequence[int]]
+) -> list[list[float]]:
+    batch = collate([(ids, -1, index) for index, ids in enumerate(documents)])
+    batch = model.transfer_batch_to_device(batch, model.device, 0)
+    if batch.tokens.shape[1] <= LONG:
+        return model.predict_step(batch).tolist()
+    logits = model.network.in_chunks(batch.tokens, batch.lengths, LONG)
+    return logits.softmax(-1).tolist()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
@@ -17,7 +18,7 @@ def print_report(title: str, loss: float, confusion: Tensor, names: Sequence[str
     ``confusion`` (L, C, C) counts documents by length bucket, class and predicted class; ``names``
     are those of the L buckets.
     """
-    table = Table(title=title)
+    table = Table(title=escape(title))  # a path may hold what Rich would take as markup
     table.add_column("tokens")
     for heading in ("documents", "accuracy", "macro F1", "loss"):
         table.add_column(heading, justify="right")

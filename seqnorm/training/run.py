@@ -19,6 +19,7 @@ from seqnorm.nn import report
 
 from .callbacks import EarlyStopping, ReestimateStatistics, SeedEachEpoch, StartEmbedding
 from .checkpoint import load_checkpoint
+from .finite import StopAtNonFinite
 from .pictures import learning_curve
 
 
@@ -113,6 +114,7 @@ class Run:
         files: dict[str, Any] = {"dirpath": path / "checkpoints", "enable_version_counter": False}
         self.best = ModelCheckpoint(**monitor, **files, filename="best")
         chosen: list[Callback] = [*self.before, SeedEachEpoch(config["seed_everything"])]
+        chosen.append(StopAtNonFinite())
         if self.ema_decay is not None:
             # Buffers are taken over, not averaged: the counts among BatchNorm's are integers.
             chosen.append(EMAWeightAveraging(decay=self.ema_decay, use_buffers=False))

@@ -2,36 +2,95 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from seqnorm.training.checkpoint import AtomicCheckpointIO, load_checkpoint
 
+from .conftest import SMALL
 
-def test_a_write_that_fails_leaves_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+ROOT = Path(__file__).parents[2]
+
+
+FULL = """
+import resource, signal, sys, torch
+from seqnorm.training.checkpoint import AtomicCheckpointIO
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+try:
+    AtomicCheckpointIO().save_checkpoint({"epoch": 2, "weight": torch.zeros(100_000)}, sys.argv[1])
+except OSError as error:
+    print(error)
+"""
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    """The system takes no more than 50,000 bytes, as a disk that is full."""
     path = tmp_path / "new" / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint({"epoch": 1}, path)
-    save = torch.save
-
-    def die(checkpoint: Any, file: Any) -> None:
-        save(checkpoint, file)
-        file.seek(100)
-        file.truncate()
-        raise OSError("disk full")
-
-    monkeypatch.setattr(torch, "save", die)
-    with pytest.raises(OSError, match="disk full"):
-        AtomicCheckpointIO().save_checkpoint({"epoch": 2}, path)
+    said = subprocess.check_output([sys.executable, "-c", FULL, path], text=True, cwd=ROOT)
+    assert "the checkpoint could not be written; the one before is whole: File too large" in said
+    assert str(path) in said
     assert torch.load(path, weights_only=True) == {"epoch": 1}
-    monkeypatch.undo()
+    assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
     AtomicCheckpointIO().save_checkpoint({"epoch": 3}, path)
     assert torch.load(path, weights_only=True) == {"epoch": 3}
     assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
+
+
+def test_a_full_disk_ends_a_run_with_one_line(
+    corpus: Path,
+    train_py: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The second epoch's checkpoint finds no space; the first one's is whole, and is resumed."""
+    fsync, calls = os.fsync, []
+
+    def full(file: int) -> None:
+        calls.append(file)
+        if len(calls) > 4:  # two files an epoch, each with its folder
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(file)
+
+    options = (*SMALL, "--trainer.max_epochs=2", "--model.lr=0.05")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(SystemExit) as stop:
+            train_py("fit", "--data.corpus", corpus, *options)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "could not be written" in error
+    assert "No space left on device" in error
+    folder = Path("runs/tiny/version_0/checkpoints").absolute()
+    assert sorted(file.name for file in folder.iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert load_checkpoint(folder / "last.ckpt")["epoch"] == 0
+
+
+def test_an_old_torch_reads_what_is_trusted_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = {"hyper_parameters": {"tokenizer": "x"}, "state_dict": {}}
+    torch.save(content, tmp_path / "given.ckpt")
+    AtomicCheckpointIO().save_checkpoint(content, tmp_path / "own.ckpt")
+    monkeypatch.setattr(torch, "__version__", "2.3.1+cpu")
+    monkeypatch.delenv("SEQNORM_TRUST_CHECKPOINTS", raising=False)
+    with pytest.raises(ValueError, match=r"given\.ckpt' is not read: with torch 2\.3\.1.*TRUST"):
+        load_checkpoint(tmp_path / "given.ckpt")
+    with pytest.raises(ValueError, match="CVE-2025-32434"):
+        AtomicCheckpointIO().load_checkpoint(tmp_path / "given.ckpt")
+    assert load_checkpoint(tmp_path / "own.ckpt") == content
+    torch.save(content, tmp_path / "own.ckpt")  # by somebody else, since
+    with pytest.raises(ValueError, match="CVE-2025-32434"):
+        load_checkpoint(tmp_path / "own.ckpt")
+    monkeypatch.setenv("SEQNORM_TRUST_CHECKPOINTS", "1")
+    assert load_checkpoint(tmp_path / "given.ckpt") == content
 
 
 def test_has_no_storage_options(tmp_path: Path) -> None:

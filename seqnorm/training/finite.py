@@ -1,0 +1,177 @@
+"""Training stops where a number is no number, and says where that began."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from seqnorm.nn import RunningTable
+
+_OVER_BATCH = (RunningTable, nn.modules.batchnorm._BatchNorm)
+
+
+class StopAtNonFinite(Callback):
+    """Ends training before a step is taken from a loss or a gradient that is NaN or infinite.
+
+    The error names the step, the documents of the batch, and the first layer from which it came:
+    the batch is run once more, with the same random numbers, and every layer watched. Nothing is
+    written any more, so the last checkpoint is of finite weights. While all is well it looks at the
+    loss and at one norm of each gradient a step.
+
+    Raises:
+        FloatingPointError: see above.
+    """
+
+    def __init__(self) -> None:
+        self._batch: Any = None
+        self._number = 0
+        self._drawn = torch.empty(0)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._batch, self._number = batch, batch_idx
+        self._drawn = torch.get_rng_state()
+
+    def on_before_backward(
+        self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
+    ) -> None:
+        if not bool(loss.isfinite()):
+            where = self._again(trainer, pl_module, _first_output)
+            self._stop(trainer, f"the loss is {loss.item()}, {where}")
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+    ) -> None:
+        # In half precision steps of infinite gradients are left out, as a matter of course.
+        if getattr(trainer.precision_plugin, "scaler", None) is not None:
+            return
+        grads = {n: p.grad for n, p in pl_module.named_parameters() if p.grad is not None}
+        if not grads or bool(torch.stack([g.norm() for g in grads.values()]).isfinite().all()):
+            return
+        wrong = [name for name, grad in grads.items() if not bool(grad.isfinite().all())]
+        if not wrong:  # the norm alone is beyond what its type can hold
+            return
+        where = self._again(trainer, pl_module, _first_gradient)
+        self._stop(trainer, f"the gradient of {', '.join(wrong)} is not finite, {where}")
+
+    def _stop(self, trainer: Trainer, what: str) -> None:
+        indices = getattr(self._batch, "indices", None)
+        documents = (
+            "" if indices is None else f"; documents {', '.join(map(str, indices.tolist()))}"
+        )
+        raise FloatingPointError(
+            f"step {trainer.global_step} (epoch {trainer.current_epoch}, batch {self._number}): "
+            f"{what}{documents}"
+        )
+
+    def _again(
+        self,
+        trainer: Trainer,
+        model: LightningModule,
+        watch: Callable[[LightningModule, Any, int], str],
+    ) -> str:
+        """What ``watch`` sees when the batch is run as it was."""
+        if trainer.world_size > 1 and any(isinstance(m, _OVER_BATCH) for m in model.modules()):
+            # Others may have to take part in its statistics, and they have gone on.
+            return "in a layer that a run in one process would name"
+        with ExitStack() as stack:
+            stack.enter_context(torch.random.fork_rng())
+            torch.set_rng_state(self._drawn)
+            for module in model.modules():
+                if isinstance(module, RunningTable):
+                    stack.enter_context(module.held())
+            stack.enter_context(_unlogged(model))
+            stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")
+            return watch(model, self._batch, self._number)
+
+
+def _first_output(model: LightningModule, batch: Any, number: int) -> str:
+    """The first layer to finish whose output is not finite."""
+    found: list[str] = []
+
+    def look(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        if not found and not _finite(output):
+            came = "from an input that was" if _finite(inputs) else "from an input that was not"
+            weights = [n for n, p in module.named_parameters() if not _finite(p)]
+            own = f", with {', '.join(weights)} not finite" if weights else ""
+            found.append(f"first in {name} ({type(module).__name__}), {came}{own}")
+
+    with _hooked(model, "register_forward_hook", look), torch.no_grad():
+        _loss(model, batch, number)
+    return found[0] if found else "in no layer, but in the loss itself"
+
+
+def _first_gradient(model: LightningModule, batch: Any, number: int) -> str:
+    """The first layer on the way back that is given, or gives, a gradient that is not finite."""
+    found: list[str] = []
+
+    def look(name: str, module: nn.Module, grad_input: Any, grad_output: Any) -> None:
+        if not found and not _finite(grad_output):
+            found.append(f"first on the way back to {name} ({type(module).__name__})")
+        elif not found and not _finite(grad_input):
+            found.append(f"first behind {name} ({type(module).__name__}) on the way back")
+
+    with _hooked(model, "register_full_backward_hook", look), torch.enable_grad():
+        grads = torch.autograd.grad(
+            _loss(model, batch, number),
+            [p for p in model.parameters() if p.requires_grad],
+            allow_unused=True,
+        )
+    if found:
+        return found[0]
+    return "in no layer" if not _finite(grads) else "which a second pass does not repeat"
+
+
+def _loss(model: LightningModule, batch: Any, number: int) -> Tensor:
+    wanted = list(inspect.signature(model.training_step).parameters)
+    loss = model.training_step(*(batch, number)[: len(wanted)])
+    return loss if isinstance(loss, Tensor) else loss["loss"]  # type: ignore[index]
+
+
+@contextmanager
+def _hooked(model: nn.Module, kind: str, look: Callable[..., None]) -> Iterator[None]:
+    """Within, ``look`` is told of every layer by its name."""
+    handles = []
+    for name, module in model.named_modules():
+        if name and not isinstance(module, RunningTable):
+
+            def hook(module: nn.Module, one: Any, two: Any, name: str = name) -> None:
+                look(name, module, one, two)
+
+            handles.append(getattr(module, kind)(hook))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _unlogged(model: LightningModule) -> Iterator[None]:
+    """Within, the model's ``log`` does nothing."""
+    for name in ("log", "log_dict"):
+        model.__dict__[name] = lambda *values, **options: None
+    try:
+        yield
+    finally:
+        for name in ("log", "log_dict"):
+            del model.__dict__[name]
+
+
+def _finite(value: Any) -> bool:
+    """Whether all floating-point tensors in a value are."""
+    if isinstance(value, Tensor):
+        return not value.is_floating_point() or bool(value.isfinite().all())
+    if isinstance(value, (tuple, list)):
+        return all(_finite(part) for part in value)
+    return True

@@ -1,0 +1,26 @@
+"""A few of the kills of ``kills.py``, which has many."""
+
+from __future__ import annotations
+
+import os
+
+import kills
+import pytest
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills process groups")
+def test_kills_leave_no_trace(capsys: pytest.CaptureFixture[str]) -> None:
+    assert kills.main(["--kills=2", "--epochs=30"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("2 kills (")
+    assert last.endswith("; 31 rows of metrics and all else equal to the last digit")
+
+
+def test_differences_are_seen() -> None:
+    one = {"a": [1, {"b": (2.0, "x")}], "c": None}
+    assert kills.differences(one, {"a": [1, {"b": (2.0, "x")}], "c": None}) == []
+    assert kills.differences(one, {"a": [1, {"b": (2.5, "x")}], "c": 0}) == [
+        "run.a[1].b[0]",
+        "run.c",
+    ]
+    assert kills.differences([1], [1, 2]) == ["run"]
