@@ -23,7 +23,7 @@ def together(
     work: Callable[[int], object],
     ranks: int,
     folder: Path,
-    seconds: float = 120.0,
+    seconds: float = 270.0,
 ) -> list[Any]:
     """What ``work(rank)`` gives in each of the processes, in the order of ranks.
 
