@@ -52,9 +52,8 @@ def test_the_task_of_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     Path("other.yaml").write_text("model: {lr: 1.0}\n")
     Path("classification.yaml").write_text("task: classification\n")
     Path("broken.yaml").write_text("task: [")
-    torch.save(
-        {"config": {"task": "language"}, "hyper_parameters": {"tokenizer": ""}}, "language.ckpt"
-    )
+    parameters = {"hyper_parameters": {"tokenizer": ""}, "state_dict": {}}
+    torch.save({"config": {"task": "language"}, **parameters}, "language.ckpt")
     for arguments, expected in (
         ("", None),
         ("--task language", "language"),

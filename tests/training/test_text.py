@@ -85,7 +85,8 @@ def test_iterating_draws_nothing_from_the_global_generator(corpus: Path) -> None
 def test_vocabulary_and_classes_of_a_checkpoint(tmp_path: Path, corpus: Path) -> None:
     tokenizer = TextData(str(corpus)).tokenizer_json
     model = TextClassification(tokenizer, ("trade", "other", "sport", "grain"))
-    torch.save({"hyper_parameters": dict(model.hparams)}, tmp_path / "a.ckpt")
+    saved = {"hyper_parameters": dict(model.hparams), "state_dict": model.state_dict()}
+    torch.save(saved, tmp_path / "a.ckpt")
     data = TextData(str(corpus), vocabulary=str(tmp_path / "a.ckpt"))
     data.setup("test")
     assert data.classes == ("trade", "other", "sport", "grain")
