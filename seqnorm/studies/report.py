@@ -58,6 +58,12 @@ nav ol { padding-left: 1.25rem; }
 summary { cursor: pointer; margin: .75rem 0; }
 @media (max-width: 40rem) {
   .wide + figcaption::before { font-style: italic; content: "Wider than the screen: drag it. "; }
+  thead { display: none; }
+  tr { display: block; border-bottom: 1px solid #ddd; padding: .4rem 0; }
+  td, td.number { display: inline; border: 0; padding: 0 .6rem 0 0; white-space: normal; }
+  td:first-child { display: block; }
+  td:nth-child(3):not(:empty)::before { content: "95 %: "; }
+  td:nth-child(4)::after { content: " runs"; }
 }
 @media print { .scroll { overflow: visible; } h2, figure { break-inside: avoid; } }
 """

@@ -296,6 +296,7 @@ def _sites(study: Settings, table: Table) -> Picture:
     axes.set_yticks(range(len(shown)), [text for text, _, _ in shown])
     axes.invert_yaxis()
     axes.set_xlabel("change against the documents cut, points")
+    axes.locator_params(axis="x", nbins=6)
     axes.set_ylim(max(len(shown), 1) - 0.5, -0.5)
     return Picture(
         "sites",

@@ -123,12 +123,15 @@ def _explained(study: Settings, table: Table, corpus: str) -> str:
         for measure in ("accuracy_again", "accuracy_tail")
     )
     steps = "costs" if again.sign < 0 else "is not shown to cost anything"
-    helped = any(gains[measure].sign > 0 for measure in STATISTICS)
-    statistics = (
-        "Statistics explain a part of it"
-        if helped
-        else "No statistics, not even those of the test documents themselves, are shown to help"
-    )
+    signs = {gains[measure].sign for measure in STATISTICS}
+    if 1 in signs:
+        statistics = "Statistics explain a part of it"
+    elif signs == {-1}:
+        statistics = "Other statistics, even those of the test documents themselves, add to it"
+    else:
+        statistics = (
+            "No statistics, not even those of the test documents themselves, are shown to help"
+        )
     head = gains["accuracy_head"].sign > 0
     misread = ", which the state still held and the head misread" if head else ""
     layer = interval(loss_of(table, **(of | {"norm": "layer"})).values())
