@@ -22,7 +22,8 @@ class StopAtNonFinite(Callback):
     """Ends training before a step is taken from a loss or a gradient that is NaN or infinite.
 
     The error names the step, the documents of the batch, and the first layer from which it came:
-    the batch is run once more, with the same random numbers, and every layer watched. Nothing is
+    the batch is run once more, with the same random numbers, and every layer watched; a model that
+    carries states has a ``rewind()`` to those in which the batch began. Nothing is
     written any more, so the last checkpoint is of finite weights. While all is well it looks at the
     loss and at one norm of each gradient a step.
 
@@ -83,6 +84,9 @@ class StopAtNonFinite(Callback):
         if trainer.world_size > 1 and any(isinstance(m, _OVER_BATCH) for m in model.modules()):
             # Others may have to take part in its statistics, and they have gone on.
             return "in a layer that a run in one process would name"
+        rewind = getattr(model, "rewind", None)
+        if callable(rewind):  # it carries states from batch to batch
+            rewind()
         with ExitStack() as stack:
             stack.enter_context(torch.random.fork_rng())
             torch.set_rng_state(self._drawn)

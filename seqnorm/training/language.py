@@ -102,6 +102,7 @@ class LanguageModelling(LightningModule):
         self.metrics = nn.ModuleDict({stage: Surprisal() for stage in ("val", "test")})
         self.register_buffer("token_characters", self.tokenizer.characters(), persistent=False)
         self._states: dict[str, LayerStates] = {}
+        self._began: dict[str, LayerStates] = {}
 
     def metric(self, stage: str) -> Surprisal:
         """What the last pass over the validation ("val") or test part summed up."""
@@ -118,9 +119,14 @@ class LanguageModelling(LightningModule):
     def surprisal(self, batch: LanguageBatch, stage: str) -> Tensor:
         """-log p of every target of a batch (N,); what goes on, goes on within ``stage``."""
         before = None if batch.starts else self._states[stage]
+        self._began = {} if before is None else {stage: before}
         nats, after = self.network.surprisal(batch.tokens, batch.targets, batch.lengths, before)
         self._states[stage] = [tuple(part.detach() for part in parts) for parts in after]
         return nats
+
+    def rewind(self) -> None:
+        """Go back to where the last batch began, so that it can be run once more."""
+        self._states.update(self._began)
 
     def training_step(self, batch: LanguageBatch) -> Tensor:
         nats = self.surprisal(batch, "train")

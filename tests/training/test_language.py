@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 from tolerances import GRADIENTS, VALUES, assert_close, assert_equal
-from torch import Tensor
+from torch import Tensor, nn
 
 from seqnorm.datasets import LanguageBatch, LanguageTokenizer, StreamWindows, collate_documents
 from seqnorm.training import LanguageModelling
+from seqnorm.training.finite import StopAtNonFinite
 from seqnorm.training.language import Surprisal
 
 TEXTS = ["corn and wheat", "", "a goal", "team and goal and corn", "c"]
@@ -173,3 +174,36 @@ def test_what_decays() -> None:
 def test_bad_warmup() -> None:
     with pytest.raises(ValueError, match="warmup is a part of the training steps"):
         module(warmup=1.0)
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_where_a_window_is_not_finite(where: str) -> None:
+    """A batch that goes on is run again from the states in which it began."""
+    model = module(norm="layer").train()
+    stop = StopAtNonFinite()
+    trainer: Any = SimpleNamespace(
+        world_size=1, global_step=1, current_epoch=0, precision_plugin=None
+    )
+    first, second = windows()[:2]
+    assert not second.starts
+    model.training_step(first)
+
+    def poison(layer: nn.Module, inputs: Any, found: Any) -> Any:
+        output, states = found
+        if where == "loss":
+            return output * math.nan, tuple(state * math.nan for state in states)
+        output = output * 1.0
+        output.register_hook(lambda grad: grad * math.inf)
+        return output, states
+
+    model.network.layers[0].register_forward_hook(poison)
+    stop.on_train_batch_start(trainer, model, second, 1)
+    loss = model.training_step(second)
+    named = r"network\.layers\.0 \(LSTM\)"
+    if where == "loss":
+        with pytest.raises(FloatingPointError, match=f"first in {named}, from an input that was;"):
+            stop.on_before_backward(trainer, model, loss)
+    else:
+        loss.backward()
+        with pytest.raises(FloatingPointError, match=f"first .*{named}"):
+            stop.on_before_optimizer_step(trainer, model, None)  # type: ignore[arg-type]
