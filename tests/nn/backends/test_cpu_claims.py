@@ -29,6 +29,8 @@ from seqnorm import Norm, NormScheme
 from seqnorm.nn.backends import cpu
 from seqnorm.nn.backends.cpu import calls, library
 from seqnorm.nn.cells import LAYERS
+from seqnorm.nn.lengths import Packing
+from seqnorm.nn.processes import Processes
 
 I, H, T, B = 3, 8, 4, 3  # noqa: E741  the axes' letters
 JOINT = Norm("layer")
@@ -95,6 +97,8 @@ REFUSED: list[tuple[str, dict[str, Any], torch.dtype, str]] = [
     ),
 ]
 # Those that depend on the call, and on what is installed.
+SHARED = "its kernels take the statistics of one process, and here several share theirs"
+OLD_COMPILER = "under torch.compile and torch.export its kernels need torch 2.4"
 OF_A_CALL = [
     "its kernels do not say how many operations they are",
     "its kernels take plain tensors alone, no subclasses and none inside torch.func",
@@ -104,6 +108,8 @@ OF_A_CALL = [
     "its kernels know no forward-mode derivatives",  # test_cpu_transforms.py, as plain tensors are
     "its kernels do what torch.jit.trace does not see",  # test_cpu_watched.py
     "its kernels take input, weights and states of one dtype, on the CPU",
+    SHARED,
+    OLD_COMPILER,
 ]
 
 
@@ -392,3 +398,23 @@ def test_dtypes_that_they_take() -> None:
     for dtype in (F32, F64):
         for cell in library.CELLS:
             assert refusal(LAYERS[cell](I, H, norm="layer", dtype=dtype)) in (None, library.WHY_NOT)
+
+
+def test_statistics_of_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = seqnorm.convert_sync_batchnorm(seqnorm.LSTM(I, H, norm="batch"))
+    monkeypatch.setattr(Processes, "several", True)
+    monkeypatch.setattr(Processes, "rows", lambda processes, own, device: [2 * n for n in own])
+    with seqnorm.backend("cpu"):
+        with pytest.raises(RuntimeError, match=SHARED):
+            layer(torch.randn(4, 3, I))
+        layer.eval()(torch.randn(4, 3, I))
+
+
+def test_a_compiler_that_cannot_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    (direction,) = seqnorm.LSTM(I, H).directions()
+    packing = Packing.of_equal_lengths(2, 3, torch.device("cpu"))
+    call = direction, torch.randn(6, I), packing, (torch.zeros(2, H), torch.zeros(2, H))
+    monkeypatch.setattr(cpu, "COMPILES", False)
+    assert cpu.claims(*call) is None
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert cpu.claims(*call) == OLD_COMPILER
