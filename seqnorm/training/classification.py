@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from seqnorm.datasets import TextBatch, tokenizer_from_json
 from seqnorm.models import TextClassifier
 
 from .metrics import LengthBucketConfusion, accuracy, macro_f1
-from .optimizing import check_warmup, scheduled_adamw
+from .module import Schedule, TextModule
 
 
-class TextClassification(LightningModule):
+class TextClassification(TextModule[TextClassifier, LengthBucketConfusion]):
     """A text classifier with its loss, metrics and optimizer.
 
     Its checkpoints hold all that is needed to label texts, as plain data: the tokenizer, the names
@@ -47,7 +45,7 @@ class TextClassification(LightningModule):
         *,
         lr: float = 5e-3,
         warmup: float = 0.05,
-        schedule: Literal["cosine", "linear", "constant"] = "cosine",
+        schedule: Schedule = "cosine",
         weight_decay: float = 0.0,
         decay_embedding: bool = False,
         label_smoothing: float = 0.0,
@@ -55,37 +53,23 @@ class TextClassification(LightningModule):
         length_edges: Sequence[int] = (25, 50, 100, 200),
         **network: Any,
     ) -> None:
-        super().__init__()
-        self.save_hyperparameters(logger=False)
-        self.tokenizer = tokenizer_from_json(tokenizer)
-        self.classes = tuple(classes)
-        self.network = TextClassifier(
-            len(self.tokenizer),
-            len(self.classes),
-            pad_id=self.tokenizer.pad_id,
-            unk_id=self.tokenizer.unk_id,
-            **network,
+        codes = tokenizer_from_json(tokenizer)
+        super().__init__(
+            TextClassifier(
+                len(codes), len(classes), pad_id=codes.pad_id, unk_id=codes.unk_id, **network
+            ),
+            {s: LengthBucketConfusion(len(classes), length_edges) for s in ("val", "test")},
+            lr=lr,
+            warmup=warmup,
+            schedule=schedule,
+            weight_decay=weight_decay,
         )
-        check_warmup(warmup)
-        self.lr = lr
-        self.warmup = warmup
-        self.schedule = schedule
-        self.weight_decay = weight_decay
+        self.save_hyperparameters(logger=False)
+        self.tokenizer = codes
+        self.classes = tuple(classes)
         self.decay_embedding = decay_embedding
         self.label_smoothing = label_smoothing
         self.embedding = embedding
-        self.metrics = nn.ModuleDict(
-            {
-                stage: LengthBucketConfusion(len(self.classes), length_edges)
-                for stage in ("val", "test")
-            }
-        )
-
-    def metric(self, stage: str) -> LengthBucketConfusion:
-        """What the last pass over the validation ("val") or test part counted."""
-        metric = self.metrics[stage]
-        assert isinstance(metric, LengthBucketConfusion)
-        return metric
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Class logits (B, C) of ``tokens`` (B, T), of which ``lengths`` (B,) are valid."""
@@ -102,35 +86,17 @@ class TextClassification(LightningModule):
         self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss
 
-    def on_validation_epoch_start(self) -> None:
-        self.metric("val").reset()
-
-    def validation_step(self, batch: TextBatch) -> None:
-        self._evaluate("val", batch)
-
-    def on_validation_epoch_end(self) -> None:
-        self._log_metrics("val")
-
-    def on_test_epoch_start(self) -> None:
-        self.metric("test").reset()
-
-    def test_step(self, batch: TextBatch) -> None:
-        self._evaluate("test", batch)
-
-    def on_test_epoch_end(self) -> None:
-        self._log_metrics("test")
-
     def predict_step(self, batch: TextBatch) -> Tensor:
         """Class probabilities (B, C)."""
         return self(batch.tokens, batch.lengths).softmax(-1)  # type: ignore[no-any-return]
 
-    def _evaluate(self, stage: str, batch: TextBatch) -> None:
+    def evaluate(self, stage: str, batch: TextBatch) -> None:
         logits = self(batch.tokens, batch.lengths)
         self.metric(stage).update(logits.argmax(-1), batch.labels, batch.lengths)
         loss = F.cross_entropy(logits, batch.labels)
         self.log(f"{stage}_loss", loss, batch_size=_number(logits), sync_dist=True, prog_bar=True)
 
-    def _log_metrics(self, stage: str) -> None:
+    def log_metrics(self, stage: str) -> None:
         metric = self.metric(stage)
         confusion = metric.compute()
         values = {
@@ -143,22 +109,8 @@ class TextClassification(LightningModule):
                 self.log(f"{stage}_accuracy/{name}", accuracy(bucket), sync_dist=True)
                 self.log(f"{stage}_macro_f1/{name}", macro_f1(bucket), sync_dist=True)
 
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW, its learning rate set at every step."""
-        decayed: list[Tensor] = []
-        kept: list[Tensor] = []
-        for name, parameter in self.network.named_parameters():
-            matrix = parameter.ndim > 1 and (self.decay_embedding or name != "embedding.weight")
-            (decayed if matrix else kept).append(parameter)
-        return scheduled_adamw(
-            decayed,
-            kept,
-            self.trainer.estimated_stepping_batches,
-            lr=self.lr,
-            warmup=self.warmup,
-            schedule=self.schedule,
-            weight_decay=self.weight_decay,
-        )
+    def decays(self, name: str, parameter: Tensor) -> bool:
+        return parameter.ndim > 1 and (self.decay_embedding or name != "embedding.weight")
 
 
 def _number(logits: Tensor) -> int:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import Metric
 
 from seqnorm.datasets import LanguageBatch, LanguageTokenizer
 from seqnorm.models import LanguageModel
 from seqnorm.models.language_model import LayerStates
 
-from .optimizing import check_warmup, scheduled_adamw
+from .module import Schedule, TextModule
 
 
 class Surprisal(Metric):
@@ -55,7 +53,7 @@ class Surprisal(Metric):
         }
 
 
-class LanguageModelling(LightningModule):
+class LanguageModelling(TextModule[LanguageModel, Surprisal]):
     """A language model with its loss, metrics and optimizer.
 
     Batches say whether their sequences begin or go on from those before (``LanguageBatch.starts``).
@@ -83,32 +81,25 @@ class LanguageModelling(LightningModule):
         ends: bool = True,
         lr: float = 5e-3,
         warmup: float = 0.05,
-        schedule: Literal["cosine", "linear", "constant"] = "cosine",
+        schedule: Schedule = "cosine",
         weight_decay: float = 0.0,
         **network: Any,
     ) -> None:
-        super().__init__()
-        self.save_hyperparameters(logger=False)
-        self.tokenizer = LanguageTokenizer.from_json(tokenizer)
-        self.network = LanguageModel(
-            len(self.tokenizer), pad_id=LanguageTokenizer.pad_id, **network
+        codes = LanguageTokenizer.from_json(tokenizer)
+        super().__init__(
+            LanguageModel(len(codes), pad_id=LanguageTokenizer.pad_id, **network),
+            {stage: Surprisal() for stage in ("val", "test")},
+            lr=lr,
+            warmup=warmup,
+            schedule=schedule,
+            weight_decay=weight_decay,
         )
-        check_warmup(warmup)
+        self.save_hyperparameters(logger=False)
+        self.tokenizer = codes
         self.ends = ends
-        self.lr = lr
-        self.warmup = warmup
-        self.schedule = schedule
-        self.weight_decay = weight_decay
-        self.metrics = nn.ModuleDict({stage: Surprisal() for stage in ("val", "test")})
         self.register_buffer("token_characters", self.tokenizer.characters(), persistent=False)
         self._states: dict[str, LayerStates] = {}
         self._began: dict[str, LayerStates] = {}
-
-    def metric(self, stage: str) -> Surprisal:
-        """What the last pass over the validation ("val") or test part summed up."""
-        metric = self.metrics[stage]
-        assert isinstance(metric, Surprisal)
-        return metric
 
     def forward(
         self, tokens: Tensor, lengths: Tensor | None = None, states: LayerStates | None = None
@@ -141,49 +132,17 @@ class LanguageModelling(LightningModule):
         self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss
 
-    def on_validation_epoch_start(self) -> None:
-        self.metric("val").reset()
-
-    def validation_step(self, batch: LanguageBatch) -> None:
-        self._evaluate("val", batch)
-
-    def on_validation_epoch_end(self) -> None:
-        self._log_metrics("val")
-
-    def on_test_epoch_start(self) -> None:
-        self.metric("test").reset()
-
-    def test_step(self, batch: LanguageBatch) -> None:
-        self._evaluate("test", batch)
-
-    def on_test_epoch_end(self) -> None:
-        self._log_metrics("test")
-
-    def _evaluate(self, stage: str, batch: LanguageBatch) -> None:
+    def evaluate(self, stage: str, batch: LanguageBatch) -> None:
         nats = self.surprisal(batch, stage)
         steps = torch.arange(batch.targets.shape[1], device=nats.device)
         valid = steps < batch.lengths.to(nats.device)[:, None]
         self.metric(stage).update(nats, self.token_characters[batch.targets[valid]])
 
-    def _log_metrics(self, stage: str) -> None:
+    def log_metrics(self, stage: str) -> None:
         values = self.metric(stage).compute()
         kept = ("loss", "perplexity", "bits_per_character")
         logged = {f"{stage}_{name}": values[name].float() for name in kept}
         self.log_dict(logged, prog_bar=True, sync_dist=True)
 
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW, its learning rate set at every step."""
-        decayed: list[Tensor] = []
-        kept: list[Tensor] = []
-        for name, parameter in self.network.named_parameters():
-            matrix = parameter.ndim > 1 and name.startswith("layers")
-            (decayed if matrix else kept).append(parameter)
-        return scheduled_adamw(
-            decayed,
-            kept,
-            self.trainer.estimated_stepping_batches,
-            lr=self.lr,
-            warmup=self.warmup,
-            schedule=self.schedule,
-            weight_decay=self.weight_decay,
-        )
+    def decays(self, name: str, parameter: Tensor) -> bool:
+        return parameter.ndim > 1 and name.startswith("layers")

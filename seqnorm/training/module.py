@@ -1,0 +1,106 @@
+"""What the LightningModules of all tasks do alike."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, Generic, Literal, TypeVar
+
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from .optimizing import check_warmup, scheduled_adamw
+
+N = TypeVar("N", bound=nn.Module)
+M = TypeVar("M", bound=Metric)
+Schedule = Literal["cosine", "linear", "constant"]
+
+
+class TextModule(LightningModule, ABC, Generic[N, M]):
+    """A network on text, evaluated by a metric over a whole part, and trained by AdamW.
+
+    Args:
+        network: the network.
+        metrics: of the validation ("val") and of the test part ("test"), counted anew in every
+            pass.
+        lr: highest learning rate.
+        warmup: part of the training steps over which the rate rises linearly to ``lr``.
+        schedule: how it then falls to 0 at the end of training: cosine, linear, or constant (not
+            at all).
+        weight_decay: of AdamW, on the parameters that ``decays`` names.
+
+    Raises:
+        ValueError: ``warmup`` is no part.
+    """
+
+    network: N
+
+    def __init__(
+        self,
+        network: N,
+        metrics: dict[str, M],
+        *,
+        lr: float,
+        warmup: float,
+        schedule: Schedule,
+        weight_decay: float,
+    ) -> None:
+        super().__init__()
+        check_warmup(warmup)
+        self.network = network
+        self.metrics = nn.ModuleDict(metrics)
+        self.lr = lr
+        self.warmup = warmup
+        self.schedule = schedule
+        self.weight_decay = weight_decay
+
+    @abstractmethod
+    def evaluate(self, stage: str, batch: Any) -> None:
+        """Takes a batch of the part ``stage`` into its metric."""
+
+    @abstractmethod
+    def log_metrics(self, stage: str) -> None:
+        """Logs what the metric of ``stage`` comes to."""
+
+    @abstractmethod
+    def decays(self, name: str, parameter: Tensor) -> bool:
+        """Whether weight decay applies to a parameter of the network."""
+
+    def metric(self, stage: str) -> M:
+        """What the last pass over the validation ("val") or test part counted."""
+        return self.metrics[stage]  # type: ignore[return-value]  # a ModuleDict forgets the type
+
+    def on_validation_epoch_start(self) -> None:
+        self.metric("val").reset()
+
+    def validation_step(self, batch: Any) -> None:
+        self.evaluate("val", batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_metrics("val")
+
+    def on_test_epoch_start(self) -> None:
+        self.metric("test").reset()
+
+    def test_step(self, batch: Any) -> None:
+        self.evaluate("test", batch)
+
+    def on_test_epoch_end(self) -> None:
+        self.log_metrics("test")
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW, its learning rate set at every step."""
+        decayed: list[Tensor] = []
+        kept: list[Tensor] = []
+        for name, parameter in self.network.named_parameters():
+            (decayed if self.decays(name, parameter) else kept).append(parameter)
+        return scheduled_adamw(
+            decayed,
+            kept,
+            self.trainer.estimated_stepping_batches,
+            lr=self.lr,
+            warmup=self.warmup,
+            schedule=self.schedule,
+            weight_decay=self.weight_decay,
+        )
