@@ -10,15 +10,14 @@ import oracles
 import pytest
 import torch
 from hidden_states import zeros
+from language_models import E, H, V, model_of
 from tolerances import GRADIENTS, VALUES, assert_close, assert_equal
 from torch import Tensor
 from torch.nn import functional as F
 
-import seqnorm
 from seqnorm.models import LanguageModel
 from seqnorm.models.language_model import CELLS
 
-V, E, H = 11, 5, 4
 NORMS = [None, "layer", "rms", "batch", "batch_pooled"]
 LENGTHS = [6, 2, 0, 4]
 DROPOUT = {
@@ -28,23 +27,6 @@ DROPOUT = {
     "output_dropout": 0.4,
     "weight_drop": 0.3,
 }
-
-
-def model_of(**options: Any) -> LanguageModel:
-    """In float64, every parameter and statistic moved away from its initial value."""
-    heads = options.get("cell") == "slstm"  # must divide the units
-    sizes: dict[str, Any] = {"embedding_size": 8 if heads else E, "hidden_size": 8 if heads else H}
-    sizes["num_layers"] = 2
-    model = LanguageModel(V, **{**sizes, **options}).double()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.normal_(1.0 if "norm" in name and name.endswith("weight") else 0.0, 0.5)
-        for module in model.modules():
-            if isinstance(module, seqnorm.RunningTable):
-                module.running_mean.normal_(0.0, 0.5)
-                module.running_var.uniform_(0.3, 2.0)
-                module.count[:7] = 5
-    return model
 
 
 def texts(lengths: Sequence[int] = LENGTHS) -> tuple[Tensor, Tensor, Tensor]:
@@ -345,70 +327,3 @@ def test_sizes() -> None:
 def test_what_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         LanguageModel(V, **options)
-
-
-def generate(model: LanguageModel, seed: int = 0, length: int = 12, **options: Any) -> list[int]:
-    generator = torch.Generator().manual_seed(seed)
-    return model.generate([2, 3, 4], length, generator=generator, **options)
-
-
-@pytest.mark.parametrize("window", [None, 4])
-@pytest.mark.parametrize("norm", ["layer", "batch", "batch_pooled", None])
-def test_the_most_probable_token_is_that_of_the_whole_text(
-    norm: str | None, window: int | None
-) -> None:
-    model = model_of(norm=norm, zoneout=0.1).eval()
-    drawn = generate(model, top_k=1, window=window)
-    assert len(drawn) == 12
-    text = [2, 3, 4, *drawn]
-    states, expected = None, []
-    for start in range(0, len(text) - 1, window or len(text)):
-        piece = torch.tensor([text[start : min(start + (window or len(text)), len(text) - 1)]])
-        logits, states = model(piece, None, states)
-        expected += logits[0].argmax(-1).tolist()
-    assert drawn == expected[2:]
-
-
-def test_draws_repeat_and_are_those_asked_for() -> None:
-    model = model_of().eval()
-    assert generate(model, 1) == generate(model, 1)
-    assert len({tuple(generate(model, seed)) for seed in range(5)}) > 1
-    assert not any({0, 5, 7} & set(generate(model, seed, never=[5, 7])) for seed in range(5))
-    assert generate(model, temperature=1e-4) == generate(model, top_k=1)
-    ended = [generate(model, seed, stop=5) for seed in range(20)]
-    assert any(len(drawn) < 12 for drawn in ended)
-    assert not any(5 in drawn for drawn in ended)
-    assert generate(model, length=0) == []
-
-
-def test_draws_have_the_probabilities_of_the_model() -> None:
-    model = model_of(num_layers=1).eval()
-    logits, _ = model(torch.tensor([[2, 3, 4]]))
-    scaled = logits[0, -1].detach() / 2.0
-    best = scaled.topk(3).indices
-    chances = torch.zeros(V).double()
-    chances[best] = scaled[best].softmax(0)
-    counts = torch.zeros(V).double()
-    generator = torch.Generator().manual_seed(0)
-    n = 2000
-    for _ in range(n):
-        (drawn,) = model.generate([2, 3, 4], 1, generator=generator, temperature=2.0, top_k=3)
-        counts[drawn] += 1
-    deviation = (n * chances * (1 - chances)).sqrt()
-    assert bool(((counts - n * chances).abs() <= 5 * deviation).all())
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"temperature": 0.0}, "temperature must be above 0"),
-        ({"temperature": math.nan}, "temperature must be above 0"),
-        ({"top_k": 0}, "top_k must be at least 1"),
-        ({"window": 0}, "window must be at least 1"),
-    ],
-)
-def test_draws_that_are_refused(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        generate(model_of().eval(), **options)
-    with pytest.raises(ValueError, match="one token at least"):
-        model_of().eval().generate([], 3, generator=torch.Generator())

@@ -6,14 +6,12 @@ Axes: T steps, B sequences, I = input size, H = hidden size.
 from __future__ import annotations
 
 import ast
-import ctypes
 import inspect
 import re
 import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -335,63 +333,6 @@ def test_without_kernels_gradients_are_the_definitions() -> None:
                     output = layer(x, lengths=call.lengths)[0]
             grads += torch.autograd.grad(output.square().sum(), x)
         assert_close(grads[0], grads[1], VALUES, name)
-
-
-def test_a_library_that_is_not_there_or_broken(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(library, "__file__", str(tmp_path / "library.py"))
-    found, why = library._load()
-    assert found is None
-    assert "were not compiled" in why
-    assert "C compiler" in why
-    (tmp_path / "_kernels.so").write_bytes(b"no library at all")
-    found, why = library._load()
-    assert found is None
-    assert "cannot be loaded" in why
-    assert "_kernels.so" in why
-
-
-HEADER = Path(cpu.__file__).parent / "src" / "arguments.h"
-TYPES = {"int64_t": ctypes.c_int64, "double": ctypes.c_double}
-
-
-def fields_of_the_header() -> Iterator[tuple[str, Any]]:
-    text = re.sub(r"/\*.*?\*/", "", HEADER.read_text(), flags=re.DOTALL)
-    body = re.search(r"typedef struct \{(.*?)\} Arguments;", text, flags=re.DOTALL)
-    assert body is not None
-    for declaration in body[1].split(";"):
-        words = declaration.replace("const ", "").split(None, 1)
-        if not words:
-            continue
-        kind, names = words
-        for name in names.split(","):
-            parts = re.fullmatch(r"\s*(\*?)(\w+)(?:\[(\d+)\])?", name)
-            assert parts is not None, name
-            field: Any = ctypes.c_void_p if parts[1] else TYPES[kind]
-            yield parts[2], field * int(parts[3]) if parts[3] else field
-
-
-def test_arguments_are_those_of_the_header() -> None:
-    header = list(fields_of_the_header())
-    assert len(header) > 40
-    ours = [(name, kind) for name, kind, *_ in library.Arguments._fields_]
-    assert [name for name, _ in ours] == [name for name, _ in header]
-    for (name, kind), (_, expected) in zip(ours, header):
-        assert (kind._type_, getattr(kind, "_length_", 0)) == (
-            expected._type_,
-            getattr(expected, "_length_", 0),
-        ), name
-
-
-def test_numbers_are_those_of_the_header() -> None:
-    """Of the cells and kinds of norms."""
-    enums = re.findall(r"enum \{(.*?)\};", HEADER.read_text())
-    cells, kinds = ([name.strip() for name in enum.split(",")] for enum in enums)
-    assert cells == list(library.CELLS)
-    assert list(library.CELLS.values()) == list(range(len(cells)))
-    assert kinds == [str(kind).upper() for kind in library.KINDS]
-    assert list(library.KINDS.values()) == list(range(len(kinds)))
 
 
 def test_dtypes_that_they_take() -> None:
