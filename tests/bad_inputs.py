@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bad_cases import CASES
-from bad_makers import FETCHED, GOOD, SMALL, Case, write
+from bad_makers import FETCHED, GOOD, LANGUAGE, SENTENCES, SMALL, Case, write
 
 from seqnorm.training.errors import line_of
 
@@ -40,6 +40,7 @@ def within(path: Path) -> Iterator[None]:
 def run(arguments: Sequence[str]) -> tuple[object, str, str]:
     """Exit status, standard output and error of train.py."""
     from seqnorm.training.cli import main
+    from seqnorm.training.language_cli import LanguageCLI
 
     out, err, before = io.StringIO(), io.StringIO(), sys.argv
     sys.argv, status = ["train.py", *arguments], 0
@@ -50,7 +51,7 @@ def run(arguments: Sequence[str]) -> tuple[object, str, str]:
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore")
-            main()
+            main({"language": LanguageCLI})
     except SystemExit as stop:
         status = stop.code  # type: ignore[assignment]
     finally:
@@ -59,12 +60,17 @@ def run(arguments: Sequence[str]) -> tuple[object, str, str]:
 
 
 def train(path: Path) -> None:
-    """The good run in the folder, whose checkpoint the cases begin with."""
+    """The good runs in the folder, whose checkpoints the cases begin with."""
     with within(path):
         write("good.csv", GOOD)
-        status, _, err = run(["fit", "--data.corpus=good.csv", "--data.test_fraction=0.2", *SMALL])
-    if status != 0:
-        raise RuntimeError(err)
+        write("texts/train.txt", SENTENCES)
+        for options in (
+            ("--data.corpus=good.csv", "--data.test_fraction=0.2"),
+            (LANGUAGE, "--data.corpus=texts", "--data.window=20", "--data.batch_size=4"),
+        ):
+            status, _, err = run(["fit", *options, *SMALL])
+            if status != 0:
+                raise RuntimeError(err)
 
 
 def answer(case: Case, trained: Path, path: Path) -> str:
@@ -99,10 +105,14 @@ def answer(case: Case, trained: Path, path: Path) -> str:
 
 
 def described(out: str) -> str:
-    """That a run has trained, or how many lines were labelled with probabilities."""
+    """That a run has trained, or how many lines were labelled with probabilities, or scored."""
     lines = out.splitlines()
-    if "The run is in" in out or "accuracy" in lines[-1]:
+    if "The run is in" in out or "accuracy" in lines[-1] or "bits a character" in lines[-1]:
         return "trained and tested"
+    if lines[0].startswith("perplexity"):
+        for line in lines[1:]:
+            assert float(line.split("\t")[0]) > 1, line
+        return f"{len(lines) - 1} lines scored"
     for line in lines[1:]:
         chances = [float(field) for field in line.split("\t")[1:]]
         assert abs(sum(chances) - 1) < 1e-4, line

@@ -28,6 +28,8 @@ SMALL = (
 )
 OWN = "A corpus of one's own"
 LINES = "Lines to label"
+TEXTS = "Texts of a language model"
+SCORED = "Lines to score or continue"
 CONFIG = "A configuration"
 STORED = "A checkpoint"
 FETCHED = "A fetched archive"
@@ -36,6 +38,9 @@ GOOD = "text,label\n" + "".join(
 )
 RUN = "runs/good/version_0/checkpoints/"
 BEST = RUN + "best.ckpt"
+LANGUAGE = "--task=language"
+LANGUAGE_BEST = "runs/texts/version_0/checkpoints/best.ckpt"
+SENTENCES = "".join(f"{'corn crop' if n % 2 else 'goal match'} {n}\n" for n in range(60))
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,26 @@ def label(content: bytes | str) -> Callable[[], Sequence[str]]:
     def make() -> Sequence[str]:
         write("lines.txt", content)
         return ["predict", f"--ckpt_path={BEST}", "--input=lines.txt"]
+
+    return make
+
+
+def texts(content: bytes | str, *options: str) -> Callable[[], Sequence[str]]:
+    """Training a language model on the lines of a file."""
+
+    def make() -> Sequence[str]:
+        write("texts/train.txt", content)
+        return ["fit", LANGUAGE, "--data.corpus=texts", *SMALL, *options]
+
+    return make
+
+
+def score(content: bytes | str, *options: str) -> Callable[[], Sequence[str]]:
+    """Use of a language model on the lines of a file."""
+
+    def make() -> Sequence[str]:
+        write("lines.txt", content)
+        return ["predict", f"--ckpt_path={LANGUAGE_BEST}", "--input=lines.txt", *options]
 
     return make
 
@@ -156,6 +181,7 @@ def archive(*, checked: bool = True, limit: int = 0, **options: Any) -> Callable
 
 def write(name: str, content: bytes | str) -> None:
     data = content if isinstance(content, bytes) else content.encode("utf-8")
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
     Path(name).write_bytes(data)
 
 

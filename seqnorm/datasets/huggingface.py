@@ -1,4 +1,4 @@
-"""Data sets of Hugging Face's library `datasets`, by name or path, for `load_corpus`.
+"""Data sets of Hugging Face's library `datasets`, by name or path: labelled texts, or texts alone.
 
 `hf:NAME`, `hf:NAME:CONFIGURATION`, or `hf:PATH` of a folder that `save_to_disk` wrote or that holds
 CSV, JSON, text or Parquet files. No code of a data set is run.
@@ -34,14 +34,34 @@ def read_huggingface(
     Raises ModuleNotFoundError without the library, DatasetError for data that cannot be had or
     lack a column, a training part or a label.
     """
-    parts: dict[str, list[Row]] = {}
-    for theirs, rows in _load(source, Path(root) / "huggingface").items():
+    return {
+        part: _rows(source, theirs, table, text_column, label_column)
+        for part, (theirs, table) in _parts(source, root).items()
+    }
+
+
+def read_huggingface_texts(
+    source: str, root: str | Path, text_column: str
+) -> dict[str, tuple[str, ...]]:
+    """As `read_huggingface`, the texts alone, without white space around them."""
+    parts = {}
+    for part, (theirs, table) in _parts(source, root).items():
+        _check_column(source, theirs, table, text_column, "text_column")
+        texts = enumerate(table[text_column])
+        parts[part] = tuple(_text(source, theirs, number, text).strip() for number, text in texts)
+    return parts
+
+
+def _parts(source: str, root: str | Path) -> dict[str, tuple[str, Any]]:
+    """By our name of a part, theirs, and its table."""
+    parts: dict[str, tuple[str, Any]] = {}
+    for theirs, table in _load(source, Path(root) / "huggingface").items():
         part = PARTS.get(theirs)
         if part is None:
             continue
         if part in parts:
             raise DatasetError(f"{PREFIX}{source} has more than one part for {part}")
-        parts[part] = _rows(source, theirs, rows, text_column, label_column)
+        parts[part] = theirs, table
     if "train" not in parts:
         raise DatasetError(f"{PREFIX}{source} has no part called train")
     return parts
@@ -74,20 +94,34 @@ def _load(source: str, cache: Path) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {"train": found}
 
 
+def _check_column(source: str, part: str, table: Any, column: str, argument: str) -> None:
+    if column not in table.column_names:
+        raise DatasetError(
+            f"{PREFIX}{source}, part {part}: there is no column {column!r} among "
+            f"{', '.join(table.column_names)}; set {argument}"
+        )
+
+
+def _where(source: str, part: str, number: int) -> str:
+    return f"{PREFIX}{source}, part {part}, row {number}"
+
+
+def _text(source: str, part: str, number: int, text: object) -> str:
+    if not isinstance(text, str):
+        where = _where(source, part, number)
+        raise DatasetError(f"{where}: the text is {type(text).__name__}, not a string")
+    return text
+
+
 def _rows(source: str, part: str, table: Any, text_column: str, label_column: str) -> list[Row]:
-    for column, argument in ((text_column, "text_column"), (label_column, "label_column")):
-        if column not in table.column_names:
-            raise DatasetError(
-                f"{PREFIX}{source}, part {part}: there is no column {column!r} among "
-                f"{', '.join(table.column_names)}; set {argument}"
-            )
+    _check_column(source, part, table, text_column, "text_column")
+    _check_column(source, part, table, label_column, "label_column")
     names = getattr(table.features[label_column], "names", None)
     rows = []
     pairs = zip(table[text_column], table[label_column])
     for number, (text, label) in enumerate(pairs):
-        where = f"{PREFIX}{source}, part {part}, row {number}"
-        if not isinstance(text, str):
-            raise DatasetError(f"{where}: the text is {type(text).__name__}, not a string")
+        text = _text(source, part, number, text)
+        where = _where(source, part, number)
         if names is not None and isinstance(label, int):
             if not 0 <= label < len(names):
                 raise DatasetError(f"{where}: it has no label ({label}); leave such rows out")

@@ -1,9 +1,10 @@
 """What a language model reads: published benchmarks, corpora by name, files of one's own.
 
 Penn Treebank, WikiText-2 and text8 are not fetched: their files are to be there. A folder of one's
-own has train.txt and, if there are any, valid.txt and test.txt. In all of these a line is a text;
-text8 is one text, of which the first 90 million characters are for training, 5 million for
-validation and 5 million for the test (Mikolov et al. 2012).
+own has train.txt and, if there are any, valid.txt and test.txt. torchtext's PennTreebank, WikiText2
+and WikiText103 are downloaded by torchtext. In all of these a line is a text, and of Hugging Face's
+data sets a row; text8 is one text, of which the first 90 million characters are for training, 5
+million for validation and 5 million for the test (Mikolov et al. 2012).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from seqnorm.datasets import huggingface, torchtext_corpora
 from seqnorm.datasets.corpora import CORPORA, load_corpus
 from seqnorm.datasets.documents import DatasetError, Documents
 from seqnorm.datasets.splitting import split_validation
@@ -52,28 +54,40 @@ def load_texts(
     corpus: str,
     *,
     root: str | Path = "data",
+    text_column: str | None = None,
     validation_fraction: float = 0.1,
     split_seed: int = 0,
 ) -> Texts:
     """Texts by the name of a corpus (``LANGUAGE_CORPORA``) or from a folder or file of one's own.
 
-    A validation part is split off the training part, by the rule of `split_validation`, where a
-    corpus brings none.
+    "torchtext:NAME" and "hf:NAME" or "hf:PATH" are data sets of those libraries. ``text_column``
+    is for the latter and for labelled files of one's own (default "text"). A validation part is
+    split off the training part, by the rule of `split_validation`, where a corpus brings none.
 
     Raises:
         FetchError: a corpus cannot be fetched.
         DatasetError: files are missing, which then are named, or cannot be used.
+        ModuleNotFoundError: the library that a corpus comes from is not installed.
+        ValueError: ``text_column`` is given for texts without columns.
     """
-    if corpus in _BENCHMARKS:
-        return _benchmark(corpus, Path(root))
-    if corpus not in CORPORA and Path(corpus).is_dir() and (Path(corpus) / "train.txt").exists():
-        return _own(Path(corpus), validation_fraction, split_seed)
-    if corpus not in CORPORA and not Path(corpus).exists():
+    if corpus.startswith(huggingface.PREFIX):
+        source = corpus[len(huggingface.PREFIX) :]
+        rows = huggingface.read_huggingface_texts(source, root, text_column or "text")
+        return _with_validation(corpus, rows, validation_fraction, split_seed)
+    lines = None if corpus == "text8" else _lines_by_part(corpus, Path(root))
+    if text_column is not None and (corpus == "text8" or lines is not None):
+        raise ValueError(f"text_column cannot be given for {corpus}, whose texts are lines")
+    if corpus == "text8":
+        return _text8(*_benchmark(corpus, Path(root)).values())
+    if lines is not None:
+        return _with_validation(corpus, lines, validation_fraction, split_seed)
+    labelled = corpus in CORPORA or corpus.startswith(torchtext_corpora.PREFIX)
+    if not labelled and not Path(corpus).exists():
         raise DatasetError(
             f"{corpus} is neither a corpus ({', '.join(LANGUAGE_CORPORA)}) nor an existing file or "
             "folder"
         )
-    found = load_corpus(corpus, root=root)
+    found = load_corpus(corpus, root=root, text_column=text_column)
     train, validation = found.train, found.validation
     if validation is None:
         train, validation = split_validation(train, validation_fraction, split_seed)
@@ -82,16 +96,48 @@ def load_texts(
     return Texts(found.name, {part: texts for part, texts in parts.items() if texts}, notice=about)
 
 
-def _benchmark(name: str, root: Path) -> Texts:
+def _lines_by_part(corpus: str, root: Path) -> dict[str, tuple[str, ...]] | None:
+    """The lines of a corpus that consists of them, or None."""
+    name = corpus[len(torchtext_corpora.PREFIX) :]
+    if corpus.startswith(torchtext_corpora.PREFIX) and name in torchtext_corpora.LINES:
+        read = torchtext_corpora.read_lines(name, root)
+        return {part: tuple(line.strip() for line in lines) for part, lines in read.items()}
+    if corpus in _BENCHMARKS:
+        paths = _benchmark(corpus, root)
+    elif corpus not in CORPORA and (Path(corpus) / "train.txt").exists():
+        files = zip(PARTS, ("train.txt", "valid.txt", "test.txt"))
+        paths = {part: Path(corpus) / file for part, file in files}
+        paths = {part: path for part, path in paths.items() if path.is_file()}
+    else:
+        return None
+    return {part: _lines(path) for part, path in paths.items()}
+
+
+def _benchmark(name: str, root: Path) -> dict[str, Path]:
     folder, files = _BENCHMARKS[name]
     paths = [root / folder / file for file in files]
     if missing := [str(path) for path in paths if not path.is_file()]:
         raise DatasetError(
             f"{name} is not fetched: put {_SOURCES[name]}, here: {', '.join(missing)}"
         )
-    if name == "text8":
-        return _text8(paths[0])
-    return Texts(name, {part: _lines(path) for part, path in zip(PARTS, paths)})
+    return dict(zip(PARTS, paths))
+
+
+def _with_validation(
+    name: str, parts: Mapping[str, tuple[str, ...]], fraction: float, seed: int
+) -> Texts:
+    parts = dict(parts)
+    if "validation" not in parts:
+        whole = Documents(parts["train"], (0,) * len(parts["train"]))
+        try:
+            train, validation = split_validation(whole, fraction, seed)
+        except ValueError as error:
+            raise DatasetError(
+                f"{name}: of {len(parts['train'])} text(s) a fraction of {fraction} cannot be held "
+                "out for validation: give a validation part, more texts or another fraction"
+            ) from error
+        parts |= {"train": train.texts, "validation": validation.texts}
+    return Texts(name, {part: parts[part] for part in PARTS if part in parts})
 
 
 def _text8(path: Path) -> Texts:
@@ -110,17 +156,6 @@ def _text8(path: Path) -> Texts:
     return Texts("text8", parts, ends=False)
 
 
-def _own(folder: Path, fraction: float, seed: int) -> Texts:
-    names = {"train": "train.txt", "validation": "valid.txt", "test": "test.txt"}
-    paths = {part: folder / name for part, name in names.items()}
-    parts = {part: _lines(path) for part, path in paths.items() if path.is_file()}
-    if "validation" not in parts:
-        lines = Documents(parts["train"], (0,) * len(parts["train"]))
-        train, validation = split_validation(lines, fraction, seed)
-        parts |= {"train": train.texts, "validation": validation.texts}
-    return Texts(str(folder), {part: parts[part] for part in PARTS if part in parts})
-
-
 def _lines(path: Path) -> tuple[str, ...]:
     """The lines of a file; an empty one counts, for it is predicted as others are."""
     lines = tuple(line.strip() for line in _read(path).rstrip("\n").split("\n"))
@@ -131,8 +166,14 @@ def _lines(path: Path) -> tuple[str, ...]:
 
 def _read(path: Path) -> str:
     content = path.read_bytes()
+
+    def line(place: int) -> str:
+        return f"{path}, line {content.count(10, 0, place) + 1}"
+
+    if (place := content.find(0)) >= 0:
+        raise DatasetError(f"{line(place)}: a NUL character; the file is binary or damaged")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise DatasetError(f"{path}, line {line}: not UTF-8: {error}; convert the file") from error
+        where = line(error.start)
+        raise DatasetError(f"{where}: not UTF-8: {error}; convert the file") from error

@@ -17,6 +17,7 @@ from .language_data import LanguageData
 from .language_prediction import predict
 from .language_results import COLUMNS
 from .language_run import LanguageRun
+from .restoring import load_weights
 from .results import append_result, commit
 
 
@@ -89,7 +90,7 @@ best epoch, validate and test evaluate a checkpoint, predict scores or continues
         """Prints and returns the loss of the weights in ``checkpoint``, in nats a token."""
         # Not by the trainer: its callback for averaged weights would replace the average that the
         # checkpoint holds by the weights of the last step.
-        self.model.load_state_dict(load_checkpoint(checkpoint)["state_dict"])
+        load_weights(self.model, load_checkpoint(checkpoint)["state_dict"], checkpoint)
         evaluate = self.trainer.test if stage == "test" else self.trainer.validate
         evaluate(self.model, datamodule=self.datamodule, verbose=False)
         values = self.model.metric(stage).compute()

@@ -36,8 +36,12 @@ class LanguageData(LightningDataModule):
     Args:
         corpus: a corpus by name (r8, r52, 20news, imdb, mr, zh_reviews), a benchmark whose files
             are in ``root`` (ptb, wikitext2, text8), a folder of one's own with train.txt and
-            perhaps valid.txt and test.txt, a text a line, or labelled files of one's own.
+            perhaps valid.txt and test.txt, a text a line, labelled files of one's own,
+            torchtext:NAME for a data set of torchtext (PennTreebank, WikiText2, WikiText103, or a
+            labelled one), or hf:NAME or hf:PATH for one of Hugging Face's library.
         root: where corpora are fetched to, and where the benchmarks' files are.
+        text_column: of one's own files or of Hugging Face's data set, the column of the texts; null
+            for text.
         mode: stream, or documents.
         level: of tokens: character, or word (what stands between white space).
         vocab_size: most tokens in the vocabulary; null for no limit.
@@ -65,6 +69,7 @@ class LanguageData(LightningDataModule):
         corpus: str = "mr",
         *,
         root: str = "data",
+        text_column: str | None = None,
         mode: Literal["stream", "documents"] = "stream",
         level: Literal["word", "character"] = "character",
         vocab_size: int | None = None,
@@ -91,7 +96,7 @@ class LanguageData(LightningDataModule):
     @cached_property
     def texts(self) -> Texts:
         """The corpus, fetched if it was not yet."""
-        names = ("corpus", "root", "validation_fraction", "split_seed")
+        names = ("corpus", "root", "text_column", "validation_fraction", "split_seed")
         found = load_texts(**{name: self.hparams[name] for name in names})
         if self.hparams["mode"] == "documents" and not found.ends:
             raise ValueError(

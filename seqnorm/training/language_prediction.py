@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import math
 import random
-import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Literal
 
 import torch
 
 from .language import LanguageModelling
+from .lines import opened
 from .restoring import restored
 
 # Tokens that are read at once where the state carries all that matters.
@@ -51,14 +50,10 @@ def predict(
     """
     model, data = restored(LanguageModelling, ckpt_path, device)
     window = data.get("window") if data.get("mode") == "stream" else None
-    with (
-        nullcontext(sys.stdin) if input == "-" else open(input, encoding="utf-8") as lines,
-        nullcontext(sys.stdout) if output == "-" else open(output, "w", encoding="utf-8") as out,
-    ):
+    with opened(input, output) as (texts, out):
         if format == "tsv" and what == "score":
             print("perplexity", "bits_per_character", "scores", sep="\t", file=out)
-        for number, line in enumerate(lines):
-            text = line.rstrip("\n")
+        for number, text in enumerate(texts):
             if what == "score":
                 print(_score_line(model, text, window, format), file=out)
                 continue

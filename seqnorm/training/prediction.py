@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from itertools import islice
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 from seqnorm.datasets import collate
-from seqnorm.datasets.own_files import check_text
 
 from .classification import TextClassification
+from .lines import opened
 from .restoring import restored
 
 # Documents of more tokens are read alone and in chunks, for a batch is as long as its longest.
@@ -42,14 +40,7 @@ def predict(
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     model, data = restored(TextClassification, ckpt_path, device)
-    with ExitStack() as stack:
-        source: Any = getattr(sys.stdin, "buffer", sys.stdin)
-        if input != "-":
-            source = stack.enter_context(open(input, "rb"))
-        out = sys.stdout
-        if output != "-":
-            out = stack.enter_context(open(output, "w", encoding="utf-8"))
-        texts = lines_of(source, "standard input" if input == "-" else input)
+    with opened(input, output) as (texts, out):
         if format == "tsv":
             print("label", *model.classes, sep="\t", file=out)
         for probabilities in label(model, texts, data.get("max_length"), batch_size):
@@ -60,22 +51,6 @@ def predict(
                 by_class = dict(zip(model.classes, probabilities))
                 line = {"label": name, "probabilities": by_class}
                 print(json.dumps(line, ensure_ascii=False), file=out)
-
-
-def lines_of(source: Iterable[bytes | str], name: str) -> Iterator[str]:
-    """The lines of a file as text, without their ends.
-
-    Raises:
-        ValueError: a line is not UTF-8, or binary; it names the line.
-    """
-    for number, line in enumerate(source, start=1):
-        where = f"{name}, line {number}"
-        if isinstance(line, bytes):
-            try:
-                line = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise ValueError(f"{where}: not UTF-8: {error}; convert the file") from error
-        yield check_text(where, line.rstrip("\r\n"))
 
 
 def label(

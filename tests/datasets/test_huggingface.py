@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from seqnorm.datasets import DatasetError, load_corpus
+from seqnorm.datasets import DatasetError, load_corpus, load_texts
 
 HERE = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of what it imports
@@ -56,6 +56,24 @@ def test_what_save_to_disk_wrote(datasets: Any, tmp_path: Path) -> None:
     assert len(one.train.texts) + len(one.test.texts) == 3
     several = load_corpus(f"hf:{tmp_path / 'parts'}", root=tmp_path)
     assert (several.validation, several.test.texts) == ((("a draw",), (1,)), ())
+
+
+def test_texts_without_labels(datasets: Any, tmp_path: Path) -> None:
+    parts = {
+        name: datasets.Dataset.from_dict({"line": [f" = {name} {n} = \n" for n in range(10)]})
+        for name in ("train", "test")
+    }
+    datasets.DatasetDict(parts).save_to_disk(str(tmp_path / "lines"))
+    texts = load_texts(f"hf:{tmp_path / 'lines'}", root=tmp_path, text_column="line")
+    assert texts.parts["test"] == tuple(f"= test {n} =" for n in range(10))
+    kept = texts.parts["train"], texts.parts["validation"]
+    assert [len(part) for part in kept] == [9, 1]
+    assert sorted(sum(kept, ())) == [f"= train {n} =" for n in range(10)]
+    with pytest.raises(DatasetError, match="no column 'text' among line; set text_column"):
+        load_texts(f"hf:{tmp_path / 'lines'}", root=tmp_path)
+    datasets.Dataset.from_dict({"text": [None, None]}).save_to_disk(str(tmp_path / "none"))
+    with pytest.raises(DatasetError, match="row 0: the text is NoneType"):
+        load_texts(f"hf:{tmp_path / 'none'}", root=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,8 @@ def test_labelled_files(tmp_path: Path) -> None:
     assert list(texts.parts) == ["train", "validation"]
     assert len(texts.parts["train"]) == 18
     assert "train" in texts.notice
+    with pytest.raises(DatasetError, match="no column 'words'"):
+        load_texts(str(path), text_column="words")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from seqnorm.datasets import (
     Tokenizer,
     TorchtextTokenizer,
     load_corpus,
+    load_texts,
     read_lines,
     tokenizer_from_json,
 )
@@ -188,6 +189,14 @@ def test_sst2_and_wikitext_out_of_their_archives(tmp_path: Path) -> None:
         "validation": [" = valid = "],
         "test": [" = test = "],
     }
+    texts = load_texts("torchtext:WikiText2", root=tmp_path)
+    assert texts.parts == {
+        "train": ("= train =",),
+        "validation": ("= valid =",),
+        "test": ("= test =",),
+    }
+    with pytest.raises(ValueError, match="text_column cannot be given for torchtext:WikiText2"):
+        load_texts("torchtext:WikiText2", root=tmp_path, text_column="text")
 
 
 PARTS = ("train", "valid", "test")

@@ -1,0 +1,40 @@
+"""Lines of text in, a line out for each."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, TextIO
+
+from seqnorm.datasets.own_files import check_text
+
+
+@contextmanager
+def opened(input: str, output: str) -> Iterator[tuple[Iterator[str], TextIO]]:
+    """The lines of ``input`` as ``lines_of`` gives them, and where to print to; - stands for
+    standard input and output."""
+    with ExitStack() as stack:
+        source: Any = getattr(sys.stdin, "buffer", sys.stdin)
+        if input != "-":
+            source = stack.enter_context(open(input, "rb"))
+        out = sys.stdout
+        if output != "-":
+            out = stack.enter_context(open(output, "w", encoding="utf-8"))
+        yield lines_of(source, "standard input" if input == "-" else input), out
+
+
+def lines_of(source: Iterable[bytes | str], name: str) -> Iterator[str]:
+    """The lines of a file as text, without their ends.
+
+    Raises:
+        ValueError: a line is not UTF-8, or binary; it names the line.
+    """
+    for number, line in enumerate(source, start=1):
+        where = f"{name}, line {number}"
+        if isinstance(line, bytes):
+            try:
+                line = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{where}: not UTF-8: {error}; convert the file") from error
+        yield check_text(where, line.rstrip("\r\n"))
