@@ -30,7 +30,7 @@ from .metrics import accuracy, macro_f1
 from .pictures import confusion_matrix
 from .prediction import predict
 from .report import print_report
-from .restoring import config_of, load_weights
+from .restoring import check_whole_epochs, config_of, load_weights
 from .results import append_result, commit
 from .run import Run
 from .text import TextData
@@ -147,12 +147,15 @@ class TextCLI(LightningCLI):
                     f"{command} needs --ckpt_path, as runs/r8/version_0/checkpoints/best.ckpt"
                 )
             return
-        stored = config_of(load_checkpoint(self.checkpoint), self.checkpoint)
+        contents = load_checkpoint(self.checkpoint)
+        stored = config_of(contents, self.checkpoint)
         if command == "fit" and Path(self.checkpoint).absolute().parent.name != "checkpoints":
             self.parser.error(
                 f"{self.checkpoint} is not where a run left it, in its folder's checkpoints/, so "
                 "the run cannot be resumed"
             )
+        if command == "fit":
+            check_whole_epochs(contents, self.checkpoint)
         after = self.arguments.index(command) + 1
         base = ["--config", stored]
         self.config = self.parser.parse_args(

@@ -98,6 +98,25 @@ def _named(value: Any, place: str) -> Iterator[tuple[str, object]]:
     )
 
 
+def check_whole_epochs(stored: Mapping[str, Any], path: str | Path) -> None:
+    """Whether a run can go on from a checkpoint: from the end of an epoch, whose batches, states
+    carried from one to the next and draws all begin anew.
+
+    Raises:
+        ValueError: it was written inside an epoch, or does not say where.
+    """
+    try:
+        progress = stored["loops"]["fit_loop"]["epoch_progress"]["current"]
+        started, processed = int(progress["started"]), int(progress["processed"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not say where in training it was written") from error
+    if started != processed:
+        raise ValueError(
+            f"{path} was written inside epoch {processed}, and a run goes on from the end of an "
+            "epoch: resume the last.ckpt beside it"
+        )
+
+
 def restored(kind: type[M], path: str | Path, device: str) -> tuple[M, dict[str, Any]]:
     """The model of a kind in a checkpoint, for inference, and how its texts were prepared.
 

@@ -127,8 +127,9 @@ class Run:
             RunFiles(path, config, self.curves),
             self.best,
             # Of its own, because save_last=True saves only when there is a new best; after the
-            # best, because its state is part of what is resumed.
-            ModelCheckpoint(**files, filename="last"),
+            # best, because its state is part of what is resumed; and at the end of an epoch however
+            # often there is a validation, because that is where a run can go on.
+            ModelCheckpoint(**files, filename="last", save_on_train_epoch_end=True),
         ]
 
 

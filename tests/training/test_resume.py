@@ -123,6 +123,38 @@ def test_resumes_exactly_after_crashes(
     assert_same(outcome(broken), outcome(whole))
 
 
+def test_a_run_goes_on_from_the_end_of_an_epoch(
+    corpus: Path,
+    train_py: Callable[..., None],
+    crash_at: Callable[[int | None], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """However often it is validated."""
+    often = ("--trainer.val_check_interval=1", "--run.patience=100")
+    arguments = ("fit", "--data.corpus", corpus, *OPTIONS, *often)
+    whole, broken = Path("runs/whole/version_0"), Path("runs/broken/version_0")
+    train_py(*arguments, "--run.name=whole")
+    crash_at(5)  # two validations after the end of the first epoch
+    with pytest.raises(CrashError):
+        train_py(*arguments, "--run.name=broken")
+    crash_at(None)
+    assert torch.load(last(broken), weights_only=True)["global_step"] == 3
+    train_py("fit", "--ckpt_path", last(broken))
+    assert_same(outcome(broken), outcome(whole))
+    within = torch.load(last(broken), weights_only=True)
+    within["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] -= 1
+    torch.save(within, last(broken))
+    with pytest.raises(SystemExit) as stop:
+        train_py("fit", "--ckpt_path", last(broken))
+    assert stop.value.code == 2
+    assert "was written inside epoch 3" in capsys.readouterr().err
+    del within["loops"]
+    torch.save(within, last(broken))
+    with pytest.raises(SystemExit):
+        train_py("fit", "--ckpt_path", last(broken))
+    assert "does not say where in training" in capsys.readouterr().err
+
+
 def test_a_stopped_run_stays_stopped(
     corpus: Path, train_py: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
