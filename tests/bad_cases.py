@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import tarfile
 
-import torch
+from bad_checkpoints import CASES as CHECKPOINTS
 from bad_makers import (
     BEST,
     CONFIG,
@@ -15,29 +14,19 @@ from bad_makers import (
     OWN,
     SCORED,
     SENTENCES,
-    STORED,
     TEXTS,
     Case,
-    Code,
-    another_corpus,
     archive,
-    assign,
-    checkpoint,
     class_folder,
     command,
     configured,
-    damaged,
     fit,
     folder,
     full_device,
     label,
-    not_where_it_was,
-    other_classes,
     parts,
     pipe,
-    remove,
     score,
-    smaller,
     texts,
 )
 
@@ -47,9 +36,6 @@ MARKUP = "\x07\x1b[31m$\\x{<b>"
 LAUGHS = "a0: &a0 [x, x]\n" + "".join(
     f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}, *a{n - 1}, *a{n - 1}]\n" for n in range(1, 30)
 )
-CALLBACK = {"class_path": "lightning.pytorch.callbacks.LambdaCallback"}
-STRATEGY = "config", "trainer", "strategy"
-WEIGHT = "network.head.weight"
 
 CASES = [
     Case(OWN, "no such file", command("fit", "--data.corpus=no.csv"), "no.csv"),
@@ -202,117 +188,32 @@ CASES = [
         "config.yaml",
     ),
     Case(CONFIG, "a YAML bomb", configured(LAUGHS), "config.yaml"),
+    Case(CONFIG, "a YAML bomb, by -c", configured(LAUGHS, "-c=config.yaml"), "config.yaml"),
+    Case(
+        CONFIG,
+        "a YAML bomb for a part",
+        configured(LAUGHS, "--trainer=config.yaml"),
+        "config.yaml",
+    ),
+    Case(
+        CONFIG,
+        "a learning rate beyond all",
+        fit("good.csv", GOOD, "--model.lr=1e39"),
+        "lr must lie between 0 and",
+    ),
+    Case(
+        CONFIG,
+        "an embedding that no memory holds",
+        fit("good.csv", GOOD, "--model.embedding_size=1000000000000"),
+        "there is not enough memory",
+    ),
     Case(
         CONFIG,
         "a class that is none",
         configured("trainer: {callbacks: [{class_path: os.system}]}"),
         "callbacks",
     ),
-    Case(STORED, "no such file", command("predict", "--ckpt_path=no.ckpt"), "'no.ckpt'"),
-    Case(STORED, "a folder", folder("checkpoint"), "'a_folder', it is no file"),
-    Case(STORED, "an empty file", damaged(lambda b: b""), "bad.ckpt"),
-    Case(STORED, "a text", damaged(lambda b: b"some text"), "bad.ckpt"),
-    Case(STORED, "the first half", damaged(lambda b: b[: len(b) // 2]), "bad.ckpt"),
-    Case(STORED, "all but the last 100 bytes", damaged(lambda b: b[:-100]), "bad.ckpt"),
-    Case(
-        STORED,
-        "inverted bytes in the middle",
-        damaged(lambda b: b[:2000] + bytes(255 - x for x in b[2000:4000]) + b[4000:]),
-        "bad.ckpt",
-    ),
-    Case(
-        STORED,
-        "code that would run when it is read",
-        checkpoint(assign("hyper_parameters", "tokenizer", value=Code())),
-        "which could run code",
-    ),
-    Case(
-        STORED,
-        "a whole module",
-        checkpoint(assign("module", value=torch.nn.Linear(2, 2))),
-        "holds torch.nn.modules.linear.Linear",
-    ),
-    Case(STORED, "a list", checkpoint(lambda stored: [1, 2]), "is not a checkpoint"),
-    Case(STORED, "of another program", checkpoint(lambda s: {"weights": 1}), "is not a check"),
-    Case(STORED, "without weights", checkpoint(remove("state_dict")), "has no weights"),
-    Case(
-        STORED,
-        "a weight of another shape",
-        checkpoint(assign("state_dict", WEIGHT, value=torch.zeros(2, 3))),
-        "size mismatch for network.head.weight",
-    ),
-    Case(STORED, "a weight missing", checkpoint(remove("state_dict", WEIGHT)), "Missing"),
-    Case(
-        STORED,
-        "a weight that is NaN",
-        checkpoint(assign("state_dict", WEIGHT, value=torch.full((2, 56), math.nan))),
-        "network.head.weight holds NaN",
-    ),
-    Case(
-        STORED,
-        "a tokenizer of another vocabulary",
-        checkpoint(lambda s: assign("hyper_parameters", "tokenizer", value=smaller(s))(s)),
-        "size mismatch for network.embedding.weight",
-    ),
-    Case(
-        STORED,
-        "a tokenizer that is none",
-        checkpoint(assign("hyper_parameters", "tokenizer", value="{}")),
-        "not the JSON of a tokenizer",
-    ),
-    Case(
-        STORED,
-        "an unknown hyper-parameter",
-        checkpoint(assign("hyper_parameters", "hiden_size", value=3)),
-        "'hiden_size'",
-    ),
-    Case(
-        STORED,
-        "a size that no memory has",
-        checkpoint(assign("hyper_parameters", "hidden_size", value=10**7)),
-        "size mismatch",
-    ),
-    Case(
-        STORED,
-        "a configuration that names a callback with code",
-        checkpoint(assign("config", "trainer", "callbacks", value=[CALLBACK]), "test"),
-        "config.trainer.callbacks[0].class_path names the class",
-    ),
-    Case(
-        STORED,
-        "a configuration that names a class by its name alone",
-        checkpoint(assign(*STRATEGY, value="os.abort"), "test"),
-        "config.trainer.strategy names the class 'os.abort'",
-    ),
-    Case(
-        STORED,
-        "a configuration with a class among the options of the norm",
-        checkpoint(
-            assign("config", "model", "norm_options", value={"class_path": "os.abort"}), "test"
-        ),
-        "config.model.norm_options.class_path names the class",
-    ),
-    Case(
-        STORED,
-        "a configuration with an unknown key",
-        checkpoint(assign("config", "data", "corpse", value=1), "test"),
-        "corpse",
-    ),
-    Case(
-        STORED,
-        "a configuration that is a text",
-        checkpoint(assign("config", value="model"), "test"),
-        "its configuration is not one of train.py fit",
-    ),
-    Case(
-        STORED,
-        "a tensor in the configuration",
-        checkpoint(assign("config", "data", "corpus", value=torch.ones(1)), "test"),
-        "more than plain values",
-    ),
-    Case(STORED, "resumed from elsewhere", not_where_it_was, "is not where a run left it"),
-    Case(STORED, "resumed with another vocabulary", another_corpus, "size mismatch"),
-    Case(STORED, "tested on other classes", other_classes, "not trained on: c"),
+    *CHECKPOINTS,
     Case(FETCHED, "another checksum", archive(checked=False), "not the release that was"),
     Case(FETCHED, "a path out of the folder", archive(name="../b"), "leaves its folder"),
     Case(FETCHED, "an absolute path", archive(name="/b"), "leaves its folder"),

@@ -103,13 +103,15 @@ def score(content: bytes | str, *options: str) -> Callable[[], Sequence[str]]:
     return make
 
 
-def configured(content: bytes | str) -> Callable[[], Sequence[str]]:
+def configured(
+    content: bytes | str, option: str = "--config=config.yaml"
+) -> Callable[[], Sequence[str]]:
     """Training with a configuration."""
 
     def make() -> Sequence[str]:
         write("good.csv", GOOD)
         write("config.yaml", content)
-        return ["fit", "--config=config.yaml", "--data.corpus=good.csv", *SMALL]
+        return ["fit", option, "--data.corpus=good.csv", *SMALL]
 
     return make
 
@@ -244,6 +246,52 @@ def folder(use: str) -> Callable[[], Sequence[str]]:
             "config": ["fit", "--config=a_folder"],
             "corpus": ["fit", "--data.corpus=a_folder"],
         }[use]
+
+    return make
+
+
+def deflated() -> Sequence[str]:
+    """A checkpoint that unpacks to more than its own size."""
+    with (
+        zipfile.ZipFile(BEST) as source,
+        zipfile.ZipFile(RUN + "bad.ckpt", "w", zipfile.ZIP_DEFLATED) as target,
+    ):
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    return ["test", f"--ckpt_path={RUN}bad.ckpt"]
+
+
+def tokenizer(change: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], None]:
+    """Changes the tokenizer in a checkpoint."""
+
+    def changed(stored: dict[str, Any]) -> None:
+        found = json.loads(stored["hyper_parameters"]["tokenizer"])
+        change(found)
+        stored["hyper_parameters"]["tokenizer"] = json.dumps(found)
+
+    return changed
+
+
+def doubled(levels: int) -> list[Any]:
+    """A list that holds two of a list that holds two of ..."""
+    found: list[Any] = ["x"]
+    for _ in range(levels):
+        found = [found, found]
+    return found
+
+
+def file_of_values() -> Sequence[str]:
+    write("values.yaml", "{class_path: os.abort}")
+    change = assign("config", "model", "norm_options", value="values.yaml")
+    return checkpoint(change, "test")()
+
+
+def renamed(words: str, others: str) -> Callable[[], Sequence[str]]:
+    """Resuming on a corpus of as many words and classes, of which one is another."""
+
+    def make() -> Sequence[str]:
+        write("other.csv", GOOD.replace(words, others))
+        return ["fit", f"--ckpt_path={BEST}", "--data.corpus=other.csv"]
 
     return make
 

@@ -8,12 +8,15 @@ looks like one of the other two special tokens is unknown as well.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from seqnorm.datasets.tokenizing import PAD, UNK, Tokenizer
+from seqnorm.datasets.tokenizing import PAD, UNK, Tokenizer, import_library
+
+if TYPE_CHECKING:
+    import tokenizers
 
 Level = Literal["word", "character"]
 
@@ -59,25 +62,10 @@ class LanguageTokenizer(Tokenizer):
             raise ValueError(f"vocab_size must be at least 4: {vocab_size}")
         if min_frequency < 1:
             raise ValueError(f"min_frequency must be at least 1, not {min_frequency}")
-        try:
-            from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
-            from tokenizers import Tokenizer as Backend
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                "tokenising needs the package tokenizers: pip install 'seqnorm[train]'"
-            ) from error
-        backend = Backend(models.WordLevel(unk_token=UNK))
-        steps = [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " ")]
-        if lowercase:
-            steps.append(normalizers.Lowercase())
-        if level == "word":
-            steps.append(normalizers.Replace(Regex(rf"(?<!\S)({PAD}|{EOS})(?!\S)"), UNK))
-        backend.normalizer = normalizers.Sequence(steps)
-        backend.pre_tokenizer = (
-            pre_tokenizers.WhitespaceSplit()
-            if level == "word"
-            else pre_tokenizers.Split(Regex("."), "isolated")
-        )
+        backend = _untrained(level, lowercase)
+        from tokenizers import Tokenizer as Backend
+        from tokenizers import models, trainers
+
         special = [PAD, UNK, EOS]
         trainer = trainers.WordLevelTrainer(
             vocab_size=2**31 - 1 if vocab_size is None else vocab_size,
@@ -94,6 +82,11 @@ class LanguageTokenizer(Tokenizer):
         found.normalizer, found.pre_tokenizer = backend.normalizer, backend.pre_tokenizer
         found.add_special_tokens(special)
         return cls(found)
+
+    @classmethod
+    def _untrained(cls) -> list[tokenizers.Tokenizer]:
+        levels: tuple[Level, ...] = get_args(Level)
+        return [_untrained(level, case) for level in levels for case in (False, True)]
 
     @property
     def level(self) -> Level:
@@ -137,11 +130,32 @@ class LanguageTokenizer(Tokenizer):
         return whole if max_length is None else [ids[: max_length + 1] for ids in whole]
 
     @classmethod
-    def from_json(cls, json: str) -> LanguageTokenizer:
+    def from_json(cls, text: str) -> LanguageTokenizer:
         """The tokenizer that `to_json` wrote. Raises ValueError for anything else."""
-        found = super().from_json(json)
+        found = super().from_json(text)
         assert isinstance(found, LanguageTokenizer)
         return found
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return LanguageTokenizer.from_json, (self.to_json(),)
+
+
+def _untrained(level: Level, lowercase: bool) -> tokenizers.Tokenizer:
+    """A tokenizer with its steps and no vocabulary."""
+    import_library()
+    from tokenizers import Regex, models, normalizers, pre_tokenizers
+    from tokenizers import Tokenizer as Backend
+
+    backend = Backend(models.WordLevel(unk_token=UNK))
+    steps = [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " ")]
+    if lowercase:
+        steps.append(normalizers.Lowercase())
+    if level == "word":
+        steps.append(normalizers.Replace(Regex(rf"(?<!\S)({PAD}|{EOS})(?!\S)"), UNK))
+    backend.normalizer = normalizers.Sequence(steps)
+    backend.pre_tokenizer = (
+        pre_tokenizers.WhitespaceSplit()
+        if level == "word"
+        else pre_tokenizers.Split(Regex("."), "isolated")
+    )
+    return backend

@@ -13,11 +13,12 @@ as one space.
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
 from collections.abc import Iterable, Sequence
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 if TYPE_CHECKING:
     import tokenizers
@@ -104,7 +105,7 @@ class Tokenizer:
                 "phrase: use kind='character' or kind='bpe'",
                 stacklevel=2,
             )
-        _import_library()
+        import_library()
         backend, trainer = _untrained(kind, vocab_size, min_frequency, lowercase)
         backend.train_from_iterator(chain(first, texts), trainer)
         return cls(backend)
@@ -137,30 +138,49 @@ class Tokenizer:
         return self._backend.to_str()
 
     @classmethod
-    def from_json(cls, json: str) -> Tokenizer:
+    def from_json(cls, text: str) -> Tokenizer:
         """The tokenizer that `to_json` wrote. Raises ValueError for anything else."""
-        _import_library()
+        import_library()
         from tokenizers import Tokenizer as Backend
 
         try:
-            backend = Backend.from_str(json)
+            backend = Backend.from_str(text)
         except Exception as error:
             # The library raises bare `Exception`.
             raise ValueError(f"not the JSON of a tokenizer: {error}") from error
+        # Steps of others could blow a text up, or end the process.
+        if _steps(backend) not in map(_steps, cls._untrained()):
+            raise ValueError("not the JSON of a tokenizer of seqnorm: it has other steps")
+        if sorted(backend.get_vocab().values()) != list(range(backend.get_vocab_size())):
+            raise ValueError("not the JSON of a tokenizer: its tokens are not numbered from 0")
         return cls(backend)
+
+    @classmethod
+    def _untrained(cls) -> list[tokenizers.Tokenizer]:
+        """One of every kind, with its steps and no vocabulary."""
+        kinds: tuple[Kind, ...] = get_args(Kind)
+        return [_untrained(kind, None, 1, case)[0] for kind in kinds for case in (False, True)]
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         # Pickling the library's object would forget `encode_special_tokens`.
         return Tokenizer.from_json, (self.to_json(),)
 
 
-def _import_library() -> None:
+def import_library() -> None:
     try:
         import tokenizers  # noqa: F401 - asked for here so that the message is in one place
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "tokenising needs the package tokenizers: pip install 'seqnorm[train]'"
         ) from error
+
+
+def _steps(backend: tokenizers.Tokenizer) -> dict[str, Any]:
+    """All that a tokenizer does, without its vocabulary."""
+    found: dict[str, Any] = json.loads(backend.to_str())
+    learnt = ("vocab", "merges")
+    model = {key: value for key, value in found["model"].items() if key not in learnt}
+    return {**found, "model": model, "added_tokens": None}
 
 
 def _untrained(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,23 @@ class EarlyStopping(callbacks.EarlyStopping):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.wait_count >= self.patience:
             trainer.should_stop = True
+
+
+class ModelCheckpoint(callbacks.ModelCheckpoint):
+    """Lightning's, whose one file lies in this run's folder whatever a checkpoint says.
+
+    What it says is of where the run was before it was moved or copied, or of a stranger's choice;
+    and it is what is read, replaced and removed.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        own = str(Path(str(self.dirpath)) / f"{self.filename}{self.FILE_EXTENSION}")
+        scores = state_dict["best_k_models"].values()
+        paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+        mended: dict[str, Any] = {name: own if state_dict[name] else "" for name in paths}
+        mended["dirpath"] = self.dirpath
+        mended["best_k_models"] = dict(zip([own], scores))
+        super().load_state_dict({**state_dict, **mended})
 
 
 class ReestimateStatistics(Callback):

@@ -125,6 +125,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{str(path)!r} cannot be read as a checkpoint: it is cut short, damaged, or no file "
             "of torch.save"
         )
+    _check_members(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler stumbles over other bytes in any way
@@ -143,7 +144,31 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         isinstance(tensor, torch.Tensor) for tensor in weights.values()
     ):
         raise ValueError(f"{str(path)!r} has no weights (state_dict)")
+    for name, tensor in weights.items():
+        if not _is_plain(tensor):
+            raise ValueError(f"{str(path)!r}: its weight {name} is no plain tensor in memory")
     return checkpoint  # type: ignore[no-any-return]
+
+
+def _check_members(path: Path) -> None:
+    """That the archive holds as many bytes as it unpacks to, as torch.save writes it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, OSError) as error:
+        raise ValueError(f"{str(path)!r} cannot be read as a checkpoint: {error}") from error
+    packed = [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED]
+    if packed or sum(member.file_size for member in members) > path.stat().st_size:
+        raise ValueError(f"{str(path)!r} is no file of torch.save: it is compressed")
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Whether all its elements are in memory."""
+    return (
+        tensor.layout is torch.strided
+        and tensor.device.type == "cpu"
+        and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+    )
 
 
 def _check_trust(path: Path) -> None:

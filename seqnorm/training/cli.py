@@ -30,9 +30,10 @@ from .metrics import accuracy, macro_f1
 from .pictures import confusion_matrix
 from .prediction import predict
 from .report import print_report
-from .restoring import check_whole_epochs, config_of, load_weights
+from .restoring import check_resumable, check_whole_epochs, load_weights
 from .results import append_result, commit
 from .run import Run
+from .stored_configs import check_classes, check_results, config_of
 from .text import TextData
 
 TRAINER = {
@@ -158,6 +159,10 @@ class TextCLI(LightningCLI):
             check_whole_epochs(contents, self.checkpoint)
         after = self.arguments.index(command) + 1
         base = ["--config", stored]
+        alone = self.parser.parse_args([command, *base])
+        check_classes(alone[command].as_dict(), self.checkpoint)
+        if command == "fit" and "--run.results" not in " ".join(self.arguments):
+            check_results(alone["fit"]["run"]["results"], self.checkpoint)
         self.config = self.parser.parse_args(
             [*self.arguments[:after], *base, *self.arguments[after:]]
         )
@@ -187,8 +192,7 @@ class TextCLI(LightningCLI):
             self.run: Run = self.config_init["fit"]["run"]
             self.run.check(self.model)
             if self.checkpoint is not None:  # found here, what does not fit has one line
-                weights = load_checkpoint(self.checkpoint)["state_dict"]
-                load_weights(self.model, weights, self.checkpoint)
+                check_resumable(self.model, load_checkpoint(self.checkpoint), self.checkpoint)
             self.path = self.run.start(self.config["fit"]["data"]["corpus"], self.checkpoint)
             callbacks += self.run.callbacks(self.path, self._plain_config())
             logger = self.run.logger(self.path, self.checkpoint) if logger is None else logger
@@ -302,7 +306,7 @@ def main(
     # Lightning calls a function of torch that torch 2.13 has deprecated.
     warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
     with one_line():
-        check_configs(sys.argv[2:])
+        check_configs(sys.argv[1:])
     cli = (tasks or {}).get(task_of(sys.argv[2:]) or "", TextCLI)
     if sys.argv[1:2] == ["predict"]:
         options: dict[str, Any] = {"prog": "train.py predict", "exit_on_error": False}

@@ -12,8 +12,13 @@ MAX_BYTES = 2**20
 MAX_VALUES = 100_000
 
 
+# A value of one of these is, or may be, a file of values.
+_NAMES = ("--config", "-c", "--model", "--data", "--trainer", "--run")
+_SUFFIXES = (".yaml", ".yml", ".json")
+
+
 def check_configs(arguments: Sequence[str]) -> None:
-    """Checks every file that is given by ``--config``.
+    """Checks every file that is given by ``--config``, or as the value of a group of options.
 
     Raises:
         ValueError: it names the file, which is too large, not UTF-8, not YAML, has a tag that is
@@ -21,12 +26,17 @@ def check_configs(arguments: Sequence[str]) -> None:
     """
     for place, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
-        if name == "--config":
-            following = "".join(arguments[place + 1 : place + 2])
-            path = Path(value if equals else following)
-            # What is no file is YAML itself, or an error of the parser's.
-            if len(str(path)) < 1024 and path.is_file():
-                _check(path)
+        if name.startswith("-c"):
+            name, equals, value = "-c", argument[2:], argument[2:].removeprefix("=")
+        if name.partition(".")[0] not in _NAMES:
+            continue
+        path = Path(value if equals else "".join(arguments[place + 1 : place + 2]))
+        # What is no file is YAML itself, or an error of the parser's. Single options may be paths
+        # to files of other kinds, which do not end as a configuration does.
+        if "." in name and path.suffix not in _SUFFIXES:
+            continue
+        if len(str(path)) < 1024 and path.is_file():
+            _check(path)
 
 
 def _check(path: Path) -> None:

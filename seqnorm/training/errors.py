@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
@@ -36,7 +37,9 @@ def one_line() -> Iterator[None]:
     """
     try:
         yield
-    except OF_INPUTS as error:
+    except (*OF_INPUTS, RuntimeError) as error:
+        if not isinstance(error, OF_INPUTS) and not _of_memory(error):
+            raise
         if os.environ.get(VARIABLE, "0") not in ("", "0"):
             raise
         print(f"error: {line_of(error)}", file=sys.stderr)
@@ -50,9 +53,16 @@ def line_of(error: BaseException) -> str:
     gives its kind.
     """
     words = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, MemoryError):
+    if _of_memory(error):
         words = f"there is not enough memory: {words}"
     return printable(words)
+
+
+def _of_memory(error: BaseException) -> bool:
+    """Whether there was not enough memory, for which torch has errors of its own."""
+    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def printable(text: str) -> str:

@@ -75,7 +75,7 @@ def _score_line(
     nats = score(model, tokens, window)
     characters = int(model.token_characters[tokens[1:]].sum())
     # A line without tokens is nothing to predict for a model of one endless text.
-    perplexity = math.exp(sum(nats) / len(nats)) if nats else math.nan
+    perplexity = float(torch.tensor(nats).double().mean().exp())
     bits = sum(nats) / math.log(2) / characters if characters else math.nan
     if format == "tsv":
         return f"{perplexity:.6g}\t{bits:.6g}\t{' '.join(f'{value:.6g}' for value in nats)}"

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from .optimizing import check_warmup, scheduled_adamw
+from .optimizing import check_rate, scheduled_adamw
 
 N = TypeVar("N", bound=nn.Module)
 M = TypeVar("M", bound=Metric)
@@ -31,7 +31,7 @@ class TextModule(LightningModule, ABC, Generic[N, M]):
         weight_decay: of AdamW, on the parameters that ``decays`` names.
 
     Raises:
-        ValueError: ``warmup`` is no part.
+        ValueError: ``lr`` or ``warmup`` is none.
     """
 
     network: N
@@ -47,7 +47,7 @@ class TextModule(LightningModule, ABC, Generic[N, M]):
         weight_decay: float,
     ) -> None:
         super().__init__()
-        check_warmup(warmup)
+        check_rate(lr, warmup)
         self.network = network
         self.metrics = nn.ModuleDict(metrics)
         self.lr = lr

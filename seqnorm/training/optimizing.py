@@ -11,9 +11,14 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
+# A rate far beyond any use, and far below what a float32 holds.
+_MAX_LR = 1e6
 
-def check_warmup(warmup: float) -> None:
-    """Raises ValueError unless ``warmup`` is a part of the training steps."""
+
+def check_rate(lr: float, warmup: float) -> None:
+    """Raises ValueError unless ``lr`` is a learning rate and ``warmup`` a part of the training."""
+    if not 0 <= lr <= _MAX_LR:
+        raise ValueError(f"lr must lie between 0 and {_MAX_LR:g}, got {lr}")
     if not 0 <= warmup < 1:
         raise ValueError(f"warmup is a part of the training steps, from 0 to 1, got {warmup}")
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, Timer
+from lightning.pytorch.callbacks import EMAWeightAveraging, Timer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from torch import nn
@@ -17,7 +17,13 @@ from torch import nn
 from seqnorm.datasets import Tokenizer, TorchtextTokenizer
 from seqnorm.nn import report
 
-from .callbacks import EarlyStopping, ReestimateStatistics, SeedEachEpoch, StartEmbedding
+from .callbacks import (
+    EarlyStopping,
+    ModelCheckpoint,
+    ReestimateStatistics,
+    SeedEachEpoch,
+    StartEmbedding,
+)
 from .checkpoint import load_checkpoint
 from .finite import StopAtNonFinite
 from .pictures import learning_curve

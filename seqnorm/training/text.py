@@ -127,7 +127,11 @@ class TextData(LightningDataModule):
 
     @cached_property
     def _given(self) -> dict[str, Any]:
-        return load_checkpoint(self.hparams["vocabulary"])["hyper_parameters"]  # type: ignore[no-any-return]
+        path = self.hparams["vocabulary"]
+        given: dict[str, Any] = load_checkpoint(path)["hyper_parameters"]
+        if "classes" not in given:
+            raise ValueError(f"{path} is not of a classifier: it has no classes")
+        return given
 
     @cached_property
     def tokenizer(self) -> AnyTokenizer:

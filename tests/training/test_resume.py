@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -153,6 +154,38 @@ def test_a_run_goes_on_from_the_end_of_an_epoch(
     with pytest.raises(SystemExit):
         train_py("fit", "--ckpt_path", last(broken))
     assert "does not say where in training" in capsys.readouterr().err
+
+
+def test_a_run_that_was_copied_goes_on_in_its_own_folder(
+    corpus: Path, train_py: Callable[..., None], crash_at: Callable[[int | None], None]
+) -> None:
+    """With its own best, whatever files its checkpoint names."""
+    arguments = ("fit", "--data.corpus", corpus, *OPTIONS)
+    whole, broken = Path("runs/whole/version_0"), Path("runs/broken/version_0")
+    train_py(*arguments, "--run.name=whole")
+    crash_at(7)
+    with pytest.raises(CrashError):
+        train_py(*arguments, "--run.name=broken")
+    crash_at(None)
+    copy = Path("elsewhere/version_0").absolute()
+    shutil.copytree(broken, copy)
+    stored = torch.load(last(copy), weights_only=True)
+    named = "ModelCheckpoint{'monitor': 'val_"
+    (state,) = (state for key, state in stored["callbacks"].items() if key.startswith(named))
+    victim = Path("victim.txt").absolute()
+    victim.write_text("still here")
+    state["kth_best_model_path"] = f"{copy}/checkpoints/../../../{victim.name}"
+    state["dirpath"] = str(copy / "checkpoints")
+    torch.save(stored, last(copy))
+    before = (broken / "checkpoints" / "best.ckpt").read_bytes()
+    train_py("fit", "--ckpt_path", last(copy))
+    assert_same(outcome(copy), outcome(whole))
+    assert victim.read_text() == "still here"
+    assert (broken / "checkpoints" / "best.ckpt").read_bytes() == before
+    shutil.rmtree(broken)
+    copy.rename(copy.with_name("version_1"))  # a finished run
+    train_py("fit", "--ckpt_path", last(copy.with_name("version_1")))
+    assert_same(outcome(copy.with_name("version_1")), outcome(whole))
 
 
 def test_a_stopped_run_stays_stopped(
