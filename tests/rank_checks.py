@@ -114,10 +114,12 @@ def scarce(rank: int) -> dict[str, Any]:
     for rows in ((1, 1), (1, 0)):
         lstm = seqnorm.convert_sync_batchnorm(seqnorm.LSTM(2, 3, norm="batch"))
         norm = seqnorm.convert_sync_batchnorm(seqnorm.BatchNorm(2, max_steps=4))
+        cell = seqnorm.convert_sync_batchnorm(seqnorm.GRUCell(2, 3, norm="batch"))
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             lstm(torch.randn(4, rows[rank], 2))
             norm(torch.randn(rows[rank], 4, 2))
+            cell(torch.randn(rows[rank], 2), step=0)
         found.append([str(warning.message) for warning in caught])
     return {"warnings": found}
 
@@ -185,6 +187,12 @@ def watched(rank: int) -> dict[str, Any]:
     return {"rows": told}
 
 
+def no_steps(rank: int) -> dict[str, Any]:
+    """Of sequences without a step, in all processes: nothing to normalise or remember."""
+    norm = seqnorm.convert_sync_batchnorm(seqnorm.BatchNorm(3, max_steps=5))
+    return {"shape": list(norm(torch.randn(2 + rank, 0, 3)).shape), "count": norm.table.count}
+
+
 def stays_away(rank: int) -> dict[str, Any]:
     """A process that does not join an exchange: the other one is told, after its timeout."""
     group = dist.new_group([0, 1], timeout=datetime.timedelta(seconds=1))
@@ -200,7 +208,13 @@ def stays_away(rank: int) -> dict[str, Any]:
 
 
 QUESTIONS = [data_parallel, local, group_of_one, merged, constant, one_value, scarce, backends]
-QUESTIONS += [mixed, reestimated, watched, stays_away]  # it comes last, for its group is lost
+QUESTIONS += [
+    mixed,
+    reestimated,
+    watched,
+    no_steps,
+    stays_away,
+]  # it comes last, for its group is lost
 
 
 def everything(rank: int) -> dict[Any, Any]:

@@ -161,6 +161,8 @@ class TextClassifier(nn.Module):
             )
         if steps < 1:
             raise ValueError(f"steps must be at least 1, got {steps}")
+        if len(tokens) == 0:
+            return self(tokens, lengths)  # type: ignore[no-any-return]
         if not is_streamed(self.recurrent, self.pooling):
             before = self.recurrent.chunks
             compute_in_chunks(self.recurrent, steps)

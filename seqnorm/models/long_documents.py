@@ -12,6 +12,7 @@ from torch import Tensor
 
 from seqnorm.nn.lengths import valid_mask
 from seqnorm.nn.recurrent import Recurrent
+from seqnorm.nn.statistics import widen
 
 from .pooling import Pooling
 
@@ -22,7 +23,8 @@ class PoolingSoFar:
     """What ``Pooling`` gives of a whole sequence, of which one chunk after another is added.
 
     Attention's weights are exp(score - m) over their sum, m the highest score so far: where a later
-    chunk raises m, what was summed before is scaled by exp(m_before - m).
+    chunk raises m, what was summed before is scaled by exp(m_before - m). Sums are kept in float32
+    at least: in half precision those of a long document would take no more steps in.
     """
 
     def __init__(self, pooling: Pooling) -> None:
@@ -30,11 +32,13 @@ class PoolingSoFar:
         self._held: dict[str, Tensor] = {}
         self._highest = torch.empty(0)
         self._total = torch.empty(0)
+        self._dtype = torch.get_default_dtype()
 
     def add(self, output: Tensor, lengths: Tensor) -> None:
         """Take in the next steps (B, K, H), of which ``lengths`` (B,) are valid."""
         valid = valid_mask(lengths, output.shape[1])
         output = output.masked_fill(~valid[..., None], 0)
+        self._dtype = output.dtype
         for part in self._pooling.parts:
             getattr(self, f"_{part}")(output, lengths, valid)
 
@@ -46,7 +50,8 @@ class PoolingSoFar:
             found["mean"] = found["mean"] / lengths.clamp(min=1)[:, None]
         if "attention" in found:
             found["attention"] = found["attention"] / self._total.clamp(min=1)[:, None]
-        return [found[part].masked_fill((lengths == 0)[:, None], 0) for part in self._pooling.parts]
+        empty = (lengths == 0)[:, None]
+        return [found[part].masked_fill(empty, 0).to(self._dtype) for part in self._pooling.parts]
 
     def _last(self, output: Tensor, lengths: Tensor, valid: Tensor) -> None:
         rows = torch.arange(len(output), device=output.device)
@@ -55,7 +60,7 @@ class PoolingSoFar:
         self._held["last"] = torch.where((lengths > 0)[:, None], last, before)
 
     def _mean(self, output: Tensor, lengths: Tensor, valid: Tensor) -> None:
-        total = output.sum(1)
+        total = widen(output).sum(1)
         self._held["mean"] = total + self._held.get("mean", 0)
 
     def _max(self, output: Tensor, lengths: Tensor, valid: Tensor) -> None:
@@ -63,13 +68,12 @@ class PoolingSoFar:
         self._held["max"] = most.maximum(self._held.get("max", most))
 
     def _attention(self, output: Tensor, lengths: Tensor, valid: Tensor) -> None:
-        scores = torch.tanh(self._pooling.projection(output)) @ self._pooling.query  # (B, K)
-        scores = scores.masked_fill(~valid, torch.finfo(scores.dtype).min)
+        scores = widen(self._pooling.scores(output, valid))  # (B, K)
         highest = scores.amax(1)
         if "attention" in self._held:
             highest = highest.maximum(self._highest)
         weights = (scores - highest[:, None]).exp() * valid
-        pooled, total = (weights[..., None] * output).sum(1), weights.sum(1)
+        pooled, total = (weights[..., None] * widen(output)).sum(1), weights.sum(1)
         if "attention" in self._held:
             shrunk = (self._highest - highest).exp()
             pooled = pooled + shrunk[:, None] * self._held["attention"]
@@ -108,7 +112,7 @@ def pool(
     for way, layer in enumerate(layers.ways()):
         outputs, state = PoolingSoFar(pooling), None
         # Empty documents alone are one step of padding.
-        for start in range(0, max(1, int(lengths.max())), steps):
+        for start in range(0, max(1, *lengths.tolist()), steps):
             place = torch.arange(start, start + steps, device=lengths.device)
             places = lengths[:, None] - 1 - place if way else place.expand(len(lengths), -1)
             there = (lengths - start).clamp(0, steps)

@@ -72,9 +72,12 @@ class Pooling(nn.Module):
     def _max(self, output: Tensor, lengths: Tensor, valid: Tensor) -> Tensor:
         return output.masked_fill(~valid[..., None], -torch.inf).amax(1)
 
-    def _attention(self, output: Tensor, lengths: Tensor, valid: Tensor) -> Tensor:
-        scores = torch.tanh(self.projection(output)) @ self.query  # (B, T)
+    def scores(self, output: Tensor, valid: Tensor) -> Tensor:
+        """(B, T) what attention's weights are the softmax of, where steps are ``valid`` (B, T)."""
+        scores = torch.tanh(self.projection(output)) @ self.query
         # The lowest finite number, not -inf: a row without a valid step must not become 0 / 0,
         # whose NaN would reach the gradient of the whole batch.
-        scores = scores.masked_fill(~valid, torch.finfo(scores.dtype).min)
-        return (scores.softmax(-1)[..., None] * output).sum(1)
+        return scores.masked_fill(~valid, torch.finfo(scores.dtype).min)
+
+    def _attention(self, output: Tensor, lengths: Tensor, valid: Tensor) -> Tensor:
+        return (self.scores(output, valid).softmax(-1)[..., None] * output).sum(1)

@@ -39,7 +39,7 @@ def in_chunks(
     chunks: Chunks, direction: Direction, rows: Tensor, packing: Packing, state: State
 ) -> tuple[Tensor, State]:
     """What a backend answers for the whole call, computed a chunk at a time."""
-    if direction.training and any(site.norm.over_time for site in direction.sites.values()):
+    if any(site.training and site.norm.over_time for site in direction.sites.values()):
         raise ValueError(
             'a norm pooled over time ("batch_pooled") takes the statistics of whole sequences, '
             "which a chunk does not have: train it whole, compute_in_chunks(module, None), or use "
@@ -83,6 +83,8 @@ class _Recomputed(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         states = len(direction.cell.states)
         state, parameters = tensors[:states], tensors[states:]
+        # A norm's parameters and mode may be others when the backward pass comes.
+        direction = direction.holding(parameters)
         ctx.chunks, ctx.direction, ctx.packing = chunks, direction, packing
         ctx.as_it_was = _AsItWas(direction, rows)
         outputs, starts = [], []
@@ -113,7 +115,13 @@ class _Recomputed(torch.autograd.Function):
         rows, *saved = ctx.saved_tensors
         starts = saved[count:]
         needed = [bool(need) for need in ctx.needs_input_grad[3:]]
-        learned = [t for t, need in zip(saved[:count], needed[1 + states :]) if need]
+        # One for each place, should a tensor stand in two, and free of the hooks of the tensor's.
+        places = [
+            tensor.detach().requires_grad_(need)
+            for tensor, need in zip(saved[:count], needed[1 + states :])
+        ]
+        direction = direction.holding(places)
+        learned = [tensor for tensor in places if tensor.requires_grad]
         grads = [torch.zeros_like(tensor) for tensor in learned]
         grad_rows = torch.zeros_like(rows) if needed[0] else None
         flowing = list(grad_state)
@@ -153,7 +161,7 @@ def _versions(direction: Direction, packing: Packing) -> list[int]:
     for site in direction.sites.values():
         if isinstance(site, BatchSiteNorm):
             table = site.table
-            own = direction.training and min(packing.batch_sizes) >= table.min_count
+            own = site.training and min(packing.batch_sizes) >= table.min_count
             if not own or packing.first + packing.steps > table.max_steps:
                 found.append(table.count._version)
     return found

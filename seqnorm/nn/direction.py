@@ -7,7 +7,8 @@ G gates.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -51,6 +52,23 @@ class Direction:
         own = (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, self.weight_hr)
         of_norms = (value for site in self.sites.values() for value in (site.weight, site.bias))
         return [value for value in (*own, *of_norms) if value is not None]
+
+    def holding(self, tensors: Sequence[Tensor]) -> Direction:
+        """The same with ``tensors``, as ``tensors()`` gives them, and norms in the mode of now."""
+        left = iter(tensors)
+
+        def taken(value: Tensor | None) -> Tensor | None:
+            return None if value is None else next(left)
+
+        own: dict[str, Any] = {
+            name: taken(getattr(self, name))
+            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+        }
+        sites = {
+            site: norm.holding(taken(norm.weight), taken(norm.bias))
+            for site, norm in self.sites.items()
+        }
+        return replace(self, sites=sites, **own)
 
     def shared_with(self) -> list[Processes]:
         """Those with whom each norm shares its statistics in a pass now, where one does."""

@@ -34,8 +34,9 @@ def compute_in_chunks(module: nn.Module, steps: int | None, *, recompute: bool =
         recompute: see above; without gradients it does nothing.
 
     Raises:
-        ValueError: no recurrent layer in ``module``; ``steps`` below 1. On a call in training, a
-            norm that is pooled over time, whose statistics a chunk does not have.
+        ValueError: no recurrent layer in ``module``; ``steps`` below 1. On a call in training of
+            more steps, a norm that is pooled over time, whose statistics a chunk does not have, or
+            one whose statistics several processes share, which they exchange for whole sequences.
         RuntimeError: in a backward pass, the running statistics that the pass had read have been
             updated since.
     """

@@ -329,7 +329,7 @@ class BatchNorm(SequenceNorm):
             own = self._together(own, processes)
             steps = own.mean.shape[1]
         rows = own.n.expand(1, steps, self.num_channels)[0, :, 0].to(torch.int64)
-        means, variances = own.mean.reshape(steps, -1), own.var.reshape(steps, -1)
+        means, variances = (part.reshape(steps, self.num_channels) for part in (own.mean, own.var))
         if not self._warned and rows.numel() and 0 < (most := int(rows.max())) < self._least:
             self._warned = True
             warn(few_rows(most, self._least))

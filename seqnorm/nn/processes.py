@@ -107,8 +107,8 @@ class _Union(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         found = processes.gather(torch.cat([n.flatten(), mean.flatten(), var.flatten()]))
         of_n, of_mean, of_var = found.split([n.numel(), mean.numel(), var.numel()], 1)
-        counts = of_n.reshape(-1, *n.shape)
-        means, variances = (part.reshape(-1, *mean.shape) for part in (of_mean, of_var))
+        counts = of_n.reshape(len(found), *n.shape)
+        means, variances = (part.reshape(len(found), *mean.shape) for part in (of_mean, of_var))
         total = counts.sum(0)
         parts = counts / total.clamp(min=1.0)
         # About the mean of whoever has most rows, so that equal means give exactly that mean.

@@ -268,17 +268,19 @@ class Recurrent(nn.Module):
         self, calls: list[tuple[Direction, Tensor, Packing, States]]
     ) -> list[tuple[Tensor, States]]:
         """The directions of a layer, in chunks of time if so asked."""
-        packing, whole = calls[0][2], self.chunks is None or torch.compiler.is_compiling()
-        if self.chunks is not None and packing.totals is not None:
+        packing, chunks = calls[0][2], self.chunks
+        if chunks is None or torch.compiler.is_compiling():
+            return backends.run_layer(calls)
+        if packing.empty or packing.steps <= chunks.steps:
+            return backends.run_layer(calls)
+        if packing.totals is not None:
             # Of one process a chunk may have no rows, and the others would wait for it.
             raise ValueError(
                 "several processes share the statistics of this layer, which are exchanged for "
                 "whole sequences: train it whole, compute_in_chunks(module, None), or by the "
                 "statistics of each process, revert_sync_batchnorm(module)"
             )
-        if self.chunks is None or whole or packing.empty or packing.steps <= self.chunks.steps:
-            return backends.run_layer(calls)
-        return [in_chunks(self.chunks, *call) for call in calls]
+        return [in_chunks(chunks, *call) for call in calls]
 
     def _initial(self, hx: States | None, packing: Packing, input: Tensor) -> States:
         """The initial states in packed order, checked; zeros if none are given."""

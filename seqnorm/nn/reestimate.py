@@ -35,7 +35,8 @@ def reestimate_statistics(
     zoneout) is in inference mode; the mode of every module is restored. Norms of images and torch's
     own (``torch.nn.BatchNorm1d`` to ``3d``) take part; their ``num_batches_tracked`` becomes the
     number of times they were called. After ``convert_sync_batchnorm`` the statistics are those of
-    the batches of all processes, each of which has to give equally many.
+    the batches of all processes, each of which has to give equally many; those of a
+    ``torch.nn.SyncBatchNorm`` are of its own process's.
 
     Args:
         model: any module with normalised layers in it.

@@ -55,6 +55,18 @@ class SiteNorm(nn.Module):
             else:
                 nn.init.constant_(parameter, initial)
 
+    def holding(self, weight: Tensor | None, bias: Tensor | None) -> SiteNorm:
+        """The same norm, in the mode it is in now, with these for parameters and the same table.
+
+        A module's parameters may be others by the time it is computed once more: of
+        ``torch.func.functional_call``, or made anew by a parametrisation.
+        """
+        kind = next(kind for kind in (FeatureNorm, BatchSiteNorm) if isinstance(self, kind))
+        other = kind.__new__(kind)
+        other.__dict__.update(self.__dict__)
+        other.__dict__["_parameters"] = {"weight": weight, "bias": bias}
+        return other
+
     def affine(self, y: Tensor) -> Tensor:
         if self.weight is not None:
             y = y * self.weight

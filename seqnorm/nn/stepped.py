@@ -105,12 +105,14 @@ class CellLayer(nn.Module):
         else:
             state = hx if batched else tuple(part.unsqueeze(0) for part in hx)
             self._check_state(state, len(x), batched)
+        index, direction = self._index(step), self.direction()
+        totals = reference.rows_together(direction, x)
         if self.training and not self._warned and not step:  # later steps may well be left alone
-            message = small_batch(self.norm, [len(x)])
+            message = small_batch(self.norm, totals or [len(x)])
             if message is not None:
                 self._warned = True
                 warn(message)
-        new = reference.single(self.direction(), x, state, self._index(step))
+        new = reference.single(direction, x, state, index, totals)
         return new if batched else tuple(part.squeeze(0) for part in new)
 
     def _check_state(self, state: tuple[Tensor, ...], batch: int, batched: bool) -> None:

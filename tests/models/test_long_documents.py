@@ -12,6 +12,8 @@ from tolerances import VALUES, assert_close
 import seqnorm
 from seqnorm.models import TextClassifier
 from seqnorm.models.classifier import CELLS
+from seqnorm.models.long_documents import PoolingSoFar
+from seqnorm.models.pooling import Pooling
 
 NORMS = [None, "layer", "batch", "batch_pooled"]
 LENGTHS = torch.tensor([13, 0, 7, 11])
@@ -44,6 +46,32 @@ def test_the_same_logits(norm: str | None, layers: int, bidirectional: bool, poo
             found = model.in_chunks(tokens.masked_fill(padding, other), LENGTHS, steps)
             assert_close(found, expected.detach(), VALUES, f"{steps} steps")
     assert model.recurrent.chunks is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_sums_of_long_documents_in_half_precision(dtype: torch.dtype) -> None:
+    """Many chunks lose no more than one: what is summed up so far outweighs a chunk."""
+    pooling = Pooling(EVERY, 8)
+    steps, size = 400, 50
+    output = torch.randn(2, steps * size, 8) + 0.5
+    lengths = torch.tensor([steps * size, steps * size - 70])
+    expected = pooling(output.to(dtype).float(), lengths)
+    half = Pooling(EVERY, 8).to(dtype)
+    half.load_state_dict(pooling.state_dict())
+    so_far = PoolingSoFar(half)
+    with torch.no_grad():
+        for start in range(0, steps * size, size):
+            so_far.add(output[:, start : start + size].to(dtype), (lengths - start).clamp(0, size))
+    found = torch.cat(so_far.parts(lengths), -1)
+    assert found.dtype == dtype
+    assert_close(found.float(), expected.detach(), 4 * torch.finfo(dtype).eps)
+
+
+def test_no_documents() -> None:
+    for bidirectional in (False, True):
+        model = classifier(bidirectional=bidirectional, num_layers=2).eval()
+        found = model.in_chunks(torch.zeros(0, 7, dtype=torch.int64), torch.zeros(0).long(), 3)
+        assert found.shape == (0, 3)
 
 
 @pytest.mark.parametrize("cell", CELLS)

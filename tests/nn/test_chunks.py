@@ -11,7 +11,7 @@ import torch
 from comparing import BATCHED, CELLS, DISTINCT, Case, I, T, build, compare, randomise, scheme_of
 from hidden_states import parts_of
 from tolerances import SUMS, VALUES, assert_close, assert_equal
-from torch import Tensor
+from torch import Tensor, nn
 
 import seqnorm
 from seqnorm.nn import zoneout
@@ -191,6 +191,12 @@ def test_statistics_that_were_read_must_not_change_before_the_backward_pass() ->
     whole.sum().backward()
     with pytest.raises(RuntimeError, match="call backward\\(\\) before the next pass in training"):
         read.sum().backward()
+    short = seqnorm.LSTM(I, 4, norm=seqnorm.preset("batch", "LSTM", max_steps=4))
+    seqnorm.compute_in_chunks(short, 2, recompute=True)
+    read, _ = short(x)  # its last steps are beyond the table, and read that
+    short(x)
+    with pytest.raises(RuntimeError, match="call backward\\(\\) before the next pass in training"):
+        read.sum().backward()
 
 
 def test_frozen_parameters_and_inputs_without_a_gradient() -> None:
@@ -206,6 +212,79 @@ def test_frozen_parameters_and_inputs_without_a_gradient() -> None:
         assert layer.weight_hh_l0.grad is not None
         found.append(layer.weight_hh_l0.grad)
     torch.testing.assert_close(*found)
+
+
+class Exp(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.exp()
+
+
+def parametrised(layer: Any) -> None:
+    for module in (layer, layer.norm_hh_l0):
+        name = "weight_hh_l0" if module is layer else "weight"
+        nn.utils.parametrize.register_parametrization(module, name, Exp())
+
+
+def tied(layer: Any) -> None:
+    layer.weight_hh_l0 = layer.weight_ih_l0
+    layer.norm_hh_l0.weight = layer.norm_ih_l0.weight
+
+
+def hooked(layer: Any) -> None:
+    for parameter in layer.parameters():
+        parameter.register_hook(lambda grad: 2 * grad)
+
+
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+@pytest.mark.parametrize("change", [parametrised, tied, hooked])
+def test_gradients_of_parameters_that_are_more_than_they_seem(norm: str, change: Any) -> None:
+    layer = seqnorm.LSTM(4, 4, norm=norm, dtype=torch.float64)
+    change(layer)
+    x = torch.randn(7, 3, 4, dtype=torch.float64)
+    found = []
+    for steps in (None, 3):
+        seqnorm.compute_in_chunks(layer, steps, recompute=True)
+        layer.zero_grad()
+        layer(x)[0].square().sum().backward()
+        found.append({name: p.grad for name, p in layer.named_parameters()})
+    assert any(bool(grad.any()) for grad in found[0].values() if grad is not None)
+    for name, grad in found[0].items():
+        assert grad is not None
+        assert_close(found[1][name], grad, SUMS, name)
+
+
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+def test_gradients_of_a_functional_call(norm: str) -> None:
+    layer = seqnorm.LSTM(I, 4, norm=norm, dtype=torch.float64)
+    x = torch.randn(7, 3, I, dtype=torch.float64)
+    found = []
+    for steps in (None, 3):
+        seqnorm.compute_in_chunks(layer, steps, recompute=True)
+        torch.manual_seed(0)
+        other = {name: torch.randn_like(p).requires_grad_() for name, p in layer.named_parameters()}
+        output, _ = torch.func.functional_call(layer, other, (x,))
+        output.square().sum().backward()
+        found.append({name: p.grad for name, p in other.items()})
+    for name, grad in found[0].items():
+        assert grad is not None
+        assert_close(found[1][name], grad, SUMS, name)
+
+
+def test_the_mode_is_that_of_the_first_pass() -> None:
+    layer = seqnorm.LSTM(I, 4, norm="batch", zoneout=0.3, dtype=torch.float64)
+    x = torch.randn(7, 3, I, dtype=torch.float64)
+    found = []
+    for recompute in (False, True):
+        seqnorm.compute_in_chunks(layer.train(), 3, recompute=recompute)
+        layer.zero_grad()
+        torch.manual_seed(0)
+        output, _ = layer(x)
+        layer.eval()
+        output.square().sum().backward()
+        found.append([p.grad for p in layer.parameters()])
+    for one, other in zip(*found):
+        assert one is not None
+        assert_close(other, one, SUMS)
 
 
 def test_autocast_holds_in_the_second_pass() -> None:
@@ -243,6 +322,11 @@ def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match="takes the statistics of whole sequences"):
         layer(torch.randn(5, 2, I))
     assert layer.eval()(torch.randn(5, 2, I))[0].shape == (5, 2, 4)
+    with (
+        seqnorm.batch_statistics(layer),
+        pytest.raises(ValueError, match="takes the statistics of whole sequences"),
+    ):
+        layer(torch.randn(5, 2, I))
     with pytest.raises(ValueError, match="no recurrent layer of seqnorm in Linear"):
         seqnorm.compute_in_chunks(torch.nn.Linear(2, 2), 5)
     with pytest.raises(ValueError, match="steps"):
@@ -275,5 +359,9 @@ def test_statistics_of_several_processes_are_not_taken_in_chunks(
     monkeypatch.setattr(Processes, "rows", lambda processes, own, device: [2 * n for n in own])
     with pytest.raises(ValueError, match="exchanged for whole sequences"):
         layer(torch.randn(12, 2, 3))
+    seqnorm.compute_in_chunks(layer, 12)
+    monkeypatch.setattr(Processes, "gather", lambda processes, own: torch.stack([own, own]))
+    layer(torch.randn(12, 2, 3))  # in one chunk
+    seqnorm.compute_in_chunks(layer, 5)
     layer.eval()
     layer(torch.randn(12, 2, 3))

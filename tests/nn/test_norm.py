@@ -197,3 +197,10 @@ def test_a_batch_of_one_warns_once_where_the_user_called() -> None:
 def test_integers_are_refused() -> None:
     with pytest.raises(TypeError, match=r"floating-point numbers, got torch\.int64"):
         seqnorm.LayerNorm(C)(torch.ones(2, 3, C, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_sequences_without_a_step(training: bool) -> None:
+    norm = seqnorm.BatchNorm(C, max_steps=4).train(training)
+    assert norm(torch.randn(2, 0, C)).shape == (2, 0, C)
+    assert not bool(norm.table.count.any())

@@ -129,7 +129,7 @@ def test_rows_of_all_processes_count(two: Results) -> None:
     for answer in two:
         enough, too_few = answer["scarce"]["warnings"]
         assert enough == []
-        assert len(too_few) == 2
+        assert len(too_few) == 3
         assert all("on 1 row(s), min_count=2" in message for message in too_few)
         assert answer["watched"]["rows"] == [[6, 2, 1]]
 
@@ -156,6 +156,12 @@ def test_statistics_are_estimated_from_the_batches_of_all(two: Results, estimate
         first, second = (answer["reestimated"][estimate][name] for answer in two)
         assert_equal(first, second, name)
         assert_close(first, value, VALUES if value.is_floating_point() else 0.0, name)
+
+
+def test_sequences_without_a_step(two: Results) -> None:
+    for rank, answer in enumerate(two):
+        assert answer["no_steps"]["shape"] == [2 + rank, 0, 3]
+        assert not answer["no_steps"]["count"].any()
 
 
 def test_a_process_that_stays_away_is_an_error_and_no_hang(two: Results) -> None:

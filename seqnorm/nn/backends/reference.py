@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -45,10 +46,18 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
     return outputs, final
 
 
-def single(direction: Direction, x: Tensor, state: State, t: int) -> State:
-    """One step of a cell, number ``t`` of its sequence: x (B, I), state (B, P), (B, H)."""
+def rows_together(direction: Direction, x: Tensor) -> list[int] | None:
+    """Rows of a step x (B, I) in all processes that share its statistics, if there are such."""
     processes = the_same(direction.shared_with())
-    totals = None if processes is None else processes.rows([len(x)], x.device)
+    if processes is None:
+        return None
+    return [int(processes.gather(torch.tensor([len(x)], device=x.device)).sum())]
+
+
+def single(
+    direction: Direction, x: Tensor, state: State, t: int, totals: list[int] | None
+) -> State:
+    """One step of a cell, number ``t`` of its sequence: x (B, I), state (B, P), (B, H)."""
     norms = direction.start([len(x)], t, totals)
     drawn = zoneout.draw(direction.zoneout, direction.training, len(x), state)
     state = advance(direction, norms, input_term(direction, norms, x), state, t, drawn)
