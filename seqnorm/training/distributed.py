@@ -59,8 +59,14 @@ class EndTogether(Callback):
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         started = getattr(trainer.strategy.launcher, "procs", [])
-        if started:  # at the exit, when the error was printed
-            atexit.register(end, started, self.patience)
+        if not started:
+            return
+        # At the exit, when the error was printed.
+        atexit.register(end, list(started), self.patience)
+        if not isinstance(exception, KeyboardInterrupt):  # at which Lightning ends them by itself
+            # It watches them and kills this process once one has failed, which an error of all
+            # makes each of them do, before this one has said why.
+            started.clear()
 
 
 def end(processes: Sequence[subprocess.Popen[Any]], patience: float) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -150,6 +151,49 @@ def test_a_process_that_hangs_ends_the_run(corpus: Path, tmp_path: Path) -> None
     status, said = run(command(corpus, *dying(1, "hang"), patience), tmp_path)
     assert status != 0
     assert "timeout" in said.lower() or "timed out" in said.lower()
+
+
+LANGUAGE = (
+    f"--config={ROOT / 'configs' / 'ddp.yaml'}",
+    "--task=language",
+    "--model.norm=layer",
+    "--data.window=20",
+    "--data.eval_batch_size=2",
+    *SMALL,
+)
+
+
+@pytest.mark.parametrize(
+    ("task", "what"), [("language", "loss"), ("language", "gradient"), ("classification", "loss")]
+)
+def test_what_is_not_finite_in_a_process_ends_all(
+    task: str, what: str, corpus: Path, lines: Path, tmp_path: Path
+) -> None:
+    """With a line that says where; nothing waits for an exchange that the others do not join."""
+    layer = "network.layers.0" if task == "language" else "network.recurrent"
+    fit = command(corpus)
+    if task == "language":
+        fit = [*fit[:3], f"--data.corpus={lines}", *LANGUAGE]
+    fit += ["--trainer.callbacks+=dying.Spoil", "--trainer.callbacks.rank=1"]
+    fit += [f"--trainer.callbacks.layer={layer}", f"--trainer.callbacks.what={what}"]
+    status, said = run([*fit, "--trainer.max_epochs=100"], tmp_path)
+    assert status == 2, said
+    assert "Traceback" not in said
+    errors = {line for line in said.splitlines() if line.startswith("error:")}
+    assert len(errors) == 1, said
+    (error,) = errors
+    begin = r"error: step 3 \(epoch \d, batch \d\): in process 1 the "
+    # In a norm of the batch the other one meets it as well.
+    end = r"; documents [\d, ]+" + ("(; in process .*)?" if task == "classification" else "")
+    if task == "classification":
+        begin = begin.replace("in process 1", "(in process 0 .*)?in process 1")
+    if what == "loss":
+        found = re.escape(f"loss is nan, first in {layer} (LSTM), from an input that was")
+    else:
+        found = (
+            rf"gradient of network\..* is not finite, first (behind|on the way back to) {layer}.*"
+        )
+    assert re.fullmatch(begin + found + end, error)
 
 
 def test_only_what_is_asked_for_is_synchronised() -> None:
