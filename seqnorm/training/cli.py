@@ -31,7 +31,7 @@ from .pictures import confusion_matrix
 from .prediction import predict
 from .report import print_report
 from .restoring import check_whole_epochs, config_of, load_weights
-from .results import append_result, commit
+from .results import append_once, commit
 from .run import Run
 from .text import TextData
 
@@ -214,7 +214,7 @@ class TextCLI(LightningCLI):
                 if picture.exists():
                     rank_zero_info("The run had finished before: run.results gets no second row.")
                 else:
-                    append_result(self.run.results, self._result(counts))
+                    append_once(self.run.results, self._result(counts), self.path / "result.csv")
             confusion_matrix(counts, self.model.classes, picture)
             rank_zero_info(f"The run is in {self.path}")
 

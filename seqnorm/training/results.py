@@ -17,6 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from statistics import mean, stdev
 
+from .files import write_atomically
+
 COLUMNS = (
     "corpus",
     "cell",
@@ -51,6 +53,31 @@ def append_result(
     with path.open("ab", buffering=0) as file:
         file.write(_line(tuple(result[name] for name in columns)).encode())
         os.fsync(file.fileno())
+
+
+def append_once(
+    path: str | Path,
+    result: Mapping[str, object],
+    marker: str | Path,
+    columns: Sequence[str] = COLUMNS,
+) -> bool:
+    """As ``append_result``, unless ``path`` has the row that the file ``marker`` holds.
+
+    The marker is written before the row is, so that whoever dies in between, or later, and comes
+    again, perhaps with other seconds in the row, finds out whether it had been appended.
+
+    Returns:
+        Whether a row was appended.
+    """
+    path, marker = Path(path), Path(marker)
+    if marker.exists() and path.exists():
+        _, _, before = marker.read_bytes().partition(b"\n")
+        if b"\n" + before in path.read_bytes():
+            return False
+    line = _line(tuple(result[name] for name in columns))
+    write_atomically(marker, _line(columns) + line)
+    append_result(path, result, columns)
+    return True
 
 
 def _line(values: Sequence[object]) -> str:
