@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .checkpoint import load_checkpoint, trust
 from .cli import TextCLI
+from .files import write_atomically
 from .language import LanguageModelling
 from .language_data import LanguageData
 from .language_prediction import predict
@@ -63,7 +64,7 @@ best epoch, validate and test evaluate a checkpoint, predict scores or continues
                 row, marker = self._language_result(values), self.path / "result.csv"
                 append_once(self.run.results, row, marker, COLUMNS)
         if stage == "test":
-            written.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+            write_atomically(written, json.dumps(values, indent=1) + "\n")
         rank_zero_info(f"The run is in {self.path}")
 
     def _language_result(self, values: dict[str, float]) -> dict[str, object]:

@@ -50,6 +50,35 @@ def test_a_row_lacks_nothing(tmp_path: Path) -> None:
         append_result(tmp_path / "a.csv", {"corpus": "r8", "cell": "lstm", "norm": "layer"})
 
 
+FULL = """
+import pathlib, resource, signal, sys
+from seqnorm.training.results import COLUMNS, append_result
+path = pathlib.Path(sys.argv[1])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+room = path.stat().st_size + 20
+resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+try:
+    append_result(path, dict.fromkeys(COLUMNS, "much more than there is room for"))
+except OSError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of files")
+def test_a_row_that_does_not_fit_leaves_the_others(tmp_path: Path) -> None:
+    """The system takes 20 bytes more, as a disk that is full."""
+    path = tmp_path / "a.csv"
+    append_result(path, row(seed=1))
+    before = path.read_bytes()
+    root = Path(__file__).parents[2]
+    said = subprocess.check_output([sys.executable, "-c", FULL, path], text=True, cwd=root)
+    assert "the result could not be appended; the rows before are whole: File too large" in said
+    assert path.read_bytes() == before
+    append_result(path, row(seed=2))
+    assert path.read_bytes().startswith(before)
+    assert len(path.read_bytes().splitlines()) == 3
+
+
 class CrashError(Exception):
     pass
 
