@@ -40,7 +40,6 @@ TRAINER = {
     "gradient_clip_val": 1.0,
     "log_every_n_steps": 10,
     "use_distributed_sampler": False,  # BucketBatchSampler divides batches among processes itself
-    "plugins": {"class_path": "seqnorm.training.checkpoint.AtomicCheckpointIO"},
 }
 
 DESCRIPTION = """Text classifiers with normalised recurrent layers: fit trains one and tests its

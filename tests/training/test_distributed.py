@@ -19,13 +19,16 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Trainer
+from lightning.pytorch.plugins.layer_sync import TorchSyncBatchNorm
 from tolerances import VALUES, assert_close
 from torch import nn
 from torch.utils.data import DataLoader
 
 import seqnorm
 from seqnorm.datasets import BucketBatchSampler, TextDataset
+from seqnorm.training.checkpoint import AtomicCheckpointIO
 from seqnorm.training.distributed import SyncBatchNorm, end, plugins
 
 from .conftest import SMALL
@@ -197,16 +200,19 @@ def test_what_is_not_finite_in_a_process_ends_all(
 
 
 def test_only_what_is_asked_for_is_synchronised() -> None:
-    assert plugins({"plugins": None, "sync_batchnorm": False}) == []
-    other = object()
+    def kinds(given: Any, sync: bool) -> list[type]:
+        return [type(plugin) for plugin in plugins({"plugins": given, "sync_batchnorm": sync})]
+
+    assert kinds(None, False) == [AtomicCheckpointIO]
+    other = TorchCheckpointIO()
     assert plugins({"plugins": other, "sync_batchnorm": False}) == [other]
-    kept, added = plugins({"plugins": [other], "sync_batchnorm": True})
-    assert kept is other
-    assert isinstance(added, SyncBatchNorm)
+    assert kinds([other], True) == [TorchCheckpointIO, SyncBatchNorm]
+    assert kinds(TorchSyncBatchNorm(), True) == [TorchSyncBatchNorm, AtomicCheckpointIO]
+    added = plugins({"plugins": [other], "sync_batchnorm": True})
     # Lightning takes it beside sync_batchnorm=True.
     Trainer(
         sync_batchnorm=True,
-        plugins=[added],
+        plugins=added,
         accelerator="cpu",
         devices=2,
         strategy="ddp",
