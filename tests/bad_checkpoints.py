@@ -296,6 +296,12 @@ CASES = [
         checkpoint(assign("config", "data", "corpus", value=torch.ones(1)), "test"),
         "more than plain values",
     ),
+    Case(
+        STORED,
+        "a class named with a tab and an escape",
+        checkpoint(assign("hyper_parameters", "classes", value=["a\tb", "\x1b[2J"])),
+        "class 0: the label 'a\\tb' holds the control character",
+    ),
     Case(STORED, "resumed from elsewhere", not_where_it_was, "is not where a run left it"),
     Case(STORED, "resumed with another vocabulary", another_corpus, "size mismatch"),
     Case(

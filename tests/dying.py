@@ -1,4 +1,5 @@
-"""A callback that ends one process of a run in the middle of training, or leaves it hanging."""
+"""Callbacks that end one process of a run in the middle of training, leave it hanging, or spoil
+what it computes."""
 
 from __future__ import annotations
 
@@ -7,7 +8,9 @@ import signal
 import time
 from typing import Any
 
-from lightning.pytorch import Callback, Trainer
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import nn
 
 
 class DieError(Exception):
@@ -36,3 +39,32 @@ class Die(Callback):
         if self.how == "raise":
             raise DieError
         time.sleep(600)
+
+
+class Spoil(Callback):
+    """At the fourth step, whenever it is run, makes what a layer gives no number any more.
+
+    Args:
+        rank: of the process.
+        layer: its name in the network; its first output is what is spoilt.
+        what: "loss", or "gradient" to spoil what comes back alone.
+    """
+
+    def __init__(self, rank: int, layer: str, what: str) -> None:
+        self.rank = rank
+        self.layer = layer
+        self.what = what
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
+            if trainer.global_rank != self.rank or trainer.global_step != 3 or not module.training:
+                return None
+            first, *others = output
+            if self.what == "loss":
+                return first * torch.nan, *others
+            first = first * 1.0
+            if first.requires_grad:
+                first.register_hook(lambda grad: grad * torch.nan)
+            return first, *others
+
+        pl_module.get_submodule(self.layer).register_forward_hook(hook)

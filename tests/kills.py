@@ -5,9 +5,10 @@
     python tests/kills.py --processes 2        the same by two processes, all killed at once
 
 Moments are drawn: half of them at any time since the start, imports and set-up included, half
-after the first checkpoint that a process writes. SIGKILL leaves no time for anything. A run without
-a checkpoint starts anew, others go on from last.ckpt. At the end both checkpoints, the rows of
-metrics.csv and the row of results must be equal to the last digit; else the status is 1.
+after the first checkpoint that a process writes; and, after these, some when all epochs are over,
+in the test of the best one. SIGKILL leaves no time for anything. A run without a checkpoint starts
+anew, others go on from last.ckpt. At the end both checkpoints, the rows of metrics.csv and the row
+of results must be equal to the last digit; else the status is 1.
 """
 
 from __future__ import annotations
@@ -166,9 +167,28 @@ def kill_at_a_random_moment(
     return "between two checkpoints"
 
 
+def trained(run: Path, epochs: int) -> bool:
+    """Whether all epochs are over: metrics.csv has a row of each."""
+    metrics = run / "metrics.csv"
+    return metrics.exists() and len(metrics.read_text().splitlines()) > epochs
+
+
+def kill_in_its_test(
+    job: Job, run: Path, epochs: int, draw: random.Random, startup: float, ending: float
+) -> str | None:
+    """As ``kill_at_a_random_moment``, after the last epoch, within the ``ending`` seconds that the
+    rest takes."""
+    late = startup if trained(run, epochs) else 0.0
+    while not trained(run, epochs) and job.process.poll() is None:
+        time.sleep(0.001)
+    time.sleep(draw.uniform(late, late + ending))
+    return "when all epochs were over" if job.kill() else None
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--kills", type=int, default=20, help="how many to survive")
+    parser.add_argument("--late", type=int, default=5, help="how many more after the last epoch")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--epochs", type=int, default=120, help="of the run")
     parser.add_argument("--documents", type=int, default=90, help="to train on")
@@ -194,12 +214,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         while not first.exists() and whole.process.poll() is None:
             time.sleep(0.01)
         startup = time.monotonic() - begun
+        while not trained(first.parents[1], options.epochs) and whole.process.poll() is None:
+            time.sleep(0.01)
+        over = time.monotonic()
         whole.finish()
-        took = time.monotonic() - begun
-        print(f"uninterrupted: {took:.1f} s, the first checkpoint after {startup:.1f}", flush=True)
+        took, ending = time.monotonic() - begun, time.monotonic() - over
+        print(
+            f"uninterrupted: {took:.1f} s, the first checkpoint after {startup:.1f}, the last "
+            f"{ending:.1f} s before the end",
+            flush=True,
+        )
         moments: Counter[str] = Counter()
         run = folders["broken"] / "runs" / "run" / "version_0"
-        while True:
+        for number in range(options.kills + options.late + 1):
             resumed = run / "checkpoints" / "last.ckpt"
             if resumed.exists():
                 job = Job(folders["broken"], ["--ckpt_path", str(resumed)], top / "broken.log")
@@ -207,10 +234,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if run.exists():
                     run.rename(top / f"nothing_{sum(moments.values())}")
                 job = Job(folders["broken"], fit, top / "broken.log")
-            if sum(moments.values()) == options.kills:
+            if number == options.kills + options.late:
                 job.finish()
                 break
-            moment = kill_at_a_random_moment(job, run / "checkpoints", draw, startup)
+            if number < options.kills:
+                moment = kill_at_a_random_moment(job, run / "checkpoints", draw, startup)
+            else:
+                moment = kill_in_its_test(job, run, options.epochs, draw, startup, ending)
+            if moment is None and number >= options.kills:
+                job.finish()  # a run that had ended is resumed next
+                continue
             if moment is None:
                 job.finish()
                 print(f"It ended after {sum(moments.values())} kills: take more --epochs")

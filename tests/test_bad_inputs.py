@@ -11,7 +11,7 @@ import pytest
 import torch
 from bad_cases import CASES
 from bad_inputs import PAGE, answer, row
-from bad_makers import Case
+from bad_makers import FETCHED, Case
 
 from seqnorm.training.errors import line_of, one_line
 
@@ -61,6 +61,15 @@ def test_the_traceback_when_it_is_asked_for(
 def test_faults_of_the_program_keep_their_traceback() -> None:
     with pytest.raises(KeyError), one_line():
         raise KeyError("x")
+
+
+def test_faults_in_fetching_are_seen(tmp_path: Path) -> None:
+    def make() -> list[str]:
+        raise KeyError("x")
+
+    (tmp_path / "trained").mkdir()
+    with pytest.raises(KeyError):
+        answer(Case(FETCHED, "a fault", make, ""), tmp_path / "trained", tmp_path / "empty")
 
 
 def test_errors_without_words() -> None:

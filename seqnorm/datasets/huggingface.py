@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from seqnorm.datasets.documents import DatasetError, Row
+from seqnorm.datasets.own_files import name_of_class
 
 PREFIX = "hf:"
 # Their names of a part, and ours.
@@ -128,5 +129,5 @@ def _rows(source: str, part: str, table: Any, text_column: str, label_column: st
             label = names[label]
         if isinstance(label, bool) or not isinstance(label, (str, int)) or str(label).strip() == "":
             raise DatasetError(f"{where}: the label is {label!r}, not a name or a whole number")
-        rows.append(Row(text, str(label)))
+        rows.append(Row(text, name_of_class(where, str(label))))
     return rows

@@ -93,7 +93,7 @@ def _read_class_folders(folder: Path) -> list[Row]:
         files = _entries(class_folder)
         if not files:
             raise DatasetError(f"{class_folder}: the class has no documents")
-        name = _name_of_class(str(class_folder), class_folder.name)
+        name = name_of_class(str(class_folder), class_folder.name)
         for file in files:
             if not file.is_file() or file.suffix.lower() != ".txt":
                 raise DatasetError(f"{file}: a class folder may hold .txt files only")
@@ -125,11 +125,12 @@ def _label(where: str, label: object, label_column: str) -> str:
             f"{where}: {label_column!r} must be a string, an integer or a boolean, "
             f"not {label!r:.50}"
         )
-    return _name_of_class(where, str(label).strip())
+    return name_of_class(where, str(label).strip())
 
 
-def _name_of_class(where: str, name: str) -> str:
-    """A name that can be printed, and be a field of a table, as it is."""
+def name_of_class(where: str, name: str) -> str:
+    """A name that can be printed, and be a field of a table, as it is; raises DatasetError, which
+    names `where`."""
     wrong = [c for c in check_text(where, name) if unicodedata.category(c) in _NOT_IN_NAMES]
     if wrong:
         raise DatasetError(

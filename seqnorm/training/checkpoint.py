@@ -12,6 +12,8 @@ from typing import IO, Any, cast
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
+from .files import replacing, unwritten
+
 TRUST = "SEQNORM_TRUST_CHECKPOINTS"
 # Below 2.6 torch.load could be made to run code although told to load plain data alone.
 SAFE_TORCH = (2, 6)
@@ -22,9 +24,8 @@ _written: dict[Path, int] = {}
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes next to the target, flushes to the disk, then renames.
 
-    Lightning's own writer goes through the system's temporary folder, which may be another file
-    system, where the final move is a copy that an interruption leaves half done. A write that
-    fails, as on a full disk, leaves nothing of itself behind.
+    Lightning's own writer goes through the system's temporary folder, which may be on another disk.
+    A write that fails, as on a full one, leaves nothing of itself behind.
     """
 
     def save_checkpoint(
@@ -39,24 +40,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise TypeError("AtomicCheckpointIO writes local files and has no storage options")
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.unfinished")
         try:
-            with unfinished.open("wb") as file:
+            with replacing(path) as file:
                 _write(checkpoint, _Errors(file))
-                file.flush()
-                os.fsync(file.fileno())
         except OSError as error:
-            unfinished.unlink(missing_ok=True)
-            before = "; the one before is whole" if path.exists() else ""
-            words = f"the checkpoint could not be written{before}: {error.strerror}"
-            raise OSError(error.errno, words, str(path)) from error
-        unfinished.replace(path)
-        if os.name == "posix":  # elsewhere a folder cannot be opened, nor needs to be
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            raise unwritten(error, path, "the checkpoint") from error
         trust(path)
 
     def load_checkpoint(

@@ -31,7 +31,7 @@ from .pictures import confusion_matrix
 from .prediction import predict
 from .report import print_report
 from .restoring import check_resumable, check_whole_epochs, load_weights
-from .results import append_result, commit
+from .results import append_once, commit
 from .run import Run
 from .stored_configs import check_classes, check_results, config_of
 from .text import TextData
@@ -41,7 +41,6 @@ TRAINER = {
     "gradient_clip_val": 1.0,
     "log_every_n_steps": 10,
     "use_distributed_sampler": False,  # BucketBatchSampler divides batches among processes itself
-    "plugins": {"class_path": "seqnorm.training.checkpoint.AtomicCheckpointIO"},
 }
 
 DESCRIPTION = """Text classifiers with normalised recurrent layers: fit trains one and tests its
@@ -218,7 +217,7 @@ class TextCLI(LightningCLI):
                 if picture.exists():
                     rank_zero_info("The run had finished before: run.results gets no second row.")
                 else:
-                    append_result(self.run.results, self._result(counts))
+                    append_once(self.run.results, self._result(counts), self.path / "result.csv")
             confusion_matrix(counts, self.model.classes, picture)
             rank_zero_info(f"The run is in {self.path}")
 

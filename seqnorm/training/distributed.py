@@ -9,10 +9,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.plugins.layer_sync import TorchSyncBatchNorm
+from lightning.pytorch.plugins import CheckpointIO
+from lightning.pytorch.plugins.layer_sync import LayerSync, TorchSyncBatchNorm
 from torch import nn
 
 from seqnorm.nn import convert_sync_batchnorm, revert_sync_batchnorm
+
+from .checkpoint import AtomicCheckpointIO
 
 
 class SyncBatchNorm(TorchSyncBatchNorm):
@@ -32,14 +35,19 @@ class SyncBatchNorm(TorchSyncBatchNorm):
 
 
 def plugins(options: Any) -> list[Any]:
-    """The plugins of a trainer with these options, and what ``sync_batchnorm`` needs.
+    """The plugins of a trainer with these options: those given and, unless one of them does that,
+    what writes checkpoints as a whole, and what ``sync_batchnorm`` needs.
 
     Args:
         options: arguments of ``Trainer`` by name.
     """
     given = options["plugins"] or []
-    given = list(given) if isinstance(given, (list, tuple)) else [given]
-    return [*given, SyncBatchNorm()] if options["sync_batchnorm"] else given
+    found = list(given) if isinstance(given, (list, tuple)) else [given]
+    if not any(isinstance(plugin, CheckpointIO) for plugin in found):
+        found.append(AtomicCheckpointIO())
+    if options["sync_batchnorm"] and not any(isinstance(plugin, LayerSync) for plugin in found):
+        found.append(SyncBatchNorm())
+    return found
 
 
 class EndTogether(Callback):
@@ -59,8 +67,14 @@ class EndTogether(Callback):
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         started = getattr(trainer.strategy.launcher, "procs", [])
-        if started:  # at the exit, when the error was printed
-            atexit.register(end, started, self.patience)
+        if not started:
+            return
+        # At the exit, when the error was printed.
+        atexit.register(end, list(started), self.patience)
+        if not isinstance(exception, KeyboardInterrupt):  # at which Lightning ends them by itself
+            # It watches them and kills this process once one has failed, which an error of all
+            # makes each of them do, before this one has said why.
+            started.clear()
 
 
 def end(processes: Sequence[subprocess.Popen[Any]], patience: float) -> None:

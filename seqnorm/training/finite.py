@@ -9,13 +9,12 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from seqnorm.nn import RunningTable
-
-_OVER_BATCH = (RunningTable, nn.modules.batchnorm._BatchNorm)
 
 
 class StopAtNonFinite(Callback):
@@ -26,6 +25,10 @@ class StopAtNonFinite(Callback):
     carries states has a ``rewind()`` to those in which the batch began. Nothing is
     written any more, so the last checkpoint is of finite weights. While all is well it looks at the
     loss and at one norm of each gradient a step.
+
+    Several processes tell each other, an exchange for the loss and one for the gradients a step,
+    run the batch once more together, so that every exchange in it is joined by all, and end with
+    one and the same error, which says what was found where.
 
     Raises:
         FloatingPointError: see above.
@@ -45,9 +48,10 @@ class StopAtNonFinite(Callback):
     def on_before_backward(
         self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
     ) -> None:
-        if not bool(loss.isfinite()):
-            where = self._again(trainer, pl_module, _first_output)
-            self._stop(trainer, f"the loss is {loss.item()}, {where}")
+        wrong = not bool(loss.isfinite())
+        if _anywhere(trainer, wrong, loss):
+            where = self._again(pl_module, _first_output)
+            self._stop(trainer, f"the loss is {loss.item()}, {where}" if wrong else "")
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
@@ -56,34 +60,35 @@ class StopAtNonFinite(Callback):
         if getattr(trainer.precision_plugin, "scaler", None) is not None:
             return
         grads = {n: p.grad for n, p in pl_module.named_parameters() if p.grad is not None}
-        if not grads or bool(torch.stack([g.norm() for g in grads.values()]).isfinite().all()):
+        if not grads:
             return
-        wrong = [name for name, grad in grads.items() if not bool(grad.isfinite().all())]
-        if not wrong:  # the norm alone is beyond what its type can hold
-            return
-        where = self._again(trainer, pl_module, _first_gradient)
-        self._stop(trainer, f"the gradient of {', '.join(wrong)} is not finite, {where}")
+        wrong: list[str] = []
+        # A norm alone may be beyond what its type can hold.
+        if not bool(torch.stack([g.norm() for g in grads.values()]).isfinite().all()):
+            wrong = [name for name, grad in grads.items() if not bool(grad.isfinite().all())]
+        if _anywhere(trainer, bool(wrong), next(iter(grads.values()))):
+            where = self._again(pl_module, _first_gradient)
+            what = f"the gradient of {', '.join(wrong)} is not finite"
+            # Averaged over processes it is so in all of them, and comes from some.
+            found = f"{what}, {where}" if wrong and where else ""
+            self._stop(trainer, found, f"{what}, which a second pass does not repeat")
 
-    def _stop(self, trainer: Trainer, what: str) -> None:
+    def _stop(self, trainer: Trainer, what: str, otherwise: str = "") -> None:
+        """Raises the error of what was found here, "" for nothing, and in the other processes."""
         indices = getattr(self._batch, "indices", None)
-        documents = (
-            "" if indices is None else f"; documents {', '.join(map(str, indices.tolist()))}"
-        )
+        if what and indices is not None:
+            what = f"{what}; documents {', '.join(map(str, indices.tolist()))}"
         raise FloatingPointError(
             f"step {trainer.global_step} (epoch {trainer.current_epoch}, batch {self._number}): "
-            f"{what}{documents}"
+            f"{_of_all(trainer, what) or otherwise}"
         )
 
     def _again(
         self,
-        trainer: Trainer,
         model: LightningModule,
         watch: Callable[[LightningModule, Any, int], str],
     ) -> str:
-        """What ``watch`` sees when the batch is run as it was."""
-        if trainer.world_size > 1 and any(isinstance(m, _OVER_BATCH) for m in model.modules()):
-            # Others may have to take part in its statistics, and they have gone on.
-            return "in a layer that a run in one process would name"
+        """What ``watch`` sees when the batch is run as it was, in all processes at once."""
         rewind = getattr(model, "rewind", None)
         if callable(rewind):  # it carries states from batch to batch
             rewind()
@@ -97,6 +102,23 @@ class StopAtNonFinite(Callback):
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
             return watch(model, self._batch, self._number)
+
+
+def _anywhere(trainer: Trainer, wrong: bool, like: Tensor) -> bool:
+    """Whether any process says so; ``like`` is on the device by which they talk."""
+    if trainer.world_size == 1:
+        return wrong
+    told = trainer.strategy.reduce(torch.tensor(float(wrong), device=like.device), reduce_op="max")
+    return bool(told)
+
+
+def _of_all(trainer: Trainer, what: str) -> str:
+    """What the processes have found that found something."""
+    if trainer.world_size == 1 or not dist.is_initialized():
+        return what
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, what)
+    return "; ".join(f"in process {rank} {words}" for rank, words in enumerate(found) if words)
 
 
 def _first_output(model: LightningModule, batch: Any, number: int) -> str:
@@ -116,7 +138,8 @@ def _first_output(model: LightningModule, batch: Any, number: int) -> str:
 
 
 def _first_gradient(model: LightningModule, batch: Any, number: int) -> str:
-    """The first layer on the way back that is given, or gives, a gradient that is not finite."""
+    """The first layer on the way back that is given, or gives, a gradient that is not finite, or
+    "" if all are finite now."""
     found: list[str] = []
 
     def look(name: str, module: nn.Module, grad_input: Any, grad_output: Any) -> None:
@@ -133,7 +156,7 @@ def _first_gradient(model: LightningModule, batch: Any, number: int) -> str:
         )
     if found:
         return found[0]
-    return "in no layer" if not _finite(grads) else "which a second pass does not repeat"
+    return "in no layer" if not _finite(grads) else ""
 
 
 def _loss(model: LightningModule, batch: Any, number: int) -> Tensor:

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from .checkpoint import load_checkpoint, trust
 from .cli import TextCLI
+from .files import write_atomically
 from .language import LanguageModelling
 from .language_data import LanguageData
 from .language_prediction import predict
 from .language_results import COLUMNS
 from .language_run import LanguageRun
 from .restoring import load_weights
-from .results import append_result, commit
+from .results import append_once, commit
 
 
 class LanguageCLI(TextCLI):
@@ -60,9 +61,10 @@ best epoch, validate and test evaluate a checkpoint, predict scores or continues
             if written.exists():
                 rank_zero_info("The run had finished before: run.results gets no second row.")
             else:
-                append_result(self.run.results, self._language_result(values), COLUMNS)
+                row, marker = self._language_result(values), self.path / "result.csv"
+                append_once(self.run.results, row, marker, COLUMNS)
         if stage == "test":
-            written.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+            write_atomically(written, json.dumps(values, indent=1) + "\n")
         rank_zero_info(f"The run is in {self.path}")
 
     def _language_result(self, values: dict[str, float]) -> dict[str, object]:

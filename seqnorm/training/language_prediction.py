@@ -37,7 +37,8 @@ def predict(
     Args:
         ckpt_path: a checkpoint; nothing else of the training is needed.
         input: a file with one text a line, or - for standard input.
-        output: a file to write one line a text to, or - for standard output.
+        output: a file to write one line a text to, which is there once all are, or - for standard
+            output.
         format: tsv (scores with a header: perplexity, bits a character, scores of the tokens with
             spaces between; or the line and its continuation as text), or jsonl (an object a line).
         what: score, or continue.

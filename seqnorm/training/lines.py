@@ -2,26 +2,48 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, TextIO
 
 from seqnorm.datasets.own_files import check_text
+
+from .files import replacing
 
 
 @contextmanager
 def opened(input: str, output: str) -> Iterator[tuple[Iterator[str], TextIO]]:
     """The lines of ``input`` as ``lines_of`` gives them, and where to print to; - stands for
-    standard input and output."""
+    standard input and output.
+
+    A file ``output`` is what it was before, ``input`` perhaps, until all is printed.
+    """
     with ExitStack() as stack:
         source: Any = getattr(sys.stdin, "buffer", sys.stdin)
         if input != "-":
             source = stack.enter_context(open(input, "rb"))
         out = sys.stdout
         if output != "-":
-            out = stack.enter_context(open(output, "w", encoding="utf-8"))
+            out = stack.enter_context(_printing(Path(output)))
         yield lines_of(source, "standard input" if input == "-" else input), out
+
+
+@contextmanager
+def _printing(path: Path) -> Iterator[TextIO]:
+    path = path.resolve()  # a link stays one
+    if path.exists() and not (path.is_file() and os.access(path.parent, os.W_OK)):
+        # A device or a pipe, or where nothing can lie beside it.
+        with open(path, "w", encoding="utf-8") as file:
+            yield file
+        return
+    with replacing(path) as whole:
+        text = io.TextIOWrapper(whole, encoding="utf-8")
+        yield text
+        text.detach()  # what it holds goes into the file, which is not yet done
 
 
 def lines_of(source: Iterable[bytes | str], name: str) -> Iterator[str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import Tensor
+
+from .files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,6 +24,12 @@ def _figure(width: float, height: float) -> Figure:
         ) from error
     # A figure made without pyplot draws into files only and leaves no global state behind.
     return Figure((width, height), layout="constrained")
+
+
+def _save(figure: Figure, path: str | Path) -> None:
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=Path(path).suffix[1:], dpi=150)
+    write_atomically(path, drawn.getvalue())
 
 
 def learning_curve(
@@ -41,7 +50,7 @@ def learning_curve(
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.savefig(path, dpi=150)
+    _save(figure, path)
 
 
 def confusion_matrix(confusion: Tensor, classes: Sequence[str], path: str | Path) -> None:
@@ -64,7 +73,7 @@ def confusion_matrix(confusion: Tensor, classes: Sequence[str], path: str | Path
         colour = "white" if parts[row, column] > 0.5 else "black"
         count = f"{int(confusion[row, column])}"
         axes.text(column, row, count, ha="center", va="center", color=colour, fontsize=7)
-    figure.savefig(path, dpi=150)
+    _save(figure, path)
 
 
 def statistics_map(rows: Mapping[str, Tensor], drift: Mapping[str, Tensor], path: Path) -> None:
@@ -114,4 +123,4 @@ def statistics_map(rows: Mapping[str, Tensor], drift: Mapping[str, Tensor], path
     else:
         panels[1].set_xlabel("all steps together (grey: nothing seen)")
         panels[1].set_xticks([])
-    figure.savefig(path, dpi=150)
+    _save(figure, path)

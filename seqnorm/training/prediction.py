@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 
 from seqnorm.datasets import collate
+from seqnorm.datasets.own_files import name_of_class
 
 from .classification import TextClassification
 from .lines import opened
@@ -32,7 +33,8 @@ def predict(
     Args:
         ckpt_path: a checkpoint; nothing else of the training is needed.
         input: a file with one document a line, or - for standard input.
-        output: a file to write one line a document to, or - for standard output.
+        output: a file to write one line a document to, which is there once all are, or - for
+            standard output.
         format: tsv (a header, then the label and the probabilities) or jsonl (an object a line).
         batch_size: documents that are labelled at once.
         device: cpu, cuda, ...
@@ -40,6 +42,8 @@ def predict(
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     model, data = restored(TextClassification, ckpt_path, device)
+    for number, name in enumerate(model.classes):
+        name_of_class(f"{ckpt_path}, class {number}", str(name))
     with opened(input, output) as (texts, out):
         if format == "tsv":
             print("label", *model.classes, sep="\t", file=out)

@@ -12,10 +12,13 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import mean, stdev
+from typing import IO
+
+from .files import write_atomically
 
 COLUMNS = (
     "corpus",
@@ -37,8 +40,12 @@ def append_result(
     """Appends a row of all ``columns`` to the CSV file ``path``, made with a header if needed.
 
     Several processes may do so at once.
+
+    Raises:
+        OSError: it could not be, as on a full disk; nothing of it is left in the file.
     """
     path = Path(path)
+    row = _line(tuple(result[name] for name in columns)).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         # The file appears with its header in it, once, whoever is first. A temporary folder, for a
@@ -48,9 +55,54 @@ def append_result(
             new.write_bytes(_line(columns).encode())
             with suppress(FileExistsError):
                 os.link(new, path)
-    with path.open("ab", buffering=0) as file:
-        file.write(_line(tuple(result[name] for name in columns)).encode())
-        os.fsync(file.fileno())
+    with path.open("ab", buffering=0) as file, _alone(file):
+        before = os.fstat(file.fileno()).st_size
+        try:
+            while row:  # a write may take a part, and the next one say that the disk is full
+                row = row[file.write(row) :]
+            os.fsync(file.fileno())
+        except OSError as error:
+            file.truncate(before)
+            words = f"the result could not be appended; the rows before are whole: {error.strerror}"
+            raise OSError(error.errno, words, str(path)) from error
+
+
+@contextmanager
+def _alone(file: IO[bytes]) -> Iterator[None]:
+    """Within, no other process appends, where the file system has locks."""
+    try:
+        import fcntl  # of POSIX
+    except ModuleNotFoundError:
+        yield
+        return
+    with suppress(OSError):  # closing the file opens the lock
+        fcntl.flock(file, fcntl.LOCK_EX)
+    yield
+
+
+def append_once(
+    path: str | Path,
+    result: Mapping[str, object],
+    marker: str | Path,
+    columns: Sequence[str] = COLUMNS,
+) -> bool:
+    """As ``append_result``, unless ``path`` has the row that the file ``marker`` holds.
+
+    The marker is written before the row is, so that whoever dies in between, or later, and comes
+    again, perhaps with other seconds in the row, finds out whether it had been appended.
+
+    Returns:
+        Whether a row was appended.
+    """
+    path, marker = Path(path), Path(marker)
+    if marker.exists() and path.exists():
+        _, _, before = marker.read_bytes().partition(b"\n")
+        if b"\n" + before in path.read_bytes():
+            return False
+    line = _line(tuple(result[name] for name in columns))
+    write_atomically(marker, _line(columns) + line)
+    append_result(path, result, columns)
+    return True
 
 
 def _line(values: Sequence[object]) -> str:

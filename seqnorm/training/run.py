@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +26,7 @@ from .callbacks import (
     StartEmbedding,
 )
 from .checkpoint import load_checkpoint
+from .files import write_atomically
 from .finite import StopAtNonFinite
 from .pictures import learning_curve
 
@@ -157,10 +159,10 @@ class RunFiles(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit" and trainer.is_global_zero:
             text = yaml.safe_dump(self.config, sort_keys=False)
-            (self.path / "config.yaml").write_text(text, encoding="utf-8")
+            write_atomically(self.path / "config.yaml", text)
             tokenizer = pl_module.tokenizer
             assert isinstance(tokenizer, (Tokenizer, TorchtextTokenizer))
-            (self.path / "tokenizer.json").write_text(tokenizer.to_json(), "utf-8")
+            write_atomically(self.path / "tokenizer.json", tokenizer.to_json())
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._add_row(trainer, ("lr", "train_", "val_"))
@@ -176,13 +178,12 @@ class RunFiles(Callback):
         }
         self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, **metrics})
         if trainer.is_global_zero:
-            unfinished = self.path / ".metrics.csv.unfinished"
-            with unfinished.open("w", newline="") as file:
-                names = dict.fromkeys(name for row in self.rows for name in row)
-                writer = csv.DictWriter(file, list(names))
-                writer.writeheader()
-                writer.writerows(self.rows)
-            unfinished.replace(self.path / "metrics.csv")
+            text = io.StringIO(newline="")
+            names = dict.fromkeys(name for row in self.rows for name in row)
+            writer = csv.DictWriter(text, list(names))
+            writer.writeheader()
+            writer.writerows(self.rows)
+            write_atomically(self.path / "metrics.csv", text.getvalue())
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows}

@@ -83,6 +83,10 @@ def test_texts_without_labels(datasets: Any, tmp_path: Path) -> None:
         ({"text": ["a", None], "label": ["x", "y"]}, "row 1: the text is NoneType"),
         ({"text": ["a", "b"], "label": ["x", None]}, "row 1: the label is None"),
         ({"text": ["a", "b"], "label": ["x", ""]}, "row 1: the label is ''"),
+        (
+            {"text": ["a", "b"], "label": ["x\ty", "z"]},
+            r"row 0: the label 'x\\ty' holds",
+        ),
         ({"text": ["a", "b"], "label": [0.5, 1.0]}, "row 0: the label is 0.5"),
         ({"words": ["a", "b"], "label": [0, 1]}, "no column 'text'"),
     ],

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -47,17 +48,19 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
 
 def test_a_full_disk_ends_a_run_with_one_line(
     corpus: Path,
+    tmp_path: Path,
     train_py: Callable[..., None],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The second epoch's checkpoint finds no space; the first one's is whole, and is resumed."""
-    fsync, calls = os.fsync, []
+    """The second epoch finds no space; the first one's checkpoint is whole, and is resumed."""
+    fsync = os.fsync
 
     def full(file: int) -> None:
-        calls.append(file)
-        if len(calls) > 4:  # two files an epoch, each with its folder
+        if last.exists():
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         fsync(file)
+
+    last = tmp_path / "runs/tiny/version_0/checkpoints/last.ckpt"
 
     options = (*SMALL, "--trainer.max_epochs=2", "--model.lr=0.05")
     with pytest.MonkeyPatch.context() as patch:
@@ -71,6 +74,26 @@ def test_a_full_disk_ends_a_run_with_one_line(
     folder = Path("runs/tiny/version_0/checkpoints").absolute()
     assert sorted(file.name for file in folder.iterdir()) == ["best.ckpt", "last.ckpt"]
     assert load_checkpoint(folder / "last.ckpt")["epoch"] == 0
+
+
+@pytest.mark.parametrize("plugins", [(), ("--trainer.plugins=seqnorm.training.SyncBatchNorm",)])
+def test_the_command_line_writes_so(
+    plugins: tuple[str, ...],
+    corpus: Path,
+    train_py: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever other plugins are given."""
+    written: list[str] = []
+    write = AtomicCheckpointIO.save_checkpoint
+
+    def save(self: AtomicCheckpointIO, checkpoint: Any, path: Any, **options: Any) -> None:
+        written.append(Path(path).name)
+        write(self, checkpoint, path, **options)
+
+    monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", save)
+    train_py("fit", "--data.corpus", corpus, *SMALL, "--trainer.max_epochs=1", *plugins)
+    assert sorted(written) == ["best.ckpt", "last.ckpt"]
 
 
 def test_an_old_torch_reads_what_is_trusted_alone(

@@ -219,6 +219,32 @@ def test_predict(
     assert sum(objects[0]["probabilities"].values()) == pytest.approx(1, abs=1e-6)
 
 
+def test_predict_into_its_input(
+    trained: Path, train_py: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The output is there once it is whole; until then, or after an error, what was before."""
+    predict = ("predict", "--ckpt_path", BEST, "--batch_size=1")
+    Path("texts.txt").write_bytes(b"corn\n\xe9\n")
+    Path("labels.tsv").write_text("old")
+    for output in ("labels.tsv", "texts.txt"):
+        with pytest.raises(SystemExit):
+            train_py(*predict, "--input=texts.txt", f"--output={output}")
+    assert Path("labels.tsv").read_text() == "old"
+    assert Path("texts.txt").read_bytes() == b"corn\n\xe9\n"
+    Path("texts.txt").write_text("corn\nteam\n")
+    Path("link.txt").symlink_to("texts.txt")
+    train_py(*predict, "--input=link.txt", "--output=link.txt")
+    rows = Path("texts.txt").read_text().splitlines()
+    assert [row.split("\t")[0] for row in rows] == ["label", "grain", "sport"]
+    assert Path("link.txt").is_symlink()
+    with pytest.raises(SystemExit):
+        train_py(*predict, "--input=texts.txt", "--output=missing/labels.tsv")
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "No such file or directory" in error
+    assert error.endswith("missing/labels.tsv'")
+    assert not list(Path().glob(".*"))
+
+
 def test_predict_without_its_input(
     trained: Path, train_py: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:

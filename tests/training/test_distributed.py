@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,13 +19,16 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Trainer
+from lightning.pytorch.plugins.layer_sync import TorchSyncBatchNorm
 from tolerances import VALUES, assert_close
 from torch import nn
 from torch.utils.data import DataLoader
 
 import seqnorm
 from seqnorm.datasets import BucketBatchSampler, TextDataset
+from seqnorm.training.checkpoint import AtomicCheckpointIO
 from seqnorm.training.distributed import SyncBatchNorm, end, plugins
 
 from .conftest import SMALL
@@ -152,17 +156,63 @@ def test_a_process_that_hangs_ends_the_run(corpus: Path, tmp_path: Path) -> None
     assert "timeout" in said.lower() or "timed out" in said.lower()
 
 
+LANGUAGE = (
+    f"--config={ROOT / 'configs' / 'ddp.yaml'}",
+    "--task=language",
+    "--model.norm=layer",
+    "--data.window=20",
+    "--data.eval_batch_size=2",
+    *SMALL,
+)
+
+
+@pytest.mark.parametrize(
+    ("task", "what"), [("language", "loss"), ("language", "gradient"), ("classification", "loss")]
+)
+def test_what_is_not_finite_in_a_process_ends_all(
+    task: str, what: str, corpus: Path, lines: Path, tmp_path: Path
+) -> None:
+    """With a line that says where; nothing waits for an exchange that the others do not join."""
+    layer = "network.layers.0" if task == "language" else "network.recurrent"
+    fit = command(corpus)
+    if task == "language":
+        fit = [*fit[:3], f"--data.corpus={lines}", *LANGUAGE]
+    fit += ["--trainer.callbacks+=dying.Spoil", "--trainer.callbacks.rank=1"]
+    fit += [f"--trainer.callbacks.layer={layer}", f"--trainer.callbacks.what={what}"]
+    status, said = run([*fit, "--trainer.max_epochs=100"], tmp_path)
+    assert status == 2, said
+    assert "Traceback" not in said
+    errors = {line for line in said.splitlines() if line.startswith("error:")}
+    assert len(errors) == 1, said
+    (error,) = errors
+    begin = r"error: step 3 \(epoch \d, batch \d\): in process 1 the "
+    # In a norm of the batch the other one meets it as well.
+    end = r"; documents [\d, ]+" + ("(; in process .*)?" if task == "classification" else "")
+    if task == "classification":
+        begin = begin.replace("in process 1", "(in process 0 .*)?in process 1")
+    if what == "loss":
+        found = re.escape(f"loss is nan, first in {layer} (LSTM), from an input that was")
+    else:
+        found = (
+            rf"gradient of network\..* is not finite, first (behind|on the way back to) {layer}.*"
+        )
+    assert re.fullmatch(begin + found + end, error)
+
+
 def test_only_what_is_asked_for_is_synchronised() -> None:
-    assert plugins({"plugins": None, "sync_batchnorm": False}) == []
-    other = object()
+    def kinds(given: Any, sync: bool) -> list[type]:
+        return [type(plugin) for plugin in plugins({"plugins": given, "sync_batchnorm": sync})]
+
+    assert kinds(None, False) == [AtomicCheckpointIO]
+    other = TorchCheckpointIO()
     assert plugins({"plugins": other, "sync_batchnorm": False}) == [other]
-    kept, added = plugins({"plugins": [other], "sync_batchnorm": True})
-    assert kept is other
-    assert isinstance(added, SyncBatchNorm)
+    assert kinds([other], True) == [TorchCheckpointIO, SyncBatchNorm]
+    assert kinds(TorchSyncBatchNorm(), True) == [TorchSyncBatchNorm, AtomicCheckpointIO]
+    added = plugins({"plugins": [other], "sync_batchnorm": True})
     # Lightning takes it beside sync_batchnorm=True.
     Trainer(
         sync_batchnorm=True,
-        plugins=[added],
+        plugins=added,
         accelerator="cpu",
         devices=2,
         strategy="ddp",

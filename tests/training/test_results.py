@@ -6,12 +6,17 @@ import csv
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from seqnorm.training.results import COLUMNS, append_result, commit, markdown
+from seqnorm.training import results
+from seqnorm.training.results import COLUMNS, append_once, append_result, commit, markdown
+
+from .conftest import SMALL
 
 
 def row(**values: object) -> dict[str, object]:
@@ -43,6 +48,89 @@ def test_the_file_may_be_read_by_whom_the_umask_lets(tmp_path: Path) -> None:
 def test_a_row_lacks_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyError, match="seed"):
         append_result(tmp_path / "a.csv", {"corpus": "r8", "cell": "lstm", "norm": "layer"})
+
+
+FULL = """
+import pathlib, resource, signal, sys
+from seqnorm.training.results import COLUMNS, append_result
+path = pathlib.Path(sys.argv[1])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+room = path.stat().st_size + 20
+resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+try:
+    append_result(path, dict.fromkeys(COLUMNS, "much more than there is room for"))
+except OSError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of files")
+def test_a_row_that_does_not_fit_leaves_the_others(tmp_path: Path) -> None:
+    """The system takes 20 bytes more, as a disk that is full."""
+    path = tmp_path / "a.csv"
+    append_result(path, row(seed=1))
+    before = path.read_bytes()
+    root = Path(__file__).parents[2]
+    said = subprocess.check_output([sys.executable, "-c", FULL, path], text=True, cwd=root)
+    assert "the result could not be appended; the rows before are whole: File too large" in said
+    assert path.read_bytes() == before
+    append_result(path, row(seed=2))
+    assert path.read_bytes().startswith(before)
+    assert len(path.read_bytes().splitlines()) == 3
+
+
+class CrashError(Exception):
+    pass
+
+
+def test_a_row_is_appended_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, marker = tmp_path / "a.csv", tmp_path / "run.csv"
+
+    def seconds() -> list[str]:
+        with path.open(newline="") as file:
+            return [found["seconds"] for found in csv.DictReader(file)]
+
+    append_result(path, row(seconds=0.5))  # of another run
+
+    def dies(*arguments: object) -> None:
+        raise CrashError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "append_result", dies)
+        with pytest.raises(CrashError):
+            append_once(path, row(seconds=1), marker)
+    assert seconds() == ["0.5"]
+    assert append_once(path, row(seconds=2), marker)
+    append_result(path, row(seconds=3))
+    assert not append_once(path, row(seconds=4), marker)
+    assert seconds() == ["0.5", "2", "3"]
+    assert marker.read_text().splitlines()[-1] in path.read_text().splitlines()
+
+
+@pytest.mark.parametrize("task", ["classification", "language"])
+@pytest.mark.parametrize("appended", [False, True])
+def test_a_run_that_dies_at_its_row_has_one(
+    appended: bool,
+    task: str,
+    corpus: Path,
+    lines: Path,
+    train_py: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def dies(*arguments: Any) -> None:
+        if appended:
+            append_result(*arguments)
+        raise CrashError
+
+    data = corpus if task == "classification" else lines
+    options = (f"--task={task}", f"--data.corpus={data}", *SMALL, "--run.name=run")
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "append_result", dies)
+        with pytest.raises(CrashError):
+            train_py("fit", *options, "--trainer.max_epochs=1", "--run.results=results.csv")
+    for _ in range(2):
+        train_py("fit", "--ckpt_path", "runs/run/version_0/checkpoints/last.ckpt")
+        assert len(Path("results.csv").read_text().splitlines()) == 2
 
 
 def test_table(tmp_path: Path) -> None:
