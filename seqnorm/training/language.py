@@ -37,7 +37,9 @@ class Surprisal(Metric):
 
     def update(self, nats: Tensor, characters: Tensor) -> None:
         """Takes in -log p (N,) of tokens that stand for ``characters`` (N,)."""
-        self.nats += nats.sum(dtype=torch.float64)
+        # A module that is cast as a whole, for half precision, takes this sum along, and it would
+        # soon be too large for what a batch adds.
+        self.nats = self.nats.double() + nats.sum(dtype=torch.float64)
         self.tokens += len(nats)
         self.characters += characters.sum()
 

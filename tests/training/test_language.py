@@ -159,6 +159,20 @@ def test_sums_add_up() -> None:
     assert int(values["characters"]) == 21
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_sums_in_half_precision(dtype: torch.dtype) -> None:
+    whole, cast = Surprisal(), Surprisal().to(dtype)
+    for _ in range(2):
+        for _ in range(1000):
+            nats = torch.rand(50) * 10
+            for metric in (whole, cast):
+                metric.update(nats, torch.ones(50, dtype=torch.int64))
+        for name, value in cast.compute().items():
+            assert_equal(value, whole.compute()[name], name)
+        whole.reset()
+        cast.reset()
+
+
 def test_what_decays() -> None:
     model = module(num_layers=2, weight_decay=0.1, tied=False)
     model._trainer = SimpleNamespace(estimated_stepping_batches=1)
