@@ -15,7 +15,7 @@ from pathlib import Path
 
 from seqnorm.datasets import huggingface, torchtext_corpora
 from seqnorm.datasets.corpora import CORPORA, load_corpus
-from seqnorm.datasets.documents import DatasetError, Documents
+from seqnorm.datasets.documents import DatasetError
 from seqnorm.datasets.splitting import split_validation
 
 PARTS = ("train", "validation", "test")
@@ -61,8 +61,10 @@ def load_texts(
     """Texts by the name of a corpus (``LANGUAGE_CORPORA``) or from a folder or file of one's own.
 
     "torchtext:NAME" and "hf:NAME" or "hf:PATH" are data sets of those libraries. ``text_column``
-    is for the latter and for labelled files of one's own (default "text"). A validation part is
-    split off the training part, by the rule of `split_validation`, where a corpus brings none.
+    is for the latter and for labelled files of one's own (default "text"). Where a corpus brings no
+    validation part, one is split off the training part: of n lines, or rows of "hf:", the last
+    round(validation_fraction n), one at least and never all; of labelled texts those that
+    `split_validation` chooses by ``split_seed``.
 
     Raises:
         FetchError: a corpus cannot be fetched.
@@ -73,14 +75,14 @@ def load_texts(
     if corpus.startswith(huggingface.PREFIX):
         source = corpus[len(huggingface.PREFIX) :]
         rows = huggingface.read_huggingface_texts(source, root, text_column or "text")
-        return _with_validation(corpus, rows, validation_fraction, split_seed)
+        return _with_validation(corpus, rows, validation_fraction)
     lines = None if corpus == "text8" else _lines_by_part(corpus, Path(root))
     if text_column is not None and (corpus == "text8" or lines is not None):
         raise ValueError(f"text_column cannot be given for {corpus}, whose texts are lines")
     if corpus == "text8":
         return _text8(*_benchmark(corpus, Path(root)).values())
     if lines is not None:
-        return _with_validation(corpus, lines, validation_fraction, split_seed)
+        return _with_validation(corpus, lines, validation_fraction)
     labelled = corpus in CORPORA or corpus.startswith(torchtext_corpora.PREFIX)
     if not labelled and not Path(corpus).exists():
         raise DatasetError(
@@ -123,20 +125,22 @@ def _benchmark(name: str, root: Path) -> dict[str, Path]:
     return dict(zip(PARTS, paths))
 
 
-def _with_validation(
-    name: str, parts: Mapping[str, tuple[str, ...]], fraction: float, seed: int
-) -> Texts:
+def _with_validation(name: str, parts: Mapping[str, tuple[str, ...]], fraction: float) -> Texts:
+    """With a validation part, of the last lines if there was none.
+
+    A choice of single lines would tear text that goes on from line to line, and by a hash of the
+    line it would take all empty ones or none.
+    """
     parts = dict(parts)
     if "validation" not in parts:
-        whole = Documents(parts["train"], (0,) * len(parts["train"]))
-        try:
-            train, validation = split_validation(whole, fraction, seed)
-        except ValueError as error:
+        whole = parts["train"]
+        if len(whole) < 2 or not 0.0 < fraction < 1.0:
             raise DatasetError(
-                f"{name}: of {len(parts['train'])} text(s) a fraction of {fraction} cannot be held "
-                "out for validation: give a validation part, more texts or another fraction"
-            ) from error
-        parts |= {"train": train.texts, "validation": validation.texts}
+                f"{name}: of {len(whole)} text(s) a fraction of {fraction} cannot be held out for "
+                "validation: give a validation part, more texts or another fraction"
+            )
+        kept = len(whole) - min(max(round(fraction * len(whole)), 1), len(whole) - 1)
+        parts |= {"train": whole[:kept], "validation": whole[kept:]}
     return Texts(name, {part: parts[part] for part in PARTS if part in parts})
 
 

@@ -55,8 +55,9 @@ class LanguageData(LightningDataModule):
             evaluated never begins without what came before, or as many documents as in training.
         noise: how far the lengths of batch-mates may differ; see BucketBatchSampler.
         validation_fraction: part of the training texts to choose the epoch with, if the corpus
-            brings no validation part.
-        split_seed: of that choice; not ``seed``, so that all seeds train on the same texts.
+            brings no validation part: the last ones, or, of labelled texts, a random choice.
+        split_seed: of that random choice, of labelled texts alone; not ``seed``, so that all seeds
+            train on the same texts.
         seed: of the order of the batches of documents.
         vocabulary: a checkpoint, to use its tokenizer in place of the corpus's own.
 

@@ -63,14 +63,31 @@ def test_a_folder_of_ones_own(tmp_path: Path) -> None:
     write(tmp_path, train_txt="\n".join(lines), test_txt="\ufeffend\r\n")
     texts = load_texts(str(tmp_path))
     assert texts.parts["test"] == ("end",)
+    assert texts.parts["train"] + texts.parts["validation"] == tuple(lines)
     assert len(texts.parts["validation"]) == 2
-    assert sorted(texts.parts["train"] + texts.parts["validation"]) == sorted(lines)
-    other = load_texts(str(tmp_path), split_seed=1, validation_fraction=0.5)
-    assert len(other.parts["validation"]) == 10
+    assert load_texts(str(tmp_path), split_seed=1) == texts
     write(tmp_path, valid_txt="held out\n")
     texts = load_texts(str(tmp_path))
     assert texts.parts["validation"] == ("held out",)
     assert texts.parts["train"] == tuple(lines)
+
+
+def test_lines_are_held_out_from_the_end(tmp_path: Path) -> None:
+    """As they stand there, the empty ones among them."""
+    for lines, fraction, count in (
+        (["one", "", "", "two", "", "three", "four", "", "five", "six"], 0.3, 3),
+        (["one", "two", "three"], 0.1, 1),
+        (["one", "two", "three"], 0.99, 2),
+        (["one", "two"], 0.5, 1),
+    ):
+        write(tmp_path, train_txt="\n".join(lines))
+        parts = load_texts(str(tmp_path), validation_fraction=fraction).parts
+        assert parts["train"] == tuple(lines[:-count])
+        assert parts["validation"] == tuple(lines[-count:])
+    for text, fraction in (("one", 0.5), ("one\ntwo", 0.0), ("one\ntwo", 1.0)):
+        write(tmp_path, train_txt=text)
+        with pytest.raises(DatasetError, match=f"a fraction of {fraction} cannot be held"):
+            load_texts(str(tmp_path), validation_fraction=fraction)
 
 
 def test_labelled_files(tmp_path: Path) -> None:
@@ -82,6 +99,7 @@ def test_labelled_files(tmp_path: Path) -> None:
     assert list(texts.parts) == ["train", "validation"]
     assert len(texts.parts["train"]) == 18
     assert "train" in texts.notice
+    assert load_texts(str(path), split_seed=1).parts["validation"] != texts.parts["validation"]
     with pytest.raises(DatasetError, match="no column 'words'"):
         load_texts(str(path), text_column="words")
 
