@@ -9,7 +9,7 @@ million for validation and 5 million for the test (Mikolov et al. 2012).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +31,7 @@ _SOURCES = {
     "text8": "M. Mahoney's text8, unpacked",
 }
 _TEXT8_HELD_OUT = 5_000_000
-# So long are the pieces of a text without lines, for a tokenizer keeps much for each of its calls.
+# At most so long are the pieces of a text without lines, for a tokenizer keeps much for each call.
 _PIECE = 1_000
 LANGUAGE_CORPORA = (*CORPORA, *_BENCHMARKS)
 
@@ -153,16 +153,27 @@ def _text8(path: Path) -> Texts:
             f"{2 * held_out:,} are needed for a validation and a test part of {held_out:,} each"
         )
     cut = [0, len(text) - 2 * held_out, len(text) - held_out, len(text)]
-    parts = {
-        part: tuple(text[place : min(place + _PIECE, end)] for place in range(start, end, _PIECE))
-        for part, start, end in zip(PARTS, cut, cut[1:])
-    }
+    parts = {part: tuple(_pieces(text[start:end])) for part, start, end in zip(PARTS, cut, cut[1:])}
     return Texts("text8", parts, ends=False)
 
 
+def _pieces(text: str) -> Iterator[str]:
+    """The text cut behind spaces, so that its words stay whole, a very long one too."""
+    start = 0
+    while start < len(text):
+        end = len(text)
+        if end - start > _PIECE:
+            behind = text.rfind(" ", start, start + _PIECE) + 1
+            end = behind or text.find(" ", start + _PIECE) + 1 or end
+        yield text[start:end]
+        start = end
+
+
 def _lines(path: Path) -> tuple[str, ...]:
-    """The lines of a file; an empty one counts, for it is predicted as others are."""
-    lines = tuple(line.strip() for line in _read(path).rstrip("\n").split("\n"))
+    """The lines of a file; an empty one counts, for it is predicted as others are, the last too."""
+    text = _read(path)
+    # What ends the last line begins no further one.
+    lines = tuple(line.strip() for line in text[: len(text) - text.endswith("\n")].split("\n"))
     if not any(lines):
         raise DatasetError(f"{path}: the file is empty")
     return lines

@@ -48,14 +48,29 @@ def test_text8_is_cut_from_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     write(tmp_path / "text8", text8=" anarchism as x\n")
     texts = load_texts("text8", root=tmp_path)
     assert texts.parts == {
-        "train": (" ana", "r"),
-        "validation": ("chis", "m"),
+        "train": (" ", "anar"),
+        "validation": ("chism",),
         "test": (" as ", "x"),
     }
     assert not texts.ends
     write(tmp_path / "text8", text8="tenletters")
     with pytest.raises(DatasetError, match=r"10 characters, .* more than 10 are needed"):
         load_texts("text8", root=tmp_path)
+
+
+def test_text8_is_cut_between_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_TEXT8_HELD_OUT", 40)
+    monkeypatch.setattr(module, "_PIECE", 7)
+    text = " ab cde anarchism f gh ijklmno p qrstuv " * 5
+    write(tmp_path / "text8", text8=text)
+    parts = load_texts("text8", root=tmp_path).parts
+    assert "".join(sum(parts.values(), ())) == text
+    for part, size in (("train", 120), ("validation", 40), ("test", 40)):
+        assert len("".join(parts[part])) == size
+        assert all(piece.endswith(" ") for piece in parts[part])
+        assert {len(piece) for piece in parts[part] if len(piece) > 7} == {10, 8}
+        words = [word for piece in parts[part] for word in piece.split()]
+        assert words == text[:size].split()
 
 
 def test_a_folder_of_ones_own(tmp_path: Path) -> None:
@@ -66,6 +81,8 @@ def test_a_folder_of_ones_own(tmp_path: Path) -> None:
     assert texts.parts["train"] + texts.parts["validation"] == tuple(lines)
     assert len(texts.parts["validation"]) == 2
     assert load_texts(str(tmp_path), split_seed=1) == texts
+    write(tmp_path, test_txt="one\r\n\ntwo\n \n\n")
+    assert load_texts(str(tmp_path)).parts["test"] == ("one", "", "two", "", "")
     write(tmp_path, valid_txt="held out\n")
     texts = load_texts(str(tmp_path))
     assert texts.parts["validation"] == ("held out",)

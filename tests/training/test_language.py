@@ -20,9 +20,9 @@ TEXTS = ["corn and wheat", "", "a goal", "team and goal and corn", "c"]
 TOKENIZER = LanguageTokenizer.learn(TEXTS)
 
 
-def module(**options: Any) -> LanguageModelling:
+def module(tokenizer: str = TOKENIZER.to_json(), **options: Any) -> LanguageModelling:
     sizes = {"embedding_size": 5, "hidden_size": 5}
-    model = LanguageModelling(TOKENIZER.to_json(), **{**sizes, **options}).double()
+    model = LanguageModelling(tokenizer, **{**sizes, **options}).double()
     logged: dict[str, Any] = {}
     model.log = lambda name, value, **_: logged.update({name: value})  # type: ignore[method-assign]
     model.log_dict = lambda values, **_: logged.update(values)  # type: ignore[method-assign]
@@ -118,6 +118,20 @@ def test_what_a_pass_sums_up_does_not_depend_on_batches() -> None:
     bits = math.fsum(nats) / math.log(2) / characters
     assert float(whole["bits_per_character"]) == pytest.approx(bits, rel=1e-12)
     assert float(model.logged["test_bits_per_character"]) == pytest.approx(bits, rel=1e-6)
+
+
+def test_characters_of_words_are_those_of_the_lines() -> None:
+    tokenizer = LanguageTokenizer.learn(TEXTS, level="word")
+    model = module(tokenizer.to_json())
+    lines = [*TEXTS, "", "", "corn", "unseen corn", "a unseen"]
+    stream = tokenizer.stream(lines)
+    whole = len("\n".join(lines) + "\n") - len("unseen") - len(" unseen")
+    for rows, window in ((1, 1), (1, 5), (3, 4)):
+        data = StreamWindows(stream, rows, window, tokenizer.eos_id)
+        found = passed(model, [data[place] for place in range(len(data))])
+        assert int(found["characters"]) == whole
+    items = [(ids, -1, place) for place, ids in enumerate(tokenizer.documents(lines))]
+    assert int(passed(model, [collate_documents(items)])["characters"]) == whole
 
 
 @pytest.mark.parametrize("norm", [None, "layer", "batch_pooled"])
