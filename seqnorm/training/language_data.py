@@ -51,8 +51,9 @@ class LanguageData(LightningDataModule):
             counts its steps from a window's beginning, in inference too.
         max_length: tokens after which a document is cut, in training alone; null for never.
         batch_size: rows of the stream, over all processes, or documents in a batch of each process.
-        eval_batch_size: the same in evaluation; null for 1 row of the stream, so that what is
-            evaluated never begins without what came before, or as many documents as in training.
+        eval_batch_size: the same in evaluation; null for as many documents as in training, or one
+            row of the stream in each process, so that in one process what is evaluated never begins
+            without what came before.
         noise: how far the lengths of batch-mates may differ; see BucketBatchSampler.
         validation_fraction: part of the training texts to choose the epoch with, if the corpus
             brings no validation part: the last ones, or, of labelled texts, a random choice.
@@ -171,9 +172,19 @@ class LanguageData(LightningDataModule):
         )
 
     def _batch_size(self, part: str) -> int:
-        given = None if part == "train" else self.hparams["eval_batch_size"]
-        alone = part != "train" and self.hparams["mode"] == "stream"
-        return given or (1 if alone else self.hparams["batch_size"])
+        stream, processes = self.hparams["mode"] == "stream", self._processes["num_replicas"]
+        name = "batch_size"
+        if part != "train" and self.hparams["eval_batch_size"] is not None:
+            name = "eval_batch_size"
+        elif part != "train" and stream:
+            return processes
+        size: int = self.hparams[name]
+        if stream and size < processes:
+            raise ValueError(
+                f"data.{name} is the rows of a stream over all processes, of which each needs one "
+                f"at least: {size} row(s) do not divide among {processes} processes"
+            )
+        return size
 
     @property
     def _processes(self) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -62,6 +63,30 @@ def test_sizes_of_evaluation(lines: Path) -> None:
         data = LanguageData(str(lines), eval_batch_size=3, **option)
         data.setup("validate")
         assert max(len(batch.lengths) for batch in batches(data.val_dataloader())) == 3
+
+
+def of_process(lines: Path, rank: int, processes: int, **options: Any) -> LanguageData:
+    data = LanguageData(str(lines), window=10, **options)
+    data.setup("fit")
+    data.trainer = SimpleNamespace(world_size=processes, global_rank=rank)  # type: ignore[assignment]
+    return data
+
+
+def test_a_stream_is_evaluated_in_a_row_of_each_process(lines: Path) -> None:
+    rows: dict[int, list[int]] = {}
+    for rank in range(3):
+        data = of_process(lines, rank, 3)
+        found = targets(batches(data.val_dataloader()))
+        assert [*found] == [rank]
+        rows.update(found)
+        data = of_process(lines, rank, 3, eval_batch_size=7)
+        assert [*targets(batches(data.val_dataloader()))] == [*range(rank, 7, 3)]
+    expected = data.tokenizer.stream(data.texts.parts["validation"]).tolist()
+    assert [token for rank in range(3) for token in rows[rank]] == expected
+    for option, loader in (("batch_size", "train"), ("eval_batch_size", "val")):
+        data = of_process(lines, 0, 3, **{option: 2})
+        with pytest.raises(ValueError, match=rf"^data\.{option} is .*: 2 row.* among 3 processes"):
+            getattr(data, f"{loader}_dataloader")()
 
 
 def test_documents_are_cut_in_training_alone(lines: Path) -> None:
