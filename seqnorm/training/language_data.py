@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -45,7 +45,8 @@ class LanguageData(LightningDataModule):
         mode: stream, or documents.
         level: of tokens: character, or word (what stands between white space).
         vocab_size: most tokens in the vocabulary; null for no limit.
-        min_frequency: tokens that the training part holds less often are unknown.
+        min_frequency: tokens that the training part holds less often are unknown. With 1 none is
+            in training, so that a model of words cannot learn what to expect of unknown ones.
         lowercase: whether case is ignored.
         window: tokens of a stream through which a gradient goes back. BatchNorm of every time step
             counts its steps from a window's beginning, in inference too.
@@ -94,6 +95,7 @@ class LanguageData(LightningDataModule):
                 raise ValueError(f"{name} must be at least 1, got {self.hparams[name]}")
         self._streams: dict[str, Tensor] = {}
         self._documents: dict[str, TextDataset] = {}
+        self._unknown: dict[str, int] = {}
 
     @cached_property
     def texts(self) -> Texts:
@@ -170,6 +172,13 @@ class LanguageData(LightningDataModule):
             f"{part}: {len(texts):,} texts, {count:,} tokens to predict, {unknown / count:.2%} of "
             f"them unknown; {len(self.tokenizer):,} in the vocabulary"
         )
+        self._unknown[part] = unknown
+        if unknown and self._unknown.get("train") == 0:
+            rank_zero_warn(
+                f"{part}: {unknown:,} of the tokens are unknown, and none in the training part, so "
+                "that the model never learns to expect one, and these may rule the perplexity: set "
+                "data.min_frequency to 2, and what the training part holds once is unknown too"
+            )
 
     def _batch_size(self, part: str) -> int:
         stream, processes = self.hparams["mode"] == "stream", self._processes["num_replicas"]

@@ -109,6 +109,20 @@ def test_the_vocabulary_is_the_training_part_s(tmp_path: Path) -> None:
     assert targets(batches(data.test_dataloader())) == {0: [1, 1, 2]}
 
 
+@pytest.mark.parametrize("mode", ["stream", "documents"])
+def test_unknown_words_that_were_never_trained(mode: str, tmp_path: Path) -> None:
+    for name, text in (("train", "a b a b\nc"), ("valid", "a b"), ("test", "a d\ne d")):
+        (tmp_path / f"{name}.txt").write_text(text)
+    options: dict[str, Any] = {"mode": mode, "level": "word", "batch_size": 2}
+    data = LanguageData(str(tmp_path), **options)
+    data.setup("fit")
+    with pytest.warns(UserWarning, match=r"^test: 3 of the .* unknown.*: set data\.min_frequency"):
+        data.setup("test")
+    data = LanguageData(str(tmp_path), min_frequency=2, **options)
+    data.setup("fit")
+    data.setup("test")
+
+
 def test_what_is_refused(lines: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"none to predict: score or continue texts with python"):
         LanguageData(str(lines)).setup("predict")
