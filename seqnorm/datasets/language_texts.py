@@ -1,7 +1,8 @@
 """What a language model reads: published benchmarks, corpora by name, files of one's own.
 
 Penn Treebank, WikiText-2 and text8 are not fetched: their files are to be there. A folder of one's
-own has train.txt and, if there are any, valid.txt and test.txt. torchtext's PennTreebank, WikiText2
+own has train.txt and, if there are any, valid.txt and test.txt; a single .txt file is for training
+and, its end, for validation. torchtext's PennTreebank, WikiText2
 and WikiText103 are downloaded by torchtext. In all of these a line is a text, and of Hugging Face's
 data sets a row; text8 is one text, of which the first 90 million characters are for training, 5
 million for validation and 5 million for the test (Mikolov et al. 2012).
@@ -110,6 +111,8 @@ def _lines_by_part(corpus: str, root: Path) -> dict[str, tuple[str, ...]] | None
         files = zip(PARTS, ("train.txt", "valid.txt", "test.txt"))
         paths = {part: Path(corpus) / file for part, file in files}
         paths = {part: path for part, path in paths.items() if path.is_file()}
+    elif corpus not in CORPORA and Path(corpus).suffix.lower() == ".txt" and Path(corpus).is_file():
+        paths = {"train": Path(corpus)}
     else:
         return None
     return {part: _lines(path) for part, path in paths.items()}

@@ -36,9 +36,10 @@ class LanguageData(LightningDataModule):
     Args:
         corpus: a corpus by name (r8, r52, 20news, imdb, mr, zh_reviews), a benchmark whose files
             are in ``root`` (ptb, wikitext2, text8), a folder of one's own with train.txt and
-            perhaps valid.txt and test.txt, a text a line, labelled files of one's own,
-            torchtext:NAME for a data set of torchtext (PennTreebank, WikiText2, WikiText103, or a
-            labelled one), or hf:NAME or hf:PATH for one of Hugging Face's library.
+            perhaps valid.txt and test.txt, a text a line, or a single .txt file, labelled files of
+            one's own, torchtext:NAME for a data set of torchtext (PennTreebank, WikiText2,
+            WikiText103, or a labelled one), or hf:NAME or hf:PATH for one of Hugging Face's
+            library.
         root: where corpora are fetched to, and where the benchmarks' files are.
         text_column: of one's own files or of Hugging Face's data set, the column of the texts; null
             for text.

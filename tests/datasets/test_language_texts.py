@@ -89,6 +89,19 @@ def test_a_folder_of_ones_own(tmp_path: Path) -> None:
     assert texts.parts["train"] == tuple(lines)
 
 
+def test_a_single_file(tmp_path: Path) -> None:
+    for name in ("book.txt", "BOOK.TXT"):
+        (tmp_path / name).write_text("".join(f"line {number}\n" for number in range(20)))
+        texts = load_texts(str(tmp_path / name))
+        assert {part: len(lines) for part, lines in texts.parts.items()} == {
+            "train": 18,
+            "validation": 2,
+        }
+        assert texts.parts["validation"] == ("line 18", "line 19")
+    with pytest.raises(ValueError, match="whose texts are lines"):
+        load_texts(str(tmp_path / "book.txt"), text_column="text")
+
+
 def test_lines_are_held_out_from_the_end(tmp_path: Path) -> None:
     """As they stand there, the empty ones among them."""
     for lines, fraction, count in (
