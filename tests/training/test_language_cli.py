@@ -41,6 +41,7 @@ def trained(lines: Path, train_py: Command, capsys: pytest.CaptureFixture[str]) 
         "--trainer.max_epochs=8",
         "--model.lr=0.05",
         "--model.norm=batch",
+        "--model.zoneout=[0.1, 0.0]",
         "--run.results=results/language.csv",
         "--seed_everything=7",
     )
@@ -115,6 +116,7 @@ def test_help(
         (("--data.corpus=wikitext2",), "data/wikitext-2/wiki.train.tokens, "),
         (("--data.corpus=text8",), "here: data/text8/text8"),
         (("--data.corpus=nope",), "nope is neither a corpus"),
+        (("--model.cell=gru", "--model.zoneout=[0.1, 0.2]"), "a pair is for an LSTM's (h, c)"),
         (("--data.window=0",), "window must be at least 1, got 0"),
         (("--data.batch_size=5000",), "1021 tokens do not make 5000 rows"),
         (("--run.monitor=val_accuracy",), "run.monitor"),
@@ -146,6 +148,9 @@ def test_what_a_run_leaves(trained: Path) -> None:
         math.exp(float(epochs[0]["val_loss"])), rel=1e-5
     )
     config = yaml.safe_load((trained / "config.yaml").read_text())
+    assert config["model"]["zoneout"] == [0.1, 0.0]
+    model = LanguageModelling.load_from_checkpoint(trained / "checkpoints" / "best.ckpt")
+    assert model.network.layers[0].zoneout == (0.1, 0.0)
     assert (config["task"], config["data"]["window"]) == ("language", 12)
     assert_picture(trained / "learning_curve.png")
     tested = json.loads((trained / "test.json").read_text())
