@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import argparse
 import csv
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from seqnorm.training.language_results import best_rate, losses_of, next_rate
+from seqnorm.training.language_results import best_rate, losses_of, next_rate, setting
 
 ROOT = Path(__file__).resolve().parent.parent
 NORMS = ("layer", "batch", "none")
@@ -22,13 +23,13 @@ SEEDS = ("1", "2", "3")
 
 
 def rows_of(path: Path, config: str, norm: str) -> list[dict[str, str]]:
-    """The rows of a configuration, which its command line names, with a norm."""
+    """The rows of a configuration with a norm: those of this program's commands and no others."""
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    name = f"configs/language/{config}.yaml"
-    return [row for row in rows if name in row["config"].split() and row["norm"] == norm]
+    wanted = setting(shlex.join(options(config, norm, 0.0, "0", path)))
+    return [row for row in rows if setting(row["config"]) == wanted]
 
 
 def next_run(rows: list[dict[str, str]]) -> tuple[float, str] | None:

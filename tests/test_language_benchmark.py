@@ -61,6 +61,18 @@ def test_every_run_is_made_once(tmp_path: Path) -> None:
     assert len(markdown(path).splitlines()) == 2 + 6
 
 
+def test_runs_with_options_of_their_own_are_not_counted(tmp_path: Path) -> None:
+    path = tmp_path / "language.csv"
+    for more in ((), ("--trainer.max_epochs", "9"), ("--config", "configs/other.yaml")):
+        arguments = language.options("mr_stream", "layer", 0.01, "0", path)
+        row = dict.fromkeys(COLUMNS, "1") | {"norm": "layer"}
+        append_result(path, {**row, "config": shlex.join([*arguments, *more])}, COLUMNS)
+    assert len(language.rows_of(path, "mr_stream", "layer")) == 1
+    assert language.rows_of(path, "mr_stream", "batch") == []
+    made = ROOT / "results" / "language.csv"
+    assert [len(language.rows_of(made, "mr_stream", norm)) for norm in language.NORMS] == [7, 9, 7]
+
+
 def test_a_run_without_a_row(tmp_path: Path) -> None:
     with pytest.raises(
         RuntimeError, match=r"train\.py fit --config configs/language/a\.yaml .* no row"

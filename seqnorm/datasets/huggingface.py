@@ -6,12 +6,15 @@ CSV, JSON, text or Parquet files. No code of a data set is run.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from seqnorm.datasets.documents import DatasetError, Row
 from seqnorm.datasets.own_files import name_of_class
+
+_log = logging.getLogger(__name__)
 
 PREFIX = "hf:"
 # Their names of a part, and ours.
@@ -29,16 +32,24 @@ def read_huggingface(
 ) -> dict[str, list[Row]]:
     """The parts of a data set that `PARTS` knows; others, as "unsupervised", are left out.
 
-    Classes that the data set has names for are called by those. Downloads are kept in
-    `<root>/huggingface`.
+    Classes that the data set has names for are called by those. A validation or test part none of
+    whose rows has a label, as those of competitions, is left out, with a warning in the log.
+    Downloads are kept in `<root>/huggingface`.
 
     Raises ModuleNotFoundError without the library, DatasetError for data that cannot be had or
     lack a column, a training part or a label.
     """
-    return {
-        part: _rows(source, theirs, table, text_column, label_column)
-        for part, (theirs, table) in _parts(source, root).items()
-    }
+    found = {}
+    for part, (theirs, table) in _parts(source, root).items():
+        _check_column(source, theirs, table, text_column, "text_column")
+        _check_column(source, theirs, table, label_column, "label_column")
+        if part != "train" and _without_labels(table, label_column):
+            _log.warning(
+                "%s%s: no row of the part %s has a label; it is left out", PREFIX, source, theirs
+            )
+            continue
+        found[part] = _rows(source, theirs, table, text_column, label_column)
+    return found
 
 
 def read_huggingface_texts(
@@ -114,9 +125,13 @@ def _text(source: str, part: str, number: int, text: object) -> str:
     return text
 
 
+def _without_labels(table: Any, label_column: str) -> bool:
+    classes = getattr(table.features[label_column], "names", None) is not None
+    labels = list(table[label_column])
+    return bool(labels) and all(label is None or (classes and label == -1) for label in labels)
+
+
 def _rows(source: str, part: str, table: Any, text_column: str, label_column: str) -> list[Row]:
-    _check_column(source, part, table, text_column, "text_column")
-    _check_column(source, part, table, label_column, "label_column")
     names = getattr(table.features[label_column], "names", None)
     rows = []
     pairs = zip(table[text_column], table[label_column])

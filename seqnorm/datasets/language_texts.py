@@ -1,7 +1,8 @@
 """What a language model reads: published benchmarks, corpora by name, files of one's own.
 
 Penn Treebank, WikiText-2 and text8 are not fetched: their files are to be there. A folder of one's
-own has train.txt and, if there are any, valid.txt and test.txt. torchtext's PennTreebank, WikiText2
+own has train.txt and, if there are any, valid.txt and test.txt; a single .txt file is for training
+and, its end, for validation. torchtext's PennTreebank, WikiText2
 and WikiText103 are downloaded by torchtext. In all of these a line is a text, and of Hugging Face's
 data sets a row; text8 is one text, of which the first 90 million characters are for training, 5
 million for validation and 5 million for the test (Mikolov et al. 2012).
@@ -9,13 +10,13 @@ million for validation and 5 million for the test (Mikolov et al. 2012).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from seqnorm.datasets import huggingface, torchtext_corpora
 from seqnorm.datasets.corpora import CORPORA, load_corpus
-from seqnorm.datasets.documents import DatasetError, Documents
+from seqnorm.datasets.documents import DatasetError
 from seqnorm.datasets.splitting import split_validation
 
 PARTS = ("train", "validation", "test")
@@ -31,7 +32,7 @@ _SOURCES = {
     "text8": "M. Mahoney's text8, unpacked",
 }
 _TEXT8_HELD_OUT = 5_000_000
-# So long are the pieces of a text without lines, for a tokenizer keeps much for each of its calls.
+# At most so long are the pieces of a text without lines, for a tokenizer keeps much for each call.
 _PIECE = 1_000
 LANGUAGE_CORPORA = (*CORPORA, *_BENCHMARKS)
 
@@ -61,8 +62,10 @@ def load_texts(
     """Texts by the name of a corpus (``LANGUAGE_CORPORA``) or from a folder or file of one's own.
 
     "torchtext:NAME" and "hf:NAME" or "hf:PATH" are data sets of those libraries. ``text_column``
-    is for the latter and for labelled files of one's own (default "text"). A validation part is
-    split off the training part, by the rule of `split_validation`, where a corpus brings none.
+    is for the latter and for labelled files of one's own (default "text"). Where a corpus brings no
+    validation part, one is split off the training part: of n lines, or rows of "hf:", the last
+    round(validation_fraction n), one at least and never all; of labelled texts those that
+    `split_validation` chooses by ``split_seed``.
 
     Raises:
         FetchError: a corpus cannot be fetched.
@@ -73,14 +76,14 @@ def load_texts(
     if corpus.startswith(huggingface.PREFIX):
         source = corpus[len(huggingface.PREFIX) :]
         rows = huggingface.read_huggingface_texts(source, root, text_column or "text")
-        return _with_validation(corpus, rows, validation_fraction, split_seed)
+        return _with_validation(corpus, rows, validation_fraction)
     lines = None if corpus == "text8" else _lines_by_part(corpus, Path(root))
     if text_column is not None and (corpus == "text8" or lines is not None):
         raise ValueError(f"text_column cannot be given for {corpus}, whose texts are lines")
     if corpus == "text8":
         return _text8(*_benchmark(corpus, Path(root)).values())
     if lines is not None:
-        return _with_validation(corpus, lines, validation_fraction, split_seed)
+        return _with_validation(corpus, lines, validation_fraction)
     labelled = corpus in CORPORA or corpus.startswith(torchtext_corpora.PREFIX)
     if not labelled and not Path(corpus).exists():
         raise DatasetError(
@@ -108,6 +111,8 @@ def _lines_by_part(corpus: str, root: Path) -> dict[str, tuple[str, ...]] | None
         files = zip(PARTS, ("train.txt", "valid.txt", "test.txt"))
         paths = {part: Path(corpus) / file for part, file in files}
         paths = {part: path for part, path in paths.items() if path.is_file()}
+    elif corpus not in CORPORA and Path(corpus).suffix.lower() == ".txt" and Path(corpus).is_file():
+        paths = {"train": Path(corpus)}
     else:
         return None
     return {part: _lines(path) for part, path in paths.items()}
@@ -123,20 +128,22 @@ def _benchmark(name: str, root: Path) -> dict[str, Path]:
     return dict(zip(PARTS, paths))
 
 
-def _with_validation(
-    name: str, parts: Mapping[str, tuple[str, ...]], fraction: float, seed: int
-) -> Texts:
+def _with_validation(name: str, parts: Mapping[str, tuple[str, ...]], fraction: float) -> Texts:
+    """With a validation part, of the last lines if there was none.
+
+    A choice of single lines would tear text that goes on from line to line, and by a hash of the
+    line it would take all empty ones or none.
+    """
     parts = dict(parts)
     if "validation" not in parts:
-        whole = Documents(parts["train"], (0,) * len(parts["train"]))
-        try:
-            train, validation = split_validation(whole, fraction, seed)
-        except ValueError as error:
+        whole = parts["train"]
+        if len(whole) < 2 or not 0.0 < fraction < 1.0:
             raise DatasetError(
-                f"{name}: of {len(parts['train'])} text(s) a fraction of {fraction} cannot be held "
-                "out for validation: give a validation part, more texts or another fraction"
-            ) from error
-        parts |= {"train": train.texts, "validation": validation.texts}
+                f"{name}: of {len(whole)} text(s) a fraction of {fraction} cannot be held out for "
+                "validation: give a validation part, more texts or another fraction"
+            )
+        kept = len(whole) - min(max(round(fraction * len(whole)), 1), len(whole) - 1)
+        parts |= {"train": whole[:kept], "validation": whole[kept:]}
     return Texts(name, {part: parts[part] for part in PARTS if part in parts})
 
 
@@ -149,16 +156,27 @@ def _text8(path: Path) -> Texts:
             f"{2 * held_out:,} are needed for a validation and a test part of {held_out:,} each"
         )
     cut = [0, len(text) - 2 * held_out, len(text) - held_out, len(text)]
-    parts = {
-        part: tuple(text[place : min(place + _PIECE, end)] for place in range(start, end, _PIECE))
-        for part, start, end in zip(PARTS, cut, cut[1:])
-    }
+    parts = {part: tuple(_pieces(text[start:end])) for part, start, end in zip(PARTS, cut, cut[1:])}
     return Texts("text8", parts, ends=False)
 
 
+def _pieces(text: str) -> Iterator[str]:
+    """The text cut behind spaces, so that its words stay whole, a very long one too."""
+    start = 0
+    while start < len(text):
+        end = len(text)
+        if end - start > _PIECE:
+            behind = text.rfind(" ", start, start + _PIECE) + 1
+            end = behind or text.find(" ", start + _PIECE) + 1 or end
+        yield text[start:end]
+        start = end
+
+
 def _lines(path: Path) -> tuple[str, ...]:
-    """The lines of a file; an empty one counts, for it is predicted as others are."""
-    lines = tuple(line.strip() for line in _read(path).rstrip("\n").split("\n"))
+    """The lines of a file; an empty one counts, for it is predicted as others are, the last too."""
+    text = _read(path)
+    # What ends the last line begins no further one.
+    lines = tuple(line.strip() for line in text[: len(text) - text.endswith("\n")].split("\n"))
     if not any(lines):
         raise DatasetError(f"{path}: the file is empty")
     return lines

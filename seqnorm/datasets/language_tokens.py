@@ -103,13 +103,13 @@ class LanguageTokenizer(Tokenizer):
         """(V,) characters that each token stands for, to state bits per character.
 
         A character is one, and the end of a text one more, a line's end. A word is its letters and
-        the space or the line's end behind it. An unknown character is one; an unknown word is none,
-        so that a vocabulary is never better for being small.
+        the space before it, which the first word of a text has not. An unknown character is one; an
+        unknown word is none, so that a vocabulary is never better for being small.
         """
         word = self.level == "word"
         lengths = [len(token) + word for token in self.vocabulary]
-        lengths[self.pad_id] = 0
-        lengths[self.unk_id] = lengths[self.eos_id] = 0 if word else 1
+        lengths[self.pad_id], lengths[self.eos_id] = 0, 1
+        lengths[self.unk_id] = 0 if word else 1
         return torch.tensor(lengths)
 
     def stream(self, texts: Sequence[str], *, ends: bool = True) -> Tensor:

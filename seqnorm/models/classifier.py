@@ -48,14 +48,15 @@ class TextClassifier(nn.Module):
         embedding_dropout: dropout of single features of the embeddings.
         layer_dropout: dropout between recurrent layers.
         recurrent_dropout: probability that a recurrent weight is zero for a whole batch.
-        zoneout: probability that a unit keeps its state over a step.
+        zoneout: probability that a unit keeps its state over a step, of an LSTM also a pair for
+            (h, c).
         dropout: dropout of the pooled vector, before the linear head.
         pad_id: the token of padding, whose embedding stays zero.
         unk_id: the unknown token.
 
     Raises:
         ValueError: an unknown cell, norm or pooling; options of no norm; a probability outside
-            [0, 1].
+            [0, 1]; a pair of zoneout for another cell than an LSTM.
         TypeError: an unknown norm option.
     """
 
@@ -78,7 +79,7 @@ class TextClassifier(nn.Module):
         embedding_dropout: float = 0.4,
         layer_dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
-        zoneout: float = 0.0,
+        zoneout: float | tuple[float, float] = 0.0,
         dropout: float = 0.5,
         pad_id: int = 0,
         unk_id: int = 1,
@@ -102,6 +103,7 @@ class TextClassifier(nn.Module):
         with torch.no_grad():
             self.embedding.weight.normal_(0.0, embedding_std)[pad_id] = 0.0
         self.embedding_dropout = nn.Dropout(embedding_dropout)
+        keeps: Any = zoneout  # a pair is an LSTM's alone, and the others refuse it
         self.recurrent = LAYERS[CELLS[cell]](
             embedding_size,
             hidden_size,
@@ -110,7 +112,7 @@ class TextClassifier(nn.Module):
             dropout=layer_dropout,
             bidirectional=bidirectional,
             norm=None if norm is None else preset(norm, CELLS[cell], **options),
-            zoneout=zoneout,
+            zoneout=keeps,
             recurrent_dropout=recurrent_dropout,
         )
         self.pooling = Pooling(pooling, hidden_size * (1 + bidirectional), bidirectional)

@@ -64,7 +64,8 @@ class LanguageModel(nn.Module):
         output_dropout: the same of what the last layer gives.
         weight_drop: probability that a recurrent weight is zero for a whole batch (Merity et al.
             2018, sec. 2).
-        zoneout: probability that a unit keeps its state over a step (Krueger et al. 2017).
+        zoneout: probability that a unit keeps its state over a step (Krueger et al. 2017), of an
+            LSTM also a pair for (h, c).
         chunk: most time steps that layers compute at once, null for all; see
             ``seqnorm.compute_in_chunks``.
         recompute: whether training computes a chunk, and the probabilities, once more for the
@@ -73,7 +74,8 @@ class LanguageModel(nn.Module):
 
     Raises:
         ValueError: an unknown cell or norm; options of no norm; a probability outside [0, 1];
-            dropout between layers where there is one layer; a chunk below 1, or none to recompute.
+            dropout between layers where there is one layer; a pair of zoneout for another cell than
+            an LSTM; a chunk below 1, or none to recompute.
         TypeError: an unknown norm option.
     """
 
@@ -93,7 +95,7 @@ class LanguageModel(nn.Module):
         layer_dropout: float = 0.0,
         output_dropout: float = 0.0,
         weight_drop: float = 0.0,
-        zoneout: float = 0.0,
+        zoneout: float | tuple[float, float] = 0.0,
         chunk: int | None = None,
         recompute: bool = False,
         pad_id: int = 0,
@@ -126,6 +128,7 @@ class LanguageModel(nn.Module):
         self.embedding = nn.Embedding(vocab_size, embedding_size, padding_idx=pad_id)
         last = embedding_size if tied else hidden_size
         sizes = [embedding_size, *[hidden_size] * (num_layers - 1), last]
+        keeps: Any = zoneout  # a pair is an LSTM's alone, and the others refuse it
         # One module a layer, for they differ in size, and dropout of a kind of its own is between.
         self.layers = nn.ModuleList(
             LAYERS[CELLS[cell]](
@@ -133,7 +136,7 @@ class LanguageModel(nn.Module):
                 sizes[layer + 1],
                 batch_first=True,
                 norm=scheme,
-                zoneout=zoneout,
+                zoneout=keeps,
                 recurrent_dropout=weight_drop,
             )
             for layer in range(num_layers)

@@ -70,6 +70,11 @@ class Recurrent(nn.Module):
         check_probability("dropout", dropout)
         check_probability("recurrent_dropout", recurrent_dropout)
         for probability in zoneout:
+            if isinstance(probability, (tuple, list)):
+                raise ValueError(
+                    f"zoneout is one probability, for one part of this state is kept, not "
+                    f"{probability!r}: a pair is for an LSTM's (h, c)"
+                )
             check_probability("zoneout", probability)
         if dropout > 0 and num_layers == 1:
             warn(

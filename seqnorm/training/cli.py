@@ -272,10 +272,14 @@ def task_of(arguments: Sequence[str]) -> str | None:
         found, _ = parser.parse_known_args(list(arguments))
         if found.task is not None:
             return str(found.task)
-        stated = []
+        stated: list[Any] = []
         if found.ckpt_path is not None:
             with suppress(ValueError):
-                stated.append(load_checkpoint(found.ckpt_path).get("config"))
+                stored = load_checkpoint(found.ckpt_path)
+                # One of a Lightning trainer of one's own has no configuration that says so.
+                if "classes" not in stored["hyper_parameters"]:
+                    stated.append({"task": "language"})
+                stated.append(stored.get("config"))
         for path in found.config:
             with suppress(OSError, ValueError, yaml.YAMLError):
                 stated.append(yaml.safe_load(Path(path).read_text(encoding="utf-8")))

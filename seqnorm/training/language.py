@@ -37,7 +37,9 @@ class Surprisal(Metric):
 
     def update(self, nats: Tensor, characters: Tensor) -> None:
         """Takes in -log p (N,) of tokens that stand for ``characters`` (N,)."""
-        self.nats += nats.sum(dtype=torch.float64)
+        # A module that is cast as a whole, for half precision, takes this sum along, and it would
+        # soon be too large for what a batch adds.
+        self.nats = self.nats.double() + nats.sum(dtype=torch.float64)
         self.tokens += len(nats)
         self.characters += characters.sum()
 
@@ -98,6 +100,7 @@ class LanguageModelling(TextModule[LanguageModel, Surprisal]):
         self.tokenizer = codes
         self.ends = ends
         self.register_buffer("token_characters", self.tokenizer.characters(), persistent=False)
+        self._words = codes.level == "word"
         self._states: dict[str, LayerStates] = {}
         self._began: dict[str, LayerStates] = {}
 
@@ -132,11 +135,20 @@ class LanguageModelling(TextModule[LanguageModel, Surprisal]):
         self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss
 
+    def characters(self, before: Tensor, targets: Tensor) -> Tensor:
+        """(N,) characters that ``targets`` (N,) stand for, each after the token ``before`` (N,)."""
+        found = self.token_characters[targets]
+        if self._words:  # the first of a line has no space before it, which others bring along
+            words = (targets != self.tokenizer.eos_id) & (found > 0)
+            found = found - (words & (before == self.tokenizer.eos_id)).to(found.dtype)
+        return found
+
     def evaluate(self, stage: str, batch: LanguageBatch) -> None:
         nats = self.surprisal(batch, stage)
         steps = torch.arange(batch.targets.shape[1], device=nats.device)
         valid = steps < batch.lengths.to(nats.device)[:, None]
-        self.metric(stage).update(nats, self.token_characters[batch.targets[valid]])
+        found = self.characters(batch.tokens[valid], batch.targets[valid])
+        self.metric(stage).update(nats, found)
 
     def log_metrics(self, stage: str) -> None:
         values = self.metric(stage).compute()

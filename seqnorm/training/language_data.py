@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -36,27 +36,31 @@ class LanguageData(LightningDataModule):
     Args:
         corpus: a corpus by name (r8, r52, 20news, imdb, mr, zh_reviews), a benchmark whose files
             are in ``root`` (ptb, wikitext2, text8), a folder of one's own with train.txt and
-            perhaps valid.txt and test.txt, a text a line, labelled files of one's own,
-            torchtext:NAME for a data set of torchtext (PennTreebank, WikiText2, WikiText103, or a
-            labelled one), or hf:NAME or hf:PATH for one of Hugging Face's library.
+            perhaps valid.txt and test.txt, a text a line, or a single .txt file, labelled files of
+            one's own, torchtext:NAME for a data set of torchtext (PennTreebank, WikiText2,
+            WikiText103, or a labelled one), or hf:NAME or hf:PATH for one of Hugging Face's
+            library.
         root: where corpora are fetched to, and where the benchmarks' files are.
         text_column: of one's own files or of Hugging Face's data set, the column of the texts; null
             for text.
         mode: stream, or documents.
         level: of tokens: character, or word (what stands between white space).
         vocab_size: most tokens in the vocabulary; null for no limit.
-        min_frequency: tokens that the training part holds less often are unknown.
+        min_frequency: tokens that the training part holds less often are unknown. With 1 none is
+            in training, so that a model of words cannot learn what to expect of unknown ones.
         lowercase: whether case is ignored.
         window: tokens of a stream through which a gradient goes back. BatchNorm of every time step
             counts its steps from a window's beginning, in inference too.
         max_length: tokens after which a document is cut, in training alone; null for never.
         batch_size: rows of the stream, over all processes, or documents in a batch of each process.
-        eval_batch_size: the same in evaluation; null for 1 row of the stream, so that what is
-            evaluated never begins without what came before, or as many documents as in training.
+        eval_batch_size: the same in evaluation; null for as many documents as in training, or one
+            row of the stream in each process, so that in one process what is evaluated never begins
+            without what came before.
         noise: how far the lengths of batch-mates may differ; see BucketBatchSampler.
         validation_fraction: part of the training texts to choose the epoch with, if the corpus
-            brings no validation part.
-        split_seed: of that choice; not ``seed``, so that all seeds train on the same texts.
+            brings no validation part: the last ones, or, of labelled texts, a random choice.
+        split_seed: of that random choice, of labelled texts alone; not ``seed``, so that all seeds
+            train on the same texts.
         seed: of the order of the batches of documents.
         vocabulary: a checkpoint, to use its tokenizer in place of the corpus's own.
 
@@ -92,6 +96,7 @@ class LanguageData(LightningDataModule):
                 raise ValueError(f"{name} must be at least 1, got {self.hparams[name]}")
         self._streams: dict[str, Tensor] = {}
         self._documents: dict[str, TextDataset] = {}
+        self._unknown: dict[str, int] = {}
 
     @cached_property
     def texts(self) -> Texts:
@@ -168,11 +173,28 @@ class LanguageData(LightningDataModule):
             f"{part}: {len(texts):,} texts, {count:,} tokens to predict, {unknown / count:.2%} of "
             f"them unknown; {len(self.tokenizer):,} in the vocabulary"
         )
+        self._unknown[part] = unknown
+        if unknown and self._unknown.get("train") == 0:
+            rank_zero_warn(
+                f"{part}: {unknown:,} of the tokens are unknown, and none in the training part, so "
+                "that the model never learns to expect one, and these may rule the perplexity: set "
+                "data.min_frequency to 2, and what the training part holds once is unknown too"
+            )
 
     def _batch_size(self, part: str) -> int:
-        given = None if part == "train" else self.hparams["eval_batch_size"]
-        alone = part != "train" and self.hparams["mode"] == "stream"
-        return given or (1 if alone else self.hparams["batch_size"])
+        stream, processes = self.hparams["mode"] == "stream", self._processes["num_replicas"]
+        name = "batch_size"
+        if part != "train" and self.hparams["eval_batch_size"] is not None:
+            name = "eval_batch_size"
+        elif part != "train" and stream:
+            return processes
+        size: int = self.hparams[name]
+        if stream and size < processes:
+            raise ValueError(
+                f"data.{name} is the rows of a stream over all processes, of which each needs one "
+                f"at least: {size} row(s) do not divide among {processes} processes"
+            )
+        return size
 
     @property
     def _processes(self) -> dict[str, int]:

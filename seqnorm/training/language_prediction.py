@@ -74,7 +74,8 @@ def _score_line(
 ) -> str:
     tokens = encode(model, text)
     nats = score(model, tokens, window)
-    characters = int(model.token_characters[tokens[1:]].sum())
+    read = torch.tensor(tokens, device=model.device)
+    characters = int(model.characters(read[:-1], read[1:]).sum())
     # A line without tokens is nothing to predict for a model of one endless text.
     perplexity = float(torch.tensor(nats).double().mean().exp())
     bits = sum(nats) / math.log(2) / characters if characters else math.nan

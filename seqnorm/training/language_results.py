@@ -4,13 +4,15 @@
 
 Seed 0 tries learning rates: ``RATES`` and, as long as the highest is the best of them, the next
 one, about three times higher. The one with the least validation loss is a norm's; what the table
-shows are the runs of all other seeds at that rate.
+shows are the runs of all other seeds at that rate. Runs belong together whose command lines differ
+in rate, seed and what changes no number alone.
 """
 
 from __future__ import annotations
 
 import csv
 import math
+import shlex
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -36,6 +38,27 @@ COLUMNS = (
     "config",
     "commit",
 )
+# Options in which the runs of one group differ, or that change no number.
+_APART = {
+    "--model.lr",
+    "--seed_everything",
+    "--run.results",
+    "--run.folder",
+    "--run.name",
+    "--trainer.enable_progress_bar",
+    "--trainer.enable_model_summary",
+}
+
+
+def setting(command: str) -> tuple[str, ...]:
+    """The options of a run, each with its value, by which it belongs to others."""
+    options: list[list[str]] = []
+    for word in shlex.split(command):
+        if word.startswith("--"):
+            options.append(word.split("=", 1))
+        elif options:
+            options[-1].append(word)
+    return tuple(shlex.join(option) for option in options if option[0] not in _APART)
 
 
 def next_rate(losses: Mapping[float, float]) -> float | None:
@@ -61,6 +84,8 @@ def losses_of(rows: Sequence[Mapping[str, str]]) -> dict[float, float]:
 def markdown(path: str | Path) -> str:
     """The table of the results in ``path``: mean and standard deviation over seeds.
 
+    Groups that only their command lines tell apart have these in a column more.
+
     Raises:
         ValueError: a group of runs is not complete: a rate has not been tried, or no seed but 0
             has run at the best.
@@ -68,12 +93,14 @@ def markdown(path: str | Path) -> str:
     groups: defaultdict[tuple[str, ...], list[dict[str, str]]] = defaultdict(list)
     with open(path, newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            groups[tuple(row[name] for name in COLUMNS[:5])].append(row)
-    lines = [
-        "| corpus | mode | level | cell | norm | lr | test perplexity | bits a character | runs |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for group, rows in groups.items():
+            labels = tuple(row[name] for name in COLUMNS[:5])
+            groups[(*labels, " ".join(setting(row["config"])))].append(row)
+    apart = len({group[:-1] for group in groups}) < len(groups)
+    columns = [*COLUMNS[:5], "lr", "test perplexity", "bits a character", "runs"]
+    columns += ["options"] if apart else []
+    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    for whole, rows in groups.items():
+        group, options = (whole, whole[-1:]) if apart else (whole[:-1], ())
         losses = losses_of(rows)
         if (missing := next_rate(losses)) is not None:
             raise ValueError(f"{' '.join(group)}: no run with seed 0 tries lr {missing:g}")
@@ -85,7 +112,8 @@ def markdown(path: str | Path) -> str:
             spread([float(row[name]) for row in final])
             for name in ("test_perplexity", "test_bits_per_character")
         ]
-        lines.append(f"| {' | '.join([*group, f'{lr:g}', *figures, str(len(final))])} |")
+        fields = [*whole[:-1], f"{lr:g}", *figures, str(len(final)), *options]
+        lines.append(f"| {' | '.join(fields)} |")
     return "\n".join(lines)
 
 

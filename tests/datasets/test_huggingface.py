@@ -66,9 +66,8 @@ def test_texts_without_labels(datasets: Any, tmp_path: Path) -> None:
     datasets.DatasetDict(parts).save_to_disk(str(tmp_path / "lines"))
     texts = load_texts(f"hf:{tmp_path / 'lines'}", root=tmp_path, text_column="line")
     assert texts.parts["test"] == tuple(f"= test {n} =" for n in range(10))
-    kept = texts.parts["train"], texts.parts["validation"]
-    assert [len(part) for part in kept] == [9, 1]
-    assert sorted(sum(kept, ())) == [f"= train {n} =" for n in range(10)]
+    assert texts.parts["train"] == tuple(f"= train {n} =" for n in range(9))
+    assert texts.parts["validation"] == ("= train 9 =",)
     with pytest.raises(DatasetError, match="no column 'text' among line; set text_column"):
         load_texts(f"hf:{tmp_path / 'lines'}", root=tmp_path)
     datasets.Dataset.from_dict({"text": [None, None]}).save_to_disk(str(tmp_path / "none"))
@@ -107,6 +106,31 @@ def test_labels_that_were_left_out(datasets: Any, tmp_path: Path) -> None:
     table.save_to_disk(str(tmp_path / "rows"))
     with pytest.raises(DatasetError, match=r"row 1: it has no label \(-1\)"):
         load_corpus(f"hf:{tmp_path / 'rows'}", root=tmp_path)
+
+
+def test_parts_without_any_label(
+    datasets: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As the test parts of competitions are."""
+    names = datasets.ClassLabel(names=["grain", "sport"])
+    features = datasets.Features({"text": datasets.Value("string"), "label": names})
+    labels = {"train": [0, 1, 0], "validation": [1, 0, 1], "test": [-1, -1, -1]}
+    for name, found in ((f"{part}s", {**labels, part: [-1] * 3}) for part in ("test", "train")):
+        tables = {
+            part: datasets.Dataset.from_dict({**ROWS, "label": some}, features=features)
+            for part, some in found.items()
+        }
+        # The same texts would be dropped from all parts but one.
+        for part, table in tables.items():
+            tables[part] = table.map(lambda row, part=part: {"text": f"{row['text']} {part}"})
+        datasets.DatasetDict(tables).save_to_disk(str(tmp_path / name))
+    corpus = load_corpus(f"hf:{tmp_path / 'tests'}", root=tmp_path)
+    assert corpus.test.texts == ()
+    assert corpus.validation is not None
+    assert len(corpus.validation.texts) == 3
+    assert f"hf:{tmp_path / 'tests'}: no row of the part test has a label" in caplog.text
+    with pytest.raises(DatasetError, match=r"part train, row 0: it has no label \(-1\)"):
+        load_corpus(f"hf:{tmp_path / 'trains'}", root=tmp_path)
 
 
 def test_a_name_without_a_network(datasets: Any, tmp_path: Path) -> None:

@@ -48,8 +48,8 @@ def test_text8_is_cut_from_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     write(tmp_path / "text8", text8=" anarchism as x\n")
     texts = load_texts("text8", root=tmp_path)
     assert texts.parts == {
-        "train": (" ana", "r"),
-        "validation": ("chis", "m"),
+        "train": (" ", "anar"),
+        "validation": ("chism",),
         "test": (" as ", "x"),
     }
     assert not texts.ends
@@ -58,19 +58,66 @@ def test_text8_is_cut_from_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         load_texts("text8", root=tmp_path)
 
 
+def test_text8_is_cut_between_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_TEXT8_HELD_OUT", 40)
+    monkeypatch.setattr(module, "_PIECE", 7)
+    text = " ab cde anarchism f gh ijklmno p qrstuv " * 5
+    write(tmp_path / "text8", text8=text)
+    parts = load_texts("text8", root=tmp_path).parts
+    assert "".join(sum(parts.values(), ())) == text
+    for part, size in (("train", 120), ("validation", 40), ("test", 40)):
+        assert len("".join(parts[part])) == size
+        assert all(piece.endswith(" ") for piece in parts[part])
+        assert {len(piece) for piece in parts[part] if len(piece) > 7} == {10, 8}
+        words = [word for piece in parts[part] for word in piece.split()]
+        assert words == text[:size].split()
+
+
 def test_a_folder_of_ones_own(tmp_path: Path) -> None:
     lines = [f"line {number}" for number in range(20)]
     write(tmp_path, train_txt="\n".join(lines), test_txt="\ufeffend\r\n")
     texts = load_texts(str(tmp_path))
     assert texts.parts["test"] == ("end",)
+    assert texts.parts["train"] + texts.parts["validation"] == tuple(lines)
     assert len(texts.parts["validation"]) == 2
-    assert sorted(texts.parts["train"] + texts.parts["validation"]) == sorted(lines)
-    other = load_texts(str(tmp_path), split_seed=1, validation_fraction=0.5)
-    assert len(other.parts["validation"]) == 10
+    assert load_texts(str(tmp_path), split_seed=1) == texts
+    write(tmp_path, test_txt="one\r\n\ntwo\n \n\n")
+    assert load_texts(str(tmp_path)).parts["test"] == ("one", "", "two", "", "")
     write(tmp_path, valid_txt="held out\n")
     texts = load_texts(str(tmp_path))
     assert texts.parts["validation"] == ("held out",)
     assert texts.parts["train"] == tuple(lines)
+
+
+def test_a_single_file(tmp_path: Path) -> None:
+    for name in ("book.txt", "BOOK.TXT"):
+        (tmp_path / name).write_text("".join(f"line {number}\n" for number in range(20)))
+        texts = load_texts(str(tmp_path / name))
+        assert {part: len(lines) for part, lines in texts.parts.items()} == {
+            "train": 18,
+            "validation": 2,
+        }
+        assert texts.parts["validation"] == ("line 18", "line 19")
+    with pytest.raises(ValueError, match="whose texts are lines"):
+        load_texts(str(tmp_path / "book.txt"), text_column="text")
+
+
+def test_lines_are_held_out_from_the_end(tmp_path: Path) -> None:
+    """As they stand there, the empty ones among them."""
+    for lines, fraction, count in (
+        (["one", "", "", "two", "", "three", "four", "", "five", "six"], 0.3, 3),
+        (["one", "two", "three"], 0.1, 1),
+        (["one", "two", "three"], 0.99, 2),
+        (["one", "two"], 0.5, 1),
+    ):
+        write(tmp_path, train_txt="\n".join(lines))
+        parts = load_texts(str(tmp_path), validation_fraction=fraction).parts
+        assert parts["train"] == tuple(lines[:-count])
+        assert parts["validation"] == tuple(lines[-count:])
+    for text, fraction in (("one", 0.5), ("one\ntwo", 0.0), ("one\ntwo", 1.0)):
+        write(tmp_path, train_txt=text)
+        with pytest.raises(DatasetError, match=f"a fraction of {fraction} cannot be held"):
+            load_texts(str(tmp_path), validation_fraction=fraction)
 
 
 def test_labelled_files(tmp_path: Path) -> None:
@@ -82,6 +129,7 @@ def test_labelled_files(tmp_path: Path) -> None:
     assert list(texts.parts) == ["train", "validation"]
     assert len(texts.parts["train"]) == 18
     assert "train" in texts.notice
+    assert load_texts(str(path), split_seed=1).parts["validation"] != texts.parts["validation"]
     with pytest.raises(DatasetError, match="no column 'words'"):
         load_texts(str(path), text_column="words")
 

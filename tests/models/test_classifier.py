@@ -126,6 +126,12 @@ def test_word_dropout_replaces_whole_valid_tokens_in_training_only() -> None:
     assert 0.4 < (seen[0] == 1).float().mean() < 0.6
 
 
+def test_zoneout_of_both_parts_of_a_state() -> None:
+    assert classifier(zoneout=(0.2, 0.1)).recurrent.zoneout == (0.2, 0.1)
+    with pytest.raises(ValueError, match=r"a pair is for an LSTM's \(h, c\)"):
+        classifier(cell="gru", zoneout=(0.2, 0.1))
+
+
 @pytest.mark.parametrize(
     "option", ["embedding_dropout", "dropout", "layer_dropout", "recurrent_dropout", "zoneout"]
 )

@@ -230,7 +230,7 @@ REFUSALS: dict[str, tuple[Build, type[Exception], str]] = {
     "zoneout pair of a GRU": (
         lambda: GRU(2, 3, zoneout=(0.1, 0.1)),
         ValueError,
-        r"zoneout .*got \(",
+        r"zoneout is one probability, .* not \(0\.1, 0\.1\): a pair is for an LSTM's",
     ),
     "zoneout nan": (lambda: GRU(2, 3, zoneout=float("nan")), ValueError, r"zoneout .* got nan"),
     "recurrent_dropout": (

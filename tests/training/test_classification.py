@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from torch.nn import functional as F
+from torch.utils.data import DataLoader
 
 from seqnorm.datasets import TextBatch, Tokenizer
 from seqnorm.training import TextClassification
@@ -97,3 +99,25 @@ def test_the_loss_smooths_labels_in_training_only(monkeypatch: pytest.MonkeyPatc
     torch.testing.assert_close(
         model.predict_step(batch), F.softmax(model(batch.tokens, batch.lengths), -1)
     )
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
+def test_the_loss_of_many_batches_in_half_precision() -> None:
+    """A count in bfloat16 would end at 256."""
+    trainer = Trainer(
+        precision="bf16-true",
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    model, label = module(), torch.tensor([0])
+    batch = TextBatch(torch.tensor([[2, 3]]), torch.tensor([2]), label, label)
+    losses = []
+    for count in (1, 400):
+        loader = DataLoader([batch] * count, batch_size=None)
+        (values,) = trainer.validate(model, loader, verbose=False)
+        losses.append(values["val_loss"])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)

@@ -20,9 +20,9 @@ TEXTS = ["corn and wheat", "", "a goal", "team and goal and corn", "c"]
 TOKENIZER = LanguageTokenizer.learn(TEXTS)
 
 
-def module(**options: Any) -> LanguageModelling:
+def module(tokenizer: str = TOKENIZER.to_json(), **options: Any) -> LanguageModelling:
     sizes = {"embedding_size": 5, "hidden_size": 5}
-    model = LanguageModelling(TOKENIZER.to_json(), **{**sizes, **options}).double()
+    model = LanguageModelling(tokenizer, **{**sizes, **options}).double()
     logged: dict[str, Any] = {}
     model.log = lambda name, value, **_: logged.update({name: value})  # type: ignore[method-assign]
     model.log_dict = lambda values, **_: logged.update(values)  # type: ignore[method-assign]
@@ -120,6 +120,20 @@ def test_what_a_pass_sums_up_does_not_depend_on_batches() -> None:
     assert float(model.logged["test_bits_per_character"]) == pytest.approx(bits, rel=1e-6)
 
 
+def test_characters_of_words_are_those_of_the_lines() -> None:
+    tokenizer = LanguageTokenizer.learn(TEXTS, level="word")
+    model = module(tokenizer.to_json())
+    lines = [*TEXTS, "", "", "corn", "unseen corn", "a unseen"]
+    stream = tokenizer.stream(lines)
+    whole = len("\n".join(lines) + "\n") - len("unseen") - len(" unseen")
+    for rows, window in ((1, 1), (1, 5), (3, 4)):
+        data = StreamWindows(stream, rows, window, tokenizer.eos_id)
+        found = passed(model, [data[place] for place in range(len(data))])
+        assert int(found["characters"]) == whole
+    items = [(ids, -1, place) for place, ids in enumerate(tokenizer.documents(lines))]
+    assert int(passed(model, [collate_documents(items)])["characters"]) == whole
+
+
 @pytest.mark.parametrize("norm", [None, "layer", "batch_pooled"])
 def test_a_stream_in_one_row_is_one_text_however_it_is_cut(norm: str | None) -> None:
     model = module(norm=norm)
@@ -157,6 +171,20 @@ def test_sums_add_up() -> None:
     values = together.compute()
     assert int(values["tokens"]) == 7
     assert int(values["characters"]) == 21
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_sums_in_half_precision(dtype: torch.dtype) -> None:
+    whole, cast = Surprisal(), Surprisal().to(dtype)
+    for _ in range(2):
+        for _ in range(1000):
+            nats = torch.rand(50) * 10
+            for metric in (whole, cast):
+                metric.update(nats, torch.ones(50, dtype=torch.int64))
+        for name, value in cast.compute().items():
+            assert_equal(value, whole.compute()[name], name)
+        whole.reset()
+        cast.reset()
 
 
 def test_what_decays() -> None:

@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from lightning.pytorch import Trainer
 
-from seqnorm.training import LanguageModelling
+from seqnorm.training import LanguageData, LanguageModelling
+from seqnorm.training.checkpoint import AtomicCheckpointIO
 from seqnorm.training.cli import task_of
 from seqnorm.training.language_prediction import encode, score
 
@@ -39,6 +41,7 @@ def trained(lines: Path, train_py: Command, capsys: pytest.CaptureFixture[str]) 
         "--trainer.max_epochs=8",
         "--model.lr=0.05",
         "--model.norm=batch",
+        "--model.zoneout=[0.1, 0.0]",
         "--run.results=results/language.csv",
         "--seed_everything=7",
     )
@@ -54,6 +57,9 @@ def test_the_task_of_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     Path("broken.yaml").write_text("task: [")
     parameters = {"hyper_parameters": {"tokenizer": ""}, "state_dict": {}}
     torch.save({"config": {"task": "language"}, **parameters}, "language.ckpt")
+    torch.save(parameters, "plain.ckpt")
+    parameters["hyper_parameters"]["classes"] = ["a"]  # type: ignore[assignment]
+    torch.save(parameters, "classifier.ckpt")
     for arguments, expected in (
         ("", None),
         ("--task language", "language"),
@@ -64,6 +70,8 @@ def test_the_task_of_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ("--config other.yaml", None),
         ("--config broken.yaml --config missing.yaml", None),
         ("--ckpt_path language.ckpt", "language"),
+        ("--ckpt_path plain.ckpt", "language"),
+        ("--ckpt_path classifier.ckpt", None),
         ("--ckpt_path=missing.ckpt", None),
         ("--task", None),
     ):
@@ -108,6 +116,7 @@ def test_help(
         (("--data.corpus=wikitext2",), "data/wikitext-2/wiki.train.tokens, "),
         (("--data.corpus=text8",), "here: data/text8/text8"),
         (("--data.corpus=nope",), "nope is neither a corpus"),
+        (("--model.cell=gru", "--model.zoneout=[0.1, 0.2]"), "a pair is for an LSTM's (h, c)"),
         (("--data.window=0",), "window must be at least 1, got 0"),
         (("--data.batch_size=5000",), "1021 tokens do not make 5000 rows"),
         (("--run.monitor=val_accuracy",), "run.monitor"),
@@ -139,6 +148,9 @@ def test_what_a_run_leaves(trained: Path) -> None:
         math.exp(float(epochs[0]["val_loss"])), rel=1e-5
     )
     config = yaml.safe_load((trained / "config.yaml").read_text())
+    assert config["model"]["zoneout"] == [0.1, 0.0]
+    model = LanguageModelling.load_from_checkpoint(trained / "checkpoints" / "best.ckpt")
+    assert model.network.layers[0].zoneout == (0.1, 0.0)
     assert (config["task"], config["data"]["window"]) == ("language", 12)
     assert_picture(trained / "learning_curve.png")
     tested = json.loads((trained / "test.json").read_text())
@@ -305,3 +317,28 @@ def test_without_a_test_part_the_validation_part_is_shown(
     train_py("validate", "--ckpt_path=runs/own/version_0/checkpoints/best.ckpt")
     shown = [line for line in printed.splitlines() if line.startswith("own validation:")]
     assert shown[0] in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
+def test_a_checkpoint_of_a_trainer_of_ones_own(
+    lines: Path, train_py: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = LanguageData(str(lines), batch_size=4)
+    model = LanguageModelling(data.tokenizer_json, embedding_size=4, hidden_size=4)
+    trainer = Trainer(
+        max_steps=1,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        plugins=[AtomicCheckpointIO()],
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(model, data)
+    trainer.save_checkpoint("own.ckpt")
+    Path("texts.txt").write_text("corn\ngoal\n")
+    capsys.readouterr()
+    train_py("predict", "--ckpt_path=own.ckpt", "--input=texts.txt")
+    assert len(capsys.readouterr().out.splitlines()) == 3

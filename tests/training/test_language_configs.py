@@ -29,6 +29,9 @@ def test_trains_a_few_steps(
     stated = yaml.safe_load((ROOT / f"{name}.yaml").read_text())
     assert stated["task"] == "language"
     assert name.startswith(stated["data"]["corpus"])
+    # AdamW takes the decay times its rate: below a thousandth it does nothing.
+    decay = stated["model"].get("weight_decay", 0.0)
+    assert decay == 0.0 or decay >= 1e-3
     text = "".join((lines / f"{part}.txt").read_text() for part in ("train", "valid", "test"))
     for file in FILES.get(name, ()):
         path = Path("data") / file

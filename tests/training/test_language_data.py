@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -64,6 +65,30 @@ def test_sizes_of_evaluation(lines: Path) -> None:
         assert max(len(batch.lengths) for batch in batches(data.val_dataloader())) == 3
 
 
+def of_process(lines: Path, rank: int, processes: int, **options: Any) -> LanguageData:
+    data = LanguageData(str(lines), window=10, **options)
+    data.setup("fit")
+    data.trainer = SimpleNamespace(world_size=processes, global_rank=rank)  # type: ignore[assignment]
+    return data
+
+
+def test_a_stream_is_evaluated_in_a_row_of_each_process(lines: Path) -> None:
+    rows: dict[int, list[int]] = {}
+    for rank in range(3):
+        data = of_process(lines, rank, 3)
+        found = targets(batches(data.val_dataloader()))
+        assert [*found] == [rank]
+        rows.update(found)
+        data = of_process(lines, rank, 3, eval_batch_size=7)
+        assert [*targets(batches(data.val_dataloader()))] == [*range(rank, 7, 3)]
+    expected = data.tokenizer.stream(data.texts.parts["validation"]).tolist()
+    assert [token for rank in range(3) for token in rows[rank]] == expected
+    for option, loader in (("batch_size", "train"), ("eval_batch_size", "val")):
+        data = of_process(lines, 0, 3, **{option: 2})
+        with pytest.raises(ValueError, match=rf"^data\.{option} is .*: 2 row.* among 3 processes"):
+            getattr(data, f"{loader}_dataloader")()
+
+
 def test_documents_are_cut_in_training_alone(lines: Path) -> None:
     data = LanguageData(str(lines), mode="documents", max_length=6, level="character")
     data.setup("fit")
@@ -82,6 +107,20 @@ def test_the_vocabulary_is_the_training_part_s(tmp_path: Path) -> None:
     assert sorted(data.tokenizer.vocabulary[3:]) == ["a", "b"]
     data.setup("test")
     assert targets(batches(data.test_dataloader())) == {0: [1, 1, 2]}
+
+
+@pytest.mark.parametrize("mode", ["stream", "documents"])
+def test_unknown_words_that_were_never_trained(mode: str, tmp_path: Path) -> None:
+    for name, text in (("train", "a b a b\nc"), ("valid", "a b"), ("test", "a d\ne d")):
+        (tmp_path / f"{name}.txt").write_text(text)
+    options: dict[str, Any] = {"mode": mode, "level": "word", "batch_size": 2}
+    data = LanguageData(str(tmp_path), **options)
+    data.setup("fit")
+    with pytest.warns(UserWarning, match=r"^test: 3 of the .* unknown.*: set data\.min_frequency"):
+        data.setup("test")
+    data = LanguageData(str(tmp_path), min_frequency=2, **options)
+    data.setup("fit")
+    data.setup("test")
 
 
 def test_what_is_refused(lines: Path, tmp_path: Path) -> None:

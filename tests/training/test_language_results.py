@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from seqnorm.training.language_results import COLUMNS, best_rate, markdown, next_rate
+from seqnorm.training.language_results import COLUMNS, best_rate, markdown, next_rate, setting
 from seqnorm.training.results import append_result
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +21,7 @@ def write(path: Path, **values: object) -> None:
     append_result(path, {**row, **values}, COLUMNS)
 
 
-def runs(path: Path) -> None:
+def runs(path: Path, config: str = "") -> None:
     # The best in validation is the worst in the test, and is chosen.
     for lr, loss, bits in (
         (0.003, 1.6, 2.0),
@@ -38,12 +38,18 @@ def runs(path: Path) -> None:
             val_loss=loss,
             test_perplexity=9,
             test_bits_per_character=bits,
+            config=f"{config} --model.lr {lr} --seed_everything=0",
         )
-    for seed, bits in ((1, 2.1), (2, 2.3)):
+    for lr, seed, perplexity, bits in ((0.1, 1, 4, 2.1), (0.1, 2, 4, 2.3), (0.01, 1, 1, 1)):
         write(
-            path, norm="layer", lr=0.1, seed=seed, test_perplexity=4, test_bits_per_character=bits
+            path,
+            norm="layer",
+            lr=lr,
+            seed=seed,
+            test_perplexity=perplexity,
+            test_bits_per_character=bits,
+            config=f"{config} --model.lr={lr} --seed_everything {seed} --run.results a.csv",
         )
-    write(path, norm="layer", lr=0.01, seed=1, test_perplexity=1, test_bits_per_character=1)
 
 
 def test_table(tmp_path: Path) -> None:
@@ -61,6 +67,26 @@ def test_table(tmp_path: Path) -> None:
         cwd=ROOT,
     )
     assert printed.stdout.strip() == markdown(tmp_path / "a.csv")
+
+
+def test_runs_of_other_options_stand_apart(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    for options in ("--config a.yaml", "--config a.yaml --trainer.max_epochs=9"):
+        runs(path, options)
+    head, _, *rows = markdown(path).splitlines()
+    assert head.endswith("| runs | options |")
+    assert [row.split(" | ")[-2:] for row in rows] == [
+        ["2", "--config a.yaml |"],
+        ["2", "--config a.yaml --trainer.max_epochs 9 |"],
+    ]
+    write(path, norm="layer", seed=1, lr=0.1, config="--model.hidden_size 9")
+    with pytest.raises(ValueError, match=r"^mr stream .* layer --model\.hidden_size 9: no run"):
+        markdown(path)
+
+
+def test_settings() -> None:
+    command = "--config=a --config 'b c' --model.lr 1 --model.norm=null --x --run.results r.csv -1"
+    assert setting(command) == ("--config a", "--config 'b c'", "--model.norm null", "--x")
 
 
 def test_runs_that_are_missing(tmp_path: Path) -> None:
