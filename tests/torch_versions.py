@@ -1,11 +1,18 @@
-"""What tests need of torch that torch 2.3 has not."""
+"""What tests need of torch that an older one has not, or has by another name."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from seqnorm.nn.backends.cpu.traced import COMPILES
+
+TORCH = tuple(int(part) for part in torch.__version__.split(".")[:2])
 
 needs_compiler = pytest.mark.skipif(
     not COMPILES, reason=f"torch.compile of torch {torch.__version__} cannot trace it: 2.4 can"
@@ -13,3 +20,22 @@ needs_compiler = pytest.mark.skipif(
 needs_transforms = pytest.mark.skipif(
     not COMPILES, reason=f"torch.func of torch {torch.__version__} reads no sizes: that of 2.4 does"
 )
+
+
+def opcheck(operator: Any, arguments: Any) -> None:
+    """``torch.library.opcheck``, which in torch 2.3 was for torch's own tests."""
+    if TORCH >= (2, 4):
+        torch.library.opcheck(operator, arguments)
+    else:
+        from torch.testing._internal.optests import opcheck as check
+
+        check(operator, arguments)
+
+
+def rms_norm(x: Tensor, shape: Sequence[int], weight: Tensor | None = None) -> Tensor:
+    """torch's own over the last dimensions, eps 1e-5; its equation where torch has none."""
+    if TORCH >= (2, 4):
+        return F.rms_norm(x, shape, weight, eps=1e-5)
+    dims = tuple(range(-len(shape), 0))
+    y = x * torch.rsqrt(x.square().mean(dims, keepdim=True) + 1e-5)
+    return y if weight is None else y * weight

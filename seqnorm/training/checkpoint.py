@@ -117,7 +117,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler stumbles over other bytes in any way
-        if found := re.search(r"GLOBAL ([\w.]+)", str(error)):
+        if found := re.search(r"(?:GLOBAL|Unsupported class) ([\w.]+)", str(error)):
             raise ValueError(
                 f"{str(path)!r} is refused: beside tensors and plain values it holds {found[1]}, "
                 "which could run code"

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import seqnorm
 from seqnorm.nn import zoneout
+from seqnorm.nn.autocast import is_autocast
 from seqnorm.nn.chunks import Chunks
 from seqnorm.nn.processes import Processes
 
@@ -294,7 +295,7 @@ def test_autocast_holds_in_the_second_pass() -> None:
     run = seqnorm.nn.backends.reference.run
 
     def watched(*call: Any) -> Any:
-        seen.append((torch.is_autocast_enabled("cpu"), torch.is_grad_enabled()))
+        seen.append((is_autocast("cpu"), torch.is_grad_enabled()))
         return run(*call)
 
     with pytest.MonkeyPatch.context() as patch:

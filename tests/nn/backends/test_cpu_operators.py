@@ -18,6 +18,7 @@ from hidden_states import as_hx, parts_of
 from operators_seen import Seen
 from tolerances import GRADIENTS, assert_close, assert_equal
 from torch import Tensor
+from torch_versions import opcheck
 
 import seqnorm
 from seqnorm import Norm, NormScheme
@@ -95,7 +96,7 @@ def test_unused_rows(name: str) -> None:
             assert a.dim() == 2 or a.shape == e.shape
         assert any(a.shape != e.shape for a, e in zip(found, expected))
         finite = tuple(a.nan_to_num() if isinstance(a, Tensor) else a for a in longer)
-        torch.library.opcheck(operator(which), finite)
+        opcheck(operator(which), finite)
 
 
 @pytest.mark.parametrize(
@@ -105,11 +106,11 @@ def test_they_are_as_torch_wants_them(name: str, dtype: torch.dtype) -> None:
     """Schema, fake results, derivative, what a compiler makes of them."""
     calls = calls_of(name, dtype)
     for which, arguments in calls.items():
-        torch.library.opcheck(operator(which), arguments)
+        opcheck(operator(which), arguments)
     for key, tensor in zip(Inputs._fields, calls["recurrence"][FIRST:]):
         if tensor is not None and not key.startswith("stay"):  # which is drawn
             tensor.requires_grad_()
-    torch.library.opcheck(operator("recurrence"), calls["recurrence"])
+    opcheck(operator("recurrence"), calls["recurrence"])
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -93,13 +93,15 @@ def kept_width(plan: Plan, inputs: Inputs) -> int:
     wide, hidden = inputs.weight_hh.shape
     layout, lstm = plan.layout, inputs.c_0 is not None
     zoneout = inputs.stay_c is not None or any(plan.zoneout[1:])
-    return (
-        wide * (inputs.weight_ih is not None or layout.joined)
-        + (4 * len(layout.sets) + 2) * (not layout.batch)
-        + wide * (not layout.joined)
-        + hidden * lstm
-        + hidden * zoneout
+    # Not as products with a truth value, which the symbolic sizes of torch 2.3 do not take.
+    parts = (
+        (wide, inputs.weight_ih is not None or layout.joined),
+        (4 * len(layout.sets) + 2, not layout.batch),
+        (wide, not layout.joined),
+        (hidden, lstm),
+        (hidden, zoneout),
     )
+    return sum(width for width, there in parts if there)
 
 
 class Forward:
