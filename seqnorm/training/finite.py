@@ -16,15 +16,25 @@ from torch.optim import Optimizer
 
 from seqnorm.nn import RunningTable
 
+# From its first 65,536 the scale of half precision has fallen to 1 / 16 by then, and it is not the
+# scale that makes gradients infinite.
+SKIPPED = 20
+
 
 class StopAtNonFinite(Callback):
     """Ends training before a step is taken from a loss or a gradient that is NaN or infinite.
 
     The error names the step, the documents of the batch, and the first layer from which it came:
     the batch is run once more, with the same random numbers, and every layer watched; a model that
-    carries states has a ``rewind()`` to those in which the batch began. Nothing is
-    written any more, so the last checkpoint is of finite weights. While all is well it looks at the
-    loss and at one norm of each gradient a step.
+    carries states has a ``rewind()`` to those in which the batch began. While all is well it looks
+    at the loss and at one norm of each gradient a step.
+
+    Nothing is written any more, and no checkpoint at all of weights that are not finite, which a
+    last step from finite gradients may leave.
+
+    In half precision steps of infinite gradients are left out, as a matter of course, and the scale
+    of the loss falls: training ends after 20 of them in a row, or at its end if there were no
+    others.
 
     Several processes tell each other, an exchange for the loss and one for the gradients a step,
     run the batch once more together, so that every exchange in it is joined by all, and end with
@@ -38,27 +48,30 @@ class StopAtNonFinite(Callback):
         self._batch: Any = None
         self._number = 0
         self._drawn = torch.empty(0)
+        self._drawn_on_device: Tensor | None = None
+        self._skipped = 0
+        self._taken = 0
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         self._batch, self._number = batch, batch_idx
         self._drawn = torch.get_rng_state()
+        device = pl_module.device
+        on_gpu = device.type == "cuda"
+        self._drawn_on_device = torch.cuda.get_rng_state(device) if on_gpu else None
 
     def on_before_backward(
         self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
     ) -> None:
         wrong = not bool(loss.isfinite())
-        if _anywhere(trainer, wrong, loss):
-            where = self._again(pl_module, _first_output)
+        if _anywhere(trainer, wrong, loss.device):
+            where = self._again(trainer, pl_module, _first_output)
             self._stop(trainer, f"the loss is {loss.item()}, {where}" if wrong else "")
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
     ) -> None:
-        # In half precision steps of infinite gradients are left out, as a matter of course.
-        if getattr(trainer.precision_plugin, "scaler", None) is not None:
-            return
         grads = {n: p.grad for n, p in pl_module.named_parameters() if p.grad is not None}
         if not grads:
             return
@@ -66,17 +79,46 @@ class StopAtNonFinite(Callback):
         # A norm alone may be beyond what its type can hold.
         if not bool(torch.stack([g.norm() for g in grads.values()]).isfinite().all()):
             wrong = [name for name, grad in grads.items() if not bool(grad.isfinite().all())]
-        if _anywhere(trainer, bool(wrong), next(iter(grads.values()))):
-            where = self._again(pl_module, _first_gradient)
-            what = f"the gradient of {', '.join(wrong)} is not finite"
+        if not _anywhere(trainer, bool(wrong), next(iter(grads.values())).device):
+            self._skipped = 0
+            self._taken += 1
+            return
+        what = f"the gradient of {', '.join(wrong)} is not finite"
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        if scaler is not None:
+            self._skipped += 1
+            what += f" in {self._skipped} steps in a row, left out; the scale is {_scale(scaler)}"
+        if scaler is None or self._skipped >= SKIPPED:
+            where = self._again(trainer, pl_module, _first_gradient)
             # Averaged over processes it is so in all of them, and comes from some.
             found = f"{what}, {where}" if wrong and where else ""
             self._stop(trainer, found, f"{what}, which a second pass does not repeat")
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._skipped and not self._taken:
+            scale = _scale(getattr(trainer.precision_plugin, "scaler", None))
+            raise FloatingPointError(
+                f"no step was taken: in all {self._skipped} the gradients were not finite; the "
+                f"scale has fallen to {scale}"
+            )
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        wrong = [name for name, value in checkpoint["state_dict"].items() if not _finite(value)]
+        if _anywhere(trainer, bool(wrong), pl_module.device):
+            what = f"what is not finite is {', '.join(wrong)}" if wrong else ""
+            raise FloatingPointError(
+                f"after step {trainer.global_step} (epoch {trainer.current_epoch}): "
+                f"{_of_all(trainer, what)}; no checkpoint is written"
+            )
+
     def _stop(self, trainer: Trainer, what: str, otherwise: str = "") -> None:
         """Raises the error of what was found here, "" for nothing, and in the other processes."""
         indices = getattr(self._batch, "indices", None)
-        if what and indices is not None:
+        if trainer.world_size == 1:
+            what = what or otherwise
+        if what and isinstance(indices, Tensor):  # a tensor has a method of that name
             what = f"{what}; documents {', '.join(map(str, indices.tolist()))}"
         raise FloatingPointError(
             f"step {trainer.global_step} (epoch {trainer.current_epoch}, batch {self._number}): "
@@ -85,6 +127,7 @@ class StopAtNonFinite(Callback):
 
     def _again(
         self,
+        trainer: Trainer,
         model: LightningModule,
         watch: Callable[[LightningModule, Any, int], str],
     ) -> str:
@@ -93,8 +136,14 @@ class StopAtNonFinite(Callback):
         if callable(rewind):  # it carries states from batch to batch
             rewind()
         with ExitStack() as stack:
-            stack.enter_context(torch.random.fork_rng())
+            gpu = self._drawn_on_device
+            devices = [] if gpu is None else [model.device]
+            stack.enter_context(torch.random.fork_rng(devices))
             torch.set_rng_state(self._drawn)
+            if gpu is not None:
+                torch.cuda.set_rng_state(gpu, model.device)
+            if trainer.precision_plugin is not None:
+                stack.enter_context(trainer.precision_plugin.forward_context())
             for module in model.modules():
                 if isinstance(module, RunningTable):
                     stack.enter_context(module.held())
@@ -104,11 +153,15 @@ class StopAtNonFinite(Callback):
             return watch(model, self._batch, self._number)
 
 
-def _anywhere(trainer: Trainer, wrong: bool, like: Tensor) -> bool:
-    """Whether any process says so; ``like`` is on the device by which they talk."""
+def _scale(scaler: Any) -> str:
+    return f"{scaler.get_scale():g}"
+
+
+def _anywhere(trainer: Trainer, wrong: bool, device: torch.device) -> bool:
+    """Whether any process says so; they talk by this device."""
     if trainer.world_size == 1:
         return wrong
-    told = trainer.strategy.reduce(torch.tensor(float(wrong), device=like.device), reduce_op="max")
+    told = trainer.strategy.reduce(torch.tensor(float(wrong), device=device), reduce_op="max")
     return bool(told)
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
+from lightning.pytorch import LightningModule
 
 from seqnorm.training import TextClassification
+from seqnorm.training.finite import StopAtNonFinite
 
 from .conftest import SMALL
 
@@ -115,6 +119,91 @@ def test_a_weight_is_named(
     monkeypatch.setattr(TextClassification, "training_step", step)
     error = stopped(train_py, capsys, "--data.corpus", corpus, *SMALL)
     assert "first in network.head (Linear), from an input that was, with bias not finite" in error
+
+
+def test_weights_after_the_last_step(
+    corpus: Path,
+    train_py: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """No loss or gradient shows them any more; the checkpoint of the epoch before stays."""
+
+    def end(self: TextClassification, *arguments: Any) -> None:
+        if self.trainer.global_step == 6:  # of 3 an epoch
+            with torch.no_grad():
+                self.network.head.bias[0] = torch.inf
+
+    arguments = ("--data.corpus", corpus, *SMALL, "--trainer.max_epochs=2")
+    with monkeypatch.context() as patch:
+        patch.setattr(TextClassification, "on_train_batch_end", end)
+        error = stopped(train_py, capsys, *arguments)
+    assert error == (
+        "error: after step 6 (epoch 1): what is not finite is network.head.bias; no checkpoint is "
+        "written"
+    )
+    for name in ("best", "last"):
+        checkpoint = torch.load(RUN / "checkpoints" / f"{name}.ckpt", weights_only=True)
+        assert checkpoint["epoch"] == 0
+        assert all(bool(t.isfinite().all()) for t in checkpoint["state_dict"].values())
+    train_py("fit", "--ckpt_path", RUN / "checkpoints" / "last.ckpt")
+
+
+class Line(LightningModule):
+    """One layer, with dropout before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = torch.nn.Dropout(0.5)
+        self.layer = torch.nn.Linear(64, 1)
+
+    def training_step(self, batch: torch.Tensor) -> torch.Tensor:
+        return self.layer(self.drop(batch)).sum()  # type: ignore[no-any-return]
+
+
+def test_half_precision_in_which_no_step_is_taken() -> None:
+    scaler = SimpleNamespace(get_scale=lambda: 0.0625)
+    plugin = SimpleNamespace(scaler=scaler, forward_context=nullcontext)
+    trainer: Any = SimpleNamespace(
+        world_size=1, global_step=0, current_epoch=0, precision_plugin=plugin
+    )
+    model, stop, optimizer = Line(), StopAtNonFinite(), cast("torch.optim.Optimizer", None)
+
+    def step(value: float) -> None:
+        stop.on_train_batch_start(trainer, model, torch.ones(2, 64), 5)
+        for parameter in model.parameters():
+            parameter.grad = torch.full_like(parameter, value)
+        stop.on_before_optimizer_step(trainer, model, optimizer)
+
+    for _ in range(5):
+        step(torch.nan)
+    with pytest.raises(FloatingPointError, match=r"in all 5 the gradients .* fallen to 0\.0625"):
+        stop.on_train_end(trainer, model)
+    step(1.0)
+    stop.on_train_end(trainer, model)
+    for _ in range(19):
+        step(torch.inf)
+    stop.on_train_end(trainer, model)
+    message = r"layer\.bias is not finite in 20 steps in a row, left out; the scale is 0\.0625, wh"
+    with pytest.raises(FloatingPointError, match=message):
+        step(torch.inf)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="a GPU has draws of its own")
+def test_the_draws_of_a_gpu_are_repeated() -> None:
+    trainer: Any = SimpleNamespace(world_size=1, precision_plugin=None)
+    model, stop, batch = Line().cuda(), StopAtNonFinite(), torch.ones(2, 64, device="cuda")
+    stop.on_train_batch_start(trainer, model, batch, 0)
+    found = [model.training_step(batch)]
+    after = torch.cuda.get_rng_state()
+
+    def watch(model: Any, batch: torch.Tensor, number: int) -> str:
+        found.append(model.training_step(batch))
+        return ""
+
+    stop._again(trainer, model, watch)
+    assert torch.equal(*found)
+    assert torch.equal(torch.cuda.get_rng_state(), after)
 
 
 def test_it_changes_no_number(
