@@ -4,8 +4,10 @@ The same interface as `seqnorm.datasets.tokenizing.Tokenizer`, made of torchtext
 `build_vocab_from_iterator` and `transforms`. A text is put into Unicode form NFC, its case lowered
 if asked to, and its white space taken as one space, as there. With the tokens "word" and
 "character" vocabularies and numbers then are those of `Tokenizer` too, but where the two libraries
-disagree on what a letter is: a combining mark that no single character contains is one for
-`Tokenizer` alone, and Python lowers a Greek sigma at the end of a word by its place.
+disagree on what a letter is: a combining mark that no single character contains, a joining
+character (U+200C, U+200D) and a connector other than the underscore are part of a word for
+`Tokenizer` alone, a superscript digit or a fraction for Python alone, which also lowers a Greek
+sigma at the end of a word by its place.
 """
 
 from __future__ import annotations
@@ -91,9 +93,13 @@ class TorchtextTokenizer:
         if max_length is not None:
             steps.append(self._transforms.Truncate(max_length))
         transform = self._transforms.Sequential(*steps)
-        tokens = (self._split(_normal(text, self.lowercase)) for text in texts)
+        tokens = (self._known(_normal(text, self.lowercase)) for text in texts)
         # Of an empty list it warns that one cannot tell what it is a list of.
         return [transform(each) if each else [] for each in tokens]
+
+    def _known(self, text: str) -> list[str]:
+        # Split at spaces, markup that looks like the padding's name would be padding.
+        return [UNK if token == PAD else token for token in self._split(text)]
 
     @property
     def vocabulary(self) -> list[str]:

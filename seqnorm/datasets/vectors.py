@@ -53,6 +53,9 @@ def read_vectors(path: str | Path, vocabulary: Sequence[str]) -> tuple[Tensor, T
 def read_vectors_by_torchtext(path: str | Path, vocabulary: Sequence[str]) -> tuple[Tensor, Tensor]:
     """The same by torchtext's `Vectors`, which reads and keeps the whole file.
 
+    Of a token that comes twice the last counts here, and a file with a token that holds spaces, as
+    a few of GloVe's do, is refused.
+
     Raises ModuleNotFoundError where torchtext cannot be loaded, DatasetError as `read_vectors`.
     """
     torchtext = import_torchtext("reading vectors by torchtext")
@@ -62,7 +65,8 @@ def read_vectors_by_torchtext(path: str | Path, vocabulary: Sequence[str]) -> tu
     with tempfile.TemporaryDirectory() as cache:
         try:
             vectors = torchtext.vocab.Vectors(str(path), cache=cache)
-        except (ValueError, RuntimeError, UnicodeDecodeError) as error:
+        # Of vectors of two numbers, which it takes for a header, it knows no size: a TypeError.
+        except (ValueError, RuntimeError, TypeError) as error:
             raise DatasetError(f"{path}: torchtext cannot read vectors from it: {error}") from error
     found = {
         number: vectors[token].tolist()

@@ -18,7 +18,6 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from torch import Tensor
 
 from .callbacks import ProgressBar
 from .checkpoint import load_checkpoint, trust
@@ -31,7 +30,7 @@ from .pictures import confusion_matrix
 from .prediction import predict
 from .report import print_report
 from .restoring import check_resumable, check_whole_epochs, load_weights
-from .results import append_once, commit
+from .results import COLUMNS, append_once, commit
 from .run import Run
 from .stored_configs import check_classes, check_results, config_of
 from .text import TextData
@@ -58,7 +57,9 @@ class TextCLI(LightningCLI):
     """Lightning's CLI for text classification; a task of another kind derives from it.
 
     ``fit`` tests the best epoch at its end. A checkpoint given by ``--ckpt_path`` brings the
-    configuration it was trained with, over which the command line has precedence.
+    configuration it was trained with, over which the command line has precedence. ``columns`` are
+    those of a row of results, and ``finished`` is the file in a run's folder that says that it has
+    been tested, and has its row.
     """
 
     model: TextClassification
@@ -71,6 +72,8 @@ class TextCLI(LightningCLI):
     )
     description = DESCRIPTION
     help: ClassVar[dict[str, str]] = HELP
+    columns: ClassVar[Sequence[str]] = COLUMNS
+    finished: ClassVar[str] = "confusion_matrix.png"
     predict: ClassVar[Callable[..., None]] = staticmethod(predict)
 
     def __init__(self, args: ArgsType = None) -> None:
@@ -209,53 +212,74 @@ class TextCLI(LightningCLI):
             self.trainer.callbacks = []  # type: ignore[attr-defined]
             self.trainer.loggers = []
         trust(self.run.best.best_model_path)
-        confusion = self._evaluate("test" if tested else "val", self.run.best.best_model_path)
-        if self.trainer.is_global_zero:
-            counts = confusion.sum(0)
-            picture = self.path / "confusion_matrix.png"
-            if tested and self.run.results is not None:
-                if picture.exists():
-                    rank_zero_info("The run had finished before: run.results gets no second row.")
-                else:
-                    append_once(self.run.results, self._result(counts), self.path / "result.csv")
-            confusion_matrix(counts, self.model.classes, picture)
-            rank_zero_info(f"The run is in {self.path}")
+        found = self._evaluate("test" if tested else "val", self.run.best.best_model_path)
+        if not self.trainer.is_global_zero:
+            return
+        if tested and self.run.results is not None:
+            if (self.path / self.finished).exists():
+                rank_zero_info("The run had finished before: run.results gets no second row.")
+            else:
+                row, marker = self._row(found), self.path / "result.csv"
+                append_once(self.run.results, row, marker, self.columns)
+        self.leave(found, tested)
+        rank_zero_info(f"The run is in {self.path}")
 
-    def _result(self, confusion: Tensor) -> dict[str, object]:
+    def _row(self, found: Any) -> dict[str, object]:
         options = self.config["fit"]
         return {
-            "corpus": self.datamodule.corpus.name,
+            "corpus": self.corpus,
             "cell": options["model"]["cell"],
             "norm": options["model"]["norm"] or "none",
             "seed": options["seed_everything"],
-            "test_accuracy": f"{accuracy(confusion):.4f}",
-            "test_macro_f1": f"{macro_f1(confusion):.4f}",
+            **self.result(found),
             "epochs": self.trainer.current_epoch,
             "seconds": f"{self.run.timer.time_elapsed():.1f}",
             "config": shlex.join(self.arguments[1:]),
             "commit": commit(),
         }
 
-    def test(self, model: TextClassification, datamodule: TextData, ckpt_path: str) -> Tensor:
+    @property
+    def corpus(self) -> str:
+        """The corpus's name."""
+        return self.datamodule.corpus.name
+
+    def result(self, found: Any) -> dict[str, object]:
+        """What a row of results has of the task's own; ``found`` is what the metric came to."""
+        confusion = found.sum(0)
+        return {
+            "test_accuracy": f"{accuracy(confusion):.4f}",
+            "test_macro_f1": f"{macro_f1(confusion):.4f}",
+        }
+
+    def leave(self, found: Any, tested: bool) -> None:
+        """Writes what is to be in the run's folder, ``finished`` at least if there was a test."""
+        confusion_matrix(found.sum(0), self.model.classes, self.path / self.finished)
+
+    def show(self, title: str, loss: float, found: Any) -> None:
+        """Prints what the metric came to."""
+        print_report(title, loss, found, self.model.metric("test").names)
+
+    def test(self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str) -> None:
         """Prints how good the weights in ``ckpt_path`` are on the test part."""
-        return self._evaluate("test", ckpt_path)
+        self._evaluate("test", ckpt_path)
 
-    def validate(self, model: TextClassification, datamodule: TextData, ckpt_path: str) -> Tensor:
+    def validate(
+        self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str
+    ) -> None:
         """Prints how good the weights in ``ckpt_path`` are on the validation part."""
-        return self._evaluate("val", ckpt_path)
+        self._evaluate("val", ckpt_path)
 
-    def _evaluate(self, stage: str, checkpoint: str) -> Tensor:
+    def _evaluate(self, stage: Literal["test", "val"], checkpoint: str) -> Any:
         # Not by the trainer: its callback for averaged weights would replace the average that the
         # checkpoint holds by the weights of the last step.
         load_weights(self.model, load_checkpoint(checkpoint)["state_dict"], checkpoint)
         evaluate = self.trainer.test if stage == "test" else self.trainer.validate
         (values,) = evaluate(self.model, datamodule=self.datamodule, verbose=False)
-        metric = self.model.metric(stage)
-        confusion: Tensor = metric.compute()
+        found = self.model.metric(stage).compute()
         if self.trainer.is_global_zero:
-            title = f"{self.datamodule.corpus.name} {'test' if stage == 'test' else 'validation'}"
-            print_report(title, values[f"{stage}_loss"], confusion, metric.names)
-        return confusion
+            title = f"{self.corpus} {'test' if stage == 'test' else 'validation'}"
+            self.show(title, values[f"{stage}_loss"], found)
+        return found
 
 
 def task_of(arguments: Sequence[str]) -> str | None:

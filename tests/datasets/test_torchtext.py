@@ -68,11 +68,30 @@ def test_equals_the_default_pipeline(kind: Any, lowercase: bool, options: dict[s
 
 
 @needs_torchtext
+@pytest.mark.parametrize(
+    ("text", "ours", "theirs"),
+    [
+        ("x\u0331y", ["x\u0331y"], ["x", "\u0331", "y"]),
+        ("x\u200dy", ["x\u200dy"], ["x", "\u200d", "y"]),
+        ("x\u203fy", ["x\u203fy"], ["x", "\u203f", "y"]),
+        ("x\u00b2", ["x", "\u00b2"], ["x\u00b2"]),
+    ],
+)
+def test_where_it_differs_from_the_default_pipeline(
+    text: str, ours: list[str], theirs: list[str]
+) -> None:
+    assert sorted(Tokenizer.train([text]).vocabulary[2:]) == sorted(ours)
+    assert sorted(TorchtextTokenizer.train([text]).vocabulary[2:]) == sorted(theirs)
+
+
+@needs_torchtext
 def test_basic_english_and_its_way_into_a_checkpoint() -> None:
     tokenizer = TorchtextTokenizer.train(TEXTS, tokens="basic_english")
     assert tokenizer.vocabulary[:4] == ["<pad>", "<unk>", ".", "hello"]
     (numbers,) = tokenizer.encode(["hello . unheard"])
     assert numbers == [3, 2, 1]
+    # Markup in a text is no padding.
+    assert tokenizer.encode(["<pad> hello <unk> <PAD>"]) == [[1, 3, 1, 1]]
     for again in (tokenizer_from_json(tokenizer.to_json()), pickle.loads(pickle.dumps(tokenizer))):
         assert isinstance(again, TorchtextTokenizer)
         assert again.encode(TEXTS) == tokenizer.encode(TEXTS)

@@ -41,6 +41,17 @@ def test_a_token_with_spaces_and_one_that_comes_twice(tmp_path: Path) -> None:
     assert vectors.tolist() == [[1, 2], [3, 4]]
 
 
+@needs_torchtext
+def test_torchtext_takes_the_last_and_no_spaces(tmp_path: Path) -> None:
+    path = tmp_path / "vectors.txt"
+    path.write_text("corn 1 2 3\ncorn 5 6 7\n")
+    assert read_vectors_by_torchtext(path, ["corn"])[0].tolist() == [[5, 6, 7]]
+    for refused in ("corn 1 2 3\n. . 3 4 5\n", "corn 1 2\n"):
+        path.write_text(refused)
+        with pytest.raises(DatasetError, match="torchtext cannot read vectors"):
+            read_vectors_by_torchtext(path, ["corn", ". ."])
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -83,7 +83,13 @@ def test_the_task_of_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     [
         (
             ("fit", "--task=language", "--help"),
-            ("--model.weight_drop", "--data.window", "tokens of a stream", "--run.monitor"),
+            (
+                "--model.weight_drop",
+                "--data.window",
+                "tokens of a stream",
+                "--run.monitor",
+                "--run.patience",
+            ),
             ("--model.tokenizer", "--model.pad_id", "--data.seed ", "--model.ends", "pooling"),
         ),
         (("fit", "--help"), ("--model.pooling", "--task"), ("--data.window",)),

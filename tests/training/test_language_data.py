@@ -109,6 +109,19 @@ def test_the_vocabulary_is_the_training_part_s(tmp_path: Path) -> None:
     assert targets(batches(data.test_dataloader())) == {0: [1, 1, 2]}
 
 
+def test_documents_are_shuffled_in_training_alone(lines: Path) -> None:
+    orders: dict[str, list[list[int]]] = {"train": [], "val": []}
+    for seed in (0, 1):
+        data = LanguageData(str(lines), mode="documents", batch_size=4, seed=seed)
+        data.setup("fit")
+        for part, found in orders.items():
+            loader = getattr(data, f"{part}_dataloader")()
+            found.append([int(i) for batch in batches(loader) for i in batch.indices])
+    assert orders["val"][0] == orders["val"][1]
+    assert orders["train"][0] != orders["train"][1]
+    assert sorted(orders["train"][0]) == sorted(orders["train"][1])
+
+
 @pytest.mark.parametrize("mode", ["stream", "documents"])
 def test_unknown_words_that_were_never_trained(mode: str, tmp_path: Path) -> None:
     for name, text in (("train", "a b a b\nc"), ("valid", "a b"), ("test", "a d\ne d")):
