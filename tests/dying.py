@@ -22,7 +22,7 @@ class Die(Callback):
 
     Args:
         rank: of the process.
-        how: "kill" (as kill -9), "exit" (os._exit(1)), "leave" (os._exit(0)), "raise" or "hang".
+        how: "kill" (as kill -9), "leave" (os._exit(0)), "raise" or "hang".
     """
 
     def __init__(self, rank: int, how: str) -> None:
@@ -34,8 +34,8 @@ class Die(Callback):
             return
         if self.how == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-        if self.how in ("exit", "leave"):
-            os._exit(1 if self.how == "exit" else 0)
+        if self.how == "leave":
+            os._exit(0)
         if self.how == "raise":
             raise DieError
         time.sleep(600)

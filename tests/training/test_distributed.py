@@ -149,6 +149,13 @@ def test_a_process_that_dies_ends_the_run(
     assert "peer" in said, "the other one found the connection lost"
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_an_error_in_a_process_ends_the_run(rank: int, corpus: Path, tmp_path: Path) -> None:
+    status, said = run(command(corpus, *dying(rank, "raise")), tmp_path)
+    assert status != 0
+    assert "DieError" in said
+
+
 def test_a_process_that_hangs_ends_the_run(corpus: Path, tmp_path: Path) -> None:
     patience = "--trainer.strategy.init_args.timeout=0:00:20"
     status, said = run(command(corpus, *dying(1, "hang"), patience), tmp_path)
