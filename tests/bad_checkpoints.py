@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 
 import torch
 from bad_makers import (
@@ -161,6 +162,42 @@ CASES = [
         "a configuration with a callback that takes a function",
         checkpoint(assign(*CALLBACKS, value=[FUNCTION]), "test"),
         "names the class 'seqnorm.training.ReestimateStatistics'",
+    ),
+    Case(
+        STORED,
+        "a configuration with a class that takes a function among others",
+        checkpoint(
+            assign(
+                *STRATEGY,
+                value={
+                    "class_path": "lightning.pytorch.strategies.DDPStrategy",
+                    "init_args": {"timeout": "0:05:00", "ddp_comm_hook": "this.s"},
+                },
+            ),
+            "test",
+        ),
+        "config.trainer.strategy.init_args.ddp_comm_hook is set",
+    ),
+    Case(
+        STORED,
+        "a logger that writes elsewhere",
+        checkpoint(
+            assign(
+                *("config", "trainer", "logger"),
+                value={
+                    "class_path": "lightning.pytorch.loggers.CSVLogger",
+                    "init_args": {"save_dir": "../victim"},
+                },
+            ),
+            "test",
+        ),
+        "config.trainer.logger.init_args.save_dir is '../victim', outside of the current folder",
+    ),
+    Case(
+        STORED,
+        "a configuration with an ordered dictionary",
+        checkpoint(lambda s: s["config"].update(run=OrderedDict(s["config"]["run"])), "test"),
+        "config.run is a OrderedDict",
     ),
     Case(
         STORED,

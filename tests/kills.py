@@ -1,6 +1,6 @@
 """Kills a training run again and again, resumes it, and compares with one that was never touched.
 
-    python tests/kills.py                      20 kills of one process
+    python tests/kills.py                      20 kills of one process, and 5 late ones
     python tests/kills.py --kills 3 --seed 7   fewer, at other moments
     python tests/kills.py --processes 2        the same by two processes, all killed at once
 

@@ -208,13 +208,8 @@ def stays_away(rank: int) -> dict[str, Any]:
 
 
 QUESTIONS = [data_parallel, local, group_of_one, merged, constant, one_value, scarce, backends]
-QUESTIONS += [
-    mixed,
-    reestimated,
-    watched,
-    no_steps,
-    stays_away,
-]  # it comes last, for its group is lost
+QUESTIONS += [mixed, reestimated, watched, no_steps]
+QUESTIONS.append(stays_away)  # it comes last, for its group is lost
 
 
 def everything(rank: int) -> dict[Any, Any]:

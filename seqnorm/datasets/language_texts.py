@@ -2,10 +2,10 @@
 
 Penn Treebank, WikiText-2 and text8 are not fetched: their files are to be there. A folder of one's
 own has train.txt and, if there are any, valid.txt and test.txt; a single .txt file is for training
-and, its end, for validation. torchtext's PennTreebank, WikiText2
-and WikiText103 are downloaded by torchtext. In all of these a line is a text, and of Hugging Face's
-data sets a row; text8 is one text, of which the first 90 million characters are for training, 5
-million for validation and 5 million for the test (Mikolov et al. 2012).
+and, its end, for validation. torchtext's PennTreebank, WikiText2 and WikiText103 are downloaded by
+torchtext. In all of these a line is a text, and of Hugging Face's data sets a row; text8 is one
+text, of which the first 90 million characters are for training, 5 million for validation and 5
+million for the test (Mikolov et al. 2012).
 """
 
 from __future__ import annotations

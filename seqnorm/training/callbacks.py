@@ -121,7 +121,10 @@ class ReestimateStatistics(Callback):
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         batches = trainer.train_dataloader
-        if batches is None or not any(isinstance(m, RunningTable) for m in pl_module.modules()):
+        # Before a run begins, or goes on, validation is tried out, which is to change nothing.
+        if trainer.sanity_checking or batches is None:
+            return
+        if not any(isinstance(module, RunningTable) for module in pl_module.modules()):
             return
         precision = trainer.precision_plugin
         # Validation runs in inference mode, in which a table would become one of its tensors.

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 
 import yaml
 from jsonargparse import auto_cli
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -186,7 +186,8 @@ class TextCLI(LightningCLI):
         # Here rather than in the trainer, so that what is wrong with a corpus is found early.
         self.datamodule.setup(str(self.subcommand))
         options = self.config_init[self.subcommand]["trainer"]
-        callbacks = [*(options["callbacks"] or []), EndTogether()]
+        given = options["callbacks"] or []
+        callbacks = [*([given] if isinstance(given, Callback) else given), EndTogether()]
         if options["enable_progress_bar"] is not False:
             callbacks.append(ProgressBar())
         logger: Any = options["logger"]
@@ -199,7 +200,12 @@ class TextCLI(LightningCLI):
             callbacks += self.run.callbacks(self.path, self._plain_config())
             logger = self.run.logger(self.path, self.checkpoint) if logger is None else logger
         kwargs |= {"callbacks": callbacks, "logger": logger or False, "plugins": plugins(options)}
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        if self.checkpoint is not None:
+            # Lightning does so once it has restored the weights, which in double precision then
+            # would be those of single precision.
+            trainer.precision_plugin.convert_module(self.model)
+        return trainer
 
     def after_fit(self) -> None:
         """Tests the best epoch, and writes down what came out."""
@@ -216,11 +222,11 @@ class TextCLI(LightningCLI):
         if not self.trainer.is_global_zero:
             return
         if tested and self.run.results is not None:
-            if (self.path / self.finished).exists():
+            row, marker = self._row(found), self.path / "result.csv"
+            if (self.path / self.finished).exists() or not append_once(
+                self.run.results, row, marker, self.columns
+            ):
                 rank_zero_info("The run had finished before: run.results gets no second row.")
-            else:
-                row, marker = self._row(found), self.path / "result.csv"
-                append_once(self.run.results, row, marker, self.columns)
         self.leave(found, tested)
         rank_zero_info(f"The run is in {self.path}")
 
@@ -291,7 +297,7 @@ def task_of(arguments: Sequence[str]) -> str | None:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--task")
     parser.add_argument("--ckpt_path")
-    parser.add_argument("--config", action="append", default=[])
+    parser.add_argument("-c", "--config", action="append", default=[])
     with suppress(argparse.ArgumentError):
         found, _ = parser.parse_known_args(list(arguments))
         if found.task is not None:

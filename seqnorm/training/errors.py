@@ -38,7 +38,7 @@ def one_line() -> Iterator[None]:
     try:
         yield
     except (*OF_INPUTS, RuntimeError) as error:
-        if not isinstance(error, OF_INPUTS) and not _of_memory(error):
+        if not isinstance(error, OF_INPUTS) and not is_of_memory(error):
             raise
         if os.environ.get(VARIABLE, "0") not in ("", "0"):
             raise
@@ -53,12 +53,12 @@ def line_of(error: BaseException) -> str:
     gives its kind.
     """
     words = " ".join(str(error).split()) or type(error).__name__
-    if _of_memory(error):
+    if is_of_memory(error):
         words = f"there is not enough memory: {words}"
     return printable(words)
 
 
-def _of_memory(error: BaseException) -> bool:
+def is_of_memory(error: BaseException) -> bool:
     """Whether there was not enough memory, for which torch has errors of its own."""
     if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
         return True

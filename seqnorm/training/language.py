@@ -12,8 +12,9 @@ from torchmetrics import Metric
 from seqnorm.datasets import LanguageBatch, LanguageTokenizer
 from seqnorm.models import LanguageModel
 from seqnorm.models.language_model import LayerStates
+from seqnorm.nn.statistics import widen
 
-from .module import Schedule, TextModule
+from .module import Schedule, TextModule, number
 
 
 class Surprisal(Metric):
@@ -115,6 +116,7 @@ class LanguageModelling(TextModule[LanguageModel, Surprisal]):
         before = None if batch.starts else self._states[stage]
         self._began = {} if before is None else {stage: before}
         nats, after = self.network.surprisal(batch.tokens, batch.targets, batch.lengths, before)
+        nats = widen(nats)  # of many tokens half precision holds neither the sum nor the count
         self._states[stage] = [tuple(part.detach() for part in parts) for parts in after]
         return nats
 
@@ -131,7 +133,7 @@ class LanguageModelling(TextModule[LanguageModel, Surprisal]):
         loss = nats.sum() / tokens.clamp(min=1.0)
         own = nats.sum() / max(len(nats), 1)
         options: dict[str, Any] = {"on_step": False, "on_epoch": True, "sync_dist": True}
-        self.log("train_loss", own, batch_size=len(nats), **options)
+        self.log("train_loss", own, batch_size=number(len(nats)), **options)
         self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss
 

@@ -58,6 +58,8 @@ def setting(command: str) -> tuple[str, ...]:
             options.append(word.split("=", 1))
         elif options:
             options[-1].append(word)
+    # Of configurations a later one wins; all else may stand in any order.
+    options.sort(key=lambda option: [] if option[0] == "--config" else option)
     return tuple(shlex.join(option) for option in options if option[0] not in _APART)
 
 

@@ -27,23 +27,27 @@ def opened(input: str, output: str) -> Iterator[tuple[Iterator[str], TextIO]]:
         if input != "-":
             source = stack.enter_context(open(input, "rb"))
         out = sys.stdout
-        if output != "-":
+        if output not in ("-", "/dev/stdout"):  # which, opened anew, would be cut short
             out = stack.enter_context(_printing(Path(output)))
         yield lines_of(source, "standard input" if input == "-" else input), out
 
 
 @contextmanager
 def _printing(path: Path) -> Iterator[TextIO]:
-    path = path.resolve()  # a link stays one
-    if path.exists() and not (path.is_file() and os.access(path.parent, os.W_OK)):
-        # A device or a pipe, or where nothing can lie beside it.
+    whole_path = path.resolve()  # a link stays one
+    if path.exists() and not (path.is_file() and _replaceable(whole_path)):
+        # A device or a pipe, which a link may stand for, or where nothing can lie beside it.
         with open(path, "w", encoding="utf-8") as file:
             yield file
         return
-    with replacing(path) as whole:
+    with replacing(whole_path) as whole:
         text = io.TextIOWrapper(whole, encoding="utf-8")
         yield text
         text.detach()  # what it holds goes into the file, which is not yet done
+
+
+def _replaceable(path: Path) -> bool:
+    return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
 
 
 def lines_of(source: Iterable[bytes | str], name: str) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, Generic, Literal, TypeVar
 
+import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
@@ -104,3 +105,14 @@ class TextModule(LightningModule, ABC, Generic[N, M]):
             schedule=self.schedule,
             weight_decay=self.weight_decay,
         )
+
+
+def number(count: int) -> int:
+    """How many examples a mean was taken over, as Lightning has to be told.
+
+    No whole number, for the mean of those over the processes, by which it divides, is whole too: of
+    16 and 15 documents 15, and a loss comes out 3 % too large. A tensor, for in half precision the
+    sum of Python's floats is one of half precision, which ends at some thousand documents.
+    """
+    # What takes it only adds and divides.
+    return torch.tensor(count, dtype=torch.float32)  # type: ignore[return-value]  # see above

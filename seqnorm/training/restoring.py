@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
 from .checkpoint import load_checkpoint
-from .errors import line_of
+from .errors import is_of_memory, line_of
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -27,12 +28,19 @@ def check_whole_epochs(stored: Mapping[str, Any], path: str | Path) -> None:
         progress = stored["loops"]["fit_loop"]["epoch_progress"]["current"]
         started, processed = int(progress["started"]), int(progress["processed"])
         int(stored["global_step"])
+        whole = stored["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not say where in training it was written") from error
     if started != processed:
+        other = ": resume the last.ckpt beside it" if Path(path).name != "last.ckpt" else ""
         raise ValueError(
             f"{path} was written inside epoch {processed}, and a run goes on from the end of an "
-            "epoch: resume the last.ckpt beside it"
+            f"epoch{other}"
+        )
+    if not whole:
+        rank_zero_warn(
+            f"{path} was written when trainer.max_steps or trainer.max_time had ended an epoch: "
+            "the rest of its batches are left out"
         )
 
 
@@ -82,6 +90,8 @@ def restored(kind: type[M], path: str | Path, device: str) -> tuple[M, dict[str,
     try:
         model.to(device)
     except (AssertionError, RuntimeError) as error:  # of a torch without it, or of none's
+        if is_of_memory(error):
+            raise
         raise ValueError(f"there is no device {device!r}: {line_of(error)}") from error
     data = stored.get("datamodule_hyper_parameters")
     return model.eval(), _checked(data, path) if isinstance(data, Mapping) else {}

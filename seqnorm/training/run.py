@@ -145,9 +145,9 @@ class RunFiles(Callback):
     """Writes what lies in a run's folder ``path`` beside checkpoints and TensorBoard's logs.
 
     ``config``, of plain values, goes into config.yaml and into every checkpoint. ``curves`` are the
-    quantities of which the learning curve is drawn. The rows of
-    metrics.csv, one an epoch and one for the test, are part of a checkpoint too, so that a resumed
-    run goes on with those and no others.
+    quantities of which the learning curve is drawn. The rows of metrics.csv, one an epoch and one
+    for the test, are part of a checkpoint too, so that a resumed run goes on with those and no
+    others.
     """
 
     def __init__(self, path: Path, config: dict[str, Any], curves: Sequence[str]) -> None:

@@ -33,16 +33,23 @@ ALLOWED = {
             "loggers.CSVLogger",
             "loggers.TensorBoardLogger",
             "profilers.SimpleProfiler",
+            "strategies.DDPStrategy",
         )
     ),
+}
+# Of the classes above that take objects and functions too, the arguments that are texts; all others
+# may be but numbers.
+_TEXTS = {
+    "lightning.pytorch.strategies.DDPStrategy": {"process_group_backend", "start_method", "timeout"}
 }
 PARTS = ("model", "data", "trainer", "run")
 _KEYS = {*PARTS, "seed_everything", "task"}
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
-# Values of these are paths; any other that names a file would be read as a part of the
-# configuration.
-_PATHS = {"corpus", "root", "vectors", "vocabulary", "folder", "name", "results"}
-_PATHS |= {"default_root_dir", "save_dir", "dirpath"}
+# Values of these are texts or paths and nothing else; any other that names a file would be read as
+# a part of the configuration.
+_PATHS = {"corpus", "root", "text_column", "label_column", "vectors", "vocabulary"}
+_PATHS |= {"folder", "name", "results", "default_root_dir"}
+_PATHS |= {"save_dir", "dirpath", "filename", "version", "sub_dir"}
 # Values of the trainer's that name classes, or of which it makes objects of its own by their name.
 _CLASSES = {"callbacks", "logger", "plugins"}
 _DEPTH = 20
@@ -92,6 +99,25 @@ def check_classes(parsed: Mapping[str, Any], path: str | Path) -> None:
             found += [((*place, str(number)), inner) for number, inner in enumerate(value)]
 
 
+def _check_arguments(place: tuple[str, ...], value: dict[str, Any], path: str | Path) -> None:
+    """That a class of ``_TEXTS`` is given no other texts, and nothing that holds more."""
+    texts, given = _TEXTS.get(str(value.get("class_path"))), value.get("init_args")
+    if texts is None or not isinstance(given, dict):
+        return
+    for name, argument in given.items():
+        if name not in texts and isinstance(argument, (str, dict, list, tuple)):
+            where = _written((*place, "init_args", name))
+            raise ValueError(f"{path}: {where} is set, which a checkpoint may not do")
+
+
+def _check_place(where: str, text: str, path: str | Path) -> None:
+    if Path(text).is_absolute() or ".." in Path(text).parts:
+        raise ValueError(
+            f"{path}: {where} is {text!r:.100}, outside of the current folder, where a checkpoint "
+            "may not write"
+        )
+
+
 def check_results(results: str | None, path: str | Path) -> None:
     """Whether a checkpoint may say where its run appends its row of results: to a CSV file, here.
 
@@ -110,15 +136,16 @@ def _values(value: Any, place: tuple[str, ...], path: str | Path) -> Iterator[tu
     """Every value that holds no others, and where; what has no place in a configuration raises."""
     if len(place) > _DEPTH:
         raise ValueError(f"{path}: its configuration is more than {_DEPTH} levels deep")
-    if isinstance(value, dict):
+    if type(value) is dict:
+        _check_arguments(place, value, path)
         for key, inner in value.items():
             if not isinstance(key, str) or not _NAME.fullmatch(key):
                 raise ValueError(f"{path}: {_written(place)} has the key {key!r:.50}, not a name")
             yield from _values(inner, (*place, key), path)
-    elif isinstance(value, (list, tuple)):
+    elif type(value) in (list, tuple):
         for number, inner in enumerate(value):
             yield from _values(inner, (*place, str(number)), path)
-    elif value is None or isinstance(value, (str, int, float)):
+    elif value is None or type(value) in (str, int, float, bool):
         yield place, value
     else:
         raise ValueError(
@@ -132,10 +159,12 @@ def _check_text(place: tuple[str, ...], text: str, path: str | Path) -> None:
     if key == "class_path":
         _check_class(place, text, path)
         return
+    if key in _PATHS:
+        if "init_args" in place:
+            _check_place(where, text, path)
+        return
     if _holds_values(text):
         raise ValueError(f"{path}: {where} is a text that holds values: {text!r:.100}")
-    if key in _PATHS:
-        return
     if place[1] == "trainer" and "init_args" not in place:
         if place[2] in _CLASSES:
             _check_class(place, text, path)

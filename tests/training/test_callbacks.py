@@ -33,6 +33,15 @@ def test_seeds() -> None:
         assert len({found[place] for found in [first, *others]}) == 6
 
 
+def test_trying_validation_out_changes_no_statistics() -> None:
+    """Before a run goes on, which then has other statistics than where it ended."""
+    model = torch.nn.Sequential(seqnorm.BatchNorm(3))
+    trainer = SimpleNamespace(sanity_checking=True, train_dataloader=[torch.randn(2, 3, 3)])
+    again = ReestimateStatistics(lambda module, batch: module(batch))
+    again.on_validation_epoch_start(trainer, model)  # type: ignore[arg-type]
+    assert int(model[0].table.count[0]) == 0
+
+
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
 def test_statistics_are_those_of_all_training_documents(corpus: Path, tmp_path: Path) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -243,6 +246,35 @@ def test_predict_into_its_input(
     assert "No such file or directory" in error
     assert error.endswith("missing/labels.tsv'")
     assert not list(Path().glob(".*"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="/dev/stdout")
+def test_predict_into_what_is_no_file(
+    corpus: Path, train_py: Callable[..., None], tmp_path: Path
+) -> None:
+    train_py("fit", "--data.corpus", corpus, *SMALL)
+    (tmp_path / "texts.txt").write_text("corn\nteam\n", "utf-8")
+    best = Path("runs/tiny/version_0/checkpoints/best.ckpt").absolute()
+    predict = [sys.executable, str(Path(__file__).parents[2] / "train.py"), "predict"]
+    predict += [f"--ckpt_path={best}", f"--input={tmp_path / 'texts.txt'}", "--output=/dev/stdout"]
+    piped = subprocess.run(predict, stdout=subprocess.PIPE, check=True, text=True).stdout
+    assert len(piped.splitlines()) == 3
+    subprocess.run(
+        ["bash", "-c", f"{shlex.join(predict[:-1])} --output >(cat > piped.txt); wait"],
+        cwd=tmp_path,
+        check=True,
+    )
+    for _ in range(100):  # cat may still be at it
+        if (tmp_path / "piped.txt").read_text() == piped:
+            break
+        time.sleep(0.1)
+    assert (tmp_path / "piped.txt").read_text() == piped
+    with (tmp_path / "all.txt").open("a+") as file:  # in which it does not replace what is there
+        file.write("before\n")
+        file.flush()
+        subprocess.run(predict, stdout=file, check=True)
+        file.seek(0)
+        assert file.read() == f"before\n{piped}"
 
 
 def test_predict_without_its_input(

@@ -149,6 +149,29 @@ def test_a_process_that_dies_ends_the_run(
     assert "peer" in said, "the other one found the connection lost"
 
 
+def test_resumes_exactly_after_a_death(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With statistics that each process takes of its own documents."""
+    monkeypatch.setenv("SEQNORM_ALLOW_CLASSES", "dying.Die")
+    options = ("--trainer.sync_batchnorm=false", "--run.reestimate=true", "--model.dropout=0.5")
+    fit = [*command(corpus, *options, "--run.folder=whole"), "--trainer.max_epochs=5"]
+    assert run(fit, tmp_path)[0] == 0
+    fit = [*command(corpus, *options, *dying(1, "kill"), "--run.folder=broken")]
+    status, said = run([*fit, "--trainer.max_epochs=5"], tmp_path)
+    assert status != 0, said
+    last = "broken/tiny/version_0/checkpoints/last.ckpt"
+    again = [*fit[:3], f"--ckpt_path={last}", "--trainer.callbacks=null"]
+    status, said = run(again, tmp_path)
+    assert status == 0, said
+    whole, broken = (
+        outcome(tmp_path / name / "tiny" / "version_0") for name in ("whole", "broken")
+    )
+    assert whole[1] == broken[1]
+    assert whole[0].keys() == broken[0].keys()
+    assert all(torch.equal(value, broken[0][name]) for name, value in whole[0].items())
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_an_error_in_a_process_ends_the_run(rank: int, corpus: Path, tmp_path: Path) -> None:
     status, said = run(command(corpus, *dying(rank, "raise")), tmp_path)
