@@ -173,7 +173,8 @@ class TextCLI(LightningCLI):
 
     def _plain_config(self) -> dict[str, Any]:
         """The configuration without what is not part of it: config files and the checkpoint."""
-        config = yaml.safe_load(self.parser.dump(self.config, skip_unset=False))["fit"]
+        # With what is null, by an argument that jsonargparse has called skip_none and skip_unset.
+        config = yaml.safe_load(self.parser.dump(self.config, "parser_mode", False))["fit"]
         return {key: value for key, value in config.items() if key not in ("config", "ckpt_path")}
 
     def instantiate_classes(self) -> None:

@@ -136,5 +136,5 @@ def test_what_to_do_without_vectors(corpus: Path) -> None:
 def test_a_model_without_statistics_is_left_alone(corpus: Path) -> None:
     data = TextData(str(corpus))
     model = TextClassification(data.tokenizer_json, data.classes, norm="layer")
-    trainer = SimpleNamespace(train_dataloader=[None])
+    trainer = SimpleNamespace(sanity_checking=False, train_dataloader=[None])
     ReestimateStatistics().on_validation_epoch_start(trainer, model)  # type: ignore[arg-type]
