@@ -42,7 +42,8 @@ def one_line() -> Iterator[None]:
             raise
         if os.environ.get(VARIABLE, "0") not in ("", "0"):
             raise
-        print(f"error: {line_of(error)}", file=sys.stderr)
+        # In one piece, for several processes may end at once.
+        sys.stderr.write(f"error: {line_of(error)}\n")
         sys.exit(STATUS)
 
 
