@@ -37,6 +37,19 @@ class SeedEachEpoch(Callback):
         torch.manual_seed(seed)
 
 
+class BuffersOfTheFirst(Callback):
+    """Of several processes, each begins an epoch with the buffers of the first.
+
+    ``DistributedDataParallel`` hands them out before a pass, but for the first one after a
+    validation; and a run that is resumed begins with the first one's, which the checkpoint holds.
+    """
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.world_size > 1 and torch.distributed.is_initialized():
+            for buffer in pl_module.buffers():
+                torch.distributed.broadcast(buffer.data, src=0)
+
+
 class StartEmbedding(Callback):
     """Gives a new model's embedding the vectors that it is to start with.
 

@@ -19,6 +19,7 @@ from seqnorm.datasets import Tokenizer, TorchtextTokenizer
 from seqnorm.nn import report
 
 from .callbacks import (
+    BuffersOfTheFirst,
     EarlyStopping,
     ModelCheckpoint,
     ReestimateStatistics,
@@ -122,7 +123,7 @@ class Run:
         files: dict[str, Any] = {"dirpath": path / "checkpoints", "enable_version_counter": False}
         self.best = ModelCheckpoint(**monitor, **files, filename="best")
         chosen: list[Callback] = [*self.before, SeedEachEpoch(config["seed_everything"])]
-        chosen.append(StopAtNonFinite())
+        chosen += [BuffersOfTheFirst(), StopAtNonFinite()]
         if self.ema_decay is not None:
             # Buffers are taken over, not averaged: the counts among BatchNorm's are integers.
             chosen.append(EMAWeightAveraging(decay=self.ema_decay, use_buffers=False))
