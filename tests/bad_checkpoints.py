@@ -135,6 +135,12 @@ CASES = [
     ),
     Case(
         STORED,
+        "a configuration with a class within what has the name of a path",
+        checkpoint(assign(*OPTIONS, value={"name": PROCESS}), "test"),
+        "config.model.norm_options.name is a text that holds values",
+    ),
+    Case(
+        STORED,
         "a configuration with an escaped class within a text",
         checkpoint(assign(*CALLBACKS, value=ESCAPED), "test"),
         "config.trainer.callbacks is a text that holds values",

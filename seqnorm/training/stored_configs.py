@@ -159,12 +159,14 @@ def _check_text(place: tuple[str, ...], text: str, path: str | Path) -> None:
     if key == "class_path":
         _check_class(place, text, path)
         return
-    if key in _PATHS:
-        if "init_args" in place:
-            _check_place(where, text, path)
+    # Deeper in, as among a norm's options, a key of that name says nothing of its value.
+    if key in _PATHS and len(place) == 3:
         return
     if _holds_values(text):
         raise ValueError(f"{path}: {where} is a text that holds values: {text!r:.100}")
+    if key in _PATHS and "init_args" in place:
+        _check_place(where, text, path)
+        return
     if place[1] == "trainer" and "init_args" not in place:
         if place[2] in _CLASSES:
             _check_class(place, text, path)
