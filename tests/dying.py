@@ -18,19 +18,21 @@ class DieError(Exception):
 
 
 class Die(Callback):
-    """At the fourth step.
+    """After the fourth step, or another.
 
     Args:
         rank: of the process.
         how: "kill" (as kill -9), "leave" (os._exit(0)), "raise" or "hang".
+        step: how many steps were done.
     """
 
-    def __init__(self, rank: int, how: str) -> None:
+    def __init__(self, rank: int, how: str, step: int = 4) -> None:
         self.rank = rank
         self.how = how
+        self.step = step
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
-        if trainer.global_rank != self.rank or trainer.global_step != 4:
+        if trainer.global_rank != self.rank or trainer.global_step != self.step:
             return
         if self.how == "kill":
             os.kill(os.getpid(), signal.SIGKILL)

@@ -16,6 +16,7 @@ import yaml
 from jsonargparse import auto_cli
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.plugins import DoublePrecision, HalfPrecision
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -202,9 +203,9 @@ class TextCLI(LightningCLI):
             logger = self.run.logger(self.path, self.checkpoint) if logger is None else logger
         kwargs |= {"callbacks": callbacks, "logger": logger or False, "plugins": plugins(options)}
         trainer = super().instantiate_trainer(**kwargs)
-        if self.checkpoint is not None:
-            # Lightning does so once it has restored the weights, which in double precision then
-            # would be those of single precision.
+        if isinstance(trainer.precision_plugin, (DoublePrecision, HalfPrecision)):
+            # Lightning does so once it has restored the weights and made their average, which in
+            # double precision then would be those of single precision.
             trainer.precision_plugin.convert_module(self.model)
         return trainer
 

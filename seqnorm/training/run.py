@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EMAWeightAveraging, Timer
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from torch import nn
@@ -25,6 +25,7 @@ from .callbacks import (
     ReestimateStatistics,
     SeedEachEpoch,
     StartEmbedding,
+    WeightAverage,
 )
 from .checkpoint import load_checkpoint
 from .files import write_atomically
@@ -125,8 +126,7 @@ class Run:
         chosen: list[Callback] = [*self.before, SeedEachEpoch(config["seed_everything"])]
         chosen += [BuffersOfTheFirst(), StopAtNonFinite()]
         if self.ema_decay is not None:
-            # Buffers are taken over, not averaged: the counts among BatchNorm's are integers.
-            chosen.append(EMAWeightAveraging(decay=self.ema_decay, use_buffers=False))
+            chosen.append(WeightAverage(self.ema_decay))
         if self.reestimate:  # of the averaged weights, hence after the average
             chosen.append(self.reestimation)
         return [

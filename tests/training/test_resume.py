@@ -42,6 +42,10 @@ VARIANTS = {
         "--run.monitor=val_loss",
     ),
 }
+VARIANTS |= {
+    f"average, {precision}": (*VARIANTS["average"], f"--trainer.precision={precision}")
+    for precision in ("64-true", "bf16-true")
+}
 RESUMED = (
     "epoch",
     "global_step",
