@@ -59,6 +59,7 @@ class TextClassification(TextModule[TextClassifier, LengthBucketConfusion]):
                 len(codes), len(classes), pad_id=codes.pad_id, unk_id=codes.unk_id, **network
             ),
             {s: LengthBucketConfusion(len(classes), length_edges) for s in ("val", "test")},
+            ("train_loss", "train_accuracy"),
             lr=lr,
             warmup=warmup,
             schedule=schedule,
@@ -79,10 +80,7 @@ class TextClassification(TextModule[TextClassifier, LengthBucketConfusion]):
         logits = self(batch.tokens, batch.lengths)
         loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
         hits = (logits.argmax(-1) == batch.labels).float().mean()
-        values = {"train_loss": loss, "train_accuracy": hits}
-        self.log_dict(
-            values, on_step=False, on_epoch=True, batch_size=number(len(logits)), sync_dist=True
-        )
+        self.log_means({"train_loss": loss, "train_accuracy": hits}, len(logits))
         self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss
 

@@ -30,7 +30,7 @@ from .metrics import accuracy, macro_f1
 from .pictures import confusion_matrix
 from .prediction import predict
 from .report import print_report
-from .restoring import check_resumable, check_whole_epochs, load_weights
+from .restoring import check_progress, check_resumable, load_weights
 from .results import COLUMNS, append_once, commit
 from .run import Run
 from .stored_configs import check_classes, check_results, config_of
@@ -159,7 +159,7 @@ class TextCLI(LightningCLI):
                 "the run cannot be resumed"
             )
         if command == "fit":
-            check_whole_epochs(contents, self.checkpoint)
+            check_progress(contents, self.checkpoint)
         after = self.arguments.index(command) + 1
         base = ["--config", stored]
         alone = self.parser.parse_args([command, *base])

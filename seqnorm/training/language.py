@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from seqnorm.models import LanguageModel
 from seqnorm.models.language_model import LayerStates
 from seqnorm.nn.statistics import widen
 
-from .module import Schedule, TextModule, number
+from .module import Schedule, TextModule
 
 
 class Surprisal(Metric):
@@ -92,6 +93,7 @@ class LanguageModelling(TextModule[LanguageModel, Surprisal]):
         super().__init__(
             LanguageModel(len(codes), pad_id=LanguageTokenizer.pad_id, **network),
             {stage: Surprisal() for stage in ("val", "test")},
+            ("train_loss",),
             lr=lr,
             warmup=warmup,
             schedule=schedule,
@@ -124,6 +126,14 @@ class LanguageModelling(TextModule[LanguageModel, Surprisal]):
         """Go back to where the last batch began, so that it can be run once more."""
         self._states.update(self._began)
 
+    def state_inside_epoch(self) -> dict[str, Any]:
+        return {**super().state_inside_epoch(), "carried": self._states.get("train")}
+
+    def load_state_inside_epoch(self, state: Mapping[str, Any]) -> None:
+        super().load_state_inside_epoch(state)
+        if state["carried"] is not None:
+            self._states["train"] = state["carried"]
+
     def training_step(self, batch: LanguageBatch) -> Tensor:
         nats = self.surprisal(batch, "train")
         # Of several processes each may have another number of tokens, and their gradients are
@@ -131,9 +141,7 @@ class LanguageModelling(TextModule[LanguageModel, Surprisal]):
         tokens = self.trainer.strategy.reduce(nats.new_tensor(len(nats)), reduce_op="mean")
         assert isinstance(tokens, Tensor)
         loss = nats.sum() / tokens.clamp(min=1.0)
-        own = nats.sum() / max(len(nats), 1)
-        options: dict[str, Any] = {"on_step": False, "on_epoch": True, "sync_dist": True}
-        self.log("train_loss", own, batch_size=number(len(nats)), **options)
+        self.log_means({"train_loss": nats.sum() / max(len(nats), 1)}, len(nats))
         self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss
 

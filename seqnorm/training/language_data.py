@@ -5,11 +5,10 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Literal
 
-import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from seqnorm.datasets import (
     BucketBatchSampler,
@@ -22,6 +21,7 @@ from seqnorm.datasets import (
 )
 
 from .checkpoint import load_checkpoint
+from .inside_epoch import Batches
 
 
 class LanguageData(LightningDataModule):
@@ -213,13 +213,10 @@ class LanguageData(LightningDataModule):
             **self._processes,
         )
 
-    def _loader(self, part: str) -> DataLoader[object]:
-        # A loader without a generator of its own draws from the global one whenever it is iterated,
-        # which would shift the dropout masks of a resumed run.
-        generator = torch.Generator()
+    def _loader(self, part: str) -> Batches[object]:
         if self.hparams["mode"] == "stream":
             windows: Dataset[object] = self._windows(part)
-            return DataLoader(windows, batch_size=None, generator=generator)
+            return Batches(windows, batch_size=None)
         documents: Dataset[object] = self._documents[part]
         sampler = BucketBatchSampler(
             [length - 1 for length in self._documents[part].lengths],
@@ -230,15 +227,13 @@ class LanguageData(LightningDataModule):
             num_replicas=self._processes["num_replicas"],
             rank=self._processes["rank"],
         )
-        return DataLoader(
-            documents, batch_sampler=sampler, collate_fn=collate_documents, generator=generator
-        )
+        return Batches(documents, batch_sampler=sampler, collate_fn=collate_documents)
 
-    def train_dataloader(self) -> DataLoader[object]:
+    def train_dataloader(self) -> Batches[object]:
         return self._loader("train")
 
-    def val_dataloader(self) -> DataLoader[object]:
+    def val_dataloader(self) -> Batches[object]:
         return self._loader("validation")
 
-    def test_dataloader(self) -> DataLoader[object]:
+    def test_dataloader(self) -> Batches[object]:
         return self._loader("test")

@@ -1,4 +1,4 @@
-"""Accuracy and macro F1 of a classifier, over all documents and by their length.
+"""Weighted means; accuracy and macro F1 of a classifier, over all documents and by their length.
 
 Axes: B documents, L length buckets, C classes.
 """
@@ -10,6 +10,32 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+
+
+class Mean(Metric):
+    """Of values that each stand for a number of examples.
+
+    Over several processes it is that of all examples, and in half precision no sum ends early.
+    """
+
+    full_state_update = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("total", "count"):
+            zero = torch.zeros((), dtype=torch.float64)
+            self.add_state(name, zero, dist_reduce_fx="sum")
+
+    def update(self, value: Tensor, count: int) -> None:
+        """Takes in the mean ``value`` of ``count`` examples."""
+        # A module that is cast as a whole takes the sums along.
+        self.total = self.total.double() + value.detach().double() * count
+        self.count = self.count.double() + count
+
+    def compute(self) -> Tensor:
+        return (self.total / self.count).float()
 
 
 class LengthBucketConfusion(Metric):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any, Generic, Literal, TypeVar
 
 import torch
@@ -11,6 +12,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from .metrics import Mean
 from .optimizing import check_rate, scheduled_adamw
 
 N = TypeVar("N", bound=nn.Module)
@@ -25,6 +27,7 @@ class TextModule(LightningModule, ABC, Generic[N, M]):
         network: the network.
         metrics: of the validation ("val") and of the test part ("test"), counted anew in every
             pass.
+        means: what ``log_means`` is to log.
         lr: highest learning rate.
         warmup: part of the training steps over which the rate rises linearly to ``lr``.
         schedule: how it then falls to 0 at the end of training: cosine, linear, or constant (not
@@ -41,6 +44,7 @@ class TextModule(LightningModule, ABC, Generic[N, M]):
         self,
         network: N,
         metrics: dict[str, M],
+        means: Sequence[str],
         *,
         lr: float,
         warmup: float,
@@ -51,6 +55,7 @@ class TextModule(LightningModule, ABC, Generic[N, M]):
         check_rate(lr, warmup)
         self.network = network
         self.metrics = nn.ModuleDict(metrics)
+        self.means = nn.ModuleDict({name: Mean() for name in means})
         self.lr = lr
         self.warmup = warmup
         self.schedule = schedule
@@ -71,6 +76,24 @@ class TextModule(LightningModule, ABC, Generic[N, M]):
     def metric(self, stage: str) -> M:
         """What the last pass over the validation ("val") or test part counted."""
         return self.metrics[stage]  # type: ignore[return-value]  # a ModuleDict forgets the type
+
+    def log_means(self, values: Mapping[str, Tensor], count: int) -> None:
+        """Takes the means ``values`` of ``count`` examples into those of this epoch of training."""
+        for name, value in values.items():
+            mean = self.means[name]
+            assert isinstance(mean, Mean)
+            mean.update(value, count)
+            self.log(name, mean, on_step=False, on_epoch=True)
+
+    def state_inside_epoch(self) -> dict[str, Any]:
+        """What lasts from one batch of training to the next and is in no ``state_dict``."""
+        return {"means": {name: mean.metric_state for name, mean in self.means.items()}}
+
+    def load_state_inside_epoch(self, state: Mapping[str, Any]) -> None:
+        """Goes on from ``state_inside_epoch()``, on this module's device."""
+        for name, sums in state["means"].items():
+            mean = self.means[name]
+            mean.total, mean.count = sums["total"], sums["count"]
 
     def on_validation_epoch_start(self) -> None:
         self.metric("val").reset()

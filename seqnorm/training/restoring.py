@@ -13,16 +13,17 @@ from torch import nn
 
 from .checkpoint import load_checkpoint
 from .errors import is_of_memory, line_of
+from .inside_epoch import KEY
 
 M = TypeVar("M", bound=nn.Module)
 
 
-def check_whole_epochs(stored: Mapping[str, Any], path: str | Path) -> None:
+def check_progress(stored: Mapping[str, Any], path: str | Path) -> None:
     """Whether a run can go on from a checkpoint: from the end of an epoch, whose batches, states
-    carried from one to the next and draws all begin anew.
+    carried from one to the next and draws all begin anew, or where it holds these.
 
     Raises:
-        ValueError: it was written inside an epoch, or does not say where.
+        ValueError: it was written inside an epoch without them, or does not say where.
     """
     try:
         progress = stored["loops"]["fit_loop"]["epoch_progress"]["current"]
@@ -31,13 +32,14 @@ def check_whole_epochs(stored: Mapping[str, Any], path: str | Path) -> None:
         whole = stored["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not say where in training it was written") from error
-    if started != processed:
+    inside = started != processed
+    if inside and KEY not in stored:
         other = ": resume the last.ckpt beside it" if Path(path).name != "last.ckpt" else ""
         raise ValueError(
             f"{path} was written inside epoch {processed}, and a run goes on from the end of an "
             f"epoch{other}"
         )
-    if not whole:
+    if not whole and not inside:
         rank_zero_warn(
             f"{path} was written when trainer.max_steps or trainer.max_time had ended an epoch: "
             "the rest of its batches are left out"

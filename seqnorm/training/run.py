@@ -30,6 +30,7 @@ from .callbacks import (
 from .checkpoint import load_checkpoint
 from .files import write_atomically
 from .finite import StopAtNonFinite
+from .inside_epoch import SaveInsideEpoch
 from .pictures import learning_curve
 
 
@@ -48,6 +49,8 @@ class Run:
             part rather than with running averages.
         results: a CSV file to append the test result to, once: a run that had finished appends
             nothing when it is resumed.
+        save_every_n_steps: steps after which last.ckpt is written inside an epoch too; null for at
+            its end alone.
     """
 
     def __init__(
@@ -60,7 +63,12 @@ class Run:
         ema_decay: float | None = None,
         reestimate: bool = False,
         results: str | None = None,
+        save_every_n_steps: int | None = 1000,
     ) -> None:
+        if save_every_n_steps is not None and save_every_n_steps < 1:
+            raise ValueError(
+                f"run.save_every_n_steps must be at least 1, or null, not {save_every_n_steps}"
+            )
         self.folder = folder
         self.name = name
         self.monitor = monitor
@@ -68,6 +76,7 @@ class Run:
         self.ema_decay = ema_decay
         self.reestimate = reestimate
         self.results = results
+        self.save_every_n_steps = save_every_n_steps
         self.timer = Timer()
         self.curves: tuple[str, ...] = ("loss", "accuracy")
 
@@ -129,11 +138,13 @@ class Run:
             chosen.append(WeightAverage(self.ema_decay))
         if self.reestimate:  # of the averaged weights, hence after the average
             chosen.append(self.reestimation)
+        chosen += [EarlyStopping(**monitor, patience=self.patience), self.timer]
+        chosen.append(RunFiles(path, config, self.curves))
+        if self.save_every_n_steps is not None:
+            last = path / "checkpoints" / "last.ckpt"
+            chosen.append(SaveInsideEpoch(last, self.save_every_n_steps))
         return [
             *chosen,
-            EarlyStopping(**monitor, patience=self.patience),
-            self.timer,
-            RunFiles(path, config, self.curves),
             self.best,
             # Of its own, because save_last=True saves only when there is a new best; after the
             # best, because its state is part of what is resumed; and at the end of an epoch however
@@ -156,6 +167,8 @@ class RunFiles(Callback):
         self.config = config
         self.curves = curves
         self.rows: list[dict[str, float]] = []
+        # By the newest validation, which Lightning forgets when a run is interrupted.
+        self.validated: dict[str, float] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit" and trainer.is_global_zero:
@@ -165,18 +178,17 @@ class RunFiles(Callback):
             assert isinstance(tokenizer, (Tokenizer, TorchtextTokenizer))
             write_atomically(self.path / "tokenizer.json", tokenizer.to_json())
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self.validated = _logged(trainer, ("val_",))
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._add_row(trainer, ("lr", "train_", "val_"))
+        self._add_row(trainer, self.validated | _logged(trainer, ("lr", "train_", "val_")))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._add_row(trainer, ("test_",))
+        self._add_row(trainer, _logged(trainer, ("test_",)))
 
-    def _add_row(self, trainer: Trainer, prefixes: tuple[str, ...]) -> None:
-        metrics = {
-            name: float(value)
-            for name, value in trainer.callback_metrics.items()
-            if name.startswith(prefixes)
-        }
+    def _add_row(self, trainer: Trainer, metrics: dict[str, float]) -> None:
         self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, **metrics})
         if trainer.is_global_zero:
             text = io.StringIO(newline="")
@@ -187,10 +199,11 @@ class RunFiles(Callback):
             write_atomically(self.path / "metrics.csv", text.getvalue())
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows}
+        return {"rows": self.rows, "validated": self.validated}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = state_dict["rows"]
+        self.validated = state_dict["validated"]
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -207,6 +220,12 @@ class RunFiles(Callback):
         last = self.path / "checkpoints" / "last.ckpt"
         if last.exists():
             rank_zero_info(
-                "Interrupted. To go on from the end of the last whole epoch:\n"
+                "Interrupted. To go on from the last checkpoint:\n"
                 f"python train.py fit --ckpt_path {last}"
             )
+
+
+def _logged(trainer: Trainer, prefixes: tuple[str, ...]) -> dict[str, float]:
+    """The newest of all metrics whose name begins so."""
+    logged = trainer.callback_metrics.items()
+    return {name: float(value) for name, value in logged if name.startswith(prefixes)}

@@ -88,6 +88,7 @@ class NormStatistics(Callback):
         self.picture = picture
         self.sites: dict[str, Site] = {}
         self._epoch: dict[str, Site] = {}
+        self._resumed: dict[str, Site] = {}  # those of an epoch that a run goes on inside of
         self._handles: list[RemovableHandle] = []
         self._looking = False
         self._warned: set[str] = set()
@@ -113,7 +114,7 @@ class NormStatistics(Callback):
             if kept is None or len(kept.passes) != steps:
                 self.sites[name] = Site.empty(steps)
             self.sites[name].min_count = least
-            self._epoch[name] = Site.empty(steps)
+            self._epoch[name] = self._resumed.pop(name, Site.empty(steps))
         if not self._handles:
             rank_zero_info(
                 "NormStatistics has nothing to watch: no norm in this model averages over the "
@@ -159,12 +160,14 @@ class NormStatistics(Callback):
         """What was seen so far, so that a resumed run's picture shows all of it."""
         return {
             "sites": {name: site.tensors() for name, site in self.sites.items()},
+            "epoch": {name: site.tensors() for name, site in self._epoch.items()},
             "warned": sorted(self._warned),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on from there."""
         self.sites = {name: Site(**tensors) for name, tensors in state_dict["sites"].items()}
+        self._resumed = {name: Site(**tensors) for name, tensors in state_dict["epoch"].items()}
         self._warned = set(state_dict["warned"])
 
     @staticmethod

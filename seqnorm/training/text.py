@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal
 
-import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from seqnorm.datasets import (
     AnyTokenizer,
@@ -34,6 +32,7 @@ from seqnorm.datasets import (
 )
 
 from .checkpoint import load_checkpoint
+from .inside_epoch import Batches
 
 
 class TextData(LightningDataModule):
@@ -217,7 +216,7 @@ class TextData(LightningDataModule):
         tokens = self.tokenizer.encode(documents.texts, self.hparams["max_length"])
         return TextDataset(tokens, labels)
 
-    def _loader(self, part: str, shuffle: bool) -> DataLoader[Item]:
+    def _loader(self, part: str, shuffle: bool) -> Batches[Item]:
         trainer = self.trainer
         sampler = BucketBatchSampler(
             self._parts[part].lengths,
@@ -232,20 +231,17 @@ class TextData(LightningDataModule):
         rank_zero_info(
             f"{part}: {len(sampler)} batches, {sampler.padding_waste():.1%} of their cells padding"
         )
-        # A loader without a generator of its own draws from the global one whenever it is iterated,
-        # which would shift the dropout masks of a resumed run.
-        return DataLoader(
+        return Batches(
             self._parts[part],
             batch_sampler=sampler,
             collate_fn=collate,
-            generator=torch.Generator(),
         )
 
-    def train_dataloader(self) -> DataLoader[Item]:
+    def train_dataloader(self) -> Batches[Item]:
         return self._loader("train", shuffle=True)
 
-    def val_dataloader(self) -> DataLoader[Item]:
+    def val_dataloader(self) -> Batches[Item]:
         return self._loader("validation", shuffle=False)
 
-    def test_dataloader(self) -> DataLoader[Item]:
+    def test_dataloader(self) -> Batches[Item]:
         return self._loader("test", shuffle=False)

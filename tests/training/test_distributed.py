@@ -149,15 +149,16 @@ def test_a_process_that_dies_ends_the_run(
     assert "peer" in said, "the other one found the connection lost"
 
 
+@pytest.mark.parametrize("inside", [False, True])
 def test_resumes_exactly_after_a_death(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    inside: bool, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With statistics that each process takes of its own documents, and that normalise in training
     too, at steps that one document has."""
     monkeypatch.setenv("SEQNORM_ALLOW_CLASSES", "dying.Die")
     options = ("--trainer.sync_batchnorm=false", "--run.reestimate=true", "--model.dropout=0.5")
     options += ("--data.max_length=20", "--data.batch_size=2", "--data.noise=5")
-    options += ("--run.ema_decay=0.9",)
+    options += ("--run.ema_decay=0.9", f"--run.save_every_n_steps={1 if inside else 'null'}")
     fit = [*command(corpus, *options, "--run.folder=whole"), "--trainer.max_epochs=5"]
     assert run(fit, tmp_path)[0] == 0
     fit = [*command(corpus, *options, *dying(1, "kill"), "--run.folder=broken")]
@@ -165,6 +166,7 @@ def test_resumes_exactly_after_a_death(
     status, said = run(fit, tmp_path)
     assert status != 0, said
     last = "broken/tiny/version_0/checkpoints/last.ckpt"
+    assert ("inside_epoch" in torch.load(tmp_path / last, weights_only=True)) == inside
     again = [*fit[:3], f"--ckpt_path={last}", "--trainer.callbacks=null"]
     status, said = run(again, tmp_path)
     assert status == 0, said

@@ -1,0 +1,189 @@
+"""Checkpoints inside an epoch, from which a run goes on with the next batch."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from .errors import line_of
+from .module import TextModule
+
+T = TypeVar("T")
+KEY = "inside_epoch"
+
+
+class Batches(DataLoader[T]):
+    """A DataLoader with which a run can go on inside an epoch.
+
+    It has a generator of its own. One without draws from the global one whenever it is iterated,
+    which would shift the dropout masks of a resumed run.
+    """
+
+    def __init__(self, dataset: Dataset[T], **options: Any) -> None:
+        super().__init__(dataset, generator=torch.Generator(), **options)
+        self._left_out = 0
+
+    def leave_out(self, count: int) -> None:
+        """The next batch that is asked for of a new pass, or of one that waits, has others before
+        it."""
+        self._left_out = count
+
+    def __iter__(self) -> Iterator[T]:  # type: ignore[override]  # torch's is one of its classes
+        left_out, self._left_out = self._left_out, 0
+        yield from islice(super().__iter__(), left_out, None)
+
+    # By these two Lightning knows a loader that can go on. It is told by leave_out: Lightning asks
+    # for a state where other passes were begun, and has made its iterator when it sets one.
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        pass
+
+
+class SaveInsideEpoch(Callback):
+    """Writes ``path`` inside an epoch too, after every ``every_n_steps`` steps.
+
+    Besides what every checkpoint has, it holds of each process what lasts from one batch to the
+    next: random states, sums of metrics, and states that a language model carries. There is none
+    after an epoch's last batch, nor where a validation follows, but after the next due step.
+    """
+
+    def __init__(self, path: Path, every_n_steps: int) -> None:
+        self.path = path
+        self.every_n_steps = every_n_steps
+        self._next = every_n_steps
+        self._held: dict[str, Any] | None = None
+        self._loaded: Mapping[str, Any] | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # After what tries validation out, which draws.
+        if self._loaded is not None:
+            try:
+                self._restore(trainer, _text_module(pl_module), self._loaded)
+            except (AttributeError, IndexError, KeyError, RuntimeError, TypeError) as error:
+                raise ValueError(
+                    f"{trainer.ckpt_path} does not hold what a run goes on with inside an epoch "
+                    f"({type(error).__name__}: {line_of(error)})"
+                ) from error
+            self._loaded = None
+        self._next = (trainer.global_step // self.every_n_steps + 1) * self.every_n_steps
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # Of accumulated gradients nothing is held: a number of steps that is new has used them.
+        if trainer.global_step < self._next or batch_idx + 1 >= trainer.num_training_batches:
+            return
+        if _validates(trainer, batch_idx):
+            return
+        self._next = (trainer.global_step // self.every_n_steps + 1) * self.every_n_steps
+        lasting = moved(_text_module(pl_module).state_inside_epoch(), "cpu")
+        own = {"random": random_states(), "module": lasting}
+        self._held = {
+            "taken": batch_idx + 1,
+            "batches": trainer.num_training_batches,
+            "processes": _of_all(trainer, own),
+        }
+        try:
+            trainer.save_checkpoint(self.path)
+        finally:
+            self._held = None
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if self._held is not None:
+            checkpoint[KEY] = self._held
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self._loaded = checkpoint.get(KEY)
+
+    def _restore(
+        self, trainer: Trainer, module: TextModule[Any, Any], held: Mapping[str, Any]
+    ) -> None:
+        loader = trainer.train_dataloader
+        assert isinstance(loader, Batches)
+        processes, batches = len(held["processes"]), held["batches"]
+        for was, now, what in (
+            (processes, trainer.world_size, "processes"),
+            (batches, trainer.num_training_batches, "batches an epoch"),
+        ):
+            if was != now:
+                raise ValueError(
+                    f"{trainer.ckpt_path} was written inside an epoch, with {was} {what}, and goes "
+                    f"on with as many, not with {now}"
+                )
+        own = held["processes"][trainer.global_rank]
+        module.load_state_inside_epoch(moved(own["module"], module.device))
+        loader.leave_out(held["taken"])
+        set_random_states(own["random"])
+
+
+def _text_module(module: LightningModule) -> TextModule[Any, Any]:
+    assert isinstance(module, TextModule)
+    return module
+
+
+def _validates(trainer: Trainer, batch_idx: int) -> bool:
+    """Whether a validation follows this batch."""
+    every = trainer.val_check_batch
+    if every is None or every == float("inf"):
+        return False
+    over_epochs = trainer.check_val_every_n_epoch is None
+    done = (trainer.fit_loop.total_batch_idx if over_epochs else batch_idx) + 1
+    return done % int(every) == 0
+
+
+def _of_all(trainer: Trainer, own: T) -> list[T]:
+    """What every process has, in their order."""
+    found: list[Any] = [own]
+    if trainer.world_size > 1:
+        found = [None] * trainer.world_size
+        torch.distributed.all_gather_object(found, own)
+    return found
+
+
+def random_states() -> dict[str, Any]:
+    """The states of Python's, NumPy's and torch's generators, as plain data."""
+    numpy: Any = np.random.get_state(legacy=False)  # noqa: NPY002  the global generator is meant
+    numpy["state"]["key"] = torch.from_numpy(numpy["state"]["key"].astype(np.int64))
+    states = {"python": random.getstate(), "numpy": numpy, "torch": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state_all()
+    return states
+
+
+def set_random_states(states: Mapping[str, Any]) -> None:
+    """Goes on from ``random_states()``."""
+    version, internal, gauss = states["python"]
+    random.setstate((version, tuple(internal), gauss))
+    numpy = states["numpy"]
+    key = numpy["state"]["key"].numpy().astype(np.uint32)
+    np.random.set_state({**numpy, "state": {**numpy["state"], "key": key}})  # noqa: NPY002  above
+    torch.set_rng_state(states["torch"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(states["cuda"])
+
+
+def moved(states: Any, device: torch.device | str) -> Any:
+    """Tensors in lists, tuples and dictionaries, on another device."""
+    if isinstance(states, Tensor):
+        return states.to(device)
+    if isinstance(states, Mapping):
+        return {key: moved(value, device) for key, value in states.items()}
+    if isinstance(states, (list, tuple)):
+        return type(states)(moved(value, device) for value in states)
+    return states

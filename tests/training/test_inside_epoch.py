@@ -1,0 +1,200 @@
+"""A run that is interrupted inside an epoch goes on with the next batch, as if it had not been."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
+from seqnorm.training import LanguageModelling, TextClassification
+from seqnorm.training.inside_epoch import KEY, Batches, random_states, set_random_states
+from seqnorm.training.metrics import Mean
+from seqnorm.training.module import TextModule
+
+from . import test_language_resume, test_resume
+from .test_resume import CrashError, assert_same, last, outcome
+
+WHOLE, BROKEN = Path("runs/whole/version_0"), Path("runs/broken/version_0")
+TEXTS = (*test_resume.OPTIONS, "--data.batch_size=8", "--trainer.max_epochs=3")
+LANGUAGE = (
+    *test_language_resume.OPTIONS,
+    "--trainer.max_epochs=3",
+    "--task=language",
+    "--data.window=20",
+)
+VARIANTS = {
+    **test_resume.VARIANTS,
+    "accumulated": ("--model.norm=layer", "--trainer.accumulate_grad_batches=2"),
+    "validated inside": ("--model.norm=batch", "--trainer.val_check_interval=4"),
+    "validated over epochs": (
+        "--model.norm=batch",
+        "--trainer.val_check_interval=3",
+        "--trainer.check_val_every_n_epoch=null",
+    ),
+    "watched": (
+        "--model.norm=batch",
+        "--trainer.callbacks+=seqnorm.training.NormStatistics",
+        "--trainer.callbacks.every_n_steps=2",
+        "--trainer.callbacks.min_rows=0",
+        "--trainer.callbacks.max_drift=100",
+    ),
+}
+
+
+@pytest.fixture
+def crash_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
+    """Makes training raise once so many steps were taken, or no longer."""
+
+    def set_step(crash: int | None) -> None:
+        for kind in (TextClassification, LanguageModelling):
+            monkeypatch.setattr(kind, "training_step", crashing(kind, crash))
+
+    return set_step
+
+
+TRAIN: dict[type[TextModule[Any, Any]], Any] = {
+    kind: kind.training_step for kind in (TextClassification, LanguageModelling)
+}
+
+
+def crashing(kind: type[TextModule[Any, Any]], crash: int | None) -> Any:
+    def step(self: Any, batch: Any) -> torch.Tensor:
+        if self.trainer.global_step == crash:
+            raise CrashError
+        return TRAIN[kind](self, batch)  # type: ignore[no-any-return]
+
+    return step
+
+
+def check(
+    fit: tuple[str | Path, ...],
+    train_py: Callable[..., None],
+    crash_at: Callable[[int | None], None],
+    every: int = 1,
+) -> None:
+    """Interrupted inside its second and its third epoch, the run ends as one that never was, nor
+    ever saved there."""
+    train_py(*fit, "--run.name=whole", "--run.save_every_n_steps=null")
+    steps = outcome(WHOLE)["last"]["global_step"] // 3
+    assert steps > 3 * every
+    fit = (*fit, "--run.name=broken", f"--run.save_every_n_steps={every}")
+    for crash in (steps + 2 * every + 1, 2 * steps + every + 1):
+        crash_at(crash)
+        with pytest.raises(CrashError):
+            train_py(*fit)
+        stored = torch.load(last(BROKEN), weights_only=True)
+        assert KEY in stored
+        assert crash - every <= stored["global_step"] + 1 <= crash + 1
+        fit = ("fit", "--ckpt_path", last(BROKEN))
+    crash_at(None)
+    train_py(*fit)
+    assert_same(outcome(BROKEN), outcome(WHOLE))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_goes_on_inside_an_epoch(
+    variant: str,
+    corpus: Path,
+    train_py: Callable[..., None],
+    crash_at: Callable[[int | None], None],
+) -> None:
+    options = VARIANTS[variant]
+    check(("fit", "--data.corpus", corpus, *TEXTS, *options), train_py, crash_at)
+    if variant == "watched":
+        seen = [
+            torch.load(last(run), weights_only=True)["callbacks"]["NormStatistics"]["sites"]
+            for run in (WHOLE, BROKEN)
+        ]
+        assert_same(*seen)
+
+
+@pytest.mark.parametrize("variant", test_language_resume.VARIANTS)
+def test_a_language_model_goes_on_inside_an_epoch(
+    variant: str,
+    lines: Path,
+    train_py: Callable[..., None],
+    crash_at: Callable[[int | None], None],
+) -> None:
+    size = 7 if variant == "documents" else 2
+    options = (*test_language_resume.VARIANTS[variant], f"--data.batch_size={size}")
+    check(("fit", "--data.corpus", lines, *LANGUAGE, *options), train_py, crash_at, every=2)
+
+
+def test_what_does_not_fit_the_rest_of_an_epoch_is_refused(
+    corpus: Path,
+    train_py: Callable[..., None],
+    crash_at: Callable[[int | None], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    crash_at(5)
+    with pytest.raises(CrashError):
+        train_py("fit", "--data.corpus", corpus, *TEXTS, "--run.save_every_n_steps=1")
+    crash_at(None)
+    checkpoint = last(Path("runs/tiny/version_0"))
+    resume = ("fit", "--ckpt_path", checkpoint)
+    before = checkpoint.read_bytes()
+
+    def refused(*more: str) -> str:
+        with pytest.raises(SystemExit) as stop:
+            train_py(*resume, *more)
+        assert stop.value.code == 2
+        assert checkpoint.read_bytes() == before
+        return capsys.readouterr().err
+
+    assert "inside an epoch, with 11 batches an epoch, and goes on with as many, not with 21" in (
+        refused("--data.batch_size=4")
+    )
+    stored = torch.load(checkpoint, weights_only=True)
+    stored[KEY]["processes"] *= 2
+    torch.save(stored, checkpoint)
+    before = checkpoint.read_bytes()
+    assert "with 2 processes, and goes on with as many, not with 1" in refused()
+    for nonsense in (7, {"batches": 11, "processes": [3]}, {"batches": 11, "processes": [{}]}):
+        stored[KEY] = nonsense
+        torch.save(stored, checkpoint)
+        before = checkpoint.read_bytes()
+        assert "does not hold what a run goes on with inside an epoch" in refused()
+
+
+def test_a_save_takes_at_least_a_step(corpus: Path, train_py: Callable[..., None]) -> None:
+    with pytest.raises(SystemExit):
+        train_py("fit", "--data.corpus", corpus, "--run.save_every_n_steps=0")
+
+
+def test_batches_begin_where_they_were() -> None:
+    loader = Batches(TensorDataset(torch.arange(10)), batch_size=3)
+    drawn = torch.get_rng_state()
+    whole = [batch[0].tolist() for batch in loader]
+    waits = iter(loader)
+    loader.leave_out(2)
+    assert [batch[0].tolist() for batch in waits] == whole[2:]
+    loader.leave_out(3)
+    assert [batch[0].tolist() for batch in loader] == whole[3:]
+    assert [batch[0].tolist() for batch in loader] == whole
+    assert torch.equal(torch.get_rng_state(), drawn)
+
+
+def test_random_states_are_plain_data(tmp_path: Path) -> None:
+    def draw() -> list[float]:
+        legacy = np.random.randn()  # noqa: NPY002  the global generator is what is restored
+        return [random.gauss(0, 1), random.random(), legacy, float(torch.randn(()))]
+
+    draw()  # of two normal numbers that are drawn at once, one is kept
+    torch.save(random_states(), tmp_path / "states")
+    first = draw()
+    draw()
+    set_random_states(torch.load(tmp_path / "states", weights_only=True))
+    assert draw() == first
+
+
+def test_a_mean_is_of_examples_and_in_half_precision_too() -> None:
+    mean = Mean().bfloat16()
+    for value, count in ((1.0, 30_000), (4.0, 10_000), (2.0, 1)):
+        mean.update(torch.tensor(value), count)
+    assert float(mean.compute()) == pytest.approx(70_002 / 40_001, rel=1e-6)
