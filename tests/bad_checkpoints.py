@@ -311,6 +311,12 @@ CASES = [
     ),
     Case(
         STORED,
+        "nonsense to go on with inside an epoch",
+        checkpoint(assign("inside_epoch", value=7), "fit"),
+        "does not hold what a run goes on with inside an epoch",
+    ),
+    Case(
+        STORED,
         "of a language model, for the vocabulary of a classifier",
         command("fit", "--data.corpus=good.csv", f"--data.vocabulary={LANGUAGE_BEST}"),
         "is not of a classifier",

@@ -1,8 +1,10 @@
-"""Kills a training run again and again, resumes it, and compares with one that was never touched.
+r"""Kills a training run again and again, resumes it, and compares with one that was never touched.
 
     python tests/kills.py                      20 kills of one process, and 5 late ones
     python tests/kills.py --kills 3 --seed 7   fewer, at other moments
     python tests/kills.py --processes 2        the same by two processes, all killed at once
+    python tests/kills.py --epochs 20 --late 0 --documents 300 -- --run.save_every_n_steps=2 \
+        --data.batch_size=8                    with checkpoints inside epochs
 
 Moments are drawn: half of them at any time since the start, imports and set-up included, half
 after the first checkpoint that a process writes; and, after these, some when all epochs are over,
@@ -225,10 +227,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             flush=True,
         )
         moments: Counter[str] = Counter()
+        inside = 0
         run = folders["broken"] / "runs" / "run" / "version_0"
         for number in range(options.kills + options.late + 1):
             resumed = run / "checkpoints" / "last.ckpt"
             if resumed.exists():
+                inside += "inside_epoch" in torch.load(resumed, weights_only=True)
                 job = Job(folders["broken"], ["--ckpt_path", str(resumed)], top / "broken.log")
             else:
                 if run.exists():
@@ -256,7 +260,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"differs: {place}")
     where = ", ".join(f"{count} {moment}" for moment, count in moments.items())
     print(
-        f"{sum(moments.values())} kills ({where}); {len(rows)} rows of metrics and all else ",
+        f"{sum(moments.values())} kills ({where}), {inside} times gone on inside an epoch; "
+        f"{len(rows)} rows of metrics and all else ",
         end="",
     )
     print(f"{len(found)} differences" if found else "equal to the last digit")

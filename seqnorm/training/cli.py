@@ -203,6 +203,9 @@ class TextCLI(LightningCLI):
             logger = self.run.logger(self.path, self.checkpoint) if logger is None else logger
         kwargs |= {"callbacks": callbacks, "logger": logger or False, "plugins": plugins(options)}
         trainer = super().instantiate_trainer(**kwargs)
+        # Where max_steps is given Lightning takes a run that goes on from the end of an epoch for
+        # one that was interrupted inside it, and counts that epoch twice.
+        trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]  # no option
         if isinstance(trainer.precision_plugin, (DoublePrecision, HalfPrecision)):
             # Lightning does so once it has restored the weights and made their average, which in
             # double precision then would be those of single precision.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -14,7 +15,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from .errors import line_of
 from .module import TextModule
 
 T = TypeVar("T")
@@ -52,17 +52,21 @@ class Batches(DataLoader[T]):
 
 
 class SaveInsideEpoch(Callback):
-    """Writes ``path`` inside an epoch too, after every ``every_n_steps`` steps.
+    """Goes on inside an epoch, and writes ``path`` there, after every ``every_n_steps`` steps.
 
     Besides what every checkpoint has, it holds of each process what lasts from one batch to the
     next: random states, sums of metrics, and states that a language model carries. There is none
-    after an epoch's last batch, nor where a validation follows, but after the next due step.
+    after an epoch's last batch, nor where a validation follows, but at the next chance.
+
+    Args:
+        path: the file.
+        every_n_steps: null for never.
     """
 
-    def __init__(self, path: Path, every_n_steps: int) -> None:
+    def __init__(self, path: Path, every_n_steps: int | None) -> None:
         self.path = path
         self.every_n_steps = every_n_steps
-        self._next = every_n_steps
+        self._next = 0.0
         self._held: dict[str, Any] | None = None
         self._loaded: Mapping[str, Any] | None = None
 
@@ -72,12 +76,9 @@ class SaveInsideEpoch(Callback):
             try:
                 self._restore(trainer, _text_module(pl_module), self._loaded)
             except (AttributeError, IndexError, KeyError, RuntimeError, TypeError) as error:
-                raise ValueError(
-                    f"{trainer.ckpt_path} does not hold what a run goes on with inside an epoch "
-                    f"({type(error).__name__}: {line_of(error)})"
-                ) from error
+                raise ValueError(not_held(trainer.ckpt_path)) from error
             self._loaded = None
-        self._next = (trainer.global_step // self.every_n_steps + 1) * self.every_n_steps
+        self._plan(trainer.global_step)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -87,7 +88,7 @@ class SaveInsideEpoch(Callback):
             return
         if _validates(trainer, batch_idx):
             return
-        self._next = (trainer.global_step // self.every_n_steps + 1) * self.every_n_steps
+        self._plan(trainer.global_step)
         lasting = moved(_text_module(pl_module).state_inside_epoch(), "cpu")
         own = {"random": random_states(), "module": lasting}
         self._held = {
@@ -96,9 +97,13 @@ class SaveInsideEpoch(Callback):
             "processes": _of_all(trainer, own),
         }
         try:
-            trainer.save_checkpoint(self.path)
+            trainer.save_checkpoint(self.path, weights_only=False)  # all of it
         finally:
             self._held = None
+
+    def _plan(self, step: int) -> None:
+        every = self.every_n_steps
+        self._next = math.inf if every is None else (step // every + 1) * every
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -130,6 +135,16 @@ class SaveInsideEpoch(Callback):
         module.load_state_inside_epoch(moved(own["module"], module.device))
         loader.leave_out(held["taken"])
         set_random_states(own["random"])
+
+
+def is_held(held: Any) -> bool:
+    """Whether it can be what ``SaveInsideEpoch`` holds, by its outermost form."""
+    kinds = {"taken": int, "batches": int, "processes": list}
+    return isinstance(held, Mapping) and all(isinstance(held.get(k), kinds[k]) for k in kinds)
+
+
+def not_held(path: object) -> str:
+    return f"{path} does not hold what a run goes on with inside an epoch"
 
 
 def _text_module(module: LightningModule) -> TextModule[Any, Any]:

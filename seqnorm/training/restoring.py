@@ -13,7 +13,7 @@ from torch import nn
 
 from .checkpoint import load_checkpoint
 from .errors import is_of_memory, line_of
-from .inside_epoch import KEY
+from .inside_epoch import KEY, is_held, not_held
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -32,12 +32,14 @@ def check_progress(stored: Mapping[str, Any], path: str | Path) -> None:
         whole = stored["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not say where in training it was written") from error
+    if KEY in stored and not is_held(stored[KEY]):
+        raise ValueError(not_held(path))
     inside = started != processed
     if inside and KEY not in stored:
         other = ": resume the last.ckpt beside it" if Path(path).name != "last.ckpt" else ""
         raise ValueError(
-            f"{path} was written inside epoch {processed}, and a run goes on from the end of an "
-            f"epoch{other}"
+            f"{path} was written inside epoch {processed} without what a run goes on with "
+            f"there{other}"
         )
     if not whole and not inside:
         rank_zero_warn(

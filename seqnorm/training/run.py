@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
@@ -140,9 +141,8 @@ class Run:
             chosen.append(self.reestimation)
         chosen += [EarlyStopping(**monitor, patience=self.patience), self.timer]
         chosen.append(RunFiles(path, config, self.curves))
-        if self.save_every_n_steps is not None:
-            last = path / "checkpoints" / "last.ckpt"
-            chosen.append(SaveInsideEpoch(last, self.save_every_n_steps))
+        last = path / "checkpoints" / "last.ckpt"
+        chosen.append(SaveInsideEpoch(last, self.save_every_n_steps))
         return [
             *chosen,
             self.best,
@@ -167,7 +167,8 @@ class RunFiles(Callback):
         self.config = config
         self.curves = curves
         self.rows: list[dict[str, float]] = []
-        # By the newest validation, which Lightning forgets when a run is interrupted.
+        # By the newest validation. Lightning forgets it when a run is interrupted, and then finds
+        # nothing to stop by at the end of an epoch without one.
         self.validated: dict[str, float] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -178,17 +179,22 @@ class RunFiles(Callback):
             assert isinstance(tokenizer, (Tokenizer, TorchtextTokenizer))
             write_atomically(self.path / "tokenizer.json", tokenizer.to_json())
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        for name, value in self.validated.items():
+            trainer.callback_metrics[name] = torch.tensor(value, dtype=torch.float64)
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
             self.validated = _logged(trainer, ("val_",))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._add_row(trainer, self.validated | _logged(trainer, ("lr", "train_", "val_")))
+        self._add_row(trainer, ("lr", "train_", "val_"))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._add_row(trainer, _logged(trainer, ("test_",)))
+        self._add_row(trainer, ("test_",))
 
-    def _add_row(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+    def _add_row(self, trainer: Trainer, prefixes: tuple[str, ...]) -> None:
+        metrics = _logged(trainer, prefixes)
         self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, **metrics})
         if trainer.is_global_zero:
             text = io.StringIO(newline="")

@@ -110,11 +110,9 @@ class NormStatistics(Callback):
                 self._handles.append(handle)
             else:
                 continue
-            kept = self.sites.get(name)
-            if kept is None or len(kept.passes) != steps:
-                self.sites[name] = Site.empty(steps)
+            self.sites[name] = _of_steps(self.sites.get(name), steps)
             self.sites[name].min_count = least
-            self._epoch[name] = self._resumed.pop(name, Site.empty(steps))
+            self._epoch[name] = _of_steps(self._resumed.pop(name, None), steps)
         if not self._handles:
             rank_zero_info(
                 "NormStatistics has nothing to watch: no norm in this model averages over the "
@@ -224,3 +222,8 @@ class NormStatistics(Callback):
             also = f" (and no worse at {', '.join(others)})" if others else ""
             messages.append(f"{where}{also}: {worst.message}")
         return messages
+
+
+def _of_steps(kept: Site | None, steps: int) -> Site:
+    """What was kept of a site, if it has as many steps as then."""
+    return kept if kept is not None and len(kept.passes) == steps else Site.empty(steps)

@@ -29,8 +29,9 @@ LANGUAGE = (
     "--data.window=20",
 )
 VARIANTS = {
-    **test_resume.VARIANTS,
+    **{key: value for key, value in test_resume.VARIANTS.items() if key != "steps"},
     "accumulated": ("--model.norm=layer", "--trainer.accumulate_grad_batches=2"),
+    "steps": ("--model.norm=layer", "--trainer.max_steps=31"),
     "validated inside": ("--model.norm=batch", "--trainer.val_check_interval=4"),
     "validated over epochs": (
         "--model.norm=batch",
@@ -84,7 +85,7 @@ def check(
     steps = outcome(WHOLE)["last"]["global_step"] // 3
     assert steps > 3 * every
     fit = (*fit, "--run.name=broken", f"--run.save_every_n_steps={every}")
-    for crash in (steps + 2 * every + 1, 2 * steps + every + 1):
+    for crash in (steps + 2 * every + 1, 2 * steps + 2 * every + 1):
         crash_at(crash)
         with pytest.raises(CrashError):
             train_py(*fit)
@@ -93,7 +94,7 @@ def check(
         assert crash - every <= stored["global_step"] + 1 <= crash + 1
         fit = ("fit", "--ckpt_path", last(BROKEN))
     crash_at(None)
-    train_py(*fit)
+    train_py(*fit, "--run.save_every_n_steps=null")  # which is of writing, not of reading
     assert_same(outcome(BROKEN), outcome(WHOLE))
 
 

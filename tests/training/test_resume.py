@@ -34,6 +34,7 @@ OPTIONS = (
 )
 VARIANTS = {
     "layer": ("--model.norm=layer",),
+    "steps": ("--model.norm=layer", "--trainer.max_steps=11"),
     "batch": ("--model.norm=batch", "--run.reestimate=true"),
     "average": (
         "--model.norm=batch",
