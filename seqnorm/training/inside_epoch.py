@@ -67,6 +67,7 @@ class SaveInsideEpoch(Callback):
         self.path = path
         self.every_n_steps = every_n_steps
         self._next = 0.0
+        self._steps = 0
         self._held: dict[str, Any] | None = None
         self._loaded: Mapping[str, Any] | None = None
 
@@ -78,19 +79,21 @@ class SaveInsideEpoch(Callback):
             except (AttributeError, IndexError, KeyError, RuntimeError, TypeError) as error:
                 raise ValueError(not_held(trainer.ckpt_path)) from error
             self._loaded = None
+        self._steps = trainer.global_step
         self._plan(trainer.global_step)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # Of accumulated gradients nothing is held: a number of steps that is new has used them.
-        if trainer.global_step < self._next or batch_idx + 1 >= trainer.num_training_batches:
+        # Gradients that are being accumulated are not held: a step has just used them.
+        stepped, self._steps = trainer.global_step != self._steps, trainer.global_step
+        if not stepped or trainer.global_step < self._next:
             return
-        if _validates(trainer, batch_idx):
+        if batch_idx + 1 >= trainer.num_training_batches or _validates(trainer, batch_idx):
             return
         self._plan(trainer.global_step)
         lasting = moved(_text_module(pl_module).state_inside_epoch(), "cpu")
-        own = {"random": random_states(), "module": lasting}
+        own = {"random": random_states(pl_module.device), "module": lasting}
         self._held = {
             "taken": batch_idx + 1,
             "batches": trainer.num_training_batches,
@@ -134,7 +137,7 @@ class SaveInsideEpoch(Callback):
         own = held["processes"][trainer.global_rank]
         module.load_state_inside_epoch(moved(own["module"], module.device))
         loader.leave_out(held["taken"])
-        set_random_states(own["random"])
+        set_random_states(own["random"], module.device)
 
 
 def is_held(held: Any) -> bool:
@@ -171,17 +174,17 @@ def _of_all(trainer: Trainer, own: T) -> list[T]:
     return found
 
 
-def random_states() -> dict[str, Any]:
-    """The states of Python's, NumPy's and torch's generators, as plain data."""
+def random_states(device: torch.device) -> dict[str, Any]:
+    """The states of Python's, NumPy's and torch's generators, a GPU's too, as plain data."""
     numpy: Any = np.random.get_state(legacy=False)  # noqa: NPY002  the global generator is meant
     numpy["state"]["key"] = torch.from_numpy(numpy["state"]["key"].astype(np.int64))
     states = {"python": random.getstate(), "numpy": numpy, "torch": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state_all()
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
     return states
 
 
-def set_random_states(states: Mapping[str, Any]) -> None:
+def set_random_states(states: Mapping[str, Any], device: torch.device) -> None:
     """Goes on from ``random_states()``."""
     version, internal, gauss = states["python"]
     random.setstate((version, tuple(internal), gauss))
@@ -189,8 +192,8 @@ def set_random_states(states: Mapping[str, Any]) -> None:
     key = numpy["state"]["key"].numpy().astype(np.uint32)
     np.random.set_state({**numpy, "state": {**numpy["state"], "key": key}})  # noqa: NPY002  above
     torch.set_rng_state(states["torch"])
-    if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(states["cuda"])
+    if "cuda" in states and device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device)
 
 
 def moved(states: Any, device: torch.device | str) -> Any:

@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 from seqnorm.training import LanguageModelling, TextClassification
+from seqnorm.training.checkpoint import AtomicCheckpointIO
 from seqnorm.training.inside_epoch import KEY, Batches, random_states, set_random_states
 from seqnorm.training.metrics import Mean
 from seqnorm.training.module import TextModule
@@ -163,6 +164,25 @@ def test_what_does_not_fit_the_rest_of_an_epoch_is_refused(
         assert "does not hold what a run goes on with inside an epoch" in refused()
 
 
+def test_no_gradient_is_lost(
+    corpus: Path, train_py: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a validation follows it waits for the next step, not for the next batch."""
+    taken = []
+    write = AtomicCheckpointIO.save_checkpoint
+
+    def note(self: AtomicCheckpointIO, checkpoint: dict[str, Any], *args: Any, **kw: Any) -> None:
+        if KEY in checkpoint:
+            taken.append(checkpoint[KEY]["taken"])
+        write(self, checkpoint, *args, **kw)
+
+    monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", note)
+    options = ("--trainer.accumulate_grad_batches=2", "--trainer.val_check_interval=4")
+    fit = ("fit", "--data.corpus", corpus, *TEXTS, *options, "--run.save_every_n_steps=1")
+    train_py(*fit, "--trainer.max_epochs=2")
+    assert taken == [2, 6, 10] * 2
+
+
 def test_a_save_takes_at_least_a_step(corpus: Path, train_py: Callable[..., None]) -> None:
     with pytest.raises(SystemExit):
         train_py("fit", "--data.corpus", corpus, "--run.save_every_n_steps=0")
@@ -187,10 +207,11 @@ def test_random_states_are_plain_data(tmp_path: Path) -> None:
         return [random.gauss(0, 1), random.random(), legacy, float(torch.randn(()))]
 
     draw()  # of two normal numbers that are drawn at once, one is kept
-    torch.save(random_states(), tmp_path / "states")
+    cpu = torch.device("cpu")
+    torch.save(random_states(cpu), tmp_path / "states")
     first = draw()
     draw()
-    set_random_states(torch.load(tmp_path / "states", weights_only=True))
+    set_random_states(torch.load(tmp_path / "states", weights_only=True), cpu)
     assert draw() == first
 
 
