@@ -110,8 +110,13 @@ def _check_arguments(place: tuple[str, ...], value: dict[str, Any], path: str | 
             raise ValueError(f"{path}: {where} is set, which a checkpoint may not do")
 
 
+def _is_outside(place: Path) -> bool:
+    """Of the current folder."""
+    return place.is_absolute() or ".." in place.parts
+
+
 def _check_place(where: str, text: str, path: str | Path) -> None:
-    if Path(text).is_absolute() or ".." in Path(text).parts:
+    if _is_outside(Path(text)):
         raise ValueError(
             f"{path}: {where} is {text!r:.100}, outside of the current folder, where a checkpoint "
             "may not write"
@@ -125,7 +130,7 @@ def check_results(results: str | None, path: str | Path) -> None:
         ValueError: it may not.
     """
     place = Path(results or "results.csv")
-    if place.suffix != ".csv" or place.is_absolute() or ".." in place.parts:
+    if place.suffix != ".csv" or _is_outside(place):
         raise ValueError(
             f"{path}: its run appends to {results!r:.100}, which a checkpoint may not choose: give "
             "--run.results FILE, or --run.results null"
