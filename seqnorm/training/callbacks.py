@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,7 @@ class WeightAverage(callbacks.EMAWeightAveraging):
 
     def __init__(self, decay: float) -> None:
         super().__init__(decay=decay, use_buffers=False)
+        self._weights: list[Tensor] = []  # those of the model, while it has the average's
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
@@ -107,13 +108,47 @@ class WeightAverage(callbacks.EMAWeightAveraging):
             if weight.dtype in (torch.float16, torch.bfloat16):
                 weight.data = weight.data.float()
 
+    def _swap_models(self, pl_module: LightningModule) -> None:
+        """Lends the model the average for a validation, and back.
+
+        Lightning takes the average back from the model, rounded to the precision of that.
+        """
+        assert self._average_model is not None
+        average = self._average_model.module
+        lent: Iterable[Tensor] = self._weights or average.parameters()
+        self._weights = [] if self._weights else [p.data.clone() for p in pl_module.parameters()]
+        for own, other in zip(pl_module.parameters(), lent):
+            own.data.copy_(other.data)
+        # Statistics may have been taken anew for the average.
+        for one, two in zip(pl_module.buffers(), average.buffers()):
+            kept = one.data.clone()
+            one.data.copy_(two.data)
+            two.data.copy_(kept)
+
 
 class EarlyStopping(callbacks.EarlyStopping):
-    """Lightning's, which besides remembers over an interruption that it had stopped the run."""
+    """Lightning's, which besides remembers over an interruption that it had stopped the run, unless
+    that goes on with another patience; and waits for the first validation."""
+
+    def __init__(self, monitor: str, mode: str, patience: int) -> None:
+        super().__init__(monitor, mode=mode, patience=patience, strict=False)
+        self._stopped = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.wait_count >= self.patience:
+        if self._stopped or self.wait_count >= self.patience:
             trainer.should_stop = True
+
+    def _evaluate_stopping_criteria(self, current: Tensor) -> tuple[bool, str | None]:
+        stop, reason = super()._evaluate_stopping_criteria(current)
+        self._stopped |= stop  # for good, even where trainer.min_epochs has it wait
+        return stop, reason
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "stopped": self._stopped}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict({**state_dict, "patience": self.patience})
+        self._stopped = state_dict.get("stopped", False) and state_dict["patience"] == self.patience
 
 
 class ModelCheckpoint(callbacks.ModelCheckpoint):

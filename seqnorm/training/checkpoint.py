@@ -133,7 +133,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     ):
         raise ValueError(f"{str(path)!r} has no weights (state_dict)")
     for name, tensor in weights.items():
-        if not _is_plain(tensor):
+        if not is_plain(tensor):
             raise ValueError(f"{str(path)!r}: its weight {name} is no plain tensor in memory")
     return checkpoint  # type: ignore[no-any-return]
 
@@ -150,7 +150,7 @@ def _check_members(path: Path) -> None:
         raise ValueError(f"{str(path)!r} is no file of torch.save: it is compressed")
 
 
-def _is_plain(tensor: torch.Tensor) -> bool:
+def is_plain(tensor: torch.Tensor) -> bool:
     """Whether all its elements are in memory."""
     return (
         tensor.layout is torch.strided

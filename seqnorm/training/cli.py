@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal
 import yaml
 from jsonargparse import auto_cli
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins import DoublePrecision, HalfPrecision
 from lightning.pytorch.utilities import rank_zero_info
@@ -26,11 +27,12 @@ from .classification import TextClassification
 from .configs import check_configs
 from .distributed import EndTogether, plugins
 from .errors import one_line
+from .inside_epoch import KEY
 from .metrics import accuracy, macro_f1
 from .pictures import confusion_matrix
 from .prediction import predict
 from .report import print_report
-from .restoring import check_progress, check_resumable, load_weights
+from .restoring import check_progress, check_resumable, check_same_batches, load_weights
 from .results import COLUMNS, append_once, commit
 from .run import Run
 from .stored_configs import check_classes, check_results, config_of
@@ -169,6 +171,10 @@ class TextCLI(LightningCLI):
         self.config = self.parser.parse_args(
             [*self.arguments[:after], *base, *self.arguments[after:]]
         )
+        if command == "fit" and KEY in contents:
+            check_same_batches(
+                alone["fit"].as_dict(), self.config["fit"].as_dict(), self.checkpoint
+            )
         if command != "fit":
             self.config[command]["data"]["vocabulary"] = self.checkpoint
 
@@ -199,6 +205,9 @@ class TextCLI(LightningCLI):
             if self.checkpoint is not None:  # found here, what does not fit has one line
                 check_resumable(self.model, load_checkpoint(self.checkpoint), self.checkpoint)
             self.path = self.run.start(self.config["fit"]["data"]["corpus"], self.checkpoint)
+            # Where there is a timer, Lightning leaves it to that, and does not tell it.
+            self.run.timer = Timer(options["max_time"])
+            kwargs["max_time"] = None
             callbacks += self.run.callbacks(self.path, self._plain_config())
             logger = self.run.logger(self.path, self.checkpoint) if logger is None else logger
         kwargs |= {"callbacks": callbacks, "logger": logger or False, "plugins": plugins(options)}
@@ -222,6 +231,11 @@ class TextCLI(LightningCLI):
             # What averages weights and logs would take this for one more validation of training.
             self.trainer.callbacks = []  # type: ignore[attr-defined]
             self.trainer.loggers = []
+        if not self.run.best.best_model_path:
+            raise ValueError(
+                f"training ended at step {self.trainer.global_step}, before its first validation, "
+                "so no epoch is the best: see trainer.max_steps, max_time and val_check_interval"
+            )
         trust(self.run.best.best_model_path)
         found = self._evaluate("test" if tested else "val", self.run.best.best_model_path)
         if not self.trainer.is_global_zero:

@@ -6,8 +6,9 @@ import atexit
 import subprocess
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
+import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.plugins.layer_sync import LayerSync, TorchSyncBatchNorm
@@ -16,6 +17,8 @@ from torch import nn
 from seqnorm.nn import convert_sync_batchnorm, revert_sync_batchnorm
 
 from .checkpoint import AtomicCheckpointIO
+
+T = TypeVar("T")
 
 
 class SyncBatchNorm(TorchSyncBatchNorm):
@@ -47,6 +50,15 @@ def plugins(options: Any) -> list[Any]:
         found.append(AtomicCheckpointIO())
     if options["sync_batchnorm"] and not any(isinstance(plugin, LayerSync) for plugin in found):
         found.append(SyncBatchNorm())
+    return found
+
+
+def gathered(trainer: Trainer, own: T) -> list[T]:
+    """What every process has, in their order."""
+    found: list[Any] = [own]
+    if trainer.world_size > 1 and dist.is_initialized():
+        found = [None] * dist.get_world_size()
+        dist.all_gather_object(found, own)
     return found
 
 

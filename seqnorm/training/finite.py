@@ -9,12 +9,13 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from seqnorm.nn import RunningTable
+
+from .distributed import gathered
 
 # From its first 65,536 the scale of half precision has fallen to 1 / 16 by then, and it is not the
 # scale that makes gradients infinite.
@@ -102,6 +103,12 @@ class StopAtNonFinite(Callback):
                 f"scale has fallen to {scale}"
             )
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"skipped": self._skipped, "taken": self._taken}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._skipped, self._taken = state_dict["skipped"], state_dict["taken"]
+
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
@@ -167,10 +174,9 @@ def _anywhere(trainer: Trainer, wrong: bool, device: torch.device) -> bool:
 
 def _of_all(trainer: Trainer, what: str) -> str:
     """What the processes have found that found something."""
-    if trainer.world_size == 1 or not dist.is_initialized():
+    found = gathered(trainer, what)
+    if len(found) == 1:
         return what
-    found: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(found, what)
     return "; ".join(f"in process {rank} {words}" for rank, words in enumerate(found) if words)
 
 

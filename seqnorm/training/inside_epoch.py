@@ -11,10 +11,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.fabric.utilities import move_data_to_device
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from .checkpoint import is_plain
+from .distributed import gathered
 from .module import TextModule
 
 T = TypeVar("T")
@@ -51,62 +55,68 @@ class Batches(DataLoader[T]):
         pass
 
 
-class SaveInsideEpoch(Callback):
+class SaveInsideEpoch(Checkpoint):
     """Goes on inside an epoch, and writes ``path`` there, after every ``every_n_steps`` steps.
 
     Besides what every checkpoint has, it holds of each process what lasts from one batch to the
-    next: random states, sums of metrics, and states that a language model carries. There is none
-    after an epoch's last batch, nor where a validation follows, but at the next chance.
+    next: random states, sums of metrics, and states that a language model carries. Where a
+    validation follows a step, the file is written after it; where a step is the last, not at all.
 
     Args:
         path: the file.
-        every_n_steps: null for never.
+        every_n_steps: None for never.
     """
 
     def __init__(self, path: Path, every_n_steps: int | None) -> None:
         self.path = path
         self.every_n_steps = every_n_steps
-        self._next = 0.0
         self._steps = 0
+        self._next = math.inf
+        self._after_validation = False
         self._held: dict[str, Any] | None = None
-        self._loaded: Mapping[str, Any] | None = None
+        self._loaded: dict[str, Any] | None = None
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self._loaded = checkpoint.get(KEY)
+        if self._loaded is not None:
+            processes = len(self._loaded["processes"])
+            _compare(trainer, processes, trainer.world_size, "processes")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # After what tries validation out, which draws.
         if self._loaded is not None:
+            batches = trainer.num_training_batches
+            _compare(trainer, self._loaded["batches"], batches, "batches an epoch")
             try:
                 self._restore(trainer, _text_module(pl_module), self._loaded)
-            except (AttributeError, IndexError, KeyError, RuntimeError, TypeError) as error:
+            except _NONSENSE as error:
                 raise ValueError(not_held(trainer.ckpt_path)) from error
             self._loaded = None
         self._steps = trainer.global_step
-        self._plan(trainer.global_step)
+        self._plan()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         # Gradients that are being accumulated are not held: a step has just used them.
         stepped, self._steps = trainer.global_step != self._steps, trainer.global_step
-        if not stepped or trainer.global_step < self._next:
+        loop = trainer.fit_loop.epoch_loop
+        if not stepped or trainer.global_step < self._next or loop._is_training_done:
             return
-        if batch_idx + 1 >= trainer.num_training_batches or _validates(trainer, batch_idx):
-            return
-        self._plan(trainer.global_step)
-        lasting = moved(_text_module(pl_module).state_inside_epoch(), "cpu")
-        own = {"random": random_states(pl_module.device), "module": lasting}
-        self._held = {
-            "taken": batch_idx + 1,
-            "batches": trainer.num_training_batches,
-            "processes": _of_all(trainer, own),
-        }
-        try:
-            trainer.save_checkpoint(self.path, weights_only=False)  # all of it
-        finally:
-            self._held = None
+        fetcher = trainer.fit_loop._data_fetcher
+        assert fetcher is not None
+        if loop._should_check_val_fx(fetcher):
+            self._after_validation = True
+        else:
+            self._write(trainer, pl_module)
 
-    def _plan(self, step: int) -> None:
-        every = self.every_n_steps
-        self._next = math.inf if every is None else (step // every + 1) * every
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._after_validation:
+            self._after_validation = False
+            if not trainer.should_stop:  # else the epoch ends here
+                self._write(trainer, pl_module)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -114,64 +124,79 @@ class SaveInsideEpoch(Callback):
         if self._held is not None:
             checkpoint[KEY] = self._held
 
-    def on_load_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        self._loaded = checkpoint.get(KEY)
+    def _plan(self) -> None:
+        every = self.every_n_steps
+        self._next = math.inf if every is None else (self._steps // every + 1) * every
+
+    def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._plan()
+        lasting = _text_module(pl_module).state_inside_epoch()
+        own = {"random": random_states(pl_module.device), "module": lasting}
+        processes = gathered(trainer, move_data_to_device(own, torch.device("cpu")))
+        self._held = {"batches": trainer.num_training_batches, "processes": processes}
+        try:
+            trainer.save_checkpoint(self.path, weights_only=False)  # all of it
+        finally:
+            self._held = None
 
     def _restore(
         self, trainer: Trainer, module: TextModule[Any, Any], held: Mapping[str, Any]
     ) -> None:
-        loader = trainer.train_dataloader
+        loader, taken = trainer.train_dataloader, trainer.fit_loop.batch_idx + 1
         assert isinstance(loader, Batches)
-        processes, batches = len(held["processes"]), held["batches"]
-        for was, now, what in (
-            (processes, trainer.world_size, "processes"),
-            (batches, trainer.num_training_batches, "batches an epoch"),
-        ):
-            if was != now:
-                raise ValueError(
-                    f"{trainer.ckpt_path} was written inside an epoch, with {was} {what}, and goes "
-                    f"on with as many, not with {now}"
-                )
+        if not 0 < taken < held["batches"]:
+            raise ValueError(f"{taken} batches of {held['batches']}")
         own = held["processes"][trainer.global_rank]
-        module.load_state_inside_epoch(moved(own["module"], module.device))
-        loader.leave_out(held["taken"])
+        module.load_state_inside_epoch(move_data_to_device(own["module"], module.device))
+        loader.leave_out(taken)
         set_random_states(own["random"], module.device)
 
 
+# What nonsense in the place of states runs into.
+_NONSENSE = (
+    AssertionError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
 def is_held(held: Any) -> bool:
-    """Whether it can be what ``SaveInsideEpoch`` holds, by its outermost form."""
-    kinds = {"taken": int, "batches": int, "processes": list}
-    return isinstance(held, Mapping) and all(isinstance(held.get(k), kinds[k]) for k in kinds)
+    """Whether it can be what ``SaveInsideEpoch`` holds, as far as can be seen without a model."""
+    if not isinstance(held, Mapping) or type(held.get("batches")) is not int:
+        return False
+    return isinstance(held.get("processes"), list) and all(
+        is_plain(tensor) for tensor in _tensors(held["processes"])
+    )
 
 
 def not_held(path: object) -> str:
     return f"{path} does not hold what a run goes on with inside an epoch"
 
 
+def _tensors(held: Any) -> Iterator[Tensor]:
+    if isinstance(held, Tensor):
+        yield held
+    elif isinstance(held, (list, tuple, Mapping)):
+        for inner in held.values() if isinstance(held, Mapping) else held:
+            yield from _tensors(inner)
+
+
+def _compare(trainer: Trainer, was: int, now: float, what: str) -> None:
+    if was != now:
+        raise ValueError(
+            f"{trainer.ckpt_path} was written inside an epoch, with {was} {what}, and goes on with "
+            f"as many, not with {now}"
+        )
+
+
 def _text_module(module: LightningModule) -> TextModule[Any, Any]:
     assert isinstance(module, TextModule)
     return module
-
-
-def _validates(trainer: Trainer, batch_idx: int) -> bool:
-    """Whether a validation follows this batch."""
-    every = trainer.val_check_batch
-    if every is None or every == float("inf"):
-        return False
-    over_epochs = trainer.check_val_every_n_epoch is None
-    done = (trainer.fit_loop.total_batch_idx if over_epochs else batch_idx) + 1
-    return done % int(every) == 0
-
-
-def _of_all(trainer: Trainer, own: T) -> list[T]:
-    """What every process has, in their order."""
-    found: list[Any] = [own]
-    if trainer.world_size > 1:
-        found = [None] * trainer.world_size
-        torch.distributed.all_gather_object(found, own)
-    return found
 
 
 def random_states(device: torch.device) -> dict[str, Any]:
@@ -190,18 +215,9 @@ def set_random_states(states: Mapping[str, Any], device: torch.device) -> None:
     random.setstate((version, tuple(internal), gauss))
     numpy = states["numpy"]
     key = numpy["state"]["key"].numpy().astype(np.uint32)
+    if not 0 <= numpy["state"]["pos"] <= len(key) == 624:  # NumPy would read beyond it
+        raise ValueError("no state of a generator")
     np.random.set_state({**numpy, "state": {**numpy["state"], "key": key}})  # noqa: NPY002  above
     torch.set_rng_state(states["torch"])
     if "cuda" in states and device.type == "cuda":
         torch.cuda.set_rng_state(states["cuda"], device)
-
-
-def moved(states: Any, device: torch.device | str) -> Any:
-    """Tensors in lists, tuples and dictionaries, on another device."""
-    if isinstance(states, Tensor):
-        return states.to(device)
-    if isinstance(states, Mapping):
-        return {key: moved(value, device) for key, value in states.items()}
-    if isinstance(states, (list, tuple)):
-        return type(states)(moved(value, device) for value in states)
-    return states

@@ -15,6 +15,7 @@ from seqnorm.models import LanguageModel
 from seqnorm.models.language_model import LayerStates
 from seqnorm.nn.statistics import widen
 
+from .metrics import widest
 from .module import Schedule, TextModule
 
 
@@ -32,8 +33,8 @@ class Surprisal(Metric):
 
     def __init__(self) -> None:
         super().__init__()
-        zero, count = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.int64)
-        self.add_state("nats", zero, dist_reduce_fx="sum")
+        count = torch.zeros((), dtype=torch.int64)
+        self.add_state("nats", torch.zeros(()), dist_reduce_fx="sum")
         self.add_state("tokens", count, dist_reduce_fx="sum")
         self.add_state("characters", count.clone(), dist_reduce_fx="sum")
 
@@ -41,7 +42,8 @@ class Surprisal(Metric):
         """Takes in -log p (N,) of tokens that stand for ``characters`` (N,)."""
         # A module that is cast as a whole, for half precision, takes this sum along, and it would
         # soon be too large for what a batch adds.
-        self.nats = self.nats.double() + nats.sum(dtype=torch.float64)
+        wide = widest(nats.device)
+        self.nats = self.nats.to(wide) + nats.sum(dtype=wide)
         self.tokens += len(nats)
         self.characters += characters.sum()
 
@@ -132,7 +134,7 @@ class LanguageModelling(TextModule[LanguageModel, Surprisal]):
     def load_state_inside_epoch(self, state: Mapping[str, Any]) -> None:
         super().load_state_inside_epoch(state)
         if state["carried"] is not None:
-            self._states["train"] = state["carried"]
+            self._states["train"] = [tuple(parts) for parts in state["carried"]]
 
     def training_step(self, batch: LanguageBatch) -> Tensor:
         nats = self.surprisal(batch, "train")

@@ -12,6 +12,11 @@ from torch import Tensor
 from torchmetrics import Metric
 
 
+def widest(device: torch.device) -> torch.dtype:
+    """The type to add up many numbers in: float64, which Apple's GPUs have not."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 class Mean(Metric):
     """Of values that each stand for a number of examples.
 
@@ -25,14 +30,14 @@ class Mean(Metric):
     def __init__(self) -> None:
         super().__init__()
         for name in ("total", "count"):
-            zero = torch.zeros((), dtype=torch.float64)
-            self.add_state(name, zero, dist_reduce_fx="sum")
+            self.add_state(name, torch.zeros(()), dist_reduce_fx="sum")
 
     def update(self, value: Tensor, count: int) -> None:
         """Takes in the mean ``value`` of ``count`` examples."""
         # A module that is cast as a whole takes the sums along.
-        self.total = self.total.double() + value.detach().double() * count
-        self.count = self.count.double() + count
+        wide = widest(value.device)
+        self.total = self.total.to(wide) + value.detach().to(wide) * count
+        self.count = self.count.to(wide) + count
 
     def compute(self) -> Tensor:
         return (self.total / self.count).float()

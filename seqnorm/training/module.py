@@ -90,10 +90,16 @@ class TextModule(LightningModule, ABC, Generic[N, M]):
         return {"means": {name: mean.metric_state for name, mean in self.means.items()}}
 
     def load_state_inside_epoch(self, state: Mapping[str, Any]) -> None:
-        """Goes on from ``state_inside_epoch()``, on this module's device."""
-        for name, sums in state["means"].items():
-            mean = self.means[name]
-            mean.total, mean.count = sums["total"], sums["count"]
+        """Goes on from ``state_inside_epoch()``, on this module's device.
+
+        Raises:
+            ValueError: it is none.
+        """
+        for name, mean in self.means.items():
+            for key, value in state["means"][name].items():
+                if key not in ("total", "count") or value.ndim or not bool(value.isfinite()):
+                    raise ValueError(f"{key} of {name} is no sum")
+                setattr(mean, key, value)
 
     def on_validation_epoch_start(self) -> None:
         self.metric("val").reset()

@@ -16,6 +16,15 @@ from .errors import is_of_memory, line_of
 from .inside_epoch import KEY, is_held, not_held
 
 M = TypeVar("M", bound=nn.Module)
+# Of a trainer.
+_OF_STEPS = (
+    "precision",
+    "accumulate_grad_batches",
+    "limit_train_batches",
+    "overfit_batches",
+    "sync_batchnorm",
+    "fast_dev_run",
+)
 
 
 def check_progress(stored: Mapping[str, Any], path: str | Path) -> None:
@@ -32,9 +41,9 @@ def check_progress(stored: Mapping[str, Any], path: str | Path) -> None:
         whole = stored["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not say where in training it was written") from error
-    if KEY in stored and not is_held(stored[KEY]):
-        raise ValueError(not_held(path))
     inside = started != processed
+    if KEY in stored and not (inside and is_held(stored[KEY])):
+        raise ValueError(not_held(path))
     if inside and KEY not in stored:
         other = ": resume the last.ckpt beside it" if Path(path).name != "last.ckpt" else ""
         raise ValueError(
@@ -46,6 +55,34 @@ def check_progress(stored: Mapping[str, Any], path: str | Path) -> None:
             f"{path} was written when trainer.max_steps or trainer.max_time had ended an epoch: "
             "the rest of its batches are left out"
         )
+
+
+def check_same_batches(was: Mapping[str, Any], now: Mapping[str, Any], path: str | Path) -> None:
+    """Whether the rest of an epoch goes on with the batches, steps and numbers that it began with.
+
+    Args:
+        was, now: configurations of a fit, as it was written and as it is to go on.
+        path: of the checkpoint.
+
+    Raises:
+        ValueError: an option that they depend on has another value.
+    """
+    before, after = _of_batches(was), _of_batches(now)
+    for name, value in before.items():
+        if value != after[name]:
+            raise ValueError(
+                f"{path} was written inside an epoch, the rest of which is as its beginning: "
+                f"{name} was {value!r:.50}, and cannot be {after[name]!r:.50}"
+            )
+
+
+def _of_batches(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that the batches and steps of an epoch depend on, and their values."""
+    data = {f"data.{name}": value for name, value in config["data"].items()}
+    for name in ("data.root", "data.eval_batch_size"):
+        data.pop(name, None)
+    trainer = {f"trainer.{name}": config["trainer"][name] for name in _OF_STEPS}
+    return {"seed_everything": config["seed_everything"], **data, **trainer}
 
 
 def check_resumable(model: LightningModule, stored: Mapping[str, Any], path: str | Path) -> None:

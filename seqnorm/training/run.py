@@ -141,14 +141,13 @@ class Run:
             chosen.append(self.reestimation)
         chosen += [EarlyStopping(**monitor, patience=self.patience), self.timer]
         chosen.append(RunFiles(path, config, self.curves))
-        last = path / "checkpoints" / "last.ckpt"
-        chosen.append(SaveInsideEpoch(last, self.save_every_n_steps))
         return [
             *chosen,
             self.best,
+            # Once the best is known, whose state is part of what is resumed.
+            SaveInsideEpoch(path / "checkpoints" / "last.ckpt", self.save_every_n_steps),
             # Of its own, because save_last=True saves only when there is a new best; after the
-            # best, because its state is part of what is resumed; and at the end of an epoch however
-            # often there is a validation, because that is where a run can go on.
+            # best, as above; and at the end of an epoch however often there is a validation.
             ModelCheckpoint(**files, filename="last", save_on_train_epoch_end=True),
         ]
 
@@ -171,8 +170,8 @@ class RunFiles(Callback):
         # nothing to stop by at the end of an epoch without one.
         self.validated: dict[str, float] = {}
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if stage == "fit" and trainer.is_global_zero:
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero:  # now that nothing speaks against going on
             text = yaml.safe_dump(self.config, sort_keys=False)
             write_atomically(self.path / "config.yaml", text)
             tokenizer = pl_module.tokenizer
@@ -208,8 +207,8 @@ class RunFiles(Callback):
         return {"rows": self.rows, "validated": self.validated}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.rows = state_dict["rows"]
-        self.validated = state_dict["validated"]
+        self.rows = [_numbers(row) for row in state_dict["rows"]]
+        self.validated = _numbers(state_dict["validated"])
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -235,3 +234,12 @@ def _logged(trainer: Trainer, prefixes: tuple[str, ...]) -> dict[str, float]:
     """The newest of all metrics whose name begins so."""
     logged = trainer.callback_metrics.items()
     return {name: float(value) for name, value in logged if name.startswith(prefixes)}
+
+
+def _numbers(found: Any) -> dict[str, float]:
+    """Metrics out of a checkpoint."""
+    if not isinstance(found, dict) or not all(
+        isinstance(name, str) and isinstance(value, (int, float)) for name, value in found.items()
+    ):
+        raise ValueError("the metrics in the checkpoint are no numbers by their names")
+    return found

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 import seqnorm
 from seqnorm.nn.autocast import is_autocast
 from seqnorm.training import ReestimateStatistics, TextClassification, TextData
-from seqnorm.training.callbacks import SeedEachEpoch, StartEmbedding
+from seqnorm.training.callbacks import SeedEachEpoch, StartEmbedding, WeightAverage
 
 
 def draws(seed: int, epoch: int, rank: int) -> tuple[float, float, float]:
@@ -40,6 +40,30 @@ def test_trying_validation_out_changes_no_statistics() -> None:
     again = ReestimateStatistics(lambda module, batch: module(batch))
     again.on_validation_epoch_start(trainer, model)  # type: ignore[arg-type]
     assert int(model[0].table.count[0]) == 0
+
+
+def test_an_average_is_lent_unrounded() -> None:
+    """And the statistics that were taken for it are its own."""
+    model = LightningModule()
+    model.layer = torch.nn.Sequential(torch.nn.Linear(3, 50), torch.nn.BatchNorm1d(50)).bfloat16()
+    average = WeightAverage(0.9)
+    average.setup(SimpleNamespace(), model, "fit")  # type: ignore[arg-type]
+    mean = average._average_model.module
+    with torch.no_grad():
+        for parameter in mean.parameters():
+            assert parameter.dtype == torch.float32
+            parameter += torch.rand_like(parameter)
+    weights = [parameter.detach().clone() for parameter in model.parameters()]
+    means = [parameter.detach().clone() for parameter in mean.parameters()]
+    average.on_validation_epoch_start(None, model)  # type: ignore[arg-type]
+    for own, expected in zip(model.parameters(), means):
+        assert torch.equal(own, expected.bfloat16())
+    model.layer[1].running_mean.fill_(7.0)
+    average.on_validation_epoch_end(None, model)  # type: ignore[arg-type]
+    for found, kept in ((model, weights), (mean, means)):
+        assert all(torch.equal(*pair) for pair in zip(found.parameters(), kept))
+    assert (mean.layer[1].running_mean == 7.0).all()
+    assert (model.layer[1].running_mean == 0.0).all()
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")

@@ -183,6 +183,8 @@ def test_half_precision_in_which_no_step_is_taken() -> None:
     stop.on_train_end(trainer, model)
     for _ in range(19):
         step(torch.inf)
+    held, stop = stop.state_dict(), StopAtNonFinite()  # as where the run was interrupted
+    stop.load_state_dict(held)
     stop.on_train_end(trainer, model)
     message = r"layer\.bias is not finite in 20 steps in a row, left out; the scale is 0\.0625, wh"
     with pytest.raises(FloatingPointError, match=message):

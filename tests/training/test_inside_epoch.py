@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from torch.utils.data import TensorDataset
 
 from seqnorm.training import LanguageModelling, TextClassification
@@ -17,6 +18,7 @@ from seqnorm.training.checkpoint import AtomicCheckpointIO
 from seqnorm.training.inside_epoch import KEY, Batches, random_states, set_random_states
 from seqnorm.training.metrics import Mean
 from seqnorm.training.module import TextModule
+from seqnorm.training.run import RunFiles
 
 from . import test_language_resume, test_resume
 from .test_resume import CrashError, assert_same, last, outcome
@@ -128,64 +130,164 @@ def test_a_language_model_goes_on_inside_an_epoch(
     check(("fit", "--data.corpus", lines, *LANGUAGE, *options), train_py, crash_at, every=2)
 
 
-def test_what_does_not_fit_the_rest_of_an_epoch_is_refused(
-    corpus: Path,
-    train_py: Callable[..., None],
-    crash_at: Callable[[int | None], None],
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+@pytest.fixture
+def interrupted(
+    corpus: Path, train_py: Callable[..., None], crash_at: Callable[[int | None], None]
+) -> Path:
+    """The last checkpoint of a run that ended inside an epoch, after 5 of its 11 batches."""
     crash_at(5)
     with pytest.raises(CrashError):
         train_py("fit", "--data.corpus", corpus, *TEXTS, "--run.save_every_n_steps=1")
     crash_at(None)
-    checkpoint = last(Path("runs/tiny/version_0"))
-    resume = ("fit", "--ckpt_path", checkpoint)
-    before = checkpoint.read_bytes()
+    return last(Path("runs/tiny/version_0"))
 
-    def refused(*more: str) -> str:
+
+@pytest.fixture
+def refused(
+    interrupted: Path, train_py: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """What is said where it is not gone on with, and nothing is written."""
+
+    def resume(*more: str) -> str:
+        def kept() -> list[bytes]:
+            names = ("checkpoints/last.ckpt", "config.yaml")
+            return [(interrupted.parents[1] / name).read_bytes() for name in names]
+
+        before = kept()
         with pytest.raises(SystemExit) as stop:
-            train_py(*resume, *more)
+            train_py("fit", "--ckpt_path", interrupted, *more)
         assert stop.value.code == 2
-        assert checkpoint.read_bytes() == before
+        assert kept() == before
         return capsys.readouterr().err
 
-    assert "inside an epoch, with 11 batches an epoch, and goes on with as many, not with 21" in (
-        refused("--data.batch_size=4")
+    return resume
+
+
+@pytest.mark.parametrize(
+    ("option", "change"),
+    [
+        ("data.batch_size", "was 8, and cannot be 4"),
+        ("data.noise", "was 0.05, and cannot be 5.0"),
+        ("data.max_length", "was 200, and cannot be 3"),
+        ("seed_everything", "was 0, and cannot be 5"),
+        ("trainer.precision", "was None, and cannot be '64-true'"),
+        ("trainer.accumulate_grad_batches", "was 1, and cannot be 2"),
+    ],
+)
+def test_the_rest_of_an_epoch_is_as_its_beginning(
+    option: str, change: str, refused: Callable[..., str]
+) -> None:
+    new = change.rpartition(" ")[2].strip("'")
+    assert f"the rest of which is as its beginning: {option} {change}" in (
+        refused(f"--{option}={new}")
     )
-    stored = torch.load(checkpoint, weights_only=True)
-    stored[KEY]["processes"] *= 2
-    torch.save(stored, checkpoint)
-    before = checkpoint.read_bytes()
-    assert "with 2 processes, and goes on with as many, not with 1" in refused()
-    for nonsense in (7, {"batches": 11, "processes": [3]}, {"batches": 11, "processes": [{}]}):
-        stored[KEY] = nonsense
-        torch.save(stored, checkpoint)
-        before = checkpoint.read_bytes()
-        assert "does not hold what a run goes on with inside an epoch" in refused()
+
+
+def test_as_many_processes_and_batches_go_on(
+    interrupted: Path, refused: Callable[..., str]
+) -> None:
+    for name, value, said in (
+        ("processes", [{}, {}], "with 2 processes, and goes on with as many, not with 1"),
+        ("batches", 12, "with 12 batches an epoch, and goes on with as many, not with 11"),
+    ):
+        stored = torch.load(interrupted, weights_only=True)
+        kept = stored[KEY][name]
+        stored[KEY][name] = value
+        torch.save(stored, interrupted)
+        assert said in refused()
+        stored[KEY][name] = kept
+        torch.save(stored, interrupted)
+
+
+NONSENSE: list[tuple[tuple[str | int, ...], Any]] = [
+    ((), 7),
+    (("batches",), "11"),
+    (("processes", 0), 3),
+    (("processes", 0), {}),
+    (("processes", 0, "random", "python"), (3, (-1,) * 625, None)),
+    (("processes", 0, "random", "numpy", "state", "pos"), 10**9),
+    (("processes", 0, "random", "numpy", "state", "pos"), -5),
+    (("processes", 0, "random", "numpy", "state", "key"), torch.zeros(3)),
+    (("processes", 0, "random", "torch"), torch.zeros(3)),
+    (("processes", 0, "module", "means"), {}),
+    (("processes", 0, "module", "means", "train_loss", "total"), "x"),
+    (("processes", 0, "module", "means", "train_loss", "total"), torch.tensor(torch.nan)),
+    (("processes", 0, "module", "means", "train_loss", "total"), torch.zeros(1).expand(10**8)),
+    (("processes", 0, "module", "means", "train_loss", "compute"), torch.tensor(1.0)),
+]
+
+
+def test_nonsense_is_not_gone_on_with(interrupted: Path, refused: Callable[..., str]) -> None:
+    whole = interrupted.read_bytes()
+    for place, value in NONSENSE:
+        stored = torch.load(interrupted, weights_only=True)
+        within = stored
+        for key in (KEY, *place)[:-1]:
+            within = within[key]
+        within[(KEY, *place)[-1]] = value
+        torch.save(stored, interrupted)
+        assert "does not hold what a run goes on with inside an epoch" in refused(), place
+        interrupted.write_bytes(whole)
+
+
+def test_a_whole_epoch_is_not_gone_on_inside_of(
+    interrupted: Path, refused: Callable[..., str], train_py: Callable[..., None]
+) -> None:
+    held = torch.load(interrupted, weights_only=True)[KEY]
+    train_py("fit", "--ckpt_path", interrupted)
+    stored = torch.load(interrupted, weights_only=True)
+    assert KEY not in stored
+    torch.save({**stored, KEY: held}, interrupted)
+    assert "does not hold what a run goes on with" in refused("--trainer.max_epochs=5")
 
 
 def test_no_gradient_is_lost(
     corpus: Path, train_py: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a validation follows it waits for the next step, not for the next batch."""
+    """It is written after the second of two batches, and after a validation that follows it."""
     taken = []
     write = AtomicCheckpointIO.save_checkpoint
 
     def note(self: AtomicCheckpointIO, checkpoint: dict[str, Any], *args: Any, **kw: Any) -> None:
         if KEY in checkpoint:
-            taken.append(checkpoint[KEY]["taken"])
+            progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
+            taken.append(progress["completed" if progress["ready"] % 4 == 0 else "ready"])
         write(self, checkpoint, *args, **kw)
 
     monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", note)
     options = ("--trainer.accumulate_grad_batches=2", "--trainer.val_check_interval=4")
     fit = ("fit", "--data.corpus", corpus, *TEXTS, *options, "--run.save_every_n_steps=1")
     train_py(*fit, "--trainer.max_epochs=2")
-    assert taken == [2, 6, 10] * 2
+    assert taken == [2, 4, 6, 8, 10] * 2
 
 
-def test_a_save_takes_at_least_a_step(corpus: Path, train_py: Callable[..., None]) -> None:
-    with pytest.raises(SystemExit):
+def test_the_last_step_is_not_inside(
+    corpus: Path, train_py: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is interrupted at its very end has its last epoch's end before it."""
+    fit = ("fit", "--data.corpus", corpus, *TEXTS, "--model.norm=layer", "--trainer.max_steps=26")
+    train_py(*fit, "--run.name=whole")
+
+    def die(self: RunFiles, trainer: Trainer, *args: Any) -> None:
+        if trainer.global_step == 26:
+            raise CrashError
+        self._add_row(trainer, ("lr", "train_", "val_"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFiles, "on_train_epoch_end", die)
+        with pytest.raises(CrashError):
+            train_py(*fit, "--run.name=broken", "--run.save_every_n_steps=1")
+    train_py("fit", "--ckpt_path", last(BROKEN))
+    assert_same(outcome(BROKEN), outcome(WHOLE))
+
+
+def test_a_save_takes_at_least_a_step(
+    corpus: Path, train_py: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
         train_py("fit", "--data.corpus", corpus, "--run.save_every_n_steps=0")
+    assert stop.value.code == 2
+    assert "run.save_every_n_steps must be at least 1, or null" in capsys.readouterr().err
 
 
 def test_batches_begin_where_they_were() -> None:

@@ -47,6 +47,8 @@ VARIANTS |= {
     f"average, {precision}": (*VARIANTS["average"], f"--trainer.precision={precision}")
     for precision in ("64-true", "bf16-true")
 }
+# What is tried out before a run goes on is not the average that an epoch without validation left.
+VARIANTS["average, bf16-true"] += ("--trainer.check_val_every_n_epoch=2",)
 RESUMED = (
     "epoch",
     "global_step",
@@ -202,6 +204,50 @@ def test_a_stopped_run_stays_stopped(
     assert before["last"]["epoch"] == 1
     train_py("fit", "--ckpt_path", last(run))
     assert_same(outcome(run), before)
+
+
+def test_a_run_that_waits_for_its_least_epochs_stops_there(
+    corpus: Path,
+    train_py: Callable[..., None],
+    crash_at: Callable[[int | None], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Better epochs in between, or an interruption, change nothing; more patience does."""
+
+    def log(self: TextClassification, stage: str) -> None:
+        value = (0.5, 0.4, 0.9, 0.95, 0.96, 0.97, 0.98, 0.99)[self.trainer.current_epoch]
+        self.log_dict({f"{stage}_accuracy": value, f"{stage}_macro_f1": value})
+
+    monkeypatch.setattr(TextClassification, "log_metrics", log)
+    options = ("--trainer.min_epochs=5", "--trainer.max_epochs=7", "--run.patience=1")
+    arguments = ("fit", "--data.corpus", corpus, *OPTIONS, *options)
+    train_py(*arguments, "--run.name=whole")
+    whole, broken = (Path(f"runs/{name}/version_0") for name in ("whole", "broken"))
+    assert outcome(whole)["last"]["epoch"] == 4
+    crash_at(3 * 3 + 1)
+    with pytest.raises(CrashError):
+        train_py(*arguments, "--run.name=broken")
+    crash_at(None)
+    train_py("fit", "--ckpt_path", last(broken))
+    assert_same(outcome(broken), outcome(whole))
+    train_py("fit", "--ckpt_path", last(broken), "--run.patience=2")
+    assert outcome(broken)["last"]["epoch"] == 6
+
+
+def test_a_run_has_a_time(corpus: Path, train_py: Callable[..., None]) -> None:
+    limits = ("--trainer.max_time=00:00:00:01", "--trainer.max_epochs=100000")
+    train_py("fit", "--data.corpus", corpus, *OPTIONS, *limits, "--run.patience=100000")
+    assert outcome(Path("runs/tiny/version_0"))["last"]["epoch"] < 1000
+
+
+@pytest.mark.filterwarnings("ignore:.*could not find the monitored key")
+def test_a_run_without_a_validation_has_no_best(
+    corpus: Path, train_py: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        train_py("fit", "--data.corpus", corpus, *OPTIONS, "--trainer.max_steps=2")
+    assert stop.value.code == 2
+    assert "training ended at step 2, before its first validation" in capsys.readouterr().err
 
 
 def test_a_run_has_one_row_of_results(corpus: Path, train_py: Callable[..., None]) -> None:
