@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,14 +81,15 @@ def check(
     train_py: Callable[..., None],
     crash_at: Callable[[int | None], None],
     every: int = 1,
+    crashes: Sequence[int] = (),
 ) -> None:
-    """Interrupted inside its second and its third epoch, the run ends as one that never was, nor
-    ever saved there."""
+    """Interrupted inside its second and its third epoch, or elsewhere, the run ends as one that
+    never was, nor ever saved there."""
     train_py(*fit, "--run.name=whole", "--run.save_every_n_steps=null")
     steps = outcome(WHOLE)["last"]["global_step"] // 3
     assert steps > 3 * every
     fit = (*fit, "--run.name=broken", f"--run.save_every_n_steps={every}")
-    for crash in (steps + 2 * every + 1, 2 * steps + 2 * every + 1):
+    for crash in crashes or (steps + 2 * every + 1, 2 * steps + 2 * every + 1):
         crash_at(crash)
         with pytest.raises(CrashError):
             train_py(*fit)
@@ -116,6 +117,13 @@ def test_goes_on_inside_an_epoch(
             for run in (WHOLE, BROKEN)
         ]
         assert_same(*seen)
+
+
+def test_goes_on_twice_inside_the_first_epoch(
+    corpus: Path, train_py: Callable[..., None], crash_at: Callable[[int | None], None]
+) -> None:
+    fit = ("fit", "--data.corpus", corpus, *TEXTS, "--model.norm=batch")
+    check(fit, train_py, crash_at, crashes=(2, 6))
 
 
 @pytest.mark.parametrize("variant", test_language_resume.VARIANTS)
