@@ -107,7 +107,7 @@ class StopAtNonFinite(Callback):
         return {"skipped": self._skipped, "taken": self._taken}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._skipped, self._taken = state_dict["skipped"], state_dict["taken"]
+        self._skipped, self._taken = state_dict.get("skipped", 0), state_dict.get("taken", 0)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]

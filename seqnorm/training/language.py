@@ -15,7 +15,6 @@ from seqnorm.models import LanguageModel
 from seqnorm.models.language_model import LayerStates
 from seqnorm.nn.statistics import widen
 
-from .metrics import widest
 from .module import Schedule, TextModule
 
 
@@ -33,8 +32,8 @@ class Surprisal(Metric):
 
     def __init__(self) -> None:
         super().__init__()
-        count = torch.zeros((), dtype=torch.int64)
-        self.add_state("nats", torch.zeros(()), dist_reduce_fx="sum")
+        zero, count = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.int64)
+        self.add_state("nats", zero, dist_reduce_fx="sum")
         self.add_state("tokens", count, dist_reduce_fx="sum")
         self.add_state("characters", count.clone(), dist_reduce_fx="sum")
 
@@ -42,8 +41,7 @@ class Surprisal(Metric):
         """Takes in -log p (N,) of tokens that stand for ``characters`` (N,)."""
         # A module that is cast as a whole, for half precision, takes this sum along, and it would
         # soon be too large for what a batch adds.
-        wide = widest(nats.device)
-        self.nats = self.nats.to(wide) + nats.sum(dtype=wide)
+        self.nats = self.nats.double() + nats.sum(dtype=torch.float64)
         self.tokens += len(nats)
         self.characters += characters.sum()
 

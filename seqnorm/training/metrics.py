@@ -12,15 +12,11 @@ from torch import Tensor
 from torchmetrics import Metric
 
 
-def widest(device: torch.device) -> torch.dtype:
-    """The type to add up many numbers in: float64, which Apple's GPUs have not."""
-    return torch.float32 if device.type == "mps" else torch.float64
-
-
 class Mean(Metric):
     """Of values that each stand for a number of examples.
 
-    Over several processes it is that of all examples, and in half precision no sum ends early.
+    Over several processes, each of which has taken in some, it is that of all examples, and in half
+    precision no sum ends early.
     """
 
     full_state_update = False
@@ -34,8 +30,8 @@ class Mean(Metric):
 
     def update(self, value: Tensor, count: int) -> None:
         """Takes in the mean ``value`` of ``count`` examples."""
-        # A module that is cast as a whole takes the sums along.
-        wide = widest(value.device)
+        # A module that is cast as a whole takes the sums along. Apple's GPUs have no float64.
+        wide = torch.float32 if value.device.type == "mps" else torch.float64
         self.total = self.total.to(wide) + value.detach().to(wide) * count
         self.count = self.count.to(wide) + count
 

@@ -16,7 +16,7 @@ from .errors import is_of_memory, line_of
 from .inside_epoch import KEY, is_held, not_held
 
 M = TypeVar("M", bound=nn.Module)
-# Of a trainer.
+# The options of a trainer that the steps of an epoch depend on.
 _OF_STEPS = (
     "precision",
     "accumulate_grad_batches",

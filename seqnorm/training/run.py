@@ -208,7 +208,7 @@ class RunFiles(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = [_numbers(row) for row in state_dict["rows"]]
-        self.validated = _numbers(state_dict["validated"])
+        self.validated = _numbers(state_dict.get("validated", {}))
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]

@@ -165,7 +165,8 @@ class NormStatistics(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on from there."""
         self.sites = {name: Site(**tensors) for name, tensors in state_dict["sites"].items()}
-        self._resumed = {name: Site(**tensors) for name, tensors in state_dict["epoch"].items()}
+        epoch = state_dict.get("epoch", {})
+        self._resumed = {name: Site(**tensors) for name, tensors in epoch.items()}
         self._warned = set(state_dict["warned"])
 
     @staticmethod
