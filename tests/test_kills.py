@@ -10,10 +10,10 @@ import pytest
 
 @pytest.mark.skipif(os.name != "posix", reason="kills process groups")
 def test_kills_leave_no_trace(capsys: pytest.CaptureFixture[str]) -> None:
-    assert kills.main(["--kills=2", "--late=2", "--epochs=30"]) == 0
+    assert kills.main(["--kills=2", "--late=2", "--epochs=60"]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith(("2 kills (", "3 kills (", "4 kills ("))  # it may have ended before
-    assert last.endswith("; 31 rows of metrics and all else equal to the last digit")
+    assert last.endswith("; 61 rows of metrics and all else equal to the last digit")
 
 
 def test_differences_are_seen() -> None:

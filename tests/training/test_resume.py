@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -287,22 +287,40 @@ def test_a_checkpoint_that_was_moved_is_not_resumed(
     assert "moved.ckpt is not where a run left it" in capsys.readouterr().err
 
 
-def start(folder: Path, *arguments: str | Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, ROOT / "train.py", "fit", *map(str, arguments)],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts a fit in a process of its own, which the test does not leave behind."""
+    started: list[subprocess.Popen[str]] = []
+
+    def fit(*arguments: str | Path) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, ROOT / "train.py", "fit", *map(str, arguments)],
+            cwd=tmp_path,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield fit
+    for process in started:
+        assert process.stdout is not None
+        if not process.stdout.closed:
+            process.kill()
+            process.communicate()
 
 
-def test_resumes_exactly_after_signals(corpus: Path, tmp_path: Path) -> None:
-    arguments = ("--data.corpus", corpus, *OPTIONS, "--trainer.max_epochs=40", "--run.patience=40")
-    whole = start(tmp_path, *arguments, "--run.name=whole")
+def test_resumes_exactly_after_signals(
+    corpus: Path, tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    # So many epochs that none of the signals comes when all are over, busy as the machine may be.
+    longer = ("--trainer.max_epochs=120", "--run.patience=120")
+    arguments = ("--data.corpus", corpus, *OPTIONS, *longer)
+    whole = start(*arguments, "--run.name=whole")
     broken = tmp_path / "runs/broken/version_0"
-    process = start(tmp_path, *arguments, "--run.name=broken")
+    process = start(*arguments, "--run.name=broken")
     statuses = {
         signal.SIGKILL: -signal.SIGKILL,
         signal.SIGTERM: 128 + signal.SIGTERM,
@@ -319,7 +337,7 @@ def test_resumes_exactly_after_signals(corpus: Path, tmp_path: Path) -> None:
         assert process.returncode == status, output
         if number != signal.SIGKILL:
             assert f"train.py fit --ckpt_path {last(broken)}" in output
-        process = start(tmp_path, "--ckpt_path", last(broken))
+        process = start("--ckpt_path", last(broken))
     for one in (process, whole):
         output, _ = one.communicate()
         assert one.returncode == 0, output
