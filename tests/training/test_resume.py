@@ -291,6 +291,8 @@ def test_a_checkpoint_that_was_moved_is_not_resumed(
 def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts a fit in a process of its own, which the test does not leave behind."""
     started: list[subprocess.Popen[str]] = []
+    # A shell's job in the background is begun with this signal ignored, and hands that on.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def fit(*arguments: str | Path) -> subprocess.Popen[str]:
         process = subprocess.Popen(
@@ -310,13 +312,14 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         if not process.stdout.closed:
             process.kill()
             process.communicate()
+    signal.signal(signal.SIGINT, handler)
 
 
 def test_resumes_exactly_after_signals(
     corpus: Path, tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
     # So many epochs that none of the signals comes when all are over, busy as the machine may be.
-    longer = ("--trainer.max_epochs=120", "--run.patience=120")
+    longer = ("--trainer.max_epochs=80", "--run.patience=80")
     arguments = ("--data.corpus", corpus, *OPTIONS, *longer)
     whole = start(*arguments, "--run.name=whole")
     broken = tmp_path / "runs/broken/version_0"
