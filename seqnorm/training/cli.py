@@ -15,7 +15,6 @@ from typing import Any, ClassVar, Literal
 import yaml
 from jsonargparse import auto_cli
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins import DoublePrecision, HalfPrecision
 from lightning.pytorch.utilities import rank_zero_info
@@ -205,10 +204,9 @@ class TextCLI(LightningCLI):
             if self.checkpoint is not None:  # found here, what does not fit has one line
                 check_resumable(self.model, load_checkpoint(self.checkpoint), self.checkpoint)
             self.path = self.run.start(self.config["fit"]["data"]["corpus"], self.checkpoint)
-            # Where there is a timer, Lightning leaves it to that, and does not tell it.
-            self.run.timer = Timer(options["max_time"])
-            kwargs["max_time"] = None
-            callbacks += self.run.callbacks(self.path, self._plain_config())
+            # Where there is a timer, Lightning leaves the limit to it, and does not tell it.
+            limit, kwargs["max_time"] = options["max_time"], None
+            callbacks += self.run.callbacks(self.path, self._plain_config(), limit)
             logger = self.run.logger(self.path, self.checkpoint) if logger is None else logger
         kwargs |= {"callbacks": callbacks, "logger": logger or False, "plugins": plugins(options)}
         trainer = super().instantiate_trainer(**kwargs)

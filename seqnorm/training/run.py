@@ -78,7 +78,6 @@ class Run:
         self.reestimate = reestimate
         self.results = results
         self.save_every_n_steps = save_every_n_steps
-        self.timer = Timer()
         self.curves: tuple[str, ...] = ("loss", "accuracy")
 
     @property
@@ -125,14 +124,15 @@ class Run:
         steps = None if checkpoint is None else load_checkpoint(checkpoint)["global_step"]
         return TensorBoardLogger(path.parent, name="", version=path.name, purge_step=steps)
 
-    def callbacks(self, path: Path, config: dict[str, Any]) -> list[Callback]:
-        """What keeps, stops and documents the run in the folder ``path``."""
+    def callbacks(self, path: Path, config: dict[str, Any], max_time: Any) -> list[Callback]:
+        """What keeps, stops and documents the run in the folder ``path``, within ``max_time``."""
         monitor: dict[str, Any] = {
             "monitor": self.monitor,
             "mode": "min" if self.monitor == "val_loss" else "max",
         }
         files: dict[str, Any] = {"dirpath": path / "checkpoints", "enable_version_counter": False}
         self.best = ModelCheckpoint(**monitor, **files, filename="best")
+        self.timer = Timer(max_time)
         chosen: list[Callback] = [*self.before, SeedEachEpoch(config["seed_everything"])]
         chosen += [BuffersOfTheFirst(), StopAtNonFinite()]
         if self.ema_decay is not None:

@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,6 +59,36 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> Path:
             found.append(" ".join((words * 3)[: draw.randrange(8)]))
         (folder / f"{name}.txt").write_text("\n".join(["corn and goal", *found]) + "\n")
     return folder
+
+
+class CrashError(Exception):
+    """What ``crash_at`` has training raise."""
+
+
+@pytest.fixture
+def crash_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
+    """Makes training, of whatever task, raise when so many steps were taken, or no longer."""
+    from seqnorm.training import LanguageModelling, TextClassification
+
+    at: list[int | None] = [None]
+
+    def crash(kind: Any) -> None:
+        train = kind.training_step
+
+        def step(self: Any, batch: Any) -> Any:
+            if self.trainer.global_step == at[0]:
+                raise CrashError
+            return train(self, batch)
+
+        monkeypatch.setattr(kind, "training_step", step)
+
+    for kind in (TextClassification, LanguageModelling):
+        crash(kind)
+
+    def set_step(step: int | None) -> None:
+        at[0] = step
+
+    return set_step
 
 
 @pytest.fixture

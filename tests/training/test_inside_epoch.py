@@ -13,15 +13,14 @@ import torch
 from lightning.pytorch import Trainer
 from torch.utils.data import TensorDataset
 
-from seqnorm.training import LanguageModelling, TextClassification
 from seqnorm.training.checkpoint import AtomicCheckpointIO
 from seqnorm.training.inside_epoch import KEY, Batches, random_states, set_random_states
 from seqnorm.training.metrics import Mean
-from seqnorm.training.module import TextModule
 from seqnorm.training.run import RunFiles
 
 from . import test_language_resume, test_resume
-from .test_resume import CrashError, assert_same, last, outcome
+from .conftest import CrashError
+from .test_resume import assert_same, last, outcome
 
 WHOLE, BROKEN = Path("runs/whole/version_0"), Path("runs/broken/version_0")
 TEXTS = (*test_resume.OPTIONS, "--data.batch_size=8", "--trainer.max_epochs=3")
@@ -49,31 +48,6 @@ VARIANTS = {
         "--trainer.callbacks.max_drift=100",
     ),
 }
-
-
-@pytest.fixture
-def crash_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
-    """Makes training raise once so many steps were taken, or no longer."""
-
-    def set_step(crash: int | None) -> None:
-        for kind in (TextClassification, LanguageModelling):
-            monkeypatch.setattr(kind, "training_step", crashing(kind, crash))
-
-    return set_step
-
-
-TRAIN: dict[type[TextModule[Any, Any]], Any] = {
-    kind: kind.training_step for kind in (TextClassification, LanguageModelling)
-}
-
-
-def crashing(kind: type[TextModule[Any, Any]], crash: int | None) -> Any:
-    def step(self: Any, batch: Any) -> torch.Tensor:
-        if self.trainer.global_step == crash:
-            raise CrashError
-        return TRAIN[kind](self, batch)  # type: ignore[no-any-return]
-
-    return step
 
 
 def check(

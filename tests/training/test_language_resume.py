@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
-from seqnorm.training import LanguageModelling
-
-from .conftest import SMALL
-from .test_resume import CrashError, assert_same, last, outcome
+from .conftest import SMALL, CrashError
+from .test_resume import assert_same, last, outcome
 
 OPTIONS = (
     *SMALL,
@@ -45,29 +41,20 @@ def test_resumes_exactly_after_crashes(
     variant: str,
     lines: Path,
     train_py: Callable[..., None],
-    monkeypatch: pytest.MonkeyPatch,
+    crash_at: Callable[[int | None], None],
 ) -> None:
-    train = LanguageModelling.training_step
-    crash: list[int | None] = [None]
-
-    def step(self: LanguageModelling, batch: Any) -> torch.Tensor:
-        if self.trainer.global_step == crash[0]:
-            raise CrashError
-        return train(self, batch)
-
-    monkeypatch.setattr(LanguageModelling, "training_step", step)
     arguments = ("fit", "--task=language", "--data.corpus", lines, *OPTIONS, *VARIANTS[variant])
     whole, broken = Path("runs/whole/version_0"), Path("runs/broken/version_0")
     train_py(*arguments, "--run.name=whole", "--run.results=whole.csv")
     steps = outcome(whole)["last"]["global_step"] // 4
     assert steps >= 3
-    crash[0] = steps + 2  # in the middle of the second epoch
+    crash_at(steps + 2)  # in the middle of the second epoch
     with pytest.raises(CrashError):
         train_py(*arguments, "--run.name=broken", "--run.results=broken.csv")
-    crash[0] = 3 * steps  # before the first step of the fourth
+    crash_at(3 * steps)  # before the first step of the fourth
     with pytest.raises(CrashError):
         train_py("fit", "--ckpt_path", last(broken))
-    crash[0] = None
+    crash_at(None)
     train_py("fit", "--ckpt_path", last(broken))
     assert outcome(whole)["last"]["epoch"] == 3
     assert_same(outcome(broken), outcome(whole))

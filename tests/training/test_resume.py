@@ -20,7 +20,7 @@ from zipped import zipped
 
 from seqnorm.training import TextClassification
 
-from .conftest import SMALL
+from .conftest import SMALL, CrashError
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = (
@@ -59,10 +59,6 @@ RESUMED = (
 )
 
 
-class CrashError(Exception):
-    pass
-
-
 def outcome(run: Path) -> dict[str, Any]:
     """All that must be equal: both checkpoints and what was logged."""
     found: dict[str, Any] = {}
@@ -91,22 +87,6 @@ def assert_same(one: Any, other: Any, place: str = "") -> None:
 
 def last(run: Path) -> Path:
     return run / "checkpoints" / "last.ckpt"
-
-
-@pytest.fixture
-def crash_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
-    """Makes training raise at a step, or no longer."""
-    train = TextClassification.training_step
-
-    def set_step(crash: int | None) -> None:
-        def step(self: TextClassification, batch: Any) -> torch.Tensor:
-            if self.trainer.global_step == crash:
-                raise CrashError
-            return train(self, batch)
-
-        monkeypatch.setattr(TextClassification, "training_step", step)
-
-    return set_step
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
