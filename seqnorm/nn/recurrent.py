@@ -193,6 +193,11 @@ class Recurrent(nn.Module):
             return PackedSequence(rows, input.batch_sizes, *order), final
 
         name = type(self).__name__
+        if input.layout != torch.strided:
+            raise TypeError(
+                f"{name} takes dense input, got {input.layout}: convert it, input.to_dense(), or "
+                "pad it and give lengths"
+            )
         if input.dim() not in (2, 3):
             raise ValueError(f"{name}: Expected input to be 2D or 3D, got {input.dim()}D instead")
         batched = input.dim() == 3

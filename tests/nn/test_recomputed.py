@@ -1,0 +1,146 @@
+"""A pass that is computed once more for its gradients takes its batch into no statistics again.
+
+Axes: T steps, B sequences, I = input size, H = hidden size; N examples, C channels, L positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from beside_reference import F64
+from comparing import BATCHED, scheme_of
+from comparing import build as built
+from tolerances import GRADIENTS, assert_close, assert_equal
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint, checkpoint_sequential
+from torch_versions import needs_compiler
+
+import seqnorm
+
+I, H, T, B = 3, 4, 5, 6  # noqa: E741  the axes' letters
+LENGTHS = [5, 5, 4, 3, 2, 1]  # the last step but one has enough rows, the last has not
+reentrant = pytest.mark.parametrize("reentrant", [True, False])
+
+
+def compare(
+    module: nn.Module,
+    call: Callable[[Tensor], Tensor],
+    x: Tensor,
+    again: Callable[[Tensor], Tensor],
+) -> None:
+    """Results, gradients and statistics of a call are those of the same call computed twice."""
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    found: list[list[Tensor]] = []
+    left: list[dict[str, Tensor]] = []
+    for function in (call, again):
+        module.load_state_dict(before)
+        module.zero_grad()
+        leaf = x.clone().requires_grad_()
+        output = function(leaf)
+        output.square().sum().backward()
+        found.append([output.detach(), *(t.grad for t in (leaf, *module.parameters()))])  # type: ignore[list-item]  # each has one
+        left.append({name: value.clone() for name, value in module.named_buffers()})
+    for a, e in zip(*found):
+        assert_close(a, e, GRADIENTS)
+    assert left[0], "there are statistics"
+    for name, value in left[0].items():
+        assert_equal(left[1][name], value, name)
+        assert not torch.equal(value, before[name]), f"{name} has moved"
+
+
+@reentrant
+@pytest.mark.parametrize(("name", "cell"), BATCHED)
+def test_layers(name: str, cell: str, reentrant: bool) -> None:
+    layer = built(cell, scheme_of(name, cell), num_layers=2, bidirectional=True)
+
+    def call(x: Tensor) -> Tensor:
+        output: Tensor = layer(x, lengths=LENGTHS)[0]
+        return output
+
+    x = torch.randn(T, B, I, dtype=F64)
+    compare(layer, call, x, lambda x: checkpoint(call, x, use_reentrant=reentrant))
+
+
+@reentrant
+@pytest.mark.parametrize(
+    "norm",
+    [
+        lambda: seqnorm.BatchNorm(I, layout="NTC", dtype=F64),
+        lambda: seqnorm.BatchNorm(I, layout="NTC", max_steps=4, dtype=F64),
+        lambda: seqnorm.BatchNorm(I, layout="NTC", momentum=None, dtype=F64),
+    ],
+)
+def test_norms_of_sequences(norm: Callable[[], nn.Module], reentrant: bool) -> None:
+    module = norm()
+
+    def call(x: Tensor) -> Tensor:
+        output: Tensor = module(x, lengths=LENGTHS)
+        return output
+
+    x = torch.randn(B, T, I, dtype=F64)
+    compare(module, call, x, lambda x: checkpoint(call, x, use_reentrant=reentrant))
+
+
+@reentrant
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_norms_of_images(masked: bool, momentum: float | None, reentrant: bool) -> None:
+    """torch takes the batch in twice."""
+    module = seqnorm.BatchNorm2d(I, momentum=momentum, dtype=F64)
+    mask = seqnorm.size_mask([(3, 2), (4, 5)], (4, 5)) if masked else None
+
+    def call(x: Tensor) -> Tensor:
+        output: Tensor = module(x, mask=mask)
+        return output
+
+    x = torch.randn(2, I, 4, 5, dtype=F64)
+    compare(module, call, x, lambda x: checkpoint(call, x, use_reentrant=reentrant))
+
+
+@reentrant
+def test_a_stack_of_modules(reentrant: bool) -> None:
+    network = nn.Sequential(*(seqnorm.BatchNorm1d(I, dtype=F64) for _ in range(4)))
+    compare(
+        network,
+        network,
+        torch.randn(8, I, dtype=F64),
+        lambda x: checkpoint_sequential(network, 2, x, use_reentrant=reentrant),
+    )
+
+
+@reentrant
+def test_whoever_watches_updates_is_told_once(reentrant: bool) -> None:
+    layer, told = seqnorm.LSTM(I, H, norm="batch"), []
+    for module in layer.modules():
+        if isinstance(module, seqnorm.RunningTable):
+            module.register_update_hook(lambda *update: told.append(update))
+    x = torch.randn(T, B, I, requires_grad=True)
+    checkpoint(lambda x: layer(x)[0], x, use_reentrant=reentrant).sum().backward()
+    assert len(told) == 3, "one for each norm"
+
+
+def test_a_pass_after_a_backward_pass_counts() -> None:
+    """Nor does what a hook computes, which is no new batch."""
+    layer, x = seqnorm.LSTM(I, H, norm="batch"), torch.randn(T, B, I, requires_grad=True)
+    table = layer.norm_ih_l0.table
+    for passes in (1, 2, 3):
+        layer(x)[0].sum().backward()
+        assert int(table.count[0]) == passes * B
+
+
+@needs_compiler
+def test_a_checkpoint_inside_of_what_is_compiled() -> None:
+    layer = seqnorm.LSTM(I, H, norm="batch", dtype=F64)
+
+    def call(x: Tensor) -> Tensor:
+        output: Tensor = layer(x)[0]
+        return output
+
+    torch._dynamo.reset()
+    compiled = torch.compile(
+        lambda x: checkpoint(call, x, use_reentrant=False), backend="aot_eager"
+    )
+    compare(layer, call, torch.randn(T, B, I, dtype=F64), compiled)
+    torch._dynamo.reset()
