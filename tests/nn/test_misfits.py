@@ -125,9 +125,7 @@ def test_a_tensor_of_symbolic_zeros(norm: Any) -> None:
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize(
-    "layout", [torch.sparse_coo, torch.sparse_csr, torch._mkldnn, torch.jagged]
-)
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch._mkldnn, torch.jagged])
 def test_layouts_that_are_not_dense(norm: Any, layout: torch.layout) -> None:
     x = torch.randn(T, B, I)
     if layout == torch._mkldnn:
