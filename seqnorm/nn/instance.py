@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .check import check_eps, check_positive
+from .check import check_eps, check_positive, check_untracked
 from .images import check_input, scale, valid, wider_sets
 from .masks import most_valid, position_mask
 from .statistics import moments, normalise, widen
@@ -87,12 +87,7 @@ class _InstanceNorm(nn.modules.instancenorm._InstanceNorm):
     ) -> None:
         check_positive("num_features", num_features)
         check_eps(eps)
-        if track_running_stats:
-            raise ValueError(
-                "InstanceNorm has no running statistics: its set S lies within one example, so "
-                "inference has the same statistics as training, the example's own; leave "
-                "track_running_stats=False, or take BatchNorm, whose S contains the batch"
-            )
+        check_untracked(track_running_stats)
         # Older versions of torch have no such argument.
         options = {} if bias else {"bias": False}
         super().__init__(num_features, eps, momentum, affine, False, device, dtype, **options)

@@ -1,23 +1,27 @@
 """Masked norms for whole sequences: each one chooses the axes of its set S, and nothing else.
 
-All take x (N, T, C) or, with ``layout="NCT"``, (N, C, T), and ``lengths`` (N,); steps at or beyond
-a length are padding: they enter no statistic and are zero in the result. Without lengths every step
-is valid, and the results are those of torch's norms.
+All take x (N, T, C) with ``layout="NTC"``, or (N, C, T) with ``layout="NCT"``, and ``lengths``
+(N,); steps at or beyond a length are padding: they enter no statistic and are zero in the result.
+Without lengths every step is valid, and the results are those of torch's norms. The layout has to
+be named, for torch's classes of the same names read other axes; ``GroupNorm`` alone reads x as
+torch's does, (N, C, *), unless it is told otherwise.
 
 Axes: N sequences, T steps, C channels.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
-from collections.abc import Sequence
-from typing import Union
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, TypeVar, Union, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .check import check_eps, check_positive, choose, warn
+from .check import check_eps, check_flag, check_positive, check_untracked, choose, nearest, warn
 from .lengths import check_lengths, valid_mask
 from .masks import most_valid, position_mask
 from .processes import Processes, sharing, union
@@ -26,6 +30,38 @@ from .tables import RunningTable, few_rows
 
 LAYOUTS = ("NTC", "NCT")
 Lengths = Union[Tensor, Sequence[int], None]
+Init = TypeVar("Init", bound=Callable[..., None])
+# Arguments of torch's norms that have another name here, or none.
+_OF_TORCH = {
+    "normalized_shape": "the number of channels, write num_channels",
+    "num_features": "the number of channels, write num_channels",
+    "track_running_stats": (
+        "whether there are running statistics, which the set S decides: BatchNorm alone has them, "
+        "and always"
+    ),
+}
+
+
+def layout_by_name(init: Init) -> Init:
+    """An ``__init__`` that says what to write where the layout, or an argument, is not its own."""
+    known = inspect.signature(init).parameters
+
+    @functools.wraps(init)
+    def checked(self: SequenceNorm, *args: Any, **options: Any) -> None:
+        name = type(self).__name__
+        if "layout" not in options:
+            raise TypeError(
+                f"{name} needs to know which axis holds the channels: write {name}(..., "
+                'layout="NTC") for x (N, T, C), or layout="NCT" for x (N, C, T)'
+            )
+        for option in options:
+            if option not in known:
+                of_torch = _OF_TORCH.get(option)
+                hint = nearest(option, known) if of_torch is None else f", which is {of_torch}"
+                raise TypeError(f"{name} has no argument {option!r}{hint}")
+        init(self, *args, **options)
+
+    return cast(Init, checked)
 
 
 class SequenceNorm(nn.Module):
@@ -33,12 +69,13 @@ class SequenceNorm(nn.Module):
 
     weight: nn.Parameter | None
     bias: nn.Parameter | None
+    eps: Any
 
     def __init__(
         self,
         num_channels: int,
         eps: float,
-        weight: bool,
+        affine: bool,
         bias: bool,
         layout: str,
         device: torch.device | str | None,
@@ -48,10 +85,12 @@ class SequenceNorm(nn.Module):
         check_positive("num_channels", num_channels)
         choose("layout", layout, LAYOUTS)
         check_eps(eps)
+        check_flag("affine", affine)
+        check_flag("bias", bias)
         self.num_channels = num_channels
         self.eps = eps
         self.layout = layout
-        for name, wanted in (("weight", weight), ("bias", bias)):
+        for name, wanted in (("weight", affine), ("bias", affine and bias)):
             value = torch.empty(num_channels, device=device, dtype=dtype) if wanted else None
             self.register_parameter(name, None if value is None else nn.Parameter(value))
         self.reset_parameters()
@@ -102,32 +141,46 @@ class SequenceNorm(nn.Module):
         """x (N, T, C), mask (N, T, 1)."""
         raise NotImplementedError
 
+    # The arguments that a repr shows, by the parameter that is there if they are true.
+    _flags: ClassVar[dict[str, str]] = {"affine": "weight"}
+
     def extra_repr(self) -> str:
-        affine = self.weight is not None
-        return f"{self.num_channels}, eps={self.eps}, affine={affine}, layout={self.layout!r}"
+        parts = [str(self.num_channels), f"eps={self.eps}"]
+        for flag, name in self._flags.items():
+            parts.append(f"{flag}={getattr(self, name) is not None}")
+        return ", ".join([*parts, f"layout={self.layout!r}"])
 
 
 class LayerNorm(SequenceNorm):
     """S = the C channels of one frame (Ba et al. 2016). Padding changes nothing but its own frames.
 
+    Unlike ``torch.nn.LayerNorm``, which takes the shape of the last axes of any x, it has one axis
+    of channels, of sequences, and refuses a single channel, which is always 0.
+
     Args:
         num_channels: C.
         eps, elementwise_affine, bias: as in ``torch.nn.LayerNorm``.
-        layout: "NTC" or "NCT".
+        layout: "NTC" for x (N, T, C), or "NCT" for x (N, C, T).
+
+    Raises:
+        TypeError: no layout, or an argument of another norm.
     """
 
+    _flags: ClassVar[dict[str, str]] = {"elementwise_affine": "weight", "bias": "bias"}
+
+    @layout_by_name
     def __init__(
         self,
         num_channels: int,
         eps: float = 1e-5,
         elementwise_affine: bool = True,
         bias: bool = True,
-        layout: str = "NTC",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        layout: str,
     ) -> None:
-        affine = elementwise_affine
-        super().__init__(num_channels, eps, affine, affine and bias, layout, device, dtype)
+        super().__init__(num_channels, eps, elementwise_affine, bias, layout, device, dtype)
         if num_channels == 1:
             raise ValueError("LayerNorm over one channel is always 0: the set has one element")
 
@@ -139,42 +192,59 @@ class LayerNorm(SequenceNorm):
 class RMSNorm(SequenceNorm):
     """S = the C channels of one frame, the mean not subtracted (Zhang & Sennrich 2019).
 
+    Unlike ``torch.nn.RMSNorm``, which takes the shape of the last axes of any x, it has one axis of
+    channels, of sequences.
+
     Args:
         num_channels: C.
-        eps: added to the mean square; ``torch.nn.RMSNorm`` takes the dtype's epsilon by default.
+        eps: added to the mean square; ``None`` for the epsilon of the dtype (of float32 if x is in
+            half precision), as in ``torch.nn.RMSNorm``.
         elementwise_affine: whether there is a gain.
-        layout: "NTC" or "NCT".
+        layout: "NTC" for x (N, T, C), or "NCT" for x (N, C, T).
+
+    Raises:
+        TypeError: no layout, or an argument of another norm.
     """
 
+    _flags: ClassVar[dict[str, str]] = {"elementwise_affine": "weight"}
+
+    @layout_by_name
     def __init__(
         self,
         num_channels: int,
-        eps: float = 1e-5,
+        eps: float | None = None,
         elementwise_affine: bool = True,
-        layout: str = "NTC",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        layout: str,
     ) -> None:
-        super().__init__(num_channels, eps, elementwise_affine, False, layout, device, dtype)
+        known = 1.0 if eps is None else eps
+        super().__init__(num_channels, known, elementwise_affine, False, layout, device, dtype)
+        self.eps = eps
 
     def _normalise(self, x: Tensor, mask: Tensor | None) -> Tensor:
         mean, square, _ = moments(x, (2,), centred=False)
-        return normalise(x, mean, square, self.eps)
+        eps = torch.finfo(x.dtype).eps if self.eps is None else self.eps
+        return normalise(x, mean, square, eps)
 
 
 class GroupNorm(SequenceNorm):
     """S = the valid positions and the channels of one group, of one example (Wu & He 2018).
 
-    ``forward(x, lengths=None, mask=None)`` takes sequences in their layout, with ``lengths`` or a
-    ``mask``, or images and whatever else (N, C, *) that is not 3-D, as ``torch.nn.GroupNorm`` does,
-    with a ``mask``: boolean, true where x is valid, as long as x or 1 at every axis and 1 at the
-    channels', or without that axis: (N, 1, H, W) or (N, H, W).
+    ``forward(x, lengths=None, mask=None)`` takes (N, C, *) as ``torch.nn.GroupNorm`` does:
+    features, signals and sequences, images, volumes. With ``layout="NTC"`` it takes sequences
+    (N, T, C) and nothing else. Sequences may have ``lengths``, and everything a ``mask``: boolean,
+    true where x is valid, as long as x or 1 at every axis and 1 at the channels', or without that
+    axis: (N, 1, H, W) or (N, H, W). Arguments, results and state dicts are torch's; x in half
+    precision is normalised in float32, and in training sets of one element, which are always 0,
+    are refused in every batch (torch refuses them in a batch of one, in inference too).
 
     Args:
         num_groups: groups into which the C channels are divided.
         num_channels: C.
-        eps, affine: as in ``torch.nn.GroupNorm``.
-        layout: "NTC" or "NCT", of sequences.
+        eps, affine, bias: as in ``torch.nn.GroupNorm``.
+        layout: "NCT" for (N, C, *), or "NTC".
 
     Raises:
         ValueError: C is no multiple of ``num_groups``; x does not have C channels; lengths or mask
@@ -188,37 +258,41 @@ class GroupNorm(SequenceNorm):
         num_channels: int,
         eps: float = 1e-5,
         affine: bool = True,
-        layout: str = "NTC",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
+        layout: str = "NCT",
     ) -> None:
-        super().__init__(num_channels, eps, affine, affine, layout, device, dtype)
+        super().__init__(num_channels, eps, affine, bias, layout, device, dtype)
         check_positive("num_groups", num_groups)
         if num_channels % num_groups:
             raise ValueError(
                 f"num_channels must be divisible by num_groups, got {num_channels} and {num_groups}"
             )
         self.num_groups = num_groups
+        self.affine = affine
 
     def extra_repr(self) -> str:
-        return f"{self.num_groups}, {super().extra_repr()}"
+        # torch's own, which shows other arguments in other versions.
+        shown = nn.GroupNorm.extra_repr(cast(nn.GroupNorm, self))
+        return shown if self.layout == "NCT" else f"{shown}, layout={self.layout!r}"
 
     def forward(self, x: Tensor, lengths: Lengths = None, mask: Tensor | None = None) -> Tensor:
         if lengths is not None and mask is not None:
             raise ValueError("GroupNorm takes either lengths or a mask, got both")
-        if x.dim() == 3 and mask is None:
+        if lengths is not None and x.dim() == 3:
             return super().forward(x, lengths)
         if lengths is not None:
             raise ValueError(
                 f"lengths are those of sequences, 3-D, got {tuple(x.shape)}; images take a mask "
                 "(N, 1, H, W)"
             )
-        axis = self.layout.index("C") if x.dim() == 3 else 1
-        if x.dim() < 2 or x.shape[axis] != self.num_channels:
-            form = self.layout if x.dim() == 3 else "(N, C, *)"
-            raise ValueError(
-                f"GroupNorm takes {form} with C = {self.num_channels}, got {tuple(x.shape)}"
-            )
+        of_frames = self.layout == "NTC"
+        axis = 2 if of_frames else 1
+        if (x.dim() != 3 if of_frames else x.dim() < 2) or x.shape[axis] != self.num_channels:
+            form = 'layout="NTC" takes (N, T, C)' if of_frames else "takes (N, C, *)"
+            raise ValueError(f"GroupNorm {form} with C = {self.num_channels}, got {tuple(x.shape)}")
         if not x.is_floating_point():
             raise TypeError(f"GroupNorm takes floating-point numbers, got {x.dtype}")
         # Positions are the steps of a sequence, in whatever order.
@@ -227,10 +301,11 @@ class GroupNorm(SequenceNorm):
         if mask is not None:
             mask = position_mask(mask, x, axis).reshape(*flat[:2], 1)
         elif x.numel() and flat[1] * self.num_channels > self.num_groups:
-            wide = widen(x)
+            wide = widen(x).movedim(axis, 1)
             weight = None if self.weight is None else self.weight.to(wide.dtype)
             bias = None if self.bias is None else self.bias.to(wide.dtype)
-            return F.group_norm(wide, self.num_groups, weight, bias, self.eps).to(x.dtype)
+            y = F.group_norm(wide, self.num_groups, weight, bias, self.eps)
+            return y.movedim(1, axis).to(x.dtype)
         y = self._masked(last.reshape(flat), mask)
         return y.reshape(last.shape).movedim(-1, axis)
 
@@ -249,27 +324,34 @@ class GroupNorm(SequenceNorm):
 class InstanceNorm(SequenceNorm):
     """S = the valid steps of one channel of one sequence (Ulyanov et al. 2016).
 
-    Args:
-        num_channels: C.
-        eps, affine: as in ``torch.nn.InstanceNorm1d`` without running statistics.
-        layout: "NTC" or "NCT".
-
     A sequence of one valid step is normalised to 0, for its set has one element.
 
+    Args:
+        num_channels: C.
+        eps, affine: as in ``torch.nn.InstanceNorm1d``.
+        track_running_stats: has to be False, as it is in ``InstanceNorm1d``.
+        layout: "NTC" for x (N, T, C), or "NCT" for x (N, C, T).
+
     Raises:
-        ValueError: in training, when no sequence of the batch has more than one valid step.
+        ValueError: running statistics are asked for, but S does not contain the batch; in training,
+            no sequence of the batch has more than one valid step.
+        TypeError: no layout, or an argument of another norm.
     """
 
+    @layout_by_name
     def __init__(
         self,
         num_channels: int,
         eps: float = 1e-5,
+        *,
         affine: bool = False,
-        layout: str = "NTC",
+        track_running_stats: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        layout: str,
     ) -> None:
-        super().__init__(num_channels, eps, affine, affine, layout, device, dtype)
+        check_untracked(track_running_stats)
+        super().__init__(num_channels, eps, affine, True, layout, device, dtype)
 
     def _normalise(self, x: Tensor, mask: Tensor | None) -> Tensor:
         if self.training and most_valid(mask, x, (1,)) == 1:
@@ -295,23 +377,28 @@ class BatchNorm(SequenceNorm):
         eps, affine: as in ``torch.nn.BatchNorm1d``.
         max_steps: None, or the number of steps with statistics of their own.
         momentum, min_count, beyond: of the table.
-        layout: "NTC" or "NCT".
+        layout: "NTC" for x (N, T, C), or "NCT" for x (N, C, T).
+
+    Raises:
+        TypeError: no layout, or an argument of another norm.
     """
 
+    @layout_by_name
     def __init__(
         self,
         num_channels: int,
         eps: float = 1e-5,
         momentum: float | None = 0.1,
         affine: bool = True,
+        *,
         max_steps: int | None = None,
         min_count: int = 2,
         beyond: str = "last",
-        layout: str = "NTC",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        layout: str,
     ) -> None:
-        super().__init__(num_channels, eps, affine, affine, layout, device, dtype)
+        super().__init__(num_channels, eps, affine, True, layout, device, dtype)
         self.per_step = max_steps is not None
         steps = 1 if max_steps is None else max_steps
         self.table = RunningTable(num_channels, steps, momentum, min_count, beyond, device, dtype)

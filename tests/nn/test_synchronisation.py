@@ -227,7 +227,11 @@ def test_alone_it_changes_nothing() -> None:
 
 def test_it_is_said_of_which_mini_batch_a_set_is() -> None:
     said = "The mini-batch is that of all processes."
-    layers = [seqnorm.BatchNorm2d(3), seqnorm.BatchNorm(3), seqnorm.BatchNorm(3, max_steps=4)]
+    layers = [
+        seqnorm.BatchNorm2d(3),
+        seqnorm.BatchNorm(3, layout="NTC"),
+        seqnorm.BatchNorm(3, max_steps=4, layout="NTC"),
+    ]
     for layer in [*layers, seqnorm.LSTM(3, 4, norm="batch").norm_hh_l0]:
         assert said not in str(seqnorm.statistics_set(layer))
         seqnorm.convert_sync_batchnorm(layer)
