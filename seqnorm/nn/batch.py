@@ -14,7 +14,7 @@ from .check import check_eps, check_number, check_positive
 from .images import check_input, scale, valid, wider_sets
 from .masks import most_valid, position_mask
 from .processes import Processes, sharing, union
-from .statistics import Moments, moments, normalise, unbiased, widen
+from .statistics import Moments, moments, moved, normalise, unbiased, widen
 
 
 class _BatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -56,9 +56,13 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         if not shared and self._by_the_batch() and most_valid(mask, input, dims) == 1:
             raise ValueError(_one_value(input, mask))
         wide = widen(input)
-        held = (self.weight, self.running_mean)
-        alike = all(tensor is None or tensor.dtype == wide.dtype for tensor in held)
-        # torch counts an empty batch, which a cumulative average would then take in as zeros.
+        held = (self.weight, self.bias, self.running_mean, self.running_var)
+        alike = all(
+            tensor is None or (tensor.dtype == wide.dtype and tensor.device == wide.device)
+            for tensor in held
+        )
+        # torch counts a batch before it may refuse it: whatever does not fit is computed below. And
+        # it counts an empty batch, which a cumulative average would then take in as zeros.
         if mask is None and alike and input.numel() and not shared:
             return super().forward(wide).to(input.dtype)
         return self.definition(input, mask)
@@ -75,15 +79,16 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
                 # Looked at only where it may be 1, for a GPU would have to be waited for.
                 if most_valid(mask, x, dims) <= 1 and int(n) == 1:
                     raise ValueError(_one_value(x, mask))
-            if self.training and self.track_running_stats:
-                self._track(mean.flatten(), var.flatten(), n.flatten())
         else:
             assert self.running_mean is not None
             assert self.running_var is not None
             shape = (1, -1, *[1] * (x.dim() - 2))
             mean = widen(self.running_mean).reshape(shape)
             var = widen(self.running_var).reshape(shape)
-        return scale(normalise(wide, mean, var, self.eps), self.weight, self.bias, mask).to(x.dtype)
+        y = scale(normalise(wide, mean, var, self.eps), self.weight, self.bias, mask).to(x.dtype)
+        if self.training and self.track_running_stats:  # once nothing can fail any more
+            self._track(mean.flatten(), var.flatten(), n.flatten())
+        return y
 
     def _by_the_batch(self) -> bool:
         return self.training or self.running_mean is None
@@ -93,17 +98,22 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         """Take moments (C,) of n elements into the running statistics, the variance unbiased."""
         if self.running_mean is None or self.running_var is None:
             return
-        if self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_((n > 0).any())
+        calls = self.num_batches_tracked
+        if calls is not None:
+            calls = calls + (n > 0).any()
         new = torch.ones_like(n)
         if self.momentum is not None:
             new = new * self.momentum
-        elif self.num_batches_tracked is not None:
-            new = new / self.num_batches_tracked
+        elif calls is not None:
+            new = new / calls
         new = torch.where(n > 0, new, 0.0)
-        dtype = self.running_mean.dtype
-        self.running_mean.lerp_(mean.to(dtype), new.to(dtype))
-        self.running_var.lerp_(unbiased(var, n).to(dtype), new.to(dtype))
+        mean = moved(self.running_mean, mean, new)
+        var = moved(self.running_var, unbiased(var, n), new)
+        # Rounded once, to what the buffers have.
+        self.running_mean.copy_(mean)
+        self.running_var.copy_(var)
+        if calls is not None:
+            self.num_batches_tracked.copy_(calls)
 
 
 def _one_value(x: Tensor, mask: Tensor | None) -> str:

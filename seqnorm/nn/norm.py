@@ -415,6 +415,7 @@ class BatchNorm(SequenceNorm):
         if processes is not None:
             own = self._together(own, processes)
             steps = own.mean.shape[1]
+        self.table.check(steps, training=True)
         rows = own.n.expand(1, steps, self.num_channels)[0, :, 0].to(torch.int64)
         means, variances = (part.reshape(steps, self.num_channels) for part in (own.mean, own.var))
         if not self._warned and rows.numel() and 0 < (most := int(rows.max())) < self._least:

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from .check import choose
 from .masks import position_mask
 from .processes import sharing, union
-from .statistics import Moments, merge, moments, unbiased
+from .statistics import Moments, merge, moments, moved, unbiased
 from .tables import ESTIMATES, RunningTable
 
 Batch = TypeVar("Batch")
@@ -151,7 +151,8 @@ def _estimating(norm: _BatchNorm, estimate: str) -> Iterator[None]:
         else:
             n = found.n + batch.n
             part = batch.n / n.clamp(min=1.0)
-            found = Moments(found.mean.lerp(batch.mean, part), found.var.lerp(batch.var, part), n)
+            mean, var = (moved(a, b, part) for a, b in zip(found[:2], batch[:2]))
+            found = Moments(mean, var, n)
 
     hook = norm.register_forward_pre_hook(look, with_kwargs=True)
     try:

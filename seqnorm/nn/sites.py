@@ -183,6 +183,12 @@ class BatchSiteNorm(SiteNorm):
         super().reset_parameters()
         self.table.reset()
 
+    def check(self, steps: int, first: int) -> None:
+        """Raise IndexError for a pass over steps of which one is refused by the table."""
+        if self.norm.over_time:
+            steps, first = min(steps, 1), 0
+        self.table.check(steps, first, self.training)
+
     def start(
         self, batch_sizes: Sequence[int], first: int = 0, totals: Sequence[int] | None = None
     ) -> SitePass:
@@ -223,13 +229,6 @@ class BatchPass(SitePass):
         self._open = site.training
         self._table: tuple[Tensor, Tensor] | None = None
         self._shared: list[tuple[Tensor, Tensor]] = []
-
-    @property
-    def refuses(self) -> bool:
-        """Whether a step of a pass in training lies beyond a table that allows none there."""
-        site = self._site
-        beyond = self.first + len(self._sizes) > site.table.max_steps
-        return site.training and beyond and site.norm.beyond == "error"
 
     def __call__(self, x: Tensor, t: int) -> Tensor:
         site, norm = self._site, self._site.norm

@@ -107,6 +107,7 @@ class CellLayer(nn.Module):
             self._check_state(state, len(x), batched)
         index, direction = self._index(step), self.direction()
         totals = reference.rows_together(direction, x)
+        direction.check(1, index)
         if self.training and not self._warned and not step:  # later steps may well be left alone
             message = small_batch(self.norm, totals or [len(x)])
             if message is not None:

@@ -17,7 +17,7 @@ from torch.utils.hooks import RemovableHandle
 
 from .check import check_table, choose
 from .processes import Processes
-from .statistics import HALF, Moments, merge, unbiased
+from .statistics import HALF, Moments, merge, moved, unbiased
 
 ESTIMATES = ("population", "average")
 
@@ -113,30 +113,44 @@ class RunningTable(nn.Module):
         self.running_var.fill_(1.0)
         self.count.zero_()
 
+    def check(self, steps: int, first: int = 0, training: bool = False) -> None:
+        """Refuse steps first, first + 1, ... that ``beyond="error"`` allows no other to stand for.
+
+        Raises:
+            IndexError: a step has no statistics of its own, or, in training, lies beyond the table.
+        """
+        if self.beyond != "error":
+            return
+        end, missing = first + steps, max(first, self.max_steps)
+        if not training and first < self.max_steps:
+            unseen = (self.count[first : min(end, self.max_steps)] == 0).nonzero()
+            missing = first + int(unseen[0]) if len(unseen) else missing
+        if missing < end:
+            raise IndexError(
+                f"step {missing} has no statistics of its own (table of {self.max_steps} steps, "
+                f"{int((self.count > 0).sum())} of them seen in training): train on sequences that "
+                "long with a larger max_steps, or allow the last trusted step to stand in with "
+                'beyond="last"'
+            )
+
     def sources(self, steps: int, first: int = 0, training: bool = False) -> Tensor:
         """(T,) row of the table that speaks for each of the steps first, first + 1, ...
 
         Raises:
-            IndexError: ``beyond="error"`` and a step has no statistics of its own, or, in training,
-                lies beyond the table.
+            IndexError: as ``check`` does.
         """
+        self.check(steps, first, training)
         own = torch.arange(self.max_steps, device=self.count.device)
         trusted = torch.where(self.count > 0, own, -1).cummax(0).values
         wanted = torch.arange(first, first + steps, device=self.count.device)
-        found = trusted[wanted.clamp(max=self.max_steps - 1)]
-        if self.beyond == "error":
-            missing = (wanted >= self.max_steps if training else found != wanted).nonzero()
-            if len(missing):
-                raise IndexError(
-                    f"step {first + int(missing[0])} has no statistics of its own (table of "
-                    f"{self.max_steps} steps, {int((self.count > 0).sum())} of them seen in "
-                    "training): train on sequences that long with a larger max_steps, or allow "
-                    'the last trusted step to stand in with beyond="last"'
-                )
-        return found.clamp(min=0)
+        return trusted[wanted.clamp(max=self.max_steps - 1)].clamp(min=0)
 
     def read(self, steps: int, first: int = 0, training: bool = False) -> tuple[Tensor, Tensor]:
-        """Mean and variance (T, F) that stand for the steps first, first + 1, ..."""
+        """Mean and variance (T, F) that stand for the steps first, first + 1, ...
+
+        Raises:
+            IndexError: as ``check`` does.
+        """
         sources = self.sources(steps, first, training)
         # Indexing copies, so a later update cannot disturb a graph that holds what was read.
         return self.running_mean[sources], self.running_var[sources]
@@ -174,8 +188,10 @@ class RunningTable(nn.Module):
             if self.momentum is not None and rule == "running":
                 weight = weight.clamp(min=self.momentum)
             var = unbiased(var, n)
-        old_mean.lerp_(torch.where(enough, mean, old_mean), weight)
-        old_var.lerp_(torch.where(enough, var, old_var), weight)
+        weight = torch.where(enough, weight, 0.0)
+        # What too few rows have may be infinite, which times 0 would be NaN.
+        old_mean.copy_(moved(old_mean, torch.where(enough, mean, 0.0), weight))
+        old_var.copy_(moved(old_var, torch.where(enough, var, 0.0), weight))
         count[here] += torch.where(enough[:, 0], rows, 0)
 
     def register_update_hook(self, hook: Callable[..., None]) -> RemovableHandle:
