@@ -112,7 +112,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         # Rounded once, to what the buffers have.
         self.running_mean.copy_(mean)
         self.running_var.copy_(var)
-        if calls is not None:
+        if self.num_batches_tracked is not None and calls is not None:
             self.num_batches_tracked.copy_(calls)
 
 

@@ -21,7 +21,7 @@ from .check import changed_options, check_probability, check_sizes, check_start,
 from .chunks import Chunks, in_chunks
 from .direction import Direction, gather, initialise, register, small_batch
 from .lengths import Packing, TensorPacking, check_lengths
-from .presets import resolve
+from .presets import described, resolve
 from .processes import the_same
 from .reporting import Report, report
 from .scheme import NormScheme
@@ -168,7 +168,7 @@ class Recurrent(nn.Module):
         if any(self.zoneout):
             parts.append(f"zoneout={self.zoneout if len(self.zoneout) > 1 else self.zoneout[0]}")
         if self.norm is not None:
-            parts += self.norm.placement()
+            parts.append(f"norm={described(self.norm, self._cell)}")
         return ", ".join(parts)
 
     def _run(

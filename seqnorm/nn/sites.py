@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .processes import sharing, union
-from .scheme import Norm
+from .scheme import Norm, changed
 from .statistics import Moments, moments, normalise, widen
 from .tables import RunningTable
 
@@ -83,10 +83,8 @@ class SiteNorm(nn.Module):
         raise NotImplementedError
 
     def extra_repr(self) -> str:
-        changed = {
-            name: value for name, value in vars(self.norm).items() if value != vars(Norm())[name]
-        }
-        return ", ".join([str(self.features), *(f"{k}={v!r}" for k, v in changed.items())])
+        shown = {"kind": self.norm.kind} | changed(self.norm)
+        return ", ".join([str(self.features), *(f"{k}={v!r}" for k, v in shown.items())])
 
 
 class SitePass:

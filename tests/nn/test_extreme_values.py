@@ -125,7 +125,10 @@ def test_statistics_taken_anew_hold_it_too(estimate: str) -> None:
     model = nn.ModuleList([nn.BatchNorm1d(C), seqnorm.BatchNorm1d(C)])
     batches = [1e30 * torch.randn(8, C) for _ in range(3)]
     seqnorm.reestimate_statistics(
-        model, batches, lambda model, x: [norm(x) for norm in model], estimate=estimate  # type: ignore[union-attr, operator]  # a ModuleList
+        model,
+        batches,
+        lambda model, x: [norm(x) for norm in model],
+        estimate=estimate,  # type: ignore[union-attr, operator]  # a ModuleList
     )
     for name, buffer in model.named_buffers():
         assert not buffer.isnan().any(), name
