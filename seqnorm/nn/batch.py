@@ -142,6 +142,12 @@ class BatchNorm2d(_BatchNorm, nn.BatchNorm2d):
     ``running = (1 - momentum) * running + momentum * batch``, the variance unbiased. A mini-batch
     without any valid position leaves them as they are and is not counted.
 
+    It differs from ``torch.nn.BatchNorm2d`` in taking a ``mask``, in a momentum that has to lie in
+    [0, 1], and in what half precision is rounded to: it is normalised in float32. As it derives
+    from torch's class, ``torch.nn.SyncBatchNorm.convert_sync_batchnorm`` replaces it without a word
+    by torch's ``SyncBatchNorm``, which takes no mask and trains on a GPU alone:
+    ``seqnorm.convert_sync_batchnorm`` keeps it.
+
     Args:
         num_features: C.
         eps, momentum, affine, track_running_stats, bias: as in ``torch.nn.BatchNorm2d``;

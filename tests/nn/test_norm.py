@@ -9,7 +9,7 @@ from torch_versions import rms_norm
 from zipped import zipped
 
 import seqnorm
-from seqnorm.nn.norm import SequenceNorm
+from seqnorm.nn.sequences import SequenceNorm
 
 N, T, C = 4, 6, 8
 LENGTHS = [6, 1, 0, 4]

@@ -14,7 +14,7 @@ from tolerances import SINGLE, VALUES, assert_close
 from torch import nn
 
 import seqnorm
-from seqnorm.nn.norm import SequenceNorm
+from seqnorm.nn.sequences import SequenceNorm
 
 C = 6
 NAMES = [name for name in seqnorm.__all__ if hasattr(nn, name) and "Norm" in name]

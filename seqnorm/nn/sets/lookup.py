@@ -16,9 +16,10 @@ from ..batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from ..check import base_of
 from ..images import LayerNorm2d
 from ..instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
-from ..norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, SequenceNorm
+from ..norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from ..processes import Processes
 from ..recurrent import Recurrent
+from ..sequences import SequenceNorm
 from ..sites import BatchSiteNorm, FeatureNorm, SiteNorm
 from ..stepped import CellLayer
 from ..style import AdaptiveInstanceNorm2d, ConditionalInstanceNorm2d
