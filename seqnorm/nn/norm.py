@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .check import check_positive, check_untracked, warn
+from .check import check_positive, warn
 from .masks import most_valid, position_mask
 from .processes import Processes, sharing, union
 from .sequences import Lengths, SequenceNorm, layout_by_name
@@ -167,7 +167,11 @@ class GroupNorm(SequenceNorm):
         axis = 2 if of_frames else 1
         if (x.dim() != 3 if of_frames else x.dim() < 2) or x.shape[axis] != self.num_channels:
             form = 'layout="NTC" takes (N, T, C)' if of_frames else "takes (N, C, *)"
-            raise ValueError(f"GroupNorm {form} with C = {self.num_channels}, got {tuple(x.shape)}")
+            swapped = not of_frames and x.dim() == 3 and x.shape[2] == self.num_channels
+            hint = ': should that be (N, T, C), build it with layout="NTC"' if swapped else ""
+            raise ValueError(
+                f"GroupNorm {form} with C = {self.num_channels}, got {tuple(x.shape)}{hint}"
+            )
         if not x.is_floating_point():
             raise TypeError(f"GroupNorm takes floating-point numbers, got {x.dtype}")
         # Positions are the steps of a sequence, in whatever order.
@@ -220,12 +224,11 @@ class InstanceNorm(SequenceNorm):
         eps: float = 1e-5,
         *,
         affine: bool = False,
-        track_running_stats: bool = False,
+        track_running_stats: bool = False,  # refused before the layout is asked for
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         layout: str,
     ) -> None:
-        check_untracked(track_running_stats)
         super().__init__(num_channels, eps, affine, True, layout, device, dtype)
 
     def _normalise(self, x: Tensor, mask: Tensor | None) -> Tensor:

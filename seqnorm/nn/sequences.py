@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar, Union, cast
 import torch
 from torch import Tensor, nn
 
-from .check import check_eps, check_flag, check_positive, choose, nearest
+from .check import check_eps, check_flag, check_positive, check_untracked, choose, nearest
 from .lengths import check_lengths, valid_mask
 from .statistics import widen
 
@@ -38,16 +38,17 @@ def layout_by_name(init: Init) -> Init:
     @functools.wraps(init)
     def checked(self: SequenceNorm, *args: Any, **options: Any) -> None:
         name = type(self).__name__
-        if "layout" not in options:
-            raise TypeError(
-                f"{name} needs to know which axis holds the channels: write {name}(..., "
-                'layout="NTC") for x (N, T, C), or layout="NCT" for x (N, C, T)'
-            )
         for option in options:
             if option not in known:
                 of_torch = _OF_TORCH.get(option)
                 hint = nearest(option, known) if of_torch is None else f", which is {of_torch}"
                 raise TypeError(f"{name} has no argument {option!r}{hint}")
+        check_untracked(options.get("track_running_stats", False))
+        if "layout" not in options:
+            raise TypeError(
+                f"{name} needs to know which axis holds the channels: write {name}(..., "
+                'layout="NTC") for x (N, T, C), or layout="NCT" for x (N, C, T)'
+            )
         init(self, *args, **options)
 
     return cast(Init, checked)
@@ -99,9 +100,12 @@ class SequenceNorm(nn.Module):
             ValueError: x is not 3-D with C channels, or lengths do not fit it.
         """
         if x.dim() != 3 or x.shape[self.layout.index("C")] != self.num_channels:
+            other = "NCT" if self.layout == "NTC" else "NTC"
+            fits = x.dim() == 3 and x.shape[other.index("C")] == self.num_channels
+            hint = f': should that be {other}, build the norm with layout="{other}"' if fits else ""
             raise ValueError(
                 f"{type(self).__name__} takes {self.layout} with C = {self.num_channels}, "
-                f"got {tuple(x.shape)}"
+                f"got {tuple(x.shape)}{hint}"
             )
         if not x.is_floating_point():
             raise TypeError(f"{type(self).__name__} takes floating-point numbers, got {x.dtype}")

@@ -114,8 +114,9 @@ def test_the_layout_has_to_be_named(name: str) -> None:
 )
 @pytest.mark.parametrize("name", OF_SEQUENCES)
 def test_arguments_of_torchs_norms_get_a_hint(name: str, option: Any, hint: str) -> None:
-    with pytest.raises(TypeError, match=f"{name} has no argument.*{hint}|{hint}"):
-        getattr(seqnorm, name)(**option, layout="NTC")
+    for layout in ({"layout": "NTC"}, {}):
+        with pytest.raises(TypeError, match=f"{name} has no argument.*{hint}|{hint}"):
+            getattr(seqnorm, name)(**option, **layout)
 
 
 @pytest.mark.parametrize("name", [name for name in seqnorm.__all__ if "InstanceNorm" in name])
@@ -126,6 +127,8 @@ def test_no_instance_norm_has_running_statistics(name: str) -> None:
     layout = {"layout": "NTC"} if issubclass(cls, SequenceNorm) else {}
     with pytest.raises(ValueError, match=r"no running statistics.*or take BatchNorm"):
         cls(C, track_running_stats=True, **layout)
+    with pytest.raises(ValueError, match="no running statistics"):
+        cls(C, track_running_stats=True)
     assert cls(C, track_running_stats=False, **layout).training
     with pytest.raises(TypeError, match=r"BatchNorm alone has them, and always"):
         seqnorm.BatchNorm(C, track_running_stats=False, layout="NTC")  # type: ignore[call-arg]  # the mistake
@@ -141,3 +144,14 @@ def test_groups_of_sequences_are_asked_for() -> None:
     assert not torch.allclose(of_frames(x), ours(x))
     lengths = [4, 2, 1]
     assert_close(ours(x, lengths), of_frames(x.mT, lengths).mT, SINGLE)
+
+
+@pytest.mark.parametrize("name", OF_SEQUENCES)
+def test_the_other_layout_is_suggested_where_it_fits(name: str) -> None:
+    norm = made(name, layout="NCT")
+    with pytest.raises(ValueError, match=r"got \(2, 4, 6\): .*NTC, build .* layout=\"NTC\""):
+        norm(torch.randn(2, 4, C))
+    with pytest.raises(ValueError, match=r"got \(2, 4, 5\)$"):
+        norm(torch.randn(2, 4, 5))
+    with pytest.raises(ValueError, match=r"got \(2, 4, 6\): .*layout=\"NTC\""):
+        seqnorm.GroupNorm(2, C)(torch.randn(2, 4, C))
