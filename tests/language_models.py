@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from comparing import uncounted_is_meant
 
 import seqnorm
 from seqnorm.models import LanguageModel
@@ -26,4 +27,5 @@ def model_of(**options: Any) -> LanguageModel:
                 module.running_mean.normal_(0.0, 0.5)
                 module.running_var.uniform_(0.3, 2.0)
                 module.count[:7] = 5
+    uncounted_is_meant()
     return model

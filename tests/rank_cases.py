@@ -108,7 +108,7 @@ def sequences(ragged: bool = True, **options: Any) -> Case:
     """A norm of padded sequences."""
 
     def case(chosen: Sequence[int], dtype: torch.dtype) -> tuple[nn.Module, dict[str, Tensor]]:
-        norm = seqnorm.BatchNorm(C, **options).to(dtype)
+        norm = seqnorm.BatchNorm(C, **{"layout": "NTC"} | options).to(dtype)
         redraw(norm)
         lengths, steps = chosen_lengths(chosen)
         steps = steps if ragged else T

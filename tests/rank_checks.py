@@ -28,7 +28,7 @@ class Tagger(nn.Module):
         super().__init__()
         options: Any = {"batch_first": True, "norm": "batch", "dtype": torch.float64}
         self.lstm = seqnorm.LSTM(rank_cases.C, 4, bidirectional=True, **options)
-        self.norm = seqnorm.BatchNorm(8, max_steps=9, dtype=torch.float64)
+        self.norm = seqnorm.BatchNorm(8, max_steps=9, dtype=torch.float64, layout="NTC")
         rank_cases.redraw(self)
 
     def forward(self, x: Tensor, lengths: list[int]) -> Tensor:
@@ -113,7 +113,7 @@ def scarce(rank: int) -> dict[str, Any]:
     found = []
     for rows in ((1, 1), (1, 0)):
         lstm = seqnorm.convert_sync_batchnorm(seqnorm.LSTM(2, 3, norm="batch"))
-        norm = seqnorm.convert_sync_batchnorm(seqnorm.BatchNorm(2, max_steps=4))
+        norm = seqnorm.convert_sync_batchnorm(seqnorm.BatchNorm(2, max_steps=4, layout="NTC"))
         cell = seqnorm.convert_sync_batchnorm(seqnorm.GRUCell(2, 3, norm="batch"))
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -178,7 +178,7 @@ def look(model: nn.Module, batch: int, *ranks: int) -> None:
 
 def watched(rank: int) -> dict[str, Any]:
     """What a hook on a table is told."""
-    norm = seqnorm.convert_sync_batchnorm(seqnorm.BatchNorm(3, max_steps=5))
+    norm = seqnorm.convert_sync_batchnorm(seqnorm.BatchNorm(3, max_steps=5, layout="NTC"))
     told = []
     norm.table.register_update_hook(
         lambda table, mean, var, rows, first: told.append(rows.tolist())
@@ -189,14 +189,14 @@ def watched(rank: int) -> dict[str, Any]:
 
 def no_steps(rank: int) -> dict[str, Any]:
     """Of sequences without a step, in all processes: nothing to normalise or remember."""
-    norm = seqnorm.convert_sync_batchnorm(seqnorm.BatchNorm(3, max_steps=5))
+    norm = seqnorm.convert_sync_batchnorm(seqnorm.BatchNorm(3, max_steps=5, layout="NTC"))
     return {"shape": list(norm(torch.randn(2 + rank, 0, 3)).shape), "count": norm.table.count}
 
 
 def stays_away(rank: int) -> dict[str, Any]:
     """A process that does not join an exchange: the other one is told, after its timeout."""
     group = dist.new_group([0, 1], timeout=datetime.timedelta(seconds=1))
-    norm = seqnorm.convert_sync_batchnorm(seqnorm.BatchNorm(3), group)
+    norm = seqnorm.convert_sync_batchnorm(seqnorm.BatchNorm(3, layout="NTC"), group)
     if rank == 1:
         time.sleep(3)
         return {"error": ""}

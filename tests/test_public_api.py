@@ -52,6 +52,7 @@ PUBLIC = [
     "size_mask",
     "statistics_set",
     "style_statistics",
+    "update_bn",
     *CELLS,
 ]
 LAYERS = [name for name in CELLS if not name.endswith("Cell")]

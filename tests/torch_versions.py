@@ -32,10 +32,12 @@ def opcheck(operator: Any, arguments: Any) -> None:
         check(operator, arguments)
 
 
-def rms_norm(x: Tensor, shape: Sequence[int], weight: Tensor | None = None) -> Tensor:
-    """torch's own over the last dimensions, eps 1e-5; its equation where torch has none."""
+def rms_norm(
+    x: Tensor, shape: Sequence[int], weight: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    """torch's own over the last dimensions; its equation where torch has none."""
     if TORCH >= (2, 4):
-        return F.rms_norm(x, shape, weight, eps=1e-5)
+        return F.rms_norm(x, shape, weight, eps=eps)
     dims = tuple(range(-len(shape), 0))
-    y = x * torch.rsqrt(x.square().mean(dims, keepdim=True) + 1e-5)
+    y = x * torch.rsqrt(x.square().mean(dims, keepdim=True) + eps)
     return y if weight is None else y * weight

@@ -58,10 +58,8 @@ class GhostBatchNorm2d(BatchNorm2d):
         held = (self.weight, self.bias, *running)
         weight, bias, mean, var = (None if tensor is None else tensor.repeat(G) for tensor in held)
         momentum = self.momentum
-        if tracked and self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
-            if momentum is None:
-                momentum = 1.0 / int(self.num_batches_tracked)
+        if momentum is None and tracked and self.num_batches_tracked is not None:
+            momentum = 1.0 / (int(self.num_batches_tracked) + 1)
         y = F.batch_norm(
             grouped.reshape(self.group_size, G * C, H, W),
             mean,
@@ -72,6 +70,8 @@ class GhostBatchNorm2d(BatchNorm2d):
             momentum=0.0 if momentum is None else momentum,
             eps=self.eps,
         )
+        if tracked and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
         for kept, moved in zip(running, (mean, var)):
             if kept is not None and moved is not None:
                 kept.copy_(moved.reshape(G, C).mean(0))

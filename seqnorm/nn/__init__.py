@@ -11,7 +11,7 @@ from .long_sequences import compute_in_chunks
 from .masks import size_mask
 from .norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from .presets import preset
-from .reestimate import batch_statistics, reestimate_statistics
+from .reestimate import batch_statistics, reestimate_statistics, update_bn
 from .reporting import Report, report
 from .scheme import Norm, NormScheme
 from .sets import SiteSets, StatisticsSet, statistics_set
@@ -54,5 +54,6 @@ __all__ = [
     "size_mask",
     "statistics_set",
     "style_statistics",
+    "update_bn",
 ]
 __all__ += cells.__all__

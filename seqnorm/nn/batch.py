@@ -16,7 +16,7 @@ from .images import check_input, scale, valid, wider_sets
 from .masks import most_valid, position_mask
 from .processes import Processes, sharing, union
 from .recompute import is_recomputed
-from .statistics import Moments, moments, normalise, unbiased, widen
+from .statistics import Moments, moments, moved, normalise, unbiased, widen
 
 
 class _BatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -58,9 +58,13 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         if not shared and self._by_the_batch() and most_valid(mask, input, dims) == 1:
             raise ValueError(_one_value(input, mask))
         wide = widen(input)
-        held = (self.weight, self.running_mean)
-        alike = all(tensor is None or tensor.dtype == wide.dtype for tensor in held)
-        # torch counts an empty batch, which a cumulative average would then take in as zeros.
+        held = (self.weight, self.bias, self.running_mean, self.running_var)
+        alike = all(
+            tensor is None or (tensor.dtype == wide.dtype and tensor.device == wide.device)
+            for tensor in held
+        )
+        # torch counts a batch before it may refuse it: whatever does not fit is computed below. And
+        # it counts an empty batch, which a cumulative average would then take in as zeros.
         if mask is None and alike and input.numel() and not shared:
             if self.training and is_recomputed():
                 return self._again(wide).to(input.dtype)
@@ -85,15 +89,17 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
                 # Looked at only where it may be 1, for a GPU would have to be waited for.
                 if most_valid(mask, x, dims) <= 1 and int(n) == 1:
                     raise ValueError(_one_value(x, mask))
-            if self.training and self.track_running_stats and not is_recomputed():
-                self._track(mean.flatten(), var.flatten(), n.flatten())
         else:
             assert self.running_mean is not None
             assert self.running_var is not None
             shape = (1, -1, *[1] * (x.dim() - 2))
             mean = widen(self.running_mean).reshape(shape)
             var = widen(self.running_var).reshape(shape)
-        return scale(normalise(wide, mean, var, self.eps), self.weight, self.bias, mask).to(x.dtype)
+        y = scale(normalise(wide, mean, var, self.eps), self.weight, self.bias, mask).to(x.dtype)
+        # Once nothing can fail any more.
+        if self.training and self.track_running_stats and not is_recomputed():
+            self._track(mean.flatten(), var.flatten(), n.flatten())
+        return y
 
     def _by_the_batch(self) -> bool:
         return self.training or self.running_mean is None
@@ -103,17 +109,22 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         """Take moments (C,) of n elements into the running statistics, the variance unbiased."""
         if self.running_mean is None or self.running_var is None:
             return
-        if self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_((n > 0).any())
+        calls = self.num_batches_tracked
+        if calls is not None:
+            calls = calls + (n > 0).any()
         new = torch.ones_like(n)
         if self.momentum is not None:
             new = new * self.momentum
-        elif self.num_batches_tracked is not None:
-            new = new / self.num_batches_tracked
+        elif calls is not None:
+            new = new / calls
         new = torch.where(n > 0, new, 0.0)
-        dtype = self.running_mean.dtype
-        self.running_mean.lerp_(mean.to(dtype), new.to(dtype))
-        self.running_var.lerp_(unbiased(var, n).to(dtype), new.to(dtype))
+        mean = moved(self.running_mean, mean, new)
+        var = moved(self.running_var, unbiased(var, n), new)
+        # Rounded once, to what the buffers have.
+        self.running_mean.copy_(mean)
+        self.running_var.copy_(var)
+        if self.num_batches_tracked is not None and calls is not None:
+            self.num_batches_tracked.copy_(calls)
 
 
 def _one_value(x: Tensor, mask: Tensor | None) -> str:
@@ -143,6 +154,12 @@ class BatchNorm2d(_BatchNorm, nn.BatchNorm2d):
     without any valid position leaves them as they are and is not counted, and so does a pass that
     runs inside a backward pass, as one that ``torch.utils.checkpoint`` computes once more (torch
     takes its batch in twice).
+
+    It differs from ``torch.nn.BatchNorm2d`` in taking a ``mask``, in a momentum that has to lie in
+    [0, 1], and in what half precision is rounded to: it is normalised in float32. As it derives
+    from torch's class, ``torch.nn.SyncBatchNorm.convert_sync_batchnorm`` replaces it without a word
+    by torch's ``SyncBatchNorm``, which takes no mask and trains on a GPU alone:
+    ``seqnorm.convert_sync_batchnorm`` keeps it.
 
     Args:
         num_features: C.

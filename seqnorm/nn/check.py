@@ -56,6 +56,22 @@ def check_table(max_steps: int, momentum: float | None, min_count: int, beyond: 
     choose("beyond", beyond, BEYOND)
 
 
+def check_flag(name: str, flag: object) -> None:
+    """Raise TypeError unless ``flag`` is a bool."""
+    if not isinstance(flag, bool):
+        raise TypeError(f"{name} should be of type bool, got: {type(flag).__name__}")
+
+
+def check_untracked(track_running_stats: bool) -> None:
+    """Raise ValueError if running statistics are asked of a norm within one example."""
+    if track_running_stats:
+        raise ValueError(
+            "InstanceNorm has no running statistics: its set S lies within one example, so "
+            "inference has the same statistics as training, the example's own; leave "
+            "track_running_stats=False, or take BatchNorm, whose S contains the batch"
+        )
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`` (did you mean 'x'?)``, or nothing, to close an error message."""
     found = difflib.get_close_matches(name, list(known), n=1)

@@ -76,6 +76,16 @@ class Direction:
         found = (sharing(norm.table.processes, norm.training) for norm in norms)
         return [processes for processes in found if processes is not None]
 
+    def check(self, steps: int, first: int) -> None:
+        """Refuse a pass over steps first, first + 1, ... before anything of it is computed.
+
+        Raises:
+            IndexError: a norm has no statistics for a step, and ``beyond="error"``.
+        """
+        for norm in self.sites.values():
+            if isinstance(norm, BatchSiteNorm):
+                norm.check(steps, first)
+
     def start(
         self, batch_sizes: list[int], first: int = 0, totals: list[int] | None = None
     ) -> SiteRun:

@@ -53,11 +53,10 @@ def wider_sets(x: Tensor) -> str:
     channels, spatial = x.shape[1], x.dim() - 2
     if channels == 1:
         return ""
-    layout = ', layout="NCT"' if spatial == 1 else ""
     layer = f" or LayerNorm2d({channels})" if spatial == 2 else ""
     return (
         ", or a norm whose set has several channels of one example: "
-        f"GroupNorm(1, {channels}{layout}){layer}"
+        f"GroupNorm(1, {channels}){layer}"
     )
 
 

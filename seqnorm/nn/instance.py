@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .check import check_eps, check_positive
+from .check import check_eps, check_positive, check_untracked
 from .images import check_input, scale, valid, wider_sets
 from .masks import most_valid, position_mask
-from .statistics import moments, normalise, widen
+from .statistics import HALF, moments, normalise, widen
 
 
 def instance_norm_definition(
@@ -41,8 +41,10 @@ def instance_norm(
         mask: (N, 1, *), or None if all is valid.
     """
     N, C, *spatial = x.shape
-    # torch's kernel refuses what has no position or a single one.
-    if mask is not None or most_valid(None, x, range(2, x.dim())) <= 1:
+    # torch's kernel refuses what has no position or a single one; that for a CPU loses digits to a
+    # large mean in float32, which is to be no less exact for half precision than torch's own.
+    inexact = x.dtype in HALF and x.device.type == "cpu"
+    if mask is not None or inexact or most_valid(None, x, range(2, x.dim())) <= 1:
         return instance_norm_definition(x, weight, bias, eps, mask)
     wide = widen(x)
     # Every channel of every image is a channel of one image, whose batch statistics are its own.
@@ -87,12 +89,7 @@ class _InstanceNorm(nn.modules.instancenorm._InstanceNorm):
     ) -> None:
         check_positive("num_features", num_features)
         check_eps(eps)
-        if track_running_stats:
-            raise ValueError(
-                "InstanceNorm has no running statistics: its set S lies within one example, so "
-                "inference has the same statistics as training, the example's own; leave "
-                "track_running_stats=False, or take BatchNorm, whose S contains the batch"
-            )
+        check_untracked(track_running_stats)
         # Older versions of torch have no such argument.
         options = {} if bias else {"bias": False}
         super().__init__(num_features, eps, momentum, affine, False, device, dtype, **options)

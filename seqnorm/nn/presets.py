@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .cell import CELLS, PRESETS, Cell
 from .check import choose, nearest
-from .scheme import Norm, NormScheme
+from .scheme import Norm, NormScheme, of_fields
 
 
 def preset(name: str, cell: str = "LSTM", **changes: object) -> NormScheme:
@@ -41,6 +41,33 @@ def preset(name: str, cell: str = "LSTM", **changes: object) -> NormScheme:
             f"for {cell} there are {', '.join(CELLS[cell].presets)}"
         )
     return schemes[cell].replace(**changes)
+
+
+def described(scheme: NormScheme, cell: Cell) -> str:
+    """A scheme as ``norm=`` of a layer would be written: by the preset that is nearest to it."""
+    found: list[tuple[int, str]] = []
+    for name, schemes in PRESETS.items():
+        changes = _changes(schemes[cell.name], scheme) if cell.name in schemes else None
+        if changes is not None:
+            shown = "".join(f", {field}={value!r}" for field, value in changes.items())
+            text = f"preset({name!r}, {cell.name!r}{shown})" if changes else repr(name)
+            found.append((len(changes), text))
+    return min(found, key=lambda one: one[0])[1] if found else repr(scheme)
+
+
+def _changes(base: NormScheme, scheme: NormScheme) -> dict[str, object] | None:
+    """What ``base.replace`` takes to give the scheme, but for other kinds of norms."""
+    if base.norms.keys() != scheme.norms.keys():
+        return None
+    changes = {k: v for k, v in of_fields(scheme).items() if of_fields(base)[k] != v}
+    for site in scheme.norms:
+        changes.pop(site, None)
+        before, after = of_fields(base.norms[site]), of_fields(scheme.norms[site])
+        changes |= {k: v for k, v in after.items() if before[k] != v}
+    try:
+        return changes if "kind" not in changes and base.replace(**changes) == scheme else None
+    except ValueError:
+        return None
 
 
 def resolve(norm: str | NormScheme | None, cell: Cell) -> NormScheme | None:

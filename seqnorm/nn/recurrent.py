@@ -21,7 +21,7 @@ from .check import changed_options, check_probability, check_sizes, check_start,
 from .chunks import Chunks, in_chunks
 from .direction import Direction, gather, initialise, register, small_batch
 from .lengths import Packing, TensorPacking, check_lengths
-from .presets import resolve
+from .presets import described, resolve
 from .processes import the_same
 from .reporting import Report, report
 from .scheme import NormScheme
@@ -168,7 +168,7 @@ class Recurrent(nn.Module):
         if any(self.zoneout):
             parts.append(f"zoneout={self.zoneout if len(self.zoneout) > 1 else self.zoneout[0]}")
         if self.norm is not None:
-            parts += self.norm.placement()
+            parts.append(f"norm={described(self.norm, self._cell)}")
         return ", ".join(parts)
 
     def _run(
@@ -248,8 +248,11 @@ class Recurrent(nn.Module):
         processes = the_same(found for direction in directions for found in direction.shared_with())
         if processes is not None:
             packing = packing.among(processes.rows(packing.batch_sizes, packing.device))
+        over_batch = self._over_batch
+        for direction in directions if over_batch else ():
+            direction.check(len(packing.batch_sizes), packing.first)
         # Later parts of long sequences may well be left with few.
-        if self.training and self._over_batch and not (self._warned or packing.first):
+        if self.training and over_batch and not (self._warned or packing.first):
             message = small_batch(self.norm, packing.totals or packing.batch_sizes)
             if message is not None:
                 self._warned = True

@@ -1,4 +1,8 @@
-"""Other statistics for trained BatchNorm layers: of the whole population, or of each batch."""
+"""Other statistics for trained BatchNorm layers: of the whole population, or of each batch.
+
+``update_bn`` and ``reestimate_statistics`` take them anew in the same way: tables and norms as
+torch's are watched during the pass over the batches, and get at its end what was gathered.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,12 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.rnn import PackedSequence
 
 from .check import choose
 from .masks import position_mask
 from .processes import sharing, union
-from .statistics import Moments, merge, moments, unbiased
+from .statistics import Moments, merge, moments, moved, unbiased
 from .tables import ESTIMATES, RunningTable
 
 Batch = TypeVar("Batch")
@@ -41,7 +46,8 @@ def reestimate_statistics(
     Args:
         model: any module with normalised layers in it.
         batches: an iterable, gone through once; a training loader, say.
-        forward: ``forward(model, batch)`` runs the model; ``model(batch)`` if None.
+        forward: ``forward(model, batch)`` runs the model; ``model(batch)`` if None. Where batches
+            hold more than the input, say what is: ``lambda model, batch: model(batch[0])``.
         estimate: "population" for the moments of all rows as one batch, "average" for the
             row-weighted average of the batches' means and variances.
 
@@ -50,28 +56,108 @@ def reestimate_statistics(
 
     Raises:
         ValueError: there is nothing to estimate, or no batch; all statistics are then as they were.
+        TypeError: without ``forward``, the model does not take a batch as it is.
     """
     choose("estimate", estimate, ESTIMATES)
-    tables, others = _tables(model), _others(model)
-    if not tables and not others:
+    if not _tables(model) and not _others(model):
         raise ValueError(
             "this model has no running statistics: no norm in it averages over the batch"
         )
+    with _by_the_batch(model), _anew(model, estimate):
+        return _run(model, batches, _alone if forward is None else forward)
+
+
+@torch.no_grad()
+def update_bn(
+    loader: Iterable[Any], model: nn.Module, device: int | str | torch.device | None = None
+) -> None:
+    """``torch.optim.swa_utils.update_bn``, for the norms of this library too.
+
+    After weights were averaged (``torch.optim.swa_utils.AveragedModel``) or set otherwise, running
+    statistics are those of other weights. torch's function takes them anew for its own BatchNorm
+    classes and those derived from them (this library's ``BatchNorm1d`` to ``3d``), but knows
+    nothing of the tables of a recurrent layer with ``norm="batch"`` or of ``seqnorm.BatchNorm``: of
+    a model with these alone it does nothing, not even a warning. This one does both in one pass.
+
+    As in torch's, the model is in training mode, dropout included, and the statistics of torch's
+    classes are the mean of those of the batches, each weighing alike. A table weighs the batches by
+    the rows that they have at a step, and counts these. Unlike in torch's, an exception leaves all
+    statistics as they were, and each module gets back the mode that it had. See
+    ``reestimate_statistics`` for statistics of all rows as one batch, without dropout, and for
+    models whose call takes more than one argument.
+
+    Args:
+        loader: batches, gone through once: the input, or a list or tuple whose first element is.
+            A ``PackedSequence`` is an input.
+        model: any module. Without running statistics nothing is done.
+        device: where inputs are moved first.
+
+    Raises:
+        ValueError: there is no batch.
+        TypeError: the model does not take the first element of a batch alone.
+    """
+    if not _tables(model) and not _others(model):
+        return
+    modes = {module: module.training for module in model.modules()}
+
+    def forward(model: nn.Module, batch: Any) -> None:
+        several = isinstance(batch, (list, tuple)) and not isinstance(batch, PackedSequence)
+        given = batch[0] if several else batch
+        if device is not None:
+            given = given.to(device)
+        _alone(model, given, "the first element of a batch" if several else "a whole batch")
+
+    with _untracked(model), _anew(model, "average", alike=True):
+        try:
+            _run(model.train(), loader, forward)
+        finally:
+            for module, training in modes.items():
+                module.training = training
+
+
+def _run(
+    model: nn.Module, batches: Iterable[Batch], forward: Callable[[nn.Module, Batch], object]
+) -> int:
+    """How many batches there were."""
     seen = 0
-    with _by_the_batch(model), ExitStack() as stack:
-        for table in tables:
-            stack.enter_context(table.estimating(estimate))
-        for norm in others:
-            stack.enter_context(_estimating(norm, estimate))
-        for batch in batches:
-            if forward is None:
-                model(batch)
-            else:
-                forward(model, batch)
-            seen += 1
-        if seen == 0:
-            raise ValueError("no batches: an empty iterable, or a generator already used up")
+    for batch in batches:
+        forward(model, batch)
+        seen += 1
+    if seen == 0:
+        raise ValueError("no batches: an empty iterable, or a generator already used up")
     return seen
+
+
+def _alone(model: nn.Module, given: Any, what: str = "a whole batch") -> None:
+    """The model on what it is given and nothing else.
+
+    Raises:
+        TypeError: it does not take that, with what to write instead.
+    """
+    try:
+        model(given)
+    except (TypeError, AttributeError) as error:
+        raise TypeError(
+            f"{type(model).__name__} does not take {what}, a {type(given).__name__}, as its only "
+            f"argument ({error}). Say how it is to be run on a batch: "
+            "seqnorm.reestimate_statistics(model, loader, forward=lambda model, batch: "
+            "model(batch[0])), or with the further arguments that it takes"
+        ) from error
+
+
+@contextmanager
+def _anew(model: nn.Module, estimate: str, *, alike: bool = False) -> Iterator[None]:
+    """Within, statistics are gathered, which all tables and norms hold at the end.
+
+    Args:
+        alike: whether the batches of norms that keep statistics as torch's do weigh alike.
+    """
+    with ExitStack() as stack:
+        for table in _tables(model):
+            stack.enter_context(table.estimating(estimate))
+        for norm in _others(model):
+            stack.enter_context(_estimating(norm, estimate, alike))
+        yield
 
 
 @contextmanager
@@ -99,14 +185,22 @@ def _by_the_batch(model: nn.Module) -> Iterator[None]:
     """
     modes = {module: module.training for module in model.modules()}
     model.eval()
-    with ExitStack() as stack:
+    with _untracked(model), ExitStack() as stack:
         for module, training in modes.items():
             stack.callback(setattr, module, "training", training)
-            if any(isinstance(child, RunningTable) for child in module.children()):
-                module.training = True
+            tables = any(isinstance(child, RunningTable) for child in module.children())
+            module.training = tables or isinstance(module, _BatchNorm)
+        yield
+
+
+@contextmanager
+def _untracked(model: nn.Module) -> Iterator[None]:
+    """Within, norms that keep running statistics as torch's do keep them as they are."""
+    with ExitStack() as stack:
+        for module in model.modules():
             if isinstance(module, _BatchNorm):
                 stack.callback(setattr, module, "track_running_stats", module.track_running_stats)
-                module.training, module.track_running_stats = True, False
+                module.track_running_stats = False
         yield
 
 
@@ -124,10 +218,11 @@ def _others(model: nn.Module) -> list[_BatchNorm]:
 
 
 @contextmanager
-def _estimating(norm: _BatchNorm, estimate: str) -> Iterator[None]:
+def _estimating(norm: _BatchNorm, estimate: str, alike: bool = False) -> Iterator[None]:
     """Within, the inputs of the norm are watched; at the end it holds their statistics.
 
-    An exception leaves it as it was, and so does it if the norm is never called.
+    An exception leaves it as it was, and so does it if the norm is never called. With ``alike``
+    every batch weighs as much as any other.
     """
     found: Moments | None = None
     calls = 0
@@ -143,6 +238,8 @@ def _estimating(norm: _BatchNorm, estimate: str) -> Iterator[None]:
             batch = union(batch._replace(n=batch.n[:1]), processes)
         if estimate == "average":
             batch = batch._replace(var=unbiased(batch.var, batch.n))
+        if alike:
+            batch = batch._replace(n=(batch.n > 0).to(batch.n.dtype))
         calls += 1
         if found is None:
             found = batch
@@ -151,7 +248,8 @@ def _estimating(norm: _BatchNorm, estimate: str) -> Iterator[None]:
         else:
             n = found.n + batch.n
             part = batch.n / n.clamp(min=1.0)
-            found = Moments(found.mean.lerp(batch.mean, part), found.var.lerp(batch.var, part), n)
+            mean, var = (moved(a, b, part) for a, b in zip(found[:2], batch[:2]))
+            found = Moments(mean, var, n)
 
     hook = norm.register_forward_pre_hook(look, with_kwargs=True)
     try:

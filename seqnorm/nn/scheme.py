@@ -28,6 +28,17 @@ _REFUSED = {
 }
 
 
+def of_fields(of: Norm | NormScheme) -> dict[str, Any]:
+    """The fields with their values."""
+    return {field.name: getattr(of, field.name) for field in fields(of)}
+
+
+def changed(of: Norm | NormScheme) -> dict[str, Any]:
+    """The fields whose values differ from their defaults."""
+    values = of_fields(of)
+    return {f.name: values[f.name] for f in fields(of) if values[f.name] != f.default}
+
+
 @dataclass(frozen=True)
 class Norm:
     """One normalisation: ``y = gain * (x - mean) / sqrt(var + eps) + bias`` with its set S.
@@ -98,6 +109,10 @@ class Norm:
                 f"sets={self.sets!r} means nothing for {self.kind!r}: its set is the batch, each "
                 'unit apart, however the gates are divided; leave sets="joint"'
             )
+
+    def __repr__(self) -> str:
+        options = [f"{k}={v!r}" for k, v in changed(self).items() if k != "kind"]
+        return f"Norm({', '.join([repr(self.kind), *options])})"
 
     @property
     def over_batch(self) -> bool:
@@ -272,11 +287,6 @@ class NormScheme:
     @cached_property
     def text(self) -> str:
         """All of it as JSON, for what stores no Python objects: graphs of torch.export."""
-
-        def changed(of: Any) -> dict[str, Any]:
-            values = {field.name: (getattr(of, field.name), field.default) for field in fields(of)}
-            return {name: value for name, (value, default) in values.items() if value != default}
-
         norms = {site: changed(norm) for site, norm in self.norms.items()}
         return json.dumps(changed(self) | norms, default=float)  # any number: numpy's, a Fraction
 
@@ -299,13 +309,8 @@ class NormScheme:
         place: str | None = "outside" if scheme is None else getattr(scheme, bias)
         return place
 
-    def placement(self) -> list[str]:
-        """What differs from the defaults, the norms left out, as ``cell_state='normalised'``."""
-        return [
-            f"{field.name}={getattr(self, field.name)!r}"
-            for field in fields(self)
-            if field.name not in self.norms and getattr(self, field.name) != field.default
-        ]
+    def __repr__(self) -> str:
+        return f"NormScheme({', '.join(f'{k}={v!r}' for k, v in changed(self).items())})"
 
     def replace(self, **changes: Any) -> NormScheme:
         """A copy with other values: fields of a scheme, or fields of ``Norm`` for all its sites.

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .processes import sharing, union
-from .scheme import Norm
+from .scheme import Norm, changed
 from .statistics import Moments, moments, normalise, widen
 from .tables import RunningTable
 
@@ -83,10 +83,8 @@ class SiteNorm(nn.Module):
         raise NotImplementedError
 
     def extra_repr(self) -> str:
-        changed = {
-            name: value for name, value in vars(self.norm).items() if value != vars(Norm())[name]
-        }
-        return ", ".join([str(self.features), *(f"{k}={v!r}" for k, v in changed.items())])
+        shown = {"kind": self.norm.kind} | changed(self.norm)
+        return ", ".join([str(self.features), *(f"{k}={v!r}" for k, v in shown.items())])
 
 
 class SitePass:
@@ -183,6 +181,12 @@ class BatchSiteNorm(SiteNorm):
         super().reset_parameters()
         self.table.reset()
 
+    def check(self, steps: int, first: int) -> None:
+        """Raise IndexError for a pass over steps of which one is refused by the table."""
+        if self.norm.over_time:
+            steps, first = min(steps, 1), 0
+        self.table.check(steps, first, self.training)
+
     def start(
         self, batch_sizes: Sequence[int], first: int = 0, totals: Sequence[int] | None = None
     ) -> SitePass:
@@ -223,13 +227,6 @@ class BatchPass(SitePass):
         self._open = site.training
         self._table: tuple[Tensor, Tensor] | None = None
         self._shared: list[tuple[Tensor, Tensor]] = []
-
-    @property
-    def refuses(self) -> bool:
-        """Whether a step of a pass in training lies beyond a table that allows none there."""
-        site = self._site
-        beyond = self.first + len(self._sizes) > site.table.max_steps
-        return site.training and beyond and site.norm.beyond == "error"
 
     def __call__(self, x: Tensor, t: int) -> Tensor:
         site, norm = self._site, self._site.norm

@@ -108,6 +108,14 @@ def merge(a: Moments, b: Moments) -> Moments:
     return Moments(mean, var, count)
 
 
+def moved(old: Tensor, new: Tensor, weight: Tensor) -> Tensor:
+    """``(1 - weight) * old + weight * new``, as torch's running averages.
+
+    Not by ``lerp``, which makes NaN of infinities, as a variance beyond half precision becomes.
+    """
+    return torch.addcmul(new * weight, old, 1.0 - weight)
+
+
 def unbiased(var: Tensor, count: Tensor) -> Tensor:
     """The variance divided by count - 1 from the one divided by count."""
     return var * (count / (count - 1.0).clamp(min=1.0))

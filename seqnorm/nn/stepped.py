@@ -14,7 +14,7 @@ from .backends import reference
 from .cell import Cell, Nonlinear
 from .check import changed_options, check_sizes, warn
 from .direction import Direction, gather, initialise, register, small_batch
-from .presets import resolve
+from .presets import described, resolve
 from .reporting import Report, report
 from .scheme import NormScheme
 
@@ -73,7 +73,9 @@ class CellLayer(nn.Module):
     def extra_repr(self) -> str:
         parts = [f"{self.input_size}, {self.hidden_size}"]
         parts += changed_options(self, ["bias", "nonlinearity", "num_heads"])
-        return ", ".join(parts + ([] if self.norm is None else self.norm.placement()))
+        if self.norm is not None:
+            parts.append(f"norm={described(self.norm, self._cell)}")
+        return ", ".join(parts)
 
     def _run(
         self, input: Tensor, hx: tuple[Tensor, ...] | None, step: int | None
@@ -107,6 +109,7 @@ class CellLayer(nn.Module):
             self._check_state(state, len(x), batched)
         index, direction = self._index(step), self.direction()
         totals = reference.rows_together(direction, x)
+        direction.check(1, index)
         if self.training and not self._warned and not step:  # later steps may well be left alone
             message = small_batch(self.norm, totals or [len(x)])
             if message is not None:

@@ -22,7 +22,9 @@ def convert_sync_batchnorm(
     average over the batch: in a recurrence at every time step, pooled over time, of padded
     sequences, signals, images and volumes, with masks. torch's BatchNorm1d to 3d become those of
     this library, which compute the same, on a CPU too, with the very parameters and buffers they
-    had. A ``torch.nn.SyncBatchNorm`` stays as it is.
+    had. A ``torch.nn.SyncBatchNorm`` stays as it is. (torch's own function knows nothing of running
+    tables, and makes a ``torch.nn.SyncBatchNorm``, without masks, of this library's ``BatchNorm1d``
+    to ``3d``, which derive from torch's.)
 
     In training each set S then holds the rows of all processes, ``min_count`` counts them all, and
     the running statistics are the same everywhere: those of one process with the whole batch.

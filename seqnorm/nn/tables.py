@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -15,12 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .check import check_table, choose
+from .check import check_table, choose, warn
 from .processes import Processes
 from .recompute import is_recomputed
-from .statistics import HALF, Moments, merge, unbiased
+from .statistics import HALF, Moments, merge, moved, unbiased
 
 ESTIMATES = ("population", "average")
+# Rows that adopted statistics count for if nothing is said: so many that a batch moves them by the
+# momentum, as it would move torch's running statistics.
+ADOPTED = 1_000_000
 
 
 class _Estimate(NamedTuple):
@@ -30,6 +33,14 @@ class _Estimate(NamedTuple):
     var: Tensor
     rows: Tensor
     rule: str
+
+
+def _have_values(tensors: Sequence[Any]) -> bool:
+    """Whether they can be looked at: nothing is traced, transformed or without numbers."""
+    modes = torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack()
+    if modes or torch._C._get_tracing_state() is not None:
+        return False
+    return all(type(tensor) is Tensor and not tensor.is_meta for tensor in tensors)
 
 
 def few_rows(rows: int, min_count: int) -> str:
@@ -68,6 +79,12 @@ class RunningTable(nn.Module):
     checkpointed as a whole takes it in twice, for its graph cannot tell: checkpoint inside of what
     is compiled.)
 
+    Statistics from elsewhere come in by ``adopt``, which sets the count. Copied into the buffers by
+    hand, or loaded without a count, they are not trustworthy, and inference warns of them.
+
+    A table is no BatchNorm of ``torch.nn``: ``torch.optim.swa_utils.update_bn`` and Lightning's
+    ``StochasticWeightAveraging`` pass it over and say nothing; ``seqnorm.update_bn`` does not.
+
     With ``processes`` (``convert_sync_batchnorm`` sets it) the moments and the rows of a step are
     those of all of them.
 
@@ -84,6 +101,8 @@ class RunningTable(nn.Module):
     running_var: Tensor
     count: Tensor
     processes: Processes | None = None
+    # What the buffers were when they were last looked at for statistics without a count.
+    _looked: tuple[tuple[int, int], ...] = ()
 
     def __init__(
         self,
@@ -119,30 +138,138 @@ class RunningTable(nn.Module):
         self.running_var.fill_(1.0)
         self.count.zero_()
 
+    @torch.no_grad()
+    def adopt(
+        self,
+        mean: Tensor | Sequence[Any],
+        var: Tensor | Sequence[Any],
+        count: Tensor | Sequence[int] | int | None = None,
+    ) -> None:
+        """Take over statistics from elsewhere in the place of all that the table holds.
+
+        Args:
+            mean, var: (F,) for every step, or (S', F) for the first S' steps, S' <= S; later steps
+                have none and are read from the last. The variance is the unbiased one, as torch's
+                ``running_var`` is.
+            count: rows that the statistics rest on, one number or (S',); a step with 0 has none.
+                The next updates move a step by ``max(momentum, n / (count + n))`` towards a batch
+                of n rows: with a small count training soon replaces what was adopted. ``None``
+                stands for a million, so that the momentum decides, as in ``torch.nn.BatchNorm1d``.
+
+        Raises:
+            ValueError: a shape does not fit the table, a number is not finite or, of ``var`` and
+                ``count``, negative; no count where ``momentum=None`` weighs by it alone. The table
+                is then as it was.
+            TypeError: the count is not of whole numbers.
+        """
+        like = self.running_mean
+        pair = [
+            torch.as_tensor(value, dtype=like.dtype, device=like.device) for value in (mean, var)
+        ]
+        steps = pair[0].shape[0] if pair[0].dim() == 2 else self.max_steps
+        for name, value in zip(("mean", "var"), pair):
+            if value.shape not in ((self.features,), (steps, self.features)):
+                raise ValueError(
+                    f"{name} must be ({self.features},) or, for the first S' steps, (S', "
+                    f"{self.features}), of both the same S', got {tuple(value.shape)}"
+                )
+            if not bool(value.isfinite().all()) or (name == "var" and bool((value < 0).any())):
+                raise ValueError(f"{name} must be finite{' and not negative' * (name == 'var')}")
+        if steps > self.max_steps:
+            raise ValueError(
+                f"there are statistics of {steps} steps, and the table has {self.max_steps}: build "
+                f"it with max_steps={steps}, or adopt the first {self.max_steps}"
+            )
+        if count is None and self.momentum is None:
+            raise ValueError(
+                "momentum=None weighs every later batch against the rows before it: say how many "
+                "rows these statistics rest on, count=..."
+            )
+        rows = torch.as_tensor(ADOPTED if count is None else count, device=like.device)
+        if rows.is_floating_point() or rows.is_complex() or rows.dtype == torch.bool:
+            raise TypeError(f"count must be of whole numbers, got {rows.dtype}")
+        if rows.shape not in ((), (steps,)) or bool((rows < 0).any()):
+            raise ValueError(
+                f"count must be one number or ({steps},) of them, none negative, got "
+                f"{tuple(rows.shape)} {rows.tolist()}"
+            )
+        self.reset()
+        self.count[:steps] = rows
+        known = (self.count[:steps] > 0)[:, None]
+        for buffer, value in zip((self.running_mean, self.running_var), pair):
+            buffer[:steps] = torch.where(known, value, buffer[:steps])
+
+    def uncounted(self) -> Tensor:
+        """(S,) boolean, true for steps that hold statistics, but have a count of 0."""
+        initial = (self.running_mean == 0).all(1) & (self.running_var == 1).all(1)
+        return (self.count == 0) & ~initial
+
+    def _look(self) -> None:
+        """Warn of statistics that are not read for want of a count, once after each change."""
+        if torch.compiler.is_compiling():
+            return
+        buffers = tuple(self._buffers.values())
+        now = tuple([(id(b), -1 if b.is_inference() else b._version) for b in buffers])  # type: ignore[union-attr]  # none is None
+        if now == self._looked or not _have_values(buffers):
+            return
+        self._looked = now
+        found = self.uncounted().nonzero().flatten().tolist()
+        if not found:
+            return
+        if self.max_steps == 1:
+            instead = "they are read all the same, but the first batch in training replaces them"
+        elif bool((self.count > 0).any()):
+            instead = "these steps are normalised by those of the last step before with a count"
+        else:
+            instead = "all steps are normalised by those of step 0"
+        warn(
+            f"a RunningTable holds statistics of {len(found)} of {self.max_steps} steps (the first "
+            f"is step {found[0]}) with a count of 0, as after copying them in or loading them "
+            f"without a count, and does not trust them: {instead}. Statistics of another model "
+            "come in by table.adopt(mean, var), which sets the count; print(seqnorm.report(model)) "
+            "names the tables"
+        )
+
+    def check(self, steps: int, first: int = 0, training: bool = False) -> None:
+        """Refuse steps first, first + 1, ... that ``beyond="error"`` allows no other to stand for.
+
+        Raises:
+            IndexError: a step has no statistics of its own, or, in training, lies beyond the table.
+        """
+        if self.beyond != "error":
+            return
+        end, missing = first + steps, max(first, self.max_steps)
+        if not training and first < self.max_steps:
+            unseen = (self.count[first : min(end, self.max_steps)] == 0).nonzero()
+            missing = first + int(unseen[0]) if len(unseen) else missing
+        if missing < end:
+            raise IndexError(
+                f"step {missing} has no statistics of its own (table of {self.max_steps} steps, "
+                f"{int((self.count > 0).sum())} of them seen in training): train on sequences that "
+                "long with a larger max_steps, or allow the last trusted step to stand in with "
+                'beyond="last"; statistics of another model come in by table.adopt(mean, var)'
+            )
+
     def sources(self, steps: int, first: int = 0, training: bool = False) -> Tensor:
         """(T,) row of the table that speaks for each of the steps first, first + 1, ...
 
         Raises:
-            IndexError: ``beyond="error"`` and a step has no statistics of its own, or, in training,
-                lies beyond the table.
+            IndexError: as ``check`` does.
         """
+        self.check(steps, first, training)
         own = torch.arange(self.max_steps, device=self.count.device)
         trusted = torch.where(self.count > 0, own, -1).cummax(0).values
         wanted = torch.arange(first, first + steps, device=self.count.device)
-        found = trusted[wanted.clamp(max=self.max_steps - 1)]
-        if self.beyond == "error":
-            missing = (wanted >= self.max_steps if training else found != wanted).nonzero()
-            if len(missing):
-                raise IndexError(
-                    f"step {first + int(missing[0])} has no statistics of its own (table of "
-                    f"{self.max_steps} steps, {int((self.count > 0).sum())} of them seen in "
-                    "training): train on sequences that long with a larger max_steps, or allow "
-                    'the last trusted step to stand in with beyond="last"'
-                )
-        return found.clamp(min=0)
+        return trusted[wanted.clamp(max=self.max_steps - 1)].clamp(min=0)
 
     def read(self, steps: int, first: int = 0, training: bool = False) -> tuple[Tensor, Tensor]:
-        """Mean and variance (T, F) that stand for the steps first, first + 1, ..."""
+        """Mean and variance (T, F) that stand for the steps first, first + 1, ...
+
+        Raises:
+            IndexError: as ``check`` does.
+        """
+        if not training:
+            self._look()
         sources = self.sources(steps, first, training)
         # Indexing copies, so a later update cannot disturb a graph that holds what was read.
         return self.running_mean[sources], self.running_var[sources]
@@ -184,8 +311,10 @@ class RunningTable(nn.Module):
             if self.momentum is not None and rule == "running":
                 weight = weight.clamp(min=self.momentum)
             var = unbiased(var, n)
-        old_mean.lerp_(torch.where(enough, mean, old_mean), weight)
-        old_var.lerp_(torch.where(enough, var, old_var), weight)
+        weight = torch.where(enough, weight, 0.0)
+        # What too few rows have may be infinite, which times 0 would be NaN.
+        old_mean.copy_(moved(old_mean, torch.where(enough, mean, 0.0), weight))
+        old_var.copy_(moved(old_var, torch.where(enough, var, 0.0), weight))
         count[here] += torch.where(enough[:, 0], rows, 0)
 
     def register_update_hook(self, hook: Callable[..., None]) -> RemovableHandle:

@@ -142,13 +142,16 @@ def _sets() -> str:
     ]
     sequences = [
         (
-            nn.BatchNorm(4, max_steps=5),
+            nn.BatchNorm(4, max_steps=5, layout="NTC"),
             "Batch, per time step: one unit, the sequences that still run at that step. Towards "
             "the end few are left.",
         ),
-        (nn.BatchNorm(4), "Batch, pooled over time: one unit, all steps of all sequences."),
-        (nn.LayerNorm(4), "Layer: the units of one step of one sequence."),
-        (nn.InstanceNorm(4), "Instance: one unit over the steps of one sequence."),
+        (
+            nn.BatchNorm(4, layout="NTC"),
+            "Batch, pooled over time: one unit, all steps of all sequences.",
+        ),
+        (nn.LayerNorm(4, layout="NTC"), "Layer: the units of one step of one sequence."),
+        (nn.InstanceNorm(4, layout="NTC"), "Instance: one unit over the steps of one sequence."),
     ]
     blocks = []
     for heading, norms in (("Images", images), ("Sequences of different length", sequences)):

@@ -12,7 +12,7 @@ except ModuleNotFoundError as error:
         "seqnorm.training needs lightning and more: pip install 'seqnorm[train]'"
     ) from error
 
-from .callbacks import ReestimateStatistics
+from .averaging import ReestimateStatistics
 from .classification import TextClassification
 from .distributed import SyncBatchNorm
 from .language import LanguageModelling

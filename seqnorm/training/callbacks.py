@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, callbacks
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor, nn
+from torch import Tensor
 
 from seqnorm.models import cooccurrence_embedding
-from seqnorm.nn import RunningTable, reestimate_statistics
 
 from .classification import TextClassification
 
@@ -166,41 +165,6 @@ class ModelCheckpoint(callbacks.ModelCheckpoint):
         mended["dirpath"] = self.dirpath
         mended["best_k_models"] = dict(zip([own], scores))
         super().load_state_dict({**state_dict, **mended})
-
-
-class ReestimateStatistics(Callback):
-    """Before every validation takes the statistics of BatchNorm anew, from all training batches.
-
-    What is validated and kept then has the population's statistics rather than running averages.
-    Of several processes each takes those of its own share of the batches.
-
-    Args:
-        forward: ``forward(model, batch)`` runs the model on a batch of training.
-    """
-
-    def __init__(
-        self,
-        forward: Callable[[nn.Module, Any], object] = lambda model, batch: model(
-            batch.tokens, batch.lengths
-        ),
-    ) -> None:
-        self.forward = forward
-
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        batches = trainer.train_dataloader
-        # Before a run begins, or goes on, validation is tried out, which is to change nothing.
-        if trainer.sanity_checking or batches is None:
-            return
-        if not any(isinstance(module, RunningTable) for module in pl_module.modules()):
-            return
-        precision = trainer.precision_plugin
-        # Validation runs in inference mode, in which a table would become one of its tensors.
-        with torch.inference_mode(False), precision.forward_context():
-            reestimate_statistics(
-                pl_module,
-                (trainer.strategy.batch_to_device(precision.convert_input(b)) for b in batches),
-                self.forward,
-            )
 
 
 class ProgressBar(callbacks.RichProgressBar):

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from lightning.pytorch import Callback
 from torch import nn
 
-from .callbacks import ReestimateStatistics
+from .averaging import ReestimateStatistics
 from .language import LanguageModelling
 from .run import Run
 

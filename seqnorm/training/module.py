@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from .averaging import unheeded
 from .metrics import Mean
 from .optimizing import check_rate, scheduled_adamw
 
@@ -35,7 +36,8 @@ class TextModule(LightningModule, ABC, Generic[N, M]):
         weight_decay: of AdamW, on the parameters that ``decays`` names.
 
     Raises:
-        ValueError: ``lr`` or ``warmup`` is none.
+        ValueError: ``lr`` or ``warmup`` is none; when training begins, a callback averages weights
+            without the running statistics of a model that has some.
     """
 
     network: N
@@ -100,6 +102,11 @@ class TextModule(LightningModule, ABC, Generic[N, M]):
                 if key not in ("total", "count") or value.ndim or not bool(value.isfinite()):
                     raise ValueError(f"{key} of {name} is no sum")
                 setattr(mean, key, value)
+
+    def on_fit_start(self) -> None:
+        trouble = unheeded(self.trainer.callbacks, self)  # type: ignore[attr-defined]  # set by a connector
+        if trouble is not None:
+            raise ValueError(trouble)
 
     def on_validation_epoch_start(self) -> None:
         self.metric("val").reset()

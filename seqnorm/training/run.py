@@ -19,11 +19,11 @@ from torch import nn
 from seqnorm.datasets import Tokenizer, TorchtextTokenizer
 from seqnorm.nn import report
 
+from .averaging import ReestimateStatistics
 from .callbacks import (
     BuffersOfTheFirst,
     EarlyStopping,
     ModelCheckpoint,
-    ReestimateStatistics,
     SeedEachEpoch,
     StartEmbedding,
     WeightAverage,

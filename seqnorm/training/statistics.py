@@ -18,6 +18,7 @@ from seqnorm.nn.masks import position_mask
 from seqnorm.nn.processes import sharing, union
 from seqnorm.nn.statistics import moments
 
+from .averaging import unheeded
 from .pictures import statistics_map
 from .seen import Site, Trouble, troubles
 
@@ -43,7 +44,8 @@ class NormStatistics(Callback):
 
     At the end of training it draws rows and drift of all steps and sites as
     ``norm_statistics.png`` into the folder of the logger. It warns, once of each site and trouble,
-    where statistics are not to be trusted, and says what to do.
+    where statistics are not to be trusted, and says what to do; at the start already where weights
+    are averaged and the tables of every time step would not be those of the average.
 
     Of n independent rows alone drift_mean is ``0.8 / sqrt(n)`` and drift_var ``1.1 / sqrt(n - 1)``;
     what is above that comes from weights that move faster than the averages follow, or from batches
@@ -94,6 +96,9 @@ class NormStatistics(Callback):
         self._warned: set[str] = set()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trouble = unheeded(trainer.callbacks, pl_module)  # type: ignore[attr-defined]  # set by a connector
+        if trouble is not None:
+            rank_zero_warn(trouble)
         # Late enough for models that are built in configure_model, and for copies of the model
         # (of averaged weights) to have been made without hooks.
         self._remove_hooks()

@@ -200,7 +200,7 @@ def test_forms_of_the_mask(name: str) -> None:
         (seqnorm.InstanceNorm1d(C), (2, C, 5)),
         (seqnorm.InstanceNorm3d(C), (2, C, 2, 3, 2)),
         (seqnorm.GroupNorm(2, C), (5, C)),
-        (seqnorm.GroupNorm(2, C, layout="NCT"), (2, C, 5)),
+        (seqnorm.GroupNorm(2, C), (2, C, 5)),
         (seqnorm.GroupNorm(2, C), (2, C, 2, 3, 2)),
     ],
 )
@@ -330,10 +330,11 @@ MASK = torch.ones(N, 1, H, W, dtype=torch.bool)
         (lambda: seqnorm.GroupNorm(2, C + 2)(X), ValueError, r"\(N, C, \*\) with C = 6"),
         (lambda: seqnorm.GroupNorm(2, C)(X[0, 0, 0]), ValueError, r"got \(4,\)"),
         (
-            lambda: seqnorm.GroupNorm(2, C)(X[:, :, 0, :3], mask=MASK[:, 0, 0]),
+            lambda: seqnorm.GroupNorm(2, C, layout="NTC")(X[:, :, 0, :3], mask=MASK[:, 0, 0]),
             ValueError,
-            "NTC with C",
+            r'layout="NTC" takes \(N, T, C\) with C = 4',
         ),
+        (lambda: seqnorm.GroupNorm(2, C, layout="NTC")(X), ValueError, r"got \(4, 4, 3, 4\)"),
         (lambda: seqnorm.GroupNorm(2, C)(X, [3] * N), ValueError, "images take a mask"),
         (
             lambda: seqnorm.GroupNorm(2, C)(X[..., 0], [1] * N, MASK[:, 0, 0]),

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from comparing import BATCHED, CELLS, DISTINCT, HEADS, LAYERS
+from comparing import BATCHED, CELLS, DISTINCT, HEADS, LAYERS, uncounted_is_meant
 from hidden_states import as_hx, draw, parts_of
 from tolerances import GRADIENTS, VALUES, assert_close, assert_equal
 from torch import Tensor
@@ -48,6 +48,7 @@ def build(name: str, cell: str, mode: str = "train", **options: Any) -> Any:
                 module.running_mean.normal_(0.0, 0.5)
                 module.running_var.uniform_(0.3, 2.0)
                 module.count[:4] = 8
+    uncounted_is_meant()
     return layer.train(mode == "train")
 
 

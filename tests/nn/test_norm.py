@@ -9,7 +9,7 @@ from torch_versions import rms_norm
 from zipped import zipped
 
 import seqnorm
-from seqnorm.nn.norm import SequenceNorm
+from seqnorm.nn.sequences import SequenceNorm
 
 N, T, C = 4, 6, 8
 LENGTHS = [6, 1, 0, 4]
@@ -46,7 +46,7 @@ def torch_equivalent(name: str, module: SequenceNorm, x: Tensor) -> Tensor:
     if name == "layer":
         return nn.functional.layer_norm(x, (C,), weight, bias)
     if name == "rms":
-        return rms_norm(x, (C,), weight)
+        return rms_norm(x, (C,), weight, torch.finfo(x.dtype).eps)
     if name == "instance":
         return nn.functional.instance_norm(nct, weight=weight, bias=bias).transpose(1, 2)
     if name == "group":
@@ -148,11 +148,11 @@ def test_batch_statistics_enter_the_table_unbiased_and_serve_inference() -> None
 
 
 def test_a_step_past_the_table_uses_the_last_trusted_one_and_leaves_it_alone() -> None:
-    module = seqnorm.BatchNorm(C, max_steps=2, affine=False, dtype=torch.float64)
+    module = seqnorm.BatchNorm(C, max_steps=2, affine=False, dtype=torch.float64, layout="NTC")
     x = sample()
     module(x)
     table = module.table.running_mean.clone()
-    fresh = seqnorm.BatchNorm(C, max_steps=2, affine=False, dtype=torch.float64)
+    fresh = seqnorm.BatchNorm(C, max_steps=2, affine=False, dtype=torch.float64, layout="NTC")
     fresh(x[:, :2])
     torch.testing.assert_close(table, fresh.table.running_mean, rtol=0, atol=0)
     module.eval()
@@ -166,17 +166,20 @@ def test_a_step_past_the_table_uses_the_last_trusted_one_and_leaves_it_alone() -
     [
         (lambda: seqnorm.GroupNorm(3, C), "divisible"),
         (lambda: seqnorm.GroupNorm(0, C), "num_groups"),
-        (lambda: seqnorm.LayerNorm(1), "one element"),
-        (lambda: seqnorm.LayerNorm(C, eps=0.0), "eps"),
+        (lambda: seqnorm.LayerNorm(1, layout="NTC"), "one element"),
+        (lambda: seqnorm.LayerNorm(C, eps=0.0, layout="NTC"), "eps"),
         (lambda: seqnorm.LayerNorm(C, layout="NTX"), "'NTC'"),
-        (lambda: seqnorm.BatchNorm(C, max_steps=0), "max_steps"),
-        (lambda: seqnorm.BatchNorm(C, min_count=1), "min_count"),
-        (lambda: seqnorm.BatchNorm(C, momentum=2.0), "momentum"),
-        (lambda: seqnorm.BatchNorm(C, beyond="first"), "'last'"),
-        (lambda: seqnorm.LayerNorm(C)(torch.zeros(2, 3, C + 1)), "C = 8"),
-        (lambda: seqnorm.LayerNorm(C)(torch.zeros(3, C)), "got"),
-        (lambda: seqnorm.LayerNorm(C)(torch.zeros(2, 3, C), [3, 4]), "lengths"),
-        (lambda: seqnorm.InstanceNorm(C)(torch.zeros(2, 3, C), [1, 1]), "one element"),
+        (lambda: seqnorm.BatchNorm(C, max_steps=0, layout="NTC"), "max_steps"),
+        (lambda: seqnorm.BatchNorm(C, min_count=1, layout="NTC"), "min_count"),
+        (lambda: seqnorm.BatchNorm(C, momentum=2.0, layout="NTC"), "momentum"),
+        (lambda: seqnorm.BatchNorm(C, beyond="first", layout="NTC"), "'last'"),
+        (lambda: seqnorm.LayerNorm(C, layout="NTC")(torch.zeros(2, 3, C + 1)), "C = 8"),
+        (lambda: seqnorm.LayerNorm(C, layout="NTC")(torch.zeros(3, C)), "got"),
+        (lambda: seqnorm.LayerNorm(C, layout="NTC")(torch.zeros(2, 3, C), [3, 4]), "lengths"),
+        (
+            lambda: seqnorm.InstanceNorm(C, layout="NTC")(torch.zeros(2, 3, C), [1, 1]),
+            "one element",
+        ),
     ],
 )
 def test_refusals_say_why(make: object, message: str) -> None:
@@ -186,22 +189,22 @@ def test_refusals_say_why(make: object, message: str) -> None:
 
 
 def test_a_batch_of_one_warns_once_where_the_user_called() -> None:
-    module = seqnorm.BatchNorm(C, max_steps=T)
+    module = seqnorm.BatchNorm(C, max_steps=T, layout="NTC")
     with pytest.warns(UserWarning, match=r"1 row\(s\), min_count=2") as caught:
         module(torch.randn(1, T, C))
     module(torch.randn(1, T, C))  # a second warning would be an error
     assert [warning.filename for warning in caught] == [__file__]
     assert not module.table.count.any()
-    seqnorm.BatchNorm(C)(torch.randn(1, T, C))  # pooled: six frames are enough
+    seqnorm.BatchNorm(C, layout="NTC")(torch.randn(1, T, C))  # pooled: six frames are enough
 
 
 def test_integers_are_refused() -> None:
     with pytest.raises(TypeError, match=r"floating-point numbers, got torch\.int64"):
-        seqnorm.LayerNorm(C)(torch.ones(2, 3, C, dtype=torch.int64))
+        seqnorm.LayerNorm(C, layout="NTC")(torch.ones(2, 3, C, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_sequences_without_a_step(training: bool) -> None:
-    norm = seqnorm.BatchNorm(C, max_steps=4).train(training)
+    norm = seqnorm.BatchNorm(C, max_steps=4, layout="NTC").train(training)
     assert norm(torch.randn(2, 0, C)).shape == (2, 0, C)
     assert not bool(norm.table.count.any())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import pytest
@@ -56,6 +57,51 @@ def test_report_of_norms_outside_of_the_recurrence(kind: str) -> None:
         name.format(end): counts for end in ("l0", "l1") for name, counts in rows.items()
     }
     assert "step 2" in str(layer.report())
+
+
+def of(counts: list[int]) -> seqnorm.Report:
+    return seqnorm.Report({"t": tuple(counts)}, {"t": 2}, {"t": "last"})
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        [320 - t for t in range(300)] + [0] * 200,
+        [1_000_000 // (t + 1) for t in range(500)],
+        [int(1000 * abs(math.sin(t))) for t in range(500)],
+        [t % 2 * 900 for t in range(500)],
+        list(range(500)),
+        [5] * 500,
+        [0] * 500,
+        [7],
+    ],
+    ids=lambda counts: str(counts[:3]),
+)
+def test_bands(counts: list[int]) -> None:
+    """All steps, in few lines however many they are; whoever wants each has the rows."""
+    report = of(counts)
+    bands = report.bands("t")
+    assert len(bands) <= 12
+    assert [band.first for band in bands] == [0, *(band.last + 1 for band in bands[:-1])]
+    assert bands[-1].last == len(counts) - 1
+    for first, last, fewest, most in bands:
+        inside = counts[first : last + 1]
+        assert (fewest, most) == (min(inside), max(inside))
+    assert report.rows["t"] == tuple(counts)
+    lines = str(report).splitlines()
+    assert len(lines) <= 2 + len(bands) + 1
+    assert max(len(line) for line in lines) <= 80
+
+
+def test_bands_are_of_similar_support() -> None:
+    """Equal counts while they are few, else within a factor of two; unseen steps apart."""
+    assert of([9, 9, 4, 0]).bands("t") == [(0, 1, 9, 9), (2, 2, 4, 4), (3, 3, 0, 0)]
+    found = of([320 - t for t in range(300)] + [0] * 200).bands("t")
+    assert found[-1] == (300, 499, 0, 0)
+    assert all(band.most <= 2 * band.fewest for band in found)
+    text = str(of([320 - t for t in range(300)] + [0] * 200))
+    assert re.search(r"^ +0-160 +160-320 rows  #{24}$", text, re.MULTILINE)
+    assert re.search(r"^ +300-499 +0 rows$", text, re.MULTILINE)
 
 
 def test_report_without_tables() -> None:

@@ -26,12 +26,12 @@ LAYERS: dict[str, nn.Module] = {
     "conditional": seqnorm.ConditionalInstanceNorm2d(64, 8),
     "adaptive": seqnorm.AdaptiveInstanceNorm2d(),
     "tokens": nn.LayerNorm(64),
-    "layer": seqnorm.LayerNorm(64),
+    "layer": seqnorm.LayerNorm(64, layout="NTC"),
     "rms": seqnorm.RMSNorm(64, layout="NCT"),
-    "groups of sequences": seqnorm.GroupNorm(32, 64),
-    "instance of sequences": seqnorm.InstanceNorm(64),
-    "pooled": seqnorm.BatchNorm(64),
-    "per step": seqnorm.BatchNorm(64, max_steps=9),
+    "groups of sequences": seqnorm.GroupNorm(32, 64, layout="NTC"),
+    "instance of sequences": seqnorm.InstanceNorm(64, layout="NTC"),
+    "pooled": seqnorm.BatchNorm(64, layout="NTC"),
+    "per step": seqnorm.BatchNorm(64, max_steps=9, layout="NTC"),
 }
 
 
@@ -180,7 +180,10 @@ def test_a_long_name_stays_within_the_picture() -> None:
 
 
 def test_sizes_that_cannot_be_drawn() -> None:
-    images, sequences = statistics_set(nn.BatchNorm2d(4)), statistics_set(seqnorm.LayerNorm(4))
+    images, sequences = (
+        statistics_set(nn.BatchNorm2d(4)),
+        statistics_set(seqnorm.LayerNorm(4, layout="NTC")),
+    )
     with pytest.raises(ValueError, match="leave lengths out, and write examples=3"):
         images.svg(lengths=(3, 2))
     with pytest.raises(ValueError, match=r"leave examples out, and write lengths=\(5, 3, 2\)"):

@@ -76,14 +76,16 @@ def cases() -> dict[str, tuple[nn.Module, tuple[int, ...], Call]]:
         sequences = {
             "layer": seqnorm.LayerNorm(C, **options),
             "rms": seqnorm.RMSNorm(C, **options),
-            "group": seqnorm.GroupNorm(2, C, **options),
-            "one group": seqnorm.GroupNorm(1, C, **options),
             "instance": seqnorm.InstanceNorm(C, **options),
             "pooled": seqnorm.BatchNorm(C, **options),
             "per step": seqnorm.BatchNorm(C, max_steps=T, **options),
         }
         for kind, layer in sequences.items():
             found[f"{layout} {kind}"] = (layer, shape, with_lengths)
+    for groups in (1, 2):
+        of_frames = seqnorm.GroupNorm(groups, C, **EPS, layout="NTC")
+        found[f"NTC GroupNorm {groups}"] = (of_frames, (N, T, C), with_lengths)
+        found[f"our GroupNorm {groups}"] = (seqnorm.GroupNorm(groups, C, **EPS), images, plain)
     return found
 
 
@@ -153,6 +155,8 @@ def test_group_norm_takes_any_number_of_positions() -> None:
                 of = statistics_set(layer, spatial=dims)
                 compare(of, layer, (N, C, *SIZES[dims]), None)
     assert statistics_set(nn.GroupNorm(2, C), spatial=1).axes == ("N", "C", "L")
+    with pytest.raises(ValueError, match="sequences alone"):
+        statistics_set(seqnorm.GroupNorm(2, C, layout="NTC"), spatial=2)
     assert statistics_set(nn.SyncBatchNorm(C), spatial=3).axes == ("N", "C", "D", "H", "W")
     with pytest.raises(ValueError, match=r"spatial=2 is for norms .*BatchNorm2d takes its own"):
         statistics_set(nn.BatchNorm2d(C), spatial=2)
@@ -217,10 +221,10 @@ def test_words() -> None:
     assert words(nn.GroupNorm(4, 8)) == (
         "the 2 channels of one of 4 groups, one example, all positions"
     )
-    assert words(seqnorm.BatchNorm(8, max_steps=3)) == (
+    assert words(seqnorm.BatchNorm(8, max_steps=3, layout="NTC")) == (
         "one channel, all sequences of the mini-batch that reach this step, one time step"
     )
-    assert words(seqnorm.BatchNorm(8)) == (
+    assert words(seqnorm.BatchNorm(8, layout="NTC")) == (
         "one channel, all sequences of the mini-batch, all time steps"
     )
     sets = statistics_set(seqnorm.GRU(3, 4, norm="ba2016"))
@@ -238,12 +242,14 @@ def test_sentences() -> None:
     assert batch.startswith("BatchNorm2d, x (N, C, H, W): one channel, all examples")
     assert "depends on the other examples" in batch
     assert "running statistics instead." in batch
-    assert "those of each time step apart" in str(statistics_set(seqnorm.BatchNorm(8, max_steps=3)))
+    assert "those of each time step apart" in str(
+        statistics_set(seqnorm.BatchNorm(8, max_steps=3, layout="NTC"))
+    )
     assert "in inference too" in str(statistics_set(nn.BatchNorm2d(8, track_running_stats=False)))
     inside = str(statistics_set(nn.InstanceNorm2d(8)))
     assert "Stays inside one example: an answer does not depend" in inside
     assert "The mean is not subtracted" not in inside
-    assert "The mean is not subtracted" in str(statistics_set(seqnorm.RMSNorm(8)))
+    assert "The mean is not subtracted" in str(statistics_set(seqnorm.RMSNorm(8, layout="NTC")))
     tracked = statistics_set(nn.InstanceNorm2d(8, track_running_stats=True))
     assert (tracked.running, tracked.spans_batch) == (True, False)
     assert "the two compute different things" in str(tracked)
@@ -265,7 +271,7 @@ def test_groups_keep_their_proportions() -> None:
 
 
 def test_a_mask_needs_an_element_of_its_shape() -> None:
-    of = statistics_set(seqnorm.LayerNorm(4))
+    of = statistics_set(seqnorm.LayerNorm(4, layout="NTC"))
     with pytest.raises(ValueError, match=r"axes \(N, T, C\): give a size and an index for each"):
         of.mask((2, 3), (0, 0))
     with pytest.raises(ValueError, match="lies outside of shape"):

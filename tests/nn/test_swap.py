@@ -69,7 +69,7 @@ SOURCES: dict[str, Norm] = {
     "torch group": lambda c: nn.GroupNorm(4, c),
     "batch": lambda c: seqnorm.BatchNorm2d(c),
     "instance": lambda c: seqnorm.InstanceNorm2d(c, affine=True),
-    "group": lambda c: seqnorm.GroupNorm(4, c, layout="NCT"),
+    "group": lambda c: seqnorm.GroupNorm(4, c),
     "layer": lambda c: seqnorm.LayerNorm2d(c),
 }
 
@@ -337,7 +337,7 @@ def test_norms_of_unknown_dimension() -> None:
     with pytest.raises(ValueError, match=r'has more positions than a volume: only to="group"'):
         convert_norm(one, to="batch", example=torch.randn(2, 4, 1, 1, 1, 2))
     assert type(quietly(one, to="batch", example=torch.randn(2, 4))[0]) is seqnorm.BatchNorm1d  # type: ignore[index]  # a Sequential
-    sequences = nn.Sequential(seqnorm.GroupNorm(2, 4))
+    sequences = nn.Sequential(seqnorm.GroupNorm(2, 4, layout="NTC"))
     x = torch.randn(2, 3, 4)
     with pytest.raises(ValueError, match=r"x \(2, 3, 4\) is a sequence \(N, T, C\)"):
         convert_norm(sequences, to="instance", example=x)

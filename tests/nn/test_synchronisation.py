@@ -227,10 +227,27 @@ def test_alone_it_changes_nothing() -> None:
 
 def test_it_is_said_of_which_mini_batch_a_set_is() -> None:
     said = "The mini-batch is that of all processes."
-    layers = [seqnorm.BatchNorm2d(3), seqnorm.BatchNorm(3), seqnorm.BatchNorm(3, max_steps=4)]
+    layers = [
+        seqnorm.BatchNorm2d(3),
+        seqnorm.BatchNorm(3, layout="NTC"),
+        seqnorm.BatchNorm(3, max_steps=4, layout="NTC"),
+    ]
     for layer in [*layers, seqnorm.LSTM(3, 4, norm="batch").norm_hh_l0]:
         assert said not in str(seqnorm.statistics_set(layer))
         seqnorm.convert_sync_batchnorm(layer)
         assert said in str(seqnorm.statistics_set(layer))
         seqnorm.revert_sync_batchnorm(layer)
         assert said not in str(seqnorm.statistics_set(layer))
+
+
+def test_torchs_own_conversion() -> None:
+    """What the docstrings say of it: it replaces what derives from its classes, and no table."""
+    layers = [seqnorm.BatchNorm2d(3), seqnorm.LSTM(2, 3, norm="batch")]
+    model: Any = nn.SyncBatchNorm.convert_sync_batchnorm(nn.ModuleList(layers))
+    assert type(model[0]) is nn.SyncBatchNorm
+    assert model[1] is layers[1]
+    tables = [m for m in model[1].modules() if isinstance(m, seqnorm.RunningTable)]
+    assert len(tables) == 3
+    assert not any(isinstance(table, nn.modules.batchnorm._BatchNorm) for table in tables)
+    for documented in (seqnorm.BatchNorm2d, seqnorm.convert_sync_batchnorm):
+        assert "torch.nn.SyncBatchNorm" in (documented.__doc__ or "")

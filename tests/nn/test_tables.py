@@ -12,6 +12,7 @@ from typing import Any
 import oracles
 import pytest
 import torch
+from comparing import uncounted_is_meant
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from table_rows import BATCHED, F, H, I, S, batch_of, feed, table_of
@@ -148,6 +149,7 @@ def test_sources(seen: list[bool], first: int, steps: int) -> None:
     assert table.sources(steps, first).tolist() == wanted
     table.running_mean.normal_()
     table.running_var.uniform_()
+    uncounted_is_meant()
     mean, var = table.read(steps, first)
     assert_equal(mean, table.running_mean[wanted])
     assert_equal(var, table.running_var[wanted])

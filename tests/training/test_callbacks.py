@@ -35,7 +35,7 @@ def test_seeds() -> None:
 
 def test_trying_validation_out_changes_no_statistics() -> None:
     """Before a run goes on, which then has other statistics than where it ended."""
-    model = torch.nn.Sequential(seqnorm.BatchNorm(3))
+    model = torch.nn.Sequential(seqnorm.BatchNorm(3, layout="NTC"))
     trainer = SimpleNamespace(sanity_checking=True, train_dataloader=[torch.randn(2, 3, 3)])
     again = ReestimateStatistics(lambda module, batch: module(batch))
     again.on_validation_epoch_start(trainer, model)  # type: ignore[arg-type]

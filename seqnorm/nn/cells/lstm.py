@@ -197,7 +197,9 @@ class LSTM(Recurrent):
 
     Parameters have torch's names and shapes (``weight_ih_l0``, ``weight_hh_l0_reverse``, ...); a
     scheme keeps those biases that it uses. Norms are submodules ``norm_ih_l0``, ``norm_hh_l0``,
-    ``norm_sum_l0``, ``norm_cell_l0`` with ``weight``, ``bias`` and, for BatchNorm, ``table``.
+    ``norm_sum_l0``, ``norm_cell_l0`` with ``weight``, ``bias`` and, for BatchNorm, ``table``, a
+    ``RunningTable``. Where weights were averaged, ``seqnorm.update_bn(loader, model)`` gives the
+    tables statistics of the average; ``torch.optim.swa_utils.update_bn`` passes them over.
 
     Raises:
         TypeError, ValueError: a size, probability or norm that means nothing, at construction.

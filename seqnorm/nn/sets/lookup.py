@@ -16,9 +16,10 @@ from ..batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from ..check import base_of
 from ..images import LayerNorm2d
 from ..instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
-from ..norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm, SequenceNorm
+from ..norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from ..processes import Processes
 from ..recurrent import Recurrent
+from ..sequences import SequenceNorm
 from ..sites import BatchSiteNorm, FeatureNorm, SiteNorm
 from ..stepped import CellLayer
 from ..style import AdaptiveInstanceNorm2d, ConditionalInstanceNorm2d
@@ -45,8 +46,8 @@ def statistics_set(layer: nn.Module, spatial: int | None = None) -> StatisticsSe
         layer: a norm of this library or of torch, or a recurrent layer or cell of this library,
             whatever its scheme.
         spatial: how many axes of positions there are, 1 to 3, for a norm that takes any number:
-            GroupNorm and SyncBatchNorm. By default torch's are shown on images, and
-            ``seqnorm.GroupNorm`` on sequences.
+            GroupNorm and SyncBatchNorm. By default they are shown on images, and
+            ``seqnorm.GroupNorm(..., layout="NTC")`` on sequences.
 
     Returns:
         A ``StatisticsSet``: ``print`` it, ask it for a ``mask``, or for an image with ``svg()``; a
@@ -207,8 +208,16 @@ def _of_style(layer: nn.Module) -> StatisticsSet:
 
 
 def _group_norm(layer: nn.GroupNorm | GroupNorm, dims: int) -> StatisticsSet:
+    if getattr(layer, "layout", "NCT") == "NTC":
+        raise ValueError('GroupNorm with layout="NTC" takes sequences alone: leave spatial out')
     whole = _positions(layer, dims, "*", channels=layer.num_channels)
     return _grouped(whole, layer.num_groups)
+
+
+def _groups_in_layout(layer: GroupNorm) -> StatisticsSet:
+    if layer.layout == "NCT":
+        return _group_norm(layer, 2)
+    return _grouped(_sequences(layer, "T"), layer.num_groups)
 
 
 def _over_all_processes(layer: nn.SyncBatchNorm, dims: int) -> StatisticsSet:
@@ -237,7 +246,7 @@ _ANY_POSITIONS: dict[type[nn.Module] | None, Callable[[Any, int], StatisticsSet]
 _RULES: dict[type[nn.Module], Callable[[Any], StatisticsSet]] = {
     LayerNorm: lambda layer: _sequences(layer, "C"),
     RMSNorm: lambda layer: _sequences(layer, "C", centred=False),
-    GroupNorm: lambda layer: _grouped(_sequences(layer, "T"), layer.num_groups),
+    GroupNorm: _groups_in_layout,
     InstanceNorm: lambda layer: _sequences(layer, "T"),
     BatchNorm: _batch_norm,
     LayerNorm2d: lambda layer: _positions(layer, 2, "C", channels=layer.num_channels),

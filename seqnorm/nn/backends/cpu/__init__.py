@@ -20,7 +20,6 @@ from ...lengths import Packing
 from ...loop import State
 from ...sites import BatchPass, SitePass, SiteRun
 from ...zoneout import draw
-from .. import reference
 from ..reference import input_term
 from ..watching import (
     counts_operations,
@@ -95,10 +94,7 @@ def run_layer(
 ) -> list[tuple[Tensor, State]]:
     """The same for each direction of a layer, at the same time where nothing speaks against it."""
     starts = [_norms(direction, packing) for direction, _, packing, _ in calls]
-    batch = [norm for *_, passes in starts for norm in passes if isinstance(norm, BatchPass)]
-    if any(norm.refuses for norm in batch):
-        # It raises at the norm that comes first there, and what the others saw till then is kept.
-        return [reference.run(*call) for call in calls]
+    batch = any(isinstance(norm, BatchPass) for *_, passes in starts for norm in passes)
     started = [_start(*call, *start) for call, start in zip(calls, starts)]
     apart = batch or any(one.traced for one in started) or len({one.learns for one in started}) > 1
     if len(started) == TOGETHER and not apart:

@@ -1,0 +1,76 @@
+"""Running statistics taken anew during training, as averaged weights need them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer, callbacks
+from torch import nn
+
+from seqnorm.nn import RunningTable, reestimate_statistics
+
+
+class ReestimateStatistics(Callback):
+    """Before every validation takes the statistics of BatchNorm anew, from all training batches.
+
+    What is validated and kept then has the population's statistics rather than running averages;
+    after a callback that averages weights, which then takes over buffers as they are (Lightning's
+    with ``use_buffers=False``), those of the averaged weights.
+    Of several processes each takes those of its own share of the batches.
+
+    Args:
+        forward: ``forward(model, batch)`` runs the model on a batch of training.
+    """
+
+    def __init__(
+        self,
+        forward: Callable[[nn.Module, Any], object] = lambda model, batch: model(
+            batch.tokens, batch.lengths
+        ),
+    ) -> None:
+        self.forward = forward
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        batches = trainer.train_dataloader
+        # Before a run begins, or goes on, validation is tried out, which is to change nothing.
+        if trainer.sanity_checking or batches is None:
+            return
+        if not any(isinstance(module, RunningTable) for module in pl_module.modules()):
+            return
+        precision = trainer.precision_plugin
+        # Validation runs in inference mode, in which a table would become one of its tensors.
+        with torch.inference_mode(False), precision.forward_context():
+            reestimate_statistics(
+                pl_module,
+                (trainer.strategy.batch_to_device(precision.convert_input(b)) for b in batches),
+                self.forward,
+            )
+
+
+def unheeded(found: Sequence[Callback], model: nn.Module) -> str | None:
+    """What is wrong where a callback averages the weights of a model with tables, else ``None``.
+
+    Lightning's ``StochasticWeightAveraging`` takes statistics anew for norms that derive from those
+    of torch, and ``WeightAveraging`` averages them, counts too, which in whole numbers may stay 0;
+    a table is neither. With ``WeightAveraging(use_buffers=False)`` (or an average derived from it)
+    a ``ReestimateStatistics`` that comes later gives every validation, and so what is kept, the
+    statistics of the averaged weights.
+    """
+    tables = [name for name, module in model.named_modules() if isinstance(module, RunningTable)]
+    for number, callback in enumerate(found if tables else ()):
+        later = any(isinstance(other, ReestimateStatistics) for other in found[number:])
+        whole = getattr(callback, "_use_buffers", True)
+        if isinstance(callback, callbacks.StochasticWeightAveraging) or (
+            isinstance(callback, callbacks.WeightAveraging) and (whole or not later)
+        ):
+            return (
+                f"{type(callback).__name__} averages the weights, and the running statistics of "
+                f"every time step ({tables[0]}{', ...' if tables[1:] else ''}) would not be those "
+                "of the average. Use WeightAveraging(use_buffers=False) and after it "
+                "seqnorm.training.ReestimateStatistics() (with train.py --run.ema_decay 0.999 "
+                "--run.reestimate true); or a norm without running statistics (layer, rms); or "
+                "average in a loop of your own and call seqnorm.update_bn(loader, model) at its end"
+            )
+    return None
