@@ -206,7 +206,7 @@ class RunningTable(nn.Module):
 
     def _look(self) -> None:
         """Warn of statistics that are not read for want of a count, once after each change."""
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or self.beyond == "error":  # which refuses such steps
             return
         buffers = tuple(self._buffers.values())
         now = tuple([(id(b), -1 if b.is_inference() else b._version) for b in buffers])  # type: ignore[union-attr]  # none is None
