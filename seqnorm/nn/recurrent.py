@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import torch
 import torch.nn.functional as F
@@ -15,12 +16,14 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from . import backends
+from .arguments import refuse_input, refuse_states
 from .autocast import autocast_dtype, is_autocast
 from .cell import Cell
 from .check import changed_options, check_probability, check_sizes, check_start, warn
 from .chunks import Chunks, in_chunks
 from .direction import Direction, gather, initialise, register, small_batch
 from .lengths import Packing, TensorPacking, check_lengths
+from .outside import Outside
 from .presets import resolve
 from .processes import the_same
 from .reporting import Report, report
@@ -29,7 +32,7 @@ from .scheme import NormScheme
 States = tuple[Tensor, ...]
 
 
-class Recurrent(nn.Module):
+class Recurrent(Outside):
     """Parameters, layers and directions, the forms of input and state.
 
     Args:
@@ -62,7 +65,9 @@ class Recurrent(nn.Module):
         recurrent_dropout: float,
     ) -> None:
         super().__init__()
-        check_sizes(input_size, hidden_size, num_layers, proj_size)
+        input_size, hidden_size, num_layers, proj_size = check_sizes(
+            input_size, hidden_size, num_layers, proj_size
+        )
         flags = {"bias": bias, "batch_first": batch_first, "bidirectional": bidirectional}
         for name, flag in flags.items():
             if not isinstance(flag, bool):
@@ -179,7 +184,11 @@ class Recurrent(nn.Module):
         start: int,
     ) -> tuple[Tensor | PackedSequence, States]:
         """Output in the form of the input, and the final states (L * D, B, .)."""
-        check_start(start, self.bidirectional)
+        start = check_start(start, self.bidirectional)
+        if hx is not None and not (
+            isinstance(hx, (tuple, list)) and all(isinstance(part, Tensor) for part in hx)
+        ):
+            self._refuse(hx)
         if isinstance(input, PackedSequence):
             if lengths is not None:
                 raise ValueError("a PackedSequence knows its lengths: leave lengths=None")
@@ -191,6 +200,8 @@ class Recurrent(nn.Module):
             return input._replace(data=rows), final
 
         name = type(self).__name__
+        if not isinstance(input, Tensor):
+            refuse_input(name, input)
         if input.dim() not in (2, 3):
             raise ValueError(f"{name}: Expected input to be 2D or 3D, got {input.dim()}D instead")
         batched = input.dim() == 3
@@ -209,7 +220,7 @@ class Recurrent(nn.Module):
         if lengths is None:
             packing = Packing.of_equal_lengths(batch, steps, input.device)
         else:
-            packing = self._packing(input, hx, check_lengths(lengths, batch, steps))
+            packing = self._packing(input, hx, check_lengths(lengths, batch, steps, self.batch_first))
         packing.first = start
         initial = self._initial(hx, packing, input)
         rows, final = self._layers(packing.pack(input), packing, initial)
@@ -310,6 +321,11 @@ class Recurrent(nn.Module):
             if tuple(part.shape) != expected:
                 which = "hidden" if len(sizes) == 1 else f"hidden[{number}]"
                 raise RuntimeError(f"Expected {which} size {expected}, got {list(part.shape)}")
+            if part.device != input.device:
+                raise RuntimeError(
+                    "Input and hidden tensors are not at the same device, found input tensor at "
+                    f"{input.device} and hidden tensor at {part.device}"
+                )
             if part.dtype != input.dtype and not is_autocast(input.device.type):
                 raise RuntimeError(
                     f"hx[{number}] has dtype {part.dtype}, the input {input.dtype}: convert it, "
@@ -319,10 +335,16 @@ class Recurrent(nn.Module):
             hx = tuple(part.to(dtype) for part in hx)
         return tuple(packing.sort(part) for part in hx)
 
+    def _refuse(self, hx: Any) -> NoReturn:
+        letters = self._cell.states
+        refuse_states(type(self).__name__, letters, hx[0] if len(letters) == 1 else hx)
+
     def _check_states_dim(self, hx: States | None, batched: bool) -> None:
         expected = 3 if batched else 2
         if hx is None or all(part.dim() == expected for part in hx):
             return
+        if len(hx) == 1 and not hx[0].is_floating_point():
+            self._refuse(hx)
         got = ", ".join(f"{part.dim()}-D" for part in hx)
         kind = "batched 3-D" if batched else "unbatched 2-D"
         which = "hx" if len(hx) == 1 else "hx and cx"
@@ -332,6 +354,11 @@ class Recurrent(nn.Module):
 
     def _check_input(self, input: Tensor, dims: int) -> None:
         weight = self.weight_ih_l0
+        if input.device != weight.device:
+            raise RuntimeError(
+                "Input and parameter tensors are not at the same device, found input tensor at "
+                f"{input.device} and parameter tensor at {weight.device}"
+            )
         if input.dtype != weight.dtype and not is_autocast(input.device.type):
             raise ValueError(
                 f"RNN input dtype ({input.dtype}) does not match weight dtype ({weight.dtype}). "

@@ -133,8 +133,9 @@ class SLSTM(Recurrent):
         zoneout: float = 0.0,
         recurrent_dropout: float = 0.0,
     ) -> None:
+        step = SLSTMStep(_check_heads(num_heads, hidden_size))
         super().__init__(
-            SLSTMStep(_check_heads(num_heads, hidden_size)),
+            step,
             input_size,
             hidden_size,
             num_layers,
@@ -149,7 +150,7 @@ class SLSTM(Recurrent):
             (zoneout, 0.0, 0.0, 0.0),
             recurrent_dropout,
         )
-        self.num_heads = num_heads
+        self.num_heads = step.heads
 
     @overload
     def forward(
@@ -205,7 +206,7 @@ class SLSTMCell(CellLayer):
     ) -> None:
         step = SLSTMStep(_check_heads(num_heads, hidden_size))
         super().__init__(step, input_size, hidden_size, bias, device, dtype, norm)
-        self.num_heads = num_heads
+        self.num_heads = step.heads
 
     def forward(
         self, input: Tensor, hx: FourStates | None = None, step: int | None = None
@@ -216,7 +217,8 @@ class SLSTMCell(CellLayer):
 
 
 def _check_heads(heads: int, hidden_size: int) -> int:
-    check_positive("num_heads", heads)
-    if isinstance(hidden_size, int) and hidden_size % heads:
+    heads = check_positive("num_heads", heads)
+    hidden_size = check_positive("hidden_size", hidden_size)
+    if hidden_size % heads:
         raise ValueError(f"num_heads={heads} must divide hidden_size={hidden_size}")
     return heads
