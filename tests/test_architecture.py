@@ -21,6 +21,8 @@ FOUNDATIONS = {  # modules of seqnorm.nn that say what they may import of it
     "lengths": set(),
     "loop": set(),
     "check": set(),
+    "arguments": {"check", "scheme"},
+    "outside": {"arguments", "cell", "check", "scheme"},
     "autocast": set(),
     "tables": {"check", "processes", "statistics"},
     "scheme": {"check"},
@@ -38,6 +40,7 @@ FOUNDATIONS = {  # modules of seqnorm.nn that say what they may import of it
 OF_A_CELL = {"cell", "check", "convert", "one_state", "recurrent", "scheme", "stepped"}
 ARROWS = {  # a package, and the packages of ours that it may import
     "nn": set(),
+    "integrations": {"nn"},
     "models": {"nn"},
     "datasets": set(),
     "training": {"models", "datasets", "nn"},

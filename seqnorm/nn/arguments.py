@@ -56,7 +56,7 @@ def _refuse_option(name: str, option: str, options: dict[str, Any], known: list[
     raise TypeError(f"{name}.__init__() got an unexpected keyword argument {option!r}{hint}")
 
 
-def refuse_input(name: str, value: object) -> NoReturn:
+def refuse_input(name: str, value: Any) -> NoReturn:
     """Raise TypeError for an input that is neither a tensor nor a ``PackedSequence``."""
     got, cell = type(value).__name__, name.endswith("Cell")
     hint = ""
@@ -65,8 +65,8 @@ def refuse_input(name: str, value: object) -> NoReturn:
         hint = ": torch.stack makes one tensor of them"
         if not cell:
             hint = (
-                ": torch.nn.utils.rnn.pad_sequence makes a batch (T, B, I) of sequences (T, I), for "
-                "layer(batch, lengths=[len(each) for each in sequences])"
+                ": torch.nn.utils.rnn.pad_sequence makes a batch (T, B, I) of sequences (T, I), "
+                "for layer(batch, lengths=[len(each) for each in sequences])"
             )
         if not cell and len(value) == 2 and _are_integers(value[1]):
             hint = ": write layer(padded, lengths=lengths)"
@@ -78,7 +78,7 @@ def refuse_input(name: str, value: object) -> NoReturn:
     raise TypeError(f"{name}: input must be {kinds}, got {got}{hint}")
 
 
-def refuse_states(name: str, letters: str, hx: object) -> NoReturn:
+def refuse_states(name: str, letters: str, hx: Any) -> NoReturn:
     """Raise TypeError for an ``hx`` that is no state.
 
     Args:
@@ -86,17 +86,17 @@ def refuse_states(name: str, letters: str, hx: object) -> NoReturn:
         hx: as the user gave it.
     """
     one, cell = len(letters) == 1, name.endswith("Cell")
-    wanted = "one Tensor h" if one else f"a tuple ({', '.join(letters)}) of Tensors"
+    wanted = "one Tensor h" if one else f"a tuple ({', '.join(letters)})"
     got, hint = type(hx).__name__, ""
     if isinstance(hx, Tensor):
-        got = f"one Tensor of {hx.dtype}, {tuple(hx.shape)}"
-    elif isinstance(hx, (tuple, list)):
+        got = f"one Tensor {tuple(hx.shape)} of {hx.dtype}"
+    elif type(hx) in (tuple, list):  # a PackedSequence is a tuple too
         got = f"a {got} of {', '.join(sorted({type(part).__name__ for part in hx})) or 'nothing'}"
     if cell and hasattr(hx, "__index__") and not isinstance(hx, Tensor):
         hint = ": the number of a step is cell(input, hx, step=...)"
     elif _are_integers(hx):
         hint = ": lengths are the third argument, write layer(input, lengths=...)"
-    elif one and isinstance(hx, (tuple, list)) and hx and isinstance(hx[0], Tensor):
+    elif one and type(hx) in (tuple, list) and hx and isinstance(hx[0], Tensor):
         hint = ": there is no cell state, give h alone"
     elif hasattr(hx, "__array__") and not isinstance(hx, Tensor):
         hint = ": write torch.from_numpy(hx)"

@@ -236,9 +236,9 @@ def check_lengths(
     try:
         tensor = torch.as_tensor(lengths)
     except (TypeError, ValueError, RuntimeError) as error:
-        shown = repr(lengths) if len(repr(lengths)) < 80 else f"a {type(lengths).__name__}"
-        hint = "" if batch_first is None else ": they are the third argument, hx is the second"
-        raise TypeError(f"lengths must be integers, got {shown}{hint}") from error
+        states = isinstance(lengths, (list, tuple)) and any(isinstance(x, Tensor) for x in lengths)
+        shown = f"a {type(lengths).__name__} of tensors: is it hx?" if states else repr(lengths)
+        raise TypeError(f"lengths must be integers, got {shown}") from error
     if not isinstance(lengths, Tensor) and tensor.numel() == 0:
         tensor = tensor.to(torch.int64)  # an empty list says no dtype
     if tensor.dtype.is_floating_point or tensor.dtype.is_complex or tensor.dtype == torch.bool:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import ClassVar, overload
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from .cell import Cell, Nonlinear
@@ -19,6 +19,9 @@ from .scheme import NormScheme
 
 class OneState(Recurrent):
     """A layer whose state is h alone."""
+
+    check_forward_args = nn.RNNBase.check_forward_args
+    permute_hidden = nn.RNNBase.permute_hidden
 
     def __init__(
         self,

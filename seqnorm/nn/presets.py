@@ -6,7 +6,8 @@ They stand beside the mathematics of their cell, in ``seqnorm/nn/cells``; here i
 from __future__ import annotations
 
 import re
-from typing import Any
+
+from torch import nn
 
 from .cell import CELLS, PRESETS, Cell
 from .check import choose, nearest
@@ -18,6 +19,7 @@ _ELSEWHERE = {
     "bn": "batch",
     "in": "instance",
     "gn": "group",
+    "syncbatch": "batch",
     "deepspeech": "laurent2016",
     "speechbrain": "ravanelli2018",
 }
@@ -41,7 +43,9 @@ def preset(name: str, cell: str = "LSTM", **changes: object) -> NormScheme:
     if not isinstance(name, str):
         raise TypeError(f"norm must be a name, got {name!r}")
     if name not in PRESETS:
-        raise ValueError(f"unknown norm {name!r}{_meant(name, cell)}; known are {', '.join(PRESETS)}")
+        raise ValueError(
+            f"unknown norm {name!r}{_meant(name, cell)}; known are {', '.join(PRESETS)}"
+        )
     schemes = PRESETS[name]
     choose("cell", cell, CELLS)
     if cell not in schemes:
@@ -69,8 +73,9 @@ def resolve(norm: str | NormScheme | None, cell: Cell) -> NormScheme | None:
             f'published there: write preset({norm.kind!r}, "{cell.name}", eps=...), or a NormScheme'
         )
     if not isinstance(norm, NormScheme):
-        kind: Any = norm if isinstance(norm, (type, bool)) else type(norm)
-        hint = _meant(getattr(kind, "__name__", str(kind)), cell.name)
+        cls = norm if isinstance(norm, type) else type(norm)
+        hint = _meant(cls.__name__, cell.name) if issubclass(cls, nn.Module) else ""
+        hint = " (for no norm write None)" if norm is False else hint
         raise TypeError(
             f'norm must be None, a name as "layer", or a NormScheme, got {norm!r}{hint}'
         )
@@ -85,6 +90,8 @@ def _meant(name: str, cell: str) -> str:
         ValueError: it means one that cannot stand in a recurrence.
     """
     word = re.sub(r"norm|[123]d|[^a-z]", "", name.lower())  # "layer_norm", "BatchNorm1d"
+    cells = "|".join(sorted(CELLS, key=len, reverse=True)).lower()
+    word = re.sub(f"({cells})(cell)?$", "", word) or word  # "LayerNormLSTM"
     word = _ELSEWHERE.get(word, word)
     if word in ("none", "null", "no", "false", ""):
         return " (for no norm write None)"

@@ -23,7 +23,7 @@ from .check import changed_options, check_probability, check_sizes, check_start,
 from .chunks import Chunks, in_chunks
 from .direction import Direction, gather, initialise, register, small_batch
 from .lengths import Packing, TensorPacking, check_lengths
-from .outside import Outside
+from .outside import OutsideLayer
 from .presets import resolve
 from .processes import the_same
 from .reporting import Report, report
@@ -32,7 +32,7 @@ from .scheme import NormScheme
 States = tuple[Tensor, ...]
 
 
-class Recurrent(Outside):
+class Recurrent(OutsideLayer):
     """Parameters, layers and directions, the forms of input and state.
 
     Args:
@@ -44,8 +44,6 @@ class Recurrent(Outside):
     weight_ih_l0: nn.Parameter
     # How the steps are divided, see ``compute_in_chunks``.
     chunks: Chunks | None = None
-    # The one direction that this is, if it is one of two alone.
-    _ways: slice | None = None
 
     def __init__(
         self,
@@ -64,7 +62,7 @@ class Recurrent(Outside):
         zoneout: tuple[float, ...],
         recurrent_dropout: float,
     ) -> None:
-        super().__init__()
+        nn.Module.__init__(self)  # not of a class of torch's that a layer may be besides
         input_size, hidden_size, num_layers, proj_size = check_sizes(
             input_size, hidden_size, num_layers, proj_size
         )
@@ -107,13 +105,6 @@ class Recurrent(Outside):
         self._warned = False
         self.reset_parameters()
 
-    @property
-    def _directions(self) -> int:
-        return 2 if self.bidirectional else 1
-
-    def _suffixes(self, layer: int) -> list[str]:
-        return [f"_l{layer}", f"_l{layer}_reverse"][self._ways or slice(self._directions)]
-
     def ways(self) -> list[Recurrent]:
         """Each direction of a single layer as a layer that reads forwards, of the same parameters:
         one that was the backward one is to be given sequences turned round.
@@ -148,20 +139,6 @@ class Recurrent(Outside):
     def report(self) -> Report:
         """How many rows the running statistics of every step rest on."""
         return report(self)
-
-    def flatten_parameters(self) -> None:
-        """Does nothing: there for code that calls it on torch's layers."""
-
-    @property
-    def all_weights(self) -> list[list[nn.Parameter]]:
-        """Matrices and biases of every layer and direction, as torch's layers list them."""
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-        found = []
-        for layer in range(self.num_layers):
-            for suffix in self._suffixes(layer):
-                weights = [getattr(self, name + suffix, None) for name in names]
-                found.append([weight for weight in weights if weight is not None])
-        return found
 
     def extra_repr(self) -> str:
         parts = [f"{self.input_size}, {self.hidden_size}"]
@@ -220,7 +197,9 @@ class Recurrent(Outside):
         if lengths is None:
             packing = Packing.of_equal_lengths(batch, steps, input.device)
         else:
-            packing = self._packing(input, hx, check_lengths(lengths, batch, steps, self.batch_first))
+            packing = self._packing(
+                input, hx, check_lengths(lengths, batch, steps, self.batch_first)
+            )
         packing.first = start
         initial = self._initial(hx, packing, input)
         rows, final = self._layers(packing.pack(input), packing, initial)
@@ -351,6 +330,14 @@ class Recurrent(Outside):
         raise RuntimeError(
             f"For {kind} input, {which} should also be {expected}-D but got ({got}) tensors"
         )
+
+    def check_input(self, input: Tensor, batch_sizes: Tensor | None) -> None:
+        """Raise what a call would for an input that does not fit, as torch's layers do.
+
+        Args:
+            input: (T, B, I) or, with ``batch_sizes``, the rows (N, I) of a ``PackedSequence``.
+        """
+        self._check_input(input, 3 if batch_sizes is None else 2)
 
     def _check_input(self, input: Tensor, dims: int) -> None:
         weight = self.weight_ih_l0

@@ -203,6 +203,10 @@ class LSTM(Recurrent):
         TypeError, ValueError: a size, probability or norm that means nothing, at construction.
     """
 
+    get_expected_cell_size = nn.LSTM.get_expected_cell_size
+    check_forward_args = nn.LSTM.check_forward_args
+    permute_hidden = nn.LSTM.permute_hidden
+
     def __init__(
         self,
         input_size: int,
