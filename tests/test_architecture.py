@@ -21,6 +21,7 @@ FOUNDATIONS = {  # modules of seqnorm.nn that say what they may import of it
     "lengths": set(),
     "loop": set(),
     "check": set(),
+    "typed": set(),
     "arguments": {"check", "scheme"},
     "outside": {"arguments", "cell", "check", "scheme"},
     "autocast": set(),
@@ -29,15 +30,15 @@ FOUNDATIONS = {  # modules of seqnorm.nn that say what they may import of it
     "cell": {"scheme"},
     "presets": {"cell", "check", "scheme"},
     "masks": set(),
-    "norm": {"check", "lengths", "masks", "processes", "statistics", "tables"},
-    "images": {"check", "masks", "statistics"},
-    "batch": {"check", "images", "masks", "processes", "statistics"},
-    "instance": {"check", "images", "masks", "statistics"},
-    "style": {"check", "images", "instance", "masks", "statistics"},
+    "norm": {"check", "lengths", "masks", "processes", "statistics", "tables", "typed"},
+    "images": {"check", "masks", "statistics", "typed"},
+    "batch": {"check", "images", "masks", "processes", "statistics", "typed"},
+    "instance": {"check", "images", "masks", "statistics", "typed"},
+    "style": {"check", "images", "instance", "masks", "statistics", "typed"},
     "sites": {"processes", "scheme", "statistics", "tables"},
 }
 # What the file of a cell may import of it: a cell knows no other one, nor who computes it.
-OF_A_CELL = {"cell", "check", "convert", "one_state", "recurrent", "scheme", "stepped"}
+OF_A_CELL = {"cell", "check", "convert", "one_state", "recurrent", "scheme", "stepped", "typed"}
 ARROWS = {  # a package, and the packages of ours that it may import
     "nn": set(),
     "integrations": {"nn"},
@@ -207,6 +208,8 @@ def test_a_new_cell_touches_one_file_and_the_export_lines() -> None:
     for name in MODULES:
         if name.startswith(("seqnorm.nn.cells", "seqnorm.nn.backends.cpu")):
             continue
+        if name == "seqnorm.nn":
+            continue  # an export line
         assert not ours(name) & set(CELL_FILES), name
         assert not {word for word in words_of_code(name) if word.lower() in cells}, name
     own = set(words_of_code("seqnorm.nn.cells"))

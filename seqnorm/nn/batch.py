@@ -7,6 +7,8 @@ Axes: N examples, C channels; L of signals, H and W of images, D, H, W of volume
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +17,7 @@ from .images import check_input, scale, valid, wider_sets
 from .masks import most_valid, position_mask
 from .processes import Processes, sharing, union
 from .statistics import Moments, moments, normalise, unbiased, widen
+from .typed import called_as
 
 
 class _BatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -62,6 +65,11 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         if mask is None and alike and input.numel() and not shared:
             return super().forward(wide).to(input.dtype)
         return self.definition(input, mask)
+
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self) -> None: ...
 
     def definition(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """What the module computes, by its equation. Takes x (N, C, *) and mask (N, 1, *)."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Union
+from typing import TYPE_CHECKING, Union
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,7 @@ from .masks import most_valid, position_mask
 from .processes import Processes, sharing, union
 from .statistics import Moments, moments, normalise, widen
 from .tables import RunningTable, few_rows
+from .typed import called_as
 
 LAYOUTS = ("NTC", "NCT")
 Lengths = Union[Tensor, Sequence[int], None]
@@ -84,6 +85,11 @@ class SequenceNorm(nn.Module):
             mask = valid_mask(checked, ntc.shape[1])[:, :, None]
         y = self._masked(ntc, mask)
         return y if self.layout == "NTC" else y.transpose(1, 2)
+
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self) -> None: ...
 
     def _masked(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """x (N, T, C), mask (N, T, 1)."""
@@ -233,6 +239,11 @@ class GroupNorm(SequenceNorm):
             return F.group_norm(wide, self.num_groups, weight, bias, self.eps).to(x.dtype)
         y = self._masked(last.reshape(flat), mask)
         return y.reshape(last.shape).movedim(-1, axis)
+
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self) -> None: ...
 
     def _normalise(self, x: Tensor, mask: Tensor | None) -> Tensor:
         per_step = self.num_channels // self.num_groups

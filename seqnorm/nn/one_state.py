@@ -6,7 +6,7 @@ Axes: T steps, B sequences, I = input_size, H = hidden_size, L = num_layers, D =
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, overload
+from typing import TYPE_CHECKING, ClassVar, overload
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import PackedSequence
 from .cell import Cell, Nonlinear
 from .recurrent import Recurrent
 from .scheme import NormScheme
+from .typed import called_as
 
 
 class OneState(Recurrent):
@@ -87,6 +88,11 @@ class OneState(Recurrent):
         """Run over whole sequences; as ``LSTM.forward``, with h_0 and h_n (L * D, B, H) alone."""
         output, (h,) = self._run(input, None if hx is None else (hx,), lengths, start)
         return output, h
+
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self) -> None: ...
 
 
 class NonlinearLayer(OneState):

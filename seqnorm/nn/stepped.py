@@ -5,7 +5,7 @@ Axes: B sequences, I = input_size, H = hidden_size.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from .outside import Outside
 from .presets import resolve
 from .reporting import Report, report
 from .scheme import NormScheme
+from .typed import called_as
 
 
 class CellLayer(Outside):
@@ -172,6 +173,11 @@ class OneStateCell(CellLayer):
         """h (B, H) after one step; arguments as in ``LSTMCell.forward``, hx is h alone."""
         (h,) = self._run(input, None if hx is None else (hx,), step)
         return h
+
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self) -> None: ...
 
 
 class NonlinearCell(OneStateCell):

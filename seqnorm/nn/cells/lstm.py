@@ -7,7 +7,7 @@ proj_size), L = num_layers, D = directions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from ..convert import adopt, adopt_cell, release
 from ..recurrent import Recurrent
 from ..scheme import Norm, NormScheme
 from ..stepped import CellLayer
+from ..typed import called_as
 
 _LAYER = Norm("layer", gain=1.0, bias=0.0)
 _LAYER_GAIN = Norm("layer", gain=1.0, bias=None)
@@ -293,6 +294,11 @@ class LSTM(Recurrent):
         output, (h, c) = self._run(input, hx, lengths, start)
         return output, (h, c)
 
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self) -> None: ...
+
     @classmethod
     def from_torch(
         cls,
@@ -360,6 +366,11 @@ class LSTMCell(CellLayer):
         """
         h, c = self._run(input, hx, step)
         return h, c
+
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self) -> None: ...
 
     @classmethod
     def from_torch(cls, cell: nn.LSTMCell, norm: str | NormScheme | None = None) -> LSTMCell:

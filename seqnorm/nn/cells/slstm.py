@@ -6,7 +6,7 @@ Axes: T steps, B sequences, n rows, I = input_size, H = hidden_size, P = H / num
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, overload
+from typing import TYPE_CHECKING, ClassVar, overload
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from ..check import check_positive
 from ..recurrent import Recurrent
 from ..scheme import Norm, NormScheme
 from ..stepped import CellLayer
+from ..typed import called_as
 
 FourStates = tuple[Tensor, Tensor, Tensor, Tensor]
 _BATCH = Norm("batch", gain=0.1, bias=None)
@@ -185,6 +186,11 @@ class SLSTM(Recurrent):
         output, (h, c, n, m) = self._run(input, hx, lengths, start)
         return output, (h, c, n, m)
 
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self) -> None: ...
+
 
 class SLSTMCell(CellLayer):
     """One step of ``seqnorm.SLSTM``; without a norm of the output. See ``LSTMCell``.
@@ -214,6 +220,11 @@ class SLSTMCell(CellLayer):
         """(h, c, n, m), each (B, H), after one step; arguments as in ``LSTMCell.forward``."""
         h, c, n, m = self._run(input, hx, step)
         return h, c, n, m
+
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self) -> None: ...
 
 
 def _check_heads(heads: int, hidden_size: int) -> int:
