@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import torch
 
+
+def has_autocast(device: str) -> bool:
+    """Whether there is autocast for devices of this type; of others it raises when it is asked."""
+    return device not in ("meta", "lazy", "vulkan", "fpga")
+
+
 if hasattr(torch, "get_autocast_dtype"):  # since torch 2.4
 
     def is_autocast(device: str) -> bool:
         """Whether autocast is on for devices of this type."""
-        return torch.is_autocast_enabled(device)
+        return has_autocast(device) and torch.is_autocast_enabled(device)
 
     def autocast_dtype(device: str) -> torch.dtype:
         """What autocast computes in on devices of this type."""
@@ -21,6 +27,8 @@ else:
 
     def is_autocast(device: str) -> bool:
         """Whether autocast is on for devices of this type."""
+        if not has_autocast(device):
+            return False
         return torch.is_autocast_cpu_enabled() if device == "cpu" else torch.is_autocast_enabled()
 
     def autocast_dtype(device: str) -> torch.dtype:

@@ -10,12 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .check import check_eps, check_number, check_positive
 from .images import check_input, scale, valid, wider_sets
 from .masks import most_valid, position_mask
 from .processes import Processes, sharing, union
+from .recompute import is_recomputed
 from .statistics import Moments, moments, normalise, unbiased, widen
 from .typed import called_as
 
@@ -63,6 +65,8 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         alike = all(tensor is None or tensor.dtype == wide.dtype for tensor in held)
         # torch counts an empty batch, which a cumulative average would then take in as zeros.
         if mask is None and alike and input.numel() and not shared:
+            if self.training and is_recomputed():
+                return self._again(wide).to(input.dtype)
             return super().forward(wide).to(input.dtype)
         return self.definition(input, mask)
 
@@ -70,6 +74,12 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
 
         @called_as(forward)
         def __call__(self) -> None: ...
+
+    def _again(self, x: Tensor) -> Tensor:
+        """torch's forward in training, which saves as many tensors, with copies to update."""
+        running = (self.running_mean, self.running_var)
+        mean, var = (None if part is None else part.clone() for part in running)
+        return F.batch_norm(x, mean, var, self.weight, self.bias, True, 0.0, self.eps)
 
     def definition(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """What the module computes, by its equation. Takes x (N, C, *) and mask (N, 1, *)."""
@@ -83,7 +93,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
                 # Looked at only where it may be 1, for a GPU would have to be waited for.
                 if most_valid(mask, x, dims) <= 1 and int(n) == 1:
                     raise ValueError(_one_value(x, mask))
-            if self.training and self.track_running_stats:
+            if self.training and self.track_running_stats and not is_recomputed():
                 self._track(mean.flatten(), var.flatten(), n.flatten())
         else:
             assert self.running_mean is not None
@@ -138,7 +148,9 @@ class BatchNorm2d(_BatchNorm, nn.BatchNorm2d):
     ``y = weight * (x - mean) / sqrt(var + eps) + bias`` for (N, C, H, W). S contains the batch, so
     there are running statistics, by which inference normalises:
     ``running = (1 - momentum) * running + momentum * batch``, the variance unbiased. A mini-batch
-    without any valid position leaves them as they are and is not counted.
+    without any valid position leaves them as they are and is not counted, and so does a pass that
+    runs inside a backward pass, as one that ``torch.utils.checkpoint`` computes once more (torch
+    takes its batch in twice).
 
     Args:
         num_features: C.

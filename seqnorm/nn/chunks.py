@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from . import backends
-from .autocast import autocast_dtype, is_autocast
+from .autocast import autocast_dtype, has_autocast, is_autocast
 from .direction import Direction
 from .lengths import Packing
 from .loop import State
@@ -175,7 +175,7 @@ class _AsItWas:
         self._device = rows.device
         self._draws = direction.training and any(direction.zoneout)
         self._drawn: list[tuple[Tensor, Tensor | None]] = []
-        self._autocast: dict[str, Any] = _autocast(rows.device.type)
+        self._autocast = _autocast(rows.device.type)
 
     def remember(self) -> None:
         """Note what the next chunk will draw."""
@@ -188,9 +188,6 @@ class _AsItWas:
     def again(self, number: int) -> Iterator[None]:
         """Within, that chunk is as it was, and what autograd needs is kept."""
         with ExitStack() as stack:
-            for site in self._direction.sites.values():
-                if isinstance(site, BatchSiteNorm):
-                    stack.enter_context(site.table.recomputing())
             if self._draws:
                 of_cpu, of_gpu = self._drawn[number]
                 devices = [] if of_gpu is None else [self._device]
@@ -198,12 +195,15 @@ class _AsItWas:
                 torch.set_rng_state(of_cpu)
                 if of_gpu is not None:
                     torch.cuda.set_rng_state(of_gpu, self._device)
-            stack.enter_context(torch.autocast(self._device.type, **self._autocast))
+            if self._autocast is not None:
+                stack.enter_context(torch.autocast(self._device.type, **self._autocast))
             stack.enter_context(torch.enable_grad())
             yield
 
 
-def _autocast(kind: str) -> dict[str, Any]:
+def _autocast(kind: str) -> dict[str, Any] | None:
+    if not has_autocast(kind):
+        return None
     return {
         "enabled": is_autocast(kind),
         "dtype": autocast_dtype(kind),

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
 
 class Packing:
@@ -62,12 +63,27 @@ class Packing:
         return cls(batch, steps, None, None, device)
 
     @classmethod
-    def from_batch_sizes(
-        cls, batch_sizes: Tensor, order: Tensor | None, device: torch.device
-    ) -> Packing:
-        """The packing of a ``PackedSequence``; batch_sizes (T,) on the CPU."""
-        sizes = batch_sizes.tolist()
-        return cls(sizes[0], len(sizes), sizes, order, device)
+    def from_packed(cls, packed: PackedSequence) -> Packing:
+        """The packing of a ``PackedSequence``.
+
+        Raises:
+            ValueError: its parts do not fit together, as they do where torch has made it.
+        """
+        sizes, order = packed.batch_sizes.tolist(), packed.sorted_indices
+        batch, rows = sizes[0] if sizes else 0, len(packed.data)
+        falling = all(0 < after <= before for before, after in zip([batch, *sizes], sizes))
+        if not falling or sum(sizes) != rows:
+            raise ValueError(
+                "batch_sizes of a PackedSequence must be positive, must not grow, and must add up "
+                f"to the {rows} rows of its data, got {sizes}: make it by "
+                "torch.nn.utils.rnn.pack_padded_sequence"
+            )
+        if order is not None and len(order) != batch:
+            raise ValueError(
+                f"sorted_indices of a PackedSequence must name each of its {batch} sequences, got "
+                f"{len(order)} indices"
+            )
+        return cls(batch, len(sizes), sizes, order, packed.data.device)
 
     @classmethod
     def from_lengths(cls, lengths: Tensor, device: torch.device) -> Packing:
@@ -75,7 +91,7 @@ class Packing:
         lengths = lengths.cpu()
         ordered, order = torch.sort(lengths, descending=True, stable=True)
         steps = int(ordered[0]) if len(ordered) else 0
-        sizes = (ordered[None, :] > torch.arange(steps)[:, None]).sum(1).tolist()
+        sizes = (ordered[None, :] > _count(steps)[:, None]).sum(1).tolist()
         moved = None if ordered.equal(lengths) else order
         return cls(len(ordered), len(sizes), sizes, moved, device)
 
@@ -106,7 +122,8 @@ class Packing:
 
     def _places(self) -> tuple[Tensor, Tensor]:
         """(N,) step of every packed row, and (N,) number of its sequence."""
-        alive = torch.arange(self.batch)[None, :] < torch.tensor(self.batch_sizes)[:, None]
+        sizes = torch.tensor(self.batch_sizes, dtype=torch.int64, device="cpu")
+        alive = _count(self.batch)[None, :] < sizes[:, None]
         step, column = alive.nonzero(as_tuple=True)
         return step, column
 
@@ -158,7 +175,7 @@ class Packing:
             self._reversal = index.reshape(self.steps, self.batch).flip(0).reshape(-1)
         if self._reversal is None:
             step, column = self._places()
-            sizes = torch.tensor(self.batch_sizes, dtype=torch.int64)
+            sizes = torch.tensor(self.batch_sizes, dtype=torch.int64, device="cpu")
             start = sizes.cumsum(0) - sizes
             lengths = torch.bincount(column)
             index = start[lengths[column] - 1 - step] + column
@@ -191,12 +208,12 @@ class TensorPacking(Packing):
         ordered, order = torch.sort(lengths, descending=True, stable=True)
         super().__init__(lengths.shape[0], steps, None, order, lengths.device)
         self.uniform = False
-        alive = ordered[None, :] > torch.arange(steps)[:, None]
+        alive = ordered[None, :] > _count(steps)[:, None]
         self._sizes = alive.sum(1)
         # Those alive come first, and otherwise rows keep their order.
         place = torch.argsort((~alive).flatten().to(torch.int64), stable=True)
         step, column = place // self.batch, place % self.batch
-        own = torch.arange(steps * self.batch)
+        own = _count(steps * self.batch)
         self._used = (own < self._sizes.sum())[:, None]
         self._index = step * self.batch + order[column]
         start = self._sizes.cumsum(0) - self._sizes
@@ -234,7 +251,8 @@ def check_lengths(
             RuntimeError).
     """
     try:
-        tensor = torch.as_tensor(lengths)
+        on = lengths.device if isinstance(lengths, Tensor) else "cpu"
+        tensor = torch.as_tensor(lengths, device=on)
     except (TypeError, ValueError, RuntimeError) as error:
         states = isinstance(lengths, (list, tuple)) and any(isinstance(x, Tensor) for x in lengths)
         shown = f"a {type(lengths).__name__} of tensors: is it hx?" if states else repr(lengths)
@@ -267,6 +285,11 @@ def check_lengths(
             f"steps: every length must lie in 0..{steps}"
         )
     return tensor
+
+
+def _count(end: int) -> Tensor:
+    """(end,) the numbers 0, 1, ... on the CPU, whatever device is the default."""
+    return torch.arange(end, device="cpu")
 
 
 def valid_mask(lengths: Tensor, steps: int) -> Tensor:

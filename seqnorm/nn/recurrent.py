@@ -169,12 +169,14 @@ class Recurrent(OutsideLayer):
         if isinstance(input, PackedSequence):
             if lengths is not None:
                 raise ValueError("a PackedSequence knows its lengths: leave lengths=None")
-            data, batch_sizes, order, _ = input
+            data = input.data
             self._check_input(data, 2)
-            packing = Packing.from_batch_sizes(batch_sizes, order, data.device)
+            packing = Packing.from_packed(input)
             packing.first = start
             rows, final = self._layers(data, packing, self._initial(hx, packing, data))
-            return input._replace(data=rows), final
+            # Not by _replace, which torch.compile does not follow.
+            order = input.sorted_indices, input.unsorted_indices
+            return PackedSequence(rows, input.batch_sizes, *order), final
 
         name = type(self).__name__
         if not isinstance(input, Tensor):

@@ -17,6 +17,7 @@ from torch.utils.hooks import RemovableHandle
 
 from .check import check_table, choose
 from .processes import Processes
+from .recompute import is_recomputed
 from .statistics import HALF, Moments, merge, unbiased
 
 ESTIMATES = ("population", "average")
@@ -61,6 +62,11 @@ class RunningTable(nn.Module):
     Buffers: ``running_mean`` (S, F), ``running_var`` (S, F), ``count`` (S,) int64. They stay at
     least float32 when the module is cast to half precision. A state dict with another number of
     steps is cut or grown on loading (cutting steps that hold statistics warns).
+
+    A pass that runs inside a backward pass, as one that ``torch.utils.checkpoint`` computes once
+    more, updates nothing, for its batch has entered before. (A module that was compiled and is
+    checkpointed as a whole takes it in twice, for its graph cannot tell: checkpoint inside of what
+    is compiled.)
 
     With ``processes`` (``convert_sync_batchnorm`` sets it) the moments and the rows of a step are
     those of all of them.
@@ -145,11 +151,15 @@ class RunningTable(nn.Module):
     def update(self, mean: Tensor, var: Tensor, rows: Tensor, first: int = 0) -> None:
         """Take in the moments of a batch for the steps first, first + 1, ...
 
+        Inside a backward pass nothing is taken in, and no hook is told.
+
         Args:
             mean, var: (K, F), the variance biased; steps beyond the table are ignored.
             rows: (T,) rows that each step has, K <= T; a step with fewer than ``min_count`` is
                 passed over, and at the end may be without moments.
         """
+        if is_recomputed():
+            return
         for hook in self._hooks.values():
             hook(self, mean, var, rows, first)
         if self._held:
@@ -196,16 +206,6 @@ class RunningTable(nn.Module):
             yield
         finally:
             self._held = before
-
-    @contextmanager
-    def recomputing(self) -> Iterator[None]:
-        """Within, a pass is computed once more: updates change nothing, and no hook is told."""
-        hooks, self._hooks = self._hooks, OrderedDict()
-        try:
-            with self.held():
-                yield
-        finally:
-            self._hooks = hooks
 
     @contextmanager
     def estimating(self, estimate: str) -> Iterator[None]:

@@ -22,7 +22,9 @@ def draw(
     drawn for all steps at once; in inference, and where none do, the probability. (A compiled graph
     for all lengths draws more rows, so a seed gives other units there.)"""
     return [
-        torch.rand(rows, part.shape[1], device=part.device) < p if training and p > 0 else p
+        torch.rand(rows, part.shape[1], device=part.device, dtype=torch.float32) < p
+        if training and p > 0
+        else p
         for p, part in zip(probabilities, state)
     ]
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..direction import Direction
 from ..lengths import Packing
 from ..loop import State
+from .watching import counts_operations, is_forward_mode, is_plain, is_transformed
 
 
 def status() -> tuple[bool, str]:
@@ -34,6 +35,18 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
         return "torch's packed path is slower than the time loop on a CPU"
     if packing.empty:
         return "no rows"
+    if torch.compiler.is_compiling():
+        # On other devices torch's operator is all that a graph could hold.
+        on_cpu = rows.device.type == "cpu"
+        return "a graph of torch's fused layer holds for one T and B on a CPU" if on_cpu else None
+    given = (*direction.tensors(), rows, *state)
+    if is_forward_mode() or is_transformed() or not all(is_plain(tensor) for tensor in given):
+        return (
+            "torch's fused layer takes plain tensors alone, no subclasses, and neither torch.func "
+            "nor forward-mode derivatives"
+        )
+    if counts_operations():
+        return "torch's fused layer does not say how many operations it is"
     return None
 
 

@@ -43,7 +43,20 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
     outputs, final = scan(step, x, packing.batch_sizes, state)
     outputs = norms.whole("output", outputs)
     norms.close()
+    if packing.empty:
+        outputs, *ends = _depending((outputs, *final), (rows, *state, *direction.tensors()))
+        return outputs, tuple(ends)
     return outputs, final
+
+
+def _depending(results: Sequence[Tensor], on: Sequence[Tensor]) -> list[Tensor]:
+    """The same values as functions of tensors that did not enter them, with gradients of zero.
+
+    A batch without rows is as any other to a backward pass, and to processes that wait for the
+    gradients of every parameter.
+    """
+    nothing = sum(tensor.reshape(-1)[:0].sum() for tensor in on)  # no element, whatever they hold
+    return [result + nothing for result in results]
 
 
 def rows_together(direction: Direction, x: Tensor) -> list[int] | None:

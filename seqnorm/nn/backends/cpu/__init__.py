@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from ...autocast import is_autocast
 from ...check import warn
@@ -23,12 +22,20 @@ from ...sites import BatchPass, SitePass, SiteRun
 from ...zoneout import draw
 from .. import reference
 from ..reference import input_term
+from ..watching import (
+    counts_operations,
+    is_forward_mode,
+    is_plain,
+    is_traceable,
+    is_traced,
+    is_transformed,
+)
 from .batch import in_parts
 from .layout import Layout, layout
 from .library import CELLS, LIBRARY, TOGETHER, WHY_NOT, describe
-from .operators import is_plain, recurrence, recurrences
+from .operators import recurrence, recurrences
 from .plan import Inputs, Plan
-from .traced import COMPILES, counts_operations, is_traceable, is_traced
+from .traced import COMPILES
 from .traced import recurrence as traced_recurrence
 
 _warned: list[str] = []
@@ -49,14 +56,14 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
         return f"its kernels are for the CPU, and the input is on {rows.device}"
     if rows.dtype not in (torch.float32, torch.float64) or is_autocast("cpu"):
         return "its kernels compute in float32 and float64 alone"
-    if forward_ad._current_level >= 0:
+    if is_forward_mode():
         return "its kernels know no forward-mode derivatives"
     given = (*direction.tensors(), rows, *state)
     traced = is_traced(given)
     if traced and counts_operations():
         return "its kernels do not say how many operations they are"
     known = is_traceable if traced else is_plain
-    if torch._C._are_functorch_transforms_active() or not all(known(tensor) for tensor in given):
+    if is_transformed() or not all(known(tensor) for tensor in given):
         return "its kernels take plain tensors alone, no subclasses and none inside torch.func"
     for tensor in given:
         if tensor.dtype != rows.dtype or tensor.device != rows.device:

@@ -33,6 +33,7 @@ class Call:
     """
 
     def __init__(self, plan: Plan, inputs: Inputs, keep: bool, kept: Tensor | None) -> None:
+        plan.check(inputs)
         input, h_0, sizes = inputs.input, inputs.h_0, plan.sizes
         self.arguments = arguments = Arguments.from_buffer_copy(plan.layout.arguments)
         self.dtype = input.dtype
@@ -61,9 +62,14 @@ class Call:
                 f"{name} is {tensor.dtype} on {tensor.device}, the input {self.dtype} on the CPU: "
                 "convert one to the other"
             )
+        if tensor.is_neg():  # a view whose memory holds the numbers with the other sign
+            tensor = tensor.resolve_neg()
         tensor = tensor.contiguous()
+        address = tensor.data_ptr()
+        if not address and tensor.numel():
+            raise RuntimeError(f"{name} has no memory: its storage was freed, or is symbolic")
         self._alive.append(tensor)
-        setattr(self.arguments, name, tensor.data_ptr())
+        setattr(self.arguments, name, address)
 
 
 def run(calls: Sequence[Call], backward: bool) -> None:

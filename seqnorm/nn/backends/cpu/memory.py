@@ -31,7 +31,10 @@ class Spare:
             if found:
                 self.bytes -= size
                 return found.pop()
-        return torch.empty(size, dtype=torch.uint8)
+        # A later call may record gradients, and whatever device the caller prefers has no addresses
+        # for the kernels.
+        with torch.inference_mode(False):
+            return torch.empty(size, dtype=torch.uint8, device="cpu")
 
     def give(self, tensor: Tensor) -> None:
         size = tensor.numel()

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 
+from ..watching import is_forward_mode, is_plain
 from .calls import Backward, Forward, compute, compute_gradients
 from .definition import gradients
 from .plan import Inputs, Plan
@@ -67,7 +67,8 @@ class Recurrence(torch.autograd.Function):
             ]
             for call in zip(plans, inputs)
         ]
-        again = torch.is_grad_enabled()  # derivatives of these gradients are asked for
+        # Whether derivatives of these gradients are asked for.
+        again = torch.is_grad_enabled() or is_forward_mode()
         if again or not all(grad is None or is_plain(grad) for grad in grads):
             found = [gradients(*call) for call in zip(plans, inputs, cotangents, needed)]
             return None, *itertools.chain(*found)
@@ -87,17 +88,3 @@ def _parts(values: Sequence[Any]) -> list[tuple[Any, ...]]:
     """What belongs to the inputs of each call."""
     size = len(Inputs._fields)
     return [tuple(values[start : start + size]) for start in range(0, len(values), size)]
-
-
-_is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
-
-
-def is_plain(tensor: Tensor) -> bool:
-    """Whether a tensor has memory of its own that means what it says."""
-    if type(tensor) not in (Tensor, Parameter):
-        return False
-    try:
-        tensor.data_ptr()
-    except RuntimeError:  # one that stands for many, as in a vectorised backward pass
-        return False
-    return not _is_wrapped(tensor)

@@ -71,6 +71,33 @@ class Plan(NamedTuple):
         terms = zip("xhc", self.layout.kinds, inputs[COLUMNS:STAYS])
         return tuple(term for term, kind, given in terms if kind == "batch" and given is None)
 
+    def check(self, inputs: Inputs) -> None:
+        """Raise RuntimeError where a tensor has not the shape that the kernels take for granted."""
+        batch, hidden = inputs.h_0.shape
+        steps, rows, gates = len(self.sizes), sum(self.sizes), self.layout.gates * hidden
+        width = gates if inputs.weight_ih is None else inputs.input.shape[-1]
+        of_gates, of_units, of_rows = (gates,), (hidden,), (rows, hidden)
+        shapes: tuple[tuple[int, ...], ...] = (
+            (rows, width),
+            (gates, width),
+            (gates, hidden),
+            (batch, hidden),
+            (batch, hidden),
+            of_gates,
+            of_gates,
+            of_units,
+            of_units,
+            (steps, 2, gates),
+            (steps, 2, gates),
+            (steps, 2, hidden),
+            of_rows,
+            of_rows,
+            *(of_gates,) * (len(Inputs._fields) - BIASES),
+        )
+        for name, tensor, shape in zip(Inputs._fields, inputs, shapes):
+            if tensor is not None and tensor.shape != shape:
+                raise RuntimeError(f"{name} must be {shape}, got {tuple(tensor.shape)}")
+
     def added(self, place: str, inputs: Inputs) -> Tensor | None:
         """The sum of the biases that are added at one place."""
         pairs = zip(inputs[BIASES:], self.layout.places)

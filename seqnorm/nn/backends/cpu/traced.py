@@ -13,29 +13,22 @@ Axes: T steps, B sequences, N packed rows, H units, G gates.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
-from torch._subclasses.functional_tensor import FunctionalTensor
-from torch.nn import Parameter
-from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from ...cell import CELLS, Cell
 from ...scheme import NormScheme
+from ..watching import is_forward_mode
 from . import memory
 from .calls import Backward, Forward, compute, compute_gradients, kept_width
 from .definition import definition, gradients
 from .layout import layout
 from .library import LIBRARY
 from .plan import ALWAYS, Inputs, Plan
-
-# What hooks of saved tensors there are. Without the function, in an older torch, they see of a call
-# of the kernels only its arguments and its output.
-_top_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
 
 # The compiler of torch 2.3 does not follow what leads to the operators.
 COMPILES = hasattr(torch.library, "custom_op")  # since torch 2.4
@@ -48,29 +41,6 @@ _CALL = "str cell, str scheme, float[] zoneout, Tensor batch_sizes, " + ", ".joi
 )
 # How many arguments stand before the tensors.
 CALL = 4
-
-
-def is_traced(tensors: Iterable[Tensor]) -> bool:
-    """Whether somebody follows what the kernels would do unseen."""
-    return (
-        torch.compiler.is_compiling()
-        or torch._C._len_torch_dispatch_stack() > 0
-        or (_top_hooks is not None and _top_hooks(False) is not None)
-        or any(type(tensor) not in (Tensor, Parameter) for tensor in tensors)
-    )
-
-
-def counts_operations() -> bool:
-    """Whether torch.utils.flop_counter counts, which knows formulas of torch's own operators."""
-    if torch.compiler.is_compiling():
-        return False
-    modes = _get_current_dispatch_mode_stack()
-    return any(type(mode).__module__ == "torch.utils.flop_counter" for mode in modes)
-
-
-def is_traceable(tensor: Tensor) -> bool:
-    """Whether a tensor is plain, or stands for a plain one."""
-    return type(tensor) in (Tensor, Parameter, FakeTensor, FunctionalTensor)
 
 
 def recurrence(plan: Plan, inputs: Inputs, sizes: Tensor | None = None) -> tuple[Tensor, ...]:
@@ -136,29 +106,14 @@ def _checked(call: Any, tensors: Any) -> tuple[Plan, Inputs]:
     cell, _, zoneout, _ = call
     plan, inputs = _called(call, Inputs(*tensors))
     sizes = plan.sizes
-    batch, hidden = inputs.h_0.shape
-    gates = len(plan.cell.gates) * hidden
+    batch = len(inputs.h_0)
     falling = all(0 < n <= before for n, before in zip(sizes, (batch, *sizes)))
     if not falling or sum(sizes) != len(inputs.input):
         raise RuntimeError(
             f"batch_sizes must never grow from B = {batch} on and together be at most the "
             f"{len(inputs.input)} rows of the input, got {sizes}"
         )
-    width = inputs.input.shape[1] if inputs.weight_ih is not None else gates
-    of_gates: tuple[int, ...] = (gates,)
-    shapes = dict.fromkeys(Inputs._fields, of_gates) | {
-        "input": (sum(sizes), width),
-        "weight_ih": (gates, width),
-        "weight_hh": (gates, hidden),
-        **dict.fromkeys(("h_0", "c_0"), (batch, hidden)),
-        **dict.fromkeys(("gain_c", "bias_c"), (hidden,)),
-        **dict.fromkeys(("columns_x", "columns_h"), (len(sizes), 2, gates)),
-        "columns_c": (len(sizes), 2, hidden),
-        **dict.fromkeys(("stay_h", "stay_c"), (sum(sizes), hidden)),
-    }
-    for name, tensor in inputs._asdict().items():
-        if tensor is not None and tuple(tensor.shape) != shapes[name]:
-            raise RuntimeError(f"{name} must be {shapes[name]}, got {tuple(tensor.shape)}")
+    plan.check(inputs)
     if (inputs.c_0 is None) == ("c" in plan.cell.states) or len(zoneout) != len(plan.cell.states):
         raise RuntimeError(f"the states of {cell} are {', '.join(plan.cell.states)}")
     return plan, inputs
@@ -295,7 +250,8 @@ class _Differentiable(torch.autograd.Function):
         needed, grads = ctx.needs_input_grad[CALL:], grads[: len(RESULTS)]
         given = Inputs(*saved[: len(Inputs._fields)])
         found: Sequence[Tensor | None]
-        if torch.is_grad_enabled():  # derivatives of these gradients are asked for
+        # Where derivatives of these gradients are asked for.
+        if torch.is_grad_enabled() or is_forward_mode():
             plan, used = _called((*ctx.call, batch_sizes), given)
             of_output = None if grads[0] is None else grads[0][: len(used.input)]
             cotangents = of_output, *grads[1 : 1 + len(plan.cell.states)]
