@@ -1,4 +1,4 @@
-"""A user's file under the type checkers: every public name is seen, and what a call takes and gives.
+"""A user's file under type checkers: every public name is seen, and the types of every call.
 
 mypy is always here; pyright where it is installed.
 """

@@ -60,7 +60,9 @@ def refuse_input(name: str, value: Any) -> NoReturn:
     """Raise TypeError for an input that is neither a tensor nor a ``PackedSequence``."""
     got, cell = type(value).__name__, name.endswith("Cell")
     hint = ""
-    if isinstance(value, (list, tuple)) and value and all(isinstance(x, Tensor) for x in value):
+    if isinstance(value, torch.fx.Proxy):  # first, for it has every attribute
+        hint = ": torch.fx is to take this layer as a leaf, see torch.fx.Tracer.is_leaf_module"
+    elif isinstance(value, (list, tuple)) and value and all(isinstance(x, Tensor) for x in value):
         got = f"a {got} of {len(value)} tensors"
         hint = ": torch.stack makes one tensor of them"
         if not cell:
@@ -72,8 +74,6 @@ def refuse_input(name: str, value: Any) -> NoReturn:
             hint = ": write layer(padded, lengths=lengths)"
     elif hasattr(value, "__array__"):
         hint = ": write torch.from_numpy(input)"
-    elif isinstance(value, torch.fx.Proxy):
-        hint = ": torch.fx is to take this layer as a leaf, see torch.fx.Tracer.is_leaf_module"
     kinds = "a Tensor" if cell else "a Tensor or a PackedSequence"
     raise TypeError(f"{name}: input must be {kinds}, got {got}{hint}")
 

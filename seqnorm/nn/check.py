@@ -155,7 +155,7 @@ def warn(message: str) -> None:
     """Warn of the line of the user's that led here: the first outside of this library, of torch's
     module call and of its quantisation."""
     level, frame = 2, sys._getframe(1)
-    ours = ("seqnorm.nn.", "torch.nn.modules.module", "torch.ao.quantization")
+    ours = ("seqnorm.nn.", "torch.nn.modules.module", "torch.ao.quantization", "typing_extensions")
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(ours):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, stacklevel=level)
