@@ -20,7 +20,7 @@ from torch.nn.utils import prune
 import seqnorm
 from seqnorm import Norm, NormScheme
 
-OLD_WEIGHT_NORM = pytest.mark.filterwarnings("ignore:`?torch.nn.utils.weight_norm:FutureWarning")
+OLD_WEIGHT_NORM = pytest.mark.filterwarnings("ignore:`?torch.nn.utils.weight_norm")
 CLASSES = [name for kind in seqnorm.nn.cells.LAYERS for name in (kind, f"{kind}Cell")]
 WEIGHTS = ("_flat_weights", "_flat_weights_names", "_all_weights")
 BESIDE_NORM: list[dict[str, Any]] = [
