@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 import seqnorm
-from seqnorm.nn.backends.cpu import traced
+from seqnorm.nn.backends import watching
 from seqnorm.nn.cells import LAYERS
 
 pytestmark = needs_kernels
@@ -151,7 +151,8 @@ def copies(seen: list[tuple[Tensor, Tensor]]) -> Iterator[None]:
 
 
 @pytest.mark.skipif(
-    traced._top_hooks is None, reason=f"torch {torch.__version__} says not whether there are hooks"
+    watching._top_hooks is None,
+    reason=f"torch {torch.__version__} says not whether there are hooks",
 )
 @pytest.mark.parametrize("cell", CELLS)
 def test_hooks_see_all_that_is_saved(cell: str) -> None:

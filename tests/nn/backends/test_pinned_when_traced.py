@@ -10,24 +10,25 @@ from typing import Any
 
 import pytest
 import torch
+from beside_reference import needs_kernels
 from tolerances import SINGLE, assert_close
 from torch import Tensor
 from torch_versions import needs_compiler
 
 import seqnorm
 
-pytestmark = needs_compiler
+pytestmark = [needs_compiler, needs_kernels]
 I, H, T, B = 3, 8, 4, 4  # noqa: E741  the axes' letters
 
 
 class Traced:
-    """Compiles nothing; says of every graph how often it calls torch's LSTM."""
+    """Compiles nothing; says of every graph how often it calls the kernels."""
 
     def __init__(self) -> None:
         self.calls: list[int] = []
 
     def __call__(self, graph: torch.fx.GraphModule, _: Any) -> Callable[..., Any]:
-        self.calls.append(fused(graph))
+        self.calls.append(kernels(graph))
         return graph.forward
 
     def new(self) -> list[int]:
@@ -36,9 +37,9 @@ class Traced:
         return seen
 
 
-def fused(graph: torch.fx.GraphModule) -> int:
-    """Calls of torch's LSTM, as Dynamo and as torch.export write them."""
-    own = (torch.lstm, torch.ops.aten.lstm.input)
+def kernels(graph: torch.fx.GraphModule) -> int:
+    """Calls of the kernels, as Dynamo and as torch.export write them."""
+    own = (torch.ops.seqnorm.recurrence, torch.ops.seqnorm.recurrence.default)
     return sum(node.target in own for node in graph.graph.nodes)
 
 
@@ -96,10 +97,10 @@ def test_a_pinned_backend_says_why_not_to_a_compiled_layer(traced: Traced) -> No
 @pytest.mark.parametrize("strict", [True, False])
 def test_a_pin_around_an_export(strict: bool) -> None:
     layer, x = seqnorm.LSTM(I, H), torch.randn(T, B, I)
-    assert fused(torch.export.export(layer, (x,), strict=strict).graph_module) == 1
+    assert kernels(torch.export.export(layer, (x,), strict=strict).graph_module) == 1
     with seqnorm.backend("reference"):
         program = torch.export.export(layer, (x,), strict=strict)
-    assert fused(program.graph_module) == 0
+    assert kernels(program.graph_module) == 0
     assert_close(program.module()(x)[0], layer(x)[0], SINGLE)
 
 
