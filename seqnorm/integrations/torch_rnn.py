@@ -14,10 +14,15 @@ They compute what ``seqnorm.LSTM``, ``GRU`` and ``RNN`` do, and are subclasses o
 
     network.rnn = LSTM.from_torch(network.rnn, norm="layer")
 
-``seqnorm.LSTM`` itself is no ``torch.nn.LSTM``, for there is code that replaces every one of those
-by a computation of its own from the weights alone, and a norm would be lost without a word. Here
-such code is on its own risk, but what it reads, ``_flat_weights`` and ``_all_weights``, is refused
-by layers that compute something else, with a sentence that says so.
+``seqnorm.LSTM`` itself is no ``torch.nn.LSTM``, because some code replaces every one of those by a
+computation of its own from the weights alone, and a norm would be lost without a word. Such code
+may meet the layers here. It reads ``_flat_weights`` or ``_all_weights``, and a layer with a norm,
+zoneout or weight drop refuses these with a sentence that says so. Code that copies all parameters
+into a layer of its own (torchrl's ``make_python_based``) fails on the parameters of the norm, but
+not on a norm that has none.
+
+Statistics of every step (``norm="batch"``) count from the beginning of each call, so a policy that
+is called once for each step needs another norm.
 """
 
 from __future__ import annotations
