@@ -70,9 +70,9 @@ def members(cls: type) -> Iterator[tuple[str, Any]]:
         member = vars(owner)[name]
         wrapped = isinstance(member, (classmethod, staticmethod))
         member = member.__func__ if wrapped else member
-        if owner.__module__.startswith("seqnorm") and (
-            inspect.isroutine(member) or isinstance(member, property)
-        ):
+        of_torch = getattr(member, "__module__", "seqnorm").startswith("torch")
+        ours = owner.__module__.startswith("seqnorm") and not of_torch
+        if ours and (inspect.isroutine(member) or isinstance(member, property)):
             yield name, member
 
 

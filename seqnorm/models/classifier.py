@@ -5,7 +5,7 @@ Axes: B documents, T tokens, E features of an embedding, H of a step, C classes.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from seqnorm.nn import compute_in_chunks, preset
 from seqnorm.nn.cells import LAYERS
 from seqnorm.nn.lengths import check_lengths, valid_mask
+from seqnorm.nn.typed import called_as
 
 from .long_documents import is_streamed, pool
 from .pooling import Pooling
@@ -144,6 +145,11 @@ class TextClassifier(nn.Module):
             pooled = torch.cat([pooled, self.embedding_pooling(embedded, lengths)], -1)
         return self.head(self.dropout(pooled))  # type: ignore[no-any-return]
 
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self) -> None: ...
+
     @torch.no_grad()
     def in_chunks(self, tokens: Tensor, lengths: Tensor, steps: int = 4096) -> Tensor:
         """What ``forward`` gives in inference, to rounding, of documents of any length.
@@ -164,12 +170,12 @@ class TextClassifier(nn.Module):
         if steps < 1:
             raise ValueError(f"steps must be at least 1, got {steps}")
         if len(tokens) == 0:
-            return self(tokens, lengths)  # type: ignore[no-any-return]
+            return self(tokens, lengths)
         if not is_streamed(self.recurrent, self.pooling):
             before = self.recurrent.chunks
             compute_in_chunks(self.recurrent, steps)
             try:
-                return self(tokens, lengths)  # type: ignore[no-any-return]
+                return self(tokens, lengths)
             finally:
                 self.recurrent.chunks = before
         lengths = check_lengths(lengths, *tokens.shape).to(tokens.device)

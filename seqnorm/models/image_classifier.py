@@ -5,11 +5,14 @@ Axes: N images, C channels, H, W pixels, K classes; G groups of g images in a gh
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqnorm.nn import BatchNorm2d, GroupNorm, InstanceNorm2d
 from seqnorm.nn.images import check_input
+from seqnorm.nn.typed import called_as
 
 NORMS = ("batch", "group", "layer", "instance", "none")
 # Wu & He 2018 (sec. 4.1, table 3) compare a fixed number of groups with a fixed size of them; with
@@ -127,6 +130,11 @@ class ImageClassifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Class logits (N, K) of ``images`` (N, C, H, W)."""
         return self.head(self.features(images).mean((2, 3)))  # type: ignore[no-any-return]
+
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self) -> None: ...
 
 
 def _norm(name: str, channels: int, group_size: int | None) -> nn.Module:

@@ -7,7 +7,7 @@ V tokens of the vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from seqnorm.nn import compute_in_chunks, preset
 from seqnorm.nn.cells import LAYERS
 from seqnorm.nn.check import check_probability, choose
 from seqnorm.nn.lengths import valid_mask
+from seqnorm.nn.typed import called_as
 
 CELLS = {name.lower(): name for name in LAYERS}
 # Of every layer the parts of its state, (1, B, H) each.
@@ -175,6 +176,11 @@ class LanguageModel(nn.Module):
         """
         output, states = self._layers(tokens, lengths, states, start)
         return self._logits(output), states
+
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self) -> None: ...
 
     def surprisal(
         self,

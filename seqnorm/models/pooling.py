@@ -5,10 +5,13 @@ Axes: B sequences, T steps, H features, P pooled features (H for each part of th
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from seqnorm.nn.lengths import valid_mask
+from seqnorm.nn.typed import called_as
 
 PARTS = ("last", "mean", "max", "attention")
 
@@ -58,6 +61,11 @@ class Pooling(nn.Module):
         output = output.masked_fill(~valid[..., None], 0)
         pooled = [getattr(self, f"_{part}")(output, lengths, valid) for part in self.parts]
         return torch.cat(pooled, -1).masked_fill((lengths == 0)[:, None], 0)
+
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self) -> None: ...
 
     def _last(self, output: Tensor, lengths: Tensor, valid: Tensor) -> Tensor:
         rows = torch.arange(len(output), device=output.device)

@@ -5,6 +5,8 @@ Axes: N pictures, H, W pixels; S styles, H', W' pixels of a picture that shows a
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,6 +17,7 @@ from seqnorm.nn import (
     ConditionalInstanceNorm2d,
     InstanceNorm2d,
 )
+from seqnorm.nn.typed import called_as
 
 NORMS = ("none", "batch", "instance", "conditional", "adaptive")
 
@@ -128,6 +131,11 @@ class StylisationNet(nn.Module):
         redrawn: Tensor = self.last(x).sigmoid()
         return redrawn
 
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self) -> None: ...
+
 
 class _Layer(nn.Module):
     """Convolution, norm, ReLU."""
@@ -151,6 +159,7 @@ class _Layer(nn.Module):
     def forward(self, x: Tensor, style: Tensor | None) -> Tensor:
         x = self.convolution(x)
         if isinstance(self.norm, (ConditionalInstanceNorm2d, _StyleNorm)):
+            assert style is not None  # the network has asked for one
             x = self.norm(x, style)
         elif self.norm is not None:
             x = self.norm(x)

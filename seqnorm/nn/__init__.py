@@ -1,10 +1,22 @@
 """The library proper: norms, recurrences, statistics. Needs torch alone."""
 
-from . import cells
 from .backends import backend
 from .batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from .cell import PRESETS
-from .cells import *  # noqa: F403  the names of all cells
+from .cells import (
+    GRU,
+    LSTM,
+    RNN,
+    SLSTM,
+    GRUCell,
+    IndRNN,
+    IndRNNCell,
+    LiGRU,
+    LiGRUCell,
+    LSTMCell,
+    RNNCell,
+    SLSTMCell,
+)
 from .images import LayerNorm2d
 from .instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from .long_sequences import compute_in_chunks
@@ -56,4 +68,17 @@ __all__ = [
     "style_statistics",
     "update_bn",
 ]
-__all__ += cells.__all__
+__all__ += [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "SLSTM",
+    "GRUCell",
+    "IndRNN",
+    "IndRNNCell",
+    "LSTMCell",
+    "LiGRU",
+    "LiGRUCell",
+    "RNNCell",
+    "SLSTMCell",
+]

@@ -7,6 +7,8 @@ Axes: N examples, C channels; L of signals, H and W of images, D, H, W of volume
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,6 +19,7 @@ from .masks import most_valid, position_mask
 from .processes import Processes, sharing, union
 from .recompute import is_recomputed
 from .statistics import Moments, moments, moved, normalise, unbiased, widen
+from .typed import called_as
 
 
 class _BatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -70,6 +73,11 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
                 return self._again(wide).to(input.dtype)
             return super().forward(wide).to(input.dtype)
         return self.definition(input, mask)
+
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self) -> None: ...
 
     def _again(self, x: Tensor) -> Tensor:
         """torch's forward in training, which saves as many tensors, with copies to update."""

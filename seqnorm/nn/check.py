@@ -6,33 +6,71 @@ import difflib
 import inspect
 import math
 import numbers
+import operator
 import sys
 import warnings
 from collections.abc import Container, Iterable
 from typing import Any
 
+import torch
+
 BEYOND = ("last", "error")
 
 
-def check_sizes(input_size: int, hidden_size: int, num_layers: int = 1, proj_size: int = 0) -> None:
-    """Raise TypeError or ValueError for sizes of which no layer can be built."""
+def as_integer(name: str, value: Any) -> int:
+    """``value`` as an int, which numpy's integers and integer tensors of no dimension are too.
+
+    Raises:
+        TypeError: it is something else, a bool included.
+    """
+    if type(value) is int:
+        return value
+    of_array = getattr(value, "ndim", 0) > 0 or getattr(value, "dtype", None) is torch.bool
+    if isinstance(value, bool) or of_array or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} should be of type int, got: {type(value).__name__}")
+    try:
+        return operator.index(value)
+    except TypeError:  # of a tensor of another dtype
+        raise TypeError(f"{name} should be of type int, got: {value!r}") from None
+
+
+def check_sizes(
+    input_size: int, hidden_size: int, num_layers: int = 1, proj_size: int = 0
+) -> tuple[int, int, int, int]:
+    """The sizes of a layer as ints.
+
+    Raises:
+        TypeError, ValueError: no layer can be built of them.
+    """
     sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
-    for name, size in sizes.items():
-        check_positive(name, size)
-    if not isinstance(proj_size, int) or isinstance(proj_size, bool):
-        raise TypeError(f"proj_size should be of type int, got: {type(proj_size).__name__}")
+    inputs, hidden, layers = (check_positive(name, size) for name, size in sizes.items())
+    proj_size = as_integer("proj_size", proj_size)
     if proj_size < 0:
         raise ValueError("proj_size should be a positive integer or zero to disable projections")
-    if proj_size >= hidden_size:
+    if proj_size >= hidden:
         raise ValueError("proj_size has to be smaller than hidden_size")
+    return inputs, hidden, layers, proj_size
 
 
-def check_positive(name: str, size: int) -> None:
-    """Raise TypeError unless ``size`` is an int, ValueError unless it is at least 1."""
-    if not isinstance(size, int) or isinstance(size, bool):
-        raise TypeError(f"{name} should be of type int, got: {type(size).__name__}")
+def check_positive(name: str, size: int) -> int:
+    """The size as an int.
+
+    Raises:
+        TypeError: it is no integer.
+        ValueError: it is below 1.
+    """
+    size = as_integer(name, size)
     if size <= 0:
         raise ValueError(f"{name} must be greater than zero, got {size}")
+    return size
+
+
+def check_not_negative(name: str, size: int) -> int:
+    """As ``check_positive``, for a size that may be 0."""
+    size = as_integer(name, size)
+    if size < 0:
+        raise ValueError(f"{name} must not be negative, got {size}")
+    return size
 
 
 def check_probability(name: str, p: float) -> None:
@@ -43,17 +81,24 @@ def check_probability(name: str, p: float) -> None:
         )
 
 
-def check_table(max_steps: int, momentum: float | None, min_count: int, beyond: str) -> None:
-    """Raise ValueError or TypeError for options with which no running table can work."""
-    check_positive("max_steps", max_steps)
+def check_table(
+    max_steps: int, momentum: float | None, min_count: int, beyond: str
+) -> tuple[int, int]:
+    """``max_steps`` and ``min_count`` as ints.
+
+    Raises:
+        TypeError, ValueError: no running table can work with these options.
+    """
+    max_steps = check_positive("max_steps", max_steps)
     if momentum is not None:
         check_number("momentum", momentum)
     if momentum is not None and not 0 < momentum <= 1:
         raise ValueError(f"momentum must lie in (0, 1] or be None, got {momentum}")
-    check_positive("min_count", min_count)
+    min_count = check_positive("min_count", min_count)
     if min_count < 2:
         raise ValueError(f"min_count must be at least 2, got {min_count}: one row has variance 0")
     choose("beyond", beyond, BEYOND)
+    return max_steps, min_count
 
 
 def check_flag(name: str, flag: object) -> None:
@@ -105,10 +150,13 @@ def check_number(name: str, value: object) -> None:
         raise ValueError(f"{name} must be finite, got {value}")
 
 
-def check_start(start: int, bidirectional: bool) -> None:
-    """Raise TypeError or ValueError unless a call may begin at that step of its sequences."""
-    if not isinstance(start, int) or isinstance(start, bool):
-        raise TypeError(f"start should be of type int, got: {type(start).__name__}")
+def check_start(start: int, bidirectional: bool) -> int:
+    """The step of its sequences at which a call begins, as an int.
+
+    Raises:
+        TypeError, ValueError: a call may not begin there.
+    """
+    start = as_integer("start", start)
     if start < 0:
         raise ValueError(f"start counts the steps read before, from 0, got {start}")
     if start > 0 and bidirectional:
@@ -116,13 +164,14 @@ def check_start(start: int, bidirectional: bool) -> None:
             "start is for a layer that reads forwards, and this one reads from both ends: give it "
             "whole sequences, in bounded memory after seqnorm.compute_in_chunks(layer, steps)"
         )
+    return start
 
 
 def warn(message: str) -> None:
-    """Warn of the line of the user's that led here: the first outside of this library and of
-    torch's module call."""
+    """Warn of the line of the user's that led here: the first outside of this library, of torch's
+    module call and of its quantisation."""
     level, frame = 2, sys._getframe(1)
-    ours = ("seqnorm.nn.", "torch.nn.modules.module")
+    ours = ("seqnorm.nn.", "torch.nn.modules.module", "torch.ao.quantization", "typing_extensions")
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(ours):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, stacklevel=level)

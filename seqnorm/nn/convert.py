@@ -61,10 +61,11 @@ def adopt_cell(
 
 
 def _check_kind(cls: type[nn.Module], module: nn.Module, kind: type[nn.Module]) -> None:
-    if not isinstance(module, kind):
+    ours = isinstance(module, (Recurrent, CellLayer))  # and torch's too, it may be
+    if ours or not isinstance(module, kind):
         raise TypeError(
             f"seqnorm.{cls.__name__}.from_torch takes a torch.nn.{kind.__name__}, "
-            f"got {type(module).__name__}"
+            f"got {'seqnorm.' if ours else ''}{type(module).__name__}"
         )
 
 

@@ -168,7 +168,7 @@ def gather(
 @torch.no_grad()
 def initialise(direction: Direction, hidden_size: int) -> None:
     """Draw the parameters: torch's U(-1/sqrt(H), 1/sqrt(H)), and what the scheme sets otherwise."""
-    bound = 1.0 / math.sqrt(hidden_size)
+    bound = 1.0 / math.sqrt(hidden_size) if hidden_size else 0.0
     scheme, gates = direction.scheme, direction.cell.gates
     # torch's order, so that a seed draws torch's numbers.
     biases = (direction.bias_ih, direction.bias_hh)

@@ -21,6 +21,8 @@ Axes: N examples, C channels; L of signals, H and W of images, D, H, W of volume
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,6 +30,7 @@ from torch import Tensor, nn
 from .check import check_eps, check_positive
 from .masks import position_mask
 from .statistics import widen
+from .typed import called_as
 
 LETTERS = ("", ", L", ", H, W", ", D, H, W")
 
@@ -113,3 +116,8 @@ class LayerNorm2d(nn.LayerNorm):
         bias = None if self.bias is None else self.bias.to(wide.dtype)
         last = F.layer_norm(wide.movedim(1, -1), (self.num_channels,), weight, bias, self.eps)
         return scale(last.movedim(-1, 1), None, None, mask).to(input.dtype)
+
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self) -> None: ...

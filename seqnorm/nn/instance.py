@@ -7,6 +7,8 @@ Axes: N examples, C channels; L of signals, H and W of images, D, H, W of volume
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from .check import check_eps, check_positive, check_untracked
 from .images import check_input, scale, valid, wider_sets
 from .masks import most_valid, position_mask
 from .statistics import HALF, moments, normalise, widen
+from .typed import called_as
 
 
 def instance_norm_definition(
@@ -106,6 +109,11 @@ class _InstanceNorm(nn.modules.instancenorm._InstanceNorm):
         bias = None if self.bias is None else self.bias.expand(shape)
         y = instance_norm(x, weight, bias, self.eps, mask)
         return y.squeeze(0) if single else y
+
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self) -> None: ...
 
 
 class InstanceNorm1d(_InstanceNorm, nn.InstanceNorm1d):

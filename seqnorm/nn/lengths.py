@@ -237,8 +237,13 @@ class TensorPacking(Packing):
         return padded.reshape(steps, self.batch, rows.shape[-1])
 
 
-def check_lengths(lengths: Tensor | Sequence[int], batch: int, steps: int) -> Tensor:
+def check_lengths(
+    lengths: Tensor | Sequence[int], batch: int, steps: int, batch_first: bool | None = None
+) -> Tensor:
     """The lengths as an int64 tensor (B,).
+
+    Args:
+        batch_first: how the layer reads its input, if it could be told to read it otherwise.
 
     Raises:
         TypeError: lengths are not integers.
@@ -249,15 +254,24 @@ def check_lengths(lengths: Tensor | Sequence[int], batch: int, steps: int) -> Te
         on = lengths.device if isinstance(lengths, Tensor) else "cpu"
         tensor = torch.as_tensor(lengths, device=on)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"lengths must be integers, got {lengths!r}") from error
+        states = isinstance(lengths, (list, tuple)) and any(isinstance(x, Tensor) for x in lengths)
+        shown = f"a {type(lengths).__name__} of tensors: is it hx?" if states else repr(lengths)
+        raise TypeError(f"lengths must be integers, got {shown}") from error
     if not isinstance(lengths, Tensor) and tensor.numel() == 0:
         tensor = tensor.to(torch.int64)  # an empty list says no dtype
     if tensor.dtype.is_floating_point or tensor.dtype.is_complex or tensor.dtype == torch.bool:
         raise TypeError(f"lengths must be integers, got {tensor.dtype}")
     if tensor.shape != (batch,):
+        hint = ""
+        if batch_first is not None and tensor.shape == (steps,):
+            layout, other = ("(T, B, I)", False) if batch_first else ("(B, T, I)", True)
+            hint = (
+                f", as many as the input has steps: if it is {layout}, build the layer with "
+                f"batch_first={other}"
+            )
         raise ValueError(
             f"lengths must have shape ({batch},), one for each sequence of the batch, "
-            f"got {tuple(tensor.shape)}"
+            f"got {tuple(tensor.shape)}{hint}"
         )
     tensor = tensor.to(torch.int64)
     wrong = (tensor < 0) | (tensor > steps)

@@ -41,7 +41,7 @@ def compute_in_chunks(module: nn.Module, steps: int | None, *, recompute: bool =
             updated since.
     """
     if steps is not None:
-        check_positive("steps", steps)
+        steps = check_positive("steps", steps)
     layers = [layer for layer in module.modules() if isinstance(layer, Recurrent)]
     if not layers:
         raise ValueError(f"there is no recurrent layer of seqnorm in {type(module).__name__}")

@@ -12,7 +12,7 @@ Axes: N sequences, T steps, C channels.
 from __future__ import annotations
 
 import math
-from typing import ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ from .processes import Processes, sharing, union
 from .sequences import Lengths, SequenceNorm, layout_by_name
 from .statistics import Moments, moments, normalise, widen
 from .tables import RunningTable, few_rows
+from .typed import called_as
 
 
 class LayerNorm(SequenceNorm):
@@ -187,6 +188,11 @@ class GroupNorm(SequenceNorm):
             return y.movedim(1, axis).to(x.dtype)
         y = self._masked(last.reshape(flat), mask)
         return y.reshape(last.shape).movedim(-1, axis)
+
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self) -> None: ...
 
     def _normalise(self, x: Tensor, mask: Tensor | None) -> Tensor:
         per_step = self.num_channels // self.num_groups

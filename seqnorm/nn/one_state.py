@@ -6,19 +6,23 @@ Axes: T steps, B sequences, I = input_size, H = hidden_size, L = num_layers, D =
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, overload
+from typing import TYPE_CHECKING, ClassVar, overload
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from .cell import Cell, Nonlinear
 from .recurrent import Recurrent
 from .scheme import NormScheme
+from .typed import called_as
 
 
 class OneState(Recurrent):
     """A layer whose state is h alone."""
+
+    check_forward_args = nn.RNNBase.check_forward_args
+    permute_hidden = nn.RNNBase.permute_hidden
 
     def __init__(
         self,
@@ -84,6 +88,11 @@ class OneState(Recurrent):
         """Run over whole sequences; as ``LSTM.forward``, with h_0 and h_n (L * D, B, H) alone."""
         output, (h,) = self._run(input, None if hx is None else (hx,), lengths, start)
         return output, h
+
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self) -> None: ...
 
 
 class NonlinearLayer(OneState):

@@ -5,9 +5,24 @@ They stand beside the mathematics of their cell, in ``seqnorm/nn/cells``; here i
 
 from __future__ import annotations
 
+import re
+
+from torch import nn
+
 from .cell import CELLS, PRESETS, Cell
 from .check import choose, nearest
 from .scheme import Norm, NormScheme, of_fields
+
+# The words of others, without "norm", and ours.
+_ELSEWHERE = {
+    "ln": "layer",
+    "bn": "batch",
+    "in": "instance",
+    "gn": "group",
+    "syncbatch": "batch",
+    "deepspeech": "laurent2016",
+    "speechbrain": "ravanelli2018",
+}
 
 
 def preset(name: str, cell: str = "LSTM", **changes: object) -> NormScheme:
@@ -28,11 +43,9 @@ def preset(name: str, cell: str = "LSTM", **changes: object) -> NormScheme:
     if not isinstance(name, str):
         raise TypeError(f"norm must be a name, got {name!r}")
     if name not in PRESETS:
-        word = name.lower().removesuffix("norm").strip("_- ")  # "LayerNorm" means "layer"
-        if word in ("instance", "group"):
-            Norm(word)  # raises, and says why
-        hint = " (for no norm write None)" if word in ("none", "") else nearest(word, PRESETS)
-        raise ValueError(f"unknown norm {name!r}{hint}; known are {', '.join(PRESETS)}")
+        raise ValueError(
+            f"unknown norm {name!r}{_meant(name, cell)}; known are {', '.join(PRESETS)}"
+        )
     schemes = PRESETS[name]
     choose("cell", cell, CELLS)
     if cell not in schemes:
@@ -87,6 +100,31 @@ def resolve(norm: str | NormScheme | None, cell: Cell) -> NormScheme | None:
             f'published there: write preset({norm.kind!r}, "{cell.name}", eps=...), or a NormScheme'
         )
     if not isinstance(norm, NormScheme):
-        raise TypeError(f'norm must be None, a name as "layer", or a NormScheme, got {norm!r}')
+        cls = norm if isinstance(norm, type) else type(norm)
+        hint = _meant(cls.__name__, cell.name) if issubclass(cls, nn.Module) else ""
+        hint = " (for no norm write None)" if norm is False else hint
+        raise TypeError(
+            f'norm must be None, a name as "layer", or a NormScheme, got {norm!r}{hint}'
+        )
     cell.check(norm)
     return norm
+
+
+def _meant(name: str, cell: str) -> str:
+    """What a word that names no norm here may mean, to close an error message.
+
+    Raises:
+        ValueError: it means one that cannot stand in a recurrence.
+    """
+    word = re.sub(r"norm|[123]d|[^a-z]", "", name.lower())  # "layer_norm", "BatchNorm1d"
+    cells = "|".join(sorted(CELLS, key=len, reverse=True)).lower()
+    word = re.sub(f"({cells})(cell)?$", "", word) or word  # "LayerNormLSTM"
+    word = _ELSEWHERE.get(word, word)
+    if word in ("none", "null", "no", "false", ""):
+        return " (for no norm write None)"
+    if word in ("instance", "group"):
+        Norm(word)  # raises, and says why
+    if word not in PRESETS:
+        return nearest(name, PRESETS)
+    own = cell in PRESETS[word]
+    return f" (did you mean {word!r}{'' if own else ', of ' + ' and '.join(PRESETS[word])}?)"

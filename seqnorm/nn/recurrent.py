@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import torch
 import torch.nn.functional as F
@@ -15,12 +16,14 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from . import backends
+from .arguments import refuse_input, refuse_states
 from .autocast import autocast_dtype, is_autocast
 from .cell import Cell
 from .check import changed_options, check_probability, check_sizes, check_start, warn
 from .chunks import Chunks, in_chunks
 from .direction import Direction, gather, initialise, register, small_batch
 from .lengths import Packing, TensorPacking, check_lengths
+from .outside import OutsideLayer
 from .presets import described, resolve
 from .processes import the_same
 from .reporting import Report, report
@@ -29,7 +32,7 @@ from .scheme import NormScheme
 States = tuple[Tensor, ...]
 
 
-class Recurrent(nn.Module):
+class Recurrent(OutsideLayer):
     """Parameters, layers and directions, the forms of input and state.
 
     Args:
@@ -41,8 +44,6 @@ class Recurrent(nn.Module):
     weight_ih_l0: nn.Parameter
     # How the steps are divided, see ``compute_in_chunks``.
     chunks: Chunks | None = None
-    # The one direction that this is, if it is one of two alone.
-    _ways: slice | None = None
 
     def __init__(
         self,
@@ -61,8 +62,10 @@ class Recurrent(nn.Module):
         zoneout: tuple[float, ...],
         recurrent_dropout: float,
     ) -> None:
-        super().__init__()
-        check_sizes(input_size, hidden_size, num_layers, proj_size)
+        nn.Module.__init__(self)  # not of a class of torch's that a layer may be besides
+        input_size, hidden_size, num_layers, proj_size = check_sizes(
+            input_size, hidden_size, num_layers, proj_size
+        )
         flags = {"bias": bias, "batch_first": batch_first, "bidirectional": bidirectional}
         for name, flag in flags.items():
             if not isinstance(flag, bool):
@@ -102,13 +105,6 @@ class Recurrent(nn.Module):
         self._warned = False
         self.reset_parameters()
 
-    @property
-    def _directions(self) -> int:
-        return 2 if self.bidirectional else 1
-
-    def _suffixes(self, layer: int) -> list[str]:
-        return [f"_l{layer}", f"_l{layer}_reverse"][self._ways or slice(self._directions)]
-
     def ways(self) -> list[Recurrent]:
         """Each direction of a single layer as a layer that reads forwards, of the same parameters:
         one that was the backward one is to be given sequences turned round.
@@ -144,20 +140,6 @@ class Recurrent(nn.Module):
         """How many rows the running statistics of every step rest on."""
         return report(self)
 
-    def flatten_parameters(self) -> None:
-        """Does nothing: there for code that calls it on torch's layers."""
-
-    @property
-    def all_weights(self) -> list[list[nn.Parameter]]:
-        """Matrices and biases of every layer and direction, as torch's layers list them."""
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-        found = []
-        for layer in range(self.num_layers):
-            for suffix in self._suffixes(layer):
-                weights = [getattr(self, name + suffix, None) for name in names]
-                found.append([weight for weight in weights if weight is not None])
-        return found
-
     def extra_repr(self) -> str:
         parts = [f"{self.input_size}, {self.hidden_size}"]
         options = ["proj_size", "num_layers", "nonlinearity", "num_heads", "bias", "batch_first"]
@@ -179,7 +161,11 @@ class Recurrent(nn.Module):
         start: int,
     ) -> tuple[Tensor | PackedSequence, States]:
         """Output in the form of the input, and the final states (L * D, B, .)."""
-        check_start(start, self.bidirectional)
+        start = check_start(start, self.bidirectional)
+        if hx is not None and not (
+            isinstance(hx, (tuple, list)) and all(isinstance(part, Tensor) for part in hx)
+        ):
+            self._refuse(hx)
         if isinstance(input, PackedSequence):
             if lengths is not None:
                 raise ValueError("a PackedSequence knows its lengths: leave lengths=None")
@@ -193,6 +179,8 @@ class Recurrent(nn.Module):
             return PackedSequence(rows, input.batch_sizes, *order), final
 
         name = type(self).__name__
+        if not isinstance(input, Tensor):
+            refuse_input(name, input)
         if input.layout != torch.strided:
             raise TypeError(
                 f"{name} takes dense input, got {input.layout}: convert it, input.to_dense(), or "
@@ -216,7 +204,9 @@ class Recurrent(nn.Module):
         if lengths is None:
             packing = Packing.of_equal_lengths(batch, steps, input.device)
         else:
-            packing = self._packing(input, hx, check_lengths(lengths, batch, steps))
+            packing = self._packing(
+                input, hx, check_lengths(lengths, batch, steps, self.batch_first)
+            )
         packing.first = start
         initial = self._initial(hx, packing, input)
         rows, final = self._layers(packing.pack(input), packing, initial)
@@ -320,6 +310,11 @@ class Recurrent(nn.Module):
             if tuple(part.shape) != expected:
                 which = "hidden" if len(sizes) == 1 else f"hidden[{number}]"
                 raise RuntimeError(f"Expected {which} size {expected}, got {list(part.shape)}")
+            if part.device != input.device:
+                raise RuntimeError(
+                    "Input and hidden tensors are not at the same device, found input tensor at "
+                    f"{input.device} and hidden tensor at {part.device}"
+                )
             if part.dtype != input.dtype and not is_autocast(input.device.type):
                 raise RuntimeError(
                     f"hx[{number}] has dtype {part.dtype}, the input {input.dtype}: convert it, "
@@ -329,10 +324,16 @@ class Recurrent(nn.Module):
             hx = tuple(part.to(dtype) for part in hx)
         return tuple(packing.sort(part) for part in hx)
 
+    def _refuse(self, hx: Any) -> NoReturn:
+        letters = self._cell.states
+        refuse_states(type(self).__name__, letters, hx[0] if len(letters) == 1 else hx)
+
     def _check_states_dim(self, hx: States | None, batched: bool) -> None:
         expected = 3 if batched else 2
         if hx is None or all(part.dim() == expected for part in hx):
             return
+        if len(hx) == 1 and not hx[0].is_floating_point():
+            self._refuse(hx)
         got = ", ".join(f"{part.dim()}-D" for part in hx)
         kind = "batched 3-D" if batched else "unbatched 2-D"
         which = "hx" if len(hx) == 1 else "hx and cx"
@@ -340,8 +341,21 @@ class Recurrent(nn.Module):
             f"For {kind} input, {which} should also be {expected}-D but got ({got}) tensors"
         )
 
+    def check_input(self, input: Tensor, batch_sizes: Tensor | None) -> None:
+        """Raise what a call would for an input that does not fit, as torch's layers do.
+
+        Args:
+            input: (T, B, I) or, with ``batch_sizes``, the rows (N, I) of a ``PackedSequence``.
+        """
+        self._check_input(input, 3 if batch_sizes is None else 2)
+
     def _check_input(self, input: Tensor, dims: int) -> None:
         weight = self.weight_ih_l0
+        if input.device != weight.device:
+            raise RuntimeError(
+                "Input and parameter tensors are not at the same device, found input tensor at "
+                f"{input.device} and parameter tensor at {weight.device}"
+            )
         if input.dtype != weight.dtype and not is_autocast(input.device.type):
             raise ValueError(
                 f"RNN input dtype ({input.dtype}) does not match weight dtype ({weight.dtype}). "

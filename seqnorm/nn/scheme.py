@@ -87,7 +87,9 @@ class Norm:
             elif value is not None:
                 check_number(name, value)
         check_eps(self.eps)
-        check_table(self.max_steps, self.momentum, self.min_count, self.beyond)
+        steps, count = check_table(self.max_steps, self.momentum, self.min_count, self.beyond)
+        object.__setattr__(self, "max_steps", steps)
+        object.__setattr__(self, "min_count", count)
         for field in () if self.over_batch else fields(Norm):
             if field.name in TABLE_FIELDS and getattr(self, field.name) != field.default:
                 raise ValueError(
@@ -96,12 +98,12 @@ class Norm:
                 )
         if isinstance(self.sets, list):  # as YAML gives it
             object.__setattr__(self, "sets", tuple(self.sets))
-        if isinstance(self.sets, bool) or not isinstance(self.sets, (str, int, tuple)):
-            raise TypeError(
-                f"sets should be a word, a number or gates, got {type(self.sets).__name__}"
-            )
-        if isinstance(self.sets, int):
-            check_positive("sets", self.sets)
+        if not isinstance(self.sets, (str, tuple)):
+            if isinstance(self.sets, bool) or not hasattr(self.sets, "__index__"):
+                raise TypeError(
+                    f"sets should be a word, a number or gates, got {type(self.sets).__name__}"
+                )
+            object.__setattr__(self, "sets", check_positive("sets", self.sets))
         if isinstance(self.sets, str):
             choose("sets", self.sets, ("joint", "separate", "heads"))
         if self.over_batch and self.sets != "joint":

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, TypeVar, Union, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Union, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from .check import check_eps, check_flag, check_positive, check_untracked, choose, nearest
 from .lengths import check_lengths, valid_mask
 from .statistics import widen
+from .typed import called_as
 
 LAYOUTS = ("NTC", "NCT")
 Lengths = Union[Tensor, Sequence[int], None]
@@ -72,12 +73,11 @@ class SequenceNorm(nn.Module):
         dtype: torch.dtype | None,
     ) -> None:
         super().__init__()
-        check_positive("num_channels", num_channels)
         choose("layout", layout, LAYOUTS)
         check_eps(eps)
         check_flag("affine", affine)
         check_flag("bias", bias)
-        self.num_channels = num_channels
+        self.num_channels = check_positive("num_channels", num_channels)
         self.eps = eps
         self.layout = layout
         for name, wanted in (("weight", affine), ("bias", affine and bias)):
@@ -116,6 +116,11 @@ class SequenceNorm(nn.Module):
             mask = valid_mask(checked, ntc.shape[1])[:, :, None]
         y = self._masked(ntc, mask)
         return y if self.layout == "NTC" else y.transpose(1, 2)
+
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self) -> None: ...
 
     def _masked(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """x (N, T, C), mask (N, T, 1)."""

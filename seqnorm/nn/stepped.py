@@ -5,21 +5,24 @@ Axes: B sequences, I = input_size, H = hidden_size.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from .arguments import refuse_input, refuse_states
 from .backends import reference
 from .cell import Cell, Nonlinear
-from .check import changed_options, check_sizes, warn
+from .check import as_integer, changed_options, check_not_negative, warn
 from .direction import Direction, gather, initialise, register, small_batch
+from .outside import Outside
 from .presets import described, resolve
 from .reporting import Report, report
 from .scheme import NormScheme
+from .typed import called_as
 
 
-class CellLayer(nn.Module):
+class CellLayer(Outside):
     """Parameters of one step, the forms of input and state.
 
     Args:
@@ -40,11 +43,15 @@ class CellLayer(nn.Module):
         norm: str | NormScheme | None,
     ) -> None:
         super().__init__()
-        check_sizes(input_size, hidden_size)
-        self.input_size = input_size
-        self.hidden_size = hidden_size
+        self.input_size = input_size = check_not_negative("input_size", input_size)
+        self.hidden_size = hidden_size = check_not_negative("hidden_size", hidden_size)
         self.bias = bias
         self.norm = resolve(norm, cell)
+        if self.norm is not None and not (input_size and hidden_size):
+            raise ValueError(
+                f"a norm needs units, and input_size is {input_size}, hidden_size {hidden_size}: "
+                "a cell of no units has norm=None"
+            )
         if self.norm is not None and self.norm.output is not None:
             raise ValueError(
                 "the norm of the output stands after the recurrence, and a cell's output is its "
@@ -81,10 +88,13 @@ class CellLayer(nn.Module):
         self, input: Tensor, hx: tuple[Tensor, ...] | None, step: int | None
     ) -> tuple[Tensor, ...]:
         name = type(self).__name__
-        if len(self._cell.states) > 1 and isinstance(hx, Tensor):
-            raise TypeError(
-                f"{name}: hx must be a tuple ({', '.join(self._cell.states)}), got one Tensor"
-            )
+        if not isinstance(input, Tensor):
+            refuse_input(name, input)
+        if hx is not None and not (
+            isinstance(hx, (tuple, list)) and all(isinstance(part, Tensor) for part in hx)
+        ):
+            states = self._cell.states
+            refuse_states(name, states, hx[0] if len(states) == 1 else hx)
         if input.dim() not in (1, 2):
             raise ValueError(f"{name}: Expected input to be 1D or 2D, got {input.dim()}D instead")
         for number, part in enumerate(() if hx is None else hx):
@@ -153,8 +163,7 @@ class CellLayer(nn.Module):
                     "cell(input, hx, step=t), counting from 0"
                 )
             return 0
-        if not isinstance(step, int) or isinstance(step, bool):
-            raise TypeError(f"step should be of type int, got: {type(step).__name__}")
+        step = as_integer("step", step)
         if step < 0:
             raise ValueError(f"step counts from 0, got {step}")
         return step
@@ -167,6 +176,11 @@ class OneStateCell(CellLayer):
         """h (B, H) after one step; arguments as in ``LSTMCell.forward``, hx is h alone."""
         (h,) = self._run(input, None if hx is None else (hx,), step)
         return h
+
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self) -> None: ...
 
 
 class NonlinearCell(OneStateCell):

@@ -8,6 +8,8 @@ Axes: N images, C channels, H and W; S styles.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +18,7 @@ from .images import check_input
 from .instance import check_planes, instance_norm
 from .masks import position_mask
 from .statistics import moments, widen
+from .typed import called_as
 
 
 class ConditionalInstanceNorm2d(nn.Module):
@@ -74,6 +77,11 @@ class ConditionalInstanceNorm2d(nn.Module):
         check_planes(self, x, mask)
         weight, bias = self._of_style(style, len(x))
         return instance_norm(x, weight, bias, self.eps, mask)
+
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self) -> None: ...
 
     def _of_style(self, style: Tensor, batch: int) -> tuple[Tensor, Tensor]:
         """Gain and bias (N, C) of each image."""
@@ -197,6 +205,11 @@ class AdaptiveInstanceNorm2d(nn.Module):
                     f"got {tuple(tensor.shape)}"
                 )
         return instance_norm(x, weight.expand(N, C), bias.expand(N, C), self.eps, mask)
+
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self) -> None: ...
 
     def extra_repr(self) -> str:
         return f"eps={self.eps}"

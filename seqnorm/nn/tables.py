@@ -115,7 +115,7 @@ class RunningTable(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        check_table(max_steps, momentum, min_count, beyond)
+        max_steps, min_count = check_table(max_steps, momentum, min_count, beyond)
         self.features = features
         self.max_steps = max_steps
         self.momentum = momentum

@@ -74,7 +74,7 @@ class TextClassification(TextModule[TextClassifier, LengthBucketConfusion]):
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Class logits (B, C) of ``tokens`` (B, T), of which ``lengths`` (B,) are valid."""
-        return self.network(tokens, lengths)  # type: ignore[no-any-return]
+        return self.network(tokens, lengths)
 
     def training_step(self, batch: TextBatch) -> Tensor:
         logits = self(batch.tokens, batch.lengths)

@@ -111,7 +111,7 @@ class LanguageModelling(TextModule[LanguageModel, Surprisal]):
         self, tokens: Tensor, lengths: Tensor | None = None, states: LayerStates | None = None
     ) -> tuple[Tensor, LayerStates]:
         """``LanguageModel.forward``."""
-        return self.network(tokens, lengths, states)  # type: ignore[no-any-return]
+        return self.network(tokens, lengths, states)
 
     def surprisal(self, batch: LanguageBatch, stage: str) -> Tensor:
         """-log p of every target of a batch (N,); what goes on, goes on within ``stage``."""

@@ -251,7 +251,7 @@ def test_gate_biases_name_gates_of_the_cell(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in LAYERS if kind != "LSTM"])
 def test_only_an_lstm_is_projected_and_zoned_out_in_two(kind: str) -> None:
-    with pytest.raises(TypeError, match="proj_size"):
+    with pytest.raises(ValueError, match="proj_size argument is only supported for LSTM"):
         LAYERS[kind](I, H, proj_size=2)
     with pytest.raises(ValueError, match=r"zoneout is one probability, .*not \(0\.1, 0\.2\)"):
         LAYERS[kind](I, H, zoneout=(0.1, 0.2))

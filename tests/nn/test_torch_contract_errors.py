@@ -50,7 +50,6 @@ WRONG: dict[str, Callable[[Any, Callable[..., Any]], object]] = {
     "input double": lambda cls, hx: cls(I, H)(X.double()),
     "input int": lambda cls, hx: cls(I, H)(X.long()),
     "input wide": lambda cls, hx: cls(I + 1, H)(X),
-    "input list": lambda cls, hx: cls(I, H)([[0.0]]),
     "packed wide": lambda cls, hx: cls(I + 1, H)(PACKED),
     "hx 2-D": lambda cls, hx: cls(I, H)(X, hx(H0[:, 0])),
     "hx 3-D unbatched": lambda cls, hx: cls(I, H)(X[:, 0], hx(H0)),
@@ -134,8 +133,15 @@ def test_projection_sizes_raise_what_torch_raises() -> None:
         for cls in (nn.LSTM, seqnorm.LSTM):
             with pytest.raises(ValueError, match="proj_size"):
                 cls(I, H, proj_size=size)
-    # torch's GRU and RNN take any keyword and refuse this one by a ValueError; ours have none such.
-    for cls in (seqnorm.GRU, seqnorm.RNN):
+    says = r"^proj_size argument is only supported for LSTM, not RNN or GRU"
+    for size in (0, 2, H):
+        for cls in (*LAYERS["GRU"], *LAYERS["RNN"]):
+            with pytest.raises(ValueError, match=f"{says}$"):
+                cls(I, H, proj_size=size)
+        for cls in (seqnorm.LiGRU, seqnorm.IndRNN, seqnorm.SLSTM):
+            with pytest.raises(ValueError, match=f"{says}, nor {cls.__name__}$"):
+                cls(I, 8, proj_size=size)
+    for cls in (*CELLS["LSTMCell"], *CELLS["GRUCell"]):
         with pytest.raises(TypeError, match="proj_size"):
             cls(I, H, proj_size=2)
 

@@ -7,7 +7,7 @@ proj_size), L = num_layers, D = directions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from ..convert import adopt, adopt_cell, release
 from ..recurrent import Recurrent
 from ..scheme import Norm, NormScheme
 from ..stepped import CellLayer
+from ..typed import called_as
 
 _LAYER = Norm("layer", gain=1.0, bias=0.0)
 _LAYER_GAIN = Norm("layer", gain=1.0, bias=None)
@@ -205,6 +206,10 @@ class LSTM(Recurrent):
         TypeError, ValueError: a size, probability or norm that means nothing, at construction.
     """
 
+    get_expected_cell_size = nn.LSTM.get_expected_cell_size
+    check_forward_args = nn.LSTM.check_forward_args
+    permute_hidden = nn.LSTM.permute_hidden
+
     def __init__(
         self,
         input_size: int,
@@ -291,6 +296,11 @@ class LSTM(Recurrent):
         output, (h, c) = self._run(input, hx, lengths, start)
         return output, (h, c)
 
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self) -> None: ...
+
     @classmethod
     def from_torch(
         cls,
@@ -358,6 +368,11 @@ class LSTMCell(CellLayer):
         """
         h, c = self._run(input, hx, step)
         return h, c
+
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self) -> None: ...
 
     @classmethod
     def from_torch(cls, cell: nn.LSTMCell, norm: str | NormScheme | None = None) -> LSTMCell:

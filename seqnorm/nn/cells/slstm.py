@@ -6,7 +6,7 @@ Axes: T steps, B sequences, n rows, I = input_size, H = hidden_size, P = H / num
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, overload
+from typing import TYPE_CHECKING, ClassVar, overload
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from ..check import check_positive
 from ..recurrent import Recurrent
 from ..scheme import Norm, NormScheme
 from ..stepped import CellLayer
+from ..typed import called_as
 
 FourStates = tuple[Tensor, Tensor, Tensor, Tensor]
 _BATCH = Norm("batch", gain=0.1, bias=None)
@@ -134,8 +135,9 @@ class SLSTM(Recurrent):
         zoneout: float = 0.0,
         recurrent_dropout: float = 0.0,
     ) -> None:
+        step = SLSTMStep(_check_heads(num_heads, hidden_size))
         super().__init__(
-            SLSTMStep(_check_heads(num_heads, hidden_size)),
+            step,
             input_size,
             hidden_size,
             num_layers,
@@ -150,7 +152,7 @@ class SLSTM(Recurrent):
             (zoneout, 0.0, 0.0, 0.0),
             recurrent_dropout,
         )
-        self.num_heads = num_heads
+        self.num_heads = step.heads
 
     @overload
     def forward(
@@ -185,6 +187,11 @@ class SLSTM(Recurrent):
         output, (h, c, n, m) = self._run(input, hx, lengths, start)
         return output, (h, c, n, m)
 
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self) -> None: ...
+
 
 class SLSTMCell(CellLayer):
     """One step of ``seqnorm.SLSTM``; without a norm of the output. See ``LSTMCell``.
@@ -206,7 +213,7 @@ class SLSTMCell(CellLayer):
     ) -> None:
         step = SLSTMStep(_check_heads(num_heads, hidden_size))
         super().__init__(step, input_size, hidden_size, bias, device, dtype, norm)
-        self.num_heads = num_heads
+        self.num_heads = step.heads
 
     def forward(
         self, input: Tensor, hx: FourStates | None = None, step: int | None = None
@@ -215,9 +222,15 @@ class SLSTMCell(CellLayer):
         h, c, n, m = self._run(input, hx, step)
         return h, c, n, m
 
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self) -> None: ...
+
 
 def _check_heads(heads: int, hidden_size: int) -> int:
-    check_positive("num_heads", heads)
-    if isinstance(hidden_size, int) and hidden_size % heads:
+    heads = check_positive("num_heads", heads)
+    hidden_size = check_positive("hidden_size", hidden_size)
+    if hidden_size % heads:
         raise ValueError(f"num_heads={heads} must divide hidden_size={hidden_size}")
     return heads

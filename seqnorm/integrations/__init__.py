@@ -1,0 +1,1 @@
+"""Adapters to other people's code, each loaded when it is asked for."""
