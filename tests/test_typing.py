@@ -130,7 +130,9 @@ def test_a_users_file(check: Callable[[Path], str], written: Path) -> None:
     for name in seqnorm.__all__:
         (text,) = said.pop(number)
         assert "error" not in text, name
-        assert "Any" not in text.split(" is ")[-1].split("->")[-1], f"{name}: {text}"
+        _, arrow, result = text.split(" is ")[-1].rpartition("->")
+        # mypy writes no arrow for a function that returns nothing.
+        assert "Any" not in result or (not arrow and "def (" in result), f"{name}: {text}"
         number += 1
     assert not said, "of imports by name nothing is said"
 
