@@ -239,8 +239,9 @@ class Recurrent(OutsideLayer):
         if processes is not None:
             packing = packing.among(processes.rows(packing.batch_sizes, packing.device))
         over_batch = self._over_batch
-        for direction in directions if over_batch else ():
-            direction.check(len(packing.batch_sizes), packing.first)
+        if over_batch:
+            for direction in directions:
+                direction.check(len(packing.batch_sizes), packing.first)
         # Later parts of long sequences may well be left with few.
         if self.training and over_batch and not (self._warned or packing.first):
             message = small_batch(self.norm, packing.totals or packing.batch_sizes)

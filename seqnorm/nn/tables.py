@@ -18,7 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from .check import check_table, choose, warn
 from .processes import Processes
 from .recompute import is_recomputed
-from .statistics import HALF, Moments, merge, moved, unbiased
+from .statistics import HALF, Moments, merge, unbiased
 
 ESTIMATES = ("population", "average")
 # Rows that adopted statistics count for if nothing is said: so many that a batch moves them by the
@@ -102,7 +102,7 @@ class RunningTable(nn.Module):
     count: Tensor
     processes: Processes | None = None
     # What the buffers were when they were last looked at for statistics without a count.
-    _looked: tuple[tuple[int, int], ...] = ()
+    _looked: tuple[int, ...] = ()
 
     def __init__(
         self,
@@ -208,8 +208,11 @@ class RunningTable(nn.Module):
         """Warn of statistics that are not read for want of a count, once after each change."""
         if torch.compiler.is_compiling() or self.beyond == "error":  # which refuses such steps
             return
-        buffers = tuple(self._buffers.values())
-        now = tuple([(id(b), -1 if b.is_inference() else b._version) for b in buffers])  # type: ignore[union-attr]  # none is None
+        buffers = mean, var, count = tuple(self._buffers.values())
+        try:
+            now = (id(mean), id(var), id(count), mean._version, var._version, count._version)  # type: ignore[union-attr]  # none is None
+        except RuntimeError:  # a tensor made in inference mode counts no changes
+            now = (id(mean), id(var), id(count), -1, -1, -1)
         if now == self._looked or not _have_values(buffers):
             return
         self._looked = now
@@ -307,15 +310,16 @@ class RunningTable(nn.Module):
             weight = torch.ones_like(n)
             mean, var = union.mean, unbiased(union.var, union.n)
         else:
-            weight = n / (before + n).clamp(min=1.0)
+            weight = n / (before + n)
             if self.momentum is not None and rule == "running":
                 weight = weight.clamp(min=self.momentum)
-            var = unbiased(var, n)
+            var = var * (n / (n - 1.0))
+        # Of too few rows all this may be infinite or NaN, and times 0 it is NaN.
         weight = torch.where(enough, weight, 0.0)
-        # What too few rows have may be infinite, which times 0 would be NaN.
-        old_mean.copy_(moved(old_mean, torch.where(enough, mean, 0.0), weight))
-        old_var.copy_(moved(old_var, torch.where(enough, var, 0.0), weight))
-        count[here] += torch.where(enough[:, 0], rows, 0)
+        stays = 1.0 - weight
+        for old, new in ((old_mean, mean), (old_var, var)):
+            old.mul_(stays).addcmul_(torch.where(enough, new, 0.0), weight)  # ``moved``, in place
+        count[here].add_(torch.where(enough[:, 0], rows, 0))
 
     def register_update_hook(self, hook: Callable[..., None]) -> RemovableHandle:
         """Have ``hook(table, mean, var, rows, first)`` called before every update.

@@ -15,19 +15,18 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 # Hooks of saved tensors, if there are some. Without the function, in an older torch, they see of a
 # call of the kernels only its arguments and its output.
 _top_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
-_is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+_PLAIN = frozenset((Tensor, Parameter, type(None)))
 
 
 def is_plain(tensor: Tensor) -> bool:
     """Whether a tensor has memory of its own that means what it says."""
-    if type(tensor) not in (Tensor, Parameter):
+    if type(tensor) not in _PLAIN:
         return False
     try:
-        address = tensor.data_ptr()
+        # There is none behind a meta tensor, a freed storage or a tensor of symbolic zeros.
+        return tensor.data_ptr() != 0 or not tensor.numel()
     except RuntimeError:  # one that stands for many, as in a vectorised backward pass
         return False
-    # There is no memory behind a meta tensor, a freed storage or a tensor of symbolic zeros.
-    return (address != 0 or not tensor.numel()) and not _is_wrapped(tensor)
 
 
 def is_traceable(tensor: Tensor) -> bool:
@@ -35,13 +34,13 @@ def is_traceable(tensor: Tensor) -> bool:
     return type(tensor) in (Tensor, Parameter, FakeTensor, FunctionalTensor)
 
 
-def is_traced(tensors: Iterable[Tensor]) -> bool:
+def is_traced(tensors: Iterable[Tensor | None]) -> bool:
     """Whether somebody follows what the kernels would do unseen."""
     return (
         torch.compiler.is_compiling()
         or torch._C._len_torch_dispatch_stack() > 0
         or (_top_hooks is not None and _top_hooks(False) is not None)
-        or any(type(tensor) not in (Tensor, Parameter) for tensor in tensors)
+        or not _PLAIN.issuperset(map(type, tensors))
     )
 
 

@@ -65,7 +65,7 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
     if is_transformed() or not all(known(tensor) for tensor in given):
         return "its kernels take plain tensors alone, no subclasses and none inside torch.func"
     for tensor in given:
-        if tensor.dtype != rows.dtype or tensor.device != rows.device:
+        if tensor.dtype != rows.dtype or not tensor.is_cpu:
             return "its kernels take input, weights and states of one dtype, on the CPU"
     if direction.weight_hr is not None:
         return "it has no kernel with a projection (proj_size)"
@@ -176,7 +176,7 @@ def _start(
         **{f"bias_{k}": bias for k, bias in enumerate(biases) if found.places[k]},
     )
     probabilities = tuple(0.0 if isinstance(stay, Tensor) else stay for stay in stays)
-    traced = is_traced(tensor for tensor in inputs if tensor is not None)
+    traced = is_traced(inputs)
     # A graph of layers without norms of the batch is told its numbers of rows by a tensor.
     told = packing.sizes(rows) if traced and not found.batch else None
     sizes = packing.batch_sizes if told is None else []
