@@ -12,6 +12,7 @@ from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from seqnorm.datasets import FetchError
+from seqnorm.extra import HINT
 
 VARIABLE = "SEQNORM_TRACEBACK"
 STATUS = 2
@@ -54,6 +55,8 @@ def line_of(error: BaseException) -> str:
     gives its kind.
     """
     words = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, ModuleNotFoundError) and "seqnorm[" not in words:
+        words = f"{words} (all that training needs: {HINT})"
     if is_of_memory(error):
         words = f"there is not enough memory: {words}"
     return printable(words)
