@@ -126,7 +126,7 @@ class WeightAverage(callbacks.EMAWeightAveraging):
             two.data.copy_(kept)
 
 
-class EarlyStopping(callbacks.EarlyStopping):
+class RunEarlyStopping(callbacks.EarlyStopping):
     """Lightning's, which besides remembers over an interruption that it had stopped the run, unless
     that goes on with another patience; and waits for the first validation."""
 
@@ -151,7 +151,7 @@ class EarlyStopping(callbacks.EarlyStopping):
         self._stopped = state_dict.get("stopped", False) and state_dict["patience"] == self.patience
 
 
-class ModelCheckpoint(callbacks.ModelCheckpoint):
+class RunCheckpoint(callbacks.ModelCheckpoint):
     """Lightning's, whose one file lies in this run's folder whatever a checkpoint says.
 
     What it says is of where the run was before it was moved or copied, or of a stranger's choice;
@@ -167,9 +167,15 @@ class ModelCheckpoint(callbacks.ModelCheckpoint):
         mended["best_k_models"] = dict(zip([own], scores))
         super().load_state_dict({**state_dict, **mended})
 
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Where nothing is validated there is nothing to choose by, and no error in that.
+        if self.monitor is None or self.monitor in trainer.callback_metrics:
+            super().on_train_epoch_end(trainer, pl_module)
+
 
 class ReestimateStatistics(Callback):
-    """Before every validation takes the statistics of BatchNorm anew, from all training batches.
+    """Before every validation takes the statistics of BatchNorm anew, from all training batches;
+    where nothing was validated, at the end of training.
 
     What is validated and kept then has the population's statistics rather than running averages.
     Of several processes each takes those of its own share of the batches.
@@ -185,8 +191,17 @@ class ReestimateStatistics(Callback):
         ),
     ) -> None:
         self.forward = forward
+        self._validated = False
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._validated |= not trainer.sanity_checking
+        self._estimate(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self._validated:
+            self._estimate(trainer, pl_module)
+
+    def _estimate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         batches = trainer.train_dataloader
         # Before a run begins, or goes on, validation is tried out, which is to change nothing.
         if trainer.sanity_checking or batches is None:
@@ -203,7 +218,7 @@ class ReestimateStatistics(Callback):
             )
 
 
-class ProgressBar(callbacks.RichProgressBar):
+class RunProgressBar(callbacks.RichProgressBar):
     """Lightning's, which keeps the line of every epoch and leaves the run's number out of it."""
 
     def __init__(self) -> None:

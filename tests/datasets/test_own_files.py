@@ -142,7 +142,7 @@ def test_labels_may_be_numbers_or_truth_values(tmp_path: Path) -> None:
         ("a.jsonl", b'{"text": "\\ud83d", "label": "a"}\n', ", line 1: half of a surrogate"),
         ("a.parquet", b"PAR1 but no more", ": not readable as Parquet"),
         ("a.parquet", b"", ": not readable as Parquet"),
-        ("a.txt", b"x", ": a file must end in one of .csv, .tsv, .jsonl, .parquet"),
+        ("a.txt", b"x", ": a file must end in one of .csv, .tsv, .jsonl, .json, .parquet"),
     ],
 )
 def test_bad_files_are_named_with_the_line(
