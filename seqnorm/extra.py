@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from importlib import import_module
 
 HINT = "pip install 'seqnorm[train]'"
+# What the extra brings, by the names of modules.
+MODULES = ("lightning", "torchmetrics", "jsonargparse", "yaml", "tokenizers", "rich", "tensorboard")
+MODULES += ("matplotlib", "numpy", "pyarrow", "sklearn", "scipy", "PIL")
 
 
 @contextmanager

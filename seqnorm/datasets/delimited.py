@@ -71,7 +71,9 @@ def read_delimited(
             labels.add(label.strip())
         elif quotes is None:
             end = number + len(lines) - 1
-            if chosen == "\t" and any("\t" in field and "\n" in field for field in fields):
+            if chosen == "\t" and any(
+                "\t" in field and len(field.splitlines()) > 1 for field in fields
+            ):
                 raise DatasetError(_swallowed(where, end))
             suspects.append((_swallowed(where, end), _labels(lines, chosen, len(header), places)))
         yield where, fields[places[0]], label

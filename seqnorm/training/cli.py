@@ -206,12 +206,14 @@ class TextCLI(LightningCLI):
         options = self.config_init[self.subcommand]["trainer"]
         given = options["callbacks"] or []
         callbacks = [*([given] if isinstance(given, Callback) else given), EndTogether()]
-        barred = any(isinstance(callback, ProgressBar) for callback in callbacks)
-        if options["enable_progress_bar"] is not False and not barred:
+        if any(isinstance(callback, ProgressBar) for callback in callbacks):
+            kwargs["enable_progress_bar"] = True  # which is of the run's own bar
+        elif options["enable_progress_bar"] is not False:
             callbacks.append(RunProgressBar())
         logger: Any = options["logger"]
         if self.subcommand == "fit" and not options["fast_dev_run"]:
-            need("train.py fit", "matplotlib")  # of the pictures at the end
+            # Of the log, before there is a folder for it, and of the pictures at the end.
+            need("train.py fit", "matplotlib", *(["tensorboard"] if logger is None else []))
             self.run: Run = self.config_init["fit"]["run"]
             self.run.check(self.model)
             if self.checkpoint is not None:  # found here, what does not fit has one line

@@ -157,7 +157,7 @@ def test_a_run_that_was_copied_goes_on_in_its_own_folder(
     copy = Path("elsewhere/version_0").absolute()
     shutil.copytree(broken, copy)
     stored = torch.load(last(copy), weights_only=True)
-    named = "ModelCheckpoint{'monitor': 'val_"
+    named = "RunCheckpoint{'monitor': 'val_"
     (state,) = (state for key, state in stored["callbacks"].items() if key.startswith(named))
     victim = Path("victim.txt").absolute()
     victim.write_text("still here")
