@@ -41,7 +41,7 @@ class PartsData(LightningDataModule, ABC):
         now = self.digests
         other = [part for part in now.keys() | was.keys() if was.get(part) != now.get(part)]
         if other:
-            parts = f"{' and '.join(sorted(map(str, other)))} part{'s' * (len(other) > 1)}"
+            parts = f"{', '.join(sorted(map(str, other)))} part{'s' * (len(other) > 1)}"
             raise ValueError(
                 f"{path}: the run cannot go on, for the data have changed: texts, labels or their "
                 f"order in the {parts} are not those that it began with; bring these back, or "

@@ -46,8 +46,8 @@ def reordered(text: str) -> str:
 @pytest.mark.parametrize(
     ("part", "change", "named"),
     [
-        ("train", exchanged, "order in the train and validation parts are not"),
-        ("train", reordered, "order in the train and validation parts are not"),
+        ("train", exchanged, "order in the train, validation parts are not"),
+        ("train", reordered, "order in the train, validation parts are not"),
         ("test", exchanged, "order in the test part are not"),
         ("test", lambda text: text.rsplit("\n", 2)[0] + "\n", "order in the test part are not"),
         (
