@@ -9,8 +9,10 @@ from importlib import import_module
 
 HINT = "pip install 'seqnorm[train]'"
 # What the extra brings, by the names of modules.
-MODULES = ("lightning", "torchmetrics", "jsonargparse", "yaml", "tokenizers", "rich", "tensorboard")
-MODULES += ("matplotlib", "numpy", "pyarrow", "sklearn", "scipy", "PIL")
+MODULES = frozenset(
+    "lightning torchmetrics jsonargparse yaml tokenizers rich tensorboard matplotlib numpy pyarrow "
+    "sklearn scipy PIL".split()
+)
 
 
 @contextmanager

@@ -361,8 +361,6 @@ CASES = [
         "of another vocabulary",
     ),
     Case(STORED, "resumed with another class", renamed(",a\n", ",z\n"), "of other classes"),
-    Case(
-        STORED, "resumed with labels exchanged", exchanged, "in the test, train, validation"
-    ),
+    Case(STORED, "resumed with labels exchanged", exchanged, "in the test, train, validation"),
     Case(STORED, "tested on other classes", other_classes, "not trained on: c"),
 ]

@@ -57,7 +57,7 @@ def line_of(error: BaseException) -> str:
     """
     words = " ".join(str(error).split()) or type(error).__name__
     # Libraries say what they miss in words of their own.
-    named = set(re.findall(r"\w+", words)) & set(MODULES)
+    named = MODULES.intersection(re.findall(r"\w+", words))
     if isinstance(error, ModuleNotFoundError) and named and "seqnorm[" not in words:
         words = f"{words} (all that training needs: {HINT})"
     if is_of_memory(error):

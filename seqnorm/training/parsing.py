@@ -131,11 +131,9 @@ class _Verbatim:
             args = (*args[:2], None, args[3])
         return super().__call__(*args, **kwargs)  # type: ignore[misc]  # of the action
 
-    def _check_type(
-        self, value: Any, append: bool = False, cfg: Any = None, mode: Any = None
-    ) -> Any:
+    def _check_type(self, value: Any) -> Any:
         if not isinstance(value, str):
-            return super()._check_type(value, append, cfg, mode)  # type: ignore[misc]  # as above
+            return super()._check_type(value)  # type: ignore[misc]  # as above
         named = self.dest.rpartition(".")[2] in _NAMES
         return None if value in _NONE and self._typehint is not str and not named else value
 

@@ -220,16 +220,6 @@ def test_a_run_has_a_time(corpus: Path, train_py: Callable[..., None]) -> None:
     assert outcome(Path("runs/tiny/version_0"))["last"]["epoch"] < 1000
 
 
-@pytest.mark.filterwarnings("ignore:.*could not find the monitored key")
-def test_a_run_without_a_validation_has_no_best(
-    corpus: Path, train_py: Callable[..., None], capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as stop:
-        train_py("fit", "--data.corpus", corpus, *OPTIONS, "--trainer.max_steps=2")
-    assert stop.value.code == 2
-    assert "training ended at step 2, before its first validation" in capsys.readouterr().err
-
-
 def test_a_run_has_one_row_of_results(corpus: Path, train_py: Callable[..., None]) -> None:
     run, results = Path("runs/tiny/version_0"), Path("results.csv")
     options = (*OPTIONS, "--run.results=results.csv", "--trainer.max_epochs=1")
