@@ -10,8 +10,21 @@ from importlib import import_module
 HINT = "pip install 'seqnorm[train]'"
 # What the extra brings, by the names of modules.
 MODULES = frozenset(
-    "lightning torchmetrics jsonargparse yaml tokenizers rich tensorboard matplotlib numpy pyarrow "
-    "sklearn scipy PIL".split()
+    [
+        "lightning",
+        "torchmetrics",
+        "jsonargparse",
+        "yaml",
+        "tokenizers",
+        "rich",
+        "tensorboard",
+        "matplotlib",
+        "numpy",
+        "pyarrow",
+        "sklearn",
+        "scipy",
+        "PIL",
+    ]
 )
 
 
