@@ -37,6 +37,9 @@ LAUGHS = "a0: &a0 [x, x]\n" + "".join(
     f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}, *a{n - 1}, *a{n - 1}]\n" for n in range(1, 30)
 )
 
+# The first text begins with a quotation mark, and the third ends in one.
+STRAY = GOOD.replace("goal", '" goal', 1).replace(" w2,", ' w2 ",')
+
 CASES = [
     Case(OWN, "no such file", command("fit", "--data.corpus=no.csv"), "no.csv"),
     Case(OWN, "an empty file", fit("a.csv", ""), "a.csv: the file is empty"),
@@ -67,6 +70,60 @@ CASES = [
         "a quote inside an unquoted field",
         fit("a.csv", GOOD + '"x" y,a\n'),
         "line 32: broken quoting",
+    ),
+    Case(
+        OWN,
+        "stray quotation marks that swallow lines",
+        fit("a.csv", STRAY),
+        "line 2: a quotation mark opens",
+    ),
+    Case(
+        OWN,
+        "the same, of tabs",
+        fit("a.tsv", STRAY.replace(",", "\t")),
+        "line 2: a quotation mark opens",
+    ),
+    Case(
+        OWN,
+        "the same, as characters like any other",
+        fit("a.tsv", STRAY.replace(",", "\t"), "--data.quotes=literal"),
+        "trained",
+        works=True,
+    ),
+    Case(OWN, "semicolons", fit("a.csv", GOOD.replace(",", ";")), "trained", works=True),
+    Case(
+        OWN,
+        "semicolons, and a column of another name",
+        fit("a.csv", GOOD.replace(",", ";").replace("label", "stars")),
+        "or, separated by ';', 'text', 'stars'",
+    ),
+    Case(
+        OWN,
+        "a separator of two characters",
+        fit("a.csv", GOOD, "--data.delimiter=::"),
+        "one other character",
+    ),
+    Case(
+        OWN,
+        "a label missing, where such rows are dropped",
+        fit("a.csv", GOOD + "x,\n", "--data.drop_unlabelled=true"),
+        "trained",
+        works=True,
+    ),
+    Case(
+        OWN,
+        "labels as 1.0 and 0.0",
+        fit("a.csv", GOOD.replace(",a\n", ",1.0\n").replace(",b\n", ",0.0\n")),
+        "trained",
+        works=True,
+    ),
+    Case(OWN, "JSON of columns that differ", fit("a.json", '{"text": ["x"], "label": []}'), "same"),
+    Case(OWN, "JSON of another form", fit("a.json", "3"), "a .json file is a list of objects"),
+    Case(
+        OWN,
+        "a key twice in JSON",
+        fit("a.jsonl", '{"text": "x", "text": "y", "label": "a"}'),
+        "line 1: the key 'text' twice",
     ),
     Case(OWN, "a field too many", fit("a.csv", GOOD + "x,y,a\n"), "line 32: 3"),
     Case(OWN, "Latin-1", fit("a.csv", GOOD.encode() + b"\xe9,a\n"), "line 32"),
@@ -206,6 +263,28 @@ CASES = [
         "an embedding that no memory holds",
         fit("good.csv", GOOD, "--model.embedding_size=1000000000000"),
         "there is not enough memory",
+    ),
+    Case(
+        CONFIG,
+        "a run that is called as a number",
+        fit("good.csv", GOOD, "--run.name=7795e10"),
+        "trained",
+        works=True,
+    ),
+    Case(CONFIG, "a run without a name", fit("good.csv", GOOD, "--run.name="), "run.name is empty"),
+    Case(
+        CONFIG,
+        "none for null",
+        fit("good.csv", GOOD, "--model.norm=none", "--data.vocab_size=None"),
+        "trained",
+        works=True,
+    ),
+    Case(
+        CONFIG,
+        "no validation",
+        fit("good.csv", GOOD, "--data.test_fraction=0.2", "--trainer.limit_val_batches=0"),
+        "trained",
+        works=True,
     ),
     Case(
         CONFIG,

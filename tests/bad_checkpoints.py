@@ -19,6 +19,7 @@ from bad_makers import (
     damaged,
     deflated,
     doubled,
+    exchanged,
     file_of_values,
     folder,
     not_where_it_was,
@@ -360,5 +361,6 @@ CASES = [
         "of another vocabulary",
     ),
     Case(STORED, "resumed with another class", renamed(",a\n", ",z\n"), "of other classes"),
+    Case(STORED, "resumed with labels exchanged", exchanged, "in the test, train, validation"),
     Case(STORED, "tested on other classes", other_classes, "not trained on: c"),
 ]

@@ -296,6 +296,12 @@ def renamed(words: str, others: str) -> Callable[[], Sequence[str]]:
     return make
 
 
+def exchanged() -> Sequence[str]:
+    """Resuming on the same texts with the labels exchanged."""
+    write("other.csv", GOOD.replace(",a\n", ",x\n").replace(",b\n", ",a\n").replace(",x\n", ",b\n"))
+    return ["fit", f"--ckpt_path={BEST}", "--data.corpus=other.csv"]
+
+
 def not_where_it_was() -> Sequence[str]:
     shutil.copy(BEST, "elsewhere.ckpt")
     return ["fit", "--ckpt_path=elsewhere.ckpt"]

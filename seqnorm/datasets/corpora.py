@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from seqnorm.datasets import huggingface, own_files, torchtext_corpora
 from seqnorm.datasets.cleaning import clean
+from seqnorm.datasets.delimited import Quotes
 from seqnorm.datasets.documents import Corpus, DatasetError, Documents, Row
 from seqnorm.datasets.fetching import fetch, is_fetched, read_members
 from seqnorm.datasets.movie_reviews import IMDB, MR
@@ -32,6 +34,9 @@ def load_corpus(
     root: str | Path = "data",
     text_column: str | None = None,
     label_column: str | None = None,
+    delimiter: str | None = None,
+    quotes: Quotes | None = None,
+    drop_unlabelled: bool = False,
     language: str | None = None,
     test_fraction: float | None = None,
 ) -> Corpus:
@@ -49,31 +54,52 @@ def load_corpus(
     The other arguments are for "hf:" and for one's own files, whose layouts
     `seqnorm.datasets.own_files` lists: the columns that hold text and label (default "text" and
     "label"), the language (default "und", unknown), and the fraction to split off as a test part
-    where the files bring none (default: none, `Corpus.test` is then empty).
+    where the files bring none (default: none, `Corpus.test` is then empty). `delimiter` is what
+    separates the fields of .csv and .tsv files: comma, semicolon, tab, pipe or another character;
+    by default the one of the file's ending, or, if the header has the columns by one other alone,
+    that. `quotes` says what their quotation marks do: "enclose" fields, whatever these hold;
+    "literal", nothing; by default they enclose fields, and one that holds what looks like further
+    records is refused, for a stray quotation mark may have opened it. `drop_unlabelled` leaves out
+    rows without a label, which otherwise are an error.
 
     Raises FetchError if a corpus cannot be fetched, DatasetError if data cannot be used,
     ModuleNotFoundError where the library that it comes from is not installed.
     """
     text = str(name_or_path)
-    if text.startswith(huggingface.PREFIX):
-        name = text[len(huggingface.PREFIX) :]
-        columns = text_column or "text", label_column or "label"
-        parts = huggingface.read_huggingface(name, root, *columns)
-        return _of_ones_own(text, parts, language, test_fraction)
-    if text not in CORPORA and not text.startswith(torchtext_corpora.PREFIX):
-        path = Path(name_or_path)
-        return _load_own(path, text_column, label_column, language, test_fraction)
-    own = {
+    columns = (
+        "text" if text_column is None else text_column,
+        "label" if label_column is None else label_column,
+    )
+    given = {
         "text_column": text_column,
         "label_column": label_column,
+        "delimiter": delimiter,
+        "quotes": quotes,
+        "drop_unlabelled": drop_unlabelled or None,
         "language": language,
         "test_fraction": test_fraction,
     }
-    if given := [argument for argument, value in own.items() if value is not None]:
-        raise ValueError(
-            f"{', '.join(given)} cannot be given for the corpus {name_or_path!r}; for a file or "
-            f"folder of that name write './{name_or_path}'"
+    if text.startswith(huggingface.PREFIX):
+        _refuse(text, given, "delimiter", "quotes")
+        name = text[len(huggingface.PREFIX) :]
+        parts = huggingface.read_huggingface(name, root, *columns, drop_unlabelled=drop_unlabelled)
+        return _of_ones_own(text, parts, language, test_fraction)
+    if text not in CORPORA and not text.startswith(torchtext_corpora.PREFIX):
+        path = Path(text)
+        if not text or not path.exists():  # the path of no name is the current folder
+            raise DatasetError(
+                f"{text or repr(text)} is neither a corpus ({', '.join(CORPORA)}) nor an existing "
+                "file or folder"
+            )
+        options: dict[str, Any] = {
+            "delimiter": delimiter,
+            "quotes": quotes,
+            "drop_unlabelled": drop_unlabelled,
+        }
+        return _of_ones_own(
+            str(path), own_files.read(path, *columns, **options), language, test_fraction
         )
+    _refuse(text, given, *given)
     if text.startswith(torchtext_corpora.PREFIX):
         parts = torchtext_corpora.read_labelled(text[len(torchtext_corpora.PREFIX) :], root)
         return _assemble(text, parts, "en", None, "")
@@ -89,19 +115,12 @@ def load_corpus(
     return _assemble(source.name, parts, source.language, fraction, source.notice)
 
 
-def _load_own(
-    path: Path,
-    text_column: str | None,
-    label_column: str | None,
-    language: str | None,
-    test_fraction: float | None,
-) -> Corpus:
-    if not path.exists():
-        raise DatasetError(
-            f"{path} is neither a corpus ({', '.join(CORPORA)}) nor an existing file or folder"
+def _refuse(name: str, given: Mapping[str, object], *arguments: str) -> None:
+    if wrong := [argument for argument in arguments if given[argument] is not None]:
+        raise ValueError(
+            f"{', '.join(wrong)} cannot be given for the corpus {name!r}; for a file or "
+            f"folder of that name write './{name}'"
         )
-    parts = own_files.read(path, text_column or "text", label_column or "label")
-    return _of_ones_own(str(path), parts, language, test_fraction)
 
 
 def _of_ones_own(

@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from seqnorm.datasets.documents import DatasetError, Row
-from seqnorm.datasets.own_files import name_of_class
+from seqnorm.datasets.own_files import (
+    LEAVE_OUT,
+    Layout,
+    is_missing,
+    name_of_class,
+    with_whole_numbers,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -28,28 +34,29 @@ PARTS = {
 
 
 def read_huggingface(
-    source: str, root: str | Path, text_column: str, label_column: str
+    source: str, root: str | Path, text_column: str, label_column: str, **options: Any
 ) -> dict[str, list[Row]]:
     """The parts of a data set that `PARTS` knows; others, as "unsupervised", are left out.
 
     Classes that the data set has names for are called by those. A validation or test part none of
     whose rows has a label, as those of competitions, is left out, with a warning in the log.
-    Downloads are kept in `<root>/huggingface`.
+    Downloads are kept in `<root>/huggingface`. The `options` are further fields of `Layout`.
 
     Raises ModuleNotFoundError without the library, DatasetError for data that cannot be had or
     lack a column, a training part or a label.
     """
+    layout = Layout(text_column, label_column, **options)
     found = {}
     for part, (theirs, table) in _parts(source, root).items():
-        _check_column(source, theirs, table, text_column, "text_column")
-        _check_column(source, theirs, table, label_column, "label_column")
-        if part != "train" and _without_labels(table, label_column):
+        _check_column(source, theirs, table, layout.text_column, "text_column")
+        _check_column(source, theirs, table, layout.label_column, "label_column")
+        if part != "train" and _without_labels(table, layout.label_column):
             _log.warning(
                 "%s%s: no row of the part %s has a label; it is left out", PREFIX, source, theirs
             )
             continue
-        found[part] = _rows(source, theirs, table, text_column, label_column)
-    return found
+        found[part] = _rows(source, theirs, table, layout)
+    return with_whole_numbers(f"{PREFIX}{source}", found)
 
 
 def read_huggingface_texts(
@@ -131,18 +138,31 @@ def _without_labels(table: Any, label_column: str) -> bool:
     return bool(labels) and all(label is None or (classes and label == -1) for label in labels)
 
 
-def _rows(source: str, part: str, table: Any, text_column: str, label_column: str) -> list[Row]:
-    names = getattr(table.features[label_column], "names", None)
-    rows = []
-    pairs = zip(table[text_column], table[label_column])
+def _rows(source: str, part: str, table: Any, layout: Layout) -> list[Row]:
+    names = getattr(table.features[layout.label_column], "names", None)
+    rows, dropped = [], []
+    pairs = zip(table[layout.text_column], table[layout.label_column])
     for number, (text, label) in enumerate(pairs):
-        text = _text(source, part, number, text)
         where = _where(source, part, number)
+        none = is_missing(label) or (names is not None and label == -1)
+        if none and layout.drop_unlabelled:
+            dropped.append(where)
+            continue
+        text = _text(source, part, number, text)
         if names is not None and isinstance(label, int):
             if not 0 <= label < len(names):
-                raise DatasetError(f"{where}: it has no label ({label}); leave such rows out")
+                raise DatasetError(f"{where}: it has no label ({label}); {LEAVE_OUT}")
             label = names[label]
-        if isinstance(label, bool) or not isinstance(label, (str, int)) or str(label).strip() == "":
-            raise DatasetError(f"{where}: the label is {label!r}, not a name or a whole number")
+        if isinstance(label, float) and label.is_integer():
+            label = int(label)
+        if none or isinstance(label, bool) or not isinstance(label, (str, int)):
+            more = f"; {LEAVE_OUT}" if none else ""
+            raise DatasetError(
+                f"{where}: the label is {label!r}, not a name or a whole number{more}"
+            )
         rows.append(Row(text, name_of_class(where, str(label))))
+    if dropped:
+        _log.warning(
+            "%d rows without a label were dropped, the first: %s", len(dropped), dropped[0]
+        )
     return rows

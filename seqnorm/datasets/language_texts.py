@@ -16,6 +16,7 @@ from pathlib import Path
 
 from seqnorm.datasets import huggingface, torchtext_corpora
 from seqnorm.datasets.corpora import CORPORA, load_corpus
+from seqnorm.datasets.delimited import Quotes
 from seqnorm.datasets.documents import DatasetError
 from seqnorm.datasets.splitting import split_validation
 
@@ -56,41 +57,57 @@ def load_texts(
     *,
     root: str | Path = "data",
     text_column: str | None = None,
+    delimiter: str | None = None,
+    quotes: Quotes | None = None,
+    drop_unlabelled: bool = False,
     validation_fraction: float = 0.1,
     split_seed: int = 0,
 ) -> Texts:
     """Texts by the name of a corpus (``LANGUAGE_CORPORA``) or from a folder or file of one's own.
 
     "torchtext:NAME" and "hf:NAME" or "hf:PATH" are data sets of those libraries. ``text_column``
-    is for the latter and for labelled files of one's own (default "text"). Where a corpus brings no
-    validation part, one is split off the training part: of n lines, or rows of "hf:", the last
-    round(validation_fraction n), one at least and never all; of labelled texts those that
+    is for the latter and for labelled files of one's own (default "text"); ``delimiter``,
+    ``quotes`` and ``drop_unlabelled`` are for these files, as in ``load_corpus``. Where a corpus
+    brings no validation part, one is split off the training part: of n lines, or rows of "hf:", the
+    last round(validation_fraction n), one at least and never all; of labelled texts those that
     `split_validation` chooses by ``split_seed``.
 
     Raises:
         FetchError: a corpus cannot be fetched.
         DatasetError: files are missing, which then are named, or cannot be used.
         ModuleNotFoundError: the library that a corpus comes from is not installed.
-        ValueError: ``text_column`` is given for texts without columns.
+        ValueError: ``text_column`` or another argument for files is given for other texts.
     """
+    options = {"delimiter": delimiter, "quotes": quotes, "drop_unlabelled": drop_unlabelled}
+    given = [name for name, value in options.items() if value]
     if corpus.startswith(huggingface.PREFIX):
+        if given:
+            raise ValueError(f"{', '.join(given)} cannot be given for {corpus}")
         source = corpus[len(huggingface.PREFIX) :]
         rows = huggingface.read_huggingface_texts(source, root, text_column or "text")
         return _with_validation(corpus, rows, validation_fraction)
     lines = None if corpus == "text8" else _lines_by_part(corpus, Path(root))
-    if text_column is not None and (corpus == "text8" or lines is not None):
-        raise ValueError(f"text_column cannot be given for {corpus}, whose texts are lines")
+    given += [] if text_column is None else ["text_column"]
+    if given and (corpus == "text8" or lines is not None):
+        raise ValueError(f"{', '.join(given)} cannot be given for {corpus}, whose texts are lines")
     if corpus == "text8":
         return _text8(*_benchmark(corpus, Path(root)).values())
     if lines is not None:
         return _with_validation(corpus, lines, validation_fraction)
     labelled = corpus in CORPORA or corpus.startswith(torchtext_corpora.PREFIX)
-    if not labelled and not Path(corpus).exists():
+    if not labelled and not (corpus and Path(corpus).exists()):
         raise DatasetError(
-            f"{corpus} is neither a corpus ({', '.join(LANGUAGE_CORPORA)}) nor an existing file or "
-            "folder"
+            f"{corpus or repr(corpus)} is neither a corpus ({', '.join(LANGUAGE_CORPORA)}) nor an "
+            "existing file or folder"
         )
-    found = load_corpus(corpus, root=root, text_column=text_column)
+    found = load_corpus(
+        corpus,
+        root=root,
+        text_column=text_column,
+        delimiter=delimiter,
+        quotes=quotes,
+        drop_unlabelled=drop_unlabelled,
+    )
     train, validation = found.train, found.validation
     if validation is None:
         train, validation = split_validation(train, validation_fraction, split_seed)

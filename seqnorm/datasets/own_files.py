@@ -2,13 +2,17 @@
 
 Files (UTF-8, with or without a byte order mark), by their ending:
 
-- .csv and .tsv: a header line, then comma or tab separated fields; a field may be set in double
-  quotes, which are doubled inside one, and may then hold line ends;
+- .csv and .tsv: a header line, then comma or tab separated fields, or what else separates the
+  columns in the header; a field may be set in double quotes, which are doubled inside one, and may
+  then hold line ends;
 - .jsonl: one JSON object a line;
+- .json: the same, or a list of objects, or an object of columns;
 - .parquet: needs the package pyarrow.
 
-Each has a column of texts and one of labels (strings, integers or booleans), by default "text" and
-"label"; other columns are ignored. An empty text is a document, a missing label is an error.
+Each has a column of texts and one of labels (strings, whole numbers or booleans), by default "text"
+and "label"; other columns are ignored. An empty text is a document, a missing label is an error,
+unless rows without one are to be dropped. Where all labels of all parts are whole numbers they are
+written without a point: 1.0, as pandas writes a column that has gaps, is the class 1.
 
 Folders, either of:
 
@@ -21,32 +25,55 @@ Names that begin with a dot are ignored.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
+import logging
+import math
+import re
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from seqnorm.datasets.delimited import Quotes, check_delimiter, no_column, read_delimited
 from seqnorm.datasets.documents import DatasetError, Row
+from seqnorm.datasets.json_files import read_json, read_json_lines
 
 _PARTS = ("train", "validation", "test")
 _MISNAMED = {"val": "validation", "valid": "validation", "dev": "validation", "training": "train"}
-_CSV_FIELD_LIMIT = 2**31 - 1
+_WHOLE = re.compile(r"[+-]?[0-9]+(?:\.0*)?")
+LEAVE_OUT = "leave such rows out with drop_unlabelled (--data.drop_unlabelled true)"
+_log = logging.getLogger(__name__)
 # Control characters, ends of lines and paragraphs, halves of surrogate pairs.
 _NOT_IN_NAMES = {"Cc", "Zl", "Zp", "Cs"}
 
 
-def read(path: Path, text_column: str, label_column: str) -> dict[str, list[Row]]:
+@dataclass(frozen=True)
+class Layout:
+    """How files are to be read; the arguments of `seqnorm.datasets.load_corpus`."""
+
+    text_column: str
+    label_column: str
+    delimiter: str | None = None
+    quotes: Quotes | None = None
+    drop_unlabelled: bool = False
+
+
+def read(path: Path, text_column: str, label_column: str, **options: Any) -> dict[str, list[Row]]:
     """The rows of each part found at `path`; a single file is a "train" part.
+
+    The `options` are further fields of `Layout`.
 
     Raises DatasetError, which names file and line, if something is missing or cannot be read.
     """
+    layout = Layout(text_column, label_column, **options)
+    return with_whole_numbers(str(path), _read(path, layout))
+
+
+def _read(path: Path, layout: Layout) -> dict[str, list[Row]]:
     if not (path.is_file() or path.is_dir()):
         raise DatasetError(f"{path}: neither a file nor a folder, but a device, a pipe or the like")
     if path.is_file():
-        return {"train": _read_file(path, text_column, label_column)}
+        return {"train": _read_file(path, layout)}
     found = {part: _find_part(path, part) for part in _PARTS}
     parts = {part: place for part, place in found.items() if place is not None}
     if not parts:
@@ -57,10 +84,22 @@ def read(path: Path, text_column: str, label_column: str) -> dict[str, list[Row]
     if "train" not in parts:
         raise DatasetError(f"{path} has {', '.join(parts)} but no train part")
     return {
-        part: _read_class_folders(place)
-        if place.is_dir()
-        else _read_file(place, text_column, label_column)
+        part: _read_class_folders(place) if place.is_dir() else _read_file(place, layout)
         for part, place in parts.items()
+    }
+
+
+def with_whole_numbers(name: str, parts: dict[str, list[Row]]) -> dict[str, list[Row]]:
+    """The parts with labels as 1.0 written 1, if all labels are whole numbers; logs that."""
+    labels = {row.label for rows in parts.values() for row in rows}
+    changed = {label: str(int(float(label))) for label in labels if "." in label}
+    if not changed or not all(map(_WHOLE.fullmatch, labels)):
+        return parts
+    example, shown = min(changed.items())
+    _log.warning("%s: all labels are whole numbers, and %r is read as %r", name, example, shown)
+    return {
+        part: [Row(row.text, changed.get(row.label, row.label)) for row in rows]
+        for part, rows in parts.items()
     }
 
 
@@ -85,8 +124,8 @@ def _read_class_folders(folder: Path) -> list[Row]:
     classes = [entry for entry in _entries(folder) if entry.is_dir()]
     if not classes:
         raise DatasetError(
-            f"{folder} holds neither a train part (train.csv, .tsv, .jsonl, .parquet or a folder "
-            "train) nor a folder per class"
+            f"{folder} holds neither a train part (train.csv, .tsv, .jsonl, .json, .parquet or a "
+            "folder train) nor a folder per class"
         )
     rows = []
     for class_folder in classes:
@@ -101,25 +140,46 @@ def _read_class_folders(folder: Path) -> list[Row]:
     return rows
 
 
-def _read_file(path: Path, text_column: str, label_column: str) -> list[Row]:
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
+def _read_file(path: Path, layout: Layout) -> list[Row]:
+    ending = path.suffix.lower()
+    if ending not in _READERS:
         raise DatasetError(f"{path}: a file must end in one of {', '.join(_READERS)}")
-    rows = []
-    for where, text, label in reader(path, text_column, label_column):
+    if ending not in _DELIMITED and (layout.delimiter or layout.quotes):
+        raise DatasetError(f"{path}: delimiter and quotes are for {' and '.join(_DELIMITED)} files")
+    rows, dropped = [], []
+    for where, text, label in _READERS[ending](path, layout):
+        if is_missing(label) and layout.drop_unlabelled:
+            dropped.append(where)
+            continue
         if not isinstance(text, str):
-            raise DatasetError(f"{where}: {text_column!r} must be a string, not {text!r:.50}")
-        rows.append(Row(check_text(where, text), _label(where, label, label_column)))
+            raise DatasetError(
+                f"{where}: {layout.text_column!r} must be a string, not {text!r:.50}"
+            )
+        rows.append(Row(check_text(where, text), label_of(where, label, layout.label_column)))
+    if dropped:
+        _log.warning(
+            "%d rows without a label were dropped, the first: %s", len(dropped), dropped[0]
+        )
     if not rows:
         raise DatasetError(f"{path}: no documents")
     return rows
 
 
-def _label(where: str, label: object, label_column: str) -> str:
+def is_missing(label: object) -> bool:
+    """Whether it is what tables have where there is no label."""
+    if isinstance(label, float):
+        return math.isnan(label)
+    return label is None or (isinstance(label, str) and not label.strip())
+
+
+def label_of(where: str, label: object, label_column: str) -> str:
+    """The name of a class; raises DatasetError, which names `where`, if it is none."""
     if isinstance(label, bool):
         return str(label).lower()
-    if label is None or (isinstance(label, str) and not label.strip()):
-        raise DatasetError(f"{where}: {label_column!r} is missing or empty")
+    if is_missing(label):
+        raise DatasetError(f"{where}: {label_column!r} is missing or empty; {LEAVE_OUT}")
+    if isinstance(label, float) and label.is_integer():
+        label = int(label)
     if not isinstance(label, (str, int)):
         raise DatasetError(
             f"{where}: {label_column!r} must be a string, an integer or a boolean, "
@@ -169,76 +229,25 @@ def _read_text(path: Path, empty_allowed: bool = False) -> str:
 _Found = Iterator[tuple[str, Any, Any]]
 
 
-def _read_csv(path: Path, text_column: str, label_column: str) -> _Found:
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    stream = io.StringIO(_read_text(path), newline="")
-    reader = csv.reader(stream, delimiter=delimiter, strict=True)
-    header: list[str] = []
-    while True:
-        where = f"{path}, line {reader.line_num + 1}"
-        try:
-            fields = _next_record(reader)
-        except csv.Error as error:
-            raise DatasetError(
-                f"{where}: broken quoting in the record that begins here ({error}); set a field "
-                "that holds quotes, separators or line ends in double quotes and double those "
-                "inside it"
-            ) from error
-        if fields is None:
-            return
-        if not fields:
-            continue
-        if not header:
-            header = fields
-            for column in (text_column, label_column):
-                if header.count(column) != 1:
-                    raise DatasetError(_no_column(where, column, header))
-            text_place, label_place = header.index(text_column), header.index(label_column)
-            continue
-        if len(fields) != len(header):
-            raise DatasetError(
-                f"{where}: {len(fields)} fields where the header has {len(header)}; a field that "
-                "holds separators must be set in double quotes"
-            )
-        yield where, fields[text_place], fields[label_place]
+def _columns(layout: Layout) -> tuple[str, str]:
+    return layout.text_column, layout.label_column
 
 
-def _next_record(reader: Iterator[list[str]]) -> list[str] | None:
-    # The limit is one for the whole process, and its default of 131,072 characters is too short for
-    # long documents: widened for one record, put back at once.
-    limit = csv.field_size_limit(_CSV_FIELD_LIMIT)
-    try:
-        return next(reader, None)
-    finally:
-        csv.field_size_limit(limit)
+def _read_delimited(path: Path, layout: Layout) -> _Found:
+    delimiter = check_delimiter(layout.delimiter)
+    text = _read_text(path)
+    return read_delimited(path, text, _columns(layout), delimiter, layout.quotes)
 
 
-def _no_column(where: str, column: str, columns: list[str]) -> str:
-    return (
-        f"{where}: {'more than one' if column in columns else 'no'} column {column!r}; there are "
-        f"{', '.join(map(repr, columns))}; name the right ones with text_column and label_column"
-    )
+def _read_json_lines(path: Path, layout: Layout) -> _Found:
+    return read_json_lines(path, _read_text(path), _columns(layout))
 
 
-def _read_json_lines(path: Path, text_column: str, label_column: str) -> _Found:
-    for number, line in enumerate(_read_text(path).split("\n"), start=1):
-        where = f"{path}, line {number}"
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DatasetError(f"{where}: not JSON: {error}") from error
-        if not isinstance(record, dict):
-            raise DatasetError(f"{where}: not a JSON object")
-        if text_column not in record:
-            raise DatasetError(_no_column(where, text_column, list(record)))
-        if label_column not in record:
-            raise DatasetError(_no_column(where, label_column, list(record)))
-        yield where, record[text_column], record[label_column]
+def _read_json(path: Path, layout: Layout) -> _Found:
+    return read_json(path, _read_text(path), _columns(layout))
 
 
-def _read_parquet(path: Path, text_column: str, label_column: str) -> _Found:
+def _read_parquet(path: Path, layout: Layout) -> _Found:
     try:
         import pyarrow
         from pyarrow import parquet
@@ -246,14 +255,14 @@ def _read_parquet(path: Path, text_column: str, label_column: str) -> _Found:
         raise ModuleNotFoundError(
             f"reading {path} needs the package pyarrow: pip install 'seqnorm[train]'"
         ) from error
-    columns = [text_column, label_column]
+    columns = _columns(layout)
     try:
         with parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
             for column in columns:
                 if names.count(column) != 1:
-                    raise DatasetError(_no_column(str(path), column, names))
-            table = file.read(columns=columns)
+                    raise DatasetError(no_column(str(path), column, names))
+            table = file.read(columns=list(columns))
         table.validate(full=True)
     except (pyarrow.ArrowException, OSError) as error:
         raise DatasetError(f"{path}: not readable as Parquet: {error}") from error
@@ -262,9 +271,10 @@ def _read_parquet(path: Path, text_column: str, label_column: str) -> _Found:
         yield f"{path}, row {number}", text, label
 
 
+_DELIMITED = (".csv", ".tsv")
 _READERS = {
-    ".csv": _read_csv,
-    ".tsv": _read_csv,
+    **dict.fromkeys(_DELIMITED, _read_delimited),
     ".jsonl": _read_json_lines,
+    ".json": _read_json,
     ".parquet": _read_parquet,
 }

@@ -1,6 +1,9 @@
 """python -m seqnorm.studies --help"""
 
-from .commands import main
+from seqnorm.extra import or_exit
+
+with or_exit():
+    from .commands import main
 
 if __name__ == "__main__":
     main()

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from seqnorm.extra import need
+
 from . import table as tables
 from .configuration import check_beside, keep_beside, load
 from .registry import STUDIES
@@ -136,6 +138,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m seqnorm.studi
     """Runs the command line; exits with 1 if runs failed or came out differently."""
     options = arguments(argv, prog)
     try:
+        need(prog, "matplotlib", "scipy")  # both of what follows the runs
         if options.study == "report":
             report(options)
             return

@@ -10,8 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-from jsonargparse import ArgumentParser
+from seqnorm.extra import explained
+
+with explained("seqnorm.studies"):
+    import yaml
+    from jsonargparse import ArgumentParser
 
 from .runner import StudyError, path_of
 from .study import Study

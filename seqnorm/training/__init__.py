@@ -3,22 +3,16 @@
 Needs more than torch: ``pip install 'seqnorm[train]'``.
 """
 
-try:
-    import lightning  # noqa: F401  asked for first, so that its absence is explained
-except ModuleNotFoundError as error:
-    if error.name != "lightning":
-        raise
-    raise ModuleNotFoundError(
-        "seqnorm.training needs lightning and more: pip install 'seqnorm[train]'"
-    ) from error
+from seqnorm.extra import explained
 
-from .averaging import ReestimateStatistics
-from .classification import TextClassification
-from .distributed import SyncBatchNorm
-from .language import LanguageModelling
-from .language_data import LanguageData
-from .statistics import NormStatistics
-from .text import TextData
+with explained("seqnorm.training"):
+    from .averaging import ReestimateStatistics
+    from .classification import TextClassification
+    from .distributed import SyncBatchNorm
+    from .language import LanguageModelling
+    from .language_data import LanguageData
+    from .statistics import NormStatistics
+    from .text import TextData
 
 __all__ = [
     "LanguageData",

@@ -13,7 +13,8 @@ from seqnorm.nn import RunningTable, reestimate_statistics
 
 
 class ReestimateStatistics(Callback):
-    """Before every validation takes the statistics of BatchNorm anew, from all training batches.
+    """Before every validation takes the statistics of BatchNorm anew, from all training batches;
+    where nothing was validated, at the end of training.
 
     What is validated and kept then has the population's statistics rather than running averages;
     after a callback that averages weights, which then takes over buffers as they are (Lightning's
@@ -31,8 +32,17 @@ class ReestimateStatistics(Callback):
         ),
     ) -> None:
         self.forward = forward
+        self._validated = False
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._validated |= not trainer.sanity_checking
+        self._estimate(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self._validated:
+            self._estimate(trainer, pl_module)
+
+    def _estimate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         batches = trainer.train_dataloader
         # Before a run begins, or goes on, validation is tried out, which is to change nothing.
         if trainer.sanity_checking or batches is None:

@@ -125,7 +125,7 @@ class WeightAverage(callbacks.EMAWeightAveraging):
             two.data.copy_(kept)
 
 
-class EarlyStopping(callbacks.EarlyStopping):
+class RunEarlyStopping(callbacks.EarlyStopping):
     """Lightning's, which besides remembers over an interruption that it had stopped the run, unless
     that goes on with another patience; and waits for the first validation."""
 
@@ -150,7 +150,7 @@ class EarlyStopping(callbacks.EarlyStopping):
         self._stopped = state_dict.get("stopped", False) and state_dict["patience"] == self.patience
 
 
-class ModelCheckpoint(callbacks.ModelCheckpoint):
+class RunCheckpoint(callbacks.ModelCheckpoint):
     """Lightning's, whose one file lies in this run's folder whatever a checkpoint says.
 
     What it says is of where the run was before it was moved or copied, or of a stranger's choice;
@@ -166,8 +166,13 @@ class ModelCheckpoint(callbacks.ModelCheckpoint):
         mended["best_k_models"] = dict(zip([own], scores))
         super().load_state_dict({**state_dict, **mended})
 
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Where nothing is validated there is nothing to choose by, and no error in that.
+        if self.monitor is None or self.monitor in trainer.callback_metrics:
+            super().on_train_epoch_end(trainer, pl_module)
 
-class ProgressBar(callbacks.RichProgressBar):
+
+class RunProgressBar(callbacks.RichProgressBar):
     """Lightning's, which keeps the line of every epoch and leaves the run's number out of it."""
 
     def __init__(self) -> None:

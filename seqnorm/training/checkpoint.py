@@ -54,7 +54,19 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         weights_only: bool | None = True,
     ) -> dict[str, Any]:
         """As ``load_checkpoint`` does, which takes plain data alone, whatever ``weights_only``."""
-        return load_checkpoint(path)
+        checkpoint = load_checkpoint(path)
+        states = checkpoint.get("callbacks")
+        if isinstance(states, dict) and "RunFiles" in states:
+            checkpoint["callbacks"] = _renamed(states)
+        return checkpoint
+
+
+def _renamed(states: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The states of a run's callbacks, of which two once had the names of Lightning's."""
+    if any(str(name).startswith("RunCheckpoint{") for name in states):
+        return dict(states)
+    was = re.compile(r"(?:Model(Checkpoint)|(EarlyStopping))(?={)")
+    return {was.sub(r"Run\1\2", str(name)): state for name, state in states.items()}
 
 
 class _Errors:

@@ -14,13 +14,17 @@ from typing import Any, ClassVar, Literal
 
 import yaml
 from jsonargparse import auto_cli
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins import DoublePrecision, HalfPrecision
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from .callbacks import ProgressBar
+from seqnorm.extra import need
+
+from .callbacks import RunProgressBar
 from .checkpoint import load_checkpoint, trust
 from .classification import TextClassification
 from .configs import check_configs
@@ -28,6 +32,7 @@ from .distributed import EndTogether, plugins
 from .errors import one_line
 from .inside_epoch import KEY
 from .metrics import accuracy, macro_f1
+from .parsing import keep_texts, mode
 from .pictures import confusion_matrix
 from .prediction import predict
 from .report import print_report
@@ -87,8 +92,9 @@ class TextCLI(LightningCLI):
                 "description": self.description,
                 "epilog": MORE,
                 "exit_on_error": False,
+                "parser_mode": mode(),
                 **{
-                    command: {"description": text, "exit_on_error": False}
+                    command: {"description": text, "exit_on_error": False, "parser_mode": mode()}
                     for command, text in self.help.items()
                 },
             },
@@ -112,6 +118,11 @@ class TextCLI(LightningCLI):
         assert parser._subcommands_action is not None
         for listed in parser._subcommands_action._choices_actions:
             listed.help = self.help[listed.dest]
+
+    def _prepare_subcommand_parser(self, *args: Any, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(*args, **kwargs)
+        keep_texts(parser)
+        return parser
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
@@ -195,14 +206,20 @@ class TextCLI(LightningCLI):
         options = self.config_init[self.subcommand]["trainer"]
         given = options["callbacks"] or []
         callbacks = [*([given] if isinstance(given, Callback) else given), EndTogether()]
-        if options["enable_progress_bar"] is not False:
-            callbacks.append(ProgressBar())
+        if any(isinstance(callback, ProgressBar) for callback in callbacks):
+            kwargs["enable_progress_bar"] = True  # which is of the run's own bar
+        elif options["enable_progress_bar"] is not False:
+            callbacks.append(RunProgressBar())
         logger: Any = options["logger"]
         if self.subcommand == "fit" and not options["fast_dev_run"]:
+            # Of the log, before there is a folder for it, and of the pictures at the end.
+            need("train.py fit", "matplotlib", *(["tensorboard"] if logger is None else []))
             self.run: Run = self.config_init["fit"]["run"]
             self.run.check(self.model)
             if self.checkpoint is not None:  # found here, what does not fit has one line
-                check_resumable(self.model, load_checkpoint(self.checkpoint), self.checkpoint)
+                stored = load_checkpoint(self.checkpoint)
+                check_resumable(self.model, stored, self.checkpoint)
+                self.datamodule.check_same(stored, self.checkpoint)
             self.path = self.run.start(self.config["fit"]["data"]["corpus"], self.checkpoint)
             # Where there is a timer, Lightning leaves the limit to it, and does not tell it.
             limit, kwargs["max_time"] = options["max_time"], None
@@ -224,18 +241,28 @@ class TextCLI(LightningCLI):
         if self.config_init["fit"]["trainer"]["fast_dev_run"]:
             return
         tested = self.datamodule.has_test
+        best: str | None = self.run.best.best_model_path or None
+        if best is None:
+            rank_zero_info(
+                f"Training ended at step {self.trainer.global_step} without a validation, so no "
+                "epoch is the best: what is shown is the last state."
+            )
+        else:
+            trust(best)
         if not tested:
-            rank_zero_info("There is no test part: this is how the best epoch is in validation.")
+            shown = "the last state" if best is None else "the best epoch"
+            rank_zero_info(f"There is no test part: this is how {shown} is in validation.")
             # What averages weights and logs would take this for one more validation of training.
             self.trainer.callbacks = []  # type: ignore[attr-defined]
             self.trainer.loggers = []
-        if not self.run.best.best_model_path:
-            raise ValueError(
-                f"training ended at step {self.trainer.global_step}, before its first validation, "
-                "so no epoch is the best: see trainer.max_steps, max_time and val_check_interval"
-            )
-        trust(self.run.best.best_model_path)
-        found = self._evaluate("test" if tested else "val", self.run.best.best_model_path)
+        try:
+            found = self._evaluate("test" if tested else "val", best)
+        except MisconfigurationException as error:  # of a share of the batches that is none
+            rank_zero_info(f"Nothing is shown: {error}")
+            found = None
+        if found is None:
+            rank_zero_info(f"The run is in {self.path}")
+            return
         if not self.trainer.is_global_zero:
             return
         if tested and self.run.results is not None:
@@ -284,20 +311,31 @@ class TextCLI(LightningCLI):
 
     def test(self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str) -> None:
         """Prints how good the weights in ``ckpt_path`` are on the test part."""
-        self._evaluate("test", ckpt_path)
+        self._show("test", ckpt_path)
 
     def validate(
         self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str
     ) -> None:
         """Prints how good the weights in ``ckpt_path`` are on the validation part."""
-        self._evaluate("val", ckpt_path)
+        self._show("val", ckpt_path)
 
-    def _evaluate(self, stage: Literal["test", "val"], checkpoint: str) -> Any:
+    def _show(self, stage: Literal["test", "val"], ckpt_path: str) -> None:
+        if self._evaluate(stage, ckpt_path) is None:
+            raise ValueError(f"there is nothing to show: trainer.limit_{stage}_batches is 0")
+
+    def _evaluate(self, stage: Literal["test", "val"], checkpoint: str | None) -> Any:
+        """What the metric comes to with the weights in a checkpoint, or those that the model has;
+        None where there are no batches."""
         # Not by the trainer: its callback for averaged weights would replace the average that the
         # checkpoint holds by the weights of the last step.
-        load_weights(self.model, load_checkpoint(checkpoint)["state_dict"], checkpoint)
+        if checkpoint is not None:
+            load_weights(self.model, load_checkpoint(checkpoint)["state_dict"], checkpoint)
         evaluate = self.trainer.test if stage == "test" else self.trainer.validate
-        (values,) = evaluate(self.model, datamodule=self.datamodule, verbose=False)
+        evaluated = evaluate(self.model, datamodule=self.datamodule, verbose=False)
+        if not evaluated:
+            rank_zero_info(f"trainer.limit_{stage}_batches is 0: nothing is evaluated.")
+            return None
+        (values,) = evaluated
         found = self.model.metric(stage).compute()
         if self.trainer.is_global_zero:
             title = f"{self.corpus} {'test' if stage == 'test' else 'validation'}"
@@ -360,6 +398,7 @@ def main(
     cli = (tasks or {}).get(task_of(sys.argv[2:]) or "", TextCLI)
     if sys.argv[1:2] == ["predict"]:
         options: dict[str, Any] = {"prog": "train.py predict", "exit_on_error": False}
+        options["parser_mode"] = mode()
         with one_line():
             auto_cli(cli.predict, args=sys.argv[2:], as_positional=False, **options)
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from seqnorm.datasets import FetchError
+from seqnorm.extra import HINT, MODULES
 
 VARIABLE = "SEQNORM_TRACEBACK"
 STATUS = 2
@@ -54,6 +56,10 @@ def line_of(error: BaseException) -> str:
     gives its kind.
     """
     words = " ".join(str(error).split()) or type(error).__name__
+    # Libraries say what they miss in words of their own.
+    named = MODULES.intersection(re.findall(r"\w+", words))
+    if isinstance(error, ModuleNotFoundError) and named and "seqnorm[" not in words:
+        words = f"{words} (all that training needs: {HINT})"
     if is_of_memory(error):
         words = f"there is not enough memory: {words}"
     return printable(words)

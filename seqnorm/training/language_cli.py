@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -45,12 +46,12 @@ best epoch, validate and test evaluate a checkpoint, predict scores or continues
 
     def result(self, found: Mapping[str, Tensor]) -> dict[str, object]:
         options = self.config["fit"]
-        assert self.run.best.best_model_score is not None
+        score = self.run.best.best_model_score  # None where nothing was validated
         return {
             "mode": options["data"]["mode"],
             "level": options["data"]["level"],
             "lr": options["model"]["lr"],
-            "val_loss": f"{float(self.run.best.best_model_score):.4f}",
+            "val_loss": f"{math.nan if score is None else float(score):.4f}",
             "test_perplexity": f"{found['perplexity'].item():.4f}",
             "test_bits_per_character": f"{found['bits_per_character'].item():.4f}",
         }

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Literal
 
-from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -22,9 +22,10 @@ from seqnorm.datasets import (
 
 from .checkpoint import load_checkpoint
 from .inside_epoch import Batches
+from .parts import PartsData
 
 
-class LanguageData(LightningDataModule):
+class LanguageData(PartsData):
     """Texts to be predicted token by token.
 
     As a *stream*, all texts of a part stand one after the other, in ``batch_size`` parallel rows,
@@ -43,6 +44,12 @@ class LanguageData(LightningDataModule):
         root: where corpora are fetched to, and where the benchmarks' files are.
         text_column: of one's own files or of Hugging Face's data set, the column of the texts; null
             for text.
+        delimiter: of labelled .csv and .tsv files of one's own: comma, semicolon, tab, pipe or
+            another character; null for that of the ending, or of the header.
+        quotes: what quotation marks do in such files: enclose (fields, whatever these hold),
+            literal (nothing), or null: they enclose fields, but one that holds what looks like
+            further records is refused.
+        drop_unlabelled: whether rows of labelled files without a label are left out.
         mode: stream, or documents.
         level: of tokens: character, or word (what stands between white space).
         vocab_size: most tokens in the vocabulary; null for no limit.
@@ -74,6 +81,9 @@ class LanguageData(LightningDataModule):
         *,
         root: str = "data",
         text_column: str | None = None,
+        delimiter: str | None = None,
+        quotes: Literal["enclose", "literal"] | None = None,
+        drop_unlabelled: bool = False,
         mode: Literal["stream", "documents"] = "stream",
         level: Literal["word", "character"] = "character",
         vocab_size: int | None = None,
@@ -101,7 +111,8 @@ class LanguageData(LightningDataModule):
     @cached_property
     def texts(self) -> Texts:
         """The corpus, fetched if it was not yet."""
-        names = ("corpus", "root", "text_column", "validation_fraction", "split_seed")
+        names = ["corpus", "root", "text_column", "delimiter", "quotes", "drop_unlabelled"]
+        names += ["validation_fraction", "split_seed"]
         found = load_texts(**{name: self.hparams[name] for name in names})
         if self.hparams["mode"] == "documents" and not found.ends:
             raise ValueError(
@@ -123,6 +134,10 @@ class LanguageData(LightningDataModule):
     def tokenizer_json(self) -> str:
         """The tokenizer as text, for a model's constructor."""
         return self.tokenizer.to_json()
+
+    @property
+    def columns(self) -> dict[str, tuple[Sequence[str], ...]]:
+        return {part: (texts,) for part, texts in self.texts.parts.items()}
 
     @property
     def ends(self) -> bool:

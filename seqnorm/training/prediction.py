@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -45,12 +46,13 @@ def predict(
     for number, name in enumerate(model.classes):
         name_of_class(f"{ckpt_path}, class {number}", str(name))
     with opened(input, output) as (texts, out):
+        table = csv.writer(out, delimiter="\t", lineterminator="\n")  # for names that hold quotes
         if format == "tsv":
-            print("label", *model.classes, sep="\t", file=out)
+            table.writerow(["label", *model.classes])
         for probabilities in label(model, texts, data.get("max_length"), batch_size):
             name = model.classes[max(range(len(probabilities)), key=probabilities.__getitem__)]
             if format == "tsv":
-                print(name, *(f"{p:.6f}" for p in probabilities), sep="\t", file=out)
+                table.writerow([name, *(f"{p:.6f}" for p in probabilities)])
             else:
                 by_class = dict(zip(model.classes, probabilities))
                 line = {"label": name, "probabilities": by_class}

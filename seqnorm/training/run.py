@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -22,8 +22,8 @@ from seqnorm.nn import report
 from .averaging import ReestimateStatistics
 from .callbacks import (
     BuffersOfTheFirst,
-    EarlyStopping,
-    ModelCheckpoint,
+    RunCheckpoint,
+    RunEarlyStopping,
     SeedEachEpoch,
     StartEmbedding,
     WeightAverage,
@@ -32,6 +32,7 @@ from .checkpoint import load_checkpoint
 from .files import write_atomically
 from .finite import StopAtNonFinite
 from .inside_epoch import SaveInsideEpoch
+from .parsing import dump
 from .pictures import learning_curve
 
 
@@ -70,6 +71,8 @@ class Run:
             raise ValueError(
                 f"run.save_every_n_steps must be at least 1, or null, not {save_every_n_steps}"
             )
+        if name == "":
+            raise ValueError("run.name is empty: give a name, or null for the corpus's")
         self.folder = folder
         self.name = name
         self.monitor = monitor
@@ -106,7 +109,10 @@ class Run:
         """The run's folder: a new one, or that of the checkpoint to resume from."""
         if checkpoint is not None:
             return Path(checkpoint).absolute().parent.parent
-        base = Path(self.folder) / (self.name or Path(corpus).stem)
+        # A shell leaves ~ in --run.folder=~/runs as it is, and the logger would not.
+        base = Path(self.folder).expanduser() / (self.name or Path(corpus).stem)
+        if "::" in str(base):  # by which Lightning takes a path for several file systems
+            raise ValueError(f"the run's folder {str(base)!r} holds '::': choose other names")
         number = 0
         while True:
             path = base / f"version_{number}"
@@ -131,7 +137,7 @@ class Run:
             "mode": "min" if self.monitor == "val_loss" else "max",
         }
         files: dict[str, Any] = {"dirpath": path / "checkpoints", "enable_version_counter": False}
-        self.best = ModelCheckpoint(**monitor, **files, filename="best")
+        self.best = RunCheckpoint(**monitor, **files, filename="best")
         self.timer = Timer(max_time)
         chosen: list[Callback] = [*self.before, SeedEachEpoch(config["seed_everything"])]
         chosen += [BuffersOfTheFirst(), StopAtNonFinite()]
@@ -139,7 +145,7 @@ class Run:
             chosen.append(WeightAverage(self.ema_decay))
         if self.reestimate:  # of the averaged weights, hence after the average
             chosen.append(self.reestimation)
-        chosen += [EarlyStopping(**monitor, patience=self.patience), self.timer]
+        chosen += [RunEarlyStopping(**monitor, patience=self.patience), self.timer]
         chosen.append(RunFiles(path, config, self.curves))
         return [
             *chosen,
@@ -148,7 +154,7 @@ class Run:
             SaveInsideEpoch(path / "checkpoints" / "last.ckpt", self.save_every_n_steps),
             # Of its own, because save_last=True saves only when there is a new best; after the
             # best, as above; and at the end of an epoch however often there is a validation.
-            ModelCheckpoint(**files, filename="last", save_on_train_epoch_end=True),
+            RunCheckpoint(**files, filename="last", save_on_train_epoch_end=True),
         ]
 
 
@@ -172,8 +178,7 @@ class RunFiles(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:  # now that nothing speaks against going on
-            text = yaml.safe_dump(self.config, sort_keys=False)
-            write_atomically(self.path / "config.yaml", text)
+            write_atomically(self.path / "config.yaml", dump(self.config))
             tokenizer = pl_module.tokenizer
             assert isinstance(tokenizer, (Tokenizer, TorchtextTokenizer))
             write_atomically(self.path / "tokenizer.json", tokenizer.to_json())
@@ -226,7 +231,7 @@ class RunFiles(Callback):
         if last.exists():
             rank_zero_info(
                 "Interrupted. To go on from the last checkpoint:\n"
-                f"python train.py fit --ckpt_path {last}"
+                f"python train.py fit --ckpt_path {shlex.quote(str(last))}"
             )
 
 

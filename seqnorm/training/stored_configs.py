@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from .configs import MAX_VALUES
+from .parsing import TEXTS, dump
 
 ALLOW = "SEQNORM_ALLOW_CLASSES"
 # None of these takes a function, or the name of one, as an argument.
@@ -24,6 +25,7 @@ ALLOWED = {
         f"lightning.pytorch.{name}"
         for name in (
             "callbacks.DeviceStatsMonitor",
+            "callbacks.EarlyStopping",
             "callbacks.LearningRateMonitor",
             "callbacks.ModelSummary",
             "callbacks.RichModelSummary",
@@ -47,9 +49,7 @@ _KEYS = {*PARTS, "seed_everything", "task"}
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 # Values of these are texts or paths and nothing else; any other that names a file would be read as
 # a part of the configuration.
-_PATHS = {"corpus", "root", "text_column", "label_column", "vectors", "vocabulary"}
-_PATHS |= {"folder", "name", "results", "default_root_dir"}
-_PATHS |= {"save_dir", "dirpath", "filename", "version", "sub_dir"}
+_PATHS = (TEXTS - {"norm"}) | {"version"}
 # Values of the trainer's that name classes, or of which it makes objects of its own by their name.
 _CLASSES = {"callbacks", "logger", "plugins"}
 _DEPTH = 20
@@ -79,7 +79,7 @@ def config_of(stored: Mapping[str, Any], path: str | Path) -> str:
             raise ValueError(f"{path}: its configuration has more than {MAX_VALUES:,} values")
         if isinstance(value, str):
             _check_text(place, value, path)
-    return yaml.safe_dump(config)  # type: ignore[no-any-return]
+    return dump(config)
 
 
 def check_classes(parsed: Mapping[str, Any], path: str | Path) -> None:

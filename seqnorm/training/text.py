@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal
 
-from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
@@ -33,9 +32,10 @@ from seqnorm.datasets import (
 
 from .checkpoint import load_checkpoint
 from .inside_epoch import Batches
+from .parts import PartsData
 
 
-class TextData(LightningDataModule):
+class TextData(PartsData):
     """Labelled texts.
 
     Args:
@@ -45,6 +45,13 @@ class TextData(LightningDataModule):
         root: where corpora are fetched to.
         text_column: column of the text in files of one's own; null for "text".
         label_column: column of the label in files of one's own; null for "label".
+        delimiter: what separates the fields of .csv and .tsv files of one's own: comma, semicolon,
+            tab, pipe or another character; null for that of the ending, or of the header if it has
+            the columns by one other alone.
+        quotes: what quotation marks do in such files: enclose (fields, whatever these hold),
+            literal (nothing), or null: they enclose fields, but one that holds what looks like
+            further records is refused.
+        drop_unlabelled: whether rows without a label are left out; otherwise they are an error.
         language: of files of one's own, as en or zh; null for unknown.
         test_fraction: part of one's own files to split off as a test part if they bring none.
         pipeline: the library that makes tokens and vocabulary: tokenizers, or torchtext, which
@@ -77,6 +84,9 @@ class TextData(LightningDataModule):
         root: str = "data",
         text_column: str | None = None,
         label_column: str | None = None,
+        delimiter: str | None = None,
+        quotes: Literal["enclose", "literal"] | None = None,
+        drop_unlabelled: bool = False,
         language: str | None = None,
         test_fraction: float | None = None,
         pipeline: Pipeline = "tokenizers",
@@ -107,11 +117,11 @@ class TextData(LightningDataModule):
     @cached_property
     def corpus(self) -> Corpus:
         """The corpus, fetched if it was not yet."""
-        own = ("text_column", "label_column", "language", "test_fraction")
+        own = ("text_column", "label_column", "delimiter", "quotes", "drop_unlabelled")
         return load_corpus(
             self.hparams["corpus"],
             root=self.hparams["root"],
-            **{name: self.hparams[name] for name in own},
+            **{name: self.hparams[name] for name in (*own, "language", "test_fraction")},
         )
 
     @cached_property
@@ -123,6 +133,14 @@ class TextData(LightningDataModule):
         elif validation is None:
             train, validation = split_validation(train, fraction, self.hparams["split_seed"])
         return {"train": train, "validation": validation, "test": self.corpus.test}
+
+    @property
+    def columns(self) -> dict[str, tuple[Sequence[str], ...]]:
+        classes = self.corpus.classes
+        return {
+            part: (texts, [classes[label] for label in labels])
+            for part, (texts, labels) in self._documents.items()
+        }
 
     @cached_property
     def _given(self) -> dict[str, Any]:

@@ -142,7 +142,7 @@ def test_labels_may_be_numbers_or_truth_values(tmp_path: Path) -> None:
         ("a.jsonl", b'{"text": "\\ud83d", "label": "a"}\n', ", line 1: half of a surrogate"),
         ("a.parquet", b"PAR1 but no more", ": not readable as Parquet"),
         ("a.parquet", b"", ": not readable as Parquet"),
-        ("a.txt", b"x", ": a file must end in one of .csv, .tsv, .jsonl, .parquet"),
+        ("a.txt", b"x", ": a file must end in one of .csv, .tsv, .jsonl, .json, .parquet"),
     ],
 )
 def test_bad_files_are_named_with_the_line(
@@ -217,3 +217,49 @@ def test_bad_class_folders(tmp_path: Path) -> None:
     assert Row("", "empty") in read_default(tmp_path)["train"]
     (empty / "0.txt").write_bytes(b"one\ntwo\xff")
     assert message(tmp_path).startswith(f"{empty / '0.txt'}, line 2: not UTF-8")
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (["1.0", "0.0", "1"], ["1", "0", "1"]),  # as pandas writes a column that had gaps
+        (["1.0", "-2.00", "+3."], ["1", "-2", "3"]),
+        (["1.0", "0.5"], ["1.0", "0.5"]),
+        (["1.0", "x"], ["1.0", "x"]),
+        (["01", "1"], ["01", "1"]),
+    ],
+)
+def test_whole_numbers(
+    labels: list[str], expected: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_csv(tmp_path / "train.csv", [Row(f"t{n}", label) for n, label in enumerate(labels)])
+    assert [row.label for row in read_default(tmp_path)["train"]] == expected
+    assert ("all labels are whole numbers" in caplog.text) is (labels != expected)
+
+
+def test_whole_numbers_of_all_parts(tmp_path: Path) -> None:
+    (tmp_path / "train.json").write_text('[{"text": "x", "label": 1.0}]', encoding="utf-8")
+    write_csv(tmp_path / "test.csv", [Row("y", "1.0")])
+    write_table(tmp_path / "validation.parquet", {"text": ["z"], "label": [1.0]})
+    assert {row.label for rows in read_default(tmp_path).values() for row in rows} == {"1"}
+    write_csv(tmp_path / "test.csv", [Row("y", "1.5")])
+    found = read_default(tmp_path)
+    assert [found[part][0].label for part in ("train", "test")] == ["1", "1.5"]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
+def test_rows_without_a_label(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / name
+    if name == "a.parquet":
+        write_table(path, {"text": ["x", "y", "z"], "label": [1.0, None, float("nan")]})
+    elif name == "a.csv":
+        path.write_text("text,label\nx,1\ny,\nz, \n", encoding="utf-8")
+    else:
+        path.write_text(
+            '{"text": "x", "label": 1}\n{"text": "y", "label": null}\n{"text": null, "label": NaN}',
+            encoding="utf-8",
+        )
+    assert "'label' is missing or empty" in message(path)
+    assert "--data.drop_unlabelled true" in message(path)
+    assert read(path, "text", "label", drop_unlabelled=True) == {"train": [Row("x", "1")]}
+    assert f"2 rows without a label were dropped, the first: {path}, " in caplog.text

@@ -364,4 +364,4 @@ def test_the_message_without_lightning() -> None:
     root = Path(__file__).parents[2]
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
     assert run.returncode == 1
-    assert "needs lightning and more: pip install 'seqnorm[train]'" in run.stderr
+    assert "needs the module lightning, which is not installed: pip install" in run.stderr

@@ -157,7 +157,7 @@ def test_a_run_that_was_copied_goes_on_in_its_own_folder(
     copy = Path("elsewhere/version_0").absolute()
     shutil.copytree(broken, copy)
     stored = torch.load(last(copy), weights_only=True)
-    named = "ModelCheckpoint{'monitor': 'val_"
+    named = "RunCheckpoint{'monitor': 'val_"
     (state,) = (state for key, state in stored["callbacks"].items() if key.startswith(named))
     victim = Path("victim.txt").absolute()
     victim.write_text("still here")
@@ -218,16 +218,6 @@ def test_a_run_has_a_time(corpus: Path, train_py: Callable[..., None]) -> None:
     limits = ("--trainer.max_time=00:00:00:01", "--trainer.max_epochs=100000")
     train_py("fit", "--data.corpus", corpus, *OPTIONS, *limits, "--run.patience=100000")
     assert outcome(Path("runs/tiny/version_0"))["last"]["epoch"] < 1000
-
-
-@pytest.mark.filterwarnings("ignore:.*could not find the monitored key")
-def test_a_run_without_a_validation_has_no_best(
-    corpus: Path, train_py: Callable[..., None], capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as stop:
-        train_py("fit", "--data.corpus", corpus, *OPTIONS, "--trainer.max_steps=2")
-    assert stop.value.code == 2
-    assert "training ended at step 2, before its first validation" in capsys.readouterr().err
 
 
 def test_a_run_has_one_row_of_results(corpus: Path, train_py: Callable[..., None]) -> None:

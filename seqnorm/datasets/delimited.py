@@ -1,0 +1,181 @@
+"""Files of separated fields, .csv and .tsv: what separates them, and what quotes enclose."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from seqnorm.datasets.documents import DatasetError
+
+Quotes = Literal["enclose", "literal"]
+DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "\\t": "\t"}
+_FIELD_LIMIT = 2**31 - 1
+# A line that spreadsheets write in front of the header.
+_SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n")
+_log = logging.getLogger(__name__)
+
+
+def check_delimiter(delimiter: str | None) -> str | None:
+    """The character itself; raises DatasetError where it can be none."""
+    if delimiter is None:
+        return None
+    character = DELIMITERS.get(delimiter, delimiter)
+    if len(character) != 1 or character in '"\r\n\0':
+        raise DatasetError(
+            f"delimiter {delimiter!r}: give comma, semicolon, tab, pipe, or one other character"
+        )
+    return character
+
+
+def read_delimited(
+    path: Path, text: str, columns: tuple[str, str], delimiter: str | None, quotes: Quotes | None
+) -> Iterator[tuple[str, str, str]]:
+    """Where each record is, and its fields of the two columns, a text and a label.
+
+    Without a ``delimiter`` it is the one of the file's ending, unless the header has the columns
+    by one other alone, which is logged. ``quotes`` is as in `seqnorm.datasets.load_corpus`.
+
+    Raises DatasetError, which names the line: a column is missing, a record has too many or too
+    few fields, quotes are broken, or have perhaps swallowed lines.
+    """
+    skipped = _SEPARATOR_LINE.match(text)
+    if skipped:
+        text, delimiter = text[skipped.end() :], delimiter or skipped[1]
+    chosen = delimiter or _guessed(path, text, columns, quotes)
+    header: list[str] = []
+    places = (0, 0)
+    labels: set[str] = set()
+    suspects: list[tuple[str, list[str]]] = []
+    for number, fields, lines in _records(path, text, chosen, quotes, 1 if skipped else 0):
+        where = f"{path}, line {number}"
+        if not header:
+            header = fields
+            for column in columns:
+                if header.count(column) != 1:
+                    raise DatasetError(_no_column(where, column, header, _headers(text, quotes)))
+            places = header.index(columns[0]), header.index(columns[1])
+            continue
+        if len(fields) != len(header):
+            raise DatasetError(
+                f"{where}: {len(fields)} fields where the header has {len(header)}; a field that "
+                "holds separators must be set in double quotes, and delimiter names another "
+                "separator"
+            )
+        label = fields[places[1]]
+        if len(lines) == 1:
+            labels.add(label.strip())
+        elif quotes is None:
+            end = number + len(lines) - 1
+            if chosen == "\t" and any(
+                "\t" in field and len(field.splitlines()) > 1 for field in fields
+            ):
+                raise DatasetError(_swallowed(where, end))
+            suspects.append((_swallowed(where, end), _labels(lines, chosen, len(header), places)))
+        yield where, fields[places[0]], label
+    for told, found in suspects:
+        if sum(label in labels for label in found) > 1:
+            raise DatasetError(told)
+
+
+def _labels(lines: Sequence[str], delimiter: str, size: int, places: tuple[int, int]) -> list[str]:
+    """The labels that the lines of one record have if each is one of its own."""
+    rows = (line.rstrip("\r\n").split(delimiter) for line in lines)
+    return [row[places[1]].strip().strip('"') for row in rows if len(row) == size]
+
+
+def _swallowed(where: str, end: int) -> str:
+    return (
+        f"{where}: a quotation mark opens a field that goes on to line {end} and holds what looks "
+        "like further records; set quotes (--data.quotes) to literal if quotation marks are "
+        "characters like any other, or to enclose if this is one field"
+    )
+
+
+def _records(
+    path: Path, text: str, delimiter: str, quotes: Quotes | None, before: int
+) -> Iterator[tuple[int, list[str], list[str]]]:
+    """The number of its first line, the fields and the lines of every record but empty ones."""
+    lines: list[str] = []
+
+    def taken() -> Iterator[str]:
+        for line in io.StringIO(text, newline=""):
+            lines.append(line)
+            yield line
+
+    marks: dict[str, Any] = {"quoting": csv.QUOTE_NONE} if quotes == "literal" else {}
+    reader = csv.reader(taken(), delimiter=delimiter, strict=True, **marks)
+    while True:
+        number = before + reader.line_num + 1
+        lines.clear()
+        try:
+            fields = _next_record(reader)
+        except csv.Error as error:
+            raise DatasetError(
+                f"{path}, line {number}: broken quoting in the record that begins here ({error}); "
+                "set a field that holds quotes, separators or line ends in double quotes and "
+                "double those inside it, or, if quotation marks are characters like any other, "
+                "set quotes (--data.quotes) to literal"
+            ) from error
+        if fields is None:
+            return
+        if fields:
+            yield number, fields, list(lines)
+
+
+def _next_record(reader: Iterator[list[str]]) -> list[str] | None:
+    # The limit is one for the whole process, and its default of 131,072 characters is too short for
+    # long documents: widened for one record, put back at once.
+    limit = csv.field_size_limit(_FIELD_LIMIT)
+    try:
+        return next(reader, None)
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _headers(text: str, quotes: Quotes | None) -> dict[str, list[str]]:
+    """The header by each delimiter that it can be read by."""
+    found = {}
+    for delimiter in dict.fromkeys(DELIMITERS.values()):
+        try:
+            records = _records(Path(), text, delimiter, quotes, 0)
+            found[delimiter] = next(records, (0, [], []))[1]
+        except DatasetError:
+            continue
+    return found
+
+
+def _guessed(path: Path, text: str, columns: tuple[str, str], quotes: Quotes | None) -> str:
+    usual = "\t" if path.suffix.lower() == ".tsv" else ","
+    fits = [
+        delimiter
+        for delimiter, header in _headers(text, quotes).items()
+        if all(header.count(column) == 1 for column in columns)
+    ]
+    if usual in fits or len(fits) != 1:
+        return usual
+    _log.warning(
+        "%s: its fields are separated by %r, by its header (--data.delimiter)", path, fits[0]
+    )
+    return fits[0]
+
+
+def _no_column(where: str, column: str, header: list[str], by_others: dict[str, list[str]]) -> str:
+    other, names = max(by_others.items(), key=lambda found: len(found[1]))
+    if len(names) <= len(header):
+        return no_column(where, column, header)
+    more = f", or, separated by {other!r}, {', '.join(map(repr, names))}"
+    return f"{no_column(where, column, header, more)}, and what separates them with delimiter"
+
+
+def no_column(where: str, column: str, columns: Sequence[str], more: str = "") -> str:
+    """That a column is missing, or is there twice, and what there is."""
+    return (
+        f"{where}: {'more than one' if column in columns else 'no'} column {column!r}; there are "
+        f"{', '.join(map(repr, columns))}{more}; name the right ones with text_column and "
+        "label_column"
+    )

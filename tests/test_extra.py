@@ -1,0 +1,99 @@
+"""Without a module of the extra ``train`` every program names the command that installs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from seqnorm import extra
+from seqnorm.training.errors import line_of
+
+ROOT = Path(__file__).parents[1]
+# As if it had never been installed, in a process of its own.
+WITHOUT = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == {missing!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Refuse())
+sys.argv = {arguments!r}
+{run}
+"""
+# Of the extra, by what needs it.
+NOT_TO_TRAIN = {"pyarrow"}
+OPTIONS = ("--data.corpus=good.csv", "--trainer.max_epochs=1", "--model.hidden_size=4")
+
+
+def without(missing: str, *arguments: str, module: str | None = None) -> tuple[int, str]:
+    """Exit status and standard error of ``train.py``, or of a module, in the current folder."""
+    run = "import runpy; "
+    if module is None:
+        run += f"runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')"
+    else:
+        run += f"runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+    code = WITHOUT.format(missing=missing, arguments=["train.py", *arguments], run=run)
+    process = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    return process.returncode, process.stderr
+
+
+@pytest.mark.parametrize("missing", sorted(extra.MODULES - NOT_TO_TRAIN))
+def test_train_py(missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(f"{'corn crop' if n % 2 else 'goal match'} w{n},{n % 2}\n" for n in range(30))
+    Path("good.csv").write_text("text,label\n" + rows)
+    status, error = without(missing, "fit", *OPTIONS)
+    assert status == 2, error
+    told = error.splitlines()[-1]
+    assert told.startswith("error: ")
+    assert missing in told
+    assert "pip install 'seqnorm[train]'" in told
+    assert "Traceback" not in error
+    assert not Path("runs").exists(), "found before anything is trained"
+
+
+@pytest.mark.parametrize("missing", ["yaml", "jsonargparse"])
+def test_the_studies(missing: str) -> None:
+    status, error = without(missing, "--help", module="seqnorm.studies")
+    assert status == 2
+    expected = f"error: seqnorm.studies needs the module {missing}, which is not installed: "
+    assert error.splitlines()[-1] == f"{expected}pip install 'seqnorm[train]'"
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("module", ["results", "baseline", "language_results"])
+def test_modules_that_are_programs(module: str) -> None:
+    code = "import sys; sys.modules['lightning'] = None; import runpy; "
+    code += f"runpy.run_module('seqnorm.training.{module}', run_name='__main__')"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert process.returncode == 1
+    assert "seqnorm.training needs the module lightning" in process.stderr.splitlines()[-1]
+    assert "pip install 'seqnorm[train]'" in process.stderr.splitlines()[-1]
+
+
+def test_what_is_not_the_extra_is_not_explained() -> None:
+    with pytest.raises(ModuleNotFoundError, match=r"^No module named 'seqnorm.nothing'$"):
+        extra.need("a test", "seqnorm.nothing")
+    with pytest.raises(ModuleNotFoundError, match="No module named 'nothing'"), extra.or_exit():
+        import_module("nothing")
+    psutil = ModuleNotFoundError("`Monitor` needs `psutil`: pip install -U 'psutil'")
+    assert line_of(psutil) == str(psutil)
+    assert line_of(ModuleNotFoundError("Neither `tensorboard` nor `x` is there")).endswith(
+        "(all that training needs: pip install 'seqnorm[train]')"
+    )
+
+
+def test_asked_for_before_a_long_computation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    with pytest.raises(ModuleNotFoundError, match=r"^a study needs the module scipy.*seqnorm\[t"):
+        extra.need("a study", "matplotlib", "scipy")
