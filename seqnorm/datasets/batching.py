@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -59,15 +59,20 @@ def collate(items: Sequence[Item], pad_id: int = 0) -> TextBatch:
     if not items:
         raise ValueError("a batch needs at least one document")
     lengths = [len(tokens) for tokens, _, _ in items]
-    padded = torch.full((len(items), max(1, *lengths)), pad_id, dtype=torch.int64)
+    padded = torch.full((len(items), max(1, *lengths)), pad_id, dtype=torch.int64, device="cpu")
     for row, (tokens, _, _) in zip(padded, items):
-        row[: len(tokens)] = torch.tensor(tokens, dtype=torch.int64)
+        row[: len(tokens)] = torch.tensor(tokens, dtype=torch.int64, device="cpu")
     return TextBatch(
         tokens=padded,
-        lengths=torch.tensor(lengths, dtype=torch.int64),
-        labels=torch.tensor([label for _, label, _ in items], dtype=torch.int64),
-        indices=torch.tensor([index for _, _, index in items], dtype=torch.int64),
+        lengths=torch.tensor(lengths, dtype=torch.int64, device="cpu"),
+        labels=torch.tensor([label for _, label, _ in items], dtype=torch.int64, device="cpu"),
+        indices=torch.tensor([index for _, _, index in items], dtype=torch.int64, device="cpu"),
     )
+
+
+def _shuffled(count: int, generator: torch.Generator) -> Tensor:
+    """(count,) the numbers below count in an order that is drawn; on the CPU as the generator."""
+    return torch.randperm(count, generator=generator, device="cpu")
 
 
 class BucketBatchSampler(Sampler[list[int]]):
@@ -125,7 +130,7 @@ class BucketBatchSampler(Sampler[list[int]]):
             raise ValueError("drop_last needs batch_size alone: cut by tokens no batch is full")
         if len(lengths) == 0 or min(lengths) < 0:
             raise ValueError("lengths must hold at least one number and none below 0")
-        self._lengths = torch.tensor(lengths, dtype=torch.int64)
+        self._lengths = torch.tensor(lengths, dtype=torch.int64, device="cpu")
         # A document without tokens takes one cell, as in `collate`.
         self._cells = self._lengths.clamp(min=1)
         self._shuffle = shuffle
@@ -162,15 +167,16 @@ class BucketBatchSampler(Sampler[list[int]]):
 
     def _epoch_batches(self) -> list[list[int]]:
         """The batches of all processes; those of one step stand together."""
-        generator = torch.Generator()
+        generator = torch.Generator("cpu")
         # A string is hashed by SHA-512, so near seeds and epochs have nothing in common.
         generator.manual_seed(random.Random(f"{self._seed}:{self._epoch}").getrandbits(63))
         keys = self._cells.double().log()
         if self._shuffle:
-            factors = 2.0 * torch.rand(len(keys), generator=generator, dtype=torch.float64) - 1.0
+            options: Any = {"dtype": torch.float64, "device": "cpu"}
+            factors = 2.0 * torch.rand(len(keys), generator=generator, **options) - 1.0
             keys = factors if math.isinf(self._spread) else keys + self._spread * factors
         if len(keys) > sum(self._sizes):
-            order = torch.randperm(len(keys), generator=generator)[: sum(self._sizes)]
+            order = _shuffled(len(keys), generator)[: sum(self._sizes)]
             order = order[torch.argsort(keys[order], stable=True)]
         else:
             order = torch.argsort(keys, stable=True)
@@ -179,8 +185,8 @@ class BucketBatchSampler(Sampler[list[int]]):
             return batches
         step = self._num_replicas
         shuffled = []
-        for place in torch.randperm(len(batches) // step, generator=generator).tolist():
-            for member in torch.randperm(step, generator=generator).tolist():
+        for place in _shuffled(len(batches) // step, generator).tolist():
+            for member in _shuffled(step, generator).tolist():
                 shuffled.append(batches[step * place + member])
         return shuffled
 

@@ -52,7 +52,8 @@ def read_csv(content: bytes) -> tuple[Tensor, Tensor]:
         DatasetError: the lines are of another length.
     """
     lines = gzip.decompress(content).split()
-    rows = torch.tensor([[int(value) for value in line.split(b",")] for line in lines])
+    numbers = [[int(value) for value in line.split(b",")] for line in lines]
+    rows = torch.tensor(numbers, device="cpu")
     if rows.dim() != 2 or rows.shape[1] != _SIDE**2 + 1:
         raise DatasetError(f"a digit has {_SIDE**2} pixels and a class, got rows {rows.shape}")
     return rows[:, :-1].reshape(-1, _SIDE, _SIDE).float() / 255, rows[:, -1].clone()

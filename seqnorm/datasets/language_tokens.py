@@ -110,18 +110,19 @@ class LanguageTokenizer(Tokenizer):
         lengths = [len(token) + word for token in self.vocabulary]
         lengths[self.pad_id], lengths[self.eos_id] = 0, 1
         lengths[self.unk_id] = 0 if word else 1
-        return torch.tensor(lengths)
+        return torch.tensor(lengths, device="cpu")
 
     def stream(self, texts: Sequence[str], *, ends: bool = True) -> Tensor:
         """(n,) int32: the tokens of all texts, one after the other, with an end after each.
 
         Without ``ends`` the texts are pieces of one.
         """
-        found = [torch.zeros(0, dtype=torch.int32)]
+        found = [torch.zeros(0, dtype=torch.int32, device="cpu")]
         tail = [self.eos_id] if ends else []
         for start in range(0, len(texts), _CHUNK):
             ids = self.encode(texts[start : start + _CHUNK])
-            found.append(torch.tensor([i for text in ids for i in (*text, *tail)]).int())
+            numbers = [i for text in ids for i in (*text, *tail)]
+            found.append(torch.tensor(numbers, device="cpu").int())
         return torch.cat(found)
 
     def documents(self, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:

@@ -76,7 +76,7 @@ class StreamWindows(Dataset[LanguageBatch]):
             raise ValueError(f"{len(stream)} tokens do not make {batch_size} rows of one at least")
         size, longer = divmod(len(stream), batch_size)
         lengths = [size + (row < longer) for row in range(batch_size)]
-        ends = torch.tensor(lengths).cumsum(0).tolist()
+        ends = torch.tensor(lengths, device="cpu").cumsum(0).tolist()
         self._rows = range(rank, batch_size, num_replicas)
         # With the token before, so that inputs and targets are slices of one tensor.
         whole = torch.cat([stream.new_tensor([before]), stream])
@@ -103,7 +103,7 @@ def collate_documents(items: Sequence[Item], pad_id: int = 0) -> LanguageBatch:
     """
     if not items:
         raise ValueError("a batch needs at least one document")
-    pieces = [torch.as_tensor(tokens) for tokens, _, _ in items]
+    pieces = [torch.as_tensor(tokens, device="cpu") for tokens, _, _ in items]
     return _padded(pieces, [index for _, _, index in items], starts=True, pad_id=pad_id)
 
 
@@ -112,9 +112,11 @@ def _padded(
 ) -> LanguageBatch:
     """Each piece gives all but its last token as tokens, all but its first as targets."""
     lengths = [max(len(piece) - 1, 0) for piece in pieces]
-    tokens = torch.full((len(pieces), max(1, *lengths)), pad_id, dtype=torch.int64)
+    shape = len(pieces), max(1, *lengths)
+    tokens = torch.full(shape, pad_id, dtype=torch.int64, device="cpu")
     targets = tokens.clone()
     for row, (piece, length) in enumerate(zip(pieces, lengths)):
         tokens[row, :length] = piece[:length]
         targets[row, :length] = piece[1 : length + 1]
-    return LanguageBatch(tokens, targets, torch.tensor(lengths), torch.tensor(indices), starts)
+    counts, places = (torch.tensor(found, device="cpu") for found in (lengths, indices))
+    return LanguageBatch(tokens, targets, counts, places, starts)

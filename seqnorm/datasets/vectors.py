@@ -102,8 +102,9 @@ def _assembled(
 ) -> tuple[Tensor, Tensor]:
     if not found or size is None:
         raise DatasetError(f"{path} has no vector of any of the {tokens} tokens of the vocabulary")
-    vectors, known = torch.zeros(tokens, size), torch.zeros(tokens, dtype=torch.bool)
-    rows = torch.tensor(list(found))
-    vectors[rows] = torch.tensor(list(found.values()))
+    vectors = torch.zeros(tokens, size, device="cpu")
+    known = torch.zeros(tokens, dtype=torch.bool, device="cpu")
+    rows = torch.tensor(list(found), device="cpu")
+    vectors[rows] = torch.tensor(list(found.values()), device="cpu")
     known[rows] = True
     return vectors, known

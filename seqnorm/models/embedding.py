@@ -6,6 +6,7 @@ Axes: V tokens of the vocabulary, E features of an embedding.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,7 +40,7 @@ def cooccurrence_embedding(
     """
     counts = _cooccurrences(documents, vocab_size, window)
     (row, column), value = counts.indices(), counts.values()
-    of_row = torch.zeros(vocab_size, dtype=value.dtype).index_add_(0, row, value)
+    of_row = value.new_zeros(vocab_size).index_add_(0, row, value)
     smoothed = of_row**0.75
     pmi = (value / of_row[row] / (smoothed[column] / smoothed.sum())).log()
     kept = (pmi > 0) & (row >= reserved) & (column >= reserved)
@@ -51,12 +52,13 @@ def cooccurrence_embedding(
         torch.stack([row[kept], column[kept]]),
         pmi[kept].float(),
         (vocab_size, vocab_size),
+        device="cpu",
         check_invariants=True,
     ).coalesce()
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # alone: torch.manual_seed seeds GPUs too
         u, s, _ = torch.svd_lowrank(ppmi, q=min(embedding_size + 10, vocab_size), niter=4)
-    vectors = torch.zeros(vocab_size, embedding_size)  # a small vocabulary spans less
+    vectors = torch.zeros(vocab_size, embedding_size, device="cpu")  # a small vocabulary spans less
     found = (u * s.sqrt())[:, :embedding_size]
     vectors[reserved:, : found.shape[1]] = found[reserved:]
     return vectors * (std / vectors[reserved:].square().mean().sqrt())
@@ -66,7 +68,8 @@ def _cooccurrences(documents: Sequence[Sequence[int]], vocab_size: int, window: 
     """Symmetric weighted counts (V, V), sparse float64."""
     # Documents end to end, `window` tokens apart, so that no pair spans two of them.
     gap = [-1] * window
-    text = torch.tensor([token for document in documents for token in (*document, *gap)])
+    tokens = [token for document in documents for token in (*document, *gap)]
+    text = torch.tensor(tokens, device="cpu")
     keys, weights = [], []
     for distance in range(1, window + 1):
         left, right = text[:-distance], text[distance:]
@@ -76,5 +79,7 @@ def _cooccurrences(documents: Sequence[Sequence[int]], vocab_size: int, window: 
         weights.append(times.double() / distance)
     key, weight = torch.cat(keys), torch.cat(weights)
     index = torch.stack([key // vocab_size, key % vocab_size])
-    counts = torch.sparse_coo_tensor(index, weight, (vocab_size, vocab_size), check_invariants=True)
+    shape = (vocab_size, vocab_size)
+    options: Any = {"device": "cpu", "check_invariants": True}
+    counts = torch.sparse_coo_tensor(index, weight, shape, **options)
     return (counts + counts.t()).coalesce()

@@ -6,7 +6,7 @@ Axes: S steps of a table, T steps of a batch, F features.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -41,9 +41,16 @@ class Site:
     @classmethod
     def empty(cls, steps: int) -> Site:
         """Nothing seen yet."""
-        zeros = {name: torch.zeros(steps, dtype=torch.float64) for name in cls.NAMES[:-2]}
+        # What is begun in inference mode goes on in training.
+        with torch.inference_mode(False):
+            return cls._zeros(steps)
+
+    @classmethod
+    def _zeros(cls, steps: int) -> Site:
+        options: Any = {"dtype": torch.float64, "device": "cpu"}
+        zeros = {name: torch.zeros(steps, **options) for name in cls.NAMES[:-2]}
         zeros["least"].fill_(torch.inf)
-        scalars = {name: torch.zeros((), dtype=torch.float64) for name in cls.NAMES[-2:]}
+        scalars = {name: torch.zeros((), **options) for name in cls.NAMES[-2:]}
         return cls(**zeros, **scalars)
 
     def tensors(self) -> dict[str, Tensor]:

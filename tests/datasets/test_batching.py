@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from zipped import zipped
 
 from seqnorm.datasets import BucketBatchSampler, TextBatch, TextDataset, collate
+from seqnorm.models import cooccurrence_embedding
 
 
 def document_lengths(count: int = 2000, seed: int = 0) -> list[int]:
@@ -252,3 +253,18 @@ def test_lightning_finds_set_epoch() -> None:
     loader: DataLoader[Any] = DataLoader(TextDataset([[2]] * 200), batch_sampler=sampler)
     utilities._set_sampler_epoch(loader, 1)
     assert list(sampler) != first
+
+
+def test_the_default_device_is_not_that_of_batches() -> None:
+    """Which a program sets for the tensors of its own; generators draw on the CPU."""
+    documents = [[1, 2], [3], [4, 5, 6], [1, 1], [2, 2, 2, 2]]
+    sampler = BucketBatchSampler([len(tokens) for tokens in documents], batch_size=2, seed=3)
+    found = []
+    for device in ("cpu", "meta"):
+        with torch.device(device):
+            batches = [list(batch) for batch in sampler]
+            collated = collate([(documents[i], 0, i) for i in batches[0]])
+            vectors = cooccurrence_embedding(documents, 7, 2)
+        assert all(part.device.type == "cpu" for part in collated)
+        found.append((batches, collated.tokens.tolist(), vectors.tolist()))
+    assert found[0] == found[1]
