@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+import kernels_here
 import pytest
 import torch
 
@@ -15,6 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The checkpoints of the tests are their own, which matters to an old torch.
 os.environ.setdefault("SEQNORM_TRUST_CHECKPOINTS", "1")
 torch.set_num_threads(1)
+kernels_here.hear_of_their_absence()
 
 
 @pytest.fixture(autouse=True)

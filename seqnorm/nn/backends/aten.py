@@ -5,16 +5,22 @@ Axes: T steps, B sequences, N packed rows, I inputs, H = hidden_size, P = size o
 
 from __future__ import annotations
 
+import functools
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..autocast import autocast_dtype, is_autocast
 from ..direction import Direction
 from ..lengths import Packing
 from ..loop import State
+
+_HALVES = (torch.bfloat16, torch.float16)
 
 
 def status() -> tuple[bool, str]:
@@ -34,7 +40,67 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
         return "torch's packed path is slower than the time loop on a CPU"
     if packing.empty:
         return "no rows"
+    if direction.cell.name == "LSTM" and rows.device.type == "cpu" and direction.weight_hr is None:
+        cast = autocast_dtype("cpu") if is_autocast("cpu") else None
+        if cast is not None or rows.dtype in _HALVES:
+            dtypes = rows.dtype, direction.weight_hh.dtype, state[0].dtype
+            mode = direction.training, torch.is_grad_enabled(), torch.compiler.is_compiling()
+            return _refusal(*dtypes, cast, *mode)
     return None
+
+
+def _refusal(*call: Any) -> str | None:
+    """Why torch has no LSTM in half precision for such a call on this processor."""
+    *others, compiling = call
+    # torch.export switches oneDNN off, but it will be on where the program runs.
+    return _tried(*others, compiling or torch._C._get_mkldnn_enabled())
+
+
+# A constant of the graph, for torch.compile, which cannot read into it.
+_refusal._dynamo_marked_constant = True  # type: ignore[attr-defined]  # as torch does
+
+
+@functools.cache
+def _tried(
+    input: torch.dtype,
+    weight: torch.dtype,
+    hidden: torch.dtype,
+    cast: torch.dtype | None,
+    training: bool,
+    recording: bool,
+    onednn: bool,
+) -> str | None:
+    """Found by a call on one number: which halves oneDNN has an LSTM for depends on its release,
+    on the processor and on whether gradients follow, and PyTorch does not tell before it fails."""
+    said: list[str] = []
+
+    def call() -> None:
+        def zeros(*shape: int, dtype: torch.dtype) -> Tensor:
+            return torch.zeros(shape, dtype=dtype, device="cpu")
+
+        weights = [zeros(4, 1, dtype=weight).requires_grad_() for _ in range(2)]
+        weights += [zeros(4, dtype=weight).requires_grad_() for _ in range(2)]
+        hx = [zeros(1, 1, 1, dtype=hidden)] * 2
+        options = True, 1, 0.0, training, False, False
+        before = torch._C._get_mkldnn_enabled()
+        torch._C._set_mkldnn_enabled(onednn)
+        try:
+            with torch.set_grad_enabled(recording), torch.autocast("cpu", cast, cast is not None):
+                output, *_ = torch.lstm(zeros(1, 1, 1, dtype=input), hx, weights, *options)
+            if recording:
+                torch.autograd.grad(output.sum(), weights)
+        except RuntimeError as error:
+            said.append(str(error).split(". ")[0])
+        finally:
+            torch._C._set_mkldnn_enabled(before)
+
+    # In a thread of its own, where none of the caller's modes and transforms is entered.
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+    return (
+        f"torch's fused LSTM fails in half precision on this processor: {said[0]}" if said else None
+    )
 
 
 def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> tuple[Tensor, State]:
