@@ -98,9 +98,7 @@ def _tried(
     thread = threading.Thread(target=call)
     thread.start()
     thread.join()
-    return (
-        f"torch's fused LSTM fails in half precision on this processor: {said[0]}" if said else None
-    )
+    return f"torch's LSTM fails in half precision on this processor: {said[0]}" if said else None
 
 
 def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> tuple[Tensor, State]:

@@ -11,7 +11,6 @@ from typing import Any
 from seqnorm.nn.backends import cpu
 from seqnorm.nn.backends.cpu import library
 
-
 HEADER = Path(cpu.__file__).parent / "src" / "arguments.h"
 TYPES = {"int64_t": ctypes.c_int64, "double": ctypes.c_double}
 
