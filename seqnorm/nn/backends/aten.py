@@ -40,17 +40,17 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
         return "torch's packed path is slower than the time loop on a CPU"
     if packing.empty:
         return "no rows"
-    if direction.cell.name == "LSTM" and rows.device.type == "cpu" and direction.weight_hr is None:
+    if rows.device.type == "cpu" and direction.weight_hr is None:
         cast = autocast_dtype("cpu") if is_autocast("cpu") else None
         if cast is not None or rows.dtype in _HALVES:
-            dtypes = rows.dtype, direction.weight_hh.dtype, state[0].dtype
+            cell, dtypes = direction.cell, (rows.dtype, direction.weight_hh.dtype, state[0].dtype)
             mode = direction.training, torch.is_grad_enabled(), torch.compiler.is_compiling()
-            return _refusal(*dtypes, cast, *mode)
+            return _refusal(cell.fused, len(cell.gates), len(state), *dtypes, cast, *mode)
     return None
 
 
 def _refusal(*call: Any) -> str | None:
-    """Why torch has no LSTM in half precision for such a call on this processor."""
+    """Why torch has no such layer in half precision on this processor."""
     *others, compiling = call
     # torch.export switches oneDNN off, but it will be on where the program runs.
     return _tried(*others, compiling or torch._C._get_mkldnn_enabled())
@@ -62,6 +62,9 @@ _refusal._dynamo_marked_constant = True  # type: ignore[attr-defined]  # as torc
 
 @functools.cache
 def _tried(
+    fused: Any,
+    gates: int,
+    states: int,
     input: torch.dtype,
     weight: torch.dtype,
     hidden: torch.dtype,
@@ -70,23 +73,24 @@ def _tried(
     recording: bool,
     onednn: bool,
 ) -> str | None:
-    """Found by a call on one number: which halves oneDNN has an LSTM for depends on its release,
-    on the processor and on whether gradients follow, and PyTorch does not tell before it fails."""
+    """Found by a call on one number: of an LSTM it depends on the processor, on the release of
+    oneDNN and on whether gradients follow, and PyTorch does not tell before it fails."""
     said: list[str] = []
 
     def call() -> None:
         def zeros(*shape: int, dtype: torch.dtype) -> Tensor:
             return torch.zeros(shape, dtype=dtype, device="cpu")
 
-        weights = [zeros(4, 1, dtype=weight).requires_grad_() for _ in range(2)]
-        weights += [zeros(4, dtype=weight).requires_grad_() for _ in range(2)]
-        hx = [zeros(1, 1, 1, dtype=hidden)] * 2
+        shapes = [(gates, 1), (gates, 1), (gates,), (gates,)]
+        weights = [zeros(*shape, dtype=weight).requires_grad_() for shape in shapes]
+        hx = [zeros(1, 1, 1, dtype=hidden)] * states
         options = True, 1, 0.0, training, False, False
         before = torch._C._get_mkldnn_enabled()
         torch._C._set_mkldnn_enabled(onednn)
         try:
             with torch.set_grad_enabled(recording), torch.autocast("cpu", cast, cast is not None):
-                output, *_ = torch.lstm(zeros(1, 1, 1, dtype=input), hx, weights, *options)
+                first = hx if states > 1 else hx[0]
+                output, *_ = fused(zeros(1, 1, 1, dtype=input), first, weights, *options)
             if recording:
                 torch.autograd.grad(output.sum(), weights)
         except RuntimeError as error:
@@ -98,7 +102,7 @@ def _tried(
     thread = threading.Thread(target=call)
     thread.start()
     thread.join()
-    return f"torch's LSTM fails in half precision on this processor: {said[0]}" if said else None
+    return f"torch's layer fails in half precision on this processor: {said[0]}" if said else None
 
 
 def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> tuple[Tensor, State]:

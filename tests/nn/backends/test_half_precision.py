@@ -33,7 +33,7 @@ def test_with_what_onednn_uses(most: str | None) -> None:
     said = reasons(most)
     for case, reason in said.items():
         assert case.startswith("('LSTM', "), "the others are not oneDNN's"
-        assert reason.startswith("torch's LSTM fails in half precision on this processor: ")
+        assert reason.startswith("torch's layer fails in half precision on this processor: ")
     if platform.machine() == "x86_64" and torch.backends.mkldnn.is_available():
         narrow = most is not None
         autocast = str(("LSTM", torch.float32, torch.bfloat16, True, True, True))
