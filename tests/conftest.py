@@ -6,15 +6,23 @@ There are as many workers as cores, so each of them and their subprocesses compu
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 
+import kernels_here
 import pytest
 import torch
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The checkpoints of the tests are their own, which matters to an old torch.
 os.environ.setdefault("SEQNORM_TRUST_CHECKPOINTS", "1")
+# What torch.compile keeps does not tell one instruction set from another.
+os.environ.setdefault(
+    "TORCHINDUCTOR_CACHE_DIR",
+    os.path.join(tempfile.gettempdir(), f"inductor_{torch.backends.cpu.get_cpu_capability()}"),
+)
 torch.set_num_threads(1)
+kernels_here.hear_of_their_absence()
 
 
 @pytest.fixture(autouse=True)

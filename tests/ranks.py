@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import kernels_here
 import torch
 import torch.distributed as dist
 
@@ -59,6 +60,7 @@ def _run(work: Callable[[int], object], rank: int, ranks: int, folder: Path) -> 
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
     warnings.simplefilter("error")
+    kernels_here.hear_of_their_absence()
     store = dist.FileStore(str(folder / "store"), ranks)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks, timeout=TIMEOUT)
     try:

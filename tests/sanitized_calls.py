@@ -37,13 +37,12 @@ def use(path: Path) -> None:
     library.__file__ = str(path.with_name("library.py"))
     loaded, why = library._load()
     assert loaded is not None, why
-    library.LIBRARY = loaded
-    variants = library._variants()
     for name, module in list(sys.modules.items()):
         if name.startswith("seqnorm.nn.backends.cpu"):
-            for key, value in (("LIBRARY", loaded), ("VARIANTS", variants), ("WHY_NOT", "")):
+            for key, value in (("LIBRARY", loaded), ("WHY_NOT", "")):
                 if hasattr(module, key):
                     setattr(module, key, value)
+    library.VARIANTS = library._variants()
 
 
 def alone() -> None:
@@ -92,18 +91,17 @@ def main() -> None:
     calls.LEAST_WORK = 1
     torch.manual_seed(options.seed)
     draw = random.Random(options.seed)
-    variants = options.variants or list(calls.VARIANTS)
-    every = {name: calls.VARIANTS[name] for name in variants}
+    variants = options.variants or list(library.VARIANTS)
     dtypes = {"float32": F32, "float64": F64}
     # All of them in turn, so that a few calls have each.
-    kinds = list(itertools.product(every, options.dtypes, options.threads))
+    kinds = list(itertools.product(variants, options.dtypes, options.threads))
     norms = list(taken().items())
     draw.shuffle(kinds)
     for number in range(options.calls):
         if number % len(norms) == 0:
             draw.shuffle(norms)
         variant, dtype, threads = kinds[number % len(kinds)]
-        calls.VARIANTS = {variant: every[variant]}
+        library.CHOSEN = variant
         if options.pool:
             torch.get_num_threads = lambda threads=threads: threads
         else:

@@ -307,8 +307,8 @@ def test_pictures_of_a_whole_grid(tmp_path: Path) -> None:
 
 
 def test_memory_of_a_step_in_a_process_of_its_own() -> None:
-    command = [sys.executable, "-W", "error", str(FOLDER / "memory.py"), "lstm", "layer", "ours"]
-    command += ["400", "16", "64", "1"]
+    command = [sys.executable, "-W", "error", "-W", "ignore:normalised layers are slow here"]
+    command += [str(FOLDER / "memory.py"), "lstm", "layer", "ours", "400", "16", "64", "1"]
     process = subprocess.run(command, capture_output=True, text=True, check=True)
     # The gates of all steps alone are T * B * 4H numbers of four bytes.
     assert 400 * 16 * 4 * 64 * 4 < int(process.stdout) < 2**28

@@ -294,9 +294,10 @@ class Recurrent(OutsideLayer):
         sizes = [self.proj_size or self.hidden_size]
         sizes += [self.hidden_size] * (len(self._cell.states) - 1)
         # Under autocast a state keeps the precision of the weights; without a norm everything is
-        # half precision where torch has that layer, as in torch, whichever backend computes it.
+        # half precision where torch has that layer, as in torch, whichever backend computes it;
+        # but float64, which autocast leaves alone.
         dtype = self.weight_ih_l0.dtype
-        halve = self.norm is None and self._cell.fused is not None
+        halve = self.norm is None and self._cell.fused is not None and dtype != torch.float64
         halve = halve and is_autocast(input.device.type)
         if halve:
             dtype = autocast_dtype(input.device.type)

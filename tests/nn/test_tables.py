@@ -12,6 +12,7 @@ from typing import Any
 import oracles
 import pytest
 import torch
+from beside_reference import needs_kernels
 from comparing import uncounted_is_meant
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -321,7 +322,7 @@ def test_an_unknown_estimate() -> None:
 
 
 @pytest.mark.parametrize("lengths", [[4, 4, 2, 1], [3], [5, 1]])
-@pytest.mark.parametrize("where", ["cpu", "reference"])
+@pytest.mark.parametrize("where", [pytest.param("cpu", marks=needs_kernels), "reference"])
 def test_hooks_are_told_of_every_pass_in_training(lengths: list[int], where: str) -> None:
     """All rows of all steps, also of those that lie beyond the table or are too few."""
     torch.manual_seed(0)

@@ -75,7 +75,12 @@ def backend(name: str) -> Iterator[None]:
 
 def backends() -> dict[str, str]:
     """Every backend by name, in the order of preference, with what it runs on here or why it does
-    not."""
+    not.
+
+    The environment variable ``SEQNORM_KERNELS`` chooses what "cpu" runs on, once, when seqnorm is
+    imported: "avx512", "avx2" or "base", of which the widest that the processor has is the default,
+    or "none". Another word, or one of kernels that are not here, raises ValueError in the import.
+    """
     found = {}
     for name, module in BACKENDS.items():
         there, text = module.status()

@@ -5,17 +5,23 @@ Axes: T steps, B sequences, N packed rows, I inputs, H = hidden_size, P = size o
 
 from __future__ import annotations
 
+import functools
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..autocast import autocast_dtype, is_autocast
 from ..direction import Direction
 from ..lengths import Packing
 from ..loop import State
 from .watching import counts_operations, is_forward_mode, is_plain, is_transformed
+
+_HALVES = (torch.bfloat16, torch.float16)
 
 
 def status() -> tuple[bool, str]:
@@ -47,7 +53,61 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
         )
     if counts_operations():
         return "torch's fused layer does not say how many operations it is"
+    if rows.device.type == "cpu" and direction.weight_hr is None:
+        cast = autocast_dtype("cpu") if is_autocast("cpu") else None
+        if cast is not None or rows.dtype in _HALVES:
+            cell, dtypes = direction.cell, (rows.dtype, direction.weight_hh.dtype, state[0].dtype)
+            mode = direction.training, torch.is_grad_enabled(), torch._C._get_mkldnn_enabled()
+            return _refusal(cell.fused, len(cell.gates), len(state), *dtypes, cast, *mode)
     return None
+
+
+@functools.cache
+def _refusal(
+    fused: Any,
+    gates: int,
+    states: int,
+    input: torch.dtype,
+    weight: torch.dtype,
+    hidden: torch.dtype,
+    cast: torch.dtype | None,
+    training: bool,
+    recording: bool,
+    onednn: bool,
+) -> str | None:
+    """Why torch has no such layer in half precision on this processor, if it has none.
+
+    Found by a call on one number: of an LSTM it depends on the processor, on the release of oneDNN
+    and on whether gradients follow, and PyTorch does not tell before it fails.
+    """
+    said: list[str] = []
+
+    def call() -> None:
+        def zeros(*shape: int, dtype: torch.dtype) -> Tensor:
+            return torch.zeros(shape, dtype=dtype, device="cpu")
+
+        shapes = [(gates, 1), (gates, 1), (gates,), (gates,)]
+        weights = [zeros(*shape, dtype=weight).requires_grad_() for shape in shapes]
+        hx = [zeros(1, 1, 1, dtype=hidden)] * states
+        options = True, 1, 0.0, training, False, False
+        before = torch._C._get_mkldnn_enabled()
+        torch._C._set_mkldnn_enabled(onednn)
+        try:
+            with torch.set_grad_enabled(recording), torch.autocast("cpu", cast, cast is not None):
+                first = hx if states > 1 else hx[0]
+                output, *_ = fused(zeros(1, 1, 1, dtype=input), first, weights, *options)
+            if recording:
+                torch.autograd.grad(output.sum(), weights)
+        except RuntimeError as error:
+            said.append(str(error).split(". ")[0])
+        finally:
+            torch._C._set_mkldnn_enabled(before)
+
+    # In a thread of its own, where none of the caller's modes and transforms is entered.
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+    return f"torch's layer fails in half precision on this processor: {said[0]}" if said else None
 
 
 def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> tuple[Tensor, State]:

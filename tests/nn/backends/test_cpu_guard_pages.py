@@ -74,8 +74,7 @@ for name in names:
         layer = build(cell, norm, I, H).train(len(lengths) > 1)
         drawn = Call.draw(layer, lengths)
         frozen = build(cell, norm, I, H).eval().requires_grad_(False)
-        for variant, number in library.VARIANTS.items():
-            calls.VARIANTS = {variant: number}
+        for library.CHOSEN in library.VARIANTS:
             outcome(layer, drawn)
             outcome(single(layer), drawn.to(F32))
             frozen(drawn.input, lengths=lengths)

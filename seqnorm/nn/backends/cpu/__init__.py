@@ -77,7 +77,7 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
         return f"it has no kernel for the {direction.cell.name}"
     reason = layout(direction.cell, direction.scheme, direction.weight_hh.shape[1]).reason
     if reason is None and LIBRARY is None:
-        if not _warned and not torch.compiler.is_compiling():
+        if direction.sites and not _warned and not torch.compiler.is_compiling():
             _warned.append(WHY_NOT)
             warn(f"normalised layers are slow here, for backend 'cpu' is absent: {WHY_NOT}")
         return WHY_NOT

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import memory
-from .library import LIBRARY, VARIANTS, Arguments
+from . import library, memory
+from .library import LIBRARY, Arguments
 from .plan import BIASES, COLUMNS, Inputs, Plan, total
 
 # A thread's part of the products of a step must be worth waking it for.
@@ -74,7 +74,7 @@ class Call:
 
 def run(calls: Sequence[Call], backward: bool) -> None:
     """A pass of calls of one dtype, at the same time where there are threads for each."""
-    which = list(VARIANTS.values())[-1], int(calls[0].dtype == torch.float64)
+    which = library.VARIANTS[library.CHOSEN], int(calls[0].dtype == torch.float64)
     work = sum(call.work for call in calls)
     threads = max(1, min(torch.get_num_threads(), work // LEAST_WORK))
     sizes, scratches = _Sizes(), []

@@ -1,11 +1,20 @@
-"""The compiled kernels, which stand beside this file where the installation could compile them."""
+"""The compiled kernels, which stand beside this file where the installation could compile them.
+
+The environment variable ``SEQNORM_KERNELS`` is read once, here: "avx512", "avx2" or "base" chooses
+an instruction set, "none" does without kernels.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import os
 from pathlib import Path
 from typing import Any
 
+from .missing import why_not
+
+VARIABLE = "SEQNORM_KERNELS"
+NONE = "none"
 CELLS = {"LSTM": 0, "GRU": 1}
 KINDS = {None: 0, "layer": 1, "rms": 2, "batch": 3}
 _INTEGERS = ("cell", "T", "B", "I", "H", "G", "threads", "sets")
@@ -43,25 +52,24 @@ class Arguments(ctypes.Structure):
 
 def _load() -> tuple[Any, str]:
     """The library, or None and why there is none."""
+    if ASKED == NONE:
+        return None, f"switched off by {VARIABLE}={NONE}"
     path = Path(__file__).with_name("_kernels.so")
     if not path.exists():
-        return None, (
-            "its kernels were not compiled when seqnorm was installed: install a C compiler (gcc "
-            "or clang), then seqnorm anew"
-        )
+        return None, why_not(path)
     try:
         library = ctypes.CDLL(str(path))
-    except OSError as error:
-        return None, f"its kernels cannot be loaded ({error}): install seqnorm anew"
-    library.seqnorm_variant.restype = ctypes.c_char_p
-    library.seqnorm_variant.argtypes = [ctypes.c_int64]
-    library.seqnorm_has_threads.restype = ctypes.c_int64
-    number, call = ctypes.c_int64, ctypes.POINTER(Arguments)
-    library.seqnorm_sizes.argtypes = [number, number, call, number, ctypes.POINTER(number)]
-    library.seqnorm_sizes.restype = None
-    for name in ("seqnorm_forward", "seqnorm_backward"):
-        getattr(library, name).argtypes = [number, number, ctypes.POINTER(call), number, number]
-        getattr(library, name).restype = None
+        library.seqnorm_variant.restype = ctypes.c_char_p
+        library.seqnorm_variant.argtypes = [ctypes.c_int64]
+        library.seqnorm_has_threads.restype = ctypes.c_int64
+        number, call = ctypes.c_int64, ctypes.POINTER(Arguments)
+        library.seqnorm_sizes.argtypes = [number, number, call, number, ctypes.POINTER(number)]
+        library.seqnorm_sizes.restype = None
+        for name in ("seqnorm_forward", "seqnorm_backward"):
+            getattr(library, name).argtypes = [number, number, ctypes.POINTER(call), number, number]
+            getattr(library, name).restype = None
+    except (OSError, AttributeError) as error:  # the latter of a library without these functions
+        return None, why_not(path, str(error))
     return library, ""
 
 
@@ -70,12 +78,29 @@ def _variants() -> dict[str, int]:
     return {name.decode(): number for number, name in names.items() if name}
 
 
+def _chosen() -> str:
+    """Whose kernels compute: those that are asked for, or the widest.
+
+    Raises:
+        ValueError: those that are asked for are not here. This ends the import: a program is not
+            to run on other kernels than it was started for, nor to end at some later call.
+    """
+    if ASKED not in ("", NONE, *VARIANTS):
+        there = ", ".join(map(repr, (*VARIANTS, NONE)))
+        reason = f": {WHY_NOT}" if WHY_NOT else ""
+        raise ValueError(f"{VARIABLE} must be one of {there} here, got {ASKED!r}{reason}")
+    return ASKED or next(reversed(VARIANTS), NONE)
+
+
+ASKED = os.environ.get(VARIABLE, "")
 LIBRARY, WHY_NOT = _load()
 # Instruction sets that the library and this machine both have, by name, the widest last.
 VARIANTS = _variants()
+CHOSEN = _chosen()
 
 
 def describe() -> str:
     """What of this machine the kernels use."""
+    chosen = f"{CHOSEN} (chosen by {VARIABLE})" if ASKED else CHOSEN
     pool = "PyTorch's threads" if LIBRARY.seqnorm_has_threads() else "one thread (no OpenMP found)"
-    return f"{list(VARIANTS)[-1]}, {pool}"
+    return f"{chosen}, {pool}"
