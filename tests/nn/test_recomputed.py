@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 from torch_versions import needs_compiler
 
 import seqnorm
+from seqnorm.models.image_classifier import GhostBatchNorm2d
 
 I, H, T, B = 3, 4, 5, 6  # noqa: E741  the axes' letters
 LENGTHS = [5, 5, 4, 3, 2, 1]  # the last step but one has enough rows, the last has not
@@ -97,6 +98,27 @@ def test_norms_of_images(masked: bool, momentum: float | None, reentrant: bool) 
 
     x = torch.randn(2, I, 4, 5, dtype=F64)
     compare(module, call, x, lambda x: checkpoint(call, x, use_reentrant=reentrant))
+
+
+@pytest.mark.parametrize("name", ["running_mean", None])
+def test_norms_of_images_that_track_nothing(name: str | None) -> None:
+    """Whether buffers were saved for the gradients is the same both times."""
+    module = seqnorm.BatchNorm2d(I, track_running_stats=name is not None, dtype=F64)
+    if name is not None:
+        torch.nn.init.constant_(module.get_buffer(name), 5.0)
+        module.track_running_stats = False
+    x = torch.randn(2, I, 4, 5, dtype=F64, requires_grad=True)
+    cotangent = torch.randn(x.shape, dtype=F64)
+    once, twice = module(x), checkpoint(module, x, use_reentrant=False)
+    (expected,), (found,) = (torch.autograd.grad(y, x, cotangent) for y in (once, twice))
+    assert_close(found, expected, GRADIENTS)
+
+
+@reentrant
+def test_ghost_batches(reentrant: bool) -> None:
+    module = GhostBatchNorm2d(I, 2).to(F64)
+    x = torch.randn(6, I, 4, 5, dtype=F64)
+    compare(module, module, x, lambda x: checkpoint(module, x, use_reentrant=reentrant))
 
 
 @reentrant
