@@ -18,7 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from .check import check_table, choose, warn
 from .processes import Processes
 from .recompute import is_recomputed
-from .statistics import HALF, Moments, merge, moved, unbiased
+from .statistics import HALF, Moments, merge, unbiased
 
 ESTIMATES = ("population", "average")
 # Rows that adopted statistics count for if nothing is said: so many that a batch moves them by the
@@ -36,7 +36,7 @@ class _Estimate(NamedTuple):
 
 
 def _have_values(tensors: Sequence[Any]) -> bool:
-    """Whether they can be looked at: nothing is traced, transformed or without numbers."""
+    """Return whether the tensors hold numbers to look at, and are not traced or transformed."""
     modes = torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack()
     if modes or torch._C._get_tracing_state() is not None:
         return False
@@ -101,7 +101,7 @@ class RunningTable(nn.Module):
     running_var: Tensor
     count: Tensor
     processes: Processes | None = None
-    # What the buffers were when they were last looked at for statistics without a count.
+    # The buffers and their versions when they were last looked at for statistics without a count.
     _looked: tuple[tuple[int, int], ...] = ()
 
     def __init__(
@@ -312,9 +312,11 @@ class RunningTable(nn.Module):
                 weight = weight.clamp(min=self.momentum)
             var = unbiased(var, n)
         weight = torch.where(enough, weight, 0.0)
-        # What too few rows have may be infinite, which times 0 would be NaN.
-        old_mean.copy_(moved(old_mean, torch.where(enough, mean, 0.0), weight))
-        old_var.copy_(moved(old_var, torch.where(enough, var, 0.0), weight))
+        kept = 1.0 - weight
+        for old, new in ((old_mean, mean), (old_var, var)):
+            # As ``moved`` does, in place. The moments of too few rows may be infinite, and infinity
+            # times 0 is NaN.
+            old.mul_(kept).addcmul_(torch.where(enough, new, 0.0), weight)
         count[here] += torch.where(enough[:, 0], rows, 0)
 
     def register_update_hook(self, hook: Callable[..., None]) -> RemovableHandle:
