@@ -207,7 +207,7 @@ def test_the_layout_forgotten_beside_lengths(kind: str, lengths: Any) -> None:
 @pytest.mark.parametrize("norm", [None, "layer"])
 @pytest.mark.parametrize("kind", LAYERS)
 def test_another_device(kind: str, norm: str | None) -> None:
-    """Of the input, and of a state, as torch says it."""
+    """The input or a state lies on another device; the errors are torch's."""
     layer = LAYERS[kind](I, H, norm=norm)
     far = torch.zeros(T, B, I, device="meta")
     with pytest.raises(RuntimeError, match=r"Input and parameter .* same device.* at meta and"):
