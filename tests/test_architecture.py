@@ -21,7 +21,7 @@ FOUNDATIONS = {  # modules of seqnorm.nn that say what they may import of it
     "lengths": set(),
     "loop": set(),
     "check": set(),
-    "arguments": {"check", "scheme"},
+    "arguments": {"cell", "check", "scheme"},
     "outside": {"arguments", "cell", "check", "scheme"},
     "autocast": set(),
     "recompute": set(),

@@ -25,7 +25,7 @@ ROOT = Path(seqnorm.__file__).parent.parent
 PAIR = "tuple[Tensor, Tensor]"
 FOUR = "tuple[Tensor, Tensor, Tensor, Tensor]"
 PACKED = "tuple[PackedSequence, Tensor]"
-# What a user writes, and its type.
+# Code of a user, and its type.
 REVEALED = {
     "seqnorm.LSTM(8, 16)(x)": f"tuple[Tensor, {PAIR}]",
     "seqnorm.LSTM(8, 16)(packed, (x, x))": f"tuple[PackedSequence, {PAIR}]",
@@ -52,7 +52,7 @@ REVEALED = {
     "seqnorm.PRESETS": "dict[str, dict[str, NormScheme]]",
     "seqnorm.__version__": "str",
 }
-# What a user should not write, and what the error of either checker speaks of.
+# Mistakes of a user, and a word that the error of either checker holds.
 WRONG = {
     "seqnorm.LSTM(8, 16)(x, [4, 3, 1])": "overload",
     "seqnorm.GRU(8, 16)(x, (x, x))": "overload",

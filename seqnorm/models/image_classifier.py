@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from seqnorm.nn import BatchNorm2d, GroupNorm, InstanceNorm2d
 from seqnorm.nn.images import check_input
+from seqnorm.nn.recompute import is_recomputed
 from seqnorm.nn.typed import called_as
 
 NORMS = ("batch", "group", "layer", "instance", "none")
@@ -73,11 +74,12 @@ class GhostBatchNorm2d(BatchNorm2d):
             momentum=0.0 if momentum is None else momentum,
             eps=self.eps,
         )
-        if tracked and self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
-        for kept, moved in zip(running, (mean, var)):
-            if kept is not None and moved is not None:
-                kept.copy_(moved.reshape(G, C).mean(0))
+        if tracked and not is_recomputed():
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(1)
+            for kept, moved in zip(running, (mean, var)):
+                if kept is not None and moved is not None:
+                    kept.copy_(moved.reshape(G, C).mean(0))
         y = y.reshape(self.group_size, G, C, H, W).transpose(0, 1)
         return y.reshape(N, C, H, W)
 

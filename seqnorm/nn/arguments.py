@@ -1,4 +1,4 @@
-"""What to write instead of an argument that a recurrent layer or cell cannot have.
+"""Errors for arguments that a recurrent layer or cell cannot have: they say what to write instead.
 
 Axes: T steps, B sequences, I = input_size.
 """
@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import torch.fx
 from torch import Tensor, nn
 
+from .cell import CELLS
 from .check import nearest
 from .scheme import TABLE_FIELDS, Norm, NormScheme
 
@@ -21,22 +22,29 @@ _OF_NORMS = {field.name for kind in (Norm, NormScheme) for field in fields(kind)
 
 
 def explaining(init: Callable[..., None]) -> Callable[..., None]:
-    """The same constructor, which says more of an argument that it does not have."""
+    """The same constructor, which says more of an argument that it does not have.
+
+    A constructor without ``norm``, or one that takes any keyword, is returned as it is.
+    """
     parameters = inspect.signature(init).parameters
     takes_all = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    if takes_all or "norm" not in parameters:
+        return init
 
     @functools.wraps(init)
     def explained(self: nn.Module, *args: Any, **options: Any) -> None:
         for option in options:
-            if option not in parameters and not takes_all:
-                _refuse_option(type(self).__name__, option, options, list(parameters)[1:])
+            if option not in parameters:
+                _refuse_option(type(self), option, options, list(parameters)[1:])
         init(self, *args, **options)
 
     return explained
 
 
-def _refuse_option(name: str, option: str, options: dict[str, Any], known: list[str]) -> NoReturn:
-    value, norm = options[option], options.get("norm")
+def _refuse_option(
+    cls: type[nn.Module], option: str, options: dict[str, Any], known: list[str]
+) -> NoReturn:
+    name, value, norm = cls.__name__, options[option], options.get("norm")
     if option == "proj_size" and "num_layers" in known:
         others = "" if hasattr(nn, name) else f", nor {name}"
         raise ValueError(
@@ -47,7 +55,9 @@ def _refuse_option(name: str, option: str, options: dict[str, Any], known: list[
         hint = f": a scheme says where norms stand, norm=seqnorm.NormScheme({option}=...)"
     elif option in _OF_NORMS and not hint:
         kind = norm if isinstance(norm, str) else "batch" if option in TABLE_FIELDS else "layer"
-        scheme = f'seqnorm.preset("{kind}", "{name.removesuffix("Cell")}", {option}={value!r})'
+        ours = (base.__name__.removesuffix("Cell") for base in cls.__mro__)  # a subclass has others
+        cell = next(base for base in ours if base in CELLS)
+        scheme = f'seqnorm.preset("{kind}", "{cell}", {option}={value!r})'
         if isinstance(norm, NormScheme):
             scheme = f"scheme.replace({option}={value!r})"
         hint = f": it is an option of the norm, write norm={scheme}"
@@ -104,7 +114,7 @@ def refuse_states(name: str, letters: str, hx: Any) -> NoReturn:
 
 
 def _are_integers(value: Any) -> bool:
-    """Whether these may be lengths."""
+    """Return whether the value may be meant as lengths."""
     if isinstance(value, (list, tuple)):
         return bool(value) and all(hasattr(each, "__index__") and _scalar(each) for each in value)
     if isinstance(value, Tensor):

@@ -9,7 +9,7 @@ import torch
 
 
 def has_autocast(device: str) -> bool:
-    """Whether there is autocast for devices of this type; of others it raises when it is asked."""
+    """Return whether there is autocast for devices of this type; for others torch raises."""
     return device not in ("meta", "lazy", "vulkan", "fpga")
 
 

@@ -40,7 +40,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         *,
         bias: bool = True,
     ) -> None:
-        check_positive("num_features", num_features)
+        num_features = check_positive("num_features", num_features)
         check_eps(eps)
         if momentum is not None:
             check_number("momentum", momentum)
@@ -81,8 +81,10 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
 
     def _again(self, x: Tensor) -> Tensor:
         """torch's forward in training, which saves as many tensors, with copies to update."""
-        running = (self.running_mean, self.running_var)
-        mean, var = (None if part is None else part.clone() for part in running)
+        mean, var = (
+            part.clone() if part is not None and self.track_running_stats else None
+            for part in (self.running_mean, self.running_var)
+        )
         return F.batch_norm(x, mean, var, self.weight, self.bias, True, 0.0, self.eps)
 
     def definition(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -104,7 +106,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             mean = widen(self.running_mean).reshape(shape)
             var = widen(self.running_var).reshape(shape)
         y = scale(normalise(wide, mean, var, self.eps), self.weight, self.bias, mask).to(x.dtype)
-        # Once nothing can fail any more.
+        # This comes last, when nothing can fail any more.
         if self.training and self.track_running_stats and not is_recomputed():
             self._track(mean.flatten(), var.flatten(), n.flatten())
         return y

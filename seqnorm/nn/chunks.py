@@ -188,6 +188,10 @@ class _AsItWas:
     def again(self, number: int) -> Iterator[None]:
         """Within, that chunk is as it was, and what autograd needs is kept."""
         with ExitStack() as stack:
+            for site in self._direction.sites.values():
+                if isinstance(site, BatchSiteNorm):
+                    # Tables know a backward pass by themselves, but not that of compiled autograd.
+                    stack.enter_context(site.table.held())
             if self._draws:
                 of_cpu, of_gpu = self._drawn[number]
                 devices = [] if of_gpu is None else [self._device]

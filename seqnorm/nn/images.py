@@ -98,7 +98,7 @@ class LayerNorm2d(nn.LayerNorm):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        check_positive("num_channels", num_channels)
+        num_channels = check_positive("num_channels", num_channels)
         check_eps(eps)
         if num_channels == 1:
             raise ValueError(

@@ -90,7 +90,7 @@ class _InstanceNorm(nn.modules.instancenorm._InstanceNorm):
         *,
         bias: bool = True,
     ) -> None:
-        check_positive("num_features", num_features)
+        num_features = check_positive("num_features", num_features)
         check_eps(eps)
         check_untracked(track_running_stats)
         # Older versions of torch have no such argument.

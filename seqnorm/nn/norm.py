@@ -57,7 +57,7 @@ class LayerNorm(SequenceNorm):
         layout: str,
     ) -> None:
         super().__init__(num_channels, eps, elementwise_affine, bias, layout, device, dtype)
-        if num_channels == 1:
+        if self.num_channels == 1:
             raise ValueError("LayerNorm over one channel is always 0: the set has one element")
 
     def _normalise(self, x: Tensor, mask: Tensor | None) -> Tensor:
@@ -141,8 +141,8 @@ class GroupNorm(SequenceNorm):
         layout: str = "NCT",
     ) -> None:
         super().__init__(num_channels, eps, affine, bias, layout, device, dtype)
-        check_positive("num_groups", num_groups)
-        if num_channels % num_groups:
+        num_groups = check_positive("num_groups", num_groups)
+        if self.num_channels % num_groups:
             raise ValueError(
                 f"num_channels must be divisible by num_groups, got {num_channels} and {num_groups}"
             )
@@ -254,8 +254,9 @@ class BatchNorm(SequenceNorm):
     rows of one time step, and every step has statistics of its own; sequences need not be sorted.
     In training a set with at least ``min_count`` elements is normalised by its own moments, every
     other set, and all of them in inference, by the ``table`` (see ``RunningTable`` for its rules;
-    the first batches count fully there, unlike in ``torch.nn.BatchNorm1d``). The table is none of
-    torch's norms: ``torch.optim.swa_utils.update_bn`` passes it over, ``seqnorm.update_bn`` not.
+    the first batches count fully there, unlike in ``torch.nn.BatchNorm1d``). The table is not one
+    of torch's norms: ``torch.optim.swa_utils.update_bn`` passes it over, ``seqnorm.update_bn`` does
+    not.
 
     Args:
         num_channels: C.
@@ -286,8 +287,10 @@ class BatchNorm(SequenceNorm):
         super().__init__(num_channels, eps, affine, True, layout, device, dtype)
         self.per_step = max_steps is not None
         steps = 1 if max_steps is None else max_steps
-        self.table = RunningTable(num_channels, steps, momentum, min_count, beyond, device, dtype)
-        self._least = min_count
+        self.table = RunningTable(
+            self.num_channels, steps, momentum, min_count, beyond, device, dtype
+        )
+        self._least = self.table.min_count
         self._warned = False
 
     def _normalise(self, x: Tensor, mask: Tensor | None) -> Tensor:

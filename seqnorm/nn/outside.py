@@ -1,4 +1,4 @@
-"""What the habits and tools of others meet in a recurrent layer or cell."""
+"""The side of a recurrent layer or cell that other code and torch's tools meet without a call."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _WEIGHTS = ("_all_weights", "_flat_weights", "_flat_weights_names")
 
 
 class Outside(nn.Module):
-    """The part of a layer or cell that says no to what it cannot be."""
+    """The part of a layer or cell that refuses what it cannot do, and says so."""
 
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
         if "__init__" in vars(cls):
             cls.__init__ = explaining(cls.__init__)  # type: ignore[method-assign]
 
@@ -56,7 +56,7 @@ class Outside(nn.Module):
 class OutsideLayer(Outside):
     """The part of a layer that others read without calling it: torch's own names of its weights.
 
-    They are made anew when they are read, and tuples, so that whoever would write to them is told.
+    The lists are made anew at every reading, as tuples, so that writing to them raises an error.
     """
 
     input_size: int
@@ -121,7 +121,7 @@ class OutsideLayer(Outside):
         return tuple(getattr(self, name) for names in self._names() for name in names)
 
     def __dir__(self) -> list[str]:
-        # Whoever asks for everything that there is does not mean these, which may refuse.
+        # These may refuse, and code that goes through all attributes does not mean them.
         return [name for name in super().__dir__() if name not in _WEIGHTS]  # type: ignore[no-untyped-call]  # torch's
 
     def _check_plain(self, name: str) -> None:

@@ -13,7 +13,7 @@ from .cell import CELLS, PRESETS, Cell
 from .check import choose, nearest
 from .scheme import Norm, NormScheme, of_fields
 
-# The words of others, without "norm", and ours.
+# The words of other libraries, without "norm", and the words for the same norms here.
 _ELSEWHERE = {
     "ln": "layer",
     "bn": "batch",
@@ -69,7 +69,10 @@ def described(scheme: NormScheme, cell: Cell) -> str:
 
 
 def _changes(base: NormScheme, scheme: NormScheme) -> dict[str, object] | None:
-    """What ``base.replace`` takes to give the scheme, but for other kinds of norms."""
+    """The arguments with which ``base.replace`` gives the scheme, or None if no arguments do.
+
+    A norm of another kind counts as no such change.
+    """
     if base.norms.keys() != scheme.norms.keys():
         return None
     changes = {k: v for k, v in of_fields(scheme).items() if of_fields(base)[k] != v}
@@ -111,10 +114,10 @@ def resolve(norm: str | NormScheme | None, cell: Cell) -> NormScheme | None:
 
 
 def _meant(name: str, cell: str) -> str:
-    """What a word that names no norm here may mean, to close an error message.
+    """A hint at the norm that an unknown word may mean, to close an error message.
 
     Raises:
-        ValueError: it means one that cannot stand in a recurrence.
+        ValueError: the word means a norm that cannot stand in a recurrence.
     """
     word = re.sub(r"norm|[123]d|[^a-z]", "", name.lower())  # "layer_norm", "BatchNorm1d"
     cells = "|".join(sorted(CELLS, key=len, reverse=True)).lower()

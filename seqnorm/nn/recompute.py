@@ -6,9 +6,9 @@ import torch
 
 
 def is_recomputed() -> bool:
-    """Whether this pass runs inside a backward pass, as those of ``torch.utils.checkpoint`` do.
+    """Return whether this pass runs inside a backward pass, as in ``torch.utils.checkpoint``.
 
-    Its batch was taken into running statistics when it was computed first. In a graph of
-    ``torch.compile`` nobody can tell.
+    Running statistics have then taken its batch in already, when it was first computed. A graph of
+    ``torch.compile`` cannot tell, and the answer there is False.
     """
     return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() >= 0

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.rnn import PackedSequence
 
@@ -137,6 +137,8 @@ def _alone(model: nn.Module, given: Any, what: str = "a whole batch") -> None:
     try:
         model(given)
     except (TypeError, AttributeError) as error:
+        if isinstance(error, AttributeError) and isinstance(given, Tensor):
+            raise  # by a mistake in the model, for tensors have what models ask of them
         raise TypeError(
             f"{type(model).__name__} does not take {what}, a {type(given).__name__}, as its only "
             f"argument ({error}). Say how it is to be run on a batch: "

@@ -81,7 +81,7 @@ class SequenceNorm(nn.Module):
         self.eps = eps
         self.layout = layout
         for name, wanted in (("weight", affine), ("bias", affine and bias)):
-            value = torch.empty(num_channels, device=device, dtype=dtype) if wanted else None
+            value = torch.empty(self.num_channels, device=device, dtype=dtype) if wanted else None
             self.register_parameter(name, None if value is None else nn.Parameter(value))
         self.reset_parameters()
 

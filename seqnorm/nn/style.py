@@ -55,8 +55,8 @@ class ConditionalInstanceNorm2d(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        check_positive("num_features", num_features)
-        check_positive("num_styles", num_styles)
+        num_features = check_positive("num_features", num_features)
+        num_styles = check_positive("num_styles", num_styles)
         check_eps(eps)
         self.num_features = num_features
         self.num_styles = num_styles

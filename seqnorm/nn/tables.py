@@ -36,10 +36,12 @@ class _Estimate(NamedTuple):
 
 
 def _have_values(tensors: Sequence[Any]) -> bool:
-    """Whether they can be looked at: nothing is traced, transformed or without numbers."""
+    """Return whether the tensors hold numbers to look at, and are not traced or transformed."""
     modes = torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack()
     if modes or torch._C._get_tracing_state() is not None:
         return False
+    if any(tensor.is_cuda for tensor in tensors) and torch.cuda.is_current_stream_capturing():
+        return False  # a CUDA graph cannot wait for numbers
     return all(type(tensor) is Tensor and not tensor.is_meta for tensor in tensors)
 
 
@@ -77,7 +79,7 @@ class RunningTable(nn.Module):
     A pass that runs inside a backward pass, as one that ``torch.utils.checkpoint`` computes once
     more, updates nothing, for its batch has entered before. (A module that was compiled and is
     checkpointed as a whole takes it in twice, for its graph cannot tell: checkpoint inside of what
-    is compiled.)
+    is compiled. So does a checkpoint with ``use_reentrant=True`` under compiled autograd.)
 
     Statistics from elsewhere come in by ``adopt``, which sets the count. Copied into the buffers by
     hand, or loaded without a count, they are not trustworthy, and inference warns of them.
@@ -101,7 +103,7 @@ class RunningTable(nn.Module):
     running_var: Tensor
     count: Tensor
     processes: Processes | None = None
-    # What the buffers were when they were last looked at for statistics without a count.
+    # The buffers and their versions when they were last looked at for statistics without a count.
     _looked: tuple[int, ...] = ()
 
     def __init__(

@@ -16,10 +16,10 @@ class ReestimateStatistics(Callback):
     """Before every validation takes the statistics of BatchNorm anew, from all training batches;
     where nothing was validated, at the end of training.
 
-    What is validated and kept then has the population's statistics rather than running averages;
-    after a callback that averages weights, which then takes over buffers as they are (Lightning's
-    with ``use_buffers=False``), those of the averaged weights.
-    Of several processes each takes those of its own share of the batches.
+    The model that is validated and kept then has the population's statistics rather than running
+    averages. Placed after a callback that averages weights and takes over buffers as they are
+    (Lightning's with ``use_buffers=False``), it gives the statistics of the averaged weights. Each
+    of several processes takes those of its own share of the batches.
 
     Args:
         forward: ``forward(model, batch)`` runs the model on a batch of training.
@@ -60,7 +60,7 @@ class ReestimateStatistics(Callback):
 
 
 def unheeded(found: Sequence[Callback], model: nn.Module) -> str | None:
-    """What is wrong where a callback averages the weights of a model with tables, else ``None``.
+    """Return an error message if a callback averages the weights of a model with tables.
 
     Lightning's ``StochasticWeightAveraging`` takes statistics anew for norms that derive from those
     of torch, and ``WeightAveraging`` averages them, counts too, which in whole numbers may stay 0;

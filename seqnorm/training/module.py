@@ -36,8 +36,8 @@ class TextModule(LightningModule, ABC, Generic[N, M]):
         weight_decay: of AdamW, on the parameters that ``decays`` names.
 
     Raises:
-        ValueError: ``lr`` or ``warmup`` is none; when training begins, a callback averages weights
-            without the running statistics of a model that has some.
+        ValueError: ``lr`` or ``warmup`` is not valid; or, at the start of training, a callback
+            averages weights without the running statistics of a model that has some.
     """
 
     network: N

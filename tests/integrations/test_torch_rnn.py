@@ -18,7 +18,7 @@ import seqnorm
 from seqnorm.integrations import torch_rnn
 
 NORMS = [None, "layer", "batch"]
-# Of torch's classes, what reads nothing but the sizes, or is for TorchScript.
+# Attributes of torch's classes that read nothing but the sizes, or are for TorchScript.
 HARMLESS = {"__constants__", "get_expected_cell_size"}
 
 

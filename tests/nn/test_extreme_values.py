@@ -46,7 +46,7 @@ def both(name: str, dtype: torch.dtype) -> tuple[Any, Any]:
 
 
 def answers(norm: Any, x: Tensor) -> dict[str, Tensor]:
-    """Of two batches in training, and of one in inference."""
+    """The results of two batches in training, and of one in inference."""
     norm.train()
     for _ in range(2):
         leaf = x.clone().requires_grad_()

@@ -30,7 +30,7 @@ NORMS = [None, "layer", "batch"]
 )
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("cell", LAYERS)
-def test_batch_sizes_that_are_none(cell: str, norm: Any, rows: int, sizes: list[int]) -> None:
+def test_batch_sizes_that_do_not_fit(cell: str, norm: Any, rows: int, sizes: list[int]) -> None:
     options = {"num_heads": 2} if cell == "SLSTM" else {}
     packed = PackedSequence(torch.randn(rows, I), torch.tensor(sizes, dtype=torch.int64))
     with pytest.raises(ValueError, match=f"add up to the {rows} rows.*{re.escape(str(sizes))}"):
@@ -81,7 +81,7 @@ def test_parameters_of_another_shape(cell: str, norm: Any, name: str) -> None:
     for training in (True, False):
         layer = LAYERS[cell](I, H, norm=norm).train(training)
         if name not in layer.state_dict():
-            pytest.skip("has none of that name")
+            pytest.skip("the layer has no such tensor")
         if training and "table" in name:
             continue  # where it is not read
         put(layer, name, torch.zeros(WRONG[name]))

@@ -207,7 +207,7 @@ def test_the_layout_forgotten_beside_lengths(kind: str, lengths: Any) -> None:
 @pytest.mark.parametrize("norm", [None, "layer"])
 @pytest.mark.parametrize("kind", LAYERS)
 def test_another_device(kind: str, norm: str | None) -> None:
-    """Of the input, and of a state, as torch says it."""
+    """The input or a state lies on another device; the errors are torch's."""
     layer = LAYERS[kind](I, H, norm=norm)
     far = torch.zeros(T, B, I, device="meta")
     with pytest.raises(RuntimeError, match=r"Input and parameter .* same device.* at meta and"):
@@ -232,3 +232,28 @@ def test_a_constructor_of_ones_own_keeps_its_arguments() -> None:
     assert Mine(3, depth=2, norm="layer").num_layers == 2
     with pytest.raises(TypeError, match=r"unexpected keyword argument 'norms' \(did you mean"):
         Mine(3, norms="layer")
+    with pytest.raises(
+        TypeError, match=r'Mine.* write norm=seqnorm\.preset\("batch", "LSTM", max_'
+    ):
+        Mine(3, norm="batch", max_steps=9)
+
+
+def test_a_constructor_of_ones_own_without_a_norm_says_what_python_says() -> None:
+    class Plain(LSTM):
+        def __init__(self, size: int) -> None:
+            super().__init__(size, size, norm="batch")
+
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'max_steps'$"):
+        Plain(3, max_steps=9)  # type: ignore[call-arg]  # the mistake
+
+
+def test_a_class_between_may_take_keywords_of_classes() -> None:
+    class Named:
+        def __init_subclass__(cls, word: str, **options: Any) -> None:
+            super().__init_subclass__(**options)
+            cls.word = word  # type: ignore[attr-defined]
+
+    class Mine(LSTM, Named, word="mine"):
+        pass
+
+    assert Mine.word == "mine"  # type: ignore[attr-defined]

@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 from torch_versions import needs_compiler
 
 import seqnorm
+from seqnorm.models.image_classifier import GhostBatchNorm2d
 
 I, H, T, B = 3, 4, 5, 6  # noqa: E741  the axes' letters
 LENGTHS = [5, 5, 4, 3, 2, 1]  # the last step but one has enough rows, the last has not
@@ -99,6 +100,27 @@ def test_norms_of_images(masked: bool, momentum: float | None, reentrant: bool) 
     compare(module, call, x, lambda x: checkpoint(call, x, use_reentrant=reentrant))
 
 
+@pytest.mark.parametrize("name", ["running_mean", None])
+def test_norms_of_images_that_track_nothing(name: str | None) -> None:
+    """The buffers are saved for the gradients either both times or never."""
+    module = seqnorm.BatchNorm2d(I, track_running_stats=name is not None, dtype=F64)
+    if name is not None:
+        torch.nn.init.constant_(module.get_buffer(name), 5.0)
+        module.track_running_stats = False
+    x = torch.randn(2, I, 4, 5, dtype=F64, requires_grad=True)
+    cotangent = torch.randn(x.shape, dtype=F64)
+    once, twice = module(x), checkpoint(module, x, use_reentrant=False)
+    (expected,), (found,) = (torch.autograd.grad(y, x, cotangent) for y in (once, twice))
+    assert_close(found, expected, GRADIENTS)
+
+
+@reentrant
+def test_ghost_batches(reentrant: bool) -> None:
+    module = GhostBatchNorm2d(I, 2).to(F64)
+    x = torch.randn(6, I, 4, 5, dtype=F64)
+    compare(module, module, x, lambda x: checkpoint(module, x, use_reentrant=reentrant))
+
+
 @reentrant
 def test_a_stack_of_modules(reentrant: bool) -> None:
     network = nn.Sequential(*(seqnorm.BatchNorm1d(I, dtype=F64) for _ in range(4)))
@@ -122,12 +144,24 @@ def test_whoever_watches_updates_is_told_once(reentrant: bool) -> None:
 
 
 def test_a_pass_after_a_backward_pass_counts() -> None:
-    """Nor does what a hook computes, which is no new batch."""
     layer, x = seqnorm.LSTM(I, H, norm="batch"), torch.randn(T, B, I, requires_grad=True)
     table = layer.norm_ih_l0.table
     for passes in (1, 2, 3):
         layer(x)[0].sum().backward()
         assert int(table.count[0]) == passes * B
+
+
+# Dynamo asks rows for their gradient, and torch warns of that.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+@needs_compiler
+def test_chunks_under_compiled_autograd() -> None:
+    """Which runs a backward pass outside of autograd's engine."""
+    layer = seqnorm.LSTM(I, H, norm="batch", dtype=F64)
+    seqnorm.compute_in_chunks(layer, 2, recompute=True)
+    with torch._dynamo.compiled_autograd._enable(torch.compile(backend="eager")):
+        layer(torch.randn(T, B, I, dtype=F64))[0].sum().backward()
+    assert layer.norm_ih_l0.table.count[: T + 1].tolist() == [B] * T + [0]
+    torch._dynamo.reset()
 
 
 @needs_compiler

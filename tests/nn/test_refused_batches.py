@@ -42,7 +42,7 @@ def unchanged(model: nn.Module) -> Iterator[None]:
 
 
 def ended(table: Any, steps: int) -> None:
-    """From then on it knows no more steps, and allows none of them."""
+    """From then on it knows no more steps, and refuses later ones."""
     table.beyond = "error"
     table.max_steps = steps
     for name in ("running_mean", "running_var", "count"):
@@ -88,7 +88,7 @@ def test_one_table_of_a_layer(
 
 @pytest.mark.parametrize("kind", LAYERS)
 def test_a_step_that_was_not_seen(kind: str) -> None:
-    """Of the last table alone, in inference."""
+    """The last table alone misses a step, in inference."""
     layer = LAYERS[kind](I, H, 2, norm=seqnorm.preset("batch", kind, beyond="error"))
     layer(torch.randn(6, B, I))
     site_of(layer, True).count[3] = 0
@@ -109,7 +109,7 @@ def test_one_of_several_sites(refusing: str) -> None:
 
 
 def test_no_warning_is_used_up() -> None:
-    """That of a batch of one comes with the first batch that is computed."""
+    """The warning of a batch of one comes with the first batch that is computed."""
     layer = seqnorm.LSTM(I, H, norm=seqnorm.preset("batch", max_steps=2, beyond="error"))
     cell = seqnorm.LSTMCell(I, H, norm=seqnorm.preset("batch", max_steps=2, beyond="error"))
     norm = seqnorm.BatchNorm(I, max_steps=2, beyond="error", layout="NTC")

@@ -1,4 +1,4 @@
-"""What a printed layer says of its norm; what torch's layers print is in test_torch_contract."""
+"""The norm in a printed layer; the rest of the print is torch's, see test_torch_contract."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_no_norm_is_not_mentioned() -> None:
 
 
 def test_the_norm_of_a_site_shows_its_kind() -> None:
-    """That of the default too."""
+    """The default kind is shown too."""
     layer = seqnorm.LSTM(I, H, norm="layer")
     assert repr(layer.norm_hh_l0) == "FeatureNorm(32, kind='layer')"
     rows = seqnorm.GRU(I, H, norm=preset("rms", "GRU")).norm_ih_l0

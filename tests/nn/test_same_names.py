@@ -19,7 +19,7 @@ from seqnorm.nn.sequences import SequenceNorm
 C = 6
 NAMES = [name for name in seqnorm.__all__ if hasattr(nn, name) and "Norm" in name]
 ALIKE = [name for name in NAMES if name not in ("LayerNorm", "RMSNorm")]
-# Of sequences, without a namesake in torch, but with names much like some.
+# The norms of sequences; some have no namesake in torch, but a name much like one.
 OF_SEQUENCES = ["LayerNorm", "RMSNorm", "InstanceNorm", "BatchNorm"]
 SHAPES = [(5, C), (C, C), (5, C, C), (3, C, 4), (C, 3, 4), (2, C, 3, 4), (C, 2, 3, 2)]
 SHAPES += [(2, C, 2, 3, 2), (2, C, 2, 1, 2, 2)]

@@ -99,6 +99,30 @@ def test_options_of_norms_and_calls_are_any_integers(of: str) -> None:
     assert layer.chunks.steps == 2
 
 
+NORMS: dict[str, Callable[[Callable[[int], Any]], Any]] = {
+    "layer": lambda make: seqnorm.LayerNorm(make(4), layout="NTC"),
+    "rms": lambda make: seqnorm.RMSNorm(make(4), layout="NTC"),
+    "instance": lambda make: seqnorm.InstanceNorm(make(4), affine=True, layout="NTC"),
+    "batch": lambda make: seqnorm.BatchNorm(make(4), min_count=make(3), layout="NTC"),
+    "group": lambda make: seqnorm.GroupNorm(make(2), make(4)),
+    "batch of images": lambda make: seqnorm.BatchNorm2d(make(4)),
+    "instance of images": lambda make: seqnorm.InstanceNorm2d(make(4), affine=True),
+    "layer of images": lambda make: seqnorm.LayerNorm2d(make(4)),
+    "of a style": lambda make: seqnorm.ConditionalInstanceNorm2d(make(4), make(3)),
+}
+
+
+@pytest.mark.parametrize("of", INTEGERS)
+@pytest.mark.parametrize("norm", NORMS)
+def test_sizes_of_norms_are_any_integers(norm: str, of: str) -> None:
+    """And are kept as integers of Python, which a module stored for others should hold."""
+    module, expected = NORMS[norm](INTEGERS[of]), NORMS[norm](int)
+    assert repr(module) == repr(expected)
+    for key, value in vars(expected).items():
+        if type(value) is int:
+            assert type(getattr(module, key)) is int, key
+
+
 def scheme_of(kind: str) -> NormScheme:
     return preset("batch", kind, max_steps=20)
 

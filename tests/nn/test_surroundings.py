@@ -81,7 +81,7 @@ def test_the_default_device_is_not_that_of_a_call(name: str, cell: str) -> None:
 
 @pytest.mark.parametrize("cell", LAYERS)
 def test_the_default_device_of_cells_chunks_and_tables(cell: str) -> None:
-    """A call without gradients takes working memory, which is none that ``meta`` would give."""
+    """A call without gradients takes working memory, which ``meta`` must not give."""
     options = {"num_heads": HEADS[cell]} if cell in HEADS else {}
     layer = LAYERS[cell](I, H, norm="batch", **options)
     chunked = LAYERS[cell](I, H, norm="layer", **options)
@@ -165,7 +165,7 @@ class Negated(nn.Module):
 
 @pytest.mark.parametrize(("name", "cell"), KINDS)
 def test_lazily_negated_views_are_read_as_they_are(name: str, cell: str) -> None:
-    """As input, initial state, weight and cotangent, none of which is ever written out."""
+    """They stand as input, initial state, weight and cotangent."""
     layer = build(name, cell)
     x, hx = torch.randn(T, B, I, dtype=F64), [part[None] for part in of_layer(layer, B)]
     cotangent = torch.randn(T, B, H, dtype=F64)

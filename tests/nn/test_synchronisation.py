@@ -241,7 +241,7 @@ def test_it_is_said_of_which_mini_batch_a_set_is() -> None:
 
 
 def test_torchs_own_conversion() -> None:
-    """What the docstrings say of it: it replaces what derives from its classes, and no table."""
+    """It replaces modules that derive from its classes, and no table, as the docstrings say."""
     layers = [seqnorm.BatchNorm2d(3), seqnorm.LSTM(2, 3, norm="batch")]
     model: Any = nn.SyncBatchNorm.convert_sync_batchnorm(nn.ModuleList(layers))
     assert type(model[0]) is nn.SyncBatchNorm

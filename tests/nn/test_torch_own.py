@@ -179,7 +179,7 @@ def test_cells_in_a_loop(kind: str) -> None:
         assert all(parameter.grad is not None for parameter in cell.parameters())
 
 
-# Of a cell (10, 20), the input and a state that do not fit.
+# An input and a state that do not fit a cell (10, 20).
 NO_BROADCASTING = {
     "hidden batch": ((3, 10), (1, 20)),
     "input batch": ((1, 10), (3, 20)),

@@ -1,4 +1,4 @@
-"""What torch's tools do with a layer or a cell: they work, or say in a sentence why not.
+"""Tools of torch on a layer or a cell: they work, or say in a sentence why not.
 
 Axes: T steps, B sequences, I = input size, H = hidden size.
 """

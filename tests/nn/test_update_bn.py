@@ -76,7 +76,7 @@ def test_torchs_norms_are_as_torch_leaves_them(form: str, training: bool) -> Non
 
 
 def test_tables_hold_the_batches() -> None:
-    """Of rows of every step, those of a batch that ends early too; nothing of before is left."""
+    """Every step counts its rows, in a batch that ends early too; nothing of before is left."""
     layer = seqnorm.LSTM(I, H, norm=seqnorm.preset("batch", max_steps=6))
     layer(100 * torch.randn(6, 4, I))
     layer.eval()
@@ -212,3 +212,16 @@ def test_models_that_take_a_tuple_still_do() -> None:
     model = Pair()
     assert seqnorm.reestimate_statistics(model, [(torch.ones(4, I), torch.ones(4, I))]) == 1
     assert_close(model.norm.running_mean, torch.full((I,), 2.0), SINGLE)
+
+
+def test_mistakes_in_a_model_are_raised_as_they_are() -> None:
+    class Broken(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(I)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.nrom(x)  # type: ignore[operator, no-any-return]  # the mistake
+
+    with pytest.raises(AttributeError, match="no attribute 'nrom'"):
+        seqnorm.update_bn([torch.ones(4, I)], Broken())

@@ -1,4 +1,4 @@
-"""Questions about the tensors of a call, and about who follows what is done with them."""
+"""Questions about the tensors of a call, and about tools that follow what is done with them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PLAIN = frozenset((Tensor, Parameter, type(None)))
 
 
 def is_plain(tensor: Tensor) -> bool:
-    """Whether a tensor has memory of its own that means what it says."""
+    """Return whether a tensor has memory of its own that means what it says."""
     if type(tensor) not in _PLAIN:
         return False
     try:
@@ -30,12 +30,12 @@ def is_plain(tensor: Tensor) -> bool:
 
 
 def is_traceable(tensor: Tensor) -> bool:
-    """Whether a tensor is plain, or stands for a plain one."""
+    """Return whether a tensor is plain, or stands for a plain one."""
     return type(tensor) in (Tensor, Parameter, FakeTensor, FunctionalTensor)
 
 
 def is_traced(tensors: Iterable[Tensor | None]) -> bool:
-    """Whether somebody follows what the kernels would do unseen."""
+    """Return whether somebody follows what the kernels would do unseen."""
     return (
         torch.compiler.is_compiling()
         or torch._C._len_torch_dispatch_stack() > 0
@@ -45,17 +45,17 @@ def is_traced(tensors: Iterable[Tensor | None]) -> bool:
 
 
 def is_transformed() -> bool:
-    """Whether ``torch.func`` is at work, vmap included."""
+    """Return whether ``torch.func`` is at work, vmap included."""
     return torch._C._are_functorch_transforms_active()
 
 
 def is_forward_mode() -> bool:
-    """Whether tensors may carry tangents of forward-mode differentiation."""
+    """Return whether tensors may carry tangents of forward-mode differentiation."""
     return forward_ad._current_level >= 0
 
 
 def counts_operations() -> bool:
-    """Whether torch.utils.flop_counter counts, which knows formulas of torch's own operators."""
+    """Return whether torch.utils.flop_counter counts, which knows only torch's own operators."""
     if torch.compiler.is_compiling():
         return False
     modes = _get_current_dispatch_mode_stack()

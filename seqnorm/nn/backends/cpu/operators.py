@@ -67,7 +67,7 @@ class Recurrence(torch.autograd.Function):
             ]
             for call in zip(plans, inputs)
         ]
-        # Whether derivatives of these gradients are asked for.
+        # Are derivatives of these gradients asked for?
         again = torch.is_grad_enabled() or is_forward_mode()
         if again or not all(grad is None or is_plain(grad) for grad in grads):
             found = [gradients(*call) for call in zip(plans, inputs, cotangents, needed)]
