@@ -175,17 +175,21 @@ class GroupNorm(SequenceNorm):
             )
         if not x.is_floating_point():
             raise TypeError(f"GroupNorm takes floating-point numbers, got {x.dtype}")
+        if mask is None and x.numel() > len(x) * self.num_groups:
+            wide = widen(x.transpose(1, 2) if of_frames else x)
+            weight: Tensor | None = self.weight
+            bias: Tensor | None = self.bias
+            if weight is not None and weight.dtype != wide.dtype:
+                weight = weight.to(wide.dtype)
+            if bias is not None and bias.dtype != wide.dtype:
+                bias = bias.to(wide.dtype)
+            y = F.group_norm(wide, self.num_groups, weight, bias, self.eps)
+            return (y.transpose(1, 2) if of_frames else y).to(x.dtype)
         # Positions are the steps of a sequence, in whatever order.
         last = x.movedim(axis, -1)
         flat = (len(x), math.prod(last.shape[1:-1]), self.num_channels)
         if mask is not None:
             mask = position_mask(mask, x, axis).reshape(*flat[:2], 1)
-        elif x.numel() and flat[1] * self.num_channels > self.num_groups:
-            wide = widen(x).movedim(axis, 1)
-            weight = None if self.weight is None else self.weight.to(wide.dtype)
-            bias = None if self.bias is None else self.bias.to(wide.dtype)
-            y = F.group_norm(wide, self.num_groups, weight, bias, self.eps)
-            return y.movedim(1, axis).to(x.dtype)
         y = self._masked(last.reshape(flat), mask)
         return y.reshape(last.shape).movedim(-1, axis)
 

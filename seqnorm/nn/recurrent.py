@@ -95,6 +95,8 @@ class Recurrent(OutsideLayer):
         self.zoneout = zoneout
         self.recurrent_dropout = float(recurrent_dropout)
         self.norm = resolve(norm, cell)
+        norms = [] if self.norm is None else self.norm.norms.values()
+        self._over_batch = any(each.over_batch for each in norms)
         self._cell = cell
         factory = {"device": device, "dtype": dtype}
         width = (proj_size or hidden_size) * self._directions
@@ -227,23 +229,17 @@ class Recurrent(OutsideLayer):
                 return packing
         return Packing.from_lengths(lengths, input.device)
 
-    @property
-    def _over_batch(self) -> bool:
-        norms = {} if self.norm is None else self.norm.norms
-        return any(norm.over_batch for norm in norms.values())
-
     def _layers(self, rows: Tensor, packing: Packing, initial: States) -> tuple[Tensor, States]:
         """All layers over packed rows (N, I); states (L * D, B, .) in packed order, both ways."""
         directions = self.directions()
         processes = the_same(found for direction in directions for found in direction.shared_with())
         if processes is not None:
             packing = packing.among(processes.rows(packing.batch_sizes, packing.device))
-        over_batch = self._over_batch
-        if over_batch:
+        if self._over_batch:
             for direction in directions:
                 direction.check(len(packing.batch_sizes), packing.first)
         # Later parts of long sequences may well be left with few.
-        if self.training and over_batch and not (self._warned or packing.first):
+        if self.training and self._over_batch and not (self._warned or packing.first):
             message = small_batch(self.norm, packing.totals or packing.batch_sizes)
             if message is not None:
                 self._warned = True
