@@ -83,7 +83,7 @@ def refuse_input(name: str, value: Any) -> NoReturn:
         if not cell and len(value) == 2 and _are_integers(value[1]):
             hint = ": write layer(padded, lengths=lengths)"
     elif hasattr(value, "__array__"):
-        hint = ": write torch.from_numpy(input)"
+        hint = ": write torch.as_tensor(numpy.asarray(input))"
     kinds = "a Tensor" if cell else "a Tensor or a PackedSequence"
     raise TypeError(f"{name}: input must be {kinds}, got {got}{hint}")
 
@@ -109,7 +109,7 @@ def refuse_states(name: str, letters: str, hx: Any) -> NoReturn:
     elif one and type(hx) in (tuple, list) and hx and isinstance(hx[0], Tensor):
         hint = ": there is no cell state, give h alone"
     elif hasattr(hx, "__array__") and not isinstance(hx, Tensor):
-        hint = ": write torch.from_numpy(hx)"
+        hint = ": write torch.as_tensor(numpy.asarray(hx))"
     raise TypeError(f"{name}: hx must be {wanted}, got {got}{hint}")
 
 
@@ -119,7 +119,8 @@ def _are_integers(value: Any) -> bool:
         return bool(value) and all(hasattr(each, "__index__") and _scalar(each) for each in value)
     if isinstance(value, Tensor):
         return value.dim() == 1 and not value.is_floating_point()
-    return getattr(value, "ndim", 0) == 1 and value.dtype.kind in "iu"  # an array of numpy's
+    of_array = getattr(getattr(value, "dtype", None), "kind", "")  # numpy's and pandas'
+    return getattr(value, "ndim", 0) == 1 and of_array in ("i", "u")
 
 
 def _scalar(value: Any) -> bool:

@@ -9,10 +9,11 @@ import numbers
 import operator
 import sys
 import warnings
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 BEYOND = ("last", "error")
 
@@ -193,3 +194,25 @@ def changed_options(module: object, names: Iterable[str]) -> list[str]:
         for name in names
         if name in parameters and getattr(module, name) != parameters[name].default
     ]
+
+
+def have_values(tensors: Sequence[Any]) -> bool:
+    """Return whether the tensors hold numbers to look at, and are not traced or transformed."""
+    modes = torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack()
+    if modes or torch._C._get_tracing_state() is not None:
+        return False
+    if any(tensor.is_cuda for tensor in tensors) and torch.cuda.is_current_stream_capturing():
+        return False  # a CUDA graph cannot wait for numbers
+    return all(type(tensor) is Tensor and not tensor.is_meta for tensor in tensors)
+
+
+def as_numbers(name: str, value: Any, like: Tensor) -> Tensor:
+    """The value as a tensor with the dtype and on the device of another one.
+
+    Raises:
+        TypeError: it cannot be one.
+    """
+    try:
+        return torch.as_tensor(value, dtype=like.dtype, device=like.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name} must be numbers, got {value!r}") from error

@@ -57,6 +57,8 @@ class OutsideLayer(Outside):
     """The part of a layer that others read without calling it: torch's own names of its weights.
 
     The lists are made anew at every reading, as tuples, so that writing to them raises an error.
+    Of a layer with a norm reading them raises RuntimeError, in ``hasattr`` too: torch would put a
+    text of its own in the place of an AttributeError's.
     """
 
     input_size: int

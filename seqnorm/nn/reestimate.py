@@ -103,9 +103,8 @@ def update_bn(
     def forward(model: nn.Module, batch: Any) -> None:
         several = isinstance(batch, (list, tuple)) and not isinstance(batch, PackedSequence)
         given = batch[0] if several else batch
-        if device is not None:
-            given = given.to(device)
-        _alone(model, given, "the first element of a batch" if several else "a whole batch")
+        what = "the first element of a batch" if several else "a whole batch"
+        _alone(model, given, what, device)
 
     with _untracked(model), _anew(model, "average", alike=True):
         try:
@@ -128,14 +127,19 @@ def _run(
     return seen
 
 
-def _alone(model: nn.Module, given: Any, what: str = "a whole batch") -> None:
-    """The model on what it is given and nothing else.
+def _alone(
+    model: nn.Module,
+    given: Any,
+    what: str = "a whole batch",
+    device: int | str | torch.device | None = None,
+) -> None:
+    """The model on what it is given, moved to the device, and nothing else.
 
     Raises:
         TypeError: it does not take that, with what to write instead.
     """
     try:
-        model(given)
+        model(given if device is None else given.to(device))
     except (TypeError, AttributeError) as error:
         if isinstance(error, AttributeError) and isinstance(given, Tensor):
             raise  # by a mistake in the model, for tensors have what models ask of them

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .check import check_table, choose, warn
+from .check import as_numbers, check_table, choose, have_values, warn
 from .processes import Processes
 from .recompute import is_recomputed
 from .statistics import HALF, Moments, merge, unbiased
@@ -33,16 +33,6 @@ class _Estimate(NamedTuple):
     var: Tensor
     rows: Tensor
     rule: str
-
-
-def _have_values(tensors: Sequence[Any]) -> bool:
-    """Return whether the tensors hold numbers to look at, and are not traced or transformed."""
-    modes = torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack()
-    if modes or torch._C._get_tracing_state() is not None:
-        return False
-    if any(tensor.is_cuda for tensor in tensors) and torch.cuda.is_current_stream_capturing():
-        return False  # a CUDA graph cannot wait for numbers
-    return all(type(tensor) is Tensor and not tensor.is_meta for tensor in tensors)
 
 
 def few_rows(rows: int, min_count: int) -> str:
@@ -96,7 +86,8 @@ class RunningTable(nn.Module):
         momentum: weight of a new batch, 0 < momentum <= 1, or ``None``.
         min_count: rows that a step needs for statistics of its own, at least 2.
         beyond: "last" as above; "error" refuses, in inference, a step without statistics of its
-            own, and in training too a step beyond the table.
+            own, and in training too a step beyond the table. (A graph of ``torch.compile`` or
+            ``torch.export`` cannot look at the count: there use "last" in inference.)
     """
 
     running_mean: Tensor
@@ -162,12 +153,10 @@ class RunningTable(nn.Module):
             ValueError: a shape does not fit the table, a number is not finite or, of ``var`` and
                 ``count``, negative; no count where ``momentum=None`` weighs by it alone. The table
                 is then as it was.
-            TypeError: the count is not of whole numbers.
+            TypeError: mean or var are no numbers, or the count is not of whole numbers.
         """
         like = self.running_mean
-        pair = [
-            torch.as_tensor(value, dtype=like.dtype, device=like.device) for value in (mean, var)
-        ]
+        pair = [as_numbers(name, value, like) for name, value in (("mean", mean), ("var", var))]
         steps = pair[0].shape[0] if pair[0].dim() == 2 else self.max_steps
         for name, value in zip(("mean", "var"), pair):
             if value.shape not in ((self.features,), (steps, self.features)):
@@ -215,7 +204,7 @@ class RunningTable(nn.Module):
             now = (id(mean), id(var), id(count), mean._version, var._version, count._version)  # type: ignore[union-attr]  # none is None
         except RuntimeError:  # a tensor made in inference mode counts no changes
             now = (id(mean), id(var), id(count), -1, -1, -1)
-        if now == self._looked or not _have_values(buffers):
+        if now == self._looked or not have_values(buffers):
             return
         self._looked = now
         found = self.uncounted().nonzero().flatten().tolist()

@@ -272,3 +272,13 @@ def test_of_many_tables_at_once() -> None:
 
     quiet(lambda: torch.func.vmap(one)(*many))
     quiet(lambda: norm.to("meta")(torch.randn(B, S, F, device="meta")))
+
+
+@pytest.mark.parametrize("value", ["abc", None, [[1.0], [2.0, 3.0]], object()])
+@pytest.mark.parametrize("name", ["mean", "var"])
+def test_statistics_that_are_no_numbers(name: str, value: object) -> None:
+    table = seqnorm.RunningTable(2, 3)
+    given = {"mean": [0.0, 0.0], "var": [1.0, 1.0]} | {name: value}
+    with pytest.raises(TypeError, match=f"{name} must be numbers, got "):
+        table.adopt(**given)
+    assert not table.count.any()

@@ -61,7 +61,7 @@ CALLS: dict[str, tuple[Callable[[], object], str]] = {
     "a packed state": (lambda: GRU(I, H)(X, PACKED), f"{ONE}PackedSequence$"),
     "a state of numpy": (
         lambda: GRU(I, H)(X, STATE.numpy()),
-        rf"{ONE}ndarray: write torch\.from_numpy\(hx\)",
+        rf"{ONE}ndarray: write torch\.as_tensor\(numpy\.asarray\(hx\)\)",
     ),
     "states of numpy": (lambda: LSTM(I, H)(X, (STATE.numpy(),) * 2), f"{PAIR}a tuple of ndarray"),
     "the number of a step second": (
@@ -81,7 +81,7 @@ CALLS: dict[str, tuple[Callable[[], object], str]] = {
         lambda: LSTM(I, H)(pad_packed_sequence(PACKED)),
         rf"{INPUT}a tuple of 2 tensors: write layer\(padded, lengths=lengths\)",
     ),
-    "an array": (lambda: LSTM(I, H)(X.numpy()), rf"{INPUT}ndarray: write torch\.from_numpy"),
+    "an array": (lambda: LSTM(I, H)(X.numpy()), rf"{INPUT}ndarray: write torch\.as_tensor\(numpy"),
     "numbers": (lambda: LSTM(I, H)([[0.0]]), f"{INPUT}list$"),
     "no input": (lambda: LSTM(I, H)(None), f"{INPUT}NoneType$"),
     "a list for a cell": (
