@@ -10,7 +10,7 @@ import operator
 import sys
 import warnings
 from collections.abc import Container, Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -175,6 +175,14 @@ def warn(message: str) -> None:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(ours):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, stacklevel=level)
+
+
+def refuse_scripting(module: object) -> NoReturn:
+    """Say no to torch.jit.script: torch asks every module for its ``__prepare_scriptable__``."""
+    raise NotImplementedError(
+        f"torch.jit.script cannot take seqnorm.{type(module).__name__}: PyTorch has deprecated "
+        "TorchScript; use torch.compile or torch.export instead"
+    )
 
 
 def base_of(module: object, known: Container[type]) -> type | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from .check import check_eps, check_positive
+from .check import check_eps, check_positive, refuse_scripting
 from .images import check_input
 from .instance import check_planes, instance_norm
 from .masks import position_mask
@@ -45,6 +45,8 @@ class ConditionalInstanceNorm2d(nn.Module):
         TypeError: the style is neither of whole nor of floating-point numbers.
         IndexError: there is no such style.
     """
+
+    __prepare_scriptable__ = refuse_scripting
 
     def __init__(
         self,
@@ -86,10 +88,11 @@ class ConditionalInstanceNorm2d(nn.Module):
     def _of_style(self, style: Tensor, batch: int) -> tuple[Tensor, Tensor]:
         """Gain and bias (N, C) of each image."""
         S = self.num_styles
-        if style.dtype == torch.bool or style.dtype.is_complex:
+        tensor = isinstance(style, Tensor)
+        if not tensor or style.dtype == torch.bool or style.dtype.is_complex:
             raise TypeError(
-                "style must hold whole numbers (one style an image) or floating-point weights of "
-                f"the styles, got {style.dtype}"
+                "style must be a Tensor of whole numbers (one style an image) or of floating-point "
+                f"weights of the styles, got {style.dtype if tensor else repr(style)}"
             )
         wanted = (batch, S) if style.is_floating_point() else (batch,)
         if style.shape != wanted:
@@ -166,6 +169,8 @@ class AdaptiveInstanceNorm2d(nn.Module):
             x; a style has no valid position; in training, no plane of x, or none of the style, has
             more than one valid position.
     """
+
+    __prepare_scriptable__ = refuse_scripting
 
     def __init__(self, eps: float = 1e-5) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .check import check_table, choose, warn
+from .check import check_table, choose, refuse_scripting, warn
 from .processes import Processes
 from .recompute import is_recomputed
 from .statistics import HALF, Moments, merge, moved, unbiased
@@ -101,6 +101,7 @@ class RunningTable(nn.Module):
     running_var: Tensor
     count: Tensor
     processes: Processes | None = None
+    __prepare_scriptable__ = refuse_scripting
     # What the buffers were when they were last looked at for statistics without a count.
     _looked: tuple[tuple[int, int], ...] = ()
 
