@@ -30,6 +30,26 @@ def is_plain(tensor: Tensor) -> bool:
     return (address != 0 or not tensor.numel()) and not _is_wrapped(tensor)
 
 
+def refuse_freed(tensors: Iterable[Tensor]) -> None:
+    """Refuse what torch's own functions follow to where nothing is, so that the process dies.
+
+    Raises:
+        RuntimeError: the storage of a tensor was freed, as a sharded model does.
+    """
+    if torch.compiler.is_compiling():
+        return
+    for tensor in tensors:
+        if type(tensor) not in (Tensor, Parameter) or is_plain(tensor) or _is_wrapped(tensor):
+            continue
+        if tensor.device.type not in ("cpu", "cuda") or tensor._is_zerotensor():
+            continue
+        if not tensor.untyped_storage().nbytes():
+            raise RuntimeError(
+                f"a tensor {tuple(tensor.shape)} of this call has no memory: its storage was "
+                "freed, as of a parameter that a sharded model keeps elsewhere"
+            )
+
+
 def is_traceable(tensor: Tensor) -> bool:
     """Whether a tensor is plain, or stands for a plain one."""
     return type(tensor) in (Tensor, Parameter, FakeTensor, FunctionalTensor)
