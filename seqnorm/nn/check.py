@@ -185,6 +185,15 @@ def refuse_scripting(module: object) -> NoReturn:
     )
 
 
+def have_values(tensors: Iterable[Any]) -> bool:
+    """Whether they can be looked at: nothing is traced, transformed or without numbers."""
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
+        return False
+    if torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack():
+        return False
+    return all(type(tensor) is torch.Tensor and not tensor.is_meta for tensor in tensors)
+
+
 def base_of(module: object, known: Container[type]) -> type | None:
     """The known class that computes what a module does: its own, or one that it derives from
     without a ``forward`` of its own."""

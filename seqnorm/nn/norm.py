@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .check import check_positive, warn
+from .check import check_positive, have_values, warn
 from .masks import most_valid, position_mask
 from .processes import Processes, sharing, union
 from .sequences import Lengths, SequenceNorm, layout_by_name
@@ -303,9 +303,11 @@ class BatchNorm(SequenceNorm):
         self.table.check(steps, training=True)
         rows = own.n.expand(1, steps, self.num_channels)[0, :, 0].to(torch.int64)
         means, variances = (part.reshape(steps, self.num_channels) for part in (own.mean, own.var))
-        if not self._warned and rows.numel() and 0 < (most := int(rows.max())) < self._least:
-            self._warned = True
-            warn(few_rows(most, self._least))
+        if not self._warned and rows.numel() and have_values((rows,)):
+            most = int(rows.max())
+            if 0 < most < self._least:
+                self._warned = True
+                warn(few_rows(most, self._least))
         self.table.update(means.detach(), variances.detach(), rows)
         mean, var = self.table.read(steps, training=True)
         known = torch.arange(steps, device=x.device) < self.table.max_steps

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from .check import check_eps, check_positive, refuse_scripting
+from .check import check_eps, check_positive, have_values, refuse_scripting
 from .images import check_input
 from .instance import check_planes, instance_norm
 from .masks import position_mask
@@ -105,7 +105,7 @@ class ConditionalInstanceNorm2d(nn.Module):
             mixture = widen(style)[:, :, None]
             return (mixture * self.weight).sum(1), (mixture * self.bias).sum(1)
         index = style.long()
-        if not torch.compiler.is_compiling() and bool(((index < 0) | (index >= S)).any()):
+        if have_values((index,)) and bool(((index < 0) | (index >= S)).any()):
             raise IndexError(f"styles are numbered 0 to {S - 1}, got {index.tolist()}")
         return self.weight[index], self.bias[index]
 
@@ -143,7 +143,7 @@ def style_statistics(
         raise TypeError(f"features of a style must be floating-point numbers, got {features.dtype}")
     mask = None if mask is None else position_mask(mask, features)
     mean, var, n = moments(features, (2, 3), mask)
-    if len(features) and not torch.compiler.is_compiling() and bool((n == 0).any()):
+    if len(features) and have_values((n,)) and bool((n == 0).any()):
         raise ValueError("a style without a valid position has no statistics")
     return (var + eps).sqrt().flatten(1), mean.flatten(1)
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .check import check_table, choose, refuse_scripting, warn
+from .check import check_table, choose, have_values, refuse_scripting, warn
 from .processes import Processes
 from .recompute import is_recomputed
 from .statistics import HALF, Moments, merge, moved, unbiased
@@ -33,14 +33,6 @@ class _Estimate(NamedTuple):
     var: Tensor
     rows: Tensor
     rule: str
-
-
-def _have_values(tensors: Sequence[Any]) -> bool:
-    """Whether they can be looked at: nothing is traced, transformed or without numbers."""
-    modes = torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack()
-    if modes or torch._C._get_tracing_state() is not None:
-        return False
-    return all(type(tensor) is Tensor and not tensor.is_meta for tensor in tensors)
 
 
 def few_rows(rows: int, min_count: int) -> str:
@@ -211,7 +203,7 @@ class RunningTable(nn.Module):
             return
         buffers = tuple(self._buffers.values())
         now = tuple([(id(b), -1 if b.is_inference() else b._version) for b in buffers])  # type: ignore[union-attr]  # none is None
-        if now == self._looked or not _have_values(buffers):
+        if now == self._looked or not have_values(buffers):
             return
         self._looked = now
         found = self.uncounted().nonzero().flatten().tolist()
