@@ -35,7 +35,7 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
     """Packed inputs (N, I) and initial state (B, P), (B, H) to packed outputs and final state."""
     refuse_freed((rows, *state, *direction.tensors()))
     norms = direction.start(packing.batch_sizes, packing.first, packing.totals)
-    drawn = zoneout.draw(direction.zoneout, direction.training, len(rows), state)
+    drawn = zoneout.draw(direction.zoneout, direction.training, rows.shape[0], state)
     stays = zoneout.steps(drawn, packing.batch_sizes)
 
     def step(x: Tensor, state: State, t: int) -> State:
