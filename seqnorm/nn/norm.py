@@ -177,7 +177,7 @@ class GroupNorm(SequenceNorm):
             raise TypeError(f"GroupNorm takes floating-point numbers, got {x.dtype}")
         # Positions are the steps of a sequence, in whatever order.
         last = x.movedim(axis, -1)
-        flat = (len(x), math.prod(last.shape[1:-1]), self.num_channels)
+        flat = (x.shape[0], math.prod(last.shape[1:-1]), self.num_channels)
         if mask is not None:
             mask = position_mask(mask, x, axis).reshape(*flat[:2], 1)
         elif x.numel() and flat[1] * self.num_channels > self.num_groups:

@@ -64,3 +64,13 @@ def test_training_in_a_graph_with_lengths_updates_the_table() -> None:
     x, lengths = torch.randn(N, T, C), torch.tensor([5, 1, 3])
     assert_close(compiled(x, lengths=lengths), norms[1](x, lengths=lengths), SINGLE)
     assert norms[0].table.count.tolist() == [3, 2, 2, 0, 0, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", IMAGES)
+def test_an_export_keeps_its_batch_open(name: str, training: bool) -> None:
+    norm = IMAGES[name]().train(training)
+    open_batch = ({0: torch.export.Dim("N", min=2, max=64)},)
+    program = torch.export.export(norm, (torch.randn(N, C, T, T),), dynamic_shapes=open_batch)
+    x = torch.randn(2 * N, C, T, T)
+    assert_close(program.module()(x), norm(x), SINGLE)
