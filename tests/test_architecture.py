@@ -29,7 +29,7 @@ FOUNDATIONS = {  # modules of seqnorm.nn that say what they may import of it
     "scheme": {"check"},
     "cell": {"scheme"},
     "presets": {"cell", "check", "scheme"},
-    "masks": set(),
+    "masks": {"check"},
     "sequences": {"check", "lengths", "statistics"},
     "norm": {"check", "masks", "processes", "sequences", "statistics", "tables"},
     "images": {"check", "masks", "statistics"},

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .check import check_eps, check_number, check_positive
+from .check import check_eps, check_number, check_positive, refuse_scripting
 from .images import check_input, scale, valid, wider_sets
 from .masks import most_valid, position_mask
 from .processes import Processes, sharing, union
@@ -27,6 +27,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
 
     spatial: tuple[int, ...]
     processes: Processes | None = None
+    __prepare_scriptable__ = refuse_scripting
 
     def __init__(
         self,

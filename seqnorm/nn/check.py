@@ -10,7 +10,7 @@ import operator
 import sys
 import warnings
 from collections.abc import Container, Iterable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -178,6 +178,25 @@ def warn(message: str) -> None:
     warnings.warn(message, stacklevel=level)
 
 
+def refuse_scripting(module: object) -> NoReturn:
+    """Say no to torch.jit.script: torch asks every module for its ``__prepare_scriptable__``."""
+    raise NotImplementedError(
+        f"torch.jit.script cannot take seqnorm.{type(module).__name__}: PyTorch has deprecated "
+        "TorchScript; use torch.compile or torch.export instead"
+    )
+
+
+def have_values(tensors: Sequence[Any]) -> bool:
+    """Return whether the tensors hold numbers to look at, and are not traced or transformed."""
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
+        return False
+    if torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack():
+        return False
+    if any(tensor.is_cuda for tensor in tensors) and torch.cuda.is_current_stream_capturing():
+        return False  # a CUDA graph cannot wait for numbers
+    return all(type(tensor) is Tensor and not tensor.is_meta for tensor in tensors)
+
+
 def base_of(module: object, known: Container[type]) -> type | None:
     """The known class that computes what a module does: its own, or one that it derives from
     without a ``forward`` of its own."""
@@ -194,16 +213,6 @@ def changed_options(module: object, names: Iterable[str]) -> list[str]:
         for name in names
         if name in parameters and getattr(module, name) != parameters[name].default
     ]
-
-
-def have_values(tensors: Sequence[Any]) -> bool:
-    """Return whether the tensors hold numbers to look at, and are not traced or transformed."""
-    modes = torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack()
-    if modes or torch._C._get_tracing_state() is not None:
-        return False
-    if any(tensor.is_cuda for tensor in tensors) and torch.cuda.is_current_stream_capturing():
-        return False  # a CUDA graph cannot wait for numbers
-    return all(type(tensor) is Tensor and not tensor.is_meta for tensor in tensors)
 
 
 def as_numbers(name: str, value: Any, like: Tensor) -> Tensor:

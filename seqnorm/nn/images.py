@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .check import check_eps, check_positive
+from .check import check_eps, check_positive, refuse_scripting
 from .masks import position_mask
 from .statistics import widen
 from .typed import called_as
@@ -88,6 +88,8 @@ class LayerNorm2d(nn.LayerNorm):
         ValueError: C is 1, when every set has one element; x does not have C channels, or the mask
             does not fit it.
     """
+
+    __prepare_scriptable__ = refuse_scripting
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .check import check_eps, check_positive, check_untracked
+from .check import check_eps, check_positive, check_untracked, refuse_scripting
 from .images import check_input, scale, valid, wider_sets
 from .masks import most_valid, position_mask
 from .statistics import HALF, moments, normalise, widen
@@ -77,6 +77,7 @@ class _InstanceNorm(nn.modules.instancenorm._InstanceNorm):
     """S = the valid positions of one channel of one example, whatever their dimension."""
 
     spatial: int
+    __prepare_scriptable__ = refuse_scripting
 
     def __init__(
         self,

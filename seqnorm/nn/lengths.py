@@ -116,7 +116,7 @@ class Packing:
 
     def sizes(self, rows: Tensor) -> Tensor:
         """``batch_sizes`` as a tensor (T,) on the CPU, fake if the rows are."""
-        if self._batch_sizes is None and not self.empty:
+        if self.uniform and not self.empty:  # B and T may be symbols
             return rows.new_full((self.steps,), self.batch, dtype=torch.int64, device="cpu")
         return rows.new_tensor(self.batch_sizes, dtype=torch.int64, device="cpu")
 

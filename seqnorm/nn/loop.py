@@ -33,8 +33,8 @@ def scan(
     finished: list[State] = []
     # One split, not a slice a step: the backward of a slice fills a gradient as long as all rows.
     for t, x in enumerate(rows.split(list(batch_sizes))):
-        alive = len(x)
-        if alive < len(state[0]):
+        alive = x.shape[0]  # as len would not give it, a symbol of a graph where it is one
+        if alive < state[0].shape[0]:
             finished.append(tuple(part[alive:] for part in state))
             state = tuple(part[:alive] for part in state)
         state = step(x, state, t)

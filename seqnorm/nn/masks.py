@@ -12,6 +12,8 @@ from typing import Union
 import torch
 from torch import Tensor
 
+from .check import have_values
+
 Sizes = Union[Tensor, Sequence[int], Sequence[Sequence[int]]]
 
 
@@ -88,12 +90,12 @@ def position_mask(mask: Tensor, x: Tensor, axis: int = 1) -> Tensor:
 def most_valid(mask: Tensor | None, x: Tensor, dims: Sequence[int]) -> float:
     """The largest number of positions that a set spanning the axes ``dims`` of x has, 0 if none.
 
-    Unknown, and infinite, within a mask under ``torch.compile``: to look would break the graph.
+    Unknown, and infinite, within a mask that cannot be looked at: it is traced, or on ``meta``.
     """
     if x.numel() == 0:
         return 0
     if mask is None:
         return math.prod([x.shape[dim] for dim in dims])
-    if torch.compiler.is_compiling():
+    if not have_values((mask,)):
         return math.inf
     return int(mask.sum(tuple(dims)).max())

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .check import check_positive, warn
+from .check import check_positive, have_values, warn
 from .masks import most_valid, position_mask
 from .processes import Processes, sharing, union
 from .sequences import Lengths, SequenceNorm, layout_by_name
@@ -175,7 +175,7 @@ class GroupNorm(SequenceNorm):
             )
         if not x.is_floating_point():
             raise TypeError(f"GroupNorm takes floating-point numbers, got {x.dtype}")
-        if mask is None and x.numel() > len(x) * self.num_groups:
+        if mask is None and x.numel() and math.prod(x.shape[1:]) > self.num_groups:
             wide = widen(x.transpose(1, 2) if of_frames else x)
             weight: Tensor | None = self.weight
             bias: Tensor | None = self.bias
@@ -187,7 +187,7 @@ class GroupNorm(SequenceNorm):
             return (y.transpose(1, 2) if of_frames else y).to(x.dtype)
         # Positions are the steps of a sequence, in whatever order.
         last = x.movedim(axis, -1)
-        flat = (len(x), math.prod(last.shape[1:-1]), self.num_channels)
+        flat = (x.shape[0], math.prod(last.shape[1:-1]), self.num_channels)
         if mask is not None:
             mask = position_mask(mask, x, axis).reshape(*flat[:2], 1)
         y = self._masked(last.reshape(flat), mask)
@@ -310,9 +310,11 @@ class BatchNorm(SequenceNorm):
         self.table.check(steps, training=True)
         rows = own.n.expand(1, steps, self.num_channels)[0, :, 0].to(torch.int64)
         means, variances = (part.reshape(steps, self.num_channels) for part in (own.mean, own.var))
-        if not self._warned and rows.numel() and 0 < (most := int(rows.max())) < self._least:
-            self._warned = True
-            warn(few_rows(most, self._least))
+        if not self._warned and rows.numel() and have_values((rows,)):
+            most = int(rows.max())
+            if 0 < most < self._least:
+                self._warned = True
+                warn(few_rows(most, self._least))
         self.table.update(means.detach(), variances.detach(), rows)
         mean, var = self.table.read(steps, training=True)
         known = torch.arange(steps, device=x.device) < self.table.max_steps

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from .arguments import explaining
 from .cell import Cell
-from .check import warn
+from .check import refuse_scripting, warn
 from .scheme import NormScheme
 
 _WEIGHTS = ("_all_weights", "_flat_weights", "_flat_weights_names")
@@ -22,12 +22,7 @@ class Outside(nn.Module):
         if "__init__" in vars(cls):
             cls.__init__ = explaining(cls.__init__)  # type: ignore[method-assign]
 
-    def __prepare_scriptable__(self) -> NoReturn:
-        """Torch asks for this before it scripts a module, and every one inside it."""
-        raise NotImplementedError(
-            f"torch.jit.script cannot take seqnorm.{type(self).__name__}: PyTorch has deprecated "
-            "TorchScript; use torch.compile or torch.export instead"
-        )
+    __prepare_scriptable__ = refuse_scripting
 
     @property
     def qconfig(self) -> Any:

@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import PackedSequence
 from . import backends
 from .arguments import refuse_input, refuse_states
 from .autocast import autocast_dtype, is_autocast
+from .backends.watching import refuse_freed
 from .cell import Cell
 from .check import changed_options, check_probability, check_sizes, check_start, warn
 from .chunks import Chunks, in_chunks
@@ -320,6 +321,8 @@ class Recurrent(OutsideLayer):
                 )
         if halve:
             hx = tuple(part.to(dtype) for part in hx)
+        if packing.order is not None:
+            refuse_freed(hx)
         return tuple(packing.sort(part) for part in hx)
 
     def _refuse(self, hx: Any) -> NoReturn:

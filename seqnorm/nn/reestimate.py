@@ -56,9 +56,10 @@ def reestimate_statistics(
 
     Raises:
         ValueError: there is nothing to estimate, or no batch; all statistics are then as they were.
-        TypeError: without ``forward``, the model does not take a batch as it is.
+        TypeError: ``model`` is no module; without ``forward``, it does not take a batch as it is.
     """
     choose("estimate", estimate, ESTIMATES)
+    _check_model(model, "reestimate_statistics(model, batches)")
     if not _tables(model) and not _others(model):
         raise ValueError(
             "this model has no running statistics: no norm in it averages over the batch"
@@ -94,8 +95,9 @@ def update_bn(
 
     Raises:
         ValueError: there is no batch.
-        TypeError: the model does not take the first element of a batch alone.
+        TypeError: ``model`` is no module, or does not take the first element of a batch alone.
     """
+    _check_model(model, "update_bn(loader, model)")
     if not _tables(model) and not _others(model):
         return
     modes = {module: module.training for module in model.modules()}
@@ -112,6 +114,13 @@ def update_bn(
         finally:
             for module, training in modes.items():
                 module.training = training
+
+
+def _check_model(model: object, call: str) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"model must be a torch.nn.Module, got {type(model).__name__}: write {call}"
+        )
 
 
 def _run(

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Union, cast
 import torch
 from torch import Tensor, nn
 
-from .check import check_eps, check_flag, check_positive, check_untracked, choose, nearest
+from .check import (
+    check_eps,
+    check_flag,
+    check_positive,
+    check_untracked,
+    choose,
+    nearest,
+    refuse_scripting,
+)
 from .lengths import check_lengths, valid_mask
 from .statistics import widen
 from .typed import called_as
@@ -61,6 +69,7 @@ class SequenceNorm(nn.Module):
     weight: nn.Parameter | None
     bias: nn.Parameter | None
     eps: Any
+    __prepare_scriptable__ = refuse_scripting
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from .check import check_eps, check_positive
+from .check import check_eps, check_positive, have_values, refuse_scripting
 from .images import check_input
 from .instance import check_planes, instance_norm
 from .masks import position_mask
@@ -45,6 +45,8 @@ class ConditionalInstanceNorm2d(nn.Module):
         TypeError: the style is neither of whole nor of floating-point numbers.
         IndexError: there is no such style.
     """
+
+    __prepare_scriptable__ = refuse_scripting
 
     def __init__(
         self,
@@ -86,10 +88,11 @@ class ConditionalInstanceNorm2d(nn.Module):
     def _of_style(self, style: Tensor, batch: int) -> tuple[Tensor, Tensor]:
         """Gain and bias (N, C) of each image."""
         S = self.num_styles
-        if style.dtype == torch.bool or style.dtype.is_complex:
+        tensor = isinstance(style, Tensor)
+        if not tensor or style.dtype == torch.bool or style.dtype.is_complex:
             raise TypeError(
-                "style must hold whole numbers (one style an image) or floating-point weights of "
-                f"the styles, got {style.dtype}"
+                "style must be a Tensor of whole numbers (one style an image) or of floating-point "
+                f"weights of the styles, got {style.dtype if tensor else repr(style)}"
             )
         wanted = (batch, S) if style.is_floating_point() else (batch,)
         if style.shape != wanted:
@@ -102,7 +105,7 @@ class ConditionalInstanceNorm2d(nn.Module):
             mixture = widen(style)[:, :, None]
             return (mixture * self.weight).sum(1), (mixture * self.bias).sum(1)
         index = style.long()
-        if not torch.compiler.is_compiling() and bool(((index < 0) | (index >= S)).any()):
+        if have_values((index,)) and bool(((index < 0) | (index >= S)).any()):
             raise IndexError(f"styles are numbered 0 to {S - 1}, got {index.tolist()}")
         return self.weight[index], self.bias[index]
 
@@ -140,7 +143,7 @@ def style_statistics(
         raise TypeError(f"features of a style must be floating-point numbers, got {features.dtype}")
     mask = None if mask is None else position_mask(mask, features)
     mean, var, n = moments(features, (2, 3), mask)
-    if len(features) and not torch.compiler.is_compiling() and bool((n == 0).any()):
+    if len(features) and have_values((n,)) and bool((n == 0).any()):
         raise ValueError("a style without a valid position has no statistics")
     return (var + eps).sqrt().flatten(1), mean.flatten(1)
 
@@ -166,6 +169,8 @@ class AdaptiveInstanceNorm2d(nn.Module):
             x; a style has no valid position; in training, no plane of x, or none of the style, has
             more than one valid position.
     """
+
+    __prepare_scriptable__ = refuse_scripting
 
     def __init__(self, eps: float = 1e-5) -> None:
         super().__init__()

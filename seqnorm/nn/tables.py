@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .check import as_numbers, check_table, choose, have_values, warn
+from .check import as_numbers, check_table, choose, have_values, refuse_scripting, warn
 from .processes import Processes
 from .recompute import is_recomputed
 from .statistics import HALF, Moments, merge, unbiased
@@ -94,6 +94,7 @@ class RunningTable(nn.Module):
     running_var: Tensor
     count: Tensor
     processes: Processes | None = None
+    __prepare_scriptable__ = refuse_scripting
     # The buffers and their versions when they were last looked at for statistics without a count.
     _looked: tuple[int, ...] = ()
 

@@ -117,6 +117,31 @@ def test_a_storage_that_was_freed(norm: Any, saving: bool) -> None:
         layer(torch.randn(T, B, I))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("saving", [False, True])
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "IndRNN"])
+def test_any_parameter_that_was_freed(
+    kind: str, norm: Any, saving: bool, dtype: torch.dtype
+) -> None:
+    """Torch's sum of two tensors follows such a one to where nothing is."""
+    x = torch.randn(T, B, I, dtype=dtype)
+    for name, _ in getattr(seqnorm, kind)(I, H, norm=norm).named_parameters():
+        layer = getattr(seqnorm, kind)(I, H, norm=norm, dtype=dtype)
+        layer.get_parameter(name).untyped_storage().resize_(0)
+        hooks = torch.autograd.graph.save_on_cpu() if saving else nullcontext()
+        with hooks, pytest.raises(RuntimeError, match="storage was freed"):
+            layer(x)
+
+
+@pytest.mark.parametrize("lengths", [None, [2, T]])
+def test_states_that_were_freed(lengths: list[int] | None) -> None:
+    layer, h = seqnorm.LSTM(I, H, norm="layer"), torch.zeros(1, 2, H)
+    h.untyped_storage().resize_(0)
+    with pytest.raises(RuntimeError, match="storage"):
+        layer(torch.randn(T, 2, I), (h, h), lengths=lengths)
+
+
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_tensor_of_symbolic_zeros(norm: Any) -> None:
     layer = seqnorm.LSTM(I, H, norm=norm).eval()
@@ -136,3 +161,13 @@ def test_layouts_that_are_not_dense(norm: Any, layout: torch.layout) -> None:
         x = x.to_sparse()
     with pytest.raises(TypeError, match=f"LSTM takes dense input.*{re.escape(str(layout))}"):
         seqnorm.LSTM(I, H, norm=norm)(x)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_sparse_weight(norm: Any) -> None:
+    """Which torch's own functions multiply, so that the definition does."""
+    layer = seqnorm.LSTM(I, H, norm=norm).eval()
+    x = torch.randn(T, B, I)
+    expected, _ = layer(x)
+    layer.weight_hh_l0 = nn.Parameter(layer.weight_hh_l0.detach().to_sparse())
+    assert_close(layer(x)[0].detach(), expected.detach(), SINGLE)

@@ -309,6 +309,8 @@ def of(style: Tensor) -> Tensor:
         (lambda: of(torch.zeros(N)), ValueError, r"got \(4,\) torch\.float32"),
         (lambda: of(torch.zeros(N, S + 1)), ValueError, r"got \(4, 6\)"),
         (lambda: of(torch.zeros(N, dtype=torch.bool)), TypeError, r"got torch\.bool"),
+        (lambda: of(1), TypeError, "must be a Tensor of whole numbers .* got 1"),
+        (lambda: of([0, 1, 2, 3]), TypeError, r"must be a Tensor of whole .* got \[0, 1, 2, 3\]"),
         (lambda: AdaptiveInstanceNorm2d(0.0), ValueError, "eps"),
         (lambda: ADAPTIVE(X), ValueError, "either a style .* got neither"),
         (lambda: ADAPTIVE(X, X, weight=G, bias=G), ValueError, "got style, weight, bias"),

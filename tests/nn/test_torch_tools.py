@@ -59,6 +59,27 @@ def test_scripting_is_refused_in_one_sentence(name: str, norm: str | None) -> No
             torch.jit.script(each)
 
 
+NORM_MODULES: list[nn.Module] = [
+    *(getattr(seqnorm, name)(8, layout="NTC") for name in ("LayerNorm", "RMSNorm", "BatchNorm")),
+    *(getattr(seqnorm, f"{kind}Norm{d}d")(8) for kind in ("Batch", "Instance") for d in (1, 2, 3)),
+    seqnorm.InstanceNorm(8, layout="NTC"),
+    seqnorm.GroupNorm(2, 8),
+    seqnorm.LayerNorm2d(8),
+    seqnorm.ConditionalInstanceNorm2d(8, 2),
+    seqnorm.AdaptiveInstanceNorm2d(),
+    seqnorm.RunningTable(8),
+]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("norm", NORM_MODULES, ids=lambda norm: type(norm).__name__)
+def test_scripting_of_a_norm_is_refused_in_one_sentence(norm: nn.Module) -> None:
+    says = rf"^torch\.jit\.script cannot take seqnorm\.{type(norm).__name__}: .* use torch\.compile"
+    for each in (norm, Holding(norm)):
+        with pytest.raises(NotImplementedError, match=says):
+            torch.jit.script(each)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
 @pytest.mark.parametrize("norm", [None, "layer", "batch"])
 @pytest.mark.parametrize("kind", LAYERS)

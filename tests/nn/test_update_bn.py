@@ -200,6 +200,16 @@ def test_batches_of_more_than_the_input(model: Any, batch: Any, wanted: str) -> 
             seqnorm.update_bn([batch], model)
 
 
+def test_arguments_the_wrong_way_round() -> None:
+    """Torch has the loader first, and here one function follows it and the other does not."""
+    model: Any = seqnorm.LSTM(I, H, norm="batch")
+    loader: Any = [torch.randn(4, 2, I)]
+    with pytest.raises(TypeError, match=r"got list: write update_bn\(loader, model\)"):
+        seqnorm.update_bn(model, loader)
+    with pytest.raises(TypeError, match=r"got list: write reestimate_statistics\(model, batches\)"):
+        seqnorm.reestimate_statistics(loader, model)
+
+
 def test_models_that_take_a_tuple_still_do() -> None:
     class Pair(nn.Module):
         def __init__(self) -> None:

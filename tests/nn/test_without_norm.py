@@ -114,6 +114,20 @@ def test_an_export_keeps_its_sizes_open(kind: str, norm: Any, strict: bool) -> N
                 assert_close(one, other, VALUES)
 
 
+@needs_compiler
+@pytest.mark.parametrize("norm", [None, "layer", "batch", "batch_pooled"])
+@pytest.mark.parametrize("kind", [*KINDS, "LiGRU", "IndRNN", "SLSTM"])
+def test_an_export_of_any_cell_keeps_its_batch_open(kind: str, norm: Any) -> None:
+    options: dict[str, Any] = {"num_heads": 1} if kind == "SLSTM" else {}
+    layer = build(kind, norm, bidirectional=True, zoneout=0.1, **options).eval()
+    open_batch = {"input": {1: torch.export.Dim("B", min=2, max=100)}}
+    x = draw().detach()
+    program = torch.export.export(layer, (x,), dynamic_shapes=open_batch, strict=False)
+    other = draw(batch=B + 3).detach()
+    found, expected = program.module()(other), layer(other)
+    assert_close(found[0], expected[0], VALUES)
+
+
 @needs_transforms
 @norms
 @kinds

@@ -18,6 +18,7 @@ from ..loop import State, scan
 from ..processes import the_same
 from ..scheme import NormScheme
 from ..sites import SiteRun
+from .watching import refuse_freed
 
 
 def status() -> tuple[bool, str]:
@@ -32,8 +33,9 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
 
 def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> tuple[Tensor, State]:
     """Packed inputs (N, I) and initial state (B, P), (B, H) to packed outputs and final state."""
+    refuse_freed((rows, *state, *direction.tensors()))
     norms = direction.start(packing.batch_sizes, packing.first, packing.totals)
-    drawn = zoneout.draw(direction.zoneout, direction.training, len(rows), state)
+    drawn = zoneout.draw(direction.zoneout, direction.training, rows.shape[0], state)
     stays = zoneout.steps(drawn, packing.batch_sizes)
 
     def step(x: Tensor, state: State, t: int) -> State:

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 # Hooks of saved tensors, if there are some. Without the function, in an older torch, they see of a
 # call of the kernels only its arguments and its output.
 _top_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+_is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
 _PLAIN = frozenset((Tensor, Parameter, type(None)))
 
 
@@ -27,6 +28,28 @@ def is_plain(tensor: Tensor) -> bool:
         return tensor.data_ptr() != 0 or not tensor.numel()
     except RuntimeError:  # one that stands for many, as in a vectorised backward pass
         return False
+
+
+def refuse_freed(tensors: Iterable[Tensor]) -> None:
+    """Refuse what torch's own functions follow to where nothing is, so that the process dies.
+
+    Raises:
+        RuntimeError: the storage of a tensor was freed, as a sharded model does.
+    """
+    if torch.compiler.is_compiling():
+        return
+    for tensor in tensors:
+        if type(tensor) not in _PLAIN or is_plain(tensor) or _is_wrapped(tensor):
+            continue
+        if tensor.device.type not in ("cpu", "cuda") or tensor.layout != torch.strided:
+            continue
+        if tensor._is_zerotensor():
+            continue
+        if not tensor.untyped_storage().nbytes():
+            raise RuntimeError(
+                f"a tensor {tuple(tensor.shape)} of this call has no memory: its storage was "
+                "freed, as of a parameter that a sharded model keeps elsewhere"
+            )
 
 
 def is_traceable(tensor: Tensor) -> bool:

@@ -55,10 +55,10 @@ class SLSTMStep(Cell):
         size = weight.shape[1]
         # (heads, n, P) times (heads, P, 4 P): a product for each head.
         blocks = weight.reshape(4, self.heads, size, size).permute(1, 3, 0, 2)
-        parts = h.reshape(len(h), self.heads, size).transpose(0, 1)
+        parts = h.reshape(h.shape[0], self.heads, size).transpose(0, 1)
         product = torch.bmm(parts, blocks.reshape(self.heads, size, 4 * size))
-        term = product.reshape(self.heads, len(h), 4, size).permute(1, 2, 0, 3)
-        term = term.reshape(len(h), len(weight))
+        term = product.reshape(self.heads, h.shape[0], 4, size).permute(1, 2, 0, 3)
+        term = term.reshape(h.shape[0], len(weight))
         return term if bias is None else term + bias
 
     def step(

@@ -28,6 +28,7 @@ from ..watching import (
     is_traceable,
     is_traced,
     is_transformed,
+    refuse_freed,
 )
 from .batch import in_parts
 from .layout import Layout, layout
@@ -95,6 +96,9 @@ def run_layer(
     """The same for each direction of a layer, at the same time where nothing speaks against it."""
     starts = [_norms(direction, packing) for direction, _, packing, _ in calls]
     batch = any(isinstance(norm, BatchPass) for *_, passes in starts for norm in passes)
+    if is_traced(()):  # elsewhere every tensor was found to be plain
+        for direction, rows, _, state in calls:
+            refuse_freed((rows, *state, *direction.tensors()))
     started = [_start(*call, *start) for call, start in zip(calls, starts)]
     apart = batch or any(one.traced for one in started) or len({one.learns for one in started}) > 1
     if len(started) == TOGETHER and not apart:

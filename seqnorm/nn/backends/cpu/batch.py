@@ -51,7 +51,7 @@ def in_parts(
                 norm.gather(own[:, 0], var)
         # Sequences that have ended keep their state.
         state = [
-            torch.cat([after, before[alive:]]) if alive < len(before) else after
+            torch.cat([after, before[alive:]]) if alive < before.shape[0] else after
             for after, before in zip(found, state)
         ]
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs), *state

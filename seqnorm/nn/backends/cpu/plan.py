@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from ...cell import Cell
@@ -62,6 +63,12 @@ class Plan(NamedTuple):
     layout: Layout
     sizes: list[int]
     zoneout: tuple[float, ...]
+
+    def sizes_like(self, rows: Tensor) -> Tensor:
+        """``sizes`` as a tensor (T,) where the rows are, symbols of a graph included."""
+        if self.sizes and self.sizes[0] == self.sizes[-1]:
+            return rows.new_full((len(self.sizes),), self.sizes[0], dtype=torch.int64)
+        return rows.new_tensor(self.sizes, dtype=torch.int64)
 
     def own(self, inputs: Inputs) -> tuple[str, ...]:
         """Which norms, of "x", "h" and "c", take statistics of the batch from the rows of the

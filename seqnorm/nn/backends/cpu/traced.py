@@ -47,7 +47,7 @@ def recurrence(plan: Plan, inputs: Inputs, sizes: Tensor | None = None) -> tuple
     """``operators.recurrence`` as an operator; with ``sizes`` (T,) in the place of the plan's."""
     text = "" if plan.scheme is None else plan.scheme.text
     if sizes is None:
-        sizes = inputs.input.new_tensor(plan.sizes, dtype=torch.int64)
+        sizes = plan.sizes_like(inputs.input)
     call = plan.cell.name, text, list(plan.zoneout), sizes, *inputs
     results = _by_name(torch.ops.seqnorm.recurrence(*call))
     states = ("h_n",) if inputs.c_0 is None else ("h_n", "c_n")
