@@ -6,6 +6,7 @@ import pytest
 import torch
 from tolerances import SINGLE, assert_close
 from torch import nn
+from torch_versions import needs_compiler
 
 import seqnorm
 
@@ -48,6 +49,7 @@ def test_styles_on_meta() -> None:
     assert seqnorm.AdaptiveInstanceNorm2d()(x, x).is_meta
 
 
+@needs_compiler
 @pytest.mark.parametrize("name", NORMS)
 def test_training_is_one_graph(name: str) -> None:
     norms: list[nn.Module] = [NORMS[name](), NORMS[name]()]
@@ -58,6 +60,7 @@ def test_training_is_one_graph(name: str) -> None:
         assert_close(held.double(), expected.double(), SINGLE)
 
 
+@needs_compiler
 def test_training_in_a_graph_with_lengths_updates_the_table() -> None:
     norms = [NORMS["BatchNorm of steps"](), NORMS["BatchNorm of steps"]()]
     compiled = torch.compile(norms[0], backend="eager", fullgraph=True)
@@ -66,6 +69,7 @@ def test_training_in_a_graph_with_lengths_updates_the_table() -> None:
     assert norms[0].table.count.tolist() == [3, 2, 2, 0, 0, 0, 0, 0, 0]
 
 
+@needs_compiler
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("name", IMAGES)
 def test_an_export_keeps_its_batch_open(name: str, training: bool) -> None:
