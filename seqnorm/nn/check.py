@@ -102,10 +102,16 @@ def check_table(
     return max_steps, min_count
 
 
-def check_flag(name: str, flag: object) -> None:
-    """Raise TypeError unless ``flag`` is a bool."""
-    if not isinstance(flag, bool):
-        raise TypeError(f"{name} should be of type bool, got: {type(flag).__name__}")
+def check_flag(name: str, flag: object) -> bool:
+    """The flag as a bool, which numpy's are too.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    kind = type(flag)
+    if kind is bool or (kind.__module__ == "numpy" and kind.__name__ in ("bool", "bool_")):
+        return bool(flag)
+    raise TypeError(f"{name} should be of type bool, got: {kind.__name__}")
 
 
 def check_untracked(track_running_stats: bool) -> None:

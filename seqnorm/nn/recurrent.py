@@ -20,7 +20,14 @@ from .arguments import refuse_input, refuse_states
 from .autocast import autocast_dtype, is_autocast
 from .backends.watching import refuse_freed
 from .cell import Cell
-from .check import changed_options, check_probability, check_sizes, check_start, warn
+from .check import (
+    changed_options,
+    check_flag,
+    check_probability,
+    check_sizes,
+    check_start,
+    warn,
+)
 from .chunks import Chunks, in_chunks
 from .direction import Direction, gather, initialise, register, small_batch
 from .lengths import Packing, TensorPacking, check_lengths
@@ -67,10 +74,9 @@ class Recurrent(OutsideLayer):
         input_size, hidden_size, num_layers, proj_size = check_sizes(
             input_size, hidden_size, num_layers, proj_size
         )
-        flags = {"bias": bias, "batch_first": batch_first, "bidirectional": bidirectional}
-        for name, flag in flags.items():
-            if not isinstance(flag, bool):
-                raise TypeError(f"{name} should be of type bool, got: {type(flag).__name__}")
+        bias = check_flag("bias", bias)
+        batch_first = check_flag("batch_first", batch_first)
+        bidirectional = check_flag("bidirectional", bidirectional)
         check_probability("dropout", dropout)
         check_probability("recurrent_dropout", recurrent_dropout)
         for probability in zoneout:

@@ -185,3 +185,17 @@ def test_sizes_are_not_negative(name: str) -> None:
         for sizes in ((0, 8), (3, 0)):
             with pytest.raises(ValueError, match=r"_size must be greater than zero, got 0"):
                 getattr(seqnorm, name)(*sizes)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_flags_are_any_bools(kind: str) -> None:
+    options = {"num_heads": 2} if kind == "SLSTM" else {}
+    flags = {"bias": False, "batch_first": True, "bidirectional": True}
+    expected = LAYERS[kind](3, 8, **flags, **options)
+    given = {name: numpy.bool_(flag) for name, flag in flags.items()}
+    layer = LAYERS[kind](3, 8, **given, **options)
+    assert repr(layer) == repr(expected)
+    for name in flags:
+        assert type(getattr(layer, name)) is bool, name
+        with pytest.raises(TypeError, match=f"{name} should be of type bool, got: int64"):
+            LAYERS[kind](3, 8, **options, **{name: numpy.int64(1)})
