@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from beside_reference import F64
+from beside_reference import F64, needs_kernels
 from hidden_states import parts_of
 from tolerances import GRADIENTS, VALUES, assert_close, assert_equal
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torch_versions import needs_compiler, needs_transforms
 
 import seqnorm
+from seqnorm.nn.backends.cpu import library
 
 I, H, T, B = 3, 5, 4, 2  # noqa: E741  the axes' letters
 KINDS = ["LSTM", "GRU", "RNN"]
@@ -60,8 +61,9 @@ def forgetting() -> Any:
 def test_compiled_training(kind: str, norm: Any, backend: str) -> None:
     layer, x = build(kind, norm, num_layers=2, bidirectional=True), draw()
     compiled = torch.compile(layer, backend=backend, fullgraph=True)
-    # The steps of an RNN are unrolled, and how many there are must be known.
-    for lengths in (None, torch.tensor(LENGTHS))[: 1 if kind == "RNN" else 2]:
+    # The steps that no kernel computes are unrolled, and how many there are must be known.
+    unrolled = kind == "RNN" or library.LIBRARY is None
+    for lengths in (None, torch.tensor(LENGTHS))[: 1 if unrolled else 2]:
         expected = gradients(lambda x: layer(x, lengths=lengths)[0], x, layer)  # noqa: B023
         found = gradients(lambda x: compiled(x, lengths=lengths)[0], x, layer)  # noqa: B023
         for a, e in zip(found, expected):
@@ -96,6 +98,7 @@ def test_compiled_packed_sequences(kind: str, norm: Any) -> None:
             assert_close(a, e, VALUES)
 
 
+@needs_kernels
 @needs_compiler
 @pytest.mark.parametrize("strict", [True, False])
 @norms
