@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 def check_delimiter(delimiter: str | None) -> str | None:
-    """The character itself; raises DatasetError where it can be none."""
+    """Return the character that the option names; raise DatasetError if none can be meant."""
     if delimiter is None:
         return None
     character = DELIMITERS.get(delimiter, delimiter)
@@ -173,7 +173,7 @@ def _no_column(where: str, column: str, header: list[str], by_others: dict[str, 
 
 
 def no_column(where: str, column: str, columns: Sequence[str], more: str = "") -> str:
-    """That a column is missing, or is there twice, and what there is."""
+    """Return an error that names a column that is missing or there twice, and lists the columns."""
     return (
         f"{where}: {'more than one' if column in columns else 'no'} column {column!r}; there are "
         f"{', '.join(map(repr, columns))}{more}; name the right ones with text_column and "

@@ -166,14 +166,14 @@ def _read_file(path: Path, layout: Layout) -> list[Row]:
 
 
 def is_missing(label: object) -> bool:
-    """Whether it is what tables have where there is no label."""
+    """Return whether a value stands for a missing label, as tables write it."""
     if isinstance(label, float):
         return math.isnan(label)
     return label is None or (isinstance(label, str) and not label.strip())
 
 
 def label_of(where: str, label: object, label_column: str) -> str:
-    """The name of a class; raises DatasetError, which names `where`, if it is none."""
+    """Return the name of a class; raise DatasetError, which names `where`, for another value."""
     if isinstance(label, bool):
         return str(label).lower()
     if is_missing(label):

@@ -68,6 +68,7 @@ __all__ = [
     "style_statistics",
     "update_bn",
 ]
+# Spelled out, as in ``cells``: mypy follows no ``__all__ += cells.__all__``.
 __all__ += [
     "GRU",
     "LSTM",

@@ -22,7 +22,7 @@ _OF_NORMS = {field.name for kind in (Norm, NormScheme) for field in fields(kind)
 
 
 def explaining(init: Callable[..., None]) -> Callable[..., None]:
-    """The same constructor, which says more of an argument that it does not have.
+    """Wrap a constructor, so that it explains an argument that it does not know.
 
     A constructor without ``norm``, or one that takes any keyword, is returned as it is.
     """

@@ -71,8 +71,7 @@ class Packing:
         """
         sizes, order = packed.batch_sizes.tolist(), packed.sorted_indices
         batch, rows = sizes[0] if sizes else 0, len(packed.data)
-        falling = all(0 < after <= before for before, after in zip([batch, *sizes], sizes))
-        if not falling or sum(sizes) != rows:
+        if not never_grow(batch, sizes) or sum(sizes) != rows:
             raise ValueError(
                 "batch_sizes of a PackedSequence must be positive, must not grow, and must add up "
                 f"to the {rows} rows of its data, got {sizes}: make it by "
@@ -285,6 +284,11 @@ def check_lengths(
             f"steps: every length must lie in 0..{steps}"
         )
     return tensor
+
+
+def never_grow(batch: int, sizes: Sequence[int]) -> bool:
+    """Return whether these are rows of steps: positive, at most B, and none more than before."""
+    return all(0 < after <= before for before, after in zip((batch, *sizes), sizes))
 
 
 def _count(end: int) -> Tensor:

@@ -18,7 +18,7 @@ _MODE = "seqnorm"
 # be called none.
 _NAMES = {"corpus", "root", "text_column", "label_column", "folder", "name", "default_root_dir"}
 _NAMES |= {"save_dir", "dirpath", "filename", "sub_dir"}
-# Further ones that are texts; none is none of them.
+# Further options that are texts, for which the word "none" means null.
 TEXTS = _NAMES | {
     "delimiter",
     "language",

@@ -52,7 +52,7 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
 
 
 def _depending(results: Sequence[Tensor], on: Sequence[Tensor]) -> list[Tensor]:
-    """The same values as functions of tensors that did not enter them, with gradients of zero.
+    """Make results depend on tensors that did not enter them, with gradients of zero.
 
     A batch without rows is as any other to a backward pass, and to processes that wait for the
     gradients of every parameter.

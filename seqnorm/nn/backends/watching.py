@@ -24,7 +24,7 @@ def is_plain(tensor: Tensor) -> bool:
     if type(tensor) not in _PLAIN:
         return False
     try:
-        # There is none behind a meta tensor, a freed storage or a tensor of symbolic zeros.
+        # A meta tensor, a freed storage and a tensor of symbolic zeros have no memory.
         return tensor.data_ptr() != 0 or not tensor.numel()
     except RuntimeError:  # one that stands for many, as in a vectorised backward pass
         return False

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...cell import CELLS, Cell
+from ...lengths import never_grow
 from ...scheme import NormScheme
 from ..watching import is_forward_mode
 from . import memory
@@ -107,8 +108,7 @@ def _checked(call: Any, tensors: Any) -> tuple[Plan, Inputs]:
     plan, inputs = _called(call, Inputs(*tensors))
     sizes = plan.sizes
     batch = len(inputs.h_0)
-    falling = all(0 < n <= before for n, before in zip(sizes, (batch, *sizes)))
-    if not falling or sum(sizes) != len(inputs.input):
+    if not never_grow(batch, sizes) or sum(sizes) != len(inputs.input):
         raise RuntimeError(
             f"batch_sizes must never grow from B = {batch} on and together be at most the "
             f"{len(inputs.input)} rows of the input, got {sizes}"
