@@ -145,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     where = table.environment(load)
     selected = selection(options.only)
     print(", ".join(f"{name} {value}" for name, value in where.items()))
-    print(f"backend cpu {seqnorm.backends()['cpu']}")
+    print(f"backend cpu {seqnorm.available_backends()['cpu']}")
     warning = timing.busy(load)
     if warning:
         print(warning)

@@ -93,7 +93,7 @@ def measure(rank: int, given: argparse.Namespace, store: str, cells: Sequence[st
         times: dict[str, list[float]] = {name: [] for name in CALLS}
         for repeat in range(given.repeats + 2):
             for name, (backend, _) in CALLS.items():
-                with seqnorm.backend(backend) if backend else nullcontext():
+                with seqnorm.use_backend(backend) if backend else nullcontext():
                     dist.barrier()
                     start = time.perf_counter()
                     steps[name]()

@@ -82,7 +82,7 @@ def machine() -> str:
 
 def instructions() -> str:
     """The instruction set of our kernels, or "none" where there are no kernels."""
-    state, _, text = seqnorm.backends()["cpu"].partition(": ")
+    state, _, text = seqnorm.available_backends()["cpu"].partition(": ")
     return text.partition(",")[0] if state == "active" else "none"
 
 

@@ -9,9 +9,6 @@ torch.Size([3, 10, 64])
 
 from . import nn
 from .nn import *  # noqa: F403  the public names are those of the library proper
-from .nn.backends import backends
 from .version import __version__ as __version__
 
-# There `backends` is the package.
-__all__ = ["backends"]
-__all__ += nn.__all__
+__all__ = nn.__all__

@@ -11,35 +11,23 @@ from pathlib import Path
 
 import pytest
 
-import seqnorm.nn.cells
+import seqnorm.nn.layers.cells
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "seqnorm"
-FOUNDATIONS = {  # modules of seqnorm.nn that say what they may import of it
-    "statistics": set(),
-    "processes": {"statistics"},
-    "lengths": set(),
-    "loop": set(),
-    "check": set(),
-    "arguments": {"cell", "check", "scheme"},
-    "outside": {"arguments", "cell", "check", "scheme"},
-    "autocast": set(),
-    "recompute": set(),
-    "tables": {"check", "processes", "recompute", "statistics"},
-    "scheme": {"check"},
-    "cell": {"scheme"},
-    "presets": {"cell", "check", "scheme"},
-    "masks": {"check"},
-    "sequences": {"check", "lengths", "statistics"},
-    "norm": {"check", "masks", "processes", "sequences", "statistics", "tables"},
-    "images": {"check", "masks", "statistics"},
-    "batch": {"check", "images", "masks", "processes", "recompute", "statistics"},
-    "instance": {"check", "images", "masks", "statistics"},
-    "style": {"check", "images", "instance", "masks", "statistics"},
-    "sites": {"processes", "scheme", "statistics", "tables"},
-}
-# What the file of a cell may import of it: a cell knows no other one, nor who computes it.
-OF_A_CELL = {"cell", "check", "convert", "one_state", "recurrent", "scheme", "stepped", "typed"}
+# The wings of seqnorm.nn, from the ground up: each may import itself and those before it.
+WINGS = [
+    "check",
+    "autocast",
+    "statistics",
+    "recurrence",
+    "norms",
+    "backends",
+    "layers",
+    "statistics_sets",
+]
+# What the file of a cell may import of nn: a cell knows no other one, nor who computes it.
+OF_A_CELL = ("check", "recurrence.", "layers.")
 ARROWS = {  # a package, and the packages of ours that it may import
     "nn": set(),
     "integrations": {"nn"},
@@ -48,7 +36,10 @@ ARROWS = {  # a package, and the packages of ours that it may import
     "training": {"models", "datasets", "nn"},
     "studies": {"training", "models", "datasets", "nn"},
 }
-ABOVE = {"seqnorm.extra"}  # what any package may import, for it imports nothing of ours
+ABOVE = {
+    "seqnorm.extra",
+    "seqnorm.typed",
+}  # what any package may import, for they import nothing of ours
 HEAVY = ["lightning", "tokenizers", "matplotlib", "sklearn", "pandas", "rich", "torchmetrics"]
 HEAVY += ["torchtext", "datasets"]
 HEAVY += ["pyarrow", "tensorboard", "jsonargparse", "yaml", "hypothesis", "pytest"]
@@ -64,7 +55,7 @@ def modules() -> dict[str, Path]:
 
 
 MODULES = modules()
-CELL_FILES = [name for name in MODULES if name.startswith("seqnorm.nn.cells.")]
+CELL_FILES = [name for name in MODULES if name.startswith("seqnorm.nn.layers.cells.")]
 
 
 @functools.cache
@@ -115,11 +106,18 @@ def ours(name: str) -> set[str]:
 
 
 def test_the_walk_sees_the_tree() -> None:
-    assert {"seqnorm", "seqnorm.nn", "seqnorm.nn.backends.aten", "seqnorm.nn.loop"} <= set(MODULES)
-    assert "seqnorm.nn.cell" in ours("seqnorm.nn.recurrent"), "relative imports are resolved"
-    assert "seqnorm.nn.backends.reference" in ours("seqnorm.nn.stepped")
-    assert set(CELL_FILES) >= {"seqnorm.nn.cells.lstm", "seqnorm.nn.cells.slstm"}
-    assert "torch" in set(imports("seqnorm.nn.loop"))
+    assert {
+        "seqnorm",
+        "seqnorm.nn",
+        "seqnorm.nn.backends.aten",
+        "seqnorm.nn.recurrence.scan",
+    } <= set(MODULES)
+    assert "seqnorm.nn.recurrence.step" in ours("seqnorm.nn.layers.layer"), (
+        "relative imports are resolved"
+    )
+    assert "seqnorm.nn.backends.reference" in ours("seqnorm.nn.layers.cell")
+    assert set(CELL_FILES) >= {"seqnorm.nn.layers.cells.lstm", "seqnorm.nn.layers.cells.slstm"}
+    assert "torch" in set(imports("seqnorm.nn.recurrence.scan"))
     for target in {t for name in MODULES for t in ours(name)}:
         assert target in MODULES, target
 
@@ -156,30 +154,27 @@ def test_the_top_imports_the_library_proper_alone() -> None:
         assert ours(name) == set()
 
 
-@pytest.mark.parametrize("name", FOUNDATIONS)
-def test_foundations_import_nothing_above(name: str) -> None:
-    """But what is for type checkers alone, which stands on nothing."""
-    assert ours("seqnorm.nn.typed") == set()
-    allowed = {f"seqnorm.nn.{other}" for other in FOUNDATIONS[name] | {"typed"}}
-    assert ours(f"seqnorm.nn.{name}") <= allowed
+def wing(name: str) -> str:
+    """The wing of a module of seqnorm.nn."""
+    return name.split(".")[2]
 
 
-def test_no_backend_knows_the_layers() -> None:
-    """Whoever computes gets a direction, rows and a packing; layers come to it, not it to them."""
-    above = {f"seqnorm.nn.{name}" for name in ("recurrent", "stepped", "convert", "cells")}
-    above |= set(CELL_FILES)
-    for name in MODULES:
-        if name.startswith("seqnorm.nn.backends"):
-            assert not ours(name) & above, name
-    for name in ("direction", "sites", "cell", "loop"):
-        targets = ours(f"seqnorm.nn.{name}")
-        assert not any("backends" in target for target in targets), name
-        assert not targets & above, name
+def test_every_room_is_a_wing() -> None:
+    assert {wing(name) for name in MODULES if name.startswith("seqnorm.nn.")} == set(WINGS)
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("seqnorm.nn.")])
+def test_wings_import_those_below(name: str) -> None:
+    for target in ours(name) - ABOVE:
+        assert WINGS.index(wing(target)) <= WINGS.index(wing(name)), f"{name} imports {target}"
 
 
 @pytest.mark.parametrize("name", CELL_FILES)
 def test_a_cell_knows_no_other_cell(name: str) -> None:
-    assert ours(name) <= {f"seqnorm.nn.{other}" for other in OF_A_CELL}
+    others = set(CELL_FILES) - {name}
+    for target in ours(name) - ABOVE:
+        assert target.removeprefix("seqnorm.nn.").startswith(OF_A_CELL), target
+        assert target not in others
 
 
 def words_of_code(name: str) -> Iterator[str]:
@@ -208,17 +203,17 @@ def test_a_new_cell_touches_one_file_and_the_export_lines() -> None:
 
     But a backend with kernels of its own names the cells that it has kernels for.
     """
-    cells = {name.lower() for name in seqnorm.nn.cells.__all__}
+    cells = {name.lower() for name in seqnorm.nn.layers.cells.__all__}
     assert cells >= {"lstm", "lstmcell", "slstm"}
     for name in MODULES:
-        if name.startswith(("seqnorm.nn.cells", "seqnorm.nn.backends.cpu")):
+        if name.startswith(("seqnorm.nn.layers.cells", "seqnorm.nn.backends.cpu")):
             continue
         if name == "seqnorm.nn":
             continue  # an export line
         assert not ours(name) & set(CELL_FILES), name
         assert not {word for word in words_of_code(name) if word.lower() in cells}, name
-    own = set(words_of_code("seqnorm.nn.cells"))
-    assert own >= set(seqnorm.nn.cells.__all__), "and the walk would see one"
+    own = set(words_of_code("seqnorm.nn.layers.cells"))
+    assert own >= set(seqnorm.nn.layers.cells.__all__), "and the walk would see one"
 
 
 def test_no_cycles() -> None:
@@ -250,7 +245,7 @@ def test_there_is_one_time_loop() -> None:
         for node in nodes(MODULES[name])
         if isinstance(node, ast.For) and "batch_sizes" in ast.unparse(node.iter)
     ]
-    assert found == ["seqnorm.nn.loop"]
+    assert found == ["seqnorm.nn.recurrence.scan"]
 
 
 def test_no_module_reads_the_environment_or_writes_at_import() -> None:
@@ -262,7 +257,9 @@ def test_no_module_reads_the_environment_or_writes_at_import() -> None:
 
 
 def test_oracles_import_nothing_of_ours() -> None:
-    trees = [ast.parse(path.read_text()) for path in (ROOT / "tests").glob("oracle*.py")]
+    trees = [
+        ast.parse(path.read_text()) for path in (ROOT / "tests" / "support").glob("oracle*.py")
+    ]
     assert len(trees) >= 2
     for node in (node for tree in trees for node in ast.walk(tree)):
         if isinstance(node, ast.Import):

@@ -64,7 +64,7 @@ def test_a_baseline_computes_what_the_reference_does(name: str) -> None:
             x = torch.randn(7, 4, 3, generator=torch.Generator().manual_seed(round))
             x.requires_grad_()
             part.zero_grad()
-            with seqnorm.backend("reference"):
+            with seqnorm.use_backend("reference"):
                 output, (h, c) = compute(x)
             values = [output, h.view(1, 4, 5), c.view(1, 4, 5)]
             torch.autograd.backward(values, cotangents)

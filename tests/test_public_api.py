@@ -39,8 +39,7 @@ PUBLIC = [
     "RunningTable",
     "SiteSets",
     "StatisticsSet",
-    "backend",
-    "backends",
+    "available_backends",
     "batch_statistics",
     "compute_in_chunks",
     "convert_norm",
@@ -53,6 +52,7 @@ PUBLIC = [
     "statistics_set",
     "style_statistics",
     "update_bn",
+    "use_backend",
     *CELLS,
 ]
 LAYERS = [name for name in CELLS if not name.endswith("Cell")]
@@ -77,11 +77,8 @@ def members(cls: type) -> Iterator[tuple[str, Any]]:
 
 
 def test_the_public_names() -> None:
-    # In seqnorm.nn that name is the package's.
-    of_nn = [name for name in PUBLIC if name != "backends"]
-    assert sorted(seqnorm.__all__) == sorted(PUBLIC)
-    assert seqnorm.nn.__all__ == of_nn
-    for name in of_nn:
+    assert seqnorm.__all__ == seqnorm.nn.__all__ == PUBLIC
+    for name in PUBLIC:
         assert getattr(seqnorm, name) is getattr(seqnorm.nn, name)
     star: dict[str, Any] = {}
     exec("from seqnorm import *", star)
@@ -136,7 +133,9 @@ def table(name: str) -> list[str]:
 
 
 def test_the_layers_are_those_that_are_registered() -> None:
-    assert set(LAYERS) == set(seqnorm.nn.cells.LAYERS) == set(seqnorm.nn.cell.CELLS)
+    assert (
+        set(LAYERS) == set(seqnorm.nn.layers.cells.LAYERS) == set(seqnorm.nn.recurrence.step.STEPS)
+    )
     assert {name + "Cell" for name in LAYERS} == set(CELLS) - set(LAYERS)
     for name in LAYERS:
         assert f"``{name}``" in seqnorm.preset.__doc__ or f"seqnorm.{name}" in (

@@ -32,9 +32,10 @@ from typing import Any
 from torch import nn
 
 from seqnorm import nn as ours
+from seqnorm.nn.layers.layer import RecurrentLayer
 
 
-class _Both(ours.recurrent.Recurrent):
+class _Both(RecurrentLayer):
     """torch's class keeps a list of the weights beside the module; these have none."""
 
     __setattr__ = nn.Module.__setattr__

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqnorm.nn import compute_in_chunks, preset
-from seqnorm.nn.cells import LAYERS
-from seqnorm.nn.lengths import check_lengths, valid_mask
-from seqnorm.nn.typed import called_as
+from seqnorm.nn.layers.cells import LAYERS
+from seqnorm.nn.statistics.masks import check_lengths, valid_mask
+from seqnorm.typed import called_as
 
 from .long_documents import is_streamed, pool
 from .pooling import Pooling

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqnorm.nn import BatchNorm2d, GroupNorm, InstanceNorm2d
-from seqnorm.nn.images import check_input
-from seqnorm.nn.recompute import is_recomputed
-from seqnorm.nn.typed import called_as
+from seqnorm.nn.norms.images import check_input
+from seqnorm.nn.statistics.recompute import is_recomputed
+from seqnorm.typed import called_as
 
 NORMS = ("batch", "group", "layer", "instance", "none")
 # Wu & He 2018 (sec. 4.1, table 3) compare a fixed number of groups with a fixed size of them; with

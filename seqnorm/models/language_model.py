@@ -15,10 +15,10 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from seqnorm.nn import compute_in_chunks, preset
-from seqnorm.nn.cells import LAYERS
 from seqnorm.nn.check import check_probability, choose
-from seqnorm.nn.lengths import valid_mask
-from seqnorm.nn.typed import called_as
+from seqnorm.nn.layers.cells import LAYERS
+from seqnorm.nn.statistics.masks import valid_mask
+from seqnorm.typed import called_as
 
 CELLS = {name.lower(): name for name in LAYERS}
 # Of every layer the parts of its state, (1, B, H) each.
@@ -288,7 +288,7 @@ class LanguageModel(nn.Module):
             before: Any = None if states is None else states[number]
             if before is not None and len(before) == 1:
                 (before,) = before  # a cell whose state is h alone
-            output, found = layer(output, before, lengths=lengths, start=start)
+            output, found = layer(output, before, lengths=lengths, first_step=start)
             after.append((found,) if isinstance(found, Tensor) else tuple(found))
         return self._locked_dropout(output, self.output_dropout), after
 

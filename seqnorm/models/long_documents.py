@@ -10,9 +10,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from seqnorm.nn.lengths import valid_mask
-from seqnorm.nn.recurrent import Recurrent
-from seqnorm.nn.statistics import widen
+from seqnorm.nn.layers.layer import RecurrentLayer
+from seqnorm.nn.statistics.masks import valid_mask
+from seqnorm.nn.statistics.moments import widen
 
 from .pooling import Pooling
 
@@ -81,14 +81,14 @@ class PoolingSoFar:
         self._held["attention"], self._highest, self._total = pooled, highest, total
 
 
-def is_streamed(layers: Recurrent, pooling: Pooling) -> bool:
+def is_streamed(layers: RecurrentLayer, pooling: Pooling) -> bool:
     """Whether ``pool`` takes these: both directions of layers on top of each other, or of one that
     attention looks at together, need all steps at once."""
     return not layers.bidirectional or (layers.num_layers == 1 and "attention" not in pooling.parts)
 
 
 def pool(
-    layers: Recurrent,
+    layers: RecurrentLayer,
     pooling: Pooling,
     embedding_pooling: Pooling | None,
     read: Read,
@@ -118,7 +118,7 @@ def pool(
             there = (lengths - start).clamp(0, steps)
             longest = max(1, int(there.max()))
             x = read(places[:, :longest].minimum(lengths[:, None] - 1).clamp(min=0))
-            output, state = layer(x, state, lengths=there, start=start)
+            output, state = layer(x, state, lengths=there, first_step=start)
             outputs.add(output, there)
             if of_inputs is not None and not way:
                 of_inputs.add(x, there)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from seqnorm.nn.lengths import valid_mask
-from seqnorm.nn.typed import called_as
+from seqnorm.nn.statistics.masks import valid_mask
+from seqnorm.typed import called_as
 
 PARTS = ("last", "mean", "max", "attention")
 

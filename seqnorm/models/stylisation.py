@@ -17,7 +17,7 @@ from seqnorm.nn import (
     ConditionalInstanceNorm2d,
     InstanceNorm2d,
 )
-from seqnorm.nn.typed import called_as
+from seqnorm.typed import called_as
 
 NORMS = ("none", "batch", "instance", "conditional", "adaptive")
 

@@ -1,9 +1,7 @@
 """The library proper: norms, recurrences, statistics. Needs torch alone."""
 
-from .backends import backend
-from .batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
-from .cell import PRESETS
-from .cells import (
+from .backends import available_backends, use_backend
+from .layers.cells import (
     GRU,
     LSTM,
     RNN,
@@ -17,20 +15,22 @@ from .cells import (
     RNNCell,
     SLSTMCell,
 )
-from .images import LayerNorm2d
-from .instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
-from .long_sequences import compute_in_chunks
-from .masks import size_mask
-from .norm import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
-from .presets import preset
-from .reestimate import batch_statistics, reestimate_statistics, update_bn
-from .reporting import Report, report
-from .scheme import Norm, NormScheme
-from .sets import SiteSets, StatisticsSet, statistics_set
-from .style import AdaptiveInstanceNorm2d, ConditionalInstanceNorm2d, style_statistics
-from .swap import convert_norm
-from .synchronisation import convert_sync_batchnorm, revert_sync_batchnorm
-from .tables import RunningTable
+from .layers.long_sequences import compute_in_chunks
+from .norms.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from .norms.exchange import convert_norm
+from .norms.images import LayerNorm2d
+from .norms.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
+from .norms.sequence import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
+from .norms.style import AdaptiveInstanceNorm2d, ConditionalInstanceNorm2d, style_statistics
+from .norms.sync import convert_sync_batchnorm, revert_sync_batchnorm
+from .recurrence.presets import preset
+from .recurrence.scheme import Norm, NormScheme
+from .recurrence.step import PRESETS
+from .statistics.masks import size_mask
+from .statistics.reestimate import batch_statistics, reestimate_statistics, update_bn
+from .statistics.report import Report, report
+from .statistics.running_table import RunningTable
+from .statistics_sets import SiteSets, StatisticsSet, statistics_set
 
 __all__ = [
     "PRESETS",
@@ -54,7 +54,7 @@ __all__ = [
     "RunningTable",
     "SiteSets",
     "StatisticsSet",
-    "backend",
+    "available_backends",
     "batch_statistics",
     "compute_in_chunks",
     "convert_norm",
@@ -67,6 +67,7 @@ __all__ = [
     "statistics_set",
     "style_statistics",
     "update_bn",
+    "use_backend",
 ]
 # Spelled out, as in ``cells``: mypy follows no ``__all__ += cells.__all__``.
 __all__ += [

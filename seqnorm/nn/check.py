@@ -157,21 +157,22 @@ def check_number(name: str, value: object) -> None:
         raise ValueError(f"{name} must be finite, got {value}")
 
 
-def check_start(start: int, bidirectional: bool) -> int:
+def check_first_step(first_step: int, bidirectional: bool) -> int:
     """The step of its sequences at which a call begins, as an int.
 
     Raises:
         TypeError, ValueError: a call may not begin there.
     """
-    start = as_integer("start", start)
-    if start < 0:
-        raise ValueError(f"start counts the steps read before, from 0, got {start}")
-    if start > 0 and bidirectional:
+    first_step = as_integer("first_step", first_step)
+    if first_step < 0:
+        raise ValueError(f"first_step counts the steps read before, from 0, got {first_step}")
+    if first_step > 0 and bidirectional:
         raise ValueError(
-            "start is for a layer that reads forwards, and this one reads from both ends: give it "
-            "whole sequences, in bounded memory after seqnorm.compute_in_chunks(layer, steps)"
+            "first_step is for a layer that reads forwards, and this one reads from both ends: "
+            "give it whole sequences, in bounded memory after seqnorm.compute_in_chunks(layer, "
+            "steps)"
         )
-    return start
+    return first_step
 
 
 def warn(message: str) -> None:

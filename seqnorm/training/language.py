@@ -13,7 +13,7 @@ from torchmetrics import Metric
 from seqnorm.datasets import LanguageBatch, LanguageTokenizer
 from seqnorm.models import LanguageModel
 from seqnorm.models.language_model import LayerStates
-from seqnorm.nn.statistics import widen
+from seqnorm.nn.statistics.moments import widen
 
 from .module import Schedule, TextModule
 

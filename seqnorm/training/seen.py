@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from seqnorm.nn.statistics import unbiased, widen
+from seqnorm.nn.statistics.moments import unbiased, widen
 
 # Of a variance, as in the norms: a feature that is constant in a batch has no logarithm.
 EPS = 1e-5

@@ -14,9 +14,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
 from seqnorm.nn import RunningTable
-from seqnorm.nn.masks import position_mask
-from seqnorm.nn.processes import sharing, union
-from seqnorm.nn.statistics import moments
+from seqnorm.nn.statistics.masks import position_mask
+from seqnorm.nn.statistics.moments import moments
+from seqnorm.nn.statistics.processes import sharing, union
 
 from .averaging import unheeded
 from .pictures import statistics_map

@@ -83,7 +83,8 @@ def test_a_killed_study_leaves_no_process_and_goes_on(tmp_path: Path) -> None:
     )
     script = tmp_path / "study.py"
     script.write_text(f"if __name__ == '__main__':\n    {code}\n")
-    tests, top = Path(__file__).parents[1], Path(__file__).parents[2]
+    top = Path(__file__).parents[2]
+    tests = top / "tests" / "support"
     environment = os.environ | {"PYTHONPATH": f"{top}{os.pathsep}{tests}"}
     with subprocess.Popen([sys.executable, str(script)], env=environment) as process:
         started = tmp_path / "waiting"

@@ -69,7 +69,7 @@ def environment() -> dict[str, str]:
     """One thread in each process, and what Lightning would take for another launcher's left out."""
     of_others = ("LOCAL_RANK", "NODE_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     kept = {name: value for name, value in os.environ.items() if name not in of_others}
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support")])
     return kept | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
 
 

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from ..check import choose
-from ..direction import Direction
-from ..lengths import Packing
-from ..loop import State
+from ..recurrence.direction import Direction
+from ..recurrence.packing import Packing
+from ..recurrence.scan import State
 from . import aten, cpu, reference
 
 BACKENDS: dict[str, ModuleType] = {"aten": aten, "cpu": cpu, "reference": reference}
@@ -33,10 +33,11 @@ _pinned_when_traced: str | None = None
 
 
 @contextmanager
-def backend(name: str) -> Iterator[None]:
-    """Within: every layer is computed by this backend alone.
+def use_backend(name: str) -> Iterator[None]:
+    """Compute every layer within the context by this backend alone.
 
-    ``with seqnorm.backend("reference"): ...`` gives the definition, differentiable to any order.
+    ``with seqnorm.use_backend("reference"): ...`` gives the definition, differentiable to any
+    order.
     The environment variable ``SEQNORM_BACKEND`` instead prefers a backend for a whole program: the
     calls that it does not take go to the others as usual.
 
@@ -73,7 +74,7 @@ def backend(name: str) -> Iterator[None]:
             _pinned_when_traced = next(reversed(_held.values()), None)
 
 
-def backends() -> dict[str, str]:
+def available_backends() -> dict[str, str]:
     """Every backend by name, in the order of preference, with what it runs on here or why it does
     not.
 

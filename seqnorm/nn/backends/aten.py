@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from ..autocast import autocast_dtype, is_autocast
-from ..direction import Direction
-from ..lengths import Packing
-from ..loop import State
+from ..recurrence.direction import Direction
+from ..recurrence.packing import Packing
+from ..recurrence.scan import State
 from .watching import counts_operations, is_forward_mode, is_plain, is_transformed
 
 _HALVES = (torch.bfloat16, torch.float16)

@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import zoneout
-from ..direction import Direction
-from ..lengths import Packing
-from ..loop import State, scan
-from ..processes import the_same
-from ..scheme import NormScheme
-from ..sites import SiteRun
+from ..recurrence import zoneout
+from ..recurrence.direction import Direction
+from ..recurrence.packing import Packing
+from ..recurrence.scan import State, scan
+from ..recurrence.scheme import NormScheme
+from ..recurrence.site_norms import SiteRun
+from ..statistics.processes import the_same
 from .watching import refuse_freed
 
 

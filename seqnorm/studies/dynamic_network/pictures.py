@@ -12,15 +12,7 @@ from seqnorm.studies.figures import NAMES, STYLES, draw_line, figure, tidy
 from seqnorm.studies.study import Picture
 from seqnorm.studies.table import Table
 
-from .findings import (
-    Settings,
-    difference,
-    grid_of,
-    loss_of,
-    measured,
-    points,
-    rest_of,
-)
+from .findings import Settings, difference, grid_of, loss_of, measured, points, rest_of
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

@@ -23,7 +23,7 @@ from seqnorm.datasets import (
     split_validation,
 )
 from seqnorm.models import TextClassifier
-from seqnorm.nn.tables import RunningTable
+from seqnorm.nn.statistics.running_table import RunningTable
 
 
 def evenly(count: int, most: int) -> range:

@@ -16,8 +16,8 @@ from torch_versions import needs_compiler
 import seqnorm
 from seqnorm.nn import backends
 from seqnorm.nn.backends import BACKENDS, aten, explain, reference
-from seqnorm.nn.cells import LAYERS
-from seqnorm.nn.lengths import Packing
+from seqnorm.nn.layers.cells import LAYERS
+from seqnorm.nn.recurrence.packing import Packing
 
 I, H, T, B = 3, 8, 4, 4  # noqa: E741  the axes' letters
 F64 = torch.float64
@@ -73,9 +73,12 @@ def test_what_torch_has_not_is_left_to_the_definition(kind: str) -> None:
     assert reasons["aten"] == f"torch has no {kind} of its own"
     assert reasons["reference"] is None
     x = torch.randn(T, B, I, dtype=F64)
-    with seqnorm.backend("aten"), pytest.raises(RuntimeError, match=f"call: torch has no {kind}"):
+    with (
+        seqnorm.use_backend("aten"),
+        pytest.raises(RuntimeError, match=f"call: torch has no {kind}"),
+    ):
         layer(x)
-    with seqnorm.backend("reference"):
+    with seqnorm.use_backend("reference"):
         expected = layer(x)[0]
     assert_close(layer(x)[0], expected, VALUES)
 
@@ -99,7 +102,7 @@ def test_the_first_that_claims_is_taken(monkeypatch: pytest.MonkeyPatch) -> None
     seqnorm.GRU(I, H)(x, lengths=[4, 1, 4, 4])
     seqnorm.RNN(I, H, nonlinearity="relu")(x)
     seqnorm.SLSTM(I, H)(x)
-    with seqnorm.backend("reference"):
+    with seqnorm.use_backend("reference"):
         seqnorm.LSTM(I, H)(x)
     assert calls == [
         "aten",
@@ -127,7 +130,7 @@ def test_a_pinned_backend_says_why_not(
 ) -> None:
     layer = LAYERS[kind](I, H, **options)
     with (
-        seqnorm.backend("aten"),
+        seqnorm.use_backend("aten"),
         pytest.raises(RuntimeError, match=f"backend 'aten' does not take this call: .*{reason}"),
     ):
         layer(torch.randn(T, B, I), lengths=lengths)
@@ -149,9 +152,9 @@ def pinned() -> str | None:
 
 def test_pinning_nests_and_is_undone() -> None:
     assert pinned() is None
-    with seqnorm.backend("reference"):
+    with seqnorm.use_backend("reference"):
         assert pinned() == "reference"
-        with seqnorm.backend("aten"):
+        with seqnorm.use_backend("aten"):
             assert pinned() == "aten"
             seqnorm.LSTM(I, H)(torch.randn(T, B, I))
         assert pinned() == "reference"
@@ -160,15 +163,15 @@ def test_pinning_nests_and_is_undone() -> None:
 
 
 def test_pinning_is_undone_by_an_exception() -> None:
-    with pytest.raises(KeyError), seqnorm.backend("reference"):  # noqa: PT012
-        with pytest.raises(RuntimeError, match="has no norm"), seqnorm.backend("aten"):
+    with pytest.raises(KeyError), seqnorm.use_backend("reference"):  # noqa: PT012
+        with pytest.raises(RuntimeError, match="has no norm"), seqnorm.use_backend("aten"):
             seqnorm.LSTM(I, H, norm="layer")(torch.randn(T, B, I))
         assert pinned() == "reference"
         raise KeyError
     assert pinned() is None
     known = ", ".join(repr(name) for name in BACKENDS)
     with pytest.raises(ValueError, match=f"backend must be one of {known}, got 'cuda'"):
-        seqnorm.backend("cuda").__enter__()
+        seqnorm.use_backend("cuda").__enter__()
     assert pinned() is None
 
 
@@ -179,14 +182,14 @@ def test_pinning_belongs_to_its_thread() -> None:
 
     def work(name: str) -> None:
         seen = [pinned()]
-        with seqnorm.backend(name):
+        with seqnorm.use_backend(name):
             barrier.wait()
             seen.append(pinned())
             barrier.wait()
         seen.append(pinned())
         found[name] = seen
 
-    with seqnorm.backend("aten"):
+    with seqnorm.use_backend("aten"):
         threads = [threading.Thread(target=work, args=(name,)) for name in BACKENDS]
         for thread in threads:
             thread.start()
@@ -199,7 +202,7 @@ def test_pinning_belongs_to_its_thread() -> None:
 
 
 def test_as_a_decorator() -> None:
-    @seqnorm.backend("reference")
+    @seqnorm.use_backend("reference")
     def inside() -> str | None:
         return pinned()
 
@@ -264,7 +267,7 @@ def test_the_definition_can_be_differentiated_twice() -> None:
     for cls in LAYERS.values():
         layer = cls(2, 8, norm="layer", dtype=F64)
         x = torch.randn(3, 2, 2, dtype=F64, requires_grad=True)
-        with seqnorm.backend("reference"):
+        with seqnorm.use_backend("reference"):
             assert torch.autograd.gradgradcheck(lambda v, m=layer: m(v)[0], (x,), atol=1e-4)
 
 

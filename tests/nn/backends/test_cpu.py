@@ -160,7 +160,7 @@ def test_threads(cell: str, number: int, threads: Threads, monkeypatch: pytest.M
                 assert_same(outcome(layer, call), expected, what)
             assert_single(layer, call, expected, what)
             layer.requires_grad_(False)
-            with seqnorm.backend("cpu"):
+            with seqnorm.use_backend("cpu"):
                 output, _ = layer(call.input, as_hx(call.state), call.lengths)
             assert_close(output, expected["output"], VALUES, f"without gradients, {what}")
 
@@ -184,7 +184,7 @@ def test_without_gradients_the_numbers_are_the_same(name: str) -> None:
     call = Call.draw(layer, [3, 0, 6, 6, 1, 6, 2, 5, 6, 4, 3, 6])  # W_ih x step by step, then not
     expected = outcome(layer, call)
     layer.requires_grad_(False)
-    with seqnorm.backend("cpu"):
+    with seqnorm.use_backend("cpu"):
         output, last = layer(call.input, as_hx(call.state), call.lengths)
     for found, which in zip((output, *parts_of(last)), ("output", "h_n", "c_n")):
         assert not found.requires_grad

@@ -89,7 +89,7 @@ def layer_of(name: str, hidden: int = H, **options: Any) -> Any:
     """A layer whose tables have seen the first steps of one batch, and less of another."""
     cell, norm = BATCH[name]
     layer = build(cell, norm, I, hidden, **options)
-    with torch.no_grad(), seqnorm.backend("reference"):
+    with torch.no_grad(), seqnorm.use_backend("reference"):
         for lengths in ([5] * 6, [3] * 7):
             layer(torch.randn(max(lengths), len(lengths), I, dtype=F64), lengths=lengths)
     return layer
@@ -206,7 +206,7 @@ def test_without_gradients_in_training(name: str) -> None:
         call = Call.draw(layer, lengths)
         expected = outcome(layer, call)
         before = {key: buffer.clone() for key, buffer in layer.named_buffers()}
-        with torch.no_grad(), seqnorm.backend("cpu"):
+        with torch.no_grad(), seqnorm.use_backend("cpu"):
             output, _ = layer(call.input, as_hx(call.state), call.lengths)
         assert_equal(output, expected["output"])
         for key, buffer in layer.named_buffers():
@@ -225,7 +225,7 @@ def results_of(layer: Any, leaves: dict[str, Tensor], backend: str = "cpu") -> t
     """Of a call in training, which the tables forget."""
     before = [buffer.clone() for buffer in layer.buffers()]
     state = tuple(value for name, value in leaves.items() if name.startswith("state"))
-    with seqnorm.backend(backend):
+    with seqnorm.use_backend(backend):
         output, last = layer(leaves["input"], as_hx(state), lengths=LENGTHS)
     with torch.no_grad():
         for buffer, value in zip(layer.buffers(), before):

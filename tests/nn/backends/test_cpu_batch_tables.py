@@ -53,7 +53,7 @@ def assert_same_tables(layers: Layers) -> None:
 def assert_same_outputs(layers: Layers, x: Tensor, lengths: list[int]) -> None:
     found = {}
     for backend, layer in layers.items():
-        with torch.no_grad(), seqnorm.backend(backend):
+        with torch.no_grad(), seqnorm.use_backend(backend):
             found[backend] = layer(x, lengths=lengths)[0]
     assert_close(found["cpu"], found["reference"], VALUES, str(lengths))
 
@@ -73,7 +73,7 @@ def test_training_goes_the_same_way(cell: str, number: int, threads: Callable[[i
         for backend, layer in layers.items():
             optimizer = torch.optim.SGD(layer.train().parameters(), 0.05)
             optimizer.zero_grad()
-            with seqnorm.backend(backend):
+            with seqnorm.use_backend(backend):
                 layer(x, lengths=lengths)[0].square().mean().backward()
             optimizer.step()
             layer.eval()
@@ -88,7 +88,7 @@ def test_later_steps_read_what_the_call_has_written(cell: str) -> None:
     """Of a new table: the last own step of this batch, and not the initial 0 and 1."""
     layer = build(cell, NormScheme(hidden=Norm("batch", max_steps=2, momentum=1.0)), I, H)
     x = batch([5] * 6)
-    with torch.no_grad(), seqnorm.backend("cpu"):
+    with torch.no_grad(), seqnorm.use_backend("cpu"):
         found, _ = layer(x)
         again, _ = layer.eval()(x)
     table = layer.norm_hh_l0.table
@@ -110,7 +110,7 @@ def test_reestimated_statistics(cell: str, estimate: str) -> None:
     for backend, layer in layers.items():
 
         def forward(model: nn.Module, one: tuple[Tensor, list[int]], backend: str = backend) -> Any:
-            with seqnorm.backend(backend):
+            with seqnorm.use_backend(backend):
                 return model(one[0], lengths=one[1])
 
         assert seqnorm.reestimate_statistics(layer, batches, forward, estimate=estimate) == 5
@@ -124,7 +124,7 @@ def errors(layers: Layers, x: Tensor) -> None:
     """The same one by both, which leaves the same tables."""
     texts = []
     for backend, layer in layers.items():
-        with seqnorm.backend(backend), pytest.raises(IndexError) as caught:
+        with seqnorm.use_backend(backend), pytest.raises(IndexError) as caught:
             layer(x)
         texts.append(str(caught.value))
     assert texts[0] == texts[1]

@@ -26,9 +26,9 @@ import seqnorm
 from seqnorm import Norm, NormScheme
 from seqnorm.nn.backends import cpu
 from seqnorm.nn.backends.cpu import calls, library
-from seqnorm.nn.cells import LAYERS
-from seqnorm.nn.lengths import Packing
-from seqnorm.nn.processes import Processes
+from seqnorm.nn.layers.cells import LAYERS
+from seqnorm.nn.recurrence.packing import Packing
+from seqnorm.nn.statistics.processes import Processes
 
 I, H, T, B = 3, 8, 4, 3  # noqa: E741  the axes' letters
 JOINT = Norm("layer")
@@ -153,9 +153,9 @@ def results(layer: Any, x: Tensor, lengths: list[int] | None) -> tuple[Tensor, .
 def assert_refused(layer: Any, x: Tensor, reason: str, lengths: list[int] | None = None) -> None:
     """By name the kernels raise, with the reason; on its own the call is the definition's."""
     message = f"backend 'cpu' does not take this call: .*{re.escape(reason)}"
-    with seqnorm.backend("cpu"), pytest.raises(RuntimeError, match=message):
+    with seqnorm.use_backend("cpu"), pytest.raises(RuntimeError, match=message):
         results(layer, x, lengths)
-    with seqnorm.backend("reference"):
+    with seqnorm.use_backend("reference"):
         expected = results(layer, x, lengths)
     for found, value in zip(results(layer, x, lengths), expected):
         assert found.dtype == value.dtype
@@ -199,7 +199,7 @@ def test_a_call_of_no_plain_tensors(cell: str) -> None:
     layer = LAYERS[cell](I, H, norm="layer")
     x = torch.randn(T, B, I)
     assert_refused(layer, x.as_subclass(Marked), "plain tensors alone")
-    with pytest.raises(RuntimeError, match="plain tensors alone"), seqnorm.backend("cpu"):
+    with pytest.raises(RuntimeError, match="plain tensors alone"), seqnorm.use_backend("cpu"):
         torch.func.vmap(lambda one: layer(one)[0])(x[None])
     with FlopCounterMode(display=False):
         assert_refused(layer, x, "do not say how many operations they are")
@@ -220,7 +220,7 @@ def call(layer, x):
 for change in (meta, matrix, norm, bias):
     layer, x = seqnorm.LSTM(3, 8, norm="layer"), torch.randn(4, 2, 3)
     change(layer)
-    with seqnorm.backend("reference"):
+    with seqnorm.use_backend("reference"):
         expected = call(layer, x)
     found = call(layer, x)
     same = found is None if expected is None else torch.allclose(found, expected)
@@ -257,7 +257,7 @@ def test_they_are_taken_where_nothing_better_is(monkeypatch: pytest.MonkeyPatch)
     seqnorm.LSTM(I, H, 2, bidirectional=True, norm="rms")(x)
     seqnorm.LSTM(I, H, recurrent_dropout=0.5, norm="rms")(x)
     assert calls == ["LSTM", "GRU", *["LSTM"] * 5]
-    with seqnorm.backend("reference"):
+    with seqnorm.use_backend("reference"):
         seqnorm.LSTM(I, H, norm="layer")(x)
     assert len(calls) == 7
 
@@ -287,7 +287,7 @@ def absent(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_kernels_there_is_one_warning() -> None:
     """At the first call that they would have taken, at the line that makes it."""
     assert cpu.status() == (False, ABSENT)
-    assert seqnorm.backends()["cpu"] == f"absent: {ABSENT}"
+    assert seqnorm.available_backends()["cpu"] == f"absent: {ABSENT}"
     layer = build("LSTM", "layer", I, H)
     x = torch.randn(T, B, I, dtype=F64)
     seqnorm.LSTM(I, H, dtype=F64)(x)  # torch's
@@ -299,7 +299,7 @@ def test_without_kernels_there_is_one_warning() -> None:
         found = layer(x)[0]
     assert len(caught) == 1
     assert caught[0].filename == __file__
-    with seqnorm.backend("reference"):
+    with seqnorm.use_backend("reference"):
         assert_equal(found, layer(x)[0])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -313,7 +313,7 @@ def test_without_kernels_their_name_raises() -> None:
     x = torch.randn(T, B, I, dtype=F64)
     with (
         pytest.warns(UserWarning, match="slow here"),
-        seqnorm.backend("cpu"),
+        seqnorm.use_backend("cpu"),
         pytest.raises(RuntimeError, match=f"'cpu' does not take this call: {ABSENT}"),
     ):
         layer(x)
@@ -331,7 +331,7 @@ def test_without_kernels_gradients_are_the_definitions() -> None:
             if backend is None:
                 output = layer(x, lengths=call.lengths)[0]
             else:
-                with seqnorm.backend(backend):
+                with seqnorm.use_backend(backend):
                     output = layer(x, lengths=call.lengths)[0]
             grads += torch.autograd.grad(output.square().sum(), x)
         assert_close(grads[0], grads[1], VALUES, name)
@@ -348,7 +348,7 @@ def test_statistics_of_several_processes(monkeypatch: pytest.MonkeyPatch) -> Non
     layer = seqnorm.convert_sync_batchnorm(seqnorm.LSTM(I, H, norm="batch"))
     monkeypatch.setattr(Processes, "several", True)
     monkeypatch.setattr(Processes, "rows", lambda processes, own, device: [2 * n for n in own])
-    with seqnorm.backend("cpu"):
+    with seqnorm.use_backend("cpu"):
         with pytest.raises(RuntimeError, match=SHARED):
             layer(torch.randn(4, 3, I))
         layer.eval()(torch.randn(4, 3, I))

@@ -25,13 +25,13 @@ from torch.export import Dim
 from torch_versions import needs_compiler
 
 from seqnorm.nn.backends import cpu
-from seqnorm.nn.cells import LAYERS
-from seqnorm.nn.lengths import TensorPacking
+from seqnorm.nn.layers.cells import LAYERS
+from seqnorm.nn.recurrence.packing import TensorPacking
 
 pytestmark = [needs_kernels, needs_compiler]
 I, H, T, B = 3, 5, 4, 3  # noqa: E741  the axes' letters
 TAKEN = taken()
-CELLS = ["LSTM", "GRU"]
+STEPS = ["LSTM", "GRU"]
 DEEP = {"num_layers": 2, "bidirectional": True}
 # Norms of terms apart, of their sum, before the kernel, around it, none, with all biases.
 CASES = ["LSTM kiros2016", "LSTM icefall", "LSTM laurent2016", "LSTM outside", "LSTM no norm"]
@@ -101,7 +101,7 @@ def test_inductor(cell: str, dtype: torch.dtype) -> None:
     assert_trained_alike(layer, call, "inductor", 1e-10 if dtype == F64 else 1e-4)
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", STEPS)
 def test_one_operator_a_layer_and_direction(cell: str) -> None:
     """Forward and backward; without gradients nothing is kept for them."""
     forward, backward = Graphs(), Graphs()
@@ -122,7 +122,7 @@ def test_one_operator_a_layer_and_direction(cell: str) -> None:
     assert len(backward.seen) == 1
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", STEPS)
 def test_some_parameters_are_frozen(cell: str) -> None:
     layer = build(cell, "layer", I, H)
     layer.weight_ih_l0.requires_grad_(False)
@@ -138,7 +138,7 @@ def test_some_parameters_are_frozen(cell: str) -> None:
 
 
 @pytest.mark.parametrize("batch_first", [True, False])
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", STEPS)
 def test_one_graph_for_any_length(cell: str, batch_first: bool) -> None:
     layer = build(cell, "layer", I, H, batch_first=batch_first, **DEEP)
     graphs = Graphs()
@@ -151,7 +151,7 @@ def test_one_graph_for_any_length(cell: str, batch_first: bool) -> None:
     assert graphs.seen == [["recurrence"] * 4]
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", STEPS)
 def test_training_with_any_length(cell: str) -> None:
     layer = build(cell, "layer", I, H, **DEEP)
     fast = torch.compile(layer, backend="aot_eager", fullgraph=True, dynamic=True)
@@ -221,7 +221,7 @@ def test_second_derivatives_are_refused() -> None:
         second(torch.compile(layer, backend="aot_eager"))
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", STEPS)
 def test_transforms_within_a_graph(cell: str) -> None:
     """As without one they go to the definition."""
     layer, x = build(cell, "layer", I, H), torch.randn(T, B, I, dtype=F64)
@@ -294,7 +294,7 @@ def test_an_export_of_any_length(strict: bool) -> None:
                 assert_close(a, e, GRADIENTS)
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", STEPS)
 @pytest.mark.parametrize("norm", ["rms", "batch_pooled"])
 def test_exports_of_training_and_inference(cell: str, norm: str) -> None:
     """With statistics of the batch, which an export of a layer in training goes on to gather."""
@@ -319,7 +319,7 @@ class WithLengths(nn.Module):
 
 
 @pytest.mark.parametrize("strict", [True, False])
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", STEPS)
 def test_an_export_for_all_lengths(cell: str, strict: bool) -> None:
     model = WithLengths(cell)
     inputs = torch.randn(B, T, I, dtype=F64), torch.tensor([4, 2, 3])

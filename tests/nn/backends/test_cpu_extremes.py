@@ -46,7 +46,7 @@ def layer_of(name: str, **options: Any) -> Any:
 
 
 def run(layer: Any, call: Call, backend: str = "cpu") -> tuple[Tensor, ...]:
-    with seqnorm.backend(backend):
+    with seqnorm.use_backend(backend):
         output, last = layer(call.input, as_hx(call.state), lengths=call.lengths)
     return output, *parts_of(last)
 
@@ -206,7 +206,7 @@ def test_sigmoid_and_tanh(hidden: int, dtype: torch.dtype, monkeypatch: pytest.M
     x = GRID.to(dtype)[None, :, None]
     for variant in each_variant(monkeypatch):
         for which, before, function in ((1, 1.0, torch.sigmoid), (2, 0.0, torch.tanh)):
-            with torch.no_grad(), seqnorm.backend("cpu"):
+            with torch.no_grad(), seqnorm.use_backend("cpu"):
                 for parameter in layer.parameters():
                     parameter.zero_()
                 layer.weight_ih_l0[which * hidden : (which + 1) * hidden] = 1.0

@@ -54,7 +54,7 @@ def leaves_of(layer: Any, call: Call) -> dict[str, Tensor]:
 
 def results_of(layer: Any, leaves: dict[str, Tensor]) -> tuple[Tensor, ...]:
     state = tuple(value for name, value in leaves.items() if name.startswith("state"))
-    with seqnorm.backend("cpu"):
+    with seqnorm.use_backend("cpu"):
         output, last = layer(leaves["input"], as_hx(state), lengths=LENGTHS)
     return output, *parts_of(last)
 
@@ -118,7 +118,7 @@ def test_from_some_results(name: str) -> None:
                 leaves = leaves_of(layer, call)
                 require(leaves, set(leaves))
                 state = tuple(leaves[f"state {j}"] for j in range(len(call.state)))
-                with seqnorm.backend(backend):
+                with seqnorm.use_backend(backend):
                     output, last = layer(leaves["input"], as_hx(state), lengths=LENGTHS)
                 results = (output, *parts_of(last))
                 outputs = [results[k] for k in chosen]
@@ -244,7 +244,7 @@ def test_finite_differences(name: str) -> None:
         output, last = torch.func.functional_call(layer, dict(zip(names, parameters)), arguments)
         return output, *parts_of(last)
 
-    with seqnorm.backend("cpu"):
+    with seqnorm.use_backend("cpu"):
         assert torch.autograd.gradcheck(function, (x, *state, *layer.parameters()), atol=1e-4)
 
 
@@ -262,7 +262,7 @@ def test_gradients_of_gradients(name: str) -> None:
         output, last = layer(x, as_hx(state), [2, 1])
         return output, *parts_of(last)
 
-    with seqnorm.backend("cpu"):
+    with seqnorm.use_backend("cpu"):
         assert torch.autograd.gradgradcheck(function, (x, *state), atol=1e-4)
 
 
@@ -274,7 +274,7 @@ def test_a_penalty_on_gradients(name: str) -> None:
     found = []
     for backend in ("reference", "cpu"):
         x = call.input.clone().requires_grad_()
-        with seqnorm.backend(backend):
+        with seqnorm.use_backend(backend):
             output, _ = layer(x, lengths=LENGTHS)
         leaves = {"input": x, **dict(layer.named_parameters())}
         (grad,) = torch.autograd.grad(output.sin().sum(), x, create_graph=True)
@@ -292,7 +292,7 @@ def test_a_penalty_on_gradients_through_a_carried_state(name: str) -> None:
     call = Call.draw(layer, LENGTHS)
     found = []
     for backend in ("reference", "cpu"):
-        with seqnorm.backend(backend):
+        with seqnorm.use_backend(backend):
             output, last = layer(call.input, as_hx(call.state), lengths=LENGTHS)
             again, _ = layer(output[:3, :, :I], last)
         leaves = list(layer.parameters())
@@ -316,7 +316,7 @@ def test_a_frozen_direction_beside_another(cell: str, twice: bool) -> None:
     leaves = [parameter for parameter in layer.parameters() if parameter.requires_grad]
     found = []
     for backend in ("reference", "cpu"):
-        with seqnorm.backend(backend):
+        with seqnorm.use_backend(backend):
             output, _ = layer(call.input, lengths=call.lengths)
         grads = torch.autograd.grad(output.sin().sum(), leaves, create_graph=twice)
         if twice:
@@ -379,7 +379,7 @@ def test_batch_first_packed_and_unbatched(cell: str, monkeypatch: pytest.MonkeyP
     twin.load_state_dict(layer.state_dict())
     packed = torch.nn.utils.rnn.pack_padded_sequence(x, [6, 4, 1])
     for _ in each_variant(monkeypatch):
-        with seqnorm.backend("cpu"):
+        with seqnorm.use_backend("cpu"):
             expected = layer(x, lengths=[6, 4, 1])[0]
             first = twin(x.transpose(0, 1), lengths=[6, 4, 1])[0].transpose(0, 1)
             assert_close(first, expected, VALUES)

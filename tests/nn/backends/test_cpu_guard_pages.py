@@ -14,7 +14,7 @@ import pytest
 from beside_reference import needs_kernels
 
 pytestmark = needs_kernels
-TESTS = Path(__file__).resolve().parents[2]
+TESTS = Path(__file__).resolve().parents[2] / "support"
 
 # Every tensor of every call moves into memory of its own, which ends where a page ends; the next
 # page is forbidden, so that one element too many is the end of this process.

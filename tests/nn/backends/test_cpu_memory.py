@@ -96,7 +96,7 @@ def test_nothing_is_read_before_it_is_written(
                 assert_same(outcome(layer, call), expected, variant)
             assert_single(layer, call, expected)
             layer.requires_grad_(False)
-            with seqnorm.backend("cpu"):
+            with seqnorm.use_backend("cpu"):
                 output, _ = layer(call.input, as_hx(call.state), call.lengths)
         assert_close(output, expected["output"], VALUES, "without gradients")
 
@@ -232,7 +232,7 @@ def test_what_was_given_out_stays_as_it_is(name: str, monkeypatch: pytest.Monkey
             for spare in spares:
                 undefined(spare)
 
-    with seqnorm.backend("cpu"):
+    with seqnorm.use_backend("cpu"):
         output, last = layer(input, as_hx(state), lengths=LENGTHS)
         results = (output, *parts_of(last))
         others()

@@ -131,7 +131,7 @@ def test_a_library_that_cannot_be_loaded(
     assert why.endswith(f"): {AGAIN if where is package else f'pip install -e {tmp_path}'}")
 
 
-PROGRAM = "import seqnorm\nprint(seqnorm.backends()['cpu'])\n"
+PROGRAM = "import seqnorm\nprint(seqnorm.available_backends()['cpu'])\n"
 
 
 @needs_kernels

@@ -24,7 +24,7 @@ import seqnorm
 from seqnorm import Norm, NormScheme
 from seqnorm.nn.backends.cpu import traced
 from seqnorm.nn.backends.cpu.plan import Inputs
-from seqnorm.nn.cell import PRESETS
+from seqnorm.nn.recurrence.step import PRESETS
 
 pytestmark = needs_kernels
 I, H = 3, 5  # noqa: E741  the axes' letters
@@ -45,7 +45,7 @@ def calls_of(name: str, dtype: torch.dtype = F64) -> dict[str, tuple[Any, ...]]:
     layer = build(cell, norm, I, H, zoneout=zoneout).to(dtype)
     call = Call.draw(layer, [4, 4, 4] if "batch" in name else [4, 2, 3]).to(dtype)
     input = call.input.requires_grad_()
-    with Seen() as seen, seqnorm.backend("cpu"):
+    with Seen() as seen, seqnorm.use_backend("cpu"):
         output, last = layer(input, as_hx(call.state), lengths=call.lengths)
         results = (output, *parts_of(last))
         torch.autograd.backward(results, list(call.cotangents))

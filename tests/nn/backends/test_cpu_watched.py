@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import seqnorm
 from seqnorm.nn.backends import watching
-from seqnorm.nn.cells import LAYERS
+from seqnorm.nn.layers.cells import LAYERS
 
 pytestmark = needs_kernels
 I, H, T, B = 3, 5, 4, 2  # noqa: E741  the axes' letters
@@ -65,7 +65,7 @@ def test_make_fx(cell: str, mode: str) -> None:
 def test_operations_are_counted(cell: str) -> None:
     """Those of the definition, which then is what computes."""
     layer, x, counts = deep(cell), draw(), []
-    for pin in (nullcontext(), seqnorm.backend("reference")):
+    for pin in (nullcontext(), seqnorm.use_backend("reference")):
         with pin, FlopCounterMode(display=False) as counter:
             output, _ = layer(x)
             counts.append(counter.get_total_flops())
@@ -205,7 +205,7 @@ def test_further_derivatives_under_hooks(cell: str) -> None:
     def loss(x: Tensor) -> Tensor:
         return layer(x)[0].square().sum()
 
-    with seqnorm.backend("reference"):
+    with seqnorm.use_backend("reference"):
         hessian = torch.autograd.functional.hessian(loss, x)
         jacobian = torch.autograd.functional.jacobian(lambda x: layer(x)[0].sum(0), x)
     options = {"vectorize": True}

@@ -69,7 +69,7 @@ def test_gradients_of_gradients(name: str) -> None:
     for backend in ("reference", "cpu"):
         torch.manual_seed(1)
         leaves = list(layer.parameters())
-        with seqnorm.backend(backend):
+        with seqnorm.use_backend(backend):
             output, last = layer(call.input, as_hx(call.state), lengths=call.lengths)
             loss = output.sin().sum() + sum(part.cos().sum() for part in parts_of(last))
             grads = torch.autograd.grad(loss, leaves, create_graph=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-PROGRAM = Path(__file__).resolve().parents[2] / "half_precision.py"
+PROGRAM = Path(__file__).resolve().parents[2] / "support" / "half_precision.py"
 
 
 def reasons(most: str | None) -> dict[str, str]:

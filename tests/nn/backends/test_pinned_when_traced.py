@@ -63,7 +63,7 @@ def test_a_pin_around_a_compiled_layer(traced: Traced) -> None:
         if name is None:
             found = fast(x)[0]
         else:
-            with seqnorm.backend(name):
+            with seqnorm.use_backend(name):
                 found = fast(x)[0]
         assert traced.new() == graphs, name
         assert_close(found, expected, SINGLE)
@@ -73,14 +73,14 @@ def test_a_pin_within_a_compiled_function(traced: Traced) -> None:
     layer, x = seqnorm.LSTM(I, H), torch.randn(T, B, I)
 
     def both(x: Tensor) -> tuple[Tensor, Tensor]:
-        with seqnorm.backend("reference"):
+        with seqnorm.use_backend("reference"):
             first = layer(x)[0]
         return first, layer(x)[0]
 
     for found in compiled(both, traced)(x):
         assert_close(found, layer(x)[0], SINGLE)
     assert traced.new() == [1], "the definition of the first"
-    with seqnorm.backend("reference"):
+    with seqnorm.use_backend("reference"):
         compiled(both, traced)(x)
     assert traced.new() == [0]
     compiled(both, traced)(x)
@@ -90,7 +90,7 @@ def test_a_pin_within_a_compiled_function(traced: Traced) -> None:
 def test_a_pinned_backend_says_why_not_to_a_compiled_layer(traced: Traced) -> None:
     layer = torch.compile(seqnorm.LSTM(I, H, norm="layer"), backend=traced)
     message = "backend 'aten' does not take this call: torch's fused layer has no norm"
-    with seqnorm.backend("aten"), pytest.raises(RuntimeError, match=message):
+    with seqnorm.use_backend("aten"), pytest.raises(RuntimeError, match=message):
         layer(torch.randn(T, B, I))
 
 
@@ -98,7 +98,7 @@ def test_a_pinned_backend_says_why_not_to_a_compiled_layer(traced: Traced) -> No
 def test_a_pin_around_an_export(strict: bool) -> None:
     layer, x = seqnorm.LSTM(I, H), torch.randn(T, B, I)
     assert kernels(torch.export.export(layer, (x,), strict=strict).graph_module) == 1
-    with seqnorm.backend("reference"):
+    with seqnorm.use_backend("reference"):
         program = torch.export.export(layer, (x,), strict=strict)
     assert kernels(program.graph_module) == 0
     assert_close(program.module()(x)[0], layer(x)[0], SINGLE)

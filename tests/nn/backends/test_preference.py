@@ -16,7 +16,7 @@ from hidden_states import of_layer
 
 import seqnorm
 from seqnorm.nn.backends import BACKENDS, aten, explain
-from seqnorm.nn.lengths import Packing
+from seqnorm.nn.recurrence.packing import Packing
 
 I, H, T, B = 3, 8, 4, 4  # noqa: E741  the axes' letters
 
@@ -58,7 +58,7 @@ def test_a_preferred_backend(name: str, monkeypatch: pytest.MonkeyPatch) -> None
     for layer in layers:
         layer(x)
     assert calls == expected
-    with seqnorm.backend("reference"):
+    with seqnorm.use_backend("reference"):
         layers[0](x)
     assert calls[-1] == "reference", "pinned is more than preferred"
     monkeypatch.setenv("SEQNORM_BACKEND", "")
@@ -81,7 +81,7 @@ def test_a_preferred_backend_that_there_is_not(
         with pytest.raises(ValueError, match="SEQNORM_BACKEND must be one of") as caught:
             layer(x)
         assert str(caught.value) == (f"SEQNORM_BACKEND must be one of {known}, got {name!r}{hint}")
-    with seqnorm.backend("reference"):
+    with seqnorm.use_backend("reference"):
         layer(x)
 
 
@@ -99,7 +99,7 @@ def test_the_variable_of_a_whole_program() -> None:
 
 
 def test_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = seqnorm.backends()
+    found = seqnorm.available_backends()
     assert list(found) == list(BACKENDS)
     assert found["aten"] == "active: torch's own kernels, for cells without a norm"
     assert found["reference"] == "active: plain PyTorch, for every call"
@@ -107,4 +107,4 @@ def test_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
         assert text.startswith(("active: ", "absent: "))
         assert len(text) > 12
     monkeypatch.setattr(aten, "status", lambda: (False, "no torch"))
-    assert seqnorm.backends()["aten"] == "absent: no torch"
+    assert seqnorm.available_backends()["aten"] == "absent: no torch"

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from ...autocast import is_autocast
 from ...check import warn
-from ...direction import Direction
-from ...lengths import Packing
-from ...loop import State
-from ...sites import BatchPass, SitePass, SiteRun
-from ...zoneout import draw
+from ...recurrence.direction import Direction
+from ...recurrence.packing import Packing
+from ...recurrence.scan import State
+from ...recurrence.site_norms import BatchPass, SitePass, SiteRun
+from ...recurrence.zoneout import draw
 from ..reference import input_term
 from ..watching import (
     counts_operations,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ...sites import BatchPass, SitePass
+from ...recurrence.site_norms import BatchPass, SitePass
 from .plan import Inputs, Plan
 
 

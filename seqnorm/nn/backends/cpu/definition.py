@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...loop import State, scan
-from ...statistics import moments, normalise
-from ...zoneout import keep, steps
+from ...recurrence.scan import State, scan
+from ...recurrence.zoneout import keep, steps
+from ...statistics.moments import moments, normalise
 from .plan import COLUMNS, STAYS, Inputs, Plan
 
 

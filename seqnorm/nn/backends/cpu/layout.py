@@ -10,8 +10,8 @@ from functools import cached_property
 
 import torch
 
-from ...cell import Cell
-from ...scheme import Norm, NormScheme
+from ...recurrence.scheme import Norm, NormScheme
+from ...recurrence.step import Step
 from .library import CELLS, KINDS, Arguments
 
 
@@ -72,7 +72,7 @@ class Layout:
 _known: dict[tuple[str, int, int], tuple[NormScheme | None, Layout]] = {}
 
 
-def layout(cell: Cell, scheme: NormScheme | None, hidden_size: int) -> Layout:
+def layout(cell: Step, scheme: NormScheme | None, hidden_size: int) -> Layout:
     """The layout of a cell with this scheme."""
     if torch.compiler.is_compiling():
         return _layout(cell, scheme, hidden_size)  # a table that grows would be compiled anew for
@@ -85,7 +85,7 @@ def layout(cell: Cell, scheme: NormScheme | None, hidden_size: int) -> Layout:
     return found[1]
 
 
-def _layout(cell: Cell, scheme: NormScheme | None, hidden_size: int) -> Layout:
+def _layout(cell: Step, scheme: NormScheme | None, hidden_size: int) -> Layout:
     norms = {} if scheme is None else scheme.norms
     h_site = "sum" if "sum" in norms else "hidden"
     of_rows = any(site in norms and not norms[site].over_batch for site in (h_site, "cell"))
@@ -130,7 +130,7 @@ def _layout(cell: Cell, scheme: NormScheme | None, hidden_size: int) -> Layout:
     )
 
 
-def _ends(cell: Cell, norm: Norm, span: str, hidden_size: int) -> tuple[int, ...] | None:
+def _ends(cell: Step, norm: Norm, span: str, hidden_size: int) -> tuple[int, ...] | None:
     """The gate after the last of each set, or None if sets are not of whole gates."""
     found, end = [], 0
     for size in norm.sizes(cell.gates, span, hidden_size, cell.heads):
@@ -147,7 +147,7 @@ def _place(scheme: NormScheme | None, name: str, term: str) -> str:
 
 
 def _reason(
-    cell: Cell,
+    cell: Step,
     scheme: NormScheme | None,
     inside: dict[str, Norm],
     spans: dict[str, str],

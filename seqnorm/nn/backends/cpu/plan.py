@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ...cell import Cell
-from ...scheme import NormScheme
+from ...recurrence.scheme import NormScheme
+from ...recurrence.step import Step
 from .layout import Layout
 
 
@@ -58,7 +58,7 @@ class Plan(NamedTuple):
         zoneout: in inference, the probability for each part of the state; 0 where units are drawn.
     """
 
-    cell: Cell
+    cell: Step
     scheme: NormScheme | None
     layout: Layout
     sizes: list[int]

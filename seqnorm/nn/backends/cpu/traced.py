@@ -20,9 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...cell import CELLS, Cell
-from ...lengths import never_grow
-from ...scheme import NormScheme
+from ...recurrence.packing import never_grow
+from ...recurrence.scheme import NormScheme
+from ...recurrence.step import STEPS, Step
 from ..watching import is_forward_mode
 from . import memory
 from .calls import Backward, Forward, compute, compute_gradients, kept_width
@@ -61,8 +61,8 @@ def _by_name(results: Sequence[Tensor]) -> dict[str, Tensor]:
 
 
 @functools.cache
-def _parts(cell: str, scheme: str) -> tuple[Cell, NormScheme | None]:
-    return CELLS[cell](), NormScheme.from_text(scheme) if scheme else None
+def _parts(cell: str, scheme: str) -> tuple[Step, NormScheme | None]:
+    return STEPS[cell](), NormScheme.from_text(scheme) if scheme else None
 
 
 def _plan(cell: str, scheme: str, zoneout: list[float], inputs: Inputs, sizes: list[int]) -> Plan:

@@ -1,0 +1,1 @@
+"""Layers and cells that users build."""

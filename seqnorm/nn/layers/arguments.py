@@ -1,0 +1,127 @@
+"""Errors for arguments that a recurrent layer or cell cannot have: they say what to write instead.
+
+Axes: T steps, B sequences, I = input_size.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, NoReturn
+
+import torch.fx
+from torch import Tensor, nn
+
+from ..check import nearest
+from ..recurrence.scheme import TABLE_FIELDS, Norm, NormScheme
+from ..recurrence.step import STEPS
+
+_OF_NORMS = {field.name for kind in (Norm, NormScheme) for field in fields(kind)}
+
+
+def explaining(init: Callable[..., None]) -> Callable[..., None]:
+    """Wrap a constructor, so that it explains an argument that it does not know.
+
+    A constructor without ``norm``, or one that takes any keyword, is returned as it is.
+    """
+    parameters = inspect.signature(init).parameters
+    takes_all = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    if takes_all or "norm" not in parameters:
+        return init
+
+    @functools.wraps(init)
+    def explained(self: nn.Module, *args: Any, **options: Any) -> None:
+        for option in options:
+            if option not in parameters:
+                _refuse_option(type(self), option, options, list(parameters)[1:])
+        init(self, *args, **options)
+
+    return explained
+
+
+def _refuse_option(
+    cls: type[nn.Module], option: str, options: dict[str, Any], known: list[str]
+) -> NoReturn:
+    name, value, norm = cls.__name__, options[option], options.get("norm")
+    if option == "proj_size" and "num_layers" in known:
+        others = "" if hasattr(nn, name) else f", nor {name}"
+        raise ValueError(
+            f"proj_size argument is only supported for LSTM, not RNN or GRU{others}"  # torch's text
+        )
+    hint = nearest(option, known)
+    if isinstance(value, Norm):
+        hint = f": a scheme says where norms stand, norm=seqnorm.NormScheme({option}=...)"
+    elif option in _OF_NORMS and not hint:
+        kind = norm if isinstance(norm, str) else "batch" if option in TABLE_FIELDS else "layer"
+        ours = (base.__name__.removesuffix("Step") for base in cls.__mro__)  # a subclass has others
+        cell = next(base for base in ours if base in STEPS)
+        scheme = f'seqnorm.preset("{kind}", "{cell}", {option}={value!r})'
+        if isinstance(norm, NormScheme):
+            scheme = f"scheme.replace({option}={value!r})"
+        hint = f": it is an option of the norm, write norm={scheme}"
+    elif "norm" in option.lower() and not hint:
+        hint = ': the argument is norm, as norm="layer"'
+    raise TypeError(f"{name}.__init__() got an unexpected keyword argument {option!r}{hint}")
+
+
+def refuse_input(name: str, value: Any) -> NoReturn:
+    """Raise TypeError for an input that is neither a tensor nor a ``PackedSequence``."""
+    got, cell = type(value).__name__, name.endswith("Step")
+    hint = ""
+    if isinstance(value, torch.fx.Proxy):  # first, for it has every attribute
+        hint = ": torch.fx is to take this layer as a leaf, see torch.fx.Tracer.is_leaf_module"
+    elif isinstance(value, (list, tuple)) and value and all(isinstance(x, Tensor) for x in value):
+        got = f"a {got} of {len(value)} tensors"
+        hint = ": torch.stack makes one tensor of them"
+        if not cell:
+            hint = (
+                ": torch.nn.utils.rnn.pad_sequence makes a batch (T, B, I) of sequences (T, I), "
+                "for layer(batch, lengths=[len(each) for each in sequences])"
+            )
+        if not cell and len(value) == 2 and _are_integers(value[1]):
+            hint = ": write layer(padded, lengths=lengths)"
+    elif hasattr(value, "__array__"):
+        hint = ": write torch.as_tensor(numpy.asarray(input))"
+    kinds = "a Tensor" if cell else "a Tensor or a PackedSequence"
+    raise TypeError(f"{name}: input must be {kinds}, got {got}{hint}")
+
+
+def refuse_states(name: str, letters: str, hx: Any) -> NoReturn:
+    """Raise TypeError for an ``hx`` that is no state.
+
+    Args:
+        letters: of the parts of the state.
+        hx: as the user gave it.
+    """
+    one, cell = len(letters) == 1, name.endswith("Step")
+    wanted = "one Tensor h" if one else f"a tuple ({', '.join(letters)})"
+    got, hint = type(hx).__name__, ""
+    if isinstance(hx, Tensor):
+        got = f"one Tensor {tuple(hx.shape)} of {hx.dtype}"
+    elif type(hx) in (tuple, list):  # a PackedSequence is a tuple too
+        got = f"a {got} of {', '.join(sorted({type(part).__name__ for part in hx})) or 'nothing'}"
+    if cell and hasattr(hx, "__index__") and not isinstance(hx, Tensor):
+        hint = ": the number of a step is cell(input, hx, first_step=...)"
+    elif _are_integers(hx):
+        hint = ": lengths are the third argument, write layer(input, lengths=...)"
+    elif one and type(hx) in (tuple, list) and hx and isinstance(hx[0], Tensor):
+        hint = ": there is no cell state, give h alone"
+    elif hasattr(hx, "__array__") and not isinstance(hx, Tensor):
+        hint = ": write torch.as_tensor(numpy.asarray(hx))"
+    raise TypeError(f"{name}: hx must be {wanted}, got {got}{hint}")
+
+
+def _are_integers(value: Any) -> bool:
+    """Return whether the value may be meant as lengths."""
+    if isinstance(value, (list, tuple)):
+        return bool(value) and all(hasattr(each, "__index__") and _scalar(each) for each in value)
+    if isinstance(value, Tensor):
+        return value.dim() == 1 and not value.is_floating_point()
+    of_array = getattr(getattr(value, "dtype", None), "kind", "")  # numpy's and pandas'
+    return getattr(value, "ndim", 0) == 1 and of_array in ("i", "u")
+
+
+def _scalar(value: Any) -> bool:
+    return not getattr(value, "ndim", 0)

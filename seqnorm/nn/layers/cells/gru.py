@@ -1,0 +1,211 @@
+"""GRU: its mathematics, its published norms, the layer and the single step.
+
+Axes: T steps, B sequences, n rows, I = input_size, H = hidden_size.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ...recurrence.scheme import Norm, NormScheme
+from ...recurrence.step import Normalise, Step
+from ..cell import OneStateCell
+from ..one_state import OneState
+from ..torch_weights import adopt, adopt_cell, release
+
+_LAYER = Norm("layer", gain=1.0, bias=0.0)
+_LAYER_GAIN = Norm("layer", gain=1.0, bias=None)
+_BA_GRU = Norm("layer", sets=("rz", "n"))
+_BATCH = Norm("batch", gain=0.1, bias=None)
+_POOLED = Norm("batch_pooled", gain=0.1, bias=None)
+_UNIFORM = Norm("layer", sets="separate", gain="uniform", bias="uniform")
+
+
+class GRUStep(Step):
+    """r, z, n; n = tanh(x_n + sigmoid(r) h_n); h = z h + (1 - z) n, and what a norm of the sum
+    makes of it (see ``NormScheme``)."""
+
+    name = "GRU"
+    gates = "rzn"
+    presets: ClassVar[dict[str, NormScheme]] = {
+        "layer": NormScheme(input=_BA_GRU, hidden=_BA_GRU, bias_ih=None),
+        "rms": NormScheme(
+            input=Norm("rms", ("rz", "n"), bias=None),
+            hidden=Norm("rms", ("rz", "n"), bias=None),
+            bias_hh="outside",
+        ),
+        "batch": NormScheme(input=_BATCH, hidden=_BATCH, bias_hh="outside"),
+        "batch_pooled": NormScheme(input=_POOLED, bias_hh="outside"),
+        "ba2016": NormScheme(input=_BA_GRU, hidden=_BA_GRU, bias_ih=None, update="write"),
+        "kiros2016": NormScheme(
+            input=_BA_GRU, hidden=_BA_GRU, bias_ih="inside", hidden_init="orthogonal"
+        ),
+        "haste": NormScheme(
+            input=_LAYER_GAIN, hidden=_LAYER_GAIN, bias_hh="outside", hidden_init="orthogonal"
+        ),
+        "icefall": NormScheme(
+            sum=_UNIFORM, bias_ih="inside", bias_hh="inside", bias_init="uniform"
+        ),
+        "dreamer": NormScheme(sum=_LAYER, bias_ih=None, update="write", gate_bias=(("z", -1.0),)),
+        "laurent2016": NormScheme(input=Norm("batch_pooled", bias=None), bias_hh="outside"),
+        "nemo_batch": NormScheme(frame=Norm("batch_pooled"), bias_ih=None),
+    }
+
+    @property
+    def fused(self) -> Any:
+        return torch.gru
+
+    def check(self, scheme: NormScheme) -> None:
+        super().check(scheme.replace(update="keep"))
+        if scheme.sum is not None and isinstance(scheme.sum.sets, int):
+            raise ValueError(
+                f"sum=Norm(sets={scheme.sum.sets}): a GRU's candidate holds the reset gate, so a "
+                'set must not mix them in part: write "joint", "separate" or ("rz", "n")'
+            )
+
+    def spans(self, scheme: NormScheme) -> dict[str, str]:
+        if scheme.sum is None or scheme.sum.over_batch or scheme.sum.sets == "joint":
+            return super().spans(scheme)
+        # The candidate's sum contains the reset gate, so r and z are normalised before it.
+        return {"sum": "rz", "candidate": "n"}
+
+    def step(
+        self,
+        x: Tensor,
+        h: Tensor,
+        state: tuple[Tensor, ...],
+        norm: Normalise,
+        scheme: NormScheme | None,
+    ) -> tuple[Tensor, ...]:
+        (before,) = state
+        size = before.shape[-1]
+        if scheme is None or scheme.sum is None:
+            x_rz, x_n = x.split([2 * size, size], -1)
+            h_rz, h_n = h.split([2 * size, size], -1)
+            r, z = (x_rz + h_rz).sigmoid().chunk(2, -1)
+            n = (x_n + r * h_n).tanh()
+        elif "candidate" not in self.spans(scheme):
+            r, z, n = norm("sum", x + h).chunk(3, -1)
+            r, z, n = r.sigmoid(), z.sigmoid(), (r.sigmoid() * n).tanh()
+        else:
+            x_rz, x_n = x.split([2 * size, size], -1)
+            h_rz, h_n = h.split([2 * size, size], -1)
+            r, z = norm("sum", x_rz + h_rz).sigmoid().chunk(2, -1)
+            n = norm("candidate", x_n + r * h_n).tanh()
+        keep, write = (before, n) if scheme is None or scheme.update == "keep" else (n, before)
+        return (z * keep + (1.0 - z) * write,)
+
+
+class GRU(OneState):
+    """``torch.nn.GRU`` with normalisation inside the recurrence, and with lengths.
+
+    With gates r, z, n stacked in this order in W_ih (3H, I) and W_hh (3H, H), and the terms
+    x = N(W_ih x_t) + b and h = N(W_hh h_(t-1)) + b'::
+
+        r, z = sigmoid(x_rz + h_rz)
+        n    = tanh(x_n + r * h_n)
+        h_t  = z * h_(t-1) + (1 - z) * n
+
+    ============ ===================================================================================
+    ``norm``     equation (a: r, z, n before their nonlinearities)
+    ============ ===================================================================================
+    None         torch's GRU
+    layer        N(W_x x; 1, 0) and N(W_h h; 1, 0), r and z joint over 2H, n apart; no b (Ba et al.
+                 2016, eq. 26-28; z keeps the state, as in torch)
+    rms          the same sites with RMSNorm: gain 1, no bias in the norm, b in both terms
+    batch        BN(W_x x; 0.1, -) + b and BN(W_h h; 0.1, -) + b', statistics of every step (the
+                 sites of Cooijmans et al. 2017; there is no published one)
+    batch_pooled BN(W_x x; 0.1, -) + b, statistics over all valid frames, and W_h h + b'
+    ba2016       as "layer", where z takes the candidate: h_t = (1 - z) h_(t-1) + z n
+    kiros2016    N(W_x x + b) and N(W_h h), r and z joint over 2H, n apart; z keeps the state;
+                 W_hh orthogonal (layer-norm, R. Kiros 2016)
+    haste        N(W_x x; 1, -) + b and N(W_h h; 1, -) + b', each joint over 3H; z keeps the state;
+                 W_hh orthogonal
+    icefall      N for r, for z, and for x_n + r h_n, biases within; all drawn
+    dreamer      a = N(W [h, x]) joint over 3H; n = tanh(r a_n), h_t = z n + (1 - z) h_(t-1) with
+                 z = sigmoid(a_z - 1)
+    laurent2016  as "batch_pooled" with gain 1 (Laurent et al. 2016, sequence-wise)
+    nemo_batch   BN(x), over all valid frames, before W_x; no b (NeMo, BNRNNSum, which leaves out
+                 the first layer's norm)
+    ============ ===================================================================================
+
+    Everything else is as in ``LSTM``; ``zoneout`` is one probability, there is no
+    proj_size.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        norm: str | NormScheme | None = None,
+        zoneout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+    ) -> None:
+        super().__init__(
+            GRUStep(),
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            device,
+            dtype,
+            norm,
+            zoneout,
+            recurrent_dropout,
+        )
+
+    @classmethod
+    def from_torch(
+        cls,
+        layer: nn.GRU,
+        norm: str | NormScheme | None = None,
+        *,
+        zoneout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+    ) -> GRU:
+        """A layer with the matrices and biases of a torch layer; see ``LSTM.from_torch``.
+
+        Where z takes the candidate (``update="write"``) its rows change sign, so that it means the
+        same.
+        """
+        options = {"zoneout": zoneout, "recurrent_dropout": recurrent_dropout}
+        return adopt(cls, layer, nn.GRU, norm, **options)
+
+    def to_torch(self) -> nn.GRU:
+        """The torch layer that computes the same; see ``LSTM.to_torch``."""
+        return release(self, nn.GRU)
+
+
+class GRUCell(OneStateCell):
+    """One step of ``seqnorm.GRU``; ``torch.nn.GRUCell`` with ``norm``. See ``LSTMCell``."""
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        norm: str | NormScheme | None = None,
+    ) -> None:
+        super().__init__(GRUStep(), input_size, hidden_size, bias, device, dtype, norm)
+
+    @classmethod
+    def from_torch(cls, cell: nn.GRUCell, norm: str | NormScheme | None = None) -> GRUCell:
+        """A cell with the matrices and biases of a torch cell; see ``GRU.from_torch``."""
+        return adopt_cell(cls, cell, nn.GRUCell, norm)

@@ -1,0 +1,142 @@
+"""LiGRU: a GRU without reset gate; its published norms, the layer and the single step.
+
+Axes: T steps, B sequences, n rows, I = input_size, H = hidden_size.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ...recurrence.scheme import Norm, NormScheme
+from ...recurrence.step import Nonlinear, Normalise
+from ..cell import NonlinearCell
+from ..one_state import NonlinearLayer
+
+_BATCH = Norm("batch", gain=0.1, bias=None)
+_SPEECHBRAIN = Norm("batch_pooled", momentum=0.05)
+
+
+class LiGRUStep(Nonlinear):
+    """a, z; h = sigmoid(z) h + (1 - sigmoid(z)) f(a)."""
+
+    name = "LiGRU"
+    gates = "az"
+    biases = ("bias_ih",)
+    presets: ClassVar[dict[str, NormScheme]] = {
+        "layer": NormScheme(input=Norm("layer"), bias_ih=None),
+        "rms": NormScheme(input=Norm("rms", bias=None)),
+        "batch": NormScheme(input=_BATCH, hidden=_BATCH),
+        "batch_pooled": NormScheme(input=Norm("batch_pooled", gain=0.1, bias=None)),
+        "ravanelli2018": NormScheme(input=_SPEECHBRAIN, bias_ih=None, hidden_init="orthogonal"),
+        "moumen2023": NormScheme(
+            input=_SPEECHBRAIN,
+            hidden=Norm("layer", gain=None, bias=None),
+            bias_ih=None,
+            hidden_init="orthogonal",
+        ),
+    }
+
+    def step(
+        self,
+        x: Tensor,
+        h: Tensor,
+        state: tuple[Tensor, ...],
+        norm: Normalise,
+        scheme: NormScheme | None,
+    ) -> tuple[Tensor, ...]:
+        (before,) = state
+        a, z = norm("sum", x + h).chunk(2, -1)
+        z = z.sigmoid()
+        return (z * before + (1.0 - z) * self.activate(a),)
+
+
+class LiGRU(NonlinearLayer):
+    """Light gated recurrent unit (Ravanelli et al. 2018) with normalisation, and with lengths.
+
+    With gates a, z stacked in this order in W_ih (2H, I) and W_hh (2H, H), the terms
+    x = N(W_ih x_t) + b and h = N(W_hh h_(t-1)), and f = ReLU or tanh::
+
+        a, z = N(x + h)
+        h_t  = sigmoid(z) * h_(t-1) + (1 - sigmoid(z)) * f(a)
+
+    ============= ==================================================================================
+    ``norm``      equation
+    ============= ==================================================================================
+    None          [a, z] = W_x x + b + W_h h
+    layer         [a, z] = N(W_x x; 1, 0) + W_h h, joint over 2H (SpeechBrain, "layernorm")
+    rms           [a, z] = RMS(W_x x; 1) + b + W_h h
+    batch         [a, z] = BN(W_x x; 0.1, -) + BN(W_h h; 0.1, -) + b, statistics of every step
+    batch_pooled  [a, z] = BN(W_x x; 0.1, -) + b + W_h h, statistics over all valid frames
+    ravanelli2018 [a, z] = BN(W_x x; 1, 0) + W_h h, over all valid frames, momentum 0.05
+                  (SpeechBrain, "batchnorm", which counts padding too); W_hh
+                  orthogonal
+    moumen2023    as ravanelli2018 with N(W_h h; -, -) (SLi-GRU, Moumen and Parcollet 2023)
+    ============= ==================================================================================
+
+    Everything else is as in ``LSTM``; ``zoneout`` is one probability, there is no proj_size, and
+    there is one bias, ``bias_ih_l0``. SpeechBrain's dropout of f(a) is not here.
+
+    Args:
+        nonlinearity: "relu" or "tanh".
+    """
+
+    _step = LiGRUStep
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "relu",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        norm: str | NormScheme | None = None,
+        zoneout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+    ) -> None:
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            nonlinearity,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            device,
+            dtype,
+            norm=norm,
+            zoneout=zoneout,
+            recurrent_dropout=recurrent_dropout,
+        )
+
+
+class LiGRUCell(NonlinearCell):
+    """One step of ``seqnorm.LiGRU``. See ``LSTMCell``.
+
+    Args:
+        nonlinearity: "relu" or "tanh".
+    """
+
+    _step = LiGRUStep
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        nonlinearity: str = "relu",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        norm: str | NormScheme | None = None,
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias, nonlinearity, device, dtype, norm=norm)

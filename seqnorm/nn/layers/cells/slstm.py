@@ -1,0 +1,236 @@
+"""SLSTM: xLSTM's cell with exponential input gate and heads; the layer and the single step.
+
+Axes: T steps, B sequences, n rows, I = input_size, H = hidden_size, P = H / num_heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, overload
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from ....typed import called_as
+from ...check import check_positive
+from ...recurrence.scheme import Norm, NormScheme
+from ...recurrence.step import Normalise, Step
+from ..cell import RecurrentCell
+from ..layer import RecurrentLayer
+
+FourStates = tuple[Tensor, Tensor, Tensor, Tensor]
+_BATCH = Norm("batch", gain=0.1, bias=None)
+_HEADS = Norm("layer", sets="heads", bias=None)
+
+
+class SLSTMStep(Step):
+    """i, f, z, o; c and n decay by sigmoid(f) and take exp(i), both times exp(-m); h = o c / n."""
+
+    name = "SLSTM"
+    gates = "ifzo"
+    states = "hcnm"
+    biases = ("bias_ih",)
+    presets: ClassVar[dict[str, NormScheme]] = {
+        "layer": NormScheme(output=_HEADS),
+        "rms": NormScheme(output=Norm("rms", sets="heads", bias=None)),
+        "batch": NormScheme(input=_BATCH, hidden=_BATCH),
+        "batch_pooled": NormScheme(input=Norm("batch_pooled", gain=0.1, bias=None)),
+        "xlstm": NormScheme(output=_HEADS),
+    }
+
+    def __init__(self, heads: int) -> None:
+        self.heads = heads
+
+    def hidden_shape(self, hidden_size: int, width: int) -> tuple[int, ...]:
+        return 4 * hidden_size, hidden_size // self.heads
+
+    def hidden_blocks(self, weight: Tensor, hidden_size: int) -> tuple[Tensor, ...]:
+        return super().hidden_blocks(weight, hidden_size // self.heads)
+
+    def hidden_term(self, h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if self.heads == 1:
+            return F.linear(h, weight, bias)
+        size = weight.shape[1]
+        # (heads, n, P) times (heads, P, 4 P): a product for each head.
+        blocks = weight.reshape(4, self.heads, size, size).permute(1, 3, 0, 2)
+        parts = h.reshape(h.shape[0], self.heads, size).transpose(0, 1)
+        product = torch.bmm(parts, blocks.reshape(self.heads, size, 4 * size))
+        term = product.reshape(self.heads, h.shape[0], 4, size).permute(1, 2, 0, 3)
+        term = term.reshape(h.shape[0], len(weight))
+        return term if bias is None else term + bias
+
+    def step(
+        self,
+        x: Tensor,
+        h: Tensor,
+        state: tuple[Tensor, ...],
+        norm: Normalise,
+        scheme: NormScheme | None,
+    ) -> tuple[Tensor, ...]:
+        _, c, n, m = state
+        i, f, z, o = norm("sum", x + h).chunk(4, -1)
+        kept = F.logsigmoid(f) + m
+        # An empty n has nothing to keep, whatever its m, so exp(i - m) must not vanish beside it.
+        largest = torch.where(n == 0, i, torch.maximum(i, kept))
+        write, keep = (i - largest).exp(), (kept - largest).clamp(max=0.0).exp()
+        c = keep * c + write * z.tanh()
+        n = keep * n + write
+        return o.sigmoid() * (c / n), c, n, largest
+
+
+class SLSTM(RecurrentLayer):
+    """sLSTM of xLSTM (Beck et al. 2024) with normalisation, and with lengths.
+
+    With gates i, f, z, o stacked in this order in W_ih (4H, I), and W_hh (4H, P) which sees of
+    h_(t-1) only the P = H / num_heads units of the same head::
+
+        a   = N(W_ih x_t) + N(W_hh h_(t-1)) + b
+        m_t = max(i, log sigmoid(f) + m_(t-1))
+        k   = min(1, exp(log sigmoid(f) + m_(t-1) - m_t))
+        c_t = k * c_(t-1) + exp(i - m_t) * tanh(z)
+        n_t = k * n_(t-1) + exp(i - m_t)
+        h_t = sigmoid(o) * c_t / n_t
+
+    where n_(t-1) = 0, as at the start, m_t = i. m only keeps the exponentials within range: from
+    a zero state h does not depend on it.
+
+    ============ ===================================================================================
+    ``norm``     equation
+    ============ ===================================================================================
+    None         as above (Beck et al. 2024, eq. 8-10, 15-17, with the sigmoid forget gate)
+    layer        the output of the layer is N(h_t; 1, -) with the units of each head as a set, h_t
+                 itself is carried on (xLSTM's per-head GroupNorm, whose weight is stored as 1 + w)
+    rms          the same with RMSNorm
+    batch        a = BN(W_x x; 0.1, -) + BN(W_h h; 0.1, -) + b, statistics of every step
+    batch_pooled a = BN(W_x x; 0.1, -) + W_h h + b, statistics over all valid frames
+    xlstm        as "layer"
+    ============ ===================================================================================
+
+    The state is (h, c, n, m), and zero at first; h_n is h_T before the norm of the output. There is
+    one bias, ``bias_ih_l0``. xLSTM's block around the cell (its pre-norm, convolution, headwise
+    input projections and dropout) is not here; in its published weights the projections named
+    fgate and igate stand the other way round. Everything else is as in ``LSTM``.
+
+    Args:
+        num_heads: into how many parts of equal size W_hh falls.
+        zoneout: probability that a unit of h keeps its value; c, n and m do not.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        num_heads: int = 4,
+        norm: str | NormScheme | None = None,
+        zoneout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+    ) -> None:
+        step = SLSTMStep(_check_heads(num_heads, hidden_size))
+        super().__init__(
+            step,
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            0,
+            device,
+            dtype,
+            norm,
+            (zoneout, 0.0, 0.0, 0.0),
+            recurrent_dropout,
+        )
+        self.num_heads = step.heads
+
+    @overload
+    def forward(
+        self,
+        input: PackedSequence,
+        hx: FourStates | None = None,
+        lengths: None = None,
+        *,
+        first_step: int = 0,
+    ) -> tuple[PackedSequence, FourStates]: ...
+
+    @overload
+    def forward(
+        self,
+        input: Tensor,
+        hx: FourStates | None = None,
+        lengths: Tensor | Sequence[int] | None = None,
+        *,
+        first_step: int = 0,
+    ) -> tuple[Tensor, FourStates]: ...
+
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        hx: FourStates | None = None,
+        lengths: Tensor | Sequence[int] | None = None,
+        *,
+        first_step: int = 0,
+    ) -> tuple[Tensor | PackedSequence, FourStates]:
+        """Run over whole sequences; as ``LSTM.forward``, with states (h, c, n, m), each
+        (L * D, B, H)."""
+        output, (h, c, n, m) = self._run(input, hx, lengths, first_step)
+        return output, (h, c, n, m)
+
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self) -> None: ...
+
+
+class SLSTMCell(RecurrentCell):
+    """One step of ``seqnorm.SLSTM``; without a norm of the output. See ``LSTMCell``.
+
+    Args:
+        num_heads: into how many parts of equal size W_hh falls.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        num_heads: int = 4,
+        norm: str | NormScheme | None = None,
+    ) -> None:
+        step = SLSTMStep(_check_heads(num_heads, hidden_size))
+        super().__init__(step, input_size, hidden_size, bias, device, dtype, norm)
+        self.num_heads = step.heads
+
+    def forward(
+        self, input: Tensor, hx: FourStates | None = None, first_step: int | None = None
+    ) -> FourStates:
+        """(h, c, n, m), each (B, H), after one step; arguments as in ``LSTMCell.forward``."""
+        h, c, n, m = self._run(input, hx, first_step)
+        return h, c, n, m
+
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self) -> None: ...
+
+
+def _check_heads(heads: int, hidden_size: int) -> int:
+    heads = check_positive("num_heads", heads)
+    hidden_size = check_positive("hidden_size", hidden_size)
+    if hidden_size % heads:
+        raise ValueError(f"num_heads={heads} must divide hidden_size={hidden_size}")
+    return heads

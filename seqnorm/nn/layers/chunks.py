@@ -1,0 +1,215 @@
+"""A layer computed a part of the steps at a time, with the state carried on.
+
+Axes: T steps, B sequences, N packed rows, F features, I inputs, H = hidden_size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import backends
+from ..autocast import autocast_dtype, has_autocast, is_autocast
+from ..recurrence.direction import Direction
+from ..recurrence.packing import Packing
+from ..recurrence.scan import State
+from ..recurrence.site_norms import BatchSiteNorm
+
+
+class Chunks(NamedTuple):
+    """How the steps of a layer are divided.
+
+    Attributes:
+        steps: most steps in a chunk.
+        recompute: whether what the backward pass needs is computed once more, not kept.
+    """
+
+    steps: int
+    recompute: bool
+
+    def __str__(self) -> str:
+        return f"chunks of {self.steps} steps{', recomputed' if self.recompute else ''}"
+
+
+def in_chunks(
+    chunks: Chunks, direction: Direction, rows: Tensor, packing: Packing, state: State
+) -> tuple[Tensor, State]:
+    """What a backend answers for the whole call, computed a chunk at a time."""
+    if any(site.training and site.norm.over_time for site in direction.sites.values()):
+        raise ValueError(
+            'a norm pooled over time ("batch_pooled") takes the statistics of whole sequences, '
+            "which a chunk does not have: train it whole, compute_in_chunks(module, None), or use "
+            'norm="batch", with statistics of every step'
+        )
+    tensors = (rows, *state, *direction.tensors())
+    if chunks.recompute and torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+        found = _Recomputed.apply(chunks, direction, packing, *tensors)  # type: ignore[no-untyped-call]  # torch's own
+        return found[0], found[1:]
+    outputs = []
+    for here, part in packing.parts(chunks.steps):
+        output, state = _one(direction, rows[here], part, state)
+        outputs.append(output)
+    return torch.cat(outputs), state
+
+
+def _one(
+    direction: Direction, rows: Tensor, part: Packing, state: Sequence[Tensor]
+) -> tuple[Tensor, State]:
+    """A chunk of all B sequences, of which those that ended before keep their state."""
+    alive = part.batch
+    call = direction, rows, part, tuple(before[:alive] for before in state)
+    ((output, new),) = backends.run_layer([call])
+    return output, tuple(
+        torch.cat([after, before[alive:]]) if alive < len(before) else after
+        for after, before in zip(new, state)
+    )
+
+
+class _Recomputed(torch.autograd.Function):
+    """``in_chunks``, with a backward pass that computes every chunk once more."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        chunks: Chunks,
+        direction: Direction,
+        packing: Packing,
+        rows: Tensor,
+        *tensors: Tensor,
+    ) -> tuple[Tensor, ...]:
+        states = len(direction.cell.states)
+        state, parameters = tensors[:states], tensors[states:]
+        # A norm's parameters and mode may be others when the backward pass comes.
+        direction = direction.holding(parameters)
+        ctx.chunks, ctx.direction, ctx.packing = chunks, direction, packing
+        ctx.as_it_was = _AsItWas(direction, rows)
+        outputs, starts = [], []
+        for here, part in packing.parts(chunks.steps):
+            starts.append(state)
+            ctx.as_it_was.remember()
+            output, state = _one(direction, rows[here], part, state)
+            outputs.append(output)
+        ctx.versions = _versions(direction, packing)
+        ctx.save_for_backward(rows, *parameters, *(part for start in starts for part in start))
+        return torch.cat(outputs), *(part.clone() for part in state)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor, *grad_state: Tensor) -> tuple[Tensor | None, ...]:
+        direction, packing = ctx.direction, ctx.packing
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "chunks that are recomputed have no gradients of gradients: compute_in_chunks "
+                "without recompute"
+            )
+        if ctx.versions != _versions(direction, packing):
+            raise RuntimeError(
+                "the running statistics that this pass had read were updated since, so it cannot "
+                "be computed once more: call backward() before the next pass in training, or "
+                "compute_in_chunks without recompute"
+            )
+        states, count = len(direction.cell.states), len(direction.tensors())
+        rows, *saved = ctx.saved_tensors
+        starts = saved[count:]
+        needed = [bool(need) for need in ctx.needs_input_grad[3:]]
+        # One for each place, should a tensor stand in two, and free of the hooks of the tensor's.
+        places = [
+            tensor.detach().requires_grad_(need)
+            for tensor, need in zip(saved[:count], needed[1 + states :])
+        ]
+        direction = direction.holding(places)
+        learned = [tensor for tensor in places if tensor.requires_grad]
+        grads = [torch.zeros_like(tensor) for tensor in learned]
+        grad_rows = torch.zeros_like(rows) if needed[0] else None
+        flowing = list(grad_state)
+        parts = packing.parts(ctx.chunks.steps)
+        for number in reversed(range(len(parts))):
+            here, part = parts[number]
+            x = rows[here].detach().requires_grad_(needed[0])
+            start = [
+                before.detach().requires_grad_()
+                for before in starts[number * states : (number + 1) * states]
+            ]
+            with ctx.as_it_was.again(number):
+                output, state = _one(direction, x, part, start)
+            leaves = [*start, *learned, *([x] if needed[0] else [])]
+            found = torch.autograd.grad(
+                (output, *state), leaves, (grad_output[here], *flowing), materialize_grads=True
+            )
+            flowing = list(found[:states])
+            for total, grad in zip(grads, found[states:]):
+                total += grad
+            if grad_rows is not None:
+                grad_rows[here] = found[-1]
+        of_parameters = iter(grads)
+        return (
+            None,
+            None,
+            None,
+            grad_rows,
+            *(grad if need else None for grad, need in zip(flowing, needed[1 : 1 + states])),
+            *(next(of_parameters) if need else None for need in needed[1 + states :]),
+        )
+
+
+def _versions(direction: Direction, packing: Packing) -> list[int]:
+    """How often each table was written that speaks for a step of a pass."""
+    found = []
+    for site in direction.sites.values():
+        if isinstance(site, BatchSiteNorm):
+            table = site.table
+            own = site.training and min(packing.batch_sizes) >= table.min_count
+            if not own or packing.first + packing.steps > table.max_steps:
+                found.append(table.count._version)
+    return found
+
+
+class _AsItWas:
+    """All that a pass depends on beside its tensors: draws, autocast, BatchNorm's tables."""
+
+    def __init__(self, direction: Direction, rows: Tensor) -> None:
+        self._direction = direction
+        self._device = rows.device
+        self._draws = direction.training and any(direction.zoneout)
+        self._drawn: list[tuple[Tensor, Tensor | None]] = []
+        self._autocast = _autocast(rows.device.type)
+
+    def remember(self) -> None:
+        """Note what the next chunk will draw."""
+        if self._draws:
+            on_gpu = self._device.type == "cuda"
+            gpu = torch.cuda.get_rng_state(self._device) if on_gpu else None
+            self._drawn.append((torch.get_rng_state(), gpu))
+
+    @contextmanager
+    def again(self, number: int) -> Iterator[None]:
+        """Within, that chunk is as it was, and what autograd needs is kept."""
+        with ExitStack() as stack:
+            for site in self._direction.sites.values():
+                if isinstance(site, BatchSiteNorm):
+                    # Tables know a backward pass by themselves, but not that of compiled autograd.
+                    stack.enter_context(site.table.held())
+            if self._draws:
+                of_cpu, of_gpu = self._drawn[number]
+                devices = [] if of_gpu is None else [self._device]
+                stack.enter_context(torch.random.fork_rng(devices))
+                torch.set_rng_state(of_cpu)
+                if of_gpu is not None:
+                    torch.cuda.set_rng_state(of_gpu, self._device)
+            if self._autocast is not None:
+                stack.enter_context(torch.autocast(self._device.type, **self._autocast))
+            stack.enter_context(torch.enable_grad())
+            yield
+
+
+def _autocast(kind: str) -> dict[str, Any] | None:
+    if not has_autocast(kind):
+        return None
+    return {
+        "enabled": is_autocast(kind),
+        "dtype": autocast_dtype(kind),
+        "cache_enabled": torch.is_autocast_cache_enabled(),
+    }

@@ -1,0 +1,1 @@
+"""Norms outside of a recurrence: of padded sequences, of images, of styles."""

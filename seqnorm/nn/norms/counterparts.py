@@ -1,0 +1,264 @@
+"""One norm in the place of another: which class, with which options, and what is lost by it.
+
+Axes: N examples, C channels, then positions: L of signals, H, W of images, D, H, W of volumes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..check import base_of, check_positive, choose
+from .batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from .images import LayerNorm2d
+from .instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
+from .sequence import GroupNorm
+
+TARGETS = ("batch", "group", "instance", "layer", "none")
+GROUPS = 32  # of Wu & He 2018
+BATCH: dict[int, Any] = {1: BatchNorm1d, 2: BatchNorm2d, 3: BatchNorm3d}
+INSTANCE: dict[int, Any] = {1: InstanceNorm1d, 2: InstanceNorm2d, 3: InstanceNorm3d}
+# Every class that is exchanged, and its number of axes of positions; 0 if it takes any.
+SOURCES: dict[type, int] = {
+    **{cls: dims for family in (BATCH, INSTANCE) for dims, cls in family.items()},
+    **{getattr(nn, f"{of}Norm{dims}d"): dims for of in ("Batch", "Instance") for dims in (1, 2, 3)},
+    nn.SyncBatchNorm: 0,
+    nn.GroupNorm: 0,
+    GroupNorm: 0,
+    LayerNorm2d: 2,
+}
+OF_BATCH = nn.modules.batchnorm._BatchNorm
+OF_INSTANCE = nn.modules.instancenorm._InstanceNorm
+# By a norm's path, the shapes that reached it.
+Shapes = dict[str, list[tuple[int, ...]]]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The norm that is wanted; the fields are arguments of ``convert_norm``.
+
+    Raises:
+        ValueError: an unknown word, or an option that does not belong to it.
+        TypeError: a number that is none.
+    """
+
+    to: str
+    num_groups: int | None = None
+    group_size: int | None = None
+    affine: bool | None = None
+
+    def __post_init__(self) -> None:
+        choose("to", self.to, TARGETS)
+        for name in ("num_groups", "group_size"):
+            number = getattr(self, name)
+            if number is not None:
+                check_positive(name, number)
+                if self.to != "group":
+                    raise ValueError(
+                        f'{name} is of to="group", and to is {self.to!r}: leave it out'
+                    )
+        if self.num_groups is not None and self.group_size is not None:
+            raise ValueError("num_groups and group_size both say how many groups: give one of them")
+        if self.affine is not None and not isinstance(self.affine, bool):
+            raise TypeError(f"affine must be True, False or None, got {self.affine!r}")
+        if self.to == "none" and self.affine is not None:
+            raise ValueError('to="none" leaves neither norm nor gain: leave affine out')
+
+    def instead(
+        self, norms: dict[str, nn.Module], shapes: Shapes, home: Tensor
+    ) -> dict[str, nn.Module]:
+        """The new norm of every old one, by the same paths.
+
+        Args:
+            norms: modules of the classes ``SOURCES``.
+            shapes: what reached them, where it is known.
+            home: a tensor of the device and dtype to take where an old norm has none.
+
+        Raises:
+            ValueError: a norm cannot be exchanged, with its path.
+        """
+        common = math.gcd(*(_channels(old) for old in norms.values()))
+        new = {}
+        for path, old in norms.items():
+            try:
+                new[path] = self._one(old, shapes.get(path, []), home, common)
+            except ValueError as error:
+                at = f"{path or 'the model'} ({type(old).__name__})"
+                raise ValueError(f"{at}: {error}") from None
+        return new
+
+    def _one(self, old: Any, shapes: list[tuple[int, ...]], home: Tensor, common: int) -> nn.Module:
+        if self.to == "none":
+            return nn.Identity().train(old.training)
+        held = next((t for t in (*old.parameters(), *old.buffers()) if t.is_floating_point()), home)
+        single = [shape for shape in shapes if len(shape) == SOURCES[_base(old)] + 1]
+        if isinstance(old, OF_INSTANCE) and single and self.to != "instance":
+            raise ValueError(
+                f"x {single[0]} is one example without the axis N, which InstanceNorm alone takes: "
+                "let the model see batches"
+            )
+        affine = old.weight is not None if self.affine is None else self.affine
+        options = {"eps": old.eps, "device": held.device, "dtype": held.dtype}
+        new: Any = {
+            "batch": self._batch,
+            "group": self._group,
+            "instance": self._instance,
+            "layer": self._layer,
+        }[self.to](old, shapes, affine, common, options)
+        if affine and old.weight is not None:
+            for name in ("weight", "bias"):  # the parameters themselves, as they are
+                new.register_parameter(name, getattr(old, name))
+        if _running(new) is not None and _running(old) is not None and isinstance(old, OF_BATCH):
+            for name in ("running_mean", "running_var", "num_batches_tracked"):
+                new.register_buffer(name, getattr(old, name))
+        new.train(old.training)
+        out: nn.Module = new
+        return out
+
+    def _batch(
+        self, old: Any, shapes: list[Any], affine: bool, common: int, options: dict[str, Any]
+    ) -> nn.Module:
+        cls = BATCH[max(1, _dims(old, shapes))]
+        tracks = old.track_running_stats if isinstance(old, OF_BATCH) else True
+        momentum = getattr(old, "momentum", 0.1)
+        out: nn.Module = cls(
+            _channels(old), momentum=momentum, affine=affine, track_running_stats=tracks, **options
+        )
+        return out
+
+    def _instance(
+        self, old: Any, shapes: list[Any], affine: bool, common: int, options: dict[str, Any]
+    ) -> nn.Module:
+        dims = _dims(old, shapes)
+        alone = [shape for shape in shapes if _positions(old, shape) == 1]
+        if alone:
+            raise ValueError(
+                f"x {alone[0]} has one position a channel, and a set of one element is always "
+                'normalised to 0: leave this one out with exclude=..., or write to="group"'
+            )
+        if SOURCES[_base(old)] == 1 and isinstance(old, OF_BATCH) and not shapes:
+            raise ValueError(
+                "its input may be (N, C), with one element in every set of InstanceNorm: give "
+                "example=x, an input of the model, to see what it is"
+            )
+        out: nn.Module = INSTANCE[dims](_channels(old), affine=affine, **options)
+        return out
+
+    def _layer(
+        self, old: Any, shapes: list[Any], affine: bool, common: int, options: dict[str, Any]
+    ) -> nn.Module:
+        if _dims(old, shapes) != 2:
+            raise ValueError(
+                "LayerNorm2d is for images (N, C, H, W); the set of all channels and all positions "
+                'is to="group", num_groups=1'
+            )
+        return LayerNorm2d(_channels(old), elementwise_affine=affine, **options)
+
+    def _group(
+        self, old: Any, shapes: list[Any], affine: bool, common: int, options: dict[str, Any]
+    ) -> nn.Module:
+        channels = _channels(old)
+        size = self.group_size
+        groups = self.num_groups or GROUPS if size is None else channels // size
+        if groups == 0 or channels % groups or (size is not None and channels % size):
+            most = GROUPS if self.num_groups is None else self.num_groups
+            fit = max(n for n in range(1, most + 1) if common % n == 0)
+            what = f"{groups} groups" if size is None else f"groups of {size} channels"
+            raise ValueError(
+                f"{channels} channels do not fall into {what}: write num_groups={fit}, which "
+                "divides the channels of every norm here"
+            )
+        alone = [shape for shape in shapes if _positions(old, shape) * channels == groups]
+        if alone:
+            raise ValueError(
+                f"x {alone[0]} has one element in each of {groups} groups, and a set of one "
+                "element is always normalised to 0: write fewer groups"
+            )
+        # torch's norms have the channels second, with three axes too.
+        layout = getattr(old, "layout", "NCT")
+        return GroupNorm(groups, channels, affine=affine, layout=layout, **options)
+
+
+def losses(old: dict[str, nn.Module], new: dict[str, nn.Module]) -> str:
+    """What to warn of, empty if nothing is lost."""
+    pairs = [(path or "the model", old[path], new[path]) for path in old]
+    kept = [_running(then) is _running(now) for _, then, now in pairs]
+    dropped = [
+        p for (p, then, _), same in zip(pairs, kept) if not same and _running(then) is not None
+    ]
+    fresh = [p for (p, _, now), same in zip(pairs, kept) if not same and _running(now) is not None]
+    bare = [
+        path
+        for path, then, now in pairs
+        if getattr(then, "weight", None) is not None and getattr(now, "weight", None) is None
+    ]
+    messages = []
+    if dropped:
+        messages.append(
+            "running statistics are dropped, which the new norm has no use for "
+            f"(at {_few(dropped)}): the network computes something else now and wants training"
+        )
+    if fresh:
+        messages.append(
+            f"new running statistics know no data yet, mean 0 and variance 1 (at {_few(fresh)}): "
+            "train, or run batches in training mode, before eval()"
+        )
+    if bare:
+        messages.append(f"gains and biases are dropped (at {_few(bare)})")
+    return "; ".join(messages)
+
+
+def _few(paths: list[str]) -> str:
+    shown = ", ".join(paths[:3])
+    return shown if len(paths) <= 3 else f"{shown} and {len(paths) - 3} more"
+
+
+def _base(norm: nn.Module) -> type:
+    found = base_of(norm, SOURCES)
+    assert found is not None
+    return found
+
+
+def _running(norm: nn.Module) -> Tensor | None:
+    found: Tensor | None = getattr(norm, "running_mean", None)
+    return found
+
+
+def _channels(norm: Any) -> int:
+    channels: int = norm.num_features if hasattr(norm, "num_features") else norm.num_channels
+    return channels
+
+
+def _dims(old: nn.Module, shapes: list[tuple[int, ...]]) -> int:
+    """How many axes of positions the input of a norm has."""
+    dims = SOURCES[_base(old)]
+    if dims:
+        return dims
+    seen = {len(shape) - 2 for shape in shapes}
+    if len(seen) != 1:
+        what = "several kinds of input reach it" if seen else "it takes any number of axes"
+        raise ValueError(
+            f"{what}, and the new norm one: give example=x, an input of the model that shows which"
+        )
+    if not seen <= {0, 1, 2, 3}:
+        raise ValueError(
+            f'x {shapes[0]} has more positions than a volume: only to="group" has them'
+        )
+    if seen == {1} and getattr(old, "layout", "NCT") == "NTC":
+        raise ValueError(
+            f"x {shapes[0]} is a sequence (N, T, C), and the new norm would take (N, C, L): write "
+            'to="group", or a norm of sequences by hand (seqnorm.InstanceNorm, BatchNorm)'
+        )
+    return seen.pop()
+
+
+def _positions(old: nn.Module, shape: tuple[int, ...]) -> int:
+    """How many positions x has, (N, C, *positions), or of InstanceNorm (C, *positions)."""
+    if isinstance(old, OF_INSTANCE):
+        return math.prod(shape[-SOURCES[_base(old)] :])
+    if getattr(old, "layout", "NCT") == "NTC" and len(shape) == 3:
+        return shape[1]
+    return math.prod(shape[2:])

@@ -1,0 +1,158 @@
+"""Norms of padded sequences: what they share, the layout above all.
+
+Axes: N sequences, T steps, C channels.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Union, cast
+
+import torch
+from torch import Tensor, nn
+
+from ...typed import called_as
+from ..check import (
+    check_eps,
+    check_flag,
+    check_positive,
+    check_untracked,
+    choose,
+    nearest,
+    refuse_scripting,
+)
+from ..statistics.masks import check_lengths, valid_mask
+from ..statistics.moments import widen
+
+LAYOUTS = ("NTC", "NCT")
+Lengths = Union[Tensor, Sequence[int], None]
+Init = TypeVar("Init", bound=Callable[..., None])
+# Arguments of torch's norms that have another name here, or none.
+_OF_TORCH = {
+    "normalized_shape": "the number of channels, write num_channels",
+    "num_features": "the number of channels, write num_channels",
+    "track_running_stats": (
+        "whether there are running statistics, which the set S decides: BatchNorm alone has them, "
+        "and always"
+    ),
+}
+
+
+def layout_by_name(init: Init) -> Init:
+    """An ``__init__`` that says what to write where the layout, or an argument, is not its own."""
+    known = inspect.signature(init).parameters
+
+    @functools.wraps(init)
+    def checked(self: SequenceNorm, *args: Any, **options: Any) -> None:
+        name = type(self).__name__
+        for option in options:
+            if option not in known:
+                of_torch = _OF_TORCH.get(option)
+                hint = nearest(option, known) if of_torch is None else f", which is {of_torch}"
+                raise TypeError(f"{name} has no argument {option!r}{hint}")
+        check_untracked(options.get("track_running_stats", False))
+        if "layout" not in options:
+            raise TypeError(
+                f"{name} needs to know which axis holds the channels: write {name}(..., "
+                'layout="NTC") for x (N, T, C), or layout="NCT" for x (N, C, T)'
+            )
+        init(self, *args, **options)
+
+    return cast(Init, checked)
+
+
+class SequenceNorm(nn.Module):
+    """``y = weight * (x - mean) / sqrt(var + eps) + bias``, mean and variance over a set S."""
+
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
+    eps: Any
+    __prepare_scriptable__ = refuse_scripting
+
+    def __init__(
+        self,
+        num_channels: int,
+        eps: float,
+        affine: bool,
+        bias: bool,
+        layout: str,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+    ) -> None:
+        super().__init__()
+        choose("layout", layout, LAYOUTS)
+        check_eps(eps)
+        check_flag("affine", affine)
+        check_flag("bias", bias)
+        self.num_channels = check_positive("num_channels", num_channels)
+        self.eps = eps
+        self.layout = layout
+        for name, wanted in (("weight", affine), ("bias", affine and bias)):
+            value = torch.empty(self.num_channels, device=device, dtype=dtype) if wanted else None
+            self.register_parameter(name, None if value is None else nn.Parameter(value))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Gain 1, bias 0."""
+        if self.weight is not None:
+            nn.init.ones_(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor, lengths: Lengths = None) -> Tensor:
+        """Normalise x in its layout, zero in the padding.
+
+        Raises:
+            TypeError: x holds integers.
+            ValueError: x is not 3-D with C channels, or lengths do not fit it.
+        """
+        if x.dim() != 3 or x.shape[self.layout.index("C")] != self.num_channels:
+            other = "NCT" if self.layout == "NTC" else "NTC"
+            fits = x.dim() == 3 and x.shape[other.index("C")] == self.num_channels
+            hint = f': should that be {other}, build the norm with layout="{other}"' if fits else ""
+            raise ValueError(
+                f"{type(self).__name__} takes {self.layout} with C = {self.num_channels}, "
+                f"got {tuple(x.shape)}{hint}"
+            )
+        if not x.is_floating_point():
+            raise TypeError(f"{type(self).__name__} takes floating-point numbers, got {x.dtype}")
+        ntc = x if self.layout == "NTC" else x.transpose(1, 2)
+        mask = None
+        if lengths is not None:
+            checked = check_lengths(lengths, ntc.shape[0], ntc.shape[1]).to(x.device)
+            mask = valid_mask(checked, ntc.shape[1])[:, :, None]
+        y = self._masked(ntc, mask)
+        return y if self.layout == "NTC" else y.transpose(1, 2)
+
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self) -> None: ...
+
+    def _masked(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """x (N, T, C), mask (N, T, 1)."""
+        # Padding may hold anything, and 0 * NaN is NaN in a backward pass too.
+        wide = widen(x) if mask is None else torch.where(mask, widen(x), 0.0)
+        y = self._normalise(wide, mask)
+        if self.weight is not None:
+            y = y * self.weight
+        if self.bias is not None:
+            y = y + self.bias
+        if mask is not None:
+            y = torch.where(mask, y, 0.0)
+        return y.to(x.dtype)
+
+    def _normalise(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """x (N, T, C), mask (N, T, 1)."""
+        raise NotImplementedError
+
+    # The arguments that a repr shows, by the parameter that is there if they are true.
+    _flags: ClassVar[dict[str, str]] = {"affine": "weight"}
+
+    def extra_repr(self) -> str:
+        parts = [str(self.num_channels), f"eps={self.eps}"]
+        for flag, name in self._flags.items():
+            parts.append(f"{flag}={getattr(self, name) is not None}")
+        return ", ".join([*parts, f"layout={self.layout!r}"])

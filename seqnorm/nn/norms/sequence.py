@@ -1,0 +1,335 @@
+"""Masked norms for whole sequences: each one chooses the axes of its set S, and nothing else.
+
+All take x (N, T, C) with ``layout="NTC"``, or (N, C, T) with ``layout="NCT"``, and ``lengths``
+(N,); steps at or beyond a length are padding: they enter no statistic and are zero in the result.
+Without lengths every step is valid, and the results are those of torch's norms. The layout has to
+be named, for torch's classes of the same names read other axes; ``GroupNorm`` alone reads x as
+torch's does, (N, C, *), unless it is told otherwise.
+
+Axes: N sequences, T steps, C channels.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, ClassVar, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...typed import called_as
+from ..check import check_positive, have_values, warn
+from ..statistics.masks import most_valid, position_mask
+from ..statistics.moments import Moments, moments, normalise, widen
+from ..statistics.processes import Processes, sharing, union
+from ..statistics.running_table import RunningTable, few_rows
+from .layout import Lengths, SequenceNorm, layout_by_name
+
+
+class LayerNorm(SequenceNorm):
+    """S = the C channels of one frame (Ba et al. 2016). Padding changes nothing but its own frames.
+
+    Unlike ``torch.nn.LayerNorm``, which takes the shape of the last axes of any x, it has one axis
+    of channels, of sequences, and refuses a single channel, which is always 0.
+
+    Args:
+        num_channels: C.
+        eps, elementwise_affine, bias: as in ``torch.nn.LayerNorm``.
+        layout: "NTC" for x (N, T, C), or "NCT" for x (N, C, T).
+
+    Raises:
+        TypeError: no layout, or an argument of another norm.
+    """
+
+    _flags: ClassVar[dict[str, str]] = {"elementwise_affine": "weight", "bias": "bias"}
+
+    @layout_by_name
+    def __init__(
+        self,
+        num_channels: int,
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        layout: str,
+    ) -> None:
+        super().__init__(num_channels, eps, elementwise_affine, bias, layout, device, dtype)
+        if self.num_channels == 1:
+            raise ValueError("LayerNorm over one channel is always 0: the set has one element")
+
+    def _normalise(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        mean, var, _ = moments(x, (2,))
+        return normalise(x, mean, var, self.eps)
+
+
+class RMSNorm(SequenceNorm):
+    """S = the C channels of one frame, the mean not subtracted (Zhang & Sennrich 2019).
+
+    Unlike ``torch.nn.RMSNorm``, which takes the shape of the last axes of any x, it has one axis of
+    channels, of sequences.
+
+    Args:
+        num_channels: C.
+        eps: added to the mean square; ``None`` for the epsilon of the dtype (of float32 if x is in
+            half precision), as in ``torch.nn.RMSNorm``.
+        elementwise_affine: whether there is a gain.
+        layout: "NTC" for x (N, T, C), or "NCT" for x (N, C, T).
+
+    Raises:
+        TypeError: no layout, or an argument of another norm.
+    """
+
+    _flags: ClassVar[dict[str, str]] = {"elementwise_affine": "weight"}
+
+    @layout_by_name
+    def __init__(
+        self,
+        num_channels: int,
+        eps: float | None = None,
+        elementwise_affine: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        layout: str,
+    ) -> None:
+        known = 1.0 if eps is None else eps
+        super().__init__(num_channels, known, elementwise_affine, False, layout, device, dtype)
+        self.eps = eps
+
+    def _normalise(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        mean, square, _ = moments(x, (2,), centred=False)
+        eps = torch.finfo(x.dtype).eps if self.eps is None else self.eps
+        return normalise(x, mean, square, eps)
+
+
+class GroupNorm(SequenceNorm):
+    """S = the valid positions and the channels of one group, of one example (Wu & He 2018).
+
+    ``forward(x, lengths=None, mask=None)`` takes (N, C, *) as ``torch.nn.GroupNorm`` does:
+    features, signals and sequences, images, volumes. With ``layout="NTC"`` it takes sequences
+    (N, T, C) and nothing else. Sequences may have ``lengths``, and everything a ``mask``: boolean,
+    true where x is valid, as long as x or 1 at every axis and 1 at the channels', or without that
+    axis: (N, 1, H, W) or (N, H, W). Arguments, results and state dicts are torch's; x in half
+    precision is normalised in float32, and in training sets of one element, which are always 0,
+    are refused in every batch (torch refuses them in a batch of one, in inference too).
+
+    Args:
+        num_groups: groups into which the C channels are divided.
+        num_channels: C.
+        eps, affine, bias: as in ``torch.nn.GroupNorm``.
+        layout: "NCT" for (N, C, *), or "NTC".
+
+    Raises:
+        ValueError: C is no multiple of ``num_groups``; x does not have C channels; lengths or mask
+            do not fit it, or both are given; in training, no set of the batch has more than one
+            element (under ``torch.compile`` not seen through a mask).
+    """
+
+    def __init__(
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        bias: bool = True,
+        layout: str = "NCT",
+    ) -> None:
+        super().__init__(num_channels, eps, affine, bias, layout, device, dtype)
+        num_groups = check_positive("num_groups", num_groups)
+        if self.num_channels % num_groups:
+            raise ValueError(
+                f"num_channels must be divisible by num_groups, got {num_channels} and {num_groups}"
+            )
+        self.num_groups = num_groups
+        self.affine = affine
+
+    def extra_repr(self) -> str:
+        # torch's own, which shows other arguments in other versions.
+        shown = nn.GroupNorm.extra_repr(cast(nn.GroupNorm, self))
+        return shown if self.layout == "NCT" else f"{shown}, layout={self.layout!r}"
+
+    def forward(self, x: Tensor, lengths: Lengths = None, mask: Tensor | None = None) -> Tensor:
+        if lengths is not None and mask is not None:
+            raise ValueError("GroupNorm takes either lengths or a mask, got both")
+        if lengths is not None and x.dim() == 3:
+            return super().forward(x, lengths)
+        if lengths is not None:
+            raise ValueError(
+                f"lengths are those of sequences, 3-D, got {tuple(x.shape)}; images take a mask "
+                "(N, 1, H, W)"
+            )
+        of_frames = self.layout == "NTC"
+        axis = 2 if of_frames else 1
+        if (x.dim() != 3 if of_frames else x.dim() < 2) or x.shape[axis] != self.num_channels:
+            form = 'layout="NTC" takes (N, T, C)' if of_frames else "takes (N, C, *)"
+            swapped = not of_frames and x.dim() == 3 and x.shape[2] == self.num_channels
+            hint = ': should that be (N, T, C), build it with layout="NTC"' if swapped else ""
+            raise ValueError(
+                f"GroupNorm {form} with C = {self.num_channels}, got {tuple(x.shape)}{hint}"
+            )
+        if not x.is_floating_point():
+            raise TypeError(f"GroupNorm takes floating-point numbers, got {x.dtype}")
+        if mask is None and x.numel() and math.prod(x.shape[1:]) > self.num_groups:
+            wide = widen(x.transpose(1, 2) if of_frames else x)
+            weight: Tensor | None = self.weight
+            bias: Tensor | None = self.bias
+            if weight is not None and weight.dtype != wide.dtype:
+                weight = weight.to(wide.dtype)
+            if bias is not None and bias.dtype != wide.dtype:
+                bias = bias.to(wide.dtype)
+            y = F.group_norm(wide, self.num_groups, weight, bias, self.eps)
+            return (y.transpose(1, 2) if of_frames else y).to(x.dtype)
+        # Positions are the steps of a sequence, in whatever order.
+        last = x.movedim(axis, -1)
+        flat = (x.shape[0], math.prod(last.shape[1:-1]), self.num_channels)
+        if mask is not None:
+            mask = position_mask(mask, x, axis).reshape(*flat[:2], 1)
+        y = self._masked(last.reshape(flat), mask)
+        return y.reshape(last.shape).movedim(-1, axis)
+
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self) -> None: ...
+
+    def _normalise(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        per_step = self.num_channels // self.num_groups
+        if self.training and most_valid(mask, x, (1,)) * per_step == 1:
+            raise ValueError(
+                "GroupNorm in training on one valid position and one channel in a group: every set "
+                "has one element, whose normalised value is always 0; use fewer groups"
+            )
+        grouped = x.unflatten(2, (self.num_groups, -1))
+        mean, var, _ = moments(grouped, (1, 3), None if mask is None else mask[..., None])
+        return normalise(grouped, mean, var, self.eps).flatten(2)
+
+
+class InstanceNorm(SequenceNorm):
+    """S = the valid steps of one channel of one sequence (Ulyanov et al. 2016).
+
+    A sequence of one valid step is normalised to 0, for its set has one element.
+
+    Args:
+        num_channels: C.
+        eps, affine: as in ``torch.nn.InstanceNorm1d``.
+        track_running_stats: has to be False, as it is in ``InstanceNorm1d``.
+        layout: "NTC" for x (N, T, C), or "NCT" for x (N, C, T).
+
+    Raises:
+        ValueError: running statistics are asked for, but S does not contain the batch; in training,
+            no sequence of the batch has more than one valid step.
+        TypeError: no layout, or an argument of another norm.
+    """
+
+    @layout_by_name
+    def __init__(
+        self,
+        num_channels: int,
+        eps: float = 1e-5,
+        *,
+        affine: bool = False,
+        track_running_stats: bool = False,  # refused before the layout is asked for
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        layout: str,
+    ) -> None:
+        super().__init__(num_channels, eps, affine, True, layout, device, dtype)
+
+    def _normalise(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        if self.training and most_valid(mask, x, (1,)) == 1:
+            raise ValueError(
+                "InstanceNorm in training on sequences of one valid step: every set has one "
+                "element, whose normalised value is always 0; use LayerNorm, or longer sequences"
+            )
+        mean, var, _ = moments(x, (1,), mask)
+        return normalise(x, mean, var, self.eps)
+
+
+class BatchNorm(SequenceNorm):
+    """S spans the mini-batch (Ioffe & Szegedy 2015), so inference needs running statistics.
+
+    With ``max_steps=None`` S = all valid frames of batch and time. With a number, S = the valid
+    rows of one time step, and every step has statistics of its own; sequences need not be sorted.
+    In training a set with at least ``min_count`` elements is normalised by its own moments, every
+    other set, and all of them in inference, by the ``table`` (see ``RunningTable`` for its rules;
+    the first batches count fully there, unlike in ``torch.nn.BatchNorm1d``). The table is not one
+    of torch's norms: ``torch.optim.swa_utils.update_bn`` passes it over, ``seqnorm.update_bn`` does
+    not.
+
+    Args:
+        num_channels: C.
+        eps, affine: as in ``torch.nn.BatchNorm1d``.
+        max_steps: None, or the number of steps with statistics of their own.
+        momentum, min_count, beyond: of the table.
+        layout: "NTC" for x (N, T, C), or "NCT" for x (N, C, T).
+
+    Raises:
+        TypeError: no layout, or an argument of another norm.
+    """
+
+    @layout_by_name
+    def __init__(
+        self,
+        num_channels: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        *,
+        max_steps: int | None = None,
+        min_count: int = 2,
+        beyond: str = "last",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        layout: str,
+    ) -> None:
+        super().__init__(num_channels, eps, affine, True, layout, device, dtype)
+        self.per_step = max_steps is not None
+        steps = 1 if max_steps is None else max_steps
+        self.table = RunningTable(
+            self.num_channels, steps, momentum, min_count, beyond, device, dtype
+        )
+        self._least = self.table.min_count
+        self._warned = False
+
+    def _normalise(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        steps = x.shape[1] if self.per_step else 1
+        if not self.training:
+            mean, var = self.table.read(steps)  # (T, C) or (1, C)
+            return normalise(x, mean, var, self.eps)
+        own = moments(x, (0,) if self.per_step else (0, 1), mask)
+        processes = sharing(self.table.processes, self.training)
+        if processes is not None:
+            own = self._together(own, processes)
+            steps = own.mean.shape[1]
+        self.table.check(steps, training=True)
+        rows = own.n.expand(1, steps, self.num_channels)[0, :, 0].to(torch.int64)
+        means, variances = (part.reshape(steps, self.num_channels) for part in (own.mean, own.var))
+        if not self._warned and rows.numel() and have_values((rows,)):
+            most = int(rows.max())
+            if 0 < most < self._least:
+                self._warned = True
+                warn(few_rows(most, self._least))
+        self.table.update(means.detach(), variances.detach(), rows)
+        mean, var = self.table.read(steps, training=True)
+        known = torch.arange(steps, device=x.device) < self.table.max_steps
+        enough = ((rows >= self._least) & known)[:, None]
+        mean, var = torch.where(enough, means, mean), torch.where(enough, variances, var)
+        if processes is not None and self.per_step:  # another one may have had more steps
+            mean, var = mean[: x.shape[1]], var[: x.shape[1]]
+        return normalise(x, mean, var, self.eps)
+
+    def _together(self, own: Moments, processes: Processes) -> Moments:
+        """The moments of all processes, of as many steps as the longest batch has."""
+        n = own.n.expand(own.mean.shape)[..., :1]
+        if self.per_step:
+            more = processes.most(n.shape[1], n.device) - n.shape[1]
+            own = Moments(*(F.pad(part, (0, 0, 0, more)) for part in (own.mean, own.var, n)))
+        else:
+            own = own._replace(n=n)
+        return union(own, processes)

@@ -1,0 +1,220 @@
+"""InstanceNorm whose gain and bias are a style's: learnt for each style, or taken from an image.
+
+The mean and the variance of every channel of an image are taken away and those of a style put in
+their place; S is that of InstanceNorm.
+
+Axes: N images, C channels, H and W; S styles.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ...typed import called_as
+from ..check import check_eps, check_positive, have_values, refuse_scripting
+from ..statistics.masks import position_mask
+from ..statistics.moments import moments, widen
+from .images import check_input
+from .instance import check_planes, instance_norm
+
+
+class ConditionalInstanceNorm2d(nn.Module):
+    """InstanceNorm with a gain and a bias for every style (Dumoulin, Shlens & Kudlur 2017).
+
+    ``y = weight[s] * (x - mean) / sqrt(var + eps) + bias[s]`` (sec. 2.2, eq. 5), mean and variance
+    those of one channel of one image, s the style wanted of that image. Everything else in a
+    network is shared by the styles.
+
+    ``forward(x, style, mask=None)`` takes x (N, C, H, W) and ``style``: (N,) the number of each
+    image's style, or (N, num_styles) floating-point weights, by which the gains and the biases of
+    several styles are added up (so the paper blends styles). Rows of weights need not add up to
+    one nor be positive: they are used as they are, and a row of zeros gives 0. ``mask`` is that of
+    ``InstanceNorm2d``, and so are the planes of one valid position.
+
+    Args:
+        num_features: C.
+        num_styles: S; ``weight`` and ``bias`` are (S, C), 1 and 0 at first.
+        eps: added to the variance.
+
+    Raises:
+        ValueError: x does not have C channels, the style or the mask does not fit it; in training,
+            no plane of the batch has more than one valid position.
+        TypeError: the style is neither of whole nor of floating-point numbers.
+        IndexError: there is no such style.
+    """
+
+    __prepare_scriptable__ = refuse_scripting
+
+    def __init__(
+        self,
+        num_features: int,
+        num_styles: int,
+        eps: float = 1e-5,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        num_features = check_positive("num_features", num_features)
+        num_styles = check_positive("num_styles", num_styles)
+        check_eps(eps)
+        self.num_features = num_features
+        self.num_styles = num_styles
+        self.eps = eps
+        shape = (num_styles, num_features)
+        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Gain 1, bias 0 for every style."""
+        nn.init.ones_(self.weight)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor, style: Tensor, mask: Tensor | None = None) -> Tensor:
+        check_input(self, x, self.num_features, (2,))
+        mask = None if mask is None else position_mask(mask, x)
+        check_planes(self, x, mask)
+        weight, bias = self._of_style(style, len(x))
+        return instance_norm(x, weight, bias, self.eps, mask)
+
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self) -> None: ...
+
+    def _of_style(self, style: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+        """Gain and bias (N, C) of each image."""
+        S = self.num_styles
+        tensor = isinstance(style, Tensor)
+        if not tensor or style.dtype == torch.bool or style.dtype.is_complex:
+            raise TypeError(
+                "style must be a Tensor of whole numbers (one style an image) or of floating-point "
+                f"weights of the styles, got {style.dtype if tensor else repr(style)}"
+            )
+        wanted = (batch, S) if style.is_floating_point() else (batch,)
+        if style.shape != wanted:
+            raise ValueError(
+                f"style for {batch} images must be ({batch},) whole numbers or ({batch}, {S}) "
+                f"floating-point weights, got {tuple(style.shape)} {style.dtype}"
+            )
+        if style.is_floating_point():
+            # Added up here rather than in a matrix product, which autocast rounds to half.
+            mixture = widen(style)[:, :, None]
+            return (mixture * self.weight).sum(1), (mixture * self.bias).sum(1)
+        index = style.long()
+        if have_values((index,)) and bool(((index < 0) | (index >= S)).any()):
+            raise IndexError(f"styles are numbered 0 to {S - 1}, got {index.tolist()}")
+        return self.weight[index], self.bias[index]
+
+    def extra_repr(self) -> str:
+        return f"{self.num_features}, num_styles={self.num_styles}, eps={self.eps}"
+
+
+def style_statistics(
+    features: Tensor, mask: Tensor | None = None, eps: float = 1e-5
+) -> tuple[Tensor, Tensor]:
+    """The gain ``sqrt(var + eps)`` and the bias ``mean`` that ``AdaptiveInstanceNorm2d`` applies.
+
+    To keep a style's, or to mix those of several: AdaIN is linear in them, so this mixes its
+    results, as Huang & Belongie 2017 interpolate styles.
+
+    Args:
+        features: (N, C, H, W) of the style.
+        mask: boolean, (N, 1, H, W) or (N, H, W), true where they are valid.
+        eps: of the norm to which they go.
+
+    Returns:
+        Gain (N, C) and bias (N, C), at least in float32.
+
+    Raises:
+        ValueError: the features are not 4-D, the mask does not fit them, eps is not positive, or a
+            style has no valid position and therefore no statistics (under ``torch.compile`` not
+            seen).
+        TypeError: the features are whole numbers.
+    """
+    if not torch.compiler.is_compiling():  # where a number may be a symbol
+        check_eps(eps)
+    if features.dim() != 4:
+        raise ValueError(f"features of a style must be (N, C, H, W), got {tuple(features.shape)}")
+    if not features.is_floating_point():
+        raise TypeError(f"features of a style must be floating-point numbers, got {features.dtype}")
+    mask = None if mask is None else position_mask(mask, features)
+    mean, var, n = moments(features, (2, 3), mask)
+    if len(features) and have_values((n,)) and bool((n == 0).any()):
+        raise ValueError("a style without a valid position has no statistics")
+    return (var + eps).sqrt().flatten(1), mean.flatten(1)
+
+
+class AdaptiveInstanceNorm2d(nn.Module):
+    """AdaIN: InstanceNorm whose gain and bias are another image's deviation and mean.
+
+    ``y = sigma(style) * (x - mu(x)) / sigma(x) + mu(style)`` (Huang & Belongie 2017, eq. 8), where
+    mu is the mean and ``sigma = sqrt(var + eps)``, of x and of the style alike, over the valid
+    positions of one channel of one image (eq. 5 and 6); so a style is left as it is by itself.
+    There are no parameters.
+
+    ``forward(x, style=None, *, weight=None, bias=None, mask=None, style_mask=None)`` takes x
+    (N, C, H, W) and either ``style``, features (N, C, H', W') or (1, C, H', W') for all images,
+    with ``style_mask`` where they are valid; or ``weight`` and ``bias``, both (N, C) or (1, C), as
+    ``style_statistics`` makes them or a network may. ``mask`` is that of ``InstanceNorm2d``.
+
+    Args:
+        eps: added to the variance.
+
+    Raises:
+        ValueError: neither or both of a style and a gain with its bias are given; shapes do not fit
+            x; a style has no valid position; in training, no plane of x, or none of the style, has
+            more than one valid position.
+    """
+
+    __prepare_scriptable__ = refuse_scripting
+
+    def __init__(self, eps: float = 1e-5) -> None:
+        super().__init__()
+        check_eps(eps)
+        self.eps = eps
+
+    def forward(
+        self,
+        x: Tensor,
+        style: Tensor | None = None,
+        *,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        mask: Tensor | None = None,
+        style_mask: Tensor | None = None,
+    ) -> Tensor:
+        check_input(self, x, None, (2,))
+        N, C = x.shape[:2]
+        mask = None if mask is None else position_mask(mask, x)
+        check_planes(self, x, mask)
+        if style is not None and weight is None and bias is None:
+            weight, bias = style_statistics(style, style_mask, self.eps)
+            valid = None if style_mask is None else position_mask(style_mask, style)
+            check_planes(self, style, valid, "styles")
+        elif style is not None or weight is None or bias is None or style_mask is not None:
+            given = {"style": style, "weight": weight, "bias": bias, "style_mask": style_mask}
+            raise ValueError(
+                "AdaptiveInstanceNorm2d takes either a style (with its style_mask), or weight and "
+                f"bias, got {', '.join(n for n, v in given.items() if v is not None) or 'neither'}"
+            )
+        for name, tensor in (("weight", weight), ("bias", bias)):
+            rows = N if len(tensor) != 1 else 1
+            if tensor.shape != (rows, C):
+                what = f"{name} must be" if style is None else "features of a style must have N, C"
+                raise ValueError(
+                    f"{what} ({N}, {C}) or (1, {C}) for x {tuple(x.shape)}, "
+                    f"got {tuple(tensor.shape)}"
+                )
+        return instance_norm(x, weight.expand(N, C), bias.expand(N, C), self.eps, mask)
+
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self) -> None: ...
+
+    def extra_repr(self) -> str:
+        return f"eps={self.eps}"

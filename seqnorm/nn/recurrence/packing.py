@@ -1,0 +1,246 @@
+"""Packed rows: the canonical form of a batch of sequences of different length.
+
+B sequences are sorted by length, the longest first, and all their frames stand in one matrix of
+N = sum(lengths) rows: those of step 0, then those of step 1, ... ; ``batch_sizes[t]`` sequences
+reach step t. The rows alive at a step are a prefix of the rows alive before it, so a time loop only
+shortens its state, padding costs nothing, and it cannot leak. It is the layout of
+``torch.nn.utils.rnn.PackedSequence``, widened to sequences of length zero.
+
+Axes: T steps, B sequences, N rows, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+
+class Packing:
+    """Where the rows of a batch stand: built once for a batch, used by every layer.
+
+    Without padding B and T may be symbols of a graph that is traced; ``batch_sizes`` would fix
+    them, ``sizes`` does not.
+
+    Args:
+        batch: B, sequences of length zero included.
+        steps: T, without padding.
+        batch_sizes: how many sequences reach each step; ``None`` if all of them reach all steps.
+        order: (B,) position in the user's batch of the b-th longest sequence; ``None`` if sorted.
+        device: where the indices are needed.
+
+    Attributes:
+        first: number of step 0 among those of the whole sequences, of which this may be a later
+            part: BatchNorm's statistics of every step count from there.
+        totals: rows of every step in all processes that share statistics; ``None`` if none do.
+    """
+
+    first = 0
+    totals: list[int] | None = None
+
+    def __init__(
+        self,
+        batch: int,
+        steps: int,
+        batch_sizes: list[int] | None,
+        order: Tensor | None,
+        device: torch.device,
+    ) -> None:
+        self.batch = batch
+        self.steps = steps
+        self.order = order
+        self.device = device
+        self.uniform = not batch_sizes or batch_sizes[-1] == batch
+        self._batch_sizes = batch_sizes
+        self._index: Tensor | None = None
+        self._reversal: Tensor | None = None
+
+    @classmethod
+    def of_equal_lengths(cls, batch: int, steps: int, device: torch.device) -> Packing:
+        """The packing of a padded batch without padding."""
+        return cls(batch, steps, None, None, device)
+
+    @classmethod
+    def from_packed(cls, packed: PackedSequence) -> Packing:
+        """The packing of a ``PackedSequence``.
+
+        Raises:
+            ValueError: its parts do not fit together, as they do where torch has made it.
+        """
+        sizes, order = packed.batch_sizes.tolist(), packed.sorted_indices
+        batch, rows = sizes[0] if sizes else 0, len(packed.data)
+        if not never_grow(batch, sizes) or sum(sizes) != rows:
+            raise ValueError(
+                "batch_sizes of a PackedSequence must be positive, must not grow, and must add up "
+                f"to the {rows} rows of its data, got {sizes}: make it by "
+                "torch.nn.utils.rnn.pack_padded_sequence"
+            )
+        if order is not None and len(order) != batch:
+            raise ValueError(
+                f"sorted_indices of a PackedSequence must name each of its {batch} sequences, got "
+                f"{len(order)} indices"
+            )
+        return cls(batch, len(sizes), sizes, order, packed.data.device)
+
+    @classmethod
+    def from_lengths(cls, lengths: Tensor, device: torch.device) -> Packing:
+        """The packing of a padded batch; lengths (B,) in any order."""
+        lengths = lengths.cpu()
+        ordered, order = torch.sort(lengths, descending=True, stable=True)
+        steps = int(ordered[0]) if len(ordered) else 0
+        sizes = (ordered[None, :] > _count(steps)[:, None]).sum(1).tolist()
+        moved = None if ordered.equal(lengths) else order
+        return cls(len(ordered), len(sizes), sizes, moved, device)
+
+    def among(self, totals: list[int]) -> Packing:
+        """The same rows beside those of other processes, with steps as far as any of them goes."""
+        sizes = self.batch_sizes + [0] * (len(totals) - len(self.batch_sizes))
+        packing = Packing(self.batch, len(totals), sizes, self.order, self.device)
+        packing.first, packing.totals = self.first, totals
+        return packing
+
+    @property
+    def empty(self) -> bool:
+        """Whether there are no rows."""
+        return self.batch == 0 or self.steps == 0
+
+    @property
+    def batch_sizes(self) -> list[int]:
+        """How many sequences reach each step; none without rows."""
+        if self._batch_sizes is None:
+            self._batch_sizes = [self.batch] * self.steps if self.batch else []
+        return self._batch_sizes
+
+    def sizes(self, rows: Tensor) -> Tensor:
+        """``batch_sizes`` as a tensor (T,) on the CPU, fake if the rows are."""
+        if self.uniform and not self.empty:  # B and T may be symbols
+            return rows.new_full((self.steps,), self.batch, dtype=torch.int64, device="cpu")
+        return rows.new_tensor(self.batch_sizes, dtype=torch.int64, device="cpu")
+
+    def _places(self) -> tuple[Tensor, Tensor]:
+        """(N,) step of every packed row, and (N,) number of its sequence."""
+        sizes = torch.tensor(self.batch_sizes, dtype=torch.int64, device="cpu")
+        alive = _count(self.batch)[None, :] < sizes[:, None]
+        step, column = alive.nonzero(as_tuple=True)
+        return step, column
+
+    def _padded_index(self) -> Tensor:
+        """(N,) position of every packed row in a (T * B) time-major padded batch."""
+        if self._index is None:
+            step, column = self._places()
+            if self.order is not None:
+                column = self.order.cpu()[column]
+            self._index = (step * self.batch + column).to(self.device)
+        return self._index
+
+    def parts(self, steps: int) -> list[tuple[slice, Packing]]:
+        """Consecutive parts of at most ``steps`` steps: which packed rows they hold, and how.
+
+        Sequences that ended before a part are not in it.
+        """
+        found, row = [], 0
+        for start in range(0, self.steps, steps):
+            sizes = self.batch_sizes[start : start + steps]
+            part = Packing(sizes[0], len(sizes), sizes, None, self.device)
+            part.first = self.first + start
+            found.append((slice(row, row := row + sum(sizes)), part))
+        return found
+
+    def pack(self, padded: Tensor) -> Tensor:
+        """(T', B, F) padded, T' >= T, to (N, F) rows. What stands in the padding is not read."""
+        if self.uniform and self.order is None and padded.shape[0] == self.steps:
+            return padded.reshape(-1, padded.shape[-1])
+        index = self._padded_index()
+        return padded.reshape(-1, padded.shape[-1]).index_select(0, index)
+
+    def pad(self, rows: Tensor, steps: int) -> Tensor:
+        """(N, F) rows to (steps, B, F), zero where no sequence stands."""
+        if self.uniform and self.order is None and steps == self.steps:
+            return rows.reshape(steps, self.batch, rows.shape[-1])
+        index = self._padded_index()
+        padded = rows.new_zeros(steps * self.batch, rows.shape[-1]).index_copy(0, index, rows)
+        return padded.reshape(steps, self.batch, rows.shape[-1])
+
+    def reverse(self, rows: Tensor) -> Tensor:
+        """Turn every sequence round within its own length; twice gives the rows back.
+
+        The rows keep their packing, so a backward direction is the forward loop over reversed
+        rows, and its step k is the k-th step that each sequence takes, whatever its length.
+        """
+        if self._reversal is None and self.uniform:
+            index = torch.arange(self.steps * self.batch, device=self.device)
+            self._reversal = index.reshape(self.steps, self.batch).flip(0).reshape(-1)
+        if self._reversal is None:
+            step, column = self._places()
+            sizes = torch.tensor(self.batch_sizes, dtype=torch.int64, device="cpu")
+            start = sizes.cumsum(0) - sizes
+            lengths = torch.bincount(column)
+            index = start[lengths[column] - 1 - step] + column
+            self._reversal = index.to(self.device)
+        return rows.index_select(0, self._reversal)
+
+    def sort(self, state: Tensor) -> Tensor:
+        """(..., B, F) from the user's order to the packed one."""
+        return state if self.order is None else state.index_select(-2, self.order.to(self.device))
+
+    def unsort(self, state: Tensor) -> Tensor:
+        """(..., B, F) from the packed order back to the user's."""
+        if self.order is None:
+            return state
+        return state.index_select(-2, torch.argsort(self.order).to(self.device))
+
+
+class TensorPacking(Packing):
+    """A packing whose numbers of rows are known to a graph alone, which answers for all lengths.
+
+    There are N = T * B rows, whatever the lengths: after those of the sequences come unused ones,
+    which are zero, and whose results are not read.
+
+    Args:
+        lengths: (B,) on the CPU, in any order, at most T.
+        steps: T, of the padded batch.
+    """
+
+    def __init__(self, lengths: Tensor, steps: int) -> None:
+        ordered, order = torch.sort(lengths, descending=True, stable=True)
+        super().__init__(lengths.shape[0], steps, None, order, lengths.device)
+        self.uniform = False
+        alive = ordered[None, :] > _count(steps)[:, None]
+        self._sizes = alive.sum(1)
+        # Those alive come first, and otherwise rows keep their order.
+        place = torch.argsort((~alive).flatten().to(torch.int64), stable=True)
+        step, column = place // self.batch, place % self.batch
+        own = _count(steps * self.batch)
+        self._used = (own < self._sizes.sum())[:, None]
+        self._index = step * self.batch + order[column]
+        start = self._sizes.cumsum(0) - self._sizes
+        turned = start[(ordered[column] - 1 - step).clamp(min=0)] + column
+        self._reversal = torch.where(self._used[:, 0], turned, own)
+
+    @property
+    def batch_sizes(self) -> list[int]:
+        raise NotImplementedError("a graph for all lengths has no numbers of rows")
+
+    def sizes(self, rows: Tensor) -> Tensor:
+        return self._sizes
+
+    def pack(self, padded: Tensor) -> Tensor:
+        rows = padded.reshape(-1, padded.shape[-1]).index_select(0, self._padded_index())
+        return torch.where(self._used, rows, 0.0)
+
+    def pad(self, rows: Tensor, steps: int) -> Tensor:
+        rows = torch.where(self._used, rows, 0.0)
+        padded = torch.zeros_like(rows).index_copy(0, self._padded_index(), rows)
+        return padded.reshape(steps, self.batch, rows.shape[-1])
+
+
+def never_grow(batch: int, sizes: Sequence[int]) -> bool:
+    """Return whether these are rows of steps: positive, at most B, and none more than before."""
+    return all(0 < after <= before for before, after in zip((batch, *sizes), sizes))
+
+
+def _count(end: int) -> Tensor:
+    """(end,) the numbers 0, 1, ... on the CPU, whatever device is the default."""
+    return torch.arange(end, device="cpu")

@@ -1,0 +1,134 @@
+"""Named schemes: every published normalised cell, and the four plain names.
+
+They stand beside the mathematics of their cell, in ``seqnorm/nn/layers/cells``; the functions here
+find them.
+"""
+
+from __future__ import annotations
+
+import re
+
+from torch import nn
+
+from ..check import choose, nearest
+from .scheme import Norm, NormScheme, of_fields
+from .step import PRESETS, STEPS, Step
+
+# The words of other libraries, without "norm", and the words for the same norms here.
+_ELSEWHERE = {
+    "ln": "layer",
+    "bn": "batch",
+    "in": "instance",
+    "gn": "group",
+    "syncbatch": "batch",
+    "deepspeech": "laurent2016",
+    "speechbrain": "ravanelli2018",
+}
+
+
+def preset(name: str, cell: str = "LSTM", **changes: object) -> NormScheme:
+    """The scheme of that name for a cell, with fields replaced.
+
+    The docstring of each layer (``seqnorm.LSTM``, ``GRU``, ``RNN``, ``LiGRU``, ``IndRNN``,
+    ``SLSTM``) has the equations of its presets.
+
+    Args:
+        name: a key of ``seqnorm.PRESETS``.
+        cell: the name of the layer.
+        changes: see ``NormScheme.replace``: ``preset("batch", "LSTM", eps=1e-3, max_steps=100)``.
+
+    Raises:
+        ValueError: no such name, with the nearest one, or not for this cell.
+        TypeError: ``name`` is no text, or a change names no field.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"norm must be a name, got {name!r}")
+    if name not in PRESETS:
+        raise ValueError(
+            f"unknown norm {name!r}{_meant(name, cell)}; known are {', '.join(PRESETS)}"
+        )
+    schemes = PRESETS[name]
+    choose("cell", cell, STEPS)
+    if cell not in schemes:
+        raise ValueError(
+            f"norm {name!r} is published for {' and '.join(schemes)}, not for {cell}; "
+            f"for {cell} there are {', '.join(STEPS[cell].presets)}"
+        )
+    return schemes[cell].replace(**changes)
+
+
+def described(scheme: NormScheme, cell: Step) -> str:
+    """A scheme as ``norm=`` of a layer would be written: by the preset that is nearest to it."""
+    found: list[tuple[int, str]] = []
+    for name, schemes in PRESETS.items():
+        changes = _changes(schemes[cell.name], scheme) if cell.name in schemes else None
+        if changes is not None:
+            shown = "".join(f", {field}={value!r}" for field, value in changes.items())
+            text = f"preset({name!r}, {cell.name!r}{shown})" if changes else repr(name)
+            found.append((len(changes), text))
+    return min(found, key=lambda one: one[0])[1] if found else repr(scheme)
+
+
+def _changes(base: NormScheme, scheme: NormScheme) -> dict[str, object] | None:
+    """The arguments with which ``base.replace`` gives the scheme, or None if no arguments do.
+
+    A norm of another kind counts as no such change.
+    """
+    if base.norms.keys() != scheme.norms.keys():
+        return None
+    changes = {k: v for k, v in of_fields(scheme).items() if of_fields(base)[k] != v}
+    for site in scheme.norms:
+        changes.pop(site, None)
+        before, after = of_fields(base.norms[site]), of_fields(scheme.norms[site])
+        changes |= {k: v for k, v in after.items() if before[k] != v}
+    try:
+        return changes if "kind" not in changes and base.replace(**changes) == scheme else None
+    except ValueError:
+        return None
+
+
+def resolve(norm: str | NormScheme | None, cell: Step) -> NormScheme | None:
+    """What ``norm=`` of a layer means: a preset's name, or a scheme.
+
+    Raises:
+        ValueError: an unknown name, or a scheme that this cell cannot have.
+        TypeError: something else.
+    """
+    if norm is None:
+        return None
+    if isinstance(norm, str):
+        norm = preset(norm, cell.name)
+    if isinstance(norm, Norm):
+        raise TypeError(
+            "a single Norm does not say where it stands, nor with which gain and bias it was "
+            f'published there: write preset({norm.kind!r}, "{cell.name}", eps=...), or a NormScheme'
+        )
+    if not isinstance(norm, NormScheme):
+        cls = norm if isinstance(norm, type) else type(norm)
+        hint = _meant(cls.__name__, cell.name) if issubclass(cls, nn.Module) else ""
+        hint = " (for no norm write None)" if norm is False else hint
+        raise TypeError(
+            f'norm must be None, a name as "layer", or a NormScheme, got {norm!r}{hint}'
+        )
+    cell.check(norm)
+    return norm
+
+
+def _meant(name: str, cell: str) -> str:
+    """A hint at the norm that an unknown word may mean, to close an error message.
+
+    Raises:
+        ValueError: the word means a norm that cannot stand in a recurrence.
+    """
+    word = re.sub(r"norm|[123]d|[^a-z]", "", name.lower())  # "layer_norm", "BatchNorm1d"
+    cells = "|".join(sorted(STEPS, key=len, reverse=True)).lower()
+    word = re.sub(f"({cells})(cell)?$", "", word) or word  # "LayerNormLSTM"
+    word = _ELSEWHERE.get(word, word)
+    if word in ("none", "null", "no", "false", ""):
+        return " (for no norm write None)"
+    if word in ("instance", "group"):
+        Norm(word)  # raises, and says why
+    if word not in PRESETS:
+        return nearest(name, PRESETS)
+    own = cell in PRESETS[word]
+    return f" (did you mean {word!r}{'' if own else ', of ' + ' and '.join(PRESETS[word])}?)"

@@ -1,0 +1,347 @@
+"""What a normalised cell is: where norms stand, and which set S each of them averages over.
+
+Two small immutable descriptions, no tensors: ``Norm`` says what happens at one site, ``NormScheme``
+which sites a cell has. The presets are values of ``NormScheme``.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any
+
+from ..check import check_eps, check_number, check_positive, check_table, choose, nearest
+
+KINDS = ("layer", "rms", "batch", "batch_pooled")
+SITES = ("input", "hidden", "sum", "cell", "frame", "output")
+TABLE_FIELDS = ("momentum", "max_steps", "min_count", "beyond")
+_REFUSED = {
+    "instance": (
+        "InstanceNorm averages one channel over the positions of one example; a recurrent layer "
+        "has one value there, a set of one element, whose normalised value is always 0"
+    ),
+    "group": (
+        "GroupNorm over time would read the future; over the units of a step it is LayerNorm with "
+        'smaller sets: Norm("layer", sets=4) for four groups'
+    ),
+}
+
+
+def of_fields(of: Norm | NormScheme) -> dict[str, Any]:
+    """The fields with their values."""
+    return {field.name: getattr(of, field.name) for field in fields(of)}
+
+
+def changed(of: Norm | NormScheme) -> dict[str, Any]:
+    """The fields whose values differ from their defaults."""
+    values = of_fields(of)
+    return {f.name: values[f.name] for f in fields(of) if values[f.name] != f.default}
+
+
+@dataclass(frozen=True)
+class Norm:
+    """One normalisation: ``y = gain * (x - mean) / sqrt(var + eps) + bias`` with its set S.
+
+    Args:
+        kind: "layer": S = the units of one row; "rms": the same, mean not subtracted; "batch": S =
+            the rows of the same time step; "batch_pooled": S = all rows of all steps.
+        sets: how the units of the gates are divided into sets ("layer" and "rms" only): "joint"
+            (one set over all gates), "separate" (one for each gate), gates spelled out, as
+            ``("rz", "n")`` for the GRU of Ba et al. 2016 (gates are ``ifgo`` and ``rzn``), a number
+            of equal sets, as GroupNorm has them, or "heads" (one set for each head, of the cells
+            that have some). Units that are no gates are one set with "separate" and spelled gates.
+        gain: initial value of the learned gain, "uniform" to draw it from U(-1/sqrt(H), 1/sqrt(H)),
+            or ``None`` for no gain.
+        bias: the same for the learned bias.
+        eps: added to the variance.
+        eps_on: "std" adds eps to the standard deviation instead.
+        momentum, max_steps, min_count, beyond: of the running statistics ("batch" and
+            "batch_pooled"; see ``RunningTable``).
+
+    Raises:
+        ValueError: a field has a value that means nothing, with the nearest one that does.
+    """
+
+    kind: str = "layer"
+    sets: str | int | tuple[str, ...] = "joint"
+    gain: float | str | None = 1.0
+    bias: float | str | None = 0.0
+    eps: float = 1e-5
+    eps_on: str = "var"
+    momentum: float | None = 0.1
+    max_steps: int = 512
+    min_count: int = 2
+    beyond: str = "last"
+
+    def __post_init__(self) -> None:
+        if self.kind in _REFUSED:
+            raise ValueError(
+                f"norm {self.kind!r} cannot stand in a recurrence: {_REFUSED[self.kind]}"
+            )
+        choose("kind", self.kind, KINDS)
+        choose("eps_on", self.eps_on, ("var", "std"))
+        for name in ("gain", "bias"):
+            if isinstance(value := getattr(self, name), str):
+                choose(name, value, ("uniform",))
+            elif value is not None:
+                check_number(name, value)
+        check_eps(self.eps)
+        steps, count = check_table(self.max_steps, self.momentum, self.min_count, self.beyond)
+        object.__setattr__(self, "max_steps", steps)
+        object.__setattr__(self, "min_count", count)
+        for field in () if self.over_batch else fields(Norm):
+            if field.name in TABLE_FIELDS and getattr(self, field.name) != field.default:
+                raise ValueError(
+                    f"{field.name} is of running statistics, and {self.kind!r} has none, for its "
+                    "set is inside one example: leave it out"
+                )
+        if isinstance(self.sets, list):  # as YAML gives it
+            object.__setattr__(self, "sets", tuple(self.sets))
+        if not isinstance(self.sets, (str, tuple)):
+            if isinstance(self.sets, bool) or not hasattr(self.sets, "__index__"):
+                raise TypeError(
+                    f"sets should be a word, a number or gates, got {type(self.sets).__name__}"
+                )
+            object.__setattr__(self, "sets", check_positive("sets", self.sets))
+        if isinstance(self.sets, str):
+            choose("sets", self.sets, ("joint", "separate", "heads"))
+        if self.over_batch and self.sets != "joint":
+            raise ValueError(
+                f"sets={self.sets!r} means nothing for {self.kind!r}: its set is the batch, each "
+                'unit apart, however the gates are divided; leave sets="joint"'
+            )
+
+    def __repr__(self) -> str:
+        options = [f"{k}={v!r}" for k, v in changed(self).items() if k != "kind"]
+        return f"Norm({', '.join([repr(self.kind), *options])})"
+
+    @property
+    def over_batch(self) -> bool:
+        """Whether S contains the batch axis, and so whether there are running statistics."""
+        return self.kind in ("batch", "batch_pooled")
+
+    @property
+    def over_time(self) -> bool:
+        """Whether S contains the time axis, legal only where the whole sequence is known."""
+        return self.kind == "batch_pooled"
+
+    def sizes(self, gates: str, span: str, units: int, heads: int = 0) -> tuple[int, ...]:
+        """Units of each set, in order.
+
+        Args:
+            gates: all gates of the cell.
+            span: those that the site holds; "" for units that are no gates.
+            units: of each gate, or of a site without gates.
+            heads: into how many parts the recurrence falls, 0 for a cell without heads.
+
+        Raises:
+            ValueError: ``sets`` does not divide the gates, or a set has one element.
+        """
+        total = max(len(span), 1) * units
+        if isinstance(self.sets, int) or self.sets == "heads":
+            if self.sets == "heads" and heads == 0:
+                raise ValueError(
+                    'sets="heads": this cell has no heads; write sets=4 for four equal sets, say'
+                )
+            count = max(len(span), 1) * heads if self.sets == "heads" else int(self.sets)
+            if total % count:
+                raise ValueError(f"sets={self.sets!r} must divide the {total} units of the norm")
+            sizes = (total // count,) * count
+        elif not span or self.over_batch or self.sets == "joint":
+            sizes = (total,)
+        else:
+            sizes = tuple(len(part) * units for part in self._divided(gates, span))
+        if self.kind == "layer" and min(sizes) == 1:
+            raise ValueError(
+                "a LayerNorm set of one unit is always normalised to 0 (hidden_size=1, in the cell "
+                "state or with one set for each gate): use a larger hidden_size, or fewer sets"
+            )
+        return sizes
+
+    def _divided(self, gates: str, span: str) -> list[str]:
+        parts = tuple(gates) if isinstance(self.sets, str) else tuple(self.sets)  # type: ignore[arg-type]
+        inside = [part for part in parts if part and part in span]
+        if "".join(parts) != gates:
+            raise ValueError(
+                f"sets={self.sets!r} must divide the gates {gates!r} in their order, as "
+                f"{tuple(filter(None, (gates[:-1], gates[-1])))!r} does"
+            )
+        if "".join(inside) != span:
+            raise ValueError(
+                f"sets={self.sets!r}: in a norm of the sum, the candidate {gates[-1]!r} holds "
+                f"the reset gate and needs a set of its own, as in {(gates[:-1], gates[-1])!r}"
+            )
+        return inside
+
+
+@dataclass(frozen=True)
+class NormScheme:
+    """Where the norms of a recurrent cell stand.
+
+    With ``x = N_input(W_ih x_t)`` and ``h = N_hidden(W_hh h_(t-1))``, gates ``a = x + h + b``::
+
+        LSTM:  c_t = sigmoid(f) * c_(t-1) + sigmoid(i) * tanh(g)
+               h_t = sigmoid(o) * tanh(N_cell(c_t))
+        GRU:   n = tanh(x_n + sigmoid(r) * h_n)
+               h_t = z * h_(t-1) + (1 - z) * n
+
+    or, with ``sum``, ``a = N_sum(W_ih x_t + W_hh h_(t-1) + b)``. For a GRU with ``sets="joint"``
+    over the sum ("batch" has no other), r is not known before the norm, so it multiplies the whole
+    normalised candidate, n = tanh(sigmoid(r) * a_n) (Dreamer's GRU); with smaller sets n =
+    tanh(N(x_n + sigmoid(r) * h_n)).
+
+    Args:
+        input, hidden: norms of the two terms, apart.
+        sum: norm of their sum, instead.
+        cell: norm of the LSTM's cell state.
+        frame: norm of x_t itself, before W_ih (pre-norm).
+        output: norm of the h_t that a layer gives (post-norm); what the recurrence carries on, and
+            the final state, stay without it.
+        cell_state: "raw" carries c_t on as it is, "normalised" feeds N_cell(c_t) back.
+        bias_ih, bias_hh: where torch's two bias vectors stand: "outside" (added after the norm),
+            "inside" (before it), "both" (the same vector twice), ``None`` (no such vector).
+        bias_init: their initial value, or "uniform" for torch's U(-1/sqrt(H), 1/sqrt(H)).
+        gate_bias: initial bias of single gates, as ``(("f", 1.0),)``: the sum of every bias that
+            reaches the gate.
+        update: "keep": z = 1 keeps the old state of a GRU, as in torch; "write": z = 1 takes the
+            candidate, as in Ba et al. 2016 (eq. 28) and Dreamer.
+        hidden_init: how W_hh is drawn: "uniform" as torch does, "orthogonal" or "identity" for the
+            square block of each gate.
+
+    Raises:
+        ValueError: a combination that cannot be computed, with what to write instead.
+    """
+
+    input: Norm | None = None
+    hidden: Norm | None = None
+    sum: Norm | None = None
+    cell: Norm | None = None
+    frame: Norm | None = None
+    output: Norm | None = None
+    cell_state: str = "raw"
+    bias_ih: str | None = "outside"
+    bias_hh: str | None = None
+    bias_init: float | str = 0.0
+    gate_bias: tuple[tuple[str, float], ...] = ()
+    update: str = "keep"
+    hidden_init: str = "uniform"
+
+    def __post_init__(self) -> None:
+        gate_bias: Any = self.gate_bias  # YAML gives a mapping or lists
+        pairs = gate_bias.items() if isinstance(gate_bias, dict) else gate_bias
+        object.__setattr__(self, "gate_bias", tuple(tuple(pair) for pair in pairs))
+        self._check_fields()
+        self._check_combination()
+
+    def _check_fields(self) -> None:
+        for site in SITES:
+            norm = getattr(self, site)
+            if norm is not None and not isinstance(norm, Norm):
+                raise TypeError(
+                    f"{site} must be a Norm or None, got {type(norm).__name__}: "
+                    f'write {site}=Norm("layer")'
+                )
+        choose("cell_state", self.cell_state, ("raw", "normalised"))
+        choose("update", self.update, ("keep", "write"))
+        choose("hidden_init", self.hidden_init, ("uniform", "orthogonal", "identity"))
+        for name in ("bias_ih", "bias_hh"):
+            if getattr(self, name) is not None:
+                choose(name, getattr(self, name), ("outside", "inside", "both"))
+        if isinstance(self.bias_init, str):
+            choose("bias_init", self.bias_init, ("uniform",))
+        else:
+            check_number("bias_init", self.bias_init)
+        for pair in self.gate_bias:
+            if len(pair) != 2:
+                raise ValueError(f'gate_bias holds pairs as ("f", 1.0), got {pair!r}')
+            check_number(f"gate_bias of {pair[0]!r}", pair[1])
+
+    def _check_combination(self) -> None:
+        if self.sum is not None and (self.input is not None or self.hidden is not None):
+            raise ValueError(
+                "sum excludes input and hidden: the terms are normalised apart or summed"
+            )
+        places = {"bias_ih": self.bias_ih, "bias_hh": self.bias_hh}
+        for name, place in places.items():
+            if self.sum is not None and place not in ("inside", None):
+                raise ValueError(
+                    f'{name}={place!r} with a norm of the sum: write {name}="inside" or None (the '
+                    "norm's own bias stands outside)"
+                )
+        gate_norms = [norm for norm in (self.input, self.hidden, self.sum) if norm is not None]
+        reached = any(place in ("outside", "both") for place in places.values())
+        if self.gate_bias and not reached and all(norm.bias is None for norm in gate_norms):
+            raise ValueError(
+                f"gate_bias names gate {self.gate_bias[0][0]!r}, but no bias reaches it after the "
+                'norms: set bias_ih="outside" or a norm with a bias'
+            )
+        if self.cell_state == "normalised" and self.cell is None:
+            raise ValueError('cell_state="normalised" needs a norm of the cell: set cell=Norm(...)')
+        for site, norm in self.norms.items():
+            if norm.over_time and site not in ("input", "frame", "output"):
+                raise ValueError(
+                    f"{site}=Norm({norm.kind!r}): a set over time inside the recurrence would read "
+                    'the future; "batch_pooled" can stand at input, frame and output, use "batch" '
+                    "(statistics of every step of their own) here"
+                )
+
+    @cached_property
+    def text(self) -> str:
+        """All of it as JSON, for what stores no Python objects: graphs of torch.export."""
+        norms = {site: changed(norm) for site, norm in self.norms.items()}
+        return json.dumps(changed(self) | norms, default=float)  # any number: numpy's, a Fraction
+
+    @classmethod
+    def from_text(cls, text: str) -> NormScheme:
+        """The scheme that has this text."""
+        values = json.loads(text)
+        norms = {site: Norm(**values[site]) for site in SITES if site in values}
+        return cls(**values | norms)
+
+    @cached_property
+    def norms(self) -> dict[str, Norm]:
+        """The norms that are there, by site."""
+        sites = {name: getattr(self, name) for name in SITES}
+        return {name: norm for name, norm in sites.items() if norm is not None}
+
+    @staticmethod
+    def place_of(scheme: NormScheme | None, bias: str) -> str | None:
+        """Where "bias_ih" or "bias_hh" stands; without a scheme, as in torch, nothing follows."""
+        place: str | None = "outside" if scheme is None else getattr(scheme, bias)
+        return place
+
+    def __repr__(self) -> str:
+        return f"NormScheme({', '.join(f'{k}={v!r}' for k, v in changed(self).items())})"
+
+    def replace(self, **changes: Any) -> NormScheme:
+        """A copy with other values: fields of a scheme, or fields of ``Norm`` for all its sites.
+
+        ``preset("ba2016", "LSTM").replace(eps=1e-3, cell_state="normalised")``. Fields of running
+        statistics go to the norms that have them.
+
+        Raises:
+            TypeError: an unknown field.
+            ValueError: no norm of the scheme has that field.
+        """
+        own = {field.name for field in fields(NormScheme)}
+        of_norm = {field.name for field in fields(Norm)}
+        for name in changes:
+            if name not in own | of_norm:
+                raise TypeError(f"no field {name!r}{nearest(name, own | of_norm)}")
+        to_norms = {name: changes.pop(name) for name in list(changes) if name not in own}
+        changed = replace(self, **changes)
+        of_tables = {name for name in to_norms if name in TABLE_FIELDS}
+        if of_tables and not any(norm.over_batch for norm in changed.norms.values()):
+            raise ValueError(
+                f"{', '.join(sorted(of_tables))}: no norm of this scheme has running statistics"
+            )
+        sites: dict[str, Any] = {}
+        for site, norm in changed.norms.items():
+            taken = {
+                name: value
+                for name, value in to_norms.items()
+                if norm.over_batch or name not in TABLE_FIELDS
+            }
+            sites[site] = replace(norm, **taken)
+        return replace(changed, **sites)

@@ -1,0 +1,310 @@
+"""The norms of one recurrent cell as modules, and what they do during one pass over time.
+
+A site module holds parameters and tables; ``start`` gives the function that the pass calls, and
+``SiteRun.close`` writes what it has gathered into the tables, all steps at once.
+
+Axes: n rows alive at a step, F = features of the site, T steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..statistics.moments import Moments, moments, normalise, widen
+from ..statistics.processes import sharing, union
+from ..statistics.running_table import RunningTable
+from .scheme import Norm, changed
+
+
+class SiteNorm(nn.Module):
+    """Parameters of one norm: ``weight`` (F,) and ``bias`` (F,), or ``None``."""
+
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
+
+    def __init__(
+        self,
+        norm: Norm,
+        features: int,
+        hidden_size: int,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+    ) -> None:
+        super().__init__()
+        self.norm = norm
+        self.features = features
+        self._bound = 1.0 / math.sqrt(hidden_size)
+        for name, initial in (("weight", norm.gain), ("bias", norm.bias)):
+            if initial is None:
+                self.register_parameter(name, None)
+            else:
+                value = torch.empty(features, device=device, dtype=dtype)
+                self.register_parameter(name, nn.Parameter(value))
+
+    def reset_parameters(self) -> None:
+        for parameter, initial in ((self.weight, self.norm.gain), (self.bias, self.norm.bias)):
+            if parameter is None or initial is None:
+                continue
+            if isinstance(initial, str):
+                nn.init.uniform_(parameter, -self._bound, self._bound)
+            else:
+                nn.init.constant_(parameter, initial)
+
+    def holding(self, weight: Tensor | None, bias: Tensor | None) -> SiteNorm:
+        """The same norm, in the mode it is in now, with these for parameters and the same table.
+
+        A module's parameters may be others by the time it is computed once more: of
+        ``torch.func.functional_call``, or made anew by a parametrisation.
+        """
+        kind = next(kind for kind in (FeatureNorm, BatchSiteNorm) if isinstance(self, kind))
+        other = kind.__new__(kind)
+        other.__dict__.update(self.__dict__)
+        other.__dict__["_parameters"] = {"weight": weight, "bias": bias}
+        return other
+
+    def affine(self, y: Tensor) -> Tensor:
+        if self.weight is not None:
+            y = y * self.weight
+        return y if self.bias is None else y + self.bias
+
+    def start(
+        self, batch_sizes: Sequence[int], first: int = 0, totals: Sequence[int] | None = None
+    ) -> SitePass:
+        """The norm for one pass over steps first, first + 1, ... with these numbers of rows.
+
+        Args:
+            totals: rows in all processes that share statistics, if they do.
+        """
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        shown = {"kind": self.norm.kind} | changed(self.norm)
+        return ", ".join([str(self.features), *(f"{k}={v!r}" for k, v in shown.items())])
+
+
+class SitePass:
+    """One norm during one pass over time."""
+
+    def __call__(self, x: Tensor, t: int) -> Tensor:
+        """Normalise the rows (n, F) of step t."""
+        raise NotImplementedError
+
+    def whole(self, rows: Tensor) -> Tensor:
+        """Normalise the rows (N, F) of all steps of the pass."""
+        return self(rows, 0)
+
+    def close(self) -> None:
+        """Write what the pass has gathered."""
+
+
+class FeatureNorm(SiteNorm):
+    """LayerNorm or RMSNorm of a row over sets of its own units; nothing to remember.
+
+    Args:
+        sizes: units of each set, together F.
+    """
+
+    def __init__(
+        self,
+        norm: Norm,
+        sizes: tuple[int, ...],
+        hidden_size: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(norm, sum(sizes), hidden_size, device, dtype)
+        self.sizes = sizes
+        self.reset_parameters()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., F) to (..., F)."""
+        if len(self.sizes) == 1 and self.norm.kind == "layer" and self.norm.eps_on == "var":
+            # The same numbers as below from one fused kernel.
+            weight = None if self.weight is None else widen(self.weight)
+            bias = None if self.bias is None else widen(self.bias)
+            return F.layer_norm(widen(x), self.sizes, weight, bias, self.norm.eps).to(x.dtype)
+        wide = widen(x)
+        if len(set(self.sizes)) == 1:
+            parts = wide.unflatten(-1, (len(self.sizes), self.sizes[0]))
+            return self.affine(self._normalise(parts).flatten(-2)).to(x.dtype)
+        normalised = [self._normalise(part) for part in wide.split(list(self.sizes), -1)]
+        return self.affine(torch.cat(normalised, -1)).to(x.dtype)
+
+    def _normalise(self, x: Tensor) -> Tensor:
+        mean, var, _ = moments(x, (-1,), centred=self.norm.kind == "layer")
+        return normalise(x, mean, var, self.norm.eps, eps_on=self.norm.eps_on)
+
+    def start(
+        self, batch_sizes: Sequence[int], first: int = 0, totals: Sequence[int] | None = None
+    ) -> SitePass:
+        return _FeaturePass(self)
+
+
+class _FeaturePass(SitePass):
+    def __init__(self, site: FeatureNorm) -> None:
+        self._site = site
+
+    def __call__(self, x: Tensor, t: int) -> Tensor:
+        out: Tensor = self._site(x)
+        return out
+
+
+class BatchSiteNorm(SiteNorm):
+    """BatchNorm with statistics of every time step of their own, gain and bias shared over time.
+
+    In training a step of the table with at least ``min_count`` rows is normalised by their own
+    moments, which then enter the table; every other step, and every step in inference, by the table
+    (see ``RunningTable``). "batch_pooled" is a single step that holds all rows.
+    """
+
+    def __init__(
+        self,
+        norm: Norm,
+        features: int,
+        hidden_size: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(norm, features, hidden_size, device, dtype)
+        steps = 1 if norm.over_time else norm.max_steps
+        self.table = RunningTable(
+            features, steps, norm.momentum, norm.min_count, norm.beyond, device, dtype
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        self.table.reset()
+
+    def check(self, steps: int, first: int) -> None:
+        """Raise IndexError for a pass over steps of which one is refused by the table."""
+        if self.norm.over_time:
+            steps, first = min(steps, 1), 0
+        self.table.check(steps, first, self.training)
+
+    def start(
+        self, batch_sizes: Sequence[int], first: int = 0, totals: Sequence[int] | None = None
+    ) -> SitePass:
+        return BatchPass(self, batch_sizes, first, totals)
+
+
+class BatchPass(SitePass):
+    """BatchNorm during one pass: step by step, or for a backend that computes many steps at once,
+    which asks for the statistics that are ``given`` and tells those that were a step's own.
+
+    Attributes:
+        first: the first step.
+        end: the first step that the table speaks for.
+    """
+
+    def __init__(
+        self,
+        site: BatchSiteNorm,
+        batch_sizes: Sequence[int],
+        first: int,
+        totals: Sequence[int] | None = None,
+    ) -> None:
+        self._processes = sharing(site.table.processes, site.training)
+        rows = batch_sizes if totals is None or self._processes is None else totals
+        if site.norm.over_time:  # one step that holds all rows
+            batch_sizes, rows, first = [sum(batch_sizes)], [sum(rows)], 0
+        self._site = site
+        self._sizes = list(batch_sizes)
+        self._rows = list(rows)
+        self.first = first
+        self.end = first
+        if site.training:
+            # The steps whose own rows suffice come first, for later ones have fewer rows.
+            enough = sum(n >= site.norm.min_count for n in self._rows)
+            self.end = max(first, min(first + enough, site.table.max_steps))
+        self._others = first + len(batch_sizes) - self.end
+        self._own: list[tuple[Tensor, Tensor]] = []
+        self._open = site.training
+        self._table: tuple[Tensor, Tensor] | None = None
+        self._shared: list[tuple[Tensor, Tensor]] = []
+
+    def __call__(self, x: Tensor, t: int) -> Tensor:
+        site, norm = self._site, self._site.norm
+        wide = widen(x)
+        if t < self.end:
+            mean, var = self._of_the_batch(wide, t)
+            self.gather(mean.detach(), var.detach())
+        else:
+            mean, var = (moment[t - self.end] for moment in self.given())
+        y = normalise(wide, mean, var, norm.eps, eps_on=norm.eps_on)
+        return site.affine(y).to(x.dtype)
+
+    def _of_the_batch(self, x: Tensor, t: int) -> tuple[Tensor, Tensor]:
+        """Mean and variance (1, F) of step t, whose rows (n, F) here are x."""
+        if self._shared:
+            return self._shared[t - self.first]
+        own = moments(x, (0,))
+        if self._processes is not None:
+            own = union(own, self._processes)
+        return own.mean, own.var
+
+    def given(self) -> tuple[Tensor, Tensor]:
+        """Mean and variance (., F) of the steps from ``end`` on, out of the table."""
+        if self._table is None:
+            self.close()  # as a cell, step by step, would have it
+            self._table = self._site.table.read(self._others, self.end, self._site.training)
+        return self._table
+
+    def gather(self, mean: Tensor, var: Tensor) -> None:
+        """Take in the moments (., F) of the next steps before ``end``."""
+        self._own.append((mean, var))
+
+    def whole(self, rows: Tensor) -> Tensor:
+        steps = rows.split(self._sizes)
+        if self._processes is not None and self.end > self.first:
+            own = [moments(widen(x), (0,)) for x in steps[: self.end - self.first]]
+            # One exchange for all steps.
+            shared = union(Moments(*(torch.cat(parts) for parts in zip(*own))), self._processes)
+            self._shared = list(zip(shared.mean.split(1), shared.var.split(1)))
+        done = [self(x, t) for t, x in enumerate(steps, self.first)]
+        return torch.cat(done) if done else rows
+
+    def close(self) -> None:
+        if not self._open:
+            return
+        self._open = False
+        table = self._site.table
+        if self._own:
+            means, variances = (
+                torch.cat(found) if len(found) > 1 else found[0] for found in zip(*self._own)
+            )
+        else:
+            means = variances = table.running_mean[:0]
+        count = torch.tensor(self._rows, dtype=torch.int64, device=means.device)
+        table.update(means, variances, count, self.first)
+        self._own.clear()
+
+
+class SiteRun:
+    """All norms of one direction during one pass over time: ``run(site, x, t)``."""
+
+    def __init__(self, passes: dict[str, SitePass]) -> None:
+        self._passes = passes
+
+    def __call__(self, site: str, x: Tensor, t: int) -> Tensor:
+        """x (n, F) normalised at that site; unchanged where the site has no norm."""
+        found = self._passes.get(site)
+        return x if found is None else found(x, t)
+
+    def of(self, site: str) -> SitePass | None:
+        """The pass of the norm at one site."""
+        return self._passes.get(site)
+
+    def whole(self, site: str, rows: Tensor) -> Tensor:
+        """The rows (N, F) of all steps normalised at a site outside of the recurrence."""
+        found = self._passes.get(site)
+        return rows if found is None else found.whole(rows)
+
+    def close(self) -> None:
+        for site in self._passes.values():
+            site.close()

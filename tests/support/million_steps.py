@@ -1,0 +1,140 @@
+"""Random calls of layers by the kernels and by the definition, for as many time steps as wanted.
+
+    python tests/support/million_steps.py                      a million steps, from seed 0 on
+    python tests/support/million_steps.py --first 400          the same from another seed on
+    python tests/support/million_steps.py --first 17 --end 18  one seed alone, to repeat a mismatch
+
+A seed is 20 calls: of any norm that the kernels take, with any sizes, lengths, threads and
+instruction sets. Steps are layers * directions * T of every call. Results, states, statistics and
+all gradients are compared in float64, with the tests' tolerances. The first mismatch ends the
+program with status 1 and says how to repeat it.
+
+Over many steps a few recurrences magnify any rounding beyond every tolerance. A difference counts
+as such, and not as a mismatch, if the definition itself differs as much where the input and the
+weights are moved by their last bit; the last line says how many calls that were.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from beside_reference import Call, Outcome, outcome
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+from nn.backends.test_cpu_properties import Case, cases
+from tolerances import GRADIENTS, VALUES
+from torch import nn
+
+CALLS_OF_A_SEED = 20
+WIDEST, LONGEST = 160, 60
+# Seconds between lines of progress.
+EVERY = 10.0
+# How much more than the definition, moved by its last bit a few times, the kernels may differ.
+MAGNIFIED = 100.0
+MOVES = 5
+
+
+def distance(actual: Outcome, expected: Outcome) -> tuple[float, str]:
+    """The largest difference as a part of its tolerance, infinite for NaN, and where it is."""
+    assert actual.keys() == expected.keys()
+    found = []
+    for name, value in expected.items():
+        tolerance = GRADIENTS if name.startswith("gradient") else VALUES
+        scale = max(1.0, value.abs().max().item())
+        apart = (actual[name] - value).abs().max().item() / (tolerance * scale)
+        found.append((apart if apart == apart else float("inf"), name))
+    return max(found)
+
+
+def moved(layer: nn.Module, call: Call) -> tuple[nn.Module, Call]:
+    """The same with another last bit in the input and in every parameter."""
+    layer, ulp = copy.deepcopy(layer), 2.0**-52
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.mul_(1 + ulp * torch.randint_like(parameter, -1, 2))
+    input = call.input * (1 + ulp * torch.randint_like(call.input, -1, 2))
+    return layer, Call(input, call.lengths, call.state, call.cotangents)
+
+
+@dataclass
+class Tally:
+    """What was compared so far."""
+
+    steps: int = 0
+    calls: int = 0
+    worst: float = 0.0
+    magnified: int = 0
+    failure: str = ""
+    begun: float = field(default_factory=time.monotonic)
+
+    def add(self, case: Case) -> None:
+        """One more call, unless there was a mismatch before."""
+        if self.failure:
+            return
+        try:
+            layer, call = case.draw()
+            actual, expected = case.outcomes(layer, call)
+            apart, where = distance(actual, expected)
+        except Exception as error:  # whatever it is, it is to be reproduced
+            self.failure = f"{case}\n{type(error).__name__}: {error}"
+            return
+        if apart > 1:
+            others = (outcome(*moved(layer, call), "reference") for _ in range(MOVES))
+            if not apart <= MAGNIFIED * max(distance(other, expected)[0] for other in others):
+                self.failure = f"{case}\n{where} is {apart:.3g} tolerances apart"
+                return
+            self.magnified += 1
+        else:
+            self.worst = max(self.worst, apart)
+        directions = 2 if case.options["bidirectional"] else 1
+        self.steps += case.options["num_layers"] * directions * max(case.lengths)
+        self.calls += 1
+
+    def __str__(self) -> str:
+        rate = self.steps / (time.monotonic() - self.begun)
+        return (
+            f"{self.steps:,} steps, {self.calls:,} calls, worst error {self.worst:.2g} of its "
+            f"tolerance, {self.magnified} calls magnify rounding, {rate:.0f} steps/s"
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--steps", type=int, default=1_000_000, help="ends when there are as many")
+    parser.add_argument("--first", type=int, default=0, help="seed to begin with")
+    parser.add_argument("--end", type=int, default=sys.maxsize, help="seed to end before")
+    options = parser.parse_args(arguments)
+    if options.end <= options.first:
+        parser.error("--end must be larger than --first")
+    tally, told = Tally(), time.monotonic()
+    every = st.booleans().flatmap(lambda drawn: cases(drawn, widest=WIDEST, longest=LONGEST))
+    for number in range(options.first, options.end):
+        check = settings(
+            max_examples=CALLS_OF_A_SEED,
+            phases=[Phase.generate],
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )(given(every)(tally.add))
+        seed(number)(check)()
+        if tally.failure:
+            print(f"seed {number}: {tally.failure}")
+            print(f"repeat it with --first {number} --end {number + 1}")
+            return 1
+        if time.monotonic() - told > EVERY:
+            told = time.monotonic()
+            print(f"seed {number}: {tally}", flush=True)
+        if tally.steps >= options.steps:
+            break
+    print(f"seeds {options.first} to {number}, all equal: {tally}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
