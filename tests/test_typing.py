@@ -143,6 +143,6 @@ def test_the_stub_and_the_marker_are_in_what_is_installed(tmp_path: Path) -> Non
     command += ["build_py", "--build-lib", str(tmp_path / "built")]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     built = tmp_path / "built" / "seqnorm"
-    assert (built / "nn" / "cells" / "lstm.py").exists()
+    assert (built / "nn" / "layers" / "cells" / "lstm.py").exists()
     assert (built / "py.typed").exists()
     assert (built / "__init__.pyi").read_text() == (ROOT / "seqnorm/__init__.pyi").read_text()
