@@ -17,44 +17,28 @@ import seqnorm.nn
 
 CELLS = ["GRU", "LSTM", "RNN", "SLSTM", "GRUCell", "IndRNN", "IndRNNCell", "LSTMCell", "LiGRU"]
 CELLS += ["LiGRUCell", "RNNCell", "SLSTMCell"]
-PUBLIC = [
-    "PRESETS",
-    "AdaptiveInstanceNorm2d",
-    "BatchNorm",
-    "BatchNorm1d",
-    "BatchNorm2d",
-    "BatchNorm3d",
-    "ConditionalInstanceNorm2d",
-    "GroupNorm",
-    "InstanceNorm",
-    "InstanceNorm1d",
-    "InstanceNorm2d",
-    "InstanceNorm3d",
-    "LayerNorm",
-    "LayerNorm2d",
-    "Norm",
-    "NormScheme",
-    "RMSNorm",
-    "Report",
-    "RunningTable",
-    "SiteSets",
-    "StatisticsSet",
-    "available_backends",
-    "batch_statistics",
-    "compute_in_chunks",
-    "convert_norm",
-    "convert_sync_batchnorm",
-    "preset",
+OF_ANY_STEP = ["RecurrentCell", "RecurrentLayer"]
+NORMS = ["AdaptiveInstanceNorm2d", "BatchNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d"]
+NORMS += ["ConditionalInstanceNorm2d", "GroupNorm", "InstanceNorm", "InstanceNorm1d"]
+NORMS += ["InstanceNorm2d", "InstanceNorm3d", "LayerNorm", "LayerNorm2d", "RMSNorm"]
+SCHEMES = ["PRESETS", "Norm", "NormScheme", "Step", "preset"]
+FUNCTIONS = ["available_backends", "compute_in_chunks", "convert_norm", "convert_sync_batchnorm"]
+FUNCTIONS += [
+    "convert_rnn",
+    "explain",
     "reestimate_statistics",
     "report",
     "revert_sync_batchnorm",
     "size_mask",
-    "statistics_set",
-    "style_statistics",
-    "update_bn",
-    "use_backend",
-    *CELLS,
 ]
+FUNCTIONS += ["statistics_set", "update_bn", "use_backend"]
+PUBLIC = sorted([*CELLS, *OF_ANY_STEP, *NORMS, *SCHEMES, *FUNCTIONS])
+# What public functions return, and helpers, which stand in the wings.
+IN_WINGS = {
+    "statistics": ["Report", "RunningTable", "batch_statistics"],
+    "statistics_sets": ["SiteSets", "StatisticsSet"],
+    "norms": ["style_statistics"],
+}
 LAYERS = [name for name in CELLS if not name.endswith("Cell")]
 CLASSES = [name for name in PUBLIC if inspect.isclass(getattr(seqnorm, name))]
 # What every torch module has is torch's to document.
@@ -77,9 +61,13 @@ def members(cls: type) -> Iterator[tuple[str, Any]]:
 
 
 def test_the_public_names() -> None:
-    assert seqnorm.__all__ == seqnorm.nn.__all__ == PUBLIC
+    assert seqnorm.__all__ == seqnorm.nn.__all__
+    assert sorted(seqnorm.__all__) == PUBLIC
     for name in PUBLIC:
         assert getattr(seqnorm, name) is getattr(seqnorm.nn, name)
+    for wing, names in IN_WINGS.items():
+        for name in names:
+            assert getattr(getattr(seqnorm.nn, wing), name).__doc__
     star: dict[str, Any] = {}
     exec("from seqnorm import *", star)
     assert set(PUBLIC) == set(star) - {"__builtins__"}

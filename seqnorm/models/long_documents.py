@@ -108,22 +108,22 @@ def pool(
         steps: K.
     """
     of_inputs = None if embedding_pooling is None else PoolingSoFar(embedding_pooling)
-    of_ways = []
-    for way, layer in enumerate(layers.ways()):
+    of_directions = []
+    for number in range(2 if layers.bidirectional else 1):
         outputs, state = PoolingSoFar(pooling), None
         # Empty documents alone are one step of padding.
         for start in range(0, max(1, *lengths.tolist()), steps):
             place = torch.arange(start, start + steps, device=lengths.device)
-            places = lengths[:, None] - 1 - place if way else place.expand(len(lengths), -1)
+            places = lengths[:, None] - 1 - place if number else place.expand(len(lengths), -1)
             there = (lengths - start).clamp(0, steps)
             longest = max(1, int(there.max()))
             x = read(places[:, :longest].minimum(lengths[:, None] - 1).clamp(min=0))
-            output, state = layer(x, state, lengths=there, first_step=start)
+            output, state = layers.one_direction(number, x, state, there, start)
             outputs.add(output, there)
-            if of_inputs is not None and not way:
+            if of_inputs is not None and not number:
                 of_inputs.add(x, there)
-        of_ways.append(outputs.parts(lengths))
-    pooled = [torch.cat(parts, -1) for parts in zip(*of_ways)]
+        of_directions.append(outputs.parts(lengths))
+    pooled = [torch.cat(parts, -1) for parts in zip(*of_directions)]
     if of_inputs is not None:
         pooled += of_inputs.parts(lengths)
     return torch.cat(pooled, -1)

@@ -9,7 +9,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, callbacks
 from torch import nn
 
-from seqnorm.nn import RunningTable, reestimate_statistics
+from seqnorm.nn import reestimate_statistics
+from seqnorm.nn.statistics import RunningTable
 
 
 class ReestimateStatistics(Callback):

@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from seqnorm.nn import RunningTable
+from seqnorm.nn.statistics import RunningTable
 
 from .distributed import gathered
 

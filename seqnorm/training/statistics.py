@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
-from seqnorm.nn import RunningTable
+from seqnorm.nn.statistics import RunningTable
 from seqnorm.nn.statistics.masks import position_mask
 from seqnorm.nn.statistics.moments import moments
 from seqnorm.nn.statistics.processes import sharing, union

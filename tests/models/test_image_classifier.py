@@ -14,7 +14,8 @@ from seqnorm.models.image_classifier import (
     GhostBatchNorm2d,
     ImageClassifier,
 )
-from seqnorm.nn import BatchNorm2d, batch_statistics, reestimate_statistics
+from seqnorm.nn import BatchNorm2d, reestimate_statistics
+from seqnorm.nn.statistics import batch_statistics
 
 
 @pytest.mark.parametrize("norm", NORMS)

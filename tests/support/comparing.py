@@ -81,7 +81,7 @@ def randomise(layer: torch.nn.Module) -> None:
             else:
                 parameter.normal_(0.0, 0.6)
         for module in layer.modules():
-            if isinstance(module, seqnorm.RunningTable):
+            if isinstance(module, seqnorm.nn.statistics.RunningTable):
                 module.running_mean.normal_(0.0, 0.5)
                 module.running_var.uniform_(0.3, 2.0)
                 module.count[:4] = torch.tensor([9, 7, 7, 3])[: len(module.count)]

@@ -26,7 +26,7 @@ def zeros(kind: str, *shape: int) -> tuple[Tensor, ...]:
 
 def of_layer(layer: Any, B: int) -> tuple[Tensor, ...]:
     """Zeros (B, H) as one direction of a layer starts from them, without a projection."""
-    letters = layer.directions()[0].cell.states
+    letters = layer.directions()[0].step.states
     return tuple(layer.weight_hh_l0.new_zeros(B, layer.hidden_size) for _ in letters)
 
 

@@ -23,7 +23,7 @@ def model_of(**options: Any) -> LanguageModel:
         for name, parameter in model.named_parameters():
             parameter.normal_(1.0 if "norm" in name and name.endswith("weight") else 0.0, 0.5)
         for module in model.modules():
-            if isinstance(module, seqnorm.RunningTable):
+            if isinstance(module, seqnorm.nn.statistics.RunningTable):
                 module.running_mean.normal_(0.0, 0.5)
                 module.running_var.uniform_(0.3, 2.0)
                 module.count[:7] = 5

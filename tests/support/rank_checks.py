@@ -173,7 +173,7 @@ def look(model: nn.Module, batch: int, *ranks: int) -> None:
     model["tagger"](x, lengths)  # type: ignore[index]
     model["norm"](
         x.transpose(1, 2),
-        seqnorm.nn.recurrence.packing.valid_mask(torch.tensor(lengths), x.shape[1]),
+        seqnorm.nn.statistics.masks.valid_mask(torch.tensor(lengths), x.shape[1]),
     )  # type: ignore[index]
 
 

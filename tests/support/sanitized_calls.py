@@ -26,7 +26,7 @@ from hidden_states import as_hx, parts_of
 from torch import Tensor
 
 import seqnorm
-from seqnorm.nn.backends.cpu import calls, library, memory, operators
+from seqnorm.nn.backends.cpu import kernels, library, memory, operators
 
 # Beside the widths of vectors and panels, which are 2 to 32 reals.
 SIZES = [1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 33, 47, 64, 65, 70, 97, 130]
@@ -88,7 +88,7 @@ def main() -> None:
     options = parser.parse_args()
     use(options.library)
     alone()
-    calls.LEAST_WORK = 1
+    kernels.LEAST_WORK = 1
     torch.manual_seed(options.seed)
     draw = random.Random(options.seed)
     variants = options.variants or list(library.VARIANTS)

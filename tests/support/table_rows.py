@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqnorm import PRESETS, RunningTable
+from seqnorm import PRESETS
+from seqnorm.nn.statistics import RunningTable
 from seqnorm.nn.statistics.moments import moments
 
 F, S = 3, 5

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..check import choose
 from ..recurrence.direction import Direction
 from ..recurrence.packing import Packing
-from ..recurrence.scan import State
+from ..recurrence.step import State
 from . import aten, cpu, reference
 
 BACKENDS: dict[str, ModuleType] = {"aten": aten, "cpu": cpu, "reference": reference}
@@ -102,14 +102,13 @@ def run_layer(
 ) -> list[tuple[Tensor, State]]:
     """Each direction of a layer, by the pinned backend or the first that claims the call; those of
     one backend together, if it has a ``run_layer``."""
-    chosen = [choice(*call) for call in calls]
-    results: list[tuple[Tensor, State]]
-    together = len(calls) > 1 and all(each is chosen[0] for each in chosen)
-    if together and hasattr(chosen[0], "run_layer"):
-        results = chosen[0].run_layer(calls)
-    else:
-        results = [each.run(*call) for each, call in zip(chosen, calls)]
-    return results
+    chosen = []
+    for call in calls:
+        chosen.append(choice(*call))
+    if len(set(chosen)) == 1 and hasattr(chosen[0], "run_layer"):
+        found: list[tuple[Tensor, State]] = chosen[0].run_layer(calls)
+        return found
+    return [each.run(*call) for each, call in zip(chosen, calls)]
 
 
 def choice(direction: Direction, rows: Tensor, packing: Packing, state: State) -> ModuleType:
@@ -120,8 +119,10 @@ def choice(direction: Direction, rows: Tensor, packing: Packing, state: State) -
         if reason is not None:
             raise RuntimeError(f"backend {pinned!r} does not take this call: {reason}")
         return BACKENDS[pinned]
-    order = _preferred()
-    return next(b for b in order if b.claims(direction, rows, packing, state) is None)
+    for backend in _preferred():
+        if backend.claims(direction, rows, packing, state) is None:
+            return backend
+    raise AssertionError("the reference takes every call")
 
 
 def _variable() -> str | None:

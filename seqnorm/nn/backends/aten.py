@@ -18,7 +18,7 @@ from torch import Tensor
 from ..autocast import autocast_dtype, is_autocast
 from ..recurrence.direction import Direction
 from ..recurrence.packing import Packing
-from ..recurrence.scan import State
+from ..recurrence.step import State
 from .watching import counts_operations, is_forward_mode, is_plain, is_transformed
 
 _HALVES = (torch.bfloat16, torch.float16)
@@ -33,8 +33,8 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
     """Unnormalised cells whose call torch's kernel answers with the same numbers."""
     if direction.scheme is not None:
         return "torch's fused layer has no norm"
-    if direction.cell.fused is None:
-        return f"torch has no {direction.cell.name} of its own"
+    if direction.step.fused is None:
+        return f"torch has no {direction.step.name} of its own"
     if any(direction.zoneout):
         return "torch's fused layer has no zoneout"
     if not packing.uniform and rows.device.type == "cpu":
@@ -45,7 +45,7 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
         # On other devices torch's operator is all that a graph could hold.
         on_cpu = rows.device.type == "cpu"
         return "a graph of torch's fused layer holds for one T and B on a CPU" if on_cpu else None
-    given = (*direction.tensors(), rows, *state)
+    given = (*direction.tensors, rows, *state)
     if is_forward_mode() or is_transformed() or not all(is_plain(tensor) for tensor in given):
         return (
             "torch's fused layer takes plain tensors alone, no subclasses, and neither torch.func "
@@ -56,7 +56,7 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
     if rows.device.type == "cpu" and direction.weight_hr is None:
         cast = autocast_dtype("cpu") if is_autocast("cpu") else None
         if cast is not None or rows.dtype in _HALVES:
-            cell, dtypes = direction.cell, (rows.dtype, direction.weight_hh.dtype, state[0].dtype)
+            cell, dtypes = direction.step, (rows.dtype, direction.weight_hh.dtype, state[0].dtype)
             mode = direction.training, torch.is_grad_enabled(), torch._C._get_mkldnn_enabled()
             return _refusal(cell.fused, len(cell.gates), len(state), *dtypes, cast, *mode)
     return None
@@ -124,7 +124,7 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
     options = (direction.bias_ih is not None, 1, 0.0, direction.training, False)
     running = packing.batch if packing.uniform else packing.batch_sizes[0]
     first = [part[:running].unsqueeze(0) for part in state]
-    fused = direction.cell.fused
+    fused = direction.step.fused
     hx = first if len(first) > 1 else first[0]
     with _unwarned(rows):
         if packing.uniform:

@@ -14,9 +14,10 @@ from torch import Tensor
 from ..recurrence import zoneout
 from ..recurrence.direction import Direction
 from ..recurrence.packing import Packing
-from ..recurrence.scan import State, scan
+from ..recurrence.scan import scan
 from ..recurrence.scheme import NormScheme
 from ..recurrence.site_norms import SiteRun
+from ..recurrence.step import State
 from ..statistics.processes import the_same
 from .watching import refuse_freed
 
@@ -33,22 +34,41 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
 
 def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> tuple[Tensor, State]:
     """Packed inputs (N, I) and initial state (B, P), (B, H) to packed outputs and final state."""
-    refuse_freed((rows, *state, *direction.tensors()))
-    norms = direction.start(packing.batch_sizes, packing.first, packing.totals)
+    refuse_freed((rows, *state, *direction.tensors))
+    sizes, first = packing.batch_sizes, packing.first
+    norms = direction.start(sizes, first, packing.totals)
     drawn = zoneout.draw(direction.zoneout, direction.training, rows.shape[0], state)
-    stays = zoneout.steps(drawn, packing.batch_sizes)
-
-    def step(x: Tensor, state: State, t: int) -> State:
-        return advance(direction, norms, x, state, packing.first + t, stays[t])
-
     x = input_term(direction, norms, rows)
-    outputs, final = scan(step, x, packing.batch_sizes, state)
+    outputs, final = unroll(direction, norms, x, sizes, state, zoneout.steps(drawn, sizes), first)
     outputs = norms.whole("output", outputs)
     norms.close()
     if packing.empty:
-        outputs, *ends = _depending((outputs, *final), (rows, *state, *direction.tensors()))
+        outputs, *ends = _depending((outputs, *final), (rows, *state, *direction.tensors))
         return outputs, tuple(ends)
     return outputs, final
+
+
+def unroll(
+    direction: Direction,
+    norms: SiteRun,
+    x: Tensor,
+    sizes: list[int],
+    state: State,
+    stays: Sequence[Sequence[zoneout.Stay]],
+    first: int = 0,
+) -> tuple[Tensor, State]:
+    """Finished input terms (N, G * H) to packed outputs and final state, step by step.
+
+    Args:
+        sizes: rows of each step.
+        stays: for each step, which units of each part of the state zoneout keeps.
+        first: number of the first step.
+    """
+
+    def step(x: Tensor, state: State, t: int) -> State:
+        return advance(direction, norms, x, state, first + t, stays[t])
+
+    return scan(step, x, sizes, state)
 
 
 def _depending(results: Sequence[Tensor], on: Sequence[Tensor]) -> list[Tensor]:
@@ -97,9 +117,13 @@ def advance(
 ) -> State:
     """The state after step t, from the finished input term x (n, G * H)."""
     before = _bias(direction, "bias_hh", "inside")
-    h = direction.cell.hidden_term(state[0], direction.weight_hh, before)
+    h = direction.step.hidden_term(state[0], direction.weight_hh, before)
     h = _add(norms("hidden", h, t), _bias(direction, "bias_hh", "outside"))
-    new = direction.cell.step(x, h, state, lambda site, z: norms(site, z, t), direction.scheme)
+
+    def norm(site: str, z: Tensor) -> Tensor:
+        return norms(site, z, t)
+
+    new = direction.step.step(x, h, state, norm, direction.scheme, **direction.own)
     if direction.weight_hr is not None:
         new = (F.linear(new[0], direction.weight_hr), *new[1:])
     # Under autocast products are half precision; the state keeps its own.

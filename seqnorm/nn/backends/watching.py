@@ -52,9 +52,21 @@ def refuse_freed(tensors: Iterable[Tensor]) -> None:
             )
 
 
-def is_traceable(tensor: Tensor) -> bool:
-    """Return whether a tensor is plain, or stands for a plain one."""
-    return type(tensor) in (Tensor, Parameter, FakeTensor, FunctionalTensor)
+def all_plain(tensors: Iterable[Tensor]) -> bool:
+    """Return whether all tensors are plain, see ``is_plain``."""
+    try:
+        for tensor in tensors:
+            if type(tensor) not in _PLAIN or (not tensor.data_ptr() and tensor.numel()):
+                return False
+    except RuntimeError:  # as in ``is_plain``
+        return False
+    return True
+
+
+def all_traceable(tensors: Iterable[Tensor]) -> bool:
+    """Return whether all tensors are plain, or stand for plain ones."""
+    kinds = (Tensor, Parameter, FakeTensor, FunctionalTensor)
+    return all([type(tensor) in kinds for tensor in tensors])
 
 
 def is_traced(tensors: Iterable[Tensor | None]) -> bool:

@@ -14,9 +14,9 @@ from typing import Any, NoReturn
 import torch.fx
 from torch import Tensor, nn
 
-from ..check import nearest
+from ..check import check_probability, nearest
 from ..recurrence.scheme import TABLE_FIELDS, Norm, NormScheme
-from ..recurrence.step import STEPS
+from ..recurrence.step import STEPS, Step
 
 _OF_NORMS = {field.name for kind in (Norm, NormScheme) for field in fields(kind)}
 
@@ -55,7 +55,7 @@ def _refuse_option(
         hint = f": a scheme says where norms stand, norm=seqnorm.NormScheme({option}=...)"
     elif option in _OF_NORMS and not hint:
         kind = norm if isinstance(norm, str) else "batch" if option in TABLE_FIELDS else "layer"
-        ours = (base.__name__.removesuffix("Step") for base in cls.__mro__)  # a subclass has others
+        ours = (base.__name__.removesuffix("Cell") for base in cls.__mro__)  # a subclass has others
         cell = next(base for base in ours if base in STEPS)
         scheme = f'seqnorm.preset("{kind}", "{cell}", {option}={value!r})'
         if isinstance(norm, NormScheme):
@@ -68,7 +68,7 @@ def _refuse_option(
 
 def refuse_input(name: str, value: Any) -> NoReturn:
     """Raise TypeError for an input that is neither a tensor nor a ``PackedSequence``."""
-    got, cell = type(value).__name__, name.endswith("Step")
+    got, cell = type(value).__name__, name.endswith("Cell")
     hint = ""
     if isinstance(value, torch.fx.Proxy):  # first, for it has every attribute
         hint = ": torch.fx is to take this layer as a leaf, see torch.fx.Tracer.is_leaf_module"
@@ -92,10 +92,11 @@ def refuse_states(name: str, letters: str, hx: Any) -> NoReturn:
     """Raise TypeError for an ``hx`` that is no state.
 
     Args:
-        letters: of the parts of the state.
-        hx: as the user gave it.
+        letters: one for each part of the state.
+        hx: as the user gave it, within a tuple if the state has one part.
     """
-    one, cell = len(letters) == 1, name.endswith("Step")
+    one, cell = len(letters) == 1, name.endswith("Cell")
+    hx = hx[0] if one else hx
     wanted = "one Tensor h" if one else f"a tuple ({', '.join(letters)})"
     got, hint = type(hx).__name__, ""
     if isinstance(hx, Tensor):
@@ -125,3 +126,40 @@ def _are_integers(value: Any) -> bool:
 
 def _scalar(value: Any) -> bool:
     return not getattr(value, "ndim", 0)
+
+
+def check_step(step: Step) -> Step:
+    """Return the step.
+
+    Raises:
+        TypeError: it is no instance of ``Step``.
+    """
+    if isinstance(step, Step):
+        return step
+    if isinstance(step, type) and issubclass(step, Step):
+        raise TypeError(f"the first argument is an instance of a step: write {step.__name__}()")
+    raise TypeError(f"the first argument must be a seqnorm.Step, got {type(step).__name__}")
+
+
+def check_zoneout(step: Step, zoneout: float | tuple[float, ...]) -> tuple[float, ...]:
+    """Return the probability with which each part of the state is held back.
+
+    Raises:
+        ValueError: it is no probability, or there are more or fewer than the step takes.
+    """
+    if not isinstance(zoneout, (tuple, list)):
+        given = [zoneout] * len(step.zoned)
+    elif len(step.zoned) == 1:
+        raise ValueError(
+            f"zoneout is one probability, for one part of this state is kept, not {zoneout!r}: a "
+            "pair is for an LSTM's (h, c)"
+        )
+    elif len(zoneout) != len(step.zoned):
+        parts = ", ".join(step.zoned)
+        raise ValueError(f"zoneout is one probability or a pair for ({parts}), got {zoneout!r}")
+    else:
+        given = list(zoneout)
+    for probability in given:
+        check_probability("zoneout", probability)
+    by_part = dict(zip(step.zoned, given))
+    return tuple([by_part.get(part, 0.0) for part in step.states])

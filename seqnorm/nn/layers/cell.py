@@ -1,52 +1,57 @@
-"""What every cell is that runs one step, for loops of one's own.
+"""Cells that compute one step, for a time loop of one's own.
 
 Axes: B sequences, I = input_size, H = hidden_size.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ...typed import called_as
 from ..backends import reference
 from ..check import as_integer, changed_options, check_not_negative, warn
 from ..recurrence.direction import Direction, gather, initialise, register, small_batch
 from ..recurrence.presets import described, resolve
 from ..recurrence.scheme import NormScheme
-from ..recurrence.step import Nonlinear, Step
+from ..recurrence.step import Step
 from ..statistics.report import Report, report
-from .arguments import refuse_input, refuse_states
-from .torch_contract import Outside
+from .arguments import check_step, refuse_input, refuse_states
+from .torch_contract import TorchTools
 
 
-class RecurrentCell(Outside):
-    """Parameters of one step, the forms of input and state.
+class RecurrentCell(TorchTools):
+    """One step of ``seqnorm.RecurrentLayer``, for a time loop of one's own.
 
     Args:
-        cell: the mathematics of a step.
-        input_size, ...: see ``LSTMCell``.
+        step: the mathematics of a step, a ``Step``.
+        input_size, hidden_size, bias, device, dtype: as in ``torch.nn.LSTMCell``.
+        norm: ``None``, the name of a preset of the step, or a ``NormScheme``.
+
+    Raises:
+        TypeError, ValueError: a size or norm is invalid.
     """
 
     weight_ih: nn.Parameter
 
     def __init__(
         self,
-        cell: Step,
+        step: Step,
         input_size: int,
         hidden_size: int,
-        bias: bool,
-        device: torch.device | str | None,
-        dtype: torch.dtype | None,
-        norm: str | NormScheme | None,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        norm: str | NormScheme | None = None,
     ) -> None:
         super().__init__()
+        self.step = check_step(step)
         self.input_size = input_size = check_not_negative("input_size", input_size)
         self.hidden_size = hidden_size = check_not_negative("hidden_size", hidden_size)
         self.bias = bias
-        self.norm = resolve(norm, cell)
+        self.norm = resolve(norm, step)
         if self.norm is not None and not (input_size and hidden_size):
             raise ValueError(
                 f"a norm needs units, and input_size is {input_size}, hidden_size {hidden_size}: "
@@ -55,34 +60,50 @@ class RecurrentCell(Outside):
         if self.norm is not None and self.norm.output is not None:
             raise ValueError(
                 "the norm of the output stands after the recurrence, and a cell's output is its "
-                f"state: use the layer (seqnorm.{cell.name}), or a scheme with output=None and a "
+                f"state: use the layer ({self._layer_name()}), or a scheme with output=None and a "
                 "norm of your own on what you pass on"
             )
-        self._cell = cell
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
-        register(self, "", cell, input_size, hidden_size, 0, bias, self.norm, factory)
+        register(self, "", step, input_size, hidden_size, 0, bias, self.norm, factory)
         self._warned = False
         self.reset_parameters()
 
     def direction(self) -> Direction:
-        """What the cell owns, for a call."""
-        none = (0.0,) * len(self._cell.states)
-        return gather(self, "", self._cell, self.norm, none)
+        """Return what the cell owns."""
+        none = (0.0,) * len(self.step.states)
+        return gather(self, "", self.step, self.norm, none)
 
     def reset_parameters(self) -> None:
         """Draw all parameters anew and forget all running statistics."""
         initialise(self.direction(), self.hidden_size)
 
     def report(self) -> Report:
-        """How many rows the running statistics of every step rest on."""
+        """Return how many rows the running statistics of every step rest on."""
         return report(self)
 
     def extra_repr(self) -> str:
-        parts = [f"{self.input_size}, {self.hidden_size}"]
+        parts = [self.step.name] if type(self) is RecurrentCell else []
+        parts.append(f"{self.input_size}, {self.hidden_size}")
         parts += changed_options(self, ["bias", "nonlinearity", "num_heads"])
         if self.norm is not None:
-            parts.append(f"norm={described(self.norm, self._cell)}")
+            parts.append(f"norm={described(self.norm, self.step)}")
         return ", ".join(parts)
+
+    def forward(self, input: Tensor, hx: Any = None, first_step: int | None = None) -> Any:
+        """Return the state after one step.
+
+        Args:
+            input: (B, I) or (I,).
+            hx: the state before: of an LSTM (h (B, H), c (B, H)), of a step whose state is h alone
+                h; (H,) each for unbatched input; zeros if None.
+            first_step: number of this step from 0; needed by norm="batch" only.
+
+        Raises:
+            ValueError, RuntimeError: wrong shapes, as torch raises them; ``first_step`` is missing.
+        """
+        single = len(self.step.states) == 1
+        state = self._run(input, (hx,) if single and hx is not None else hx, first_step)
+        return state[0] if single else state
 
     def _run(
         self, input: Tensor, hx: tuple[Tensor, ...] | None, first_step: int | None
@@ -93,13 +114,12 @@ class RecurrentCell(Outside):
         if hx is not None and not (
             isinstance(hx, (tuple, list)) and all(isinstance(part, Tensor) for part in hx)
         ):
-            states = self._cell.states
-            refuse_states(name, states, hx[0] if len(states) == 1 else hx)
+            refuse_states(name, self.step.states, hx)
         if input.dim() not in (1, 2):
             raise ValueError(f"{name}: Expected input to be 1D or 2D, got {input.dim()}D instead")
         for number, part in enumerate(() if hx is None else hx):
             if part.dim() not in (1, 2):
-                which = f"hx[{number}]" if len(self._cell.states) > 1 else "hidden"
+                which = f"hx[{number}]" if len(self.step.states) > 1 else "hidden"
                 raise ValueError(
                     f"{name}: Expected {which} to be 1D or 2D, got {part.dim()}D instead"
                 )
@@ -111,18 +131,17 @@ class RecurrentCell(Outside):
             )
         if hx is None:
             # Under autocast the input may be half precision; a state is not, but in torch's cells.
-            halve = self.norm is None and self._cell.fused is not None
+            halve = self.norm is None and self.step.fused is not None
             dtype = x.dtype if halve else self.weight_ih.dtype
-            state = (x.new_zeros(len(x), self.hidden_size, dtype=dtype),) * len(self._cell.states)
+            state = (x.new_zeros(len(x), self.hidden_size, dtype=dtype),) * len(self.step.states)
         else:
             state = hx if batched else tuple(part.unsqueeze(0) for part in hx)
             self._check_state(state, len(x), batched)
         index, direction = self._index(first_step), self.direction()
         totals = reference.rows_together(direction, x)
         direction.check(1, index)
-        if (
-            self.training and not self._warned and not first_step
-        ):  # later steps may well be left alone
+        # Later steps may well be left with few rows.
+        if self.training and not self._warned and not first_step:
             message = small_batch(self.norm, totals or [len(x)])
             if message is not None:
                 self._warned = True
@@ -131,8 +150,8 @@ class RecurrentCell(Outside):
         return new if batched else tuple(part.squeeze(0) for part in new)
 
     def _check_state(self, state: tuple[Tensor, ...], batch: int, batched: bool) -> None:
-        if len(state) != len(self._cell.states):
-            raise ValueError(f"hx must hold {len(self._cell.states)} states, got {len(state)}")
+        if len(state) != len(self.step.states):
+            raise ValueError(f"hx must hold {len(self.step.states)} states, got {len(state)}")
         for number, part in enumerate(state):
             if part.dim() != 2:
                 raise RuntimeError(
@@ -149,6 +168,9 @@ class RecurrentCell(Outside):
                     f"expected {self.hidden_size}"
                 )
 
+    def _layer_name(self) -> str:
+        return f"seqnorm.{'RecurrentLayer' if type(self) is RecurrentCell else self.step.name}"
+
     def _index(self, first_step: int | None) -> int:
         """The number of the step, which only statistics of their own for every step need."""
         norms = {} if self.norm is None else self.norm.norms
@@ -156,7 +178,7 @@ class RecurrentCell(Outside):
         if self.training and any(norm.over_time for norm in norms.values()):
             raise RuntimeError(
                 '"batch_pooled" averages over all steps, and a cell sees one: train the layer '
-                f'(seqnorm.{self._cell.name}) and use the cell in eval() mode, or use "batch"'
+                f'({self._layer_name()}) and use the cell in eval() mode, or use "batch"'
             )
         if first_step is None:
             if per_step:
@@ -169,44 +191,3 @@ class RecurrentCell(Outside):
         if first_step < 0:
             raise ValueError(f"first_step counts from 0, got {first_step}")
         return first_step
-
-
-class OneStateCell(RecurrentCell):
-    """A cell whose state is h alone."""
-
-    def forward(
-        self, input: Tensor, hx: Tensor | None = None, first_step: int | None = None
-    ) -> Tensor:
-        """h (B, H) after one step; arguments as in ``LSTMCell.forward``, hx is h alone."""
-        (h,) = self._run(input, None if hx is None else (hx,), first_step)
-        return h
-
-    if TYPE_CHECKING:
-
-        @called_as(forward)
-        def __call__(self) -> None: ...
-
-
-class NonlinearCell(OneStateCell):
-    """A cell with a nonlinearity to choose.
-
-    Args:
-        nonlinearity: "tanh" or "relu".
-    """
-
-    _step: ClassVar[type[Nonlinear]]
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        nonlinearity: str = "tanh",
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        *,
-        norm: str | NormScheme | None = None,
-    ) -> None:
-        step = self._step(nonlinearity)
-        super().__init__(step, input_size, hidden_size, bias, device, dtype, norm)
-        self.nonlinearity = nonlinearity

@@ -16,8 +16,8 @@ from .. import backends
 from ..autocast import autocast_dtype, has_autocast, is_autocast
 from ..recurrence.direction import Direction
 from ..recurrence.packing import Packing
-from ..recurrence.scan import State
 from ..recurrence.site_norms import BatchSiteNorm
+from ..recurrence.step import State
 
 
 class Chunks(NamedTuple):
@@ -39,13 +39,13 @@ def in_chunks(
     chunks: Chunks, direction: Direction, rows: Tensor, packing: Packing, state: State
 ) -> tuple[Tensor, State]:
     """What a backend answers for the whole call, computed a chunk at a time."""
-    if any(site.training and site.norm.over_time for site in direction.sites.values()):
+    if any(site.training and site.norm.over_time for site in direction.norms.values()):
         raise ValueError(
             'a norm pooled over time ("batch_pooled") takes the statistics of whole sequences, '
             "which a chunk does not have: train it whole, compute_in_chunks(module, None), or use "
             'norm="batch", with statistics of every step'
         )
-    tensors = (rows, *state, *direction.tensors())
+    tensors = (rows, *state, *direction.tensors)
     if chunks.recompute and torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
         found = _Recomputed.apply(chunks, direction, packing, *tensors)  # type: ignore[no-untyped-call]  # torch's own
         return found[0], found[1:]
@@ -81,7 +81,7 @@ class _Recomputed(torch.autograd.Function):
         rows: Tensor,
         *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
-        states = len(direction.cell.states)
+        states = len(direction.step.states)
         state, parameters = tensors[:states], tensors[states:]
         # A norm's parameters and mode may be others when the backward pass comes.
         direction = direction.holding(parameters)
@@ -111,7 +111,7 @@ class _Recomputed(torch.autograd.Function):
                 "be computed once more: call backward() before the next pass in training, or "
                 "compute_in_chunks without recompute"
             )
-        states, count = len(direction.cell.states), len(direction.tensors())
+        states, count = len(direction.step.states), len(direction.tensors)
         rows, *saved = ctx.saved_tensors
         starts = saved[count:]
         needed = [bool(need) for need in ctx.needs_input_grad[3:]]
@@ -158,7 +158,7 @@ class _Recomputed(torch.autograd.Function):
 def _versions(direction: Direction, packing: Packing) -> list[int]:
     """How often each table was written that speaks for a step of a pass."""
     found = []
-    for site in direction.sites.values():
+    for site in direction.norms.values():
         if isinstance(site, BatchSiteNorm):
             table = site.table
             own = site.training and min(packing.batch_sizes) >= table.min_count
@@ -188,7 +188,7 @@ class _AsItWas:
     def again(self, number: int) -> Iterator[None]:
         """Within, that chunk is as it was, and what autograd needs is kept."""
         with ExitStack() as stack:
-            for site in self._direction.sites.values():
+            for site in self._direction.norms.values():
                 if isinstance(site, BatchSiteNorm):
                     # Tables know a backward pass by themselves, but not that of compiled autograd.
                     stack.enter_context(site.table.held())

@@ -1,4 +1,4 @@
-"""What every recurrent layer is: torch's contract, with norms.
+"""Recurrent layers: torch's contract for any step, with norms.
 
 Axes: T steps, B sequences, N packed rows, I = input_size, H = hidden_size, P = size of h (H, or
 proj_size), L = num_layers, D = directions.
@@ -6,9 +6,9 @@ proj_size), L = num_layers, D = directions.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,7 @@ from ..check import (
     changed_options,
     check_first_step,
     check_flag,
+    check_positive,
     check_probability,
     check_sizes,
     warn,
@@ -34,112 +35,110 @@ from ..recurrence.step import Step
 from ..statistics.masks import check_lengths
 from ..statistics.processes import the_same
 from ..statistics.report import Report, report
-from .arguments import refuse_input, refuse_states
+from .arguments import check_step, check_zoneout, refuse_input, refuse_states
 from .chunks import Chunks, in_chunks
-from .torch_contract import OutsideLayer
+from .torch_contract import TorchContract
 
 States = tuple[Tensor, ...]
 
 
-class RecurrentLayer(OutsideLayer):
-    """Parameters, layers and directions, the forms of input and state.
+class RecurrentLayer(TorchContract):
+    """A recurrent layer of any step, with what ``seqnorm.LSTM`` has.
+
+    It gives a ``Step`` of one's own several layers, two directions, lengths and packing, norms with
+    statistics of every step, zoneout, chunks of time, statistics shared by several processes, and
+    ``report()``.
+
+    >>> layer = RecurrentLayer(LeakyStep(), 16, 32, num_layers=2, bidirectional=True, norm="layer")
+    >>> output, h = layer(torch.randn(5, 3, 16), lengths=[5, 2, 4])
 
     Args:
-        cell: the mathematics of a step.
-        zoneout: a probability for each part of the state.
-        input_size, ...: see ``LSTM``.
+        step: the mathematics of a step, a ``Step``.
+        input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size,
+            device, dtype: as in ``torch.nn.LSTM``.
+        norm: ``None``, the name of a preset of the step, or a ``NormScheme``.
+        zoneout: probability that a unit of the state keeps its value, or one for each part of the
+            state that the step lets be held back (``Step.zoned``).
+        recurrent_dropout: probability that an element of W_hh is zeroed, see ``seqnorm.LSTM``.
+
+    Raises:
+        TypeError, ValueError: a size, probability or norm is invalid.
     """
 
     weight_ih_l0: nn.Parameter
-    # How the steps are divided, see ``compute_in_chunks``.
-    chunks: Chunks | None = None
 
     def __init__(
         self,
-        cell: Step,
+        step: Step,
         input_size: int,
         hidden_size: int,
-        num_layers: int,
-        bias: bool,
-        batch_first: bool,
-        dropout: float,
-        bidirectional: bool,
-        proj_size: int,
-        device: torch.device | str | None,
-        dtype: torch.dtype | None,
-        norm: str | NormScheme | None,
-        zoneout: tuple[float, ...],
-        recurrent_dropout: float,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        norm: str | NormScheme | None = None,
+        zoneout: float | tuple[float, ...] = 0.0,
+        recurrent_dropout: float = 0.0,
     ) -> None:
         nn.Module.__init__(self)  # not of a class of torch's that a layer may be besides
-        input_size, hidden_size, num_layers, proj_size = check_sizes(
+        self.step = check_step(step)
+        self.input_size, self.hidden_size, self.num_layers, self.proj_size = check_sizes(
             input_size, hidden_size, num_layers, proj_size
         )
-        bias = check_flag("bias", bias)
-        batch_first = check_flag("batch_first", batch_first)
-        bidirectional = check_flag("bidirectional", bidirectional)
+        self.bias = check_flag("bias", bias)
+        self.batch_first = check_flag("batch_first", batch_first)
+        self.bidirectional = check_flag("bidirectional", bidirectional)
         check_probability("dropout", dropout)
         check_probability("recurrent_dropout", recurrent_dropout)
-        for probability in zoneout:
-            if isinstance(probability, (tuple, list)):
-                raise ValueError(
-                    f"zoneout is one probability, for one part of this state is kept, not "
-                    f"{probability!r}: a pair is for an LSTM's (h, c)"
-                )
-            check_probability("zoneout", probability)
         if dropout > 0 and num_layers == 1:
             warn(
                 "dropout stands between recurrent layers, after all but the last: with "
                 f"num_layers=1, dropout={dropout} has no effect"
             )
-        self.input_size = input_size
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
-        self.bias = bias
-        self.batch_first = batch_first
         self.dropout = float(dropout)
-        self.bidirectional = bidirectional
-        self.proj_size = proj_size
-        self.zoneout = zoneout
+        self.zoneout = check_zoneout(step, zoneout)
         self.recurrent_dropout = float(recurrent_dropout)
-        self.norm = resolve(norm, cell)
+        self.norm = resolve(norm, step)
+        self.chunks: Chunks | None = None  # set by ``compute_in_chunks``
         norms = [] if self.norm is None else self.norm.norms.values()
         self._over_batch = any(each.over_batch for each in norms)
-        self._cell = cell
-        factory = {"device": device, "dtype": dtype}
-        width = (proj_size or hidden_size) * self._directions
-        for layer in range(num_layers):
-            for suffix in self._suffixes(layer):
-                size = input_size if layer == 0 else width
-                register(self, suffix, cell, size, hidden_size, proj_size, bias, self.norm, factory)
         self._warned = False
+        self._gathered: dict[str, Direction] = {}
+        factory = {"device": device, "dtype": dtype}
+        # What the names of the parameters of each layer in each direction end with.
+        ends = ["", "_reverse"] if self.bidirectional else [""]
+        self.suffixes = [[f"_l{k}{end}" for end in ends] for k in range(self.num_layers)]
+        size = self.input_size
+        for layer in self.suffixes:
+            for suffix in layer:
+                sizes = size, self.hidden_size, self.proj_size
+                register(self, suffix, step, *sizes, self.bias, self.norm, factory)
+            size = (self.proj_size or self.hidden_size) * len(ends)
         self.reset_parameters()
 
-    def ways(self) -> list[RecurrentLayer]:
-        """Each direction of a single layer as a layer that reads forwards, of the same parameters:
-        one that was the backward one is to be given sequences turned round.
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_gathered": {}}  # which is found anew
 
-        Raises:
-            ValueError: layers on top of each other, of which each needs both directions before.
-        """
-        if not self.bidirectional:
-            return [self]
-        if self.num_layers > 1:
-            raise ValueError("the directions of several layers cannot be computed apart")
-        found = []
-        for number in range(2):
-            way = copy.copy(self)  # of the same dictionaries of parameters and modules
-            way.bidirectional, way._ways = False, slice(number, number + 1)
-            found.append(way)
+    def direction(self, suffix: str) -> Direction:
+        """What one layer in one direction owns, by the suffix of its parameters."""
+        known = self._gathered.get(suffix)
+        graph = torch.compiler.is_compiling()
+        if known is not None and not graph and known.is_of(self, suffix, self.norm, self.zoneout):
+            return known
+        found = gather(self, suffix, self.step, self.norm, self.zoneout)
+        # Tensors of ``functional_call`` and the like are not kept alive beyond the call.
+        if not graph and all([type(tensor) is nn.Parameter for tensor in found.tensors]):
+            self._gathered[suffix] = found
         return found
 
     def directions(self) -> list[Direction]:
         """Every layer's directions, in the order of the states: layer 0, layer 0 reversed, ..."""
-        return [
-            gather(self, suffix, self._cell, self.norm, self.zoneout)
-            for layer in range(self.num_layers)
-            for suffix in self._suffixes(layer)
-        ]
+        return [self.direction(suffix) for layer in self.suffixes for suffix in layer]
 
     def reset_parameters(self) -> None:
         """Draw all parameters anew and forget all running statistics."""
@@ -147,11 +146,12 @@ class RecurrentLayer(OutsideLayer):
             initialise(direction, self.hidden_size)
 
     def report(self) -> Report:
-        """How many rows the running statistics of every step rest on."""
+        """Return how many rows the running statistics of every step rest on."""
         return report(self)
 
     def extra_repr(self) -> str:
-        parts = [f"{self.input_size}, {self.hidden_size}"]
+        parts = [self.step.name] if type(self) is RecurrentLayer else []
+        parts.append(f"{self.input_size}, {self.hidden_size}")
         options = ["proj_size", "num_layers", "nonlinearity", "num_heads", "bias", "batch_first"]
         options += ["dropout", "bidirectional", "recurrent_dropout"]
         parts += changed_options(self, options)
@@ -160,8 +160,58 @@ class RecurrentLayer(OutsideLayer):
         if any(self.zoneout):
             parts.append(f"zoneout={self.zoneout if len(self.zoneout) > 1 else self.zoneout[0]}")
         if self.norm is not None:
-            parts.append(f"norm={described(self.norm, self._cell)}")
+            parts.append(f"norm={described(self.norm, self.step)}")
         return ", ".join(parts)
+
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        hx: Any = None,
+        lengths: Tensor | Sequence[int] | None = None,
+        *,
+        first_step: int = 0,
+    ) -> tuple[Any, Any]:
+        """Run over whole sequences.
+
+        Args:
+            input: (T, B, I), (B, T, I) with batch_first, (T, I), or a ``PackedSequence``.
+            hx: the initial state: of an LSTM (h_0 (L * D, B, P), c_0 (L * D, B, H)), of a step
+                whose state is h alone h_0; without B for unbatched input; zeros if None.
+            lengths: (B,) integers in 0..T in any order, for padded input.
+            first_step: steps of the sequences that were read before, in calls of which ``hx`` is
+                the final state: BatchNorm's statistics of every step count on from there.
+
+        Returns:
+            The outputs (T, B, D * P) of the last layer in the form of the input, zero in the
+            padding, and the state after every sequence's true last step, in the form of ``hx``.
+
+        Raises:
+            ValueError, RuntimeError: wrong shapes or dtypes, as torch raises them; a ``first_step``
+                other than 0 of a layer that reads from both ends.
+        """
+        single = len(self.step.states) == 1
+        states: Any = (hx,) if single and hx is not None else hx
+        output, final = self._run(input, states, lengths, first_step, self.suffixes)
+        return output, final[0] if single else final
+
+    def one_direction(
+        self, number: int, input: Tensor, hx: States | None, lengths: Tensor, first_step: int
+    ) -> tuple[Tensor, States]:
+        """Run one direction by itself, forwards over its own input.
+
+        Args:
+            number: 0 for the forward direction, 1 for the backward one, whose sequences have to be
+                turned round beforehand.
+            hx: (L, B, .) for each part of the state; zeros if None.
+
+        Raises:
+            ValueError: there are several layers in two directions, of which each needs both before.
+        """
+        if self.num_layers > 1 and self.bidirectional:
+            raise ValueError("the directions of several layers cannot be computed apart")
+        suffixes = [[layer[number]] for layer in self.suffixes]
+        output, final = self._run(input, hx, lengths, first_step, suffixes)
+        return output, final  # type: ignore[return-value]  # of a tensor comes a tensor
 
     def _run(
         self,
@@ -169,24 +219,48 @@ class RecurrentLayer(OutsideLayer):
         hx: States | None,
         lengths: Tensor | Sequence[int] | None,
         first_step: int,
+        suffixes: list[list[str]],
     ) -> tuple[Tensor | PackedSequence, States]:
-        """Output in the form of the input, and the final states (L * D, B, .)."""
-        first_step = check_first_step(first_step, self.bidirectional)
-        if hx is not None and not (
-            isinstance(hx, (tuple, list)) and all(isinstance(part, Tensor) for part in hx)
-        ):
-            self._refuse(hx)
+        """Output in the form of the input, and the final states (L * D, B, .).
+
+        Args:
+            suffixes: for each layer, those of its directions.
+        """
+        rows, packing, initial = self._prepare(input, hx, lengths, first_step, suffixes)
+        rows, final = self._layers(rows, packing, initial, suffixes)
         if isinstance(input, PackedSequence):
-            if lengths is not None:
-                raise ValueError("a PackedSequence knows its lengths: leave lengths=None")
-            data = input.data
-            self._check_input(data, 2)
-            packing = Packing.from_packed(input)
-            packing.first = first_step
-            rows, final = self._layers(data, packing, self._initial(hx, packing, data))
             # Not by _replace, which torch.compile does not follow.
             order = input.sorted_indices, input.unsorted_indices
             return PackedSequence(rows, input.batch_sizes, *order), final
+        if input.dim() == 2:
+            output = packing.pad(rows, input.shape[0])
+            return output.squeeze(1), tuple([part.squeeze(1) for part in final])
+        output = packing.pad(rows, input.shape[1 if self.batch_first else 0])
+        return output.transpose(0, 1) if self.batch_first else output, final
+
+    def _prepare(
+        self,
+        input: Tensor | PackedSequence,
+        hx: States | None,
+        lengths: Tensor | Sequence[int] | None,
+        first_step: int,
+        suffixes: list[list[str]],
+    ) -> tuple[Tensor, Packing, States]:
+        """Packed rows (N, I), their packing and the initial states, of checked arguments."""
+        if first_step != 0 or type(first_step) is not int:
+            first_step = check_first_step(first_step, len(suffixes[0]) > 1)
+        if hx is not None and not (
+            isinstance(hx, (tuple, list)) and all([isinstance(part, Tensor) for part in hx])
+        ):
+            refuse_states(type(self).__name__, self.step.states, hx)
+        if isinstance(input, PackedSequence):
+            if lengths is not None:
+                raise ValueError("a PackedSequence knows its lengths: leave lengths=None")
+            rows = input.data
+            self._check_input(rows, 2)
+            packing = Packing.from_packed(input)
+            packing.first = first_step
+            return rows, packing, self._initial(hx, packing, rows, suffixes)
 
         name = type(self).__name__
         if not isinstance(input, Tensor):
@@ -199,14 +273,15 @@ class RecurrentLayer(OutsideLayer):
         if input.dim() not in (2, 3):
             raise ValueError(f"{name}: Expected input to be 2D or 3D, got {input.dim()}D instead")
         batched = input.dim() == 3
-        self._check_states_dim(hx, batched)
+        if hx is not None:
+            self._check_states_dim(hx, batched)
         if not batched:
             if lengths is not None:
                 raise ValueError(
                     "lengths belong to a batch: leave lengths=None for unbatched input"
                 )
             input = input.unsqueeze(1)
-            hx = None if hx is None else tuple(part.unsqueeze(1) for part in hx)
+            hx = None if hx is None else tuple([part.unsqueeze(1) for part in hx])
         elif self.batch_first:
             input = input.transpose(0, 1)
         self._check_input(input, 3)
@@ -214,70 +289,106 @@ class RecurrentLayer(OutsideLayer):
         if lengths is None:
             packing = Packing.of_equal_lengths(batch, steps, input.device)
         else:
-            packing = self._packing(
-                input, hx, check_lengths(lengths, batch, steps, self.batch_first)
-            )
+            lengths = check_lengths(lengths, batch, steps, self.batch_first)
+            packing = self._packing(input, hx, lengths, suffixes)
         packing.first = first_step
-        initial = self._initial(hx, packing, input)
-        rows, final = self._layers(packing.pack(input), packing, initial)
-        output = packing.pad(rows, steps)
-        if not batched:
-            return output.squeeze(1), tuple(part.squeeze(1) for part in final)
-        return output.transpose(0, 1) if self.batch_first else output, final
+        initial = self._initial(hx, packing, input, suffixes)
+        return packing.pack(input), packing, initial
 
-    def _packing(self, input: Tensor, hx: States | None, lengths: Tensor) -> Packing:
-        """In a graph one for all lengths, where whoever computes it needs them no earlier."""
+    def calls(
+        self, input: Tensor | PackedSequence, lengths: Tensor | Sequence[int] | None = None
+    ) -> dict[str, tuple[Direction, Tensor, Packing, States]]:
+        """The calls of a backend that this input would make, by the suffix of each direction.
+
+        Nothing is computed: the rows of all layers but the first are zeros.
+        """
+        rows, packing, initial = self._prepare(input, None, lengths, 0, self.suffixes)
+        found: dict[str, tuple[Direction, Tensor, Packing, States]] = {}
+        for layer in self.suffixes:
+            for suffix in layer:
+                direction = self.direction(suffix)
+                rows = rows.new_zeros(len(rows), direction.weight_ih.shape[1]) if found else rows
+                state = tuple([part[len(found)] for part in initial])
+                found[suffix] = direction, rows, packing, state
+        return found
+
+    def _packing(
+        self, input: Tensor, hx: States | None, lengths: Tensor, suffixes: list[list[str]]
+    ) -> Packing:
+        """The packing; in a graph one for all lengths, if the backend needs them no earlier."""
         on_cpu = input.device.type == lengths.device.type == "cpu"
         if torch.compiler.is_compiling() and on_cpu and not self._over_batch:
             packing = TensorPacking(lengths, input.shape[0])
-            rows, states = packing.pack(input), self._initial(hx, packing, input)
-            state = tuple(part[0] for part in states)
-            calls = [(direction, rows, packing, state) for direction in self.directions()]
-            if all(backends.choice(*call) is backends.cpu for call in calls):
+            rows, states = packing.pack(input), self._initial(hx, packing, input, suffixes)
+            state = tuple([part[0] for part in states])
+            names = [suffix for layer in suffixes for suffix in layer]
+            calls = [(self.direction(suffix), rows, packing, state) for suffix in names]
+            if all([backends.choice(*call) is backends.cpu for call in calls]):
                 return packing
         return Packing.from_lengths(lengths, input.device)
 
-    def _layers(self, rows: Tensor, packing: Packing, initial: States) -> tuple[Tensor, States]:
+    def _layers(
+        self, rows: Tensor, packing: Packing, initial: States, suffixes: list[list[str]]
+    ) -> tuple[Tensor, States]:
         """All layers over packed rows (N, I); states (L * D, B, .) in packed order, both ways."""
-        directions = self.directions()
+        # Loops, for comprehensions are calls of their own.
+        layers: list[list[Direction]] = []
+        for layer in suffixes:
+            layers.append([])
+            for suffix in layer:
+                layers[-1].append(self.direction(suffix))
+        if self._over_batch:
+            packing = self._with_statistics([one for layer in layers for one in layer], packing)
+        finals: list[States] = []
+        for directions in layers:
+            if finals and self.dropout > 0:
+                rows = F.dropout(rows, self.dropout, self.training)
+            calls: list[tuple[Direction, Tensor, Packing, States]] = []
+            for direction in directions:
+                if self.recurrent_dropout > 0:
+                    weight = direction.weight_hh
+                    weight = F.dropout(weight, self.recurrent_dropout, self.training)
+                    direction = replace(direction, weight_hh=weight)
+                seen = packing.reverse(rows) if calls else rows
+                number = len(finals) + len(calls)
+                state: States = ()
+                for part in initial:
+                    state += (part[number],)
+                calls.append((direction, seen, packing, state))
+            results = self._compute(calls)
+            rows = results[0][0]
+            if len(results) > 1:
+                rows = torch.cat([rows, packing.reverse(results[1][0])], -1)
+            for _, final in results:
+                finals.append(final)
+        states = list(map(torch.stack, zip(*finals)))
+        if packing.order is not None:
+            states = [packing.unsort(state) for state in states]
+        return rows, tuple(states)
+
+    def _with_statistics(self, directions: list[Direction], packing: Packing) -> Packing:
+        """Look at the statistics of the batch that a pass will take, before it computes anything.
+
+        Raises:
+            IndexError: a norm has no statistics for a step.
+        """
         processes = the_same(found for direction in directions for found in direction.shared_with())
         if processes is not None:
             packing = packing.among(processes.rows(packing.batch_sizes, packing.device))
-        if self._over_batch:
-            for direction in directions:
-                direction.check(len(packing.batch_sizes), packing.first)
+        for direction in directions:
+            direction.check(len(packing.batch_sizes), packing.first)
         # Later parts of long sequences may well be left with few.
-        if self.training and self._over_batch and not (self._warned or packing.first):
+        if self.training and not (self._warned or packing.first):
             message = small_batch(self.norm, packing.totals or packing.batch_sizes)
             if message is not None:
                 self._warned = True
                 warn(message)
-        finals: list[States] = []
-        for layer in range(self.num_layers):
-            if layer > 0 and self.dropout > 0:
-                rows = F.dropout(rows, self.dropout, self.training)
-            calls: list[tuple[Direction, Tensor, Packing, States]] = []
-            for number in range(layer * self._directions, (layer + 1) * self._directions):
-                direction = directions[number]
-                if self.recurrent_dropout > 0:
-                    direction.weight_hh = F.dropout(
-                        direction.weight_hh, self.recurrent_dropout, self.training
-                    )
-                seen = packing.reverse(rows) if calls else rows
-                calls.append((direction, seen, packing, tuple(part[number] for part in initial)))
-            outputs, states = zip(*self._compute(calls))
-            finals += states
-            rows = (
-                torch.cat([outputs[0], packing.reverse(outputs[1])], -1)
-                if calls[1:]
-                else outputs[0]
-            )
-        return rows, tuple(packing.unsort(torch.stack(parts)) for parts in zip(*finals))
+        return packing
 
     def _compute(
         self, calls: list[tuple[Direction, Tensor, Packing, States]]
     ) -> list[tuple[Tensor, States]]:
-        """The directions of a layer, in chunks of time if so asked."""
+        """The directions of a layer, in chunks of time if asked."""
         packing, chunks = calls[0][2], self.chunks
         if chunks is None or torch.compiler.is_compiling():
             return backends.run_layer(calls)
@@ -292,23 +403,27 @@ class RecurrentLayer(OutsideLayer):
             )
         return [in_chunks(chunks, *call) for call in calls]
 
-    def _initial(self, hx: States | None, packing: Packing, input: Tensor) -> States:
+    def _initial(
+        self, hx: States | None, packing: Packing, input: Tensor, suffixes: list[list[str]]
+    ) -> States:
         """The initial states in packed order, checked; zeros if none are given."""
-        entries = self.num_layers * self._directions
+        entries = len(suffixes) * len(suffixes[0])
         sizes = [self.proj_size or self.hidden_size]
-        sizes += [self.hidden_size] * (len(self._cell.states) - 1)
+        sizes += [self.hidden_size] * (len(self.step.states) - 1)
         # Under autocast a state keeps the precision of the weights; without a norm everything is
         # half precision where torch has that layer, as in torch, whichever backend computes it;
         # but float64, which autocast leaves alone.
         dtype = self.weight_ih_l0.dtype
-        halve = self.norm is None and self._cell.fused is not None and dtype != torch.float64
-        halve = halve and is_autocast(input.device.type)
-        if halve:
-            dtype = autocast_dtype(input.device.type)
+        kind = input.device.type
+        halve = False
+        if self.norm is None and self.step.fused is not None and dtype != torch.float64:
+            halve = is_autocast(kind)
+            dtype = autocast_dtype(kind) if halve else dtype
         if hx is None:
-            return tuple(
-                input.new_zeros(entries, packing.batch, size, dtype=dtype) for size in sizes
-            )
+            zeros: States = ()
+            for size in sizes:
+                zeros += (input.new_zeros(entries, packing.batch, size, dtype=dtype),)
+            return zeros
         if len(hx) != len(sizes):
             raise ValueError(f"hx must hold {len(sizes)} states, got {len(hx)}")
         for number, (part, size) in enumerate(zip(hx, sizes)):
@@ -321,59 +436,51 @@ class RecurrentLayer(OutsideLayer):
                     "Input and hidden tensors are not at the same device, found input tensor at "
                     f"{input.device} and hidden tensor at {part.device}"
                 )
-            if part.dtype != input.dtype and not is_autocast(input.device.type):
+            if part.dtype != input.dtype and not is_autocast(kind):
                 raise RuntimeError(
                     f"hx[{number}] has dtype {part.dtype}, the input {input.dtype}: convert it, "
                     f"hx.to({input.dtype})"
                 )
         if halve:
-            hx = tuple(part.to(dtype) for part in hx)
+            hx = tuple([part.to(dtype) for part in hx])
         if packing.order is not None:
             refuse_freed(hx)
-        return tuple(packing.sort(part) for part in hx)
+            hx = tuple([packing.sort(part) for part in hx])
+        return tuple(hx)
 
-    def _refuse(self, hx: Any) -> NoReturn:
-        letters = self._cell.states
-        refuse_states(type(self).__name__, letters, hx[0] if len(letters) == 1 else hx)
 
-    def _check_states_dim(self, hx: States | None, batched: bool) -> None:
-        expected = 3 if batched else 2
-        if hx is None or all(part.dim() == expected for part in hx):
-            return
-        if len(hx) == 1 and not hx[0].is_floating_point():
-            self._refuse(hx)
-        got = ", ".join(f"{part.dim()}-D" for part in hx)
-        kind = "batched 3-D" if batched else "unbatched 2-D"
-        which = "hx" if len(hx) == 1 else "hx and cx"
-        raise RuntimeError(
-            f"For {kind} input, {which} should also be {expected}-D but got ({got}) tensors"
-        )
+def compute_in_chunks(module: nn.Module, steps: int | None, *, recompute: bool = False) -> None:
+    """Have every recurrent layer in ``module`` compute at most ``steps`` time steps at once.
 
-    def check_input(self, input: Tensor, batch_sizes: Tensor | None) -> None:
-        """Raise what a call would for an input that does not fit, as torch's layers do.
+    The state is carried from chunk to chunk, so outputs, states and gradients are those of the
+    whole sequence, not truncated, and BatchNorm's statistics are those of the same steps. What is
+    needed only while steps are computed (normalised sums, gates, a backend's working memory) is
+    there for one chunk alone. Kept whole are the inputs and the outputs of every layer.
 
-        Args:
-            input: (T, B, I) or, with ``batch_sizes``, the rows (N, I) of a ``PackedSequence``.
-        """
-        self._check_input(input, 3 if batch_sizes is None else 2)
+    With ``recompute`` a pass in training keeps for its backward pass the state at the beginning of
+    every chunk, and computes the chunk a second time then (Chen et al. 2016, "Training Deep Nets
+    with Sublinear Memory Cost", section 3, with segments of time): about a third more time.
+    Gradients are exact; running statistics and hooks on them see a pass once. There are then no
+    gradients of gradients. Under ``torch.compile`` layers are computed whole.
 
-    def _check_input(self, input: Tensor, dims: int) -> None:
-        weight = self.weight_ih_l0
-        if input.device != weight.device:
-            raise RuntimeError(
-                "Input and parameter tensors are not at the same device, found input tensor at "
-                f"{input.device} and parameter tensor at {weight.device}"
-            )
-        if input.dtype != weight.dtype and not is_autocast(input.device.type):
-            raise ValueError(
-                f"RNN input dtype ({input.dtype}) does not match weight dtype ({weight.dtype}). "
-                f"Convert input: input.to({weight.dtype}), "
-                f"or convert model: model.to({input.dtype})"
-            )
-        if input.dim() != dims:
-            raise RuntimeError(f"input must have {dims} dimensions, got {input.dim()}")
-        if input.shape[-1] != self.input_size:
-            raise RuntimeError(
-                "input.size(-1) must be equal to input_size. "
-                f"Expected {self.input_size}, got {input.shape[-1]}"
-            )
+    Zoneout draws other units than in one piece from the same seed.
+
+    Args:
+        module: a layer, or a network with layers in it; changed in place.
+        steps: T of a chunk; ``None`` for the whole sequence again.
+        recompute: see above; without gradients it does nothing.
+
+    Raises:
+        ValueError: no recurrent layer in ``module``; ``steps`` below 1. On a call in training of
+            more steps, a norm that is pooled over time, whose statistics a chunk does not have, or
+            one whose statistics several processes share, which they exchange for whole sequences.
+        RuntimeError: in a backward pass, the running statistics that the pass had read have been
+            updated since.
+    """
+    if steps is not None:
+        steps = check_positive("steps", steps)
+    layers = [layer for layer in module.modules() if isinstance(layer, RecurrentLayer)]
+    if not layers:
+        raise ValueError(f"there is no recurrent layer of seqnorm in {type(module).__name__}")
+    for layer in layers:
+        layer.chunks = None if steps is None else Chunks(steps, recompute)

@@ -6,15 +6,16 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from ..autocast import is_autocast
 from ..check import refuse_scripting, warn
 from ..recurrence.scheme import NormScheme
 from ..recurrence.step import Step
-from .arguments import explaining
+from .arguments import explaining, refuse_states
 
 _WEIGHTS = ("_all_weights", "_flat_weights", "_flat_weights_names")
 
 
-class Outside(nn.Module):
+class TorchTools(nn.Module):
     """The part of a layer or cell that refuses what it cannot do, and says so."""
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -48,7 +49,7 @@ class Outside(nn.Module):
         self.__dict__.pop("qconfig", None)
 
 
-class OutsideLayer(Outside):
+class TorchContract(TorchTools):
     """The part of a layer that others read without calling it: torch's own names of its weights.
 
     The lists are made anew at every reading, as tuples, so that writing to them raises an error.
@@ -65,27 +66,23 @@ class OutsideLayer(Outside):
     norm: NormScheme | None
     zoneout: tuple[float, ...]
     recurrent_dropout: float
-    _cell: Step
-    # The one direction that this is, if it is one of two alone.
-    _ways: slice | None = None
+    step: Step
+    suffixes: list[list[str]]
+    weight_ih_l0: nn.Parameter
     __jit_unused_properties__: ClassVar[list[str]] = ["all_weights", "mode", "qconfig", *_WEIGHTS]
 
     get_expected_hidden_size = nn.RNNBase.get_expected_hidden_size
     check_hidden_size = nn.RNNBase.check_hidden_size
-
-    @property
-    def _directions(self) -> int:
-        return 2 if self.bidirectional else 1
-
-    def _suffixes(self, layer: int) -> list[str]:
-        return [f"_l{layer}", f"_l{layer}_reverse"][self._ways or slice(self._directions)]
+    # torch's LSTM has others.
+    check_forward_args: Any = nn.RNNBase.check_forward_args
+    permute_hidden: Any = nn.RNNBase.permute_hidden
 
     def _names(self) -> list[list[str]]:
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
         return [
             [name + suffix for name in names if getattr(self, name + suffix, None) is not None]
-            for layer in range(self.num_layers)
-            for suffix in self._suffixes(layer)
+            for layer in self.suffixes
+            for suffix in layer
         ]
 
     def flatten_parameters(self) -> None:
@@ -100,7 +97,7 @@ class OutsideLayer(Outside):
     def mode(self) -> str:
         """The name of the cell, for an RNN with its nonlinearity, as torch's layers have it."""
         nonlinearity = getattr(self, "nonlinearity", None)
-        return self._cell.name + (f"_{nonlinearity.upper()}" if nonlinearity else "")
+        return self.step.name + (f"_{nonlinearity.upper()}" if nonlinearity else "")
 
     @property
     def _all_weights(self) -> tuple[tuple[str, ...], ...]:
@@ -118,18 +115,60 @@ class OutsideLayer(Outside):
         return tuple(getattr(self, name) for names in self._names() for name in names)
 
     def __dir__(self) -> list[str]:
-        # These may refuse, and code that goes through all attributes does not mean them.
+        # These may refuse, and code that goes through all attributes does not ask for them.
         return [name for name in super().__dir__() if name not in _WEIGHTS]  # type: ignore[no-untyped-call]  # torch's
 
     def _check_plain(self, name: str) -> None:
         """Raise RuntimeError where these weights are not all that the layer computes with."""
         found = [word for word in ("norm", "recurrent_dropout") if getattr(self, word)]
         found += ["zoneout"] if any(self.zoneout) else []
-        if self._cell.fused is None:
-            found = [f"a cell that torch has not, {self._cell.name}"]
+        if self.step.fused is None:
+            found = [f"a cell that torch has not, {self.step.name}"]
         if found:
             raise RuntimeError(
                 f"{name} is for code that computes torch's layer with these weights itself, and "
                 f"this layer has {' and '.join(found)}, which would be left out: call the layer; "
                 "all_weights and named_parameters() list its parameters"
+            )
+
+    def _check_states_dim(self, hx: tuple[Tensor, ...], batched: bool) -> None:
+        expected = 3 if batched else 2
+        if all([part.dim() == expected for part in hx]):
+            return
+        if len(hx) == 1 and not hx[0].is_floating_point():
+            refuse_states(type(self).__name__, self.step.states, hx)
+        got = ", ".join(f"{part.dim()}-D" for part in hx)
+        kind = "batched 3-D" if batched else "unbatched 2-D"
+        which = "hx" if len(hx) == 1 else "hx and cx"
+        raise RuntimeError(
+            f"For {kind} input, {which} should also be {expected}-D but got ({got}) tensors"
+        )
+
+    def check_input(self, input: Tensor, batch_sizes: Tensor | None) -> None:
+        """Raise the error of a call for an input that does not fit, as torch's layers do.
+
+        Args:
+            input: (T, B, I) or, with ``batch_sizes``, the rows (N, I) of a ``PackedSequence``.
+        """
+        self._check_input(input, 3 if batch_sizes is None else 2)
+
+    def _check_input(self, input: Tensor, dims: int) -> None:
+        weight = self.weight_ih_l0
+        if input.device != weight.device:
+            raise RuntimeError(
+                "Input and parameter tensors are not at the same device, found input tensor at "
+                f"{input.device} and parameter tensor at {weight.device}"
+            )
+        if input.dtype != weight.dtype and not is_autocast(input.device.type):
+            raise ValueError(
+                f"RNN input dtype ({input.dtype}) does not match weight dtype ({weight.dtype}). "
+                f"Convert input: input.to({weight.dtype}), "
+                f"or convert model: model.to({input.dtype})"
+            )
+        if input.dim() != dims:
+            raise RuntimeError(f"input must have {dims} dimensions, got {input.dim()}")
+        if input.shape[-1] != self.input_size:
+            raise RuntimeError(
+                "input.size(-1) must be equal to input_size. "
+                f"Expected {self.input_size}, got {input.shape[-1]}"
             )

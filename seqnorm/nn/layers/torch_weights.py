@@ -1,8 +1,8 @@
-"""Weights from torch's recurrent layers, and back."""
+"""Weights from torch's recurrent layers and cells, and back."""
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,51 +13,89 @@ from ..recurrence.site_norms import SiteNorm
 from .cell import RecurrentCell
 from .layer import RecurrentLayer
 
-Layer = TypeVar("Layer", bound=RecurrentLayer)
-CellLike = TypeVar("CellLike", bound=RecurrentCell)
-TorchLayer = TypeVar("TorchLayer", nn.LSTM, nn.GRU, nn.RNN)
+TorchLayer = TypeVar("TorchLayer", bound=nn.RNNBase)
+TorchCell = TypeVar("TorchCell", bound=nn.RNNCellBase)
+Ours = TypeVar("Ours", bound=RecurrentLayer)
+OurCell = TypeVar("OurCell", bound=RecurrentCell)
 
 
-def adopt(
-    cls: type[Layer],
-    layer: nn.RNNBase,
-    kind: type[TorchLayer],
-    norm: str | NormScheme | None,
-    **options: Any,
-) -> Layer:
-    """A layer of ``cls`` with the options, matrices and biases of a torch layer of class ``kind``.
+class TorchWeights(RecurrentLayer, Generic[TorchLayer]):
+    """A layer that torch has too."""
 
-    Raises:
-        TypeError: the torch layer is of another class.
-    """
-    _check_kind(cls, layer, kind)
-    weight = layer.all_weights[0][0]
-    options |= _options(layer)
-    new = cls(**options, device=weight.device, dtype=weight.dtype, norm=norm)
-    for direction, weights in zip(new.directions(), layer.all_weights):
-        _take_over(direction, list(weights), layer.bias)
-    return new.train(layer.training)
+    torch_class: ClassVar[type[nn.RNNBase]]
+
+    @classmethod
+    def from_torch(
+        cls: type[Ours],
+        layer: TorchLayer,
+        norm: str | NormScheme | None = None,
+        *,
+        zoneout: float | tuple[float, ...] = 0.0,
+        recurrent_dropout: float = 0.0,
+    ) -> Ours:
+        """Return a layer with the options, matrices and biases of a torch layer.
+
+        Norms start as those of a new layer do. A scheme with fewer biases takes over their sum: in
+        the vector that it keeps, else in the bias of its norms. Where z of a GRU takes the
+        candidate (``update="write"``), its rows change sign, so that it means the same.
+
+        Raises:
+            TypeError: the torch layer is of another class.
+            ValueError: the scheme has no place for the biases.
+        """
+        _check_kind(cls, layer, cls.torch_class)  # type: ignore[attr-defined]  # of this class
+        weight = layer.all_weights[0][0]
+        options = _options(layer) | {"device": weight.device, "dtype": weight.dtype}
+        options |= {"norm": norm, "zoneout": zoneout, "recurrent_dropout": recurrent_dropout}
+        new = cls(**options)
+        for direction, weights in zip(new.directions(), layer.all_weights):
+            _take_over(direction, list(weights), layer.bias)
+        return new.train(layer.training)
+
+    def to_torch(self) -> TorchLayer:
+        """Return the torch layer that computes the same.
+
+        Raises:
+            ValueError: torch has no such layer, for this one has norms, zoneout or weight drop.
+        """
+        for name in ("norm", "zoneout", "recurrent_dropout"):
+            value = getattr(self, name)
+            if any(value) if isinstance(value, tuple) else value:
+                raise ValueError(
+                    f"torch.nn.{self.torch_class.__name__} has no {name}: only a layer without one "
+                    "can go back"
+                )
+        weight = self.weight_ih_l0
+        options = _options(self) | {"device": weight.device, "dtype": weight.dtype}
+        new: Any = self.torch_class(**options)
+        new.load_state_dict(self.state_dict())
+        return new.train(self.training)  # type: ignore[no-any-return]  # of torch_class
 
 
-def adopt_cell(
-    cls: type[CellLike], cell: nn.RNNCellBase, kind: type[nn.RNNCellBase], norm: Any
-) -> CellLike:
-    """``adopt`` for a single step.
+class TorchCellWeights(RecurrentCell, Generic[TorchCell]):
+    """A cell that torch has too."""
 
-    Raises:
-        TypeError: the torch cell is of another class.
-    """
-    _check_kind(cls, cell, kind)
-    weight = cell.weight_ih
-    options = {name: getattr(cell, name) for name in ("input_size", "hidden_size", "bias")}
-    if hasattr(cell, "nonlinearity"):
-        options["nonlinearity"] = cell.nonlinearity
-    new = cls(**options, device=weight.device, dtype=weight.dtype, norm=norm)
-    weights = [cell.weight_ih, cell.weight_hh]
-    if cell.bias:
-        weights += [cell.bias_ih, cell.bias_hh]
-    _take_over(new.direction(), weights, cell.bias)
-    return new.train(cell.training)
+    torch_class: ClassVar[type[nn.RNNCellBase]]
+
+    @classmethod
+    def from_torch(
+        cls: type[OurCell], cell: TorchCell, norm: str | NormScheme | None = None
+    ) -> OurCell:
+        """Return a cell with the options, matrices and biases of a torch cell.
+
+        See ``seqnorm.LSTM.from_torch``.
+        """
+        _check_kind(cls, cell, cls.torch_class)  # type: ignore[attr-defined]  # of this class
+        weight = cell.weight_ih
+        names = ["input_size", "hidden_size", "bias"]
+        names += ["nonlinearity"] if hasattr(cell, "nonlinearity") else []
+        options: dict[str, Any] = {name: getattr(cell, name) for name in names}
+        new = cls(**options, device=weight.device, dtype=weight.dtype, norm=norm)
+        weights = [cell.weight_ih, cell.weight_hh]
+        if cell.bias:
+            weights += [cell.bias_ih, cell.bias_hh]
+        _take_over(new.direction(), weights, cell.bias)
+        return new.train(cell.training)
 
 
 def _check_kind(cls: type[nn.Module], module: nn.Module, kind: type[nn.Module]) -> None:
@@ -72,30 +110,13 @@ def _check_kind(cls: type[nn.Module], module: nn.Module, kind: type[nn.Module]) 
 @torch.no_grad()
 def _take_over(direction: Direction, weights: list[Tensor], bias: bool) -> None:
     """Copy torch's matrices and biases, in the order of its ``all_weights``."""
-    direction.weight_ih.copy_(_turn(direction, weights[0]))
-    direction.weight_hh.copy_(_turn(direction, weights[1]))
+    direction.weight_ih.copy_(direction.step.from_torch(weights[0], direction.scheme))
+    direction.weight_hh.copy_(direction.step.from_torch(weights[1], direction.scheme))
     if direction.weight_hr is not None:
         direction.weight_hr.copy_(weights[-1])
     if bias:
-        _adopt_biases(direction, _turn(direction, weights[2]), _turn(direction, weights[3]))
-
-
-def release(layer: RecurrentLayer, kind: type[TorchLayer]) -> TorchLayer:
-    """The torch layer with the same parameters.
-
-    Raises:
-        ValueError: torch has no layer that computes the same.
-    """
-    for name in ("norm", "zoneout", "recurrent_dropout"):
-        value = getattr(layer, name)
-        if any(value) if isinstance(value, tuple) else value:
-            raise ValueError(
-                f"torch.nn.{kind.__name__} has no {name}: only a layer without one can go back"
-            )
-    weight = layer.all_weights[0][0]
-    new = kind(**_options(layer), device=weight.device, dtype=weight.dtype)
-    new.load_state_dict(layer.state_dict())
-    return new.train(layer.training)
+        turned = (direction.step.from_torch(bias, direction.scheme) for bias in weights[2:4])
+        _adopt_biases(direction, *turned)
 
 
 def _options(layer: RecurrentLayer | nn.RNNBase) -> dict[str, Any]:
@@ -109,19 +130,10 @@ def _options(layer: RecurrentLayer | nn.RNNBase) -> dict[str, Any]:
     return {name: getattr(layer, name) for name in names}
 
 
-def _turn(direction: Direction, weight: Tensor) -> Tensor:
-    """Change the sign of a GRU's z where it means the opposite of torch's."""
-    scheme = direction.scheme
-    if scheme is None or "z" not in direction.cell.gates or scheme.update == "keep":
-        return weight
-    r, z, n = weight.chunk(3)
-    return torch.cat([r, -z, n])
-
-
 def _adopt_biases(direction: Direction, bias_ih: Tensor, bias_hh: Tensor) -> None:
-    sites = direction.sites
-    x = direction.bias_ih if direction.bias_ih is not None else _norm_bias(sites.get("input"))
-    h = direction.bias_hh if direction.bias_hh is not None else _norm_bias(sites.get("hidden"))
+    norms = direction.norms
+    x = direction.bias_ih if direction.bias_ih is not None else _norm_bias(norms.get("input"))
+    h = direction.bias_hh if direction.bias_hh is not None else _norm_bias(norms.get("hidden"))
     if x is not None and h is not None:
         x.copy_(bias_ih)
         h.copy_(bias_hh)
@@ -132,10 +144,10 @@ def _adopt_biases(direction: Direction, bias_ih: Tensor, bias_hh: Tensor) -> Non
         only.copy_(total)
         return
     if direction.scheme is not None:
-        size = len(bias_ih) // len(direction.cell.gates)
-        by_gate = dict(zip(direction.cell.gates, total.split(size)))
-        spans = direction.cell.spans(direction.scheme)
-        places = [(_norm_bias(sites[site]), span) for site, span in spans.items() if span]
+        size = len(bias_ih) // len(direction.step.gates)
+        by_gate = dict(zip(direction.step.gates, total.split(size)))
+        spans = direction.step.spans(direction.scheme)
+        places = [(_norm_bias(norms[site]), span) for site, span in spans.items() if span]
         if places and all(place is not None for place, _ in places):
             for place, span in places:
                 assert place is not None

@@ -57,7 +57,7 @@ def convert_norm(
     it computes, so train it on. A norm with hooks is refused.
 
     Other layers stay as they are; recurrent layers too, whose norm is a scheme: write
-    ``LSTM.from_torch(layer, norm="layer")``.
+    ``convert_rnn(model, norm="layer")``.
 
     Args:
         model: any module, a single norm too.
@@ -131,8 +131,8 @@ def _chosen(model: nn.Module, include: Patterns, exclude: Patterns) -> list[str]
     everything = [path for known in paths.values() for path in known]
     if not everything:
         raise ValueError(_nothing(model))
-    wanted = _matching("include", include, everything, set(everything))
-    unwanted = _matching("exclude", exclude, everything, set())
+    wanted = matching("include", include, everything, set(everything), "norm")
+    unwanted = matching("exclude", exclude, everything, set(), "norm")
     chosen: list[str] = []
     for key, module in norms.items():
         known = paths[key]
@@ -151,18 +151,27 @@ def _nothing(model: nn.Module) -> str:
         path
         for path, module in model.named_modules()
         if isinstance(module, (nn.RNNBase, nn.RNNCellBase))
-        or isinstance(getattr(module, "_cell", None), Step)
+        or isinstance(getattr(module, "step", None), Step)
     ]
     if found:
         message += (
-            f". {found[0] or 'It'} is a recurrent layer, whose norm is part of it: build seqnorm's "
-            'with norm="layer", or take the weights of torch\'s by from_torch(layer, norm="layer")'
+            f". {found[0] or 'It'} is a recurrent layer, whose norm is part of it: write "
+            'convert_rnn(model, norm="layer") for those of torch, and build seqnorm\'s with '
+            'norm="layer"'
         )
     return message
 
 
-def _matching(option: str, patterns: Patterns, paths: list[str], otherwise: set[str]) -> set[str]:
-    """The paths that a pattern matches, or within a module that it matches."""
+def matching(
+    option: str, patterns: Patterns, paths: list[str], otherwise: set[str], kind: str
+) -> set[str]:
+    """Return the paths that a pattern matches, or within a module that it matches.
+
+    Args:
+        option: the name of the argument that holds the patterns.
+        otherwise: the answer without patterns.
+        kind: the word for what stands at the paths.
+    """
     if patterns is None:
         return otherwise
     found: set[str] = set()
@@ -173,11 +182,23 @@ def _matching(option: str, patterns: Patterns, paths: list[str], otherwise: set[
         own = {path for path in paths if any(fnmatchcase(path, known) for known in within)}
         if not own:
             raise ValueError(
-                f"{option}={pattern!r} matches no norm{nearest(pattern, paths)}; norms are at "
+                f"{option}={pattern!r} matches no {kind}{nearest(pattern, paths)}; {kind}s are at "
                 f"{', '.join(paths)}"
             )
         found |= own
     return found
+
+
+def check_hooks(path: str, module: nn.Module, kind: str) -> None:
+    """Raise ValueError for a module with hooks."""
+    if any(getattr(module, hooks, None) for hooks in _HOOKS):
+        where = (
+            f'exchange it by hand, or leave it with exclude="{path}"' if path else "build it anew"
+        )
+        raise ValueError(
+            f"{path or 'the model'} ({type(module).__name__}) has hooks, which would be lost: "
+            f"remove them and register them on the new {kind}, or {where}"
+        )
 
 
 def check_plain(path: str, module: nn.Module) -> None:
@@ -194,11 +215,7 @@ def check_plain(path: str, module: nn.Module) -> None:
             f"{at} is a {name}, which has a forward of its own beyond the norm's, and that would "
             f"be lost: {where}"
         )
-    if any(getattr(module, hooks, None) for hooks in _HOOKS):
-        raise ValueError(
-            f"{at} ({name}) has hooks, which would be lost: remove them and register them on the "
-            f"new norm, or {where}"
-        )
+    check_hooks(path, module, "norm")
     own = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
     more = {*module._parameters, *module._buffers, *module._modules} - own
     if more:

@@ -1,4 +1,4 @@
-"""One layer in one direction: its parameters, and the call that a backend answers.
+"""One layer in one direction: its parameters and norms, gathered for the backend that computes it.
 
 Axes: B sequences, N packed rows, I inputs, H = hidden_size, P = size of h (H, or proj_size),
 G gates.
@@ -7,8 +7,8 @@ G gates.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -21,7 +21,8 @@ from .scheme import NormScheme
 from .site_norms import BatchSiteNorm, FeatureNorm, SiteNorm, SiteRun
 from .step import Step
 
-_SITES = {
+_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+_NORMS = {
     "input": "norm_ih",
     "hidden": "norm_hh",
     "sum": "norm_sum",
@@ -34,46 +35,97 @@ _SITES = {
 
 @dataclass
 class Direction:
-    """Everything that one layer in one direction owns, gathered for a call."""
+    """Everything that one layer in one direction owns.
 
-    cell: Step
+    Attributes:
+        own: the further parameters that the step declares.
+        norms: the norms by their sites.
+        affine: gain and bias of each norm, by its site.
+        over_batch: whether one of them takes statistics over the rows of a step.
+        tensors: every parameter, in a fixed order.
+        plans: a plan that a backend has made for this direction, by the backend's name.
+    """
+
+    step: Step
     scheme: NormScheme | None
     weight_ih: Tensor
     weight_hh: Tensor
     bias_ih: Tensor | None
     bias_hh: Tensor | None
     weight_hr: Tensor | None
-    sites: dict[str, SiteNorm]
+    own: dict[str, Tensor]
+    norms: dict[str, SiteNorm]
     training: bool
     zoneout: tuple[float, ...]
+    affine: dict[str, tuple[Tensor | None, Tensor | None]] = field(init=False)
+    over_batch: bool = field(init=False)
+    tensors: tuple[Tensor, ...] = field(init=False)
+    plans: dict[str, Any] = field(init=False)
 
-    def tensors(self) -> list[Tensor]:
-        """Every parameter."""
-        own = (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, self.weight_hr)
-        of_norms = (value for site in self.sites.values() for value in (site.weight, site.bias))
-        return [value for value in (*own, *of_norms) if value is not None]
+    def __post_init__(self) -> None:
+        self.over_batch = any([norm.norm.over_batch for norm in self.norms.values()])
+        self.plans = {}
+        self.affine = {site: (norm.weight, norm.bias) for site, norm in self.norms.items()}
+        found = [getattr(self, name) for name in _WEIGHTS] + list(self.own.values())
+        for pair in self.affine.values():
+            found += pair
+        self.tensors = tuple([tensor for tensor in found if tensor is not None])
 
     def holding(self, tensors: Sequence[Tensor]) -> Direction:
-        """The same with ``tensors``, as ``tensors()`` gives them, and norms in the mode of now."""
+        """Return this direction with other ``tensors``, in the order of the attribute.
+
+        Its norms are in the mode that they have now, and write to the same tables.
+        """
         left = iter(tensors)
 
         def taken(value: Tensor | None) -> Tensor | None:
             return None if value is None else next(left)
 
-        own: dict[str, Any] = {
-            name: taken(getattr(self, name))
-            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-        }
-        sites = {
+        weights: dict[str, Any] = {name: taken(getattr(self, name)) for name in _WEIGHTS}
+        own = {name: next(left) for name in self.own}
+        norms = {
             site: norm.holding(taken(norm.weight), taken(norm.bias))
-            for site, norm in self.sites.items()
+            for site, norm in self.norms.items()
         }
-        return replace(self, sites=sites, **own)
+        return replace(self, own=own, norms=norms, **weights)
+
+    def is_of(
+        self,
+        module: nn.Module,
+        suffix: str,
+        scheme: NormScheme | None,
+        zoneout: tuple[float, ...],
+    ) -> bool:
+        """Return whether ``gather`` would find the very same again.
+
+        Parameters are compared by identity, so an exchanged or parametrised one is noticed.
+        """
+        parameters, modules = module._parameters, module._modules
+        if self.training is not module.training or self.zoneout != zoneout:
+            return False
+        if self.scheme is not scheme:
+            return False
+        for name in _WEIGHTS:
+            if parameters.get(name + suffix) is not getattr(self, name):
+                return False
+        for name, tensor in self.own.items():
+            if parameters.get(name + suffix) is not tensor:
+                return False
+        for site, name in _NORMS.items():
+            norm, known = modules.get(name + suffix), self.norms.get(site)
+            if norm is not known:
+                return False
+            if norm is not None:
+                weight, bias = self.affine[site]
+                own = norm._parameters
+                if own.get("weight") is not weight or own.get("bias") is not bias:
+                    return False
+        return True
 
     def shared_with(self) -> list[Processes]:
-        """Those with whom each norm shares its statistics in a pass now, where one does."""
-        norms = (norm for norm in self.sites.values() if isinstance(norm, BatchSiteNorm))
-        found = (sharing(norm.table.processes, norm.training) for norm in norms)
+        """Return the groups of processes with which the norms share statistics in a pass now."""
+        tables = (norm for norm in self.norms.values() if isinstance(norm, BatchSiteNorm))
+        found = (sharing(norm.table.processes, norm.training) for norm in tables)
         return [processes for processes in found if processes is not None]
 
     def check(self, steps: int, first: int) -> None:
@@ -82,23 +134,29 @@ class Direction:
         Raises:
             IndexError: a norm has no statistics for a step, and ``beyond="error"``.
         """
-        for norm in self.sites.values():
+        for norm in self.norms.values():
             if isinstance(norm, BatchSiteNorm):
                 norm.check(steps, first)
 
     def start(
         self, batch_sizes: list[int], first: int = 0, totals: list[int] | None = None
     ) -> SiteRun:
-        """The norms for one pass over time; ``totals`` are the rows in all processes that share."""
+        """Begin a pass of the norms over time.
+
+        Args:
+            batch_sizes: rows of each step.
+            first: number of the first step.
+            totals: rows of each step in all processes that share statistics.
+        """
         return SiteRun(
-            {site: norm.start(batch_sizes, first, totals) for site, norm in self.sites.items()}
+            {site: norm.start(batch_sizes, first, totals) for site, norm in self.norms.items()}
         )
 
 
 def register(
     module: nn.Module,
     suffix: str,
-    cell: Step,
+    step: Step,
     input_size: int,
     hidden_size: int,
     proj_size: int,
@@ -107,7 +165,7 @@ def register(
     factory: dict[str, Any],
 ) -> None:
     """Give ``module`` the parameters of one direction, under torch's names plus ``suffix``."""
-    rows = len(cell.gates) * hidden_size
+    rows = len(step.gates) * hidden_size
 
     def parameter(name: str, *shape: int) -> None:
         value = nn.Parameter(torch.empty(*shape, **factory))
@@ -115,51 +173,55 @@ def register(
 
     width = proj_size or hidden_size
     parameter("weight_ih", rows, input_size)
-    parameter("weight_hh", *cell.hidden_shape(hidden_size, width))
+    parameter("weight_hh", *step.hidden_shape(hidden_size, width))
     for name in ("bias_ih", "bias_hh"):
-        there = name in cell.biases if scheme is None else getattr(scheme, name) is not None
+        there = name in step.biases if scheme is None else getattr(scheme, name) is not None
         if bias and there:
             parameter(name, rows)
         else:
             module.register_parameter(name + suffix, None)
     if proj_size:
         parameter("weight_hr", proj_size, hidden_size)
+    letters = {"H": hidden_size, "I": input_size, "G": len(step.gates)}
+    for name, shape in step.parameters.items():
+        parameter(name, *(letters[size] if isinstance(size, str) else size for size in shape))
     if scheme is None:
         return
     _ = scheme.text  # made now, for torch.compile reads it but could not make it
     units = {"frame": input_size, "output": width}
-    spans = cell.spans(scheme) | {site: "" for site in units if site in scheme.norms}
+    spans = step.spans(scheme) | {site: "" for site in units if site in scheme.norms}
     for site, span in spans.items():
         norm = scheme.sum if site == "candidate" else scheme.norms[site]
         assert norm is not None
-        sizes = norm.sizes(cell.gates, span, units.get(site, hidden_size), cell.heads)
+        sizes = norm.sizes(step.gates, span, units.get(site, hidden_size), step.heads)
         built: SiteNorm
         if norm.over_batch:
             built = BatchSiteNorm(norm, sum(sizes), hidden_size, **factory)
         else:
             built = FeatureNorm(norm, sizes, hidden_size, **factory)
-        module.add_module(_SITES[site] + suffix, built)
+        module.add_module(_NORMS[site] + suffix, built)
 
 
 def gather(
     module: nn.Module,
     suffix: str,
-    cell: Step,
+    step: Step,
     scheme: NormScheme | None,
     zoneout: tuple[float, ...],
 ) -> Direction:
-    """What ``register`` gave the module, for a call."""
-    # Not by getattr, which takes long to say that there is none.
-    sites = {site: module._modules.get(name + suffix) for site, name in _SITES.items()}
+    """Return what ``register`` gave the module."""
+    # ``Module.__getattr__`` is slow for missing names.
+    norms = {site: module._modules.get(name + suffix) for site, name in _NORMS.items()}
     return Direction(
-        cell=cell,
+        step=step,
         scheme=scheme,
         weight_ih=getattr(module, "weight_ih" + suffix),
         weight_hh=getattr(module, "weight_hh" + suffix),
         bias_ih=getattr(module, "bias_ih" + suffix),
         bias_hh=getattr(module, "bias_hh" + suffix),
         weight_hr=getattr(module, "weight_hr" + suffix, None),
-        sites={site: norm for site, norm in sites.items() if norm is not None},  # type: ignore[misc]  # as registered
+        own={name: getattr(module, name + suffix) for name in step.parameters},
+        norms={site: norm for site, norm in norms.items() if norm is not None},  # type: ignore[misc]  # as registered
         training=module.training,
         zoneout=zoneout,
     )
@@ -169,17 +231,18 @@ def gather(
 def initialise(direction: Direction, hidden_size: int) -> None:
     """Draw the parameters: torch's U(-1/sqrt(H), 1/sqrt(H)), and what the scheme sets otherwise."""
     bound = 1.0 / math.sqrt(hidden_size) if hidden_size else 0.0
-    scheme, gates = direction.scheme, direction.cell.gates
+    scheme, gates = direction.scheme, direction.step.gates
     # torch's order, so that a seed draws torch's numbers.
     biases = (direction.bias_ih, direction.bias_hh)
-    for parameter in (direction.weight_ih, direction.weight_hh, *biases, direction.weight_hr):
+    weights = (direction.weight_ih, direction.weight_hh, *biases, direction.weight_hr)
+    for parameter in (*weights, *direction.own.values()):
         if parameter is not None:
             nn.init.uniform_(parameter, -bound, bound)
-    for site in direction.sites.values():
-        site.reset_parameters()
+    for norm in direction.norms.values():
+        norm.reset_parameters()
     if scheme is None:
         return
-    for block in direction.cell.hidden_blocks(direction.weight_hh, hidden_size):
+    for block in direction.step.hidden_blocks(direction.weight_hh, hidden_size):
         if scheme.hidden_init == "orthogonal":
             # Drawn in float32 at least: there is no QR decomposition in half precision.
             block.copy_(nn.init.orthogonal_(widen(block)))
@@ -191,7 +254,7 @@ def initialise(direction: Direction, hidden_size: int) -> None:
     for gate, value in scheme.gate_bias:
         if gate not in gates:
             raise ValueError(
-                f"gate_bias names gate {gate!r}; a {direction.cell.name} has {gates!r}"
+                f"gate_bias names gate {gate!r}; a {direction.step.name} has {gates!r}"
             )
         for span, bias in additive_biases(direction):
             if gate in span:
@@ -201,7 +264,7 @@ def initialise(direction: Direction, hidden_size: int) -> None:
 
 
 def small_batch(scheme: NormScheme | None, batch_sizes: list[int]) -> str | None:
-    """What to warn of when no step of a training batch has rows enough for statistics."""
+    """Return a warning if no step of a training batch has rows enough for statistics."""
     for norm in () if scheme is None else scheme.norms.values():
         if norm.over_batch:
             rows = sum(batch_sizes) if norm.over_time else max(batch_sizes, default=0)
@@ -210,17 +273,15 @@ def small_batch(scheme: NormScheme | None, batch_sizes: list[int]) -> str | None
     return None
 
 
-def additive_biases(direction: Direction) -> list[tuple[str, Tensor]]:
+def additive_biases(direction: Direction) -> Iterator[tuple[str, Tensor]]:
     """Every learned vector that is added to gates after the norms, with the gates it spans."""
-    found: list[tuple[str, Tensor]] = []
-    scheme, gates = direction.scheme, direction.cell.gates
+    scheme = direction.scheme
     for name in ("bias_ih", "bias_hh"):
         bias = getattr(direction, name)
         if bias is not None and NormScheme.place_of(scheme, name) != "inside":
-            found.append((gates, bias))
+            yield direction.step.gates, bias
     if scheme is not None:
-        for site, span in direction.cell.spans(scheme).items():
-            bias = direction.sites[site].bias
+        for site, span in direction.step.spans(scheme).items():
+            bias = direction.norms[site].bias
             if span and bias is not None:
-                found.append((span, bias))
-    return found
+                yield span, bias

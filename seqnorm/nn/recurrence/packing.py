@@ -90,7 +90,7 @@ class Packing:
         lengths = lengths.cpu()
         ordered, order = torch.sort(lengths, descending=True, stable=True)
         steps = int(ordered[0]) if len(ordered) else 0
-        sizes = (ordered[None, :] > _count(steps)[:, None]).sum(1).tolist()
+        sizes = (ordered[None, :] > torch.arange(steps, device="cpu")[:, None]).sum(1).tolist()
         moved = None if ordered.equal(lengths) else order
         return cls(len(ordered), len(sizes), sizes, moved, device)
 
@@ -122,7 +122,7 @@ class Packing:
     def _places(self) -> tuple[Tensor, Tensor]:
         """(N,) step of every packed row, and (N,) number of its sequence."""
         sizes = torch.tensor(self.batch_sizes, dtype=torch.int64, device="cpu")
-        alive = _count(self.batch)[None, :] < sizes[:, None]
+        alive = torch.arange(self.batch, device="cpu")[None, :] < sizes[:, None]
         step, column = alive.nonzero(as_tuple=True)
         return step, column
 
@@ -159,7 +159,7 @@ class Packing:
         """(N, F) rows to (steps, B, F), zero where no sequence stands."""
         if self.uniform and self.order is None and steps == self.steps:
             return rows.reshape(steps, self.batch, rows.shape[-1])
-        index = self._padded_index()
+        index = self._padded_index() if self._index is None else self._index
         padded = rows.new_zeros(steps * self.batch, rows.shape[-1]).index_copy(0, index, rows)
         return padded.reshape(steps, self.batch, rows.shape[-1])
 
@@ -207,12 +207,12 @@ class TensorPacking(Packing):
         ordered, order = torch.sort(lengths, descending=True, stable=True)
         super().__init__(lengths.shape[0], steps, None, order, lengths.device)
         self.uniform = False
-        alive = ordered[None, :] > _count(steps)[:, None]
+        alive = ordered[None, :] > torch.arange(steps, device="cpu")[:, None]
         self._sizes = alive.sum(1)
         # Those alive come first, and otherwise rows keep their order.
         place = torch.argsort((~alive).flatten().to(torch.int64), stable=True)
         step, column = place // self.batch, place % self.batch
-        own = _count(steps * self.batch)
+        own = torch.arange(steps * self.batch, device="cpu")
         self._used = (own < self._sizes.sum())[:, None]
         self._index = step * self.batch + order[column]
         start = self._sizes.cumsum(0) - self._sizes
@@ -239,8 +239,3 @@ class TensorPacking(Packing):
 def never_grow(batch: int, sizes: Sequence[int]) -> bool:
     """Return whether these are rows of steps: positive, at most B, and none more than before."""
     return all(0 < after <= before for before, after in zip((batch, *sizes), sizes))
-
-
-def _count(end: int) -> Tensor:
-    """(end,) the numbers 0, 1, ... on the CPU, whatever device is the default."""
-    return torch.arange(end, device="cpu")

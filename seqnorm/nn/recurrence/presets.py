@@ -57,14 +57,14 @@ def preset(name: str, cell: str = "LSTM", **changes: object) -> NormScheme:
     return schemes[cell].replace(**changes)
 
 
-def described(scheme: NormScheme, cell: Step) -> str:
+def described(scheme: NormScheme, step: Step) -> str:
     """A scheme as ``norm=`` of a layer would be written: by the preset that is nearest to it."""
     found: list[tuple[int, str]] = []
     for name, schemes in PRESETS.items():
-        changes = _changes(schemes[cell.name], scheme) if cell.name in schemes else None
+        changes = _changes(schemes[step.name], scheme) if step.name in schemes else None
         if changes is not None:
             shown = "".join(f", {field}={value!r}" for field, value in changes.items())
-            text = f"preset({name!r}, {cell.name!r}{shown})" if changes else repr(name)
+            text = f"preset({name!r}, {step.name!r}{shown})" if changes else repr(name)
             found.append((len(changes), text))
     return min(found, key=lambda one: one[0])[1] if found else repr(scheme)
 
@@ -87,30 +87,30 @@ def _changes(base: NormScheme, scheme: NormScheme) -> dict[str, object] | None:
         return None
 
 
-def resolve(norm: str | NormScheme | None, cell: Step) -> NormScheme | None:
+def resolve(norm: str | NormScheme | None, step: Step) -> NormScheme | None:
     """What ``norm=`` of a layer means: a preset's name, or a scheme.
 
     Raises:
-        ValueError: an unknown name, or a scheme that this cell cannot have.
+        ValueError: an unknown name, or a scheme that this step cannot have.
         TypeError: something else.
     """
     if norm is None:
         return None
     if isinstance(norm, str):
-        norm = preset(norm, cell.name)
+        norm = preset(norm, step.name)
     if isinstance(norm, Norm):
         raise TypeError(
             "a single Norm does not say where it stands, nor with which gain and bias it was "
-            f'published there: write preset({norm.kind!r}, "{cell.name}", eps=...), or a NormScheme'
+            f'published there: write preset({norm.kind!r}, "{step.name}", eps=...), or a NormScheme'
         )
     if not isinstance(norm, NormScheme):
         cls = norm if isinstance(norm, type) else type(norm)
-        hint = _meant(cls.__name__, cell.name) if issubclass(cls, nn.Module) else ""
+        hint = _meant(cls.__name__, step.name) if issubclass(cls, nn.Module) else ""
         hint = " (for no norm write None)" if norm is False else hint
         raise TypeError(
             f'norm must be None, a name as "layer", or a NormScheme, got {norm!r}{hint}'
         )
-    cell.check(norm)
+    step.check(norm)
     return norm
 
 

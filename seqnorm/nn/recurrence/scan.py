@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-State = tuple[Tensor, ...]
+from .step import State
+
 Advance = Callable[[Tensor, State, int], State]
 
 

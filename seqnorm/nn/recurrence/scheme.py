@@ -16,6 +16,12 @@ from ..check import check_eps, check_number, check_positive, check_table, choose
 KINDS = ("layer", "rms", "batch", "batch_pooled")
 SITES = ("input", "hidden", "sum", "cell", "frame", "output")
 TABLE_FIELDS = ("momentum", "max_steps", "min_count", "beyond")
+# Fields of ``NormScheme`` that only some steps know: their meaning there, and the default.
+OF_SOME_STEPS: dict[str, tuple[str, Any]] = {
+    "cell": ("cell state to normalise", None),
+    "cell_state": ("cell state to feed back", "raw"),
+    "update": ("update gate z", "keep"),
+}
 _REFUSED = {
     "instance": (
         "InstanceNorm averages one channel over the positions of one example; a recurrent layer "

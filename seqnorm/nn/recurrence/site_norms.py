@@ -67,11 +67,6 @@ class SiteNorm(nn.Module):
         other.__dict__["_parameters"] = {"weight": weight, "bias": bias}
         return other
 
-    def affine(self, y: Tensor) -> Tensor:
-        if self.weight is not None:
-            y = y * self.weight
-        return y if self.bias is None else y + self.bias
-
     def start(
         self, batch_sizes: Sequence[int], first: int = 0, totals: Sequence[int] | None = None
     ) -> SitePass:
@@ -102,6 +97,35 @@ class SitePass:
         """Write what the pass has gathered."""
 
 
+def affine(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """Multiply by the gain and add the bias, where they exist."""
+    if weight is not None:
+        y = y * weight
+    return y if bias is None else y + bias
+
+
+def normalise_units(
+    x: Tensor, norm: Norm, sizes: Sequence[int], weight: Tensor | None, bias: Tensor | None
+) -> Tensor:
+    """LayerNorm or RMSNorm of rows (..., F), over sets of ``sizes`` units each."""
+    wide = widen(x)
+    if len(sizes) == 1 and norm.kind == "layer" and norm.eps_on == "var":
+        # The same numbers as below from one fused kernel.
+        weight = None if weight is None else widen(weight)
+        bias = None if bias is None else widen(bias)
+        return F.layer_norm(wide, list(sizes), weight, bias, norm.eps).to(x.dtype)
+
+    def normalised(part: Tensor) -> Tensor:
+        mean, var, _ = moments(part, (-1,), centred=norm.kind == "layer")
+        return normalise(part, mean, var, norm.eps, eps_on=norm.eps_on)
+
+    if len(set(sizes)) == 1:
+        y = normalised(wide.unflatten(-1, (len(sizes), sizes[0]))).flatten(-2)
+    else:
+        y = torch.cat([normalised(part) for part in wide.split(list(sizes), -1)], -1)
+    return affine(y, weight, bias).to(x.dtype)
+
+
 class FeatureNorm(SiteNorm):
     """LayerNorm or RMSNorm of a row over sets of its own units; nothing to remember.
 
@@ -123,21 +147,7 @@ class FeatureNorm(SiteNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., F) to (..., F)."""
-        if len(self.sizes) == 1 and self.norm.kind == "layer" and self.norm.eps_on == "var":
-            # The same numbers as below from one fused kernel.
-            weight = None if self.weight is None else widen(self.weight)
-            bias = None if self.bias is None else widen(self.bias)
-            return F.layer_norm(widen(x), self.sizes, weight, bias, self.norm.eps).to(x.dtype)
-        wide = widen(x)
-        if len(set(self.sizes)) == 1:
-            parts = wide.unflatten(-1, (len(self.sizes), self.sizes[0]))
-            return self.affine(self._normalise(parts).flatten(-2)).to(x.dtype)
-        normalised = [self._normalise(part) for part in wide.split(list(self.sizes), -1)]
-        return self.affine(torch.cat(normalised, -1)).to(x.dtype)
-
-    def _normalise(self, x: Tensor) -> Tensor:
-        mean, var, _ = moments(x, (-1,), centred=self.norm.kind == "layer")
-        return normalise(x, mean, var, self.norm.eps, eps_on=self.norm.eps_on)
+        return normalise_units(x, self.norm, self.sizes, self.weight, self.bias)
 
     def start(
         self, batch_sizes: Sequence[int], first: int = 0, totals: Sequence[int] | None = None
@@ -237,7 +247,7 @@ class BatchPass(SitePass):
         else:
             mean, var = (moment[t - self.end] for moment in self.given())
         y = normalise(wide, mean, var, norm.eps, eps_on=norm.eps_on)
-        return site.affine(y).to(x.dtype)
+        return affine(y, site.weight, site.bias).to(x.dtype)
 
     def _of_the_batch(self, x: Tensor, t: int) -> tuple[Tensor, Tensor]:
         """Mean and variance (1, F) of step t, whose rows (n, F) here are x."""

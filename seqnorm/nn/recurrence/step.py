@@ -1,75 +1,134 @@
-"""What a recurrent cell is to the rest of the library: pure mathematics, no parameters, no time.
+"""The mathematics of one recurrent step, which knows neither parameters nor time.
 
-The terms x = N_input(W_ih x_t) + b and h = N_hidden(W_hh h_(t-1)) + b' arrive apart, for a GRU
-needs them apart; ``norm(site, z)`` is the only way a cell meets the norms of its other sites.
-
-Axes: n rows, H = hidden_size, G gates.
+Axes: n rows, H = hidden_size, I = input_size, G gates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Union
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .scheme import NormScheme
+from .scheme import OF_SOME_STEPS, Norm, NormScheme
 
+State = tuple[Tensor, ...]
 Normalise = Callable[[str, Tensor], Tensor]
+Shape = tuple[Union[str, int], ...]
 
 NONLINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "relu": torch.relu}
 
-# Every cell by its name, and every published scheme by its name and the cell's.
+# Every step by its name, and every scheme by its own name and the step's.
 STEPS: dict[str, type[Step]] = {}
 PRESETS: dict[str, dict[str, NormScheme]] = {}
 
+_BATCH = Norm("batch", gain=0.1, bias=None)
+# The presets of a step that defines none of these names itself.
+_PLAIN = {
+    "layer": NormScheme(input=Norm("layer"), hidden=Norm("layer")),
+    "rms": NormScheme(input=Norm("rms", bias=None), hidden=Norm("rms", bias=None)),
+    "batch": NormScheme(input=_BATCH, hidden=_BATCH),
+    "batch_pooled": NormScheme(input=Norm("batch_pooled", gain=0.1, bias=None)),
+}
+
 
 class Step:
-    """What a time loop needs to know of a recurrent cell. Defining a subclass makes it known.
+    """One step of a recurrent cell. Subclass it to add a cell of your own.
+
+    A subclass names its gates and computes the next state. ``RecurrentLayer`` and ``RecurrentCell``
+    add parameters, norms, lengths, packing, zoneout and statistics of every step.
+
+    >>> class LeakyStep(Step):
+    ...     gates = "al"
+    ...
+    ...     def step(self, x, h, state, norm, scheme):
+    ...         a, leak = norm("sum", x + h).chunk(2, -1)
+    ...         return (state[0] + leak.sigmoid() * (a.tanh() - state[0]),)
+    >>> layer = seqnorm.RecurrentLayer(LeakyStep(), 16, 32, norm="layer")
+
+    Defining a subclass that has ``gates`` makes its name and its presets known to ``preset``.
 
     Attributes:
-        name: the name of its public layer.
+        name: the name of its layer; by default that of the class, without "Step".
         gates: a letter for each gate, in the order in which W_ih and W_hh stack them.
         states: a letter for each part of the state; the first is the output.
-        biases: torch's bias vectors that it has without a norm.
-        presets: its schemes by name.
-        heads: into how many equal parts its recurrence falls; 0 for a cell without heads.
+        biases: the bias vectors that a layer without a norm has, of "bias_ih" and "bias_hh".
+        parameters: further parameters by name, with their shapes: letters of H, I and G, or
+            numbers. ``step`` is given them as keyword arguments. They are drawn from
+            U(-1/sqrt(H), 1/sqrt(H)), as all others.
+        presets: schemes by name. "layer", "rms", "batch" and "batch_pooled" have defaults: norms of
+            W_ih x and W_hh h ("batch_pooled": of W_ih x alone).
+        fields: fields of ``NormScheme`` that only some steps know and this one does: "cell" and
+            "cell_state", or "update".
+        zoned: the parts of the state that a single zoneout probability holds back.
+        heads: number of equal parts into which the recurrence falls; 0 for a step without heads.
     """
 
     name: ClassVar[str]
     gates: ClassVar[str]
     states: ClassVar[str] = "h"
     biases: ClassVar[tuple[str, ...]] = ("bias_ih", "bias_hh")
-    presets: ClassVar[dict[str, NormScheme]]
+    parameters: ClassVar[Mapping[str, Shape]] = {}
+    presets: ClassVar[dict[str, NormScheme]] = {}
+    fields: ClassVar[tuple[str, ...]] = ()
+    zoned: ClassVar[str]
     heads: int = 0
 
     def __init_subclass__(cls) -> None:
+        if "gates" not in vars(cls):
+            return  # a base of several steps
         if "name" not in vars(cls):
-            return  # what several cells share
+            cls.name = cls.__name__.removesuffix("Step") or cls.__name__
+        known = STEPS.get(cls.name)
+        # A cell of a notebook that is run again defines the same class anew.
+        same = ("__module__", "__qualname__")
+        if known is not None and any(getattr(known, of) != getattr(cls, of) for of in same):
+            raise ValueError(
+                f"there is a step of the name {cls.name!r} already, {known.__module__}."
+                f'{known.__qualname__}: give this one another, as name = "My{cls.name}"'
+            )
+        if "zoned" not in vars(cls):
+            cls.zoned = cls.states
+        cls.presets = {**_PLAIN, **cls.presets}
         STEPS[cls.name] = cls
         for name, scheme in cls.presets.items():
             PRESETS.setdefault(name, {})[cls.name] = scheme
 
+    def step(self, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
+        """Return the next state, ``step(x, h, state, norm, scheme, **parameters)``.
+
+        Args:
+            x: (n, G * H) the finished input term, N_input(W_ih x_t) + b.
+            h: (n, G * H) the finished state term, N_hidden(W_hh h_(t-1)) + b'.
+            state: the parts of the state before, (n, H) each.
+            norm: ``norm("sum", x + h)`` or ``norm("cell", c)`` normalises (n, F) at that site, and
+                returns it as it is where the scheme has no norm there.
+            scheme: the norms of the layer, or ``None``.
+            **parameters: the tensors that ``parameters`` declares.
+
+        Returns:
+            The parts of the state after, (n, H) each, in the order of ``states``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no method step")
+
     @property
     def fused(self) -> Any:
-        """torch's own function for a whole layer without norm, or ``None``."""
+        """torch's own function for a whole layer without a norm, or ``None``."""
         return None
 
     def check(self, scheme: NormScheme) -> None:
-        """Raise ValueError, with what to write instead, for a scheme that this cell cannot have."""
-        if scheme.cell is not None:
-            raise ValueError(f"a {self.name} has no cell state to normalise: leave cell=None")
-        if scheme.update != "keep":
-            raise ValueError(
-                f"update={scheme.update!r} speaks of a GRU's z, and a {self.name} has none: leave "
-                'update="keep"'
-            )
+        """Raise ValueError for a scheme that this step cannot have, with what to write instead."""
+        for field, (meaning, default) in OF_SOME_STEPS.items():
+            if field not in self.fields and getattr(scheme, field) != default:
+                raise ValueError(f"a {self.name} has no {meaning}: leave {field}={default!r}")
 
     def spans(self, scheme: NormScheme) -> dict[str, str]:
-        """The gates that each norm between the terms and the state spans, by site; "" for one of
-        H units that are no gates."""
+        """Gates that each norm between the terms and the state spans, by site.
+
+        A norm of H units that are no gates spans "".
+        """
         sites = [site for site in scheme.norms if site not in ("frame", "output")]
         return {site: "" if site == "cell" else self.gates for site in sites}
 
@@ -78,34 +137,22 @@ class Step:
         return len(self.gates) * hidden_size, width
 
     def hidden_blocks(self, weight: Tensor, hidden_size: int) -> tuple[Tensor, ...]:
-        """The matrices in W_hh that carry one gate from the state to itself."""
+        """Square matrices within W_hh, one for each gate."""
         return tuple(weight.split(hidden_size))
 
     def hidden_term(self, h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """W_hh h (+ b): (n, width) to (n, G * H)."""
         return F.linear(h, weight, bias)
 
-    def step(
-        self,
-        x: Tensor,
-        h: Tensor,
-        state: tuple[Tensor, ...],
-        norm: Normalise,
-        scheme: NormScheme | None,
-    ) -> tuple[Tensor, ...]:
-        """The state after this step.
-
-        Args:
-            x, h: (n, G * H) the terms of input and state.
-            state: parts of shape (n, H).
-        """
-        raise NotImplementedError
+    def from_torch(self, rows: Tensor, scheme: NormScheme | None) -> Tensor:
+        """Rows (G * H, ...) of a matrix or bias of torch's layer, as this step reads them."""
+        return rows
 
 
 class Nonlinear(Step):
-    """A cell with a nonlinearity to choose, f = tanh or ReLU."""
+    """A step with a nonlinearity to choose, f = tanh or ReLU."""
 
-    def __init__(self, nonlinearity: str) -> None:
+    def __init__(self, nonlinearity: str = "tanh") -> None:
         if nonlinearity not in NONLINEARITIES:
             raise ValueError(
                 f"Unknown nonlinearity {nonlinearity!r}. Select from 'tanh' or 'relu'."

@@ -113,10 +113,10 @@ def _of_recurrence(layer: RecurrentLayer | RecurrentCell) -> SiteSets:
     if layer.norm is None:
         raise ValueError(f'this {name} has no norm: build it with norm="layer", say, to see a set')
     direction = layer.directions()[0] if isinstance(layer, RecurrentLayer) else layer.direction()
-    spans = direction.cell.spans(layer.norm)
+    spans = direction.step.spans(layer.norm)
     sites = [
         (site, _of_site(f"{name}, {site}", norm, spans.get(site, "")))
-        for site, norm in direction.sites.items()
+        for site, norm in direction.norms.items()
     ]
     return SiteSets(name, tuple(sites))
 

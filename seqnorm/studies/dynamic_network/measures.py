@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from seqnorm.datasets import TextBatch
 from seqnorm.models import TextClassifier
-from seqnorm.nn import batch_statistics, reestimate_statistics
+from seqnorm.nn import reestimate_statistics
+from seqnorm.nn.statistics import batch_statistics
 
 from .texts import Part, batches, in_order, share, tables_of
 

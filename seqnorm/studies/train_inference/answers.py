@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqnorm.datasets import TextDataset, collate
-from seqnorm.nn import RunningTable, batch_statistics, reestimate_statistics
+from seqnorm.nn import reestimate_statistics
+from seqnorm.nn.statistics import RunningTable, batch_statistics
 
 Order = Sequence[Sequence[int]]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from seqnorm.nn.backends.cpu import calls
+from seqnorm.nn.backends.cpu import kernels
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +20,6 @@ def no_preference(monkeypatch: pytest.MonkeyPatch) -> None:
 def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
     """Sets the number of threads, and has all of them work, however little there is to do."""
     before = torch.get_num_threads()
-    monkeypatch.setattr(calls, "LEAST_WORK", 1)
+    monkeypatch.setattr(kernels, "LEAST_WORK", 1)
     yield torch.set_num_threads
     torch.set_num_threads(before)

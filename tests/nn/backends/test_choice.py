@@ -239,7 +239,7 @@ def test_the_fused_path_over_ragged_rows(
     """What a GPU takes; on a CPU it is only slower, so it can be compared here."""
     layer = LAYERS[kind](I, H, bias=bias, dtype=F64, **options)
     direction, rows, packing, _ = call(layer, lengths)
-    sizes = [options.get("proj_size") or H, H][: len(direction.cell.states)]
+    sizes = [options.get("proj_size") or H, H][: len(direction.step.states)]
     state = tuple(torch.randn(B, size, dtype=F64) for size in sizes)
     found = []
     for module in (reference, aten):

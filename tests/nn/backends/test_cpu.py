@@ -33,7 +33,7 @@ from tolerances import VALUES, assert_close, assert_equal
 
 import seqnorm
 from seqnorm import Norm, NormScheme
-from seqnorm.nn.backends.cpu import calls, library
+from seqnorm.nn.backends.cpu import kernels, library
 
 pytestmark = needs_kernels
 TAKEN = taken()
@@ -76,7 +76,7 @@ def test_every_norm(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("cell", library.CELLS)
+@pytest.mark.parametrize("cell", library.STEPS)
 def test_without_a_bias(cell: str, bias: bool) -> None:
     for norm in (None, "rms", SCHEMES[cell]["hidden alone"]):
         layer = build(cell, norm, 4, 6, bias=bias)
@@ -98,7 +98,7 @@ def norms_for(cell: str, hidden: int) -> list[NormScheme]:
 
 
 @pytest.mark.parametrize("hidden", SIZES)
-@pytest.mark.parametrize("cell", library.CELLS)
+@pytest.mark.parametrize("cell", library.STEPS)
 def test_sizes(cell: str, hidden: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every H beside every few I, B and T, all of which come up."""
     number = SIZES.index(hidden)
@@ -115,7 +115,7 @@ def test_sizes(cell: str, hidden: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("batch", BATCHES)
-@pytest.mark.parametrize("cell", library.CELLS)
+@pytest.mark.parametrize("cell", library.STEPS)
 def test_batches(cell: str, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every number of rows, in full panels and in the rest of one."""
     layer = build(cell, norms_for(cell, 130)[0], 66, 130)
@@ -126,7 +126,7 @@ def test_batches(cell: str, batch: int, monkeypatch: pytest.MonkeyPatch) -> None
         assert_single(layer, call, expected, variant)
 
 
-@pytest.mark.parametrize("cell", library.CELLS)
+@pytest.mark.parametrize("cell", library.STEPS)
 def test_more_than_a_block(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Products with the weights go by 48 rows, those for their gradients by 256 rows, 240 gates'
     units (6 or 8 of them together) and 512 inputs."""
@@ -139,7 +139,7 @@ def test_more_than_a_block(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 5])
-@pytest.mark.parametrize("cell", library.CELLS)
+@pytest.mark.parametrize("cell", library.STEPS)
 def test_threads(cell: str, number: int, threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
     """More threads than rows, than panels of units, and than both; while sequences end, threads
     that shared rows share units, and the gradients go the other way."""
@@ -165,7 +165,7 @@ def test_threads(cell: str, number: int, threads: Threads, monkeypatch: pytest.M
             assert_close(output, expected["output"], VALUES, f"without gradients, {what}")
 
 
-@pytest.mark.parametrize("cell", library.CELLS)
+@pytest.mark.parametrize("cell", library.STEPS)
 def test_the_same_every_time(cell: str, threads: Threads) -> None:
     """Threads add up in a fixed order: no bit depends on which of them comes first."""
     threads(3)
@@ -206,7 +206,7 @@ class Told:
 def told(monkeypatch: pytest.MonkeyPatch) -> list[Told]:
     """Every call of the library."""
     seen: list[Told] = []
-    real = calls.LIBRARY
+    real = kernels.LIBRARY
 
     def spy(name: str) -> Callable[..., Any]:
         def call(variant: int, wide: int, pointer: Any, *others: Any) -> Any:
@@ -218,11 +218,11 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[Told]:
         return call
 
     names = ("seqnorm_sizes", "seqnorm_forward", "seqnorm_backward")
-    monkeypatch.setattr(calls, "LIBRARY", SimpleNamespace(**{n: spy(n) for n in names}))
+    monkeypatch.setattr(kernels, "LIBRARY", SimpleNamespace(**{n: spy(n) for n in names}))
     return seen
 
 
-@pytest.mark.parametrize("cell", library.CELLS)
+@pytest.mark.parametrize("cell", library.STEPS)
 def test_what_needs_no_gradient_keeps_nothing(cell: str, told: list[Told]) -> None:
     """Of frozen layers, under no_grad and in inference mode."""
     layer = build(cell, "layer", 3, 17)
@@ -248,7 +248,7 @@ def test_what_a_call_is_told(
     threads(3)
     for least, expected in ((1, 3), (2 * 4 * 17 * 17, 2), (4 * 4 * 17 * 17 + 1, 1)):
         told.clear()
-        monkeypatch.setattr(calls, "LEAST_WORK", least)
+        monkeypatch.setattr(kernels, "LEAST_WORK", least)
         layer = build("LSTM", "layer", 3, 17)
         outcome(layer, Call.draw(layer, [2, 1, 2, 2, 0]))
         names = [call.name for call in told]
@@ -266,7 +266,7 @@ def test_directions_run_at_the_same_time(
     norm: str, monkeypatch: pytest.MonkeyPatch, threads: Threads, told: list[Told]
 ) -> None:
     """Each by its share of the threads; but with norms of the batch one after the other."""
-    monkeypatch.setattr(calls, "LEAST_WORK", 1)
+    monkeypatch.setattr(kernels, "LEAST_WORK", 1)
     for number, share in ((1, 1), (2, 1), (3, 2), (4, 2)):
         threads(number)
         told.clear()

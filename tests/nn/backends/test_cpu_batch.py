@@ -33,7 +33,7 @@ from torch import Tensor
 import seqnorm
 from seqnorm import Norm, NormScheme
 from seqnorm.nn.backends import cpu
-from seqnorm.nn.backends.cpu.plan import Inputs, Plan
+from seqnorm.nn.backends.cpu.call import Inputs
 
 pytestmark = needs_kernels
 I, H = 5, 21  # noqa: E741  the axes' letters
@@ -138,9 +138,9 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> Parts:
     seen: Parts = []
     real = cpu.recurrence
 
-    def spy(plan: Plan, inputs: Inputs) -> tuple[Tensor, ...]:
-        seen.append((len(plan.sizes), plan.own(inputs)))
-        return real(plan, inputs)
+    def spy(call: Any, inputs: Inputs) -> tuple[Tensor, ...]:
+        seen.append((len(call.sizes), call.own(inputs)))
+        return real(call, inputs)
 
     monkeypatch.setattr(cpu, "recurrence", spy)
     return seen

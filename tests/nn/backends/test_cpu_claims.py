@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import seqnorm
 from seqnorm import Norm, NormScheme
 from seqnorm.nn.backends import cpu
-from seqnorm.nn.backends.cpu import calls, library
+from seqnorm.nn.backends.cpu import kernels, library
 from seqnorm.nn.layers.cells import LAYERS
 from seqnorm.nn.recurrence.packing import Packing
 from seqnorm.nn.statistics.processes import Processes
@@ -40,12 +40,12 @@ REFUSED: list[tuple[str, dict[str, Any], torch.dtype, str]] = [
     *(
         (cell, {"norm": norm}, F64, f"it has no kernel for the {cell}")
         for cell in LAYERS
-        if cell not in library.CELLS
+        if cell not in library.STEPS
         for norm in (None, "layer")
     ),
     *(
         (cell, {"norm": "layer"}, dtype, "its kernels compute in float32 and float64 alone")
-        for cell in library.CELLS
+        for cell in library.STEPS
         for dtype in (torch.float16, torch.bfloat16)
     ),
     ("LSTM", {"norm": "layer", "proj_size": 2}, F64, "no kernel with a projection (proj_size)"),
@@ -56,7 +56,7 @@ REFUSED: list[tuple[str, dict[str, Any], torch.dtype, str]] = [
             F64,
             "it has no kernel with a bias of W_hh h before its norm",
         )
-        for cell in library.CELLS
+        for cell in library.STEPS
         for place in ("inside", "both")
     ),
     ("GRU", {"norm": "icefall"}, F64, "it has no kernel with a norm of the GRU's candidate"),
@@ -72,7 +72,7 @@ REFUSED: list[tuple[str, dict[str, Any], torch.dtype, str]] = [
     ),
     *(
         (cell, {"norm": NormScheme(hidden=Norm("batch", eps_on="std"))}, F64, "standard deviation")
-        for cell in library.CELLS
+        for cell in library.STEPS
     ),
     ("LSTM", {"norm": "kiros_torch"}, F64, "eps added to the standard deviation"),
     (
@@ -91,7 +91,7 @@ REFUSED: list[tuple[str, dict[str, Any], torch.dtype, str]] = [
             F64,
             "it has no kernel for different sets of x and h",
         )
-        for cell in library.CELLS
+        for cell in library.STEPS
     ),
 ]
 # Those that depend on the call, and on what is installed.
@@ -115,7 +115,7 @@ def reasons_in_the_source() -> Iterator[str]:
     """Every text that ``claims``, or a function for it, returns: its first literal part."""
     for module in (
         cpu,
-        cpu.layout if inspect.ismodule(cpu.layout) else inspect.getmodule(cpu.layout),
+        inspect.getmodule(cpu.plan_of),
     ):
         assert module is not None
         for function in ast.walk(ast.parse(inspect.getsource(module))):
@@ -176,7 +176,7 @@ def test_what_they_do_not_take(
     assert_refused(layer, torch.randn(T, B, I).to(dtype), reason, [4, 1, 2])
 
 
-@pytest.mark.parametrize("cell", library.CELLS)
+@pytest.mark.parametrize("cell", library.STEPS)
 def test_a_call_elsewhere_or_of_nothing(cell: str) -> None:
     layer = LAYERS[cell](I, H, norm="layer")
     assert_refused(layer, torch.randn(T, B, I), "no rows", [0] * B)
@@ -194,7 +194,7 @@ class Marked(Tensor):
     """Some tensor of somebody's own."""
 
 
-@pytest.mark.parametrize("cell", library.CELLS)
+@pytest.mark.parametrize("cell", library.STEPS)
 def test_a_call_of_no_plain_tensors(cell: str) -> None:
     layer = LAYERS[cell](I, H, norm="layer")
     x = torch.randn(T, B, I)
@@ -246,7 +246,7 @@ def test_they_are_taken_where_nothing_better_is(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(
         cpu,
         "run_layer",
-        lambda layer: (calls.extend(call[0].cell.name for call in layer), run_layer(layer))[1],
+        lambda layer: (calls.extend(call[0].step.name for call in layer), run_layer(layer))[1],
     )
     x = torch.randn(T, B, I)
     seqnorm.LSTM(I, H)(x)
@@ -276,7 +276,7 @@ def test_status_says_what_of_the_machine_is_used() -> None:
 @pytest.fixture
 def absent(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where no C compiler was when seqnorm was installed."""
-    for module in (cpu, library, calls):
+    for module in (cpu, library, kernels):
         monkeypatch.setattr(module, "LIBRARY", None)
     for module in (cpu, library):
         monkeypatch.setattr(module, "WHY_NOT", ABSENT)
@@ -339,7 +339,7 @@ def test_without_kernels_gradients_are_the_definitions() -> None:
 
 def test_dtypes_that_they_take() -> None:
     for dtype in (F32, F64):
-        for cell in library.CELLS:
+        for cell in library.STEPS:
             assert refusal(LAYERS[cell](I, H, norm="layer", dtype=dtype)) in (None, library.WHY_NOT)
 
 

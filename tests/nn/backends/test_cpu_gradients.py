@@ -28,8 +28,8 @@ from torch import Tensor
 
 import seqnorm
 from seqnorm.nn.backends.cpu import operators
+from seqnorm.nn.backends.cpu.call import Inputs
 from seqnorm.nn.backends.cpu.definition import definition
-from seqnorm.nn.backends.cpu.plan import Inputs, Plan
 
 pytestmark = needs_kernels
 I, H = 5, 9  # noqa: E741  the axes' letters
@@ -334,17 +334,18 @@ def test_the_operators_definition(name: str, monkeypatch: pytest.MonkeyPatch) ->
     expected = outcome(layer, call, "reference")
     seen = []
 
-    def apply(plans: tuple[Plan, ...], *tensors: Tensor | None) -> tuple[Tensor, ...]:
-        seen.extend(plans)
+    def apply(pairs: Any, *tensors: Tensor | None) -> tuple[Tensor, ...]:
+        calls = [one for one, _ in pairs]
+        seen.extend(calls)
         size = len(Inputs._fields)
-        assert len(tensors) == size * len(plans)
-        inputs = [Inputs(*tensors[k * size : (k + 1) * size]) for k in range(len(plans))]
-        return tuple(itertools.chain(*map(definition, plans, inputs)))
+        assert len(tensors) == size * len(calls)
+        inputs = [Inputs(*tensors[k * size : (k + 1) * size]) for k in range(len(calls))]
+        return tuple(itertools.chain(*map(definition, calls, inputs)))
 
     monkeypatch.setattr(operators.Recurrence, "apply", apply)
     assert_same(outcome(layer, call), expected)
     # A direction is as many calls as its norms of the batch begin to read their tables at.
-    assert sum(len(plan.sizes) for plan in seen) == 4 * max(LENGTHS)
+    assert sum(len(one.sizes) for one in seen) == 4 * max(LENGTHS)
 
 
 @pytest.mark.parametrize("name", CASES)

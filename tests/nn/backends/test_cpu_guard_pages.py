@@ -22,7 +22,7 @@ SCRIPT = """
 import ctypes, faulthandler, mmap
 import torch
 from beside_reference import F32, Call, build, each_variant, outcome, single, taken
-from seqnorm.nn.backends.cpu import calls, library, memory
+from seqnorm.nn.backends.cpu import kernels, library, memory
 
 faulthandler.enable()
 PAGE = mmap.PAGESIZE
@@ -38,33 +38,26 @@ def guarded(tensor):
     inside = whole[pages * PAGE - size : pages * PAGE].view(tensor.dtype).view(tensor.shape)
     return inside.copy_(tensor)
 
-class Guarded(calls.Call):
-    def __init__(self, *others, **named):
-        self.pairs = []
-        super().__init__(*others, **named)
+give, run = kernels.Pass.give, kernels.run
 
-    def give(self, name, tensor):
+def guarded_give(one, tensors):
+    pairs = one.__dict__.setdefault("pairs", [])
+    for name, tensor in tensors:
         if tensor is not None:
-            inside = guarded(tensor)
-            self.pairs.append((tensor, inside))
-            super().give(name, inside)
-
-    def back(self):
-        for tensor, inside in self.pairs:
-            if not tensor.equal(inside):
-                tensor.data.copy_(inside)
-
-run = calls.run
+            pairs.append((tensor, guarded(tensor)))
+            give(one, [(name, pairs[-1][1])])
 
 def run_and_back(every, backward):
     run(every, backward)
-    for call in every:
-        call.back()
+    for one in every:
+        for tensor, inside in one.pairs:
+            if not tensor.equal(inside):
+                tensor.data.copy_(inside)
 
-calls.Call, calls.run = Guarded, run_and_back
+kernels.Pass.give, kernels.run = guarded_give, run_and_back
 memory.take = lambda size: guarded(torch.empty(size, dtype=torch.uint8))
 memory.give = lambda *tensors: None
-calls.LEAST_WORK = 1
+kernels.LEAST_WORK = 1
 torch.manual_seed(0)
 threads, names = int(THREADS), NAMES
 torch.set_num_threads(threads)

@@ -47,7 +47,7 @@ def test_numbers_are_those_of_the_header() -> None:
     """Of the cells and kinds of norms."""
     enums = re.findall(r"enum \{(.*?)\};", HEADER.read_text())
     cells, kinds = ([name.strip() for name in enum.split(",")] for enum in enums)
-    assert cells == list(library.CELLS)
-    assert list(library.CELLS.values()) == list(range(len(cells)))
+    assert cells == list(library.STEPS)
+    assert list(library.STEPS.values()) == list(range(len(cells)))
     assert kinds == [str(kind).upper() for kind in library.KINDS]
     assert list(library.KINDS.values()) == list(range(len(kinds)))

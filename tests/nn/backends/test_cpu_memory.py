@@ -6,7 +6,7 @@ Axes: T steps, B sequences, I = input size, H = hidden size.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
@@ -29,10 +29,10 @@ from tolerances import SUMS, VALUES, assert_close, assert_equal
 from torch import Tensor
 
 import seqnorm
-from seqnorm.nn.backends.cpu import calls, memory
-from seqnorm.nn.backends.cpu.plan import Inputs, Plan
+from seqnorm.nn.backends.cpu import kernels, memory
 
 pytestmark = needs_kernels
+GIVE = kernels.Pass.give
 I, H = 5, 9  # noqa: E741  the axes' letters
 LENGTHS = [3, 0, 4, 6, 4]
 # With 8 rows and more for each thread W_ih x is computed step by step.
@@ -118,37 +118,43 @@ def is_written(name: str, backward: bool, own: bool) -> bool:
     return name in ("output", "h_n", "c_n") or (own and name.startswith(("columns_", "var_")))
 
 
-class Fenced(calls.Call):
+def use_new_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    spare = memory.Spare()
+    for name, value in (("_spare", spare), ("take", spare.take), ("give", spare.give)):
+        monkeypatch.setattr(memory, name, value)
+
+
+class Fenced:
     """Puts everything that a kernel reads and writes between fences."""
 
     seen: ClassVar[set[str]]
     memories: ClassVar[dict[int, Tensor]]  # that were taken and not given back, by where they begin
 
-    def __init__(self, plan: Plan, inputs: Inputs, keep: bool, kept: Tensor | None) -> None:
-        self._fences: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
-        super().__init__(plan, inputs, keep, kept)
+    @staticmethod
+    def give(one: kernels.Pass, tensors: Iterable[tuple[str, Tensor | None]]) -> None:
+        fences = one.__dict__.setdefault("fences", {})
+        for name, tensor in tensors:
+            if tensor is not None:
+                around, inside = fenced(tensor)
+                fences[name] = around, inside, tensor
+                GIVE(one, [(name, inside)])
 
-    def give(self, name: str, tensor: Tensor | None) -> None:
-        if tensor is not None:
-            around, inside = fenced(tensor)
-            self._fences[name] = around, inside, tensor
-            super().give(name, inside)
-
-    def check(self, backward: bool) -> None:
-        """After a pass."""
+    @classmethod
+    def check(cls, one: kernels.Pass, backward: bool) -> None:
+        """Check the fences after a pass."""
         which = "backward" if backward else "forward"
-        for name, (around, found, tensor) in self._fences.items():
+        for name, (around, found, tensor) in one.__dict__["fences"].items():
             assert bool(around[:EDGE].isnan().all()), f"{which} wrote before {name}"
             assert bool(around[-EDGE:].isnan().all()), f"{which} wrote behind {name}"
-            own = bool(getattr(self.arguments, f"own_{name[-1]}", False))
+            own = bool(getattr(one.arguments, f"own_{name[-1]}", False))
             if is_written(name, backward, own):
                 tensor.copy_(found)
             else:
                 assert_equal(found, tensor, f"{which} wrote {name}")
-            self.seen.add(name)
-        assert self.kept is not None
-        assert self.kept.data_ptr() in self.memories
-        for around in self.memories.values():
+            cls.seen.add(name)
+        assert one.kept is not None
+        assert one.kept.data_ptr() in cls.memories
+        for around in cls.memories.values():
             check_memory(around)
 
 
@@ -164,12 +170,12 @@ def check_memory(around: Tensor) -> None:
 
 def fence(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Every call of the kernels is a ``Fenced`` one; the names of what they saw."""
-    take, give, run = memory.take, memory.give, calls.run
+    take, give, run = memory.take, memory.give, kernels.run
 
-    def run_and_check(every: Sequence[Fenced], backward: bool) -> None:
+    def run_and_check(every: Sequence[kernels.Pass], backward: bool) -> None:
         run(every, backward)
-        for call in every:
-            call.check(backward)
+        for one in every:
+            Fenced.check(one, backward)
 
     def taken(size: int) -> Tensor:
         """It begins between cache lines, and ends where it ends."""
@@ -187,8 +193,8 @@ def fence(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
     monkeypatch.setattr(memory, "take", taken)
     monkeypatch.setattr(memory, "give", given)
-    monkeypatch.setattr(calls, "Call", Fenced)
-    monkeypatch.setattr(calls, "run", run_and_check)
+    monkeypatch.setattr(kernels.Pass, "give", Fenced.give)
+    monkeypatch.setattr(kernels, "run", run_and_check)
     monkeypatch.setattr(Fenced, "seen", set(), raising=False)
     monkeypatch.setattr(Fenced, "memories", {}, raising=False)
     return Fenced.seen
@@ -251,7 +257,7 @@ def test_what_was_given_out_stays_as_it_is(name: str, monkeypatch: pytest.Monkey
 
 
 def test_memory_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_spare", memory.Spare())
+    use_new_memory(monkeypatch)
     first, second = memory.take(8000), memory.take(8000)
     assert first.data_ptr() != second.data_ptr()
     assert first.dtype == torch.uint8
@@ -268,7 +274,7 @@ def test_memory_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_memory_begins_a_cache_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """And is enough, whatever was asked for."""
-    monkeypatch.setattr(memory, "_spare", memory.Spare())
+    use_new_memory(monkeypatch)
     for size in (0, 1, 63, 64, 65, 1000):
         found = memory.take(size)
         assert len(found) >= size
@@ -277,7 +283,7 @@ def test_memory_begins_a_cache_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_memory_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was given last is kept."""
-    monkeypatch.setattr(memory, "_spare", memory.Spare())
+    use_new_memory(monkeypatch)
     monkeypatch.setattr(memory, "LIMIT", 10_000)
     given = [memory.take(size) for size in (3000, 5000, 2000, 6000)]
     for tensor in given:
@@ -291,7 +297,7 @@ def test_memory_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_same_calls_need_no_more_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a call takes it gives back, with gradients and without."""
-    monkeypatch.setattr(memory, "_spare", memory.Spare())
+    use_new_memory(monkeypatch)
     for name in CASES:
         cell, norm = TAKEN[name]
         layer = build(cell, norm, I, H)

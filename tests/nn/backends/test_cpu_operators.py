@@ -23,7 +23,7 @@ from torch_versions import opcheck
 import seqnorm
 from seqnorm import Norm, NormScheme
 from seqnorm.nn.backends.cpu import traced
-from seqnorm.nn.backends.cpu.plan import Inputs
+from seqnorm.nn.backends.cpu.call import Inputs
 from seqnorm.nn.recurrence.step import PRESETS
 
 pytestmark = needs_kernels

@@ -24,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqnorm import Norm, NormScheme
-from seqnorm.nn.backends.cpu import calls, library
+from seqnorm.nn.backends.cpu import kernels, library
 
 pytestmark = needs_kernels
 TAKEN = taken()
@@ -114,7 +114,7 @@ class Case:
                 layer(call.input[: 1 + max(self.lengths) // 2])
             layer.train(self.training)
             expected = outcome(layer, call, "reference")
-            patch.setattr(calls, "LEAST_WORK", 1)
+            patch.setattr(kernels, "LEAST_WORK", 1)
             patch.setattr(library, "CHOSEN", self.variant)
             try:
                 torch.set_num_threads(self.threads)
@@ -133,7 +133,7 @@ def cases(draw: st.DrawFn, drawn_scheme: bool, widest: int = 80, longest: int = 
     lengths = draw(st.lists(st.integers(0, longest), min_size=1, max_size=12))
     lengths[draw(st.integers(0, len(lengths) - 1))] = draw(st.integers(1, longest))
     if drawn_scheme:
-        cell = draw(st.sampled_from(list(library.CELLS)))
+        cell = draw(st.sampled_from(list(library.STEPS)))
         name, norm = "drawn", draw(schemes(cell))
     else:
         name = draw(st.sampled_from(list(TAKEN)))

@@ -15,12 +15,12 @@ from seqnorm.nn.backends.cpu import library
 PROGRAM = """
 import sys, warnings
 import torch, seqnorm
-from seqnorm.nn.backends.cpu import calls
+from seqnorm.nn.backends.cpu import kernels
 told = []
 class Spy:
     def __getattr__(self, name):
         return lambda *given: (told.append(given[0]), getattr(real, name)(*given))
-real, calls.LIBRARY = calls.LIBRARY, Spy()
+real, kernels.LIBRARY = kernels.LIBRARY, Spy()
 torch.manual_seed(0)
 layer = seqnorm.LSTM(3, 17, norm="layer", dtype=torch.float64)
 x = torch.randn(5, 4, 3, dtype=torch.float64)

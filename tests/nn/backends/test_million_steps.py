@@ -13,7 +13,7 @@ from million_steps import main, moved
 from nn.backends.test_cpu_properties import Case
 
 from seqnorm.nn.backends.cpu import operators
-from seqnorm.nn.backends.cpu.plan import BIASES
+from seqnorm.nn.backends.cpu.call import BIASES
 
 pytestmark = needs_kernels
 
@@ -44,10 +44,10 @@ def test_a_difference(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     """In the gradient of a bias, by a millionth, where sequences are as long as can be."""
     real = operators.compute_gradients
 
-    def wrong(*passes: Any) -> Any:
-        every = real(*passes)
+    def wrong(passes: Any) -> Any:
+        every = real(passes)
         for one, found in zip(passes, every):
-            if len(one.plan.sizes) == 5 and found[BIASES + 1] is not None:
+            if one.arguments.T == 5 and found[BIASES + 1] is not None:
                 found[BIASES + 1].mul_(1.0 + 1e-6)
         return every
 

@@ -29,7 +29,8 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return lambda *args: (calls.append(name), run(*args))[1]
 
     for name, module in BACKENDS.items():
-        monkeypatch.setattr(module, "run", spy(name, module.run))
+        own = "run_layer" if hasattr(module, "run_layer") else "run"
+        monkeypatch.setattr(module, own, spy(name, getattr(module, own)))
     return calls
 
 

@@ -168,7 +168,7 @@ def test_chunks_have_draws_of_their_own() -> None:
 @pytest.mark.parametrize(("name", "cell"), [pair for pair in BATCHED if not pooled(*pair)])
 def test_statistics_and_hooks_see_a_pass_once(name: str, cell: str) -> None:
     layer = build(cell, scheme_of(name, cell))
-    tables = [m for m in layer.modules() if isinstance(m, seqnorm.RunningTable)]
+    tables = [m for m in layer.modules() if isinstance(m, seqnorm.nn.statistics.RunningTable)]
     told: list[int] = []
     for table in tables:
         table.register_update_hook(lambda table, mean, var, rows, first: told.append(first))
@@ -324,7 +324,7 @@ def test_what_is_refused() -> None:
         layer(torch.randn(5, 2, I))
     assert layer.eval()(torch.randn(5, 2, I))[0].shape == (5, 2, 4)
     with (
-        seqnorm.batch_statistics(layer),
+        seqnorm.nn.statistics.batch_statistics(layer),
         pytest.raises(ValueError, match="takes the statistics of whole sequences"),
     ):
         layer(torch.randn(5, 2, I))
@@ -332,9 +332,9 @@ def test_what_is_refused() -> None:
         seqnorm.compute_in_chunks(torch.nn.Linear(2, 2), 5)
     with pytest.raises(ValueError, match="steps"):
         seqnorm.compute_in_chunks(layer, 0)
-    with pytest.raises(ValueError, match="start counts the steps read before"):
+    with pytest.raises(ValueError, match="first_step counts the steps read before"):
         layer(torch.randn(5, 2, I), first_step=-1)
-    with pytest.raises(TypeError, match="start should be of type int, got: float"):
+    with pytest.raises(TypeError, match="first_step should be of type int, got: float"):
         layer(torch.randn(5, 2, I), first_step=1.0)
     both = seqnorm.GRU(I, 4, bidirectional=True)
     with pytest.raises(ValueError, match="this one reads from both ends"):

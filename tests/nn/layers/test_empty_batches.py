@@ -111,7 +111,9 @@ def test_cells(name: str, cell: str) -> None:
     one = getattr(seqnorm, f"{cell}Cell")(I, H, norm=scheme, dtype=F64, **options)
     x = torch.randn(0, I, dtype=F64, requires_grad=True)
     step = (
-        {"step": 0} if any(n.over_batch for n in (scheme.norms if scheme else {}).values()) else {}
+        {"first_step": 0}
+        if any(n.over_batch for n in (scheme.norms if scheme else {}).values())
+        else {}
     )
     results = list(parts_of(one(x, **step)))
     assert all(result.shape == (0, H) for result in results)

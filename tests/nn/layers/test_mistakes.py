@@ -213,7 +213,7 @@ def test_another_device(kind: str, norm: str | None) -> None:
     far = torch.zeros(T, B, I, device="meta")
     with pytest.raises(RuntimeError, match=r"Input and parameter .* same device.* at meta and"):
         layer(far)
-    parts = (torch.zeros(1, B, H, device="meta"),) * len(layer._cell.states)
+    parts = (torch.zeros(1, B, H, device="meta"),) * len(layer.step.states)
     with pytest.raises(RuntimeError, match="Input and hidden tensors are not at the same device"):
         layer(X, parts if parts[1:] else parts[0])
 

@@ -1,10 +1,11 @@
-"""A cell written outside of the library has, by its mathematics alone, all that the others have.
+"""A step written outside of the library has, by its mathematics alone, all that the others have.
 
 Axes: T steps, B sequences, I = input size, H = hidden size.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -15,10 +16,8 @@ from tolerances import VALUES, assert_close
 from torch import Tensor
 
 import seqnorm
-from seqnorm import Norm, NormScheme
+from seqnorm import Norm, NormScheme, RecurrentCell, RecurrentLayer
 from seqnorm.nn.backends import explain
-from seqnorm.nn.layers.cell import OneStateCell
-from seqnorm.nn.layers.one_state import OneState
 from seqnorm.nn.recurrence import step as registry
 from seqnorm.nn.recurrence.packing import Packing
 
@@ -27,19 +26,26 @@ F64 = torch.float64
 LENGTHS = [5, 2, 0, 4]
 
 
-@pytest.fixture
-def leaky() -> Iterator[tuple[Any, Any]]:
-    """h = h + sigmoid(l) (tanh(a) - h), gates a and l: its layer and its single step."""
-    cells = dict(registry.STEPS)
+@pytest.fixture(autouse=True)
+def forgotten() -> Iterator[None]:
+    """The steps that a test defines are known to that test alone."""
+    steps = dict(registry.STEPS)
     presets = {name: dict(schemes) for name, schemes in registry.PRESETS.items()}
+    yield
+    for table, before in ((registry.STEPS, steps), (registry.PRESETS, presets)):
+        table.clear()
+        table.update(before)
 
-    class LeakyStep(registry.Step):
-        name = "Leaky"
+
+@pytest.fixture
+def step() -> seqnorm.Step:
+    """h = h + sigmoid(l) (tanh(a) - h), gates a and l."""
+
+    class LeakyStep(seqnorm.Step):
         gates = "al"
         biases = ("bias_ih",)
         presets: ClassVar[dict[str, NormScheme]] = {
             "layer": NormScheme(sum=Norm("layer"), bias_ih=None),
-            "batch": NormScheme(input=Norm("batch"), hidden=Norm("batch")),
             "of_its_own": NormScheme(output=Norm("layer")),
         }
 
@@ -47,20 +53,7 @@ def leaky() -> Iterator[tuple[Any, Any]]:
             a, leak = norm("sum", x + h).chunk(2, -1)
             return (state[0] + leak.sigmoid() * (a.tanh() - state[0]),)
 
-    class Leaky(OneState):
-        def __init__(self, norm: Any = None, zoneout: float = 0.0) -> None:
-            super().__init__(
-                LeakyStep(), I, H, 1, True, False, 0.0, False, None, F64, norm, zoneout, 0.0
-            )
-
-    class LeakyCell(OneStateCell):
-        def __init__(self, norm: Any = None) -> None:
-            super().__init__(LeakyStep(), I, H, True, None, F64, norm)
-
-    yield Leaky, LeakyCell
-    for table, before in ((registry.STEPS, cells), (registry.PRESETS, presets)):
-        table.clear()
-        table.update(before)
+    return LeakyStep()
 
 
 def by_hand(layer: Any, x: Tensor, h: Tensor) -> Tensor:
@@ -68,8 +61,8 @@ def by_hand(layer: Any, x: Tensor, h: Tensor) -> Tensor:
     return h + leak.sigmoid() * (a.tanh() - h)
 
 
-def test_it_is_computed(leaky: Any) -> None:
-    layer = leaky[0]()
+def test_it_is_computed(step: Any) -> None:
+    layer = RecurrentLayer(step, I, H, dtype=F64)
     assert dict(layer.named_parameters()).keys() == {"weight_ih_l0", "weight_hh_l0", "bias_ih_l0"}
     x = torch.randn(T, B, I, dtype=F64)
     output, last = layer(x, lengths=LENGTHS)
@@ -82,33 +75,54 @@ def test_it_is_computed(leaky: Any) -> None:
         assert not output[length:, b].any()
 
 
-def test_its_presets_are_found(leaky: Any) -> None:
-    layer, cell = leaky
+def test_two_layers_in_both_directions(step: Any) -> None:
+    layer = RecurrentLayer(step, I, H, num_layers=2, bidirectional=True, norm="layer", dtype=F64)
+    x = torch.randn(T, B, I, dtype=F64)
+    padded = torch.full((T, B, I), torch.nan, dtype=F64)
+    for b, length in enumerate(LENGTHS):
+        padded[:length, b] = x[:length, b]
+    output, last = layer(padded, lengths=LENGTHS)
+    assert last.shape == (4, B, H)
+    for b, length in enumerate(LENGTHS):
+        alone, state = layer(x[:length, b : b + 1])
+        assert_close(output[:length, b], alone[:, 0], VALUES)
+        assert_close(last[:, b], state[:, 0], VALUES)
+
+
+def test_its_presets_are_found(step: Any) -> None:
     assert seqnorm.preset("of_its_own", "Leaky") == NormScheme(output=Norm("layer"))
-    assert layer("layer").norm == seqnorm.preset("layer", "Leaky")
+    layer = RecurrentLayer(step, I, H, norm="layer")
+    assert layer.norm == seqnorm.preset("layer", "Leaky")
+    assert repr(layer).startswith("RecurrentLayer(\n  Leaky, 3, 4, norm='layer'\n")
     with pytest.raises(ValueError, match=r"for Leaky, not for LSTM"):
         seqnorm.LSTM(I, H, norm="of_its_own")
-    with pytest.raises(
-        ValueError, match=r"not for Leaky; for Leaky there are layer, batch, of_its"
-    ):
-        layer("haste")
-    with pytest.raises(ValueError, match=r"use the layer \(seqnorm\.Leaky\)"):
-        cell("of_its_own")
+    known = r"not for Leaky; for Leaky there are layer, rms, batch, batch_pooled, of_its_own"
+    with pytest.raises(ValueError, match=known):
+        RecurrentLayer(step, I, H, norm="haste")
+    with pytest.raises(ValueError, match=r"use the layer \(seqnorm\.RecurrentLayer\)"):
+        RecurrentCell(step, I, H, norm="of_its_own")
     with pytest.raises(ValueError, match=r"a Leaky has no cell state"):
-        layer(NormScheme(cell=Norm("layer")))
+        RecurrentLayer(step, I, H, norm=NormScheme(cell=Norm("layer")))
 
 
-def test_torch_is_said_to_have_none(leaky: Any) -> None:
+def test_the_plain_names_have_presets(step: Any) -> None:
+    for name, sites in (("rms", {"input", "hidden"}), ("batch_pooled", {"input"})):
+        assert set(seqnorm.preset(name, "Leaky").norms) == sites
+
+
+def test_torch_is_said_to_have_none(step: Any) -> None:
     packing = Packing.of_equal_lengths(B, T, torch.device("cpu"))
-    layer, rows = leaky[0](), torch.zeros(B * T, I, dtype=F64)
+    layer, rows = RecurrentLayer(step, I, H, dtype=F64), torch.zeros(B * T, I, dtype=F64)
     reasons = explain(layer.directions()[0], rows, packing, of_layer(layer, B))
     assert reasons["aten"] == "torch has no Leaky of its own"
+    assert reasons["cpu"] == "it has no kernel for the Leaky"
     assert reasons["reference"] is None
 
 
 @pytest.mark.parametrize("norm", [None, "layer", "batch"])
-def test_stepping_it_is_the_layer(leaky: Any, norm: str | None) -> None:
-    layer, cell = leaky[0](norm), leaky[1](norm)
+def test_stepping_it_is_the_layer(step: Any, norm: str | None) -> None:
+    layer = RecurrentLayer(step, I, H, norm=norm, dtype=F64)
+    cell = RecurrentCell(step, I, H, norm=norm, dtype=F64)
     cell.load_state_dict({k.replace("_l0", ""): v for k, v in layer.state_dict().items()})
     x = torch.randn(T, B, I, dtype=F64)
     h = None
@@ -119,15 +133,59 @@ def test_stepping_it_is_the_layer(leaky: Any, norm: str | None) -> None:
     assert list(cell.report().rows.values()) == list(layer.report().rows.values())
 
 
-def test_its_zoneout_and_its_statistics(leaky: Any) -> None:
-    layer = leaky[0]("batch", zoneout=1.0)
+def test_its_zoneout_and_its_statistics(step: Any) -> None:
+    layer = RecurrentLayer(step, I, H, norm="batch", zoneout=1.0, dtype=F64)
     x = torch.randn(T, B, I, dtype=F64)
     assert not layer(x)[0].any(), "a unit that is always held back stays at 0"
     assert layer.report().rows["norm_ih_l0.table"][: T + 1] == (B,) * T + (0,)
     assert seqnorm.reestimate_statistics(layer, [x]) == 1
 
 
-def test_no_other_test_sees_it() -> None:
-    assert "Leaky" not in registry.STEPS
-    assert "of_its_own" not in seqnorm.PRESETS
-    assert all("Leaky" not in schemes for schemes in seqnorm.PRESETS.values())
+def test_parameters_of_its_own() -> None:
+    """They have the declared shapes, are drawn as all others, learn, and are saved."""
+
+    class ScaledStep(seqnorm.Step):
+        gates = "a"
+        parameters: ClassVar[dict[str, tuple[str | int, ...]]] = {
+            "scale": ("H",),
+            "mix": (2, "I"),
+            "gates": ("G",),
+        }
+
+        def step(self, x: Any, h: Any, state: Any, norm: Any, scheme: Any, **own: Any) -> Any:
+            assert own.keys() == {"scale", "mix", "gates"}
+            return ((x + h + own["scale"] * state[0] + own["mix"].sum() + own["gates"]).tanh(),)
+
+    layer = RecurrentLayer(ScaledStep(), I, H, 2, bidirectional=True, dtype=F64)
+    assert layer.scale_l1_reverse.shape == (H,)
+    assert layer.mix_l0.shape == (2, I)
+    assert layer.mix_l1.shape == (2, 2 * H)
+    assert layer.gates_l0.shape == (1,)
+    assert 0 < float(layer.scale_l0.detach().abs().max()) <= H**-0.5
+    x = torch.randn(T, B, I, dtype=F64)
+    output, _ = layer(x, lengths=LENGTHS)
+    output.sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in layer.parameters())
+    before = output.detach()
+    seqnorm.compute_in_chunks(layer, 2, recompute=True)
+    assert_close(layer(x, lengths=LENGTHS)[0], before, VALUES)
+    twin = RecurrentLayer(ScaledStep(), I, H, 2, bidirectional=True, dtype=F64)
+    twin.load_state_dict(layer.state_dict())
+    assert_close(twin(x, lengths=LENGTHS)[0], before, VALUES)
+
+
+def test_a_name_that_is_taken() -> None:
+    with pytest.raises(ValueError, match=re.escape('another, as name = "MyLSTM"')):
+        type("LSTMStep", (seqnorm.Step,), {"gates": "a"})
+    for _ in range(2):  # as a cell of a notebook that is run again
+        type("AgainStep", (seqnorm.Step,), {"gates": "a"})
+
+
+def test_what_is_no_step() -> None:
+    leaky = type("OtherStep", (seqnorm.Step,), {"gates": "a"})
+    with pytest.raises(TypeError, match=r"an instance of a step: write OtherStep\(\)"):
+        RecurrentLayer(leaky, I, H)  # type: ignore[arg-type]  # the mistake
+    with pytest.raises(TypeError, match=r"must be a seqnorm\.Step, got int"):
+        RecurrentCell(I, H, 3)  # type: ignore[arg-type]  # the mistake
+    with pytest.raises(NotImplementedError, match="OtherStep has no method step"):
+        RecurrentLayer(leaky(), I, H)(torch.zeros(T, B, I))

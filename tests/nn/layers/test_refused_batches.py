@@ -29,7 +29,7 @@ def unchanged(model: nn.Module) -> Iterator[None]:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     warned = {name: vars(m)["_warned"] for name, m in model.named_modules() if "_warned" in vars(m)}
     told: list[Any] = []
-    tables = [m for m in model.modules() if isinstance(m, seqnorm.RunningTable)]
+    tables = [m for m in model.modules() if isinstance(m, seqnorm.nn.statistics.RunningTable)]
     handles = [table.register_update_hook(lambda *args: told.append(args)) for table in tables]
     yield
     for handle in handles:
@@ -50,7 +50,11 @@ def ended(table: Any, steps: int) -> None:
 
 
 def site_of(layer: Any, last: bool) -> Any:
-    tables = [module for module in layer.modules() if isinstance(module, seqnorm.RunningTable)]
+    tables = [
+        module
+        for module in layer.modules()
+        if isinstance(module, seqnorm.nn.statistics.RunningTable)
+    ]
     return tables[-1 if last else 0]
 
 

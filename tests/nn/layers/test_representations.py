@@ -60,7 +60,7 @@ def test_two_sites_that_differ_are_told_apart() -> None:
     """No single change of a preset gives both."""
     base = preset("layer", "GRU")
     scheme = base.replace(input=Norm("layer", eps=1e-3), hidden=Norm("layer", eps=1e-2))
-    assert eval(described(scheme, seqnorm.GRU(I, H)._cell)) == scheme
+    assert eval(described(scheme, seqnorm.GRU(I, H).step)) == scheme
 
 
 def test_no_norm_is_not_mentioned() -> None:

@@ -87,7 +87,7 @@ def test_options_of_norms_and_calls_are_any_integers(of: str) -> None:
     scheme = preset("batch", "LSTM", max_steps=make(9))
     assert NormScheme.from_text(scheme.text) == scheme == preset("batch", "LSTM", max_steps=9)
     assert isinstance(hash(scheme), int)
-    table = seqnorm.RunningTable(4, max_steps=make(9), min_count=make(3))
+    table = seqnorm.nn.statistics.RunningTable(4, max_steps=make(9), min_count=make(3))
     assert (table.max_steps, table.min_count) == (9, 3)
     x = torch.randn(5, 4, 3)
     layer, cell = seqnorm.GRU(3, 8, norm=scheme_of("GRU")), seqnorm.GRUCell(3, 8, norm="batch")

@@ -67,7 +67,7 @@ NORM_MODULES: list[nn.Module] = [
     seqnorm.LayerNorm2d(8),
     seqnorm.ConditionalInstanceNorm2d(8, 2),
     seqnorm.AdaptiveInstanceNorm2d(),
-    seqnorm.RunningTable(8),
+    seqnorm.nn.statistics.RunningTable(8),
 ]
 
 

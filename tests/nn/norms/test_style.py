@@ -17,8 +17,8 @@ from seqnorm import (
     ConditionalInstanceNorm2d,
     InstanceNorm2d,
     size_mask,
-    style_statistics,
 )
+from seqnorm.nn.norms import style_statistics
 
 N, C, H, W, S = 4, 3, 3, 4, 5
 EPS = 1e-3

@@ -246,7 +246,7 @@ def test_torchs_own_conversion() -> None:
     model: Any = nn.SyncBatchNorm.convert_sync_batchnorm(nn.ModuleList(layers))
     assert type(model[0]) is nn.SyncBatchNorm
     assert model[1] is layers[1]
-    tables = [m for m in model[1].modules() if isinstance(m, seqnorm.RunningTable)]
+    tables = [m for m in model[1].modules() if isinstance(m, seqnorm.nn.statistics.RunningTable)]
     assert len(tables) == 3
     assert not any(isinstance(table, nn.modules.batchnorm._BatchNorm) for table in tables)
     for documented in (seqnorm.BatchNorm2d, seqnorm.convert_sync_batchnorm):

@@ -19,7 +19,7 @@ from tolerances import GRADIENTS, VALUES, assert_close, assert_equal
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from seqnorm import RunningTable
+from seqnorm.nn.statistics import RunningTable
 
 I, H, T = 3, 4, 7  # noqa: E741 (the axes' letters)
 LENGTHS = [3, 6, 0, 2, 6]

@@ -44,7 +44,7 @@ def test_nothing_happens(kind: str, norm: str | None, form: str, backend: str | 
         axes_given = axes[::-1] if first else axes
         x = torch.zeros(*axes_given, I, dtype=F64, requires_grad=True)
         entries = (L * (2 if both else 1), *axes[1:], H)
-        hx = [torch.randn(entries, dtype=F64).requires_grad_() for _ in layer._cell.states]
+        hx = [torch.randn(entries, dtype=F64).requires_grad_() for _ in layer.step.states]
         with seqnorm.use_backend(backend) if backend else nullcontext():
             output, final = layer(x, as_hx(hx), **lengths)
             assert output.shape == (*axes_given, H * (2 if both else 1))

@@ -25,7 +25,7 @@ EPS = 1e-5
 
 def pair(
     kind: str, site: str, norm: str, **options: Any
-) -> tuple[nn.Module, nn.Module, list[seqnorm.RunningTable]]:
+) -> tuple[nn.Module, nn.Module, list[seqnorm.nn.statistics.RunningTable]]:
     """A layer with one norm, the same without, and the tables of its two directions."""
     options |= {"bidirectional": True, "dtype": F64}
     described = seqnorm.Norm(norm, gain=None, bias=None, max_steps=T)

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch_versions import needs_compiler
 
 import seqnorm
-from seqnorm import RunningTable
 from seqnorm.nn.layers.cells import LAYERS
+from seqnorm.nn.statistics import RunningTable
 
 S, F, B, I, H = 5, 3, 4, 3, 8  # noqa: E741  the axes' letters
 MEANT = "a RunningTable holds statistics"
@@ -277,7 +277,7 @@ def test_of_many_tables_at_once() -> None:
 @pytest.mark.parametrize("value", ["abc", None, [[1.0], [2.0, 3.0]], object()])
 @pytest.mark.parametrize("name", ["mean", "var"])
 def test_statistics_that_are_no_numbers(name: str, value: object) -> None:
-    table = seqnorm.RunningTable(2, 3)
+    table = seqnorm.nn.statistics.RunningTable(2, 3)
     given = {"mean": [0.0, 0.0], "var": [1.0, 1.0]} | {name: value}
     with pytest.raises(TypeError, match=f"{name} must be numbers, got "):
         table.adopt(**given)

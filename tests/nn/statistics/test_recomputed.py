@@ -136,7 +136,7 @@ def test_a_stack_of_modules(reentrant: bool) -> None:
 def test_whoever_watches_updates_is_told_once(reentrant: bool) -> None:
     layer, told = seqnorm.LSTM(I, H, norm="batch"), []
     for module in layer.modules():
-        if isinstance(module, seqnorm.RunningTable):
+        if isinstance(module, seqnorm.nn.statistics.RunningTable):
             module.register_update_hook(lambda *update: told.append(update))
     x = torch.randn(T, B, I, requires_grad=True)
     checkpoint(lambda x: layer(x)[0], x, use_reentrant=reentrant).sum().backward()

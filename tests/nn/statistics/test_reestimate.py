@@ -161,7 +161,7 @@ def test_batch_statistics_are_those_of_training_and_change_nothing(norm: str) ->
     lstm.norm_ih_l0.train(False)
     before = {name: value.clone() for name, value in lstm.state_dict().items()}
     modes = {name: module.training for name, module in lstm.named_modules()}
-    with seqnorm.batch_statistics(lstm):
+    with seqnorm.nn.statistics.batch_statistics(lstm):
         found = [lstm(x, lengths=lengths)[0] for _ in range(2)]
     assert {name: module.training for name, module in lstm.named_modules()} == modes
     for name, value in lstm.state_dict().items():
@@ -180,7 +180,7 @@ def test_batch_statistics_are_those_of_training_and_change_nothing(norm: str) ->
 def test_batch_statistics_of_a_model_without_tables_are_inference() -> None:
     lstm = seqnorm.LSTM(3, 5, norm="layer", dtype=torch.float64, zoneout=0.3)
     (x, lengths), *_ = batches()
-    with seqnorm.batch_statistics(lstm):
+    with seqnorm.nn.statistics.batch_statistics(lstm):
         assert not lstm.training
         found, _ = lstm(x, lengths=lengths)
     assert lstm.training
@@ -189,7 +189,7 @@ def test_batch_statistics_of_a_model_without_tables_are_inference() -> None:
 
 def test_an_error_within_batch_statistics_leaves_everything_as_it_was() -> None:
     lstm = model()
-    with pytest.raises(KeyError), seqnorm.batch_statistics(lstm):
+    with pytest.raises(KeyError), seqnorm.nn.statistics.batch_statistics(lstm):
         raise KeyError
     assert lstm.training
     lstm(batches()[0][0])
@@ -207,7 +207,7 @@ def test_batch_statistics_of_norms_that_keep_no_table(norm: type[nn.BatchNorm2d]
     expected = copy.deepcopy(net).train()
     expected[2].eval()
     net.eval()
-    with seqnorm.batch_statistics(net):
+    with seqnorm.nn.statistics.batch_statistics(net):
         found = net(x)
     torch.testing.assert_close(found, expected(x))
     assert not torch.allclose(found, net(x), atol=1e-3)

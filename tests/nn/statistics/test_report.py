@@ -59,8 +59,8 @@ def test_report_of_norms_outside_of_the_recurrence(kind: str) -> None:
     assert "step 2" in str(layer.report())
 
 
-def of(counts: list[int]) -> seqnorm.Report:
-    return seqnorm.Report({"t": tuple(counts)}, {"t": 2}, {"t": "last"})
+def of(counts: list[int]) -> seqnorm.nn.statistics.Report:
+    return seqnorm.nn.statistics.Report({"t": tuple(counts)}, {"t": 2}, {"t": "last"})
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from tolerances import SINGLE, SUMS, VALUES, assert_close, assert_equal
 from torch import Tensor
 
 import seqnorm
-from seqnorm import RunningTable
+from seqnorm.nn.statistics import RunningTable
 
 
 def f64(values: Any) -> Tensor:

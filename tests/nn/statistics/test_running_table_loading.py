@@ -18,7 +18,7 @@ from tolerances import assert_equal
 from torch import Tensor
 
 import seqnorm
-from seqnorm import RunningTable
+from seqnorm.nn.statistics import RunningTable
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

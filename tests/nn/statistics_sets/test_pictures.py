@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 import seqnorm
-from seqnorm.nn import StatisticsSet, statistics_set
-from seqnorm.nn.statistics_sets import drawing
+from seqnorm.nn.statistics_sets import StatisticsSet, drawing, statistics_set
 
 SVG = "{http://www.w3.org/2000/svg}"
 LAYERS: dict[str, nn.Module] = {

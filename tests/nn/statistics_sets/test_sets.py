@@ -104,7 +104,7 @@ def moved(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def compare(
-    of: seqnorm.StatisticsSet,
+    of: seqnorm.nn.statistics_sets.StatisticsSet,
     function: Callable[[Tensor], Tensor],
     shape: Sequence[int],
     lengths: Sequence[int] | None,
@@ -180,11 +180,11 @@ def test_the_sets_of_a_recurrent_layer(name: str, cell: str) -> None:
     layer = build(cell, seqnorm.preset(name, cell).replace(eps=0.1))
     sets = statistics_set(layer)
     direction = layer.directions()[0]
-    assert list(sets) == list(direction.sites)
-    assert len(sets) == len(direction.sites) > 0
+    assert list(sets) == list(direction.norms)
+    assert len(sets) == len(direction.norms) > 0
     lengths = torch.tensor(LENGTHS)
     for site, of in sets.items():
-        norm = direction.sites[site]
+        norm = direction.norms[site]
         assert of.axes == ("T", "B", "F")
         assert of.channels == norm.features
         assert of.running == of.spans_batch == norm.norm.over_batch
@@ -287,9 +287,9 @@ def test_a_mask_needs_an_element_of_its_shape() -> None:
 def test_axes_that_no_norm_has() -> None:
     for axes, spans in ((("N", "C"), ("N",)), (("N", "C", "T"), ("H",)), (("C", "H", "W"), ())):
         with pytest.raises(ValueError, match="axes are N or B, C or F, and T"):
-            seqnorm.StatisticsSet("norm", axes, spans)
+            seqnorm.nn.statistics_sets.StatisticsSet("norm", axes, spans)
     with pytest.raises(ValueError, match="divide C, which S spans: leave one out"):
-        seqnorm.StatisticsSet("norm", ("N", "C", "T"), ("C",), groups=(2, 2))
+        seqnorm.nn.statistics_sets.StatisticsSet("norm", ("N", "C", "T"), ("C",), groups=(2, 2))
 
 
 class Activated(nn.BatchNorm2d):

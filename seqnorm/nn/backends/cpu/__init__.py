@@ -1,7 +1,5 @@
 """Compiled loops for the CPU: normalised LSTM and GRU about as fast as torch's plain layers.
 
-What it does not take goes on to the next backend, with the reason.
-
 Axes: B sequences, N packed rows, I inputs, H units, G gates.
 """
 
@@ -17,24 +15,24 @@ from ...autocast import is_autocast
 from ...check import warn
 from ...recurrence.direction import Direction
 from ...recurrence.packing import Packing
-from ...recurrence.scan import State
 from ...recurrence.site_norms import BatchPass, SitePass, SiteRun
+from ...recurrence.step import State
 from ...recurrence.zoneout import draw
 from ..reference import input_term
 from ..watching import (
+    all_plain,
+    all_traceable,
     counts_operations,
     is_forward_mode,
-    is_plain,
-    is_traceable,
     is_traced,
     is_transformed,
     refuse_freed,
 )
 from .batch import in_parts
-from .layout import Layout, layout
-from .library import CELLS, LIBRARY, TOGETHER, WHY_NOT, describe
+from .call import Call, Inputs
+from .library import LIBRARY, STEPS, TOGETHER, WHY_NOT, describe
 from .operators import recurrence, recurrences
-from .plan import Inputs, Plan
+from .plan import Plan, plan_of
 from .traced import COMPILES
 from .traced import recurrence as traced_recurrence
 
@@ -42,12 +40,12 @@ _warned: list[str] = []
 
 
 def status() -> tuple[bool, str]:
-    """Whether it is there, and with what, or why not."""
+    """Return whether the kernels exist, and on what they run or why they do not."""
     return LIBRARY is not None, WHY_NOT or describe()
 
 
 def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -> str | None:
-    """Cells, norms and calls that the kernels know."""
+    """Return ``None`` for a call that the kernels can compute, or the reason why they cannot."""
     if torch._C._get_tracing_state() is not None:
         return "its kernels do what torch.jit.trace does not see"
     if not COMPILES and torch.compiler.is_compiling():
@@ -58,12 +56,12 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
         return "its kernels compute in float32 and float64 alone"
     if is_forward_mode():
         return "its kernels know no forward-mode derivatives"
-    given = (*direction.tensors(), rows, *state)
+    given = (*direction.tensors, rows, *state)
     traced = is_traced(given)
     if traced and counts_operations():
         return "its kernels do not say how many operations they are"
-    known = is_traceable if traced else is_plain
-    if is_transformed() or not all(known(tensor) for tensor in given):
+    known = all_traceable if traced else all_plain
+    if is_transformed() or not known(given):
         return "its kernels take plain tensors alone, no subclasses and none inside torch.func"
     for tensor in given:
         if tensor.dtype != rows.dtype or not tensor.is_cpu:
@@ -74,11 +72,11 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
         return "its kernels take the statistics of one process, and here several share theirs"
     if packing.empty:
         return "no rows"
-    if direction.cell.name not in CELLS:
-        return f"it has no kernel for the {direction.cell.name}"
-    reason = layout(direction.cell, direction.scheme, direction.weight_hh.shape[1]).reason
+    if direction.step.name not in STEPS:
+        return f"it has no kernel for the {direction.step.name}"
+    reason = plan_of(direction).reason
     if reason is None and LIBRARY is None:
-        if direction.sites and not _warned and not torch.compiler.is_compiling():
+        if direction.norms and not _warned and not torch.compiler.is_compiling():
             _warned.append(WHY_NOT)
             warn(f"normalised layers are slow here, for backend 'cpu' is absent: {WHY_NOT}")
         return WHY_NOT
@@ -93,113 +91,117 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
 def run_layer(
     calls: Sequence[tuple[Direction, Tensor, Packing, State]],
 ) -> list[tuple[Tensor, State]]:
-    """The same for each direction of a layer, at the same time where nothing speaks against it."""
-    starts = [_norms(direction, packing) for direction, _, packing, _ in calls]
-    batch = any(isinstance(norm, BatchPass) for *_, passes in starts for norm in passes)
-    if is_traced(()):  # elsewhere every tensor was found to be plain
-        for direction, rows, _, state in calls:
-            refuse_freed((rows, *state, *direction.tensors()))
-    started = [_start(*call, *start) for call, start in zip(calls, starts)]
-    apart = batch or any(one.traced for one in started) or len({one.learns for one in started}) > 1
-    if len(started) == TOGETHER and not apart:
-        results = recurrences(*((one.plan, one.inputs) for one in started))
+    """Run all directions of a layer, concurrently where possible."""
+    passes = []
+    for call in calls:
+        passes.append(_start(*call))
+    if len(passes) == TOGETHER and _are_alike(passes):
+        results = recurrences([(one.call, one.inputs) for one in passes])
     else:
-        results = [_alone(one) for one in started]
-    return [_end(one, result) for one, result in zip(started, results)]
+        results = []
+        for one in passes:
+            results.append(_alone(one))
+    found = []
+    for one, (output, *state) in zip(passes, results):
+        if one.norms is not None:
+            output = one.norms.whole("output", output)
+            one.norms.close()
+        found.append((output, tuple(state)))
+    return found
 
 
 class _Pass(NamedTuple):
     """One direction during one pass, around what the kernels do.
 
     Attributes:
-        passes: of the norms of x, h and c.
-        traced: whether it is to be an operator of torch.library.
-        told: (T,) the plan's sizes for that, where they are no numbers.
+        norms: those that the kernels do not compute by themselves, if there are some.
+        batch: passes of the norms of x, h and c, if the kernels compute norms of the batch.
+        traced: whether an operator of torch.library computes it.
+        told: (T,) the sizes of the call for that operator, where they are no numbers.
     """
 
-    plan: Plan
+    call: Call
     inputs: Inputs
-    norms: SiteRun
-    passes: list[SitePass | None]
+    norms: SiteRun | None
+    batch: list[SitePass | None]
     traced: bool
     told: Tensor | None
 
-    @property
-    def learns(self) -> bool:
-        """Whether anything of it needs a gradient."""
-        return any(tensor is not None and tensor.requires_grad for tensor in self.inputs)
 
-
-def _norms(direction: Direction, packing: Packing) -> tuple[Layout, SiteRun, list[SitePass | None]]:
-    # Norms of a row ask for no numbers of rows, which would fix the lengths of a graph.
-    over_batch = any(norm.norm.over_batch for norm in direction.sites.values())
-    norms = direction.start(packing.batch_sizes if over_batch else [], packing.first)
-    found = layout(direction.cell, direction.scheme, direction.weight_hh.shape[1])
-    return found, norms, [norms.of(site) for site in found.sites]
-
-
-def _start(
-    direction: Direction,
-    rows: Tensor,
-    packing: Packing,
-    state: State,
-    found: Layout,
-    norms: SiteRun,
-    passes: list[SitePass | None],
-) -> _Pass:
-    """What comes before the recurrence."""
+def _start(direction: Direction, rows: Tensor, packing: Packing, state: State) -> _Pass:
+    """Compute what comes before the recurrence."""
+    plan: Plan = direction.plans["cpu"]  # made by ``claims``
+    traced = is_traced((rows, *state, *direction.tensors))
+    if traced:  # elsewhere every tensor was found to be plain
+        refuse_freed((rows, *state, *direction.tensors))
+    norms: SiteRun | None = None
+    if plan.outside or direction.over_batch:
+        # Norms of a row ask for no numbers of rows, which would fix the lengths of a graph.
+        norms = direction.start(packing.batch_sizes if direction.over_batch else [], packing.first)
     weight_ih: Tensor | None = direction.weight_ih
-    if found.hoisted:
+    if norms is not None and plan.hoisted:
         rows, weight_ih = input_term(direction, norms, rows), None
-    else:
+    elif norms is not None:
         rows = norms.whole("frame", rows)
-    of_x, of_h, of_c = (direction.sites.get(site) for site in found.sites)
-    biases = (
-        direction.bias_ih,
-        direction.bias_hh,
-        None if of_x is None else of_x.bias,
-        None if of_h is None else of_h.bias,
-    )
-    stays = draw(direction.zoneout, direction.training, rows.shape[0], state)
-    drawn = [stay.to(rows.dtype) if isinstance(stay, Tensor) else None for stay in stays]
+    x, h, c = plan.sites
+    gain_x = gain_h = gain_c = bias_x = bias_h = bias_c = None
+    if x:
+        gain_x, bias_x = direction.affine[x]
+    if h:
+        gain_h, bias_h = direction.affine[h]
+    if c:
+        gain_c, bias_c = direction.affine[c]
+    zoneout = direction.zoneout
+    stays: list[Tensor | None] = [None, None]
+    if any(zoneout):
+        drawn = draw(zoneout, direction.training, rows.shape[0], state)
+        zoneout = tuple([0.0 if isinstance(stay, Tensor) else stay for stay in drawn])
+        for number, stay in enumerate(drawn):
+            if isinstance(stay, Tensor):
+                stays[number] = stay.to(rows.dtype)
     inputs = Inputs(
-        input=rows,
-        weight_ih=weight_ih,
-        weight_hh=direction.weight_hh,
-        h_0=state[0],
-        c_0=state[1] if len(state) > 1 else None,
-        gain_x=None if of_x is None else of_x.weight,
-        gain_h=None if of_h is None else of_h.weight,
-        gain_c=None if of_c is None else of_c.weight,
-        bias_c=None if of_c is None else of_c.bias,
-        columns_x=None,
-        columns_h=None,
-        columns_c=None,
-        stay_h=drawn[0],
-        stay_c=drawn[1] if len(drawn) > 1 else None,
-        **{f"bias_{k}": bias for k, bias in enumerate(biases) if found.places[k]},
+        rows,
+        weight_ih,
+        direction.weight_hh,
+        state[0],
+        state[1] if len(state) > 1 else None,
+        gain_x,
+        gain_h,
+        gain_c,
+        bias_c,
+        None,
+        None,
+        None,
+        stays[0],
+        stays[1],
+        direction.bias_ih if plan.places[0] else None,
+        direction.bias_hh if plan.places[1] else None,
+        bias_x,
+        bias_h,
     )
-    probabilities = tuple(0.0 if isinstance(stay, Tensor) else stay for stay in stays)
-    traced = is_traced(inputs)
     # A graph of layers without norms of the batch is told its numbers of rows by a tensor.
-    told = packing.sizes(rows) if traced and not found.batch else None
-    sizes = packing.batch_sizes if told is None else []
-    plan = Plan(direction.cell, direction.scheme, found, sizes, probabilities)
-    return _Pass(plan, inputs, norms, passes, traced, told)
+    told = packing.sizes(rows) if traced and not plan.batch else None
+    call = Call(plan, packing.batch_sizes if told is None else [], zoneout)
+    batch = [norms.of(site) for site in plan.sites] if norms is not None and plan.batch else []
+    return _Pass(call, inputs, norms, batch, traced, told)
+
+
+def _are_alike(passes: Sequence[_Pass]) -> bool:
+    """Return whether the kernels can compute these passes in one call."""
+    if any([one.traced or any([isinstance(p, BatchPass) for p in one.batch]) for one in passes]):
+        return False
+    learns = [
+        any([tensor is not None and tensor.requires_grad for tensor in one.inputs])
+        for one in passes
+    ]
+    return all(learns) or not any(learns)
 
 
 def _alone(one: _Pass) -> tuple[Tensor, ...]:
-    """The recurrence of one direction by itself."""
-    if one.plan.layout.batch:
+    """Compute the recurrence of one direction by itself."""
+    if one.batch:
         call = traced_recurrence if one.traced else recurrence
-        return in_parts(one.plan, one.inputs, one.passes, call)
+        return in_parts(one.call, one.inputs, one.batch, call)
     if one.traced:
-        return traced_recurrence(one.plan, one.inputs, one.told)
-    return recurrence(one.plan, one.inputs)
-
-
-def _end(one: _Pass, result: tuple[Tensor, ...]) -> tuple[Tensor, State]:
-    """What comes after it."""
-    output = one.norms.whole("output", result[0])
-    one.norms.close()
-    return output, result[1:]
+        return traced_recurrence(one.call, one.inputs, one.told)
+    return recurrence(one.call, one.inputs)

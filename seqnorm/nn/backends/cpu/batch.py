@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from ...recurrence.site_norms import BatchPass, SitePass
-from .plan import Inputs, Plan
+from .call import Call, Inputs
 
 
 def in_parts(
-    plan: Plan,
+    call: Call,
     inputs: Inputs,
     passes: Sequence[SitePass | None],
-    recurrence: Callable[[Plan, Inputs], tuple[Tensor, ...]],
+    recurrence: Callable[[Call, Inputs], tuple[Tensor, ...]],
 ) -> tuple[Tensor, ...]:
     """Output and final states of ``recurrence``, called anew wherever a norm comes to the first
     step that it reads from its table, which then holds the statistics of the steps before.
@@ -27,7 +27,7 @@ def in_parts(
         passes: of the norms of x, h and c; what is no norm of the batch is left to the kernels.
         recurrence: that of ``operators`` or of ``traced``.
     """
-    sizes = plan.sizes
+    sizes = call.sizes
     norms = [norm if isinstance(norm, BatchPass) else None for norm in passes]
     ends = [0 if norm is None else norm.end - norm.first for norm in norms]
     cuts = sorted({0, len(sizes), *ends})
@@ -37,12 +37,12 @@ def in_parts(
     for start, end in zip(cuts, cuts[1:]):
         given = [
             None if norm is None or start < read else _columns(norm, start - read, end - read, eps)
-            for norm, read, eps in zip(norms, ends, plan.layout.eps)
+            for norm, read, eps in zip(norms, ends, call.plan.eps)
         ]
         alive, here = sizes[start], slice(row, row + sum(sizes[start:end]))
         row = here.stop
         part = _part(inputs, here, [before[:alive] for before in state], given)
-        output, *found = recurrence(plan._replace(sizes=sizes[start:end]), part)
+        output, *found = recurrence(call._replace(sizes=sizes[start:end]), part)
         outputs.append(output)
         statistics = iter(found[len(state) :])
         for norm, columns in zip(norms, given):

@@ -1,6 +1,6 @@
-"""What the kernels compute, one step at a time, differentiable to any order.
+"""The definition of what the kernels compute: the reference, on the tensors of a call.
 
-Axes: B sequences, N packed rows, H units.
+Axes: B sequences, N packed rows, n rows alive at a step, H units.
 """
 
 from __future__ import annotations
@@ -8,78 +8,104 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ...recurrence.scan import State, scan
-from ...recurrence.zoneout import keep, steps
+from ...recurrence.direction import Direction
+from ...recurrence.scheme import Norm
+from ...recurrence.site_norms import SitePass, SiteRun, affine, normalise_units
+from ...recurrence.zoneout import steps
 from ...statistics.moments import moments, normalise
-from .plan import COLUMNS, STAYS, Inputs, Plan
+from ..reference import input_term, unroll
+from .call import COLUMNS, STAYS, Call, Inputs
 
 
-def definition(plan: Plan, inputs: Inputs) -> tuple[Tensor, ...]:
-    """What ``recurrence`` gives."""
-    layout = plan.layout
-    bias_i, bias_x, bias_h = (plan.added(place, inputs) for place in "ixh")
-    hidden, ends = inputs.h_0.shape[1], layout.sets
-    sizes = [(end - start) * hidden for start, end in zip((0, *ends), ends)]
+class _KernelNorm(SitePass):
+    """A norm of the recurrence with its parameters and, for norms of the batch, its statistics.
 
-    own: dict[str, list[tuple[Tensor, Tensor]]] = {term: [] for term in plan.own(inputs)}
+    Attributes:
+        own: mean and variance (1, F) of each step, if they are taken from the rows.
+    """
 
-    def norm(which: int, z: Tensor, gain: Tensor | None, bias: Tensor | None, t: int) -> Tensor:
-        kind, given = layout.kinds[which], inputs[COLUMNS + which]
-        if given is not None:
-            z = (z - given[t, 0]) * given[t, 1]
-        elif kind is not None:
-            of_row = kind != "batch"
-            pieces = []
-            for part in z.split(sizes if which < 2 and of_row else [z.shape[1]], -1):
-                mean, var, _ = moments(part, (-1,) if of_row else (0,), centred=kind != "rms")
-                pieces.append(normalise(part, mean, var, layout.eps[which]))
-                if not of_row:
-                    own["xhc"[which]].append((mean, var))
-            z = torch.cat(pieces, -1)
-        z = z if gain is None else z * gain
-        return z if bias is None else z + bias
+    def __init__(
+        self,
+        norm: Norm,
+        units: tuple[int, ...],
+        sizes: list[int],
+        gain: Tensor | None,
+        bias: Tensor | None,
+        columns: Tensor | None,
+    ) -> None:
+        self._norm, self._units, self._sizes = norm, units, sizes
+        self._gain, self._bias, self._columns = gain, bias, columns
+        self.own: list[tuple[Tensor, Tensor]] = []
 
-    def step(x: Tensor, state: State, t: int) -> State:
-        def site(name: str, z: Tensor) -> Tensor:
-            if name == "sum" and layout.sum:
-                return norm(1, z, inputs.gain_h, bias_h, t)
-            return norm(2, z, inputs.gain_c, inputs.bias_c, t) if name == "cell" else z
+    def __call__(self, x: Tensor, t: int) -> Tensor:
+        if not self._norm.over_batch:
+            return normalise_units(x, self._norm, self._units, self._gain, self._bias)
+        if self._columns is not None:
+            y = (x - self._columns[t, 0]) * self._columns[t, 1]
+        else:
+            mean, var, _ = moments(x, (0,))
+            self.own.append((mean, var))
+            y = normalise(x, mean, var, self._norm.eps)
+        return affine(y, self._gain, self._bias)
 
-        h = plan.cell.hidden_term(state[0], inputs.weight_hh, None)
-        if not layout.sum:
-            x, h = norm(0, x, inputs.gain_x, bias_x, t), norm(1, h, inputs.gain_h, bias_h, t)
-        new = plan.cell.step(x, h, state, site, plan.scheme)
-        return tuple(keep(*parts) for parts in zip(new, state, stays[t]))
+    def whole(self, rows: Tensor) -> Tensor:
+        if not self._norm.over_batch:
+            return self(rows, 0)
+        return torch.cat([self(x, t) for t, x in enumerate(rows.split(self._sizes))])
 
-    drawn = inputs[STAYS : STAYS + len(plan.zoneout)]
-    stays = steps(
-        [p if drawn_ is None else drawn_ != 0 for p, drawn_ in zip(plan.zoneout, drawn)], plan.sizes
+
+def definition(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
+    """Return what ``operators.recurrence`` does, differentiable to any order."""
+    plan, sizes = call.plan, call.sizes
+    step, scheme = plan.step, plan.scheme
+    gains = (inputs.gain_x, inputs.gain_h, inputs.gain_c)
+    biases = (inputs.bias_2, inputs.bias_3, inputs.bias_c)
+    spans = {} if scheme is None else step.spans(scheme)
+    norms: dict[str, _KernelNorm] = {}
+    for site, *given in zip(plan.sites, gains, biases, inputs[COLUMNS:STAYS]):
+        if site and scheme is not None:
+            norm = scheme.norms[site]
+            units = norm.sizes(step.gates, spans[site], plan.hidden_size, step.heads)
+            norms[site] = _KernelNorm(norm, units, sizes, *given)
+    run = SiteRun({**norms})
+    direction = Direction(
+        step=step,
+        scheme=scheme,
+        weight_ih=inputs.input if inputs.weight_ih is None else inputs.weight_ih,
+        weight_hh=inputs.weight_hh,
+        bias_ih=inputs.bias_0,
+        bias_hh=inputs.bias_1,
+        weight_hr=None,
+        own={},
+        norms={},
+        training=False,
+        zoneout=call.zoneout,
     )
-    x = inputs.input if inputs.weight_ih is None else F.linear(inputs.input, inputs.weight_ih)
-    x = x if bias_i is None else x + bias_i
+    drawn = inputs[STAYS : STAYS + len(call.zoneout)]
+    held = [p if stay is None else stay != 0 for p, stay in zip(call.zoneout, drawn)]
+    x = inputs.input if inputs.weight_ih is None else input_term(direction, run, inputs.input)
     state = (inputs.h_0,) if inputs.c_0 is None else (inputs.h_0, inputs.c_0)
-    output, final = scan(step, x, plan.sizes, state)
+    output, final = unroll(direction, run, x, sizes, state, steps(held, sizes))
     statistics: list[Tensor] = []
-    for term, found in own.items():
-        mean, var = (torch.cat(parts).detach() for parts in zip(*found))
-        eps = layout.eps["xhc".index(term)]
-        statistics += [torch.stack((mean, torch.rsqrt(var + eps)), 1), var]
+    for site, eps in zip(plan.sites, plan.eps):
+        if site and norms[site].own:
+            mean, var = (torch.cat(parts).detach() for parts in zip(*norms[site].own))
+            statistics += [torch.stack((mean, torch.rsqrt(var + eps)), 1), var]
     return (output, *final, *statistics)
 
 
 def gradients(
-    plan: Plan, inputs: Inputs, grads: tuple[Tensor | None, ...], needed: tuple[bool, ...]
+    call: Call, inputs: Inputs, grads: tuple[Tensor | None, ...], needed: tuple[bool, ...]
 ) -> list[Tensor | None]:
     """Gradients of the inputs from those of the results, themselves differentiable."""
     with torch.enable_grad():
         # By other names: one input may come of another, as a state of the weights that it went
         # through before, and its share in their gradient is for autograd to add.
-        inputs = Inputs._make(None if t is None else t.view_as(t) for t in inputs)
-        values = definition(plan, inputs)
-    # Nothing comes of a value that depends on nothing learned, as of a frozen direction.
+        inputs = Inputs._make([None if t is None else t.view_as(t) for t in inputs])
+        values = definition(call, inputs)
+    # A value that depends on nothing learned has no gradient, as in a frozen direction.
     pairs = [(v, grad) for v, grad in zip(values, grads) if grad is not None and v.requires_grad]
     if not pairs:
         return [None] * len(needed)

@@ -15,7 +15,8 @@ from .missing import why_not
 
 VARIABLE = "SEQNORM_KERNELS"
 NONE = "none"
-CELLS = {"LSTM": 0, "GRU": 1}
+# The steps that have kernels, by the numbers of src/arguments.h.
+STEPS = {"LSTM": 0, "GRU": 1}
 KINDS = {None: 0, "layer": 1, "rms": 2, "batch": 3}
 _INTEGERS = ("cell", "T", "B", "I", "H", "G", "threads", "sets")
 _NORMS = ("norm_x", "norm_h", "norm_c", "own_x", "own_h", "own_c", "sum", "swapped")

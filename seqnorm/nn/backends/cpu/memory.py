@@ -15,8 +15,7 @@ LIMIT = 256 << 20
 
 
 class Spare:
-    """Tensors of bytes by their sizes, of which there are eight between a power of two and the
-    next; those given last at the end."""
+    """Spare tensors of bytes by their sizes, eight sizes between a power of two and the next."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -24,6 +23,7 @@ class Spare:
         self._tensors: dict[int, list[Tensor]] = {}
 
     def take(self, size: int) -> Tensor:
+        """Return a tensor of at least ``size`` undefined bytes that begins a cache line."""
         step = max(64, 1 << max(size.bit_length() - 4, 0))
         size = -(-size // step) * step
         with self._lock:
@@ -37,6 +37,7 @@ class Spare:
             return torch.empty(size, dtype=torch.uint8, device="cpu")
 
     def give(self, tensor: Tensor) -> None:
+        """Keep the memory of a tensor from ``take`` that nobody uses any more."""
         size = tensor.numel()
         with self._lock:
             self._tensors[size] = [*self._tensors.pop(size, ()), tensor]
@@ -53,12 +54,4 @@ class Spare:
 _spare = Spare()
 
 
-def take(size: int) -> Tensor:
-    """A tensor of at least ``size`` bytes, undefined, that begins a cache line; to be given back
-    with ``give``."""
-    return _spare.take(size)
-
-
-def give(tensor: Tensor) -> None:
-    """Keep the memory of a tensor that ``take`` gave and that nobody looks at any more."""
-    _spare.give(tensor)
+take, give = _spare.take, _spare.give

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,81 +9,111 @@ import torch
 from torch import Tensor
 
 from ..watching import is_forward_mode, is_plain
-from .calls import Backward, Forward, compute, compute_gradients
+from .call import Call, Inputs
 from .definition import gradients
-from .plan import Inputs, Plan
+from .kernels import Backward, Forward, compute, compute_gradients
+
+_SIZE = len(Inputs._fields)
 
 
-def recurrence(plan: Plan, inputs: Inputs) -> tuple[Tensor, ...]:
-    """One direction of an LSTM or GRU: (output (N, H), h_n (B, H)[, c_n (B, H)]), and for each norm
-    that takes statistics of these rows, of x, of h and of c, mean and 1 / deviation (T, 2, .) and
-    variance (T, .), which have no gradient."""
-    return recurrences((plan, inputs))[0]
+def recurrence(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
+    """Compute one direction of an LSTM or GRU.
+
+    Returns:
+        output (N, H), h_n (B, H)[, c_n (B, H)], and for each norm that takes statistics of these
+        rows, of x, of h and of c, mean and 1 / deviation (T, 2, .) and variance (T, .), which have
+        no gradient.
+    """
+    return recurrences([(call, inputs)])[0]
 
 
-def recurrences(*calls: tuple[Plan, Inputs]) -> list[tuple[Tensor, ...]]:
-    """``recurrence`` of up to ``library.TOGETHER`` calls of one dtype at the same time."""
-    plans = tuple(plan for plan, _ in calls)
-    every = [tensor for _, inputs in calls for tensor in inputs]
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in every):
-        found: tuple[Tensor, ...] = Recurrence.apply(plans, *every)  # type: ignore[no-untyped-call]  # torch's own
-        results = iter(found)
-        return [tuple(next(results) for _ in range(number_of_results(*call))) for call in calls]
-    passes = [Forward(*call, keep=False) for call in calls]
-    compute(*passes)
-    return [each.results for each in passes]
+def recurrences(calls: Sequence[tuple[Call, Inputs]]) -> list[tuple[Tensor, ...]]:
+    """Compute up to ``library.TOGETHER`` calls of one dtype concurrently, see ``recurrence``."""
+    # Loops, for comprehensions and generators are calls of their own.
+    every: list[Tensor | None] = []
+    for _, inputs in calls:
+        every += inputs
+    if torch.is_grad_enabled():
+        for tensor in every:
+            if tensor is not None and tensor.requires_grad:
+                found = Recurrence.apply(calls, *every)  # type: ignore[no-untyped-call]  # torch's own
+                if len(calls) == 1:
+                    return [found]
+                return _split(found, [number_of_results(*call) for call in calls])
+    passes = []
+    for call, inputs in calls:
+        passes.append(Forward(call, inputs, keep=False))
+    compute(passes)
+    return [one.results for one in passes]
 
 
-def number_of_results(plan: Plan, inputs: Inputs) -> int:
-    """Output, states, and statistics."""
-    return 1 + len(plan.cell.states) + 2 * len(plan.own(inputs))
+def number_of_results(call: Call, inputs: Inputs) -> int:
+    """Return how many results a call has: output, states, and statistics."""
+    return 1 + len(call.plan.step.states) + 2 * len(call.own(inputs))
 
 
 class Recurrence(torch.autograd.Function):
     """``recurrences`` with gradients: all results of all calls, one after another."""
 
     @staticmethod
-    def forward(ctx: Any, plans: tuple[Plan, ...], *tensors: Tensor | None) -> tuple[Tensor, ...]:
-        inputs = [Inputs._make(part) for part in _parts(tensors)]
-        passes = [Forward(*call, keep=True) for call in zip(plans, inputs)]
-        compute(*passes)
-        ctx.kept = [one.kept() for one in passes]
-        ctx.plans = plans
-        ctx.save_for_backward(*tensors, *(one.results[0] for one in passes))
-        ctx.statistics = [one.results[1 + len(one.plan.cell.states) :] for one in passes]
-        ctx.mark_non_differentiable(*itertools.chain(*ctx.statistics))
+    def forward(
+        ctx: Any, calls: Sequence[tuple[Call, Inputs]], *tensors: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        passes = []
+        for number, (call, _) in enumerate(calls):
+            inputs = Inputs._make(tensors[number * _SIZE : (number + 1) * _SIZE])
+            passes.append(Forward(call, inputs, keep=True))
+        compute(passes)
+        ctx.calls, ctx.kept, ctx.statistics = [], [], []
+        outputs: list[Tensor] = []
+        results: list[Tensor] = []
+        own: list[Tensor] = []
+        for one in passes:
+            ctx.calls.append(one.call)
+            ctx.kept.append(one.kept)
+            outputs.append(one.results[0])
+            results += one.results
+            ctx.statistics.append(one.results[1 + len(one.call.plan.step.states) :])
+            own += ctx.statistics[-1]
+        ctx.save_for_backward(*tensors, *outputs)
+        ctx.mark_non_differentiable(*own)
         ctx.set_materialize_grads(False)
-        return tuple(itertools.chain(*(one.results for one in passes)))
+        return tuple(results)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        plans, saved = ctx.plans, ctx.saved_tensors
-        inputs = [Inputs._make(part) for part in _parts(saved[: -len(plans)])]
-        needed, outputs, rest = _parts(ctx.needs_input_grad[1:]), saved[-len(plans) :], iter(grads)
+        calls, saved = ctx.calls, ctx.saved_tensors
+        every = [_SIZE] * len(calls)
+        inputs = [Inputs._make(part) for part in _split(saved, every)]
+        outputs = saved[_SIZE * len(calls) :]
+        needed = _split(ctx.needs_input_grad[1:], every)
+        sizes = [number_of_results(*pair) for pair in zip(calls, inputs)]
         cotangents = [
-            tuple(next(rest) for _ in range(number_of_results(*call)))[
-                : 1 + len(call[0].cell.states)
-            ]
-            for call in zip(plans, inputs)
+            part[: 1 + len(call.plan.step.states)]
+            for call, part in zip(calls, _split(grads, sizes))
         ]
         # Are derivatives of these gradients asked for?
         again = torch.is_grad_enabled() or is_forward_mode()
-        if again or not all(grad is None or is_plain(grad) for grad in grads):
-            found = [gradients(*call) for call in zip(plans, inputs, cotangents, needed)]
-            return None, *itertools.chain(*found)
+        if again or not all([grad is None or is_plain(grad) for grad in grads]):
+            found = [gradients(*each) for each in zip(calls, inputs, cotangents, needed)]
+            return None, *[grad for each in found for grad in each]
         # The gradients take the place of what was kept; a second pass computes that once more.
         kept, ctx.kept = ctx.kept, None
         if kept is None:
-            passes = [Forward(*call, keep=True) for call in zip(plans, inputs)]
-            compute(*passes)
-            kept = [one.kept() for one in passes]
-        ends = (None,) * len(plans[0].cell.states)  # which are not read
+            passes = [Forward(*pair, keep=True) for pair in zip(calls, inputs)]
+            compute(passes)
+            kept = [one.kept for one in passes]
+        ends = (None,) * len(calls[0].plan.step.states)  # which are not read
         results = [(output, *ends, *own) for output, own in zip(outputs, ctx.statistics)]
-        every = zip(plans, inputs, results, kept, cotangents, needed)
-        return None, *itertools.chain(*compute_gradients(*(Backward(*call) for call in every)))
+        each_call = zip(calls, inputs, results, kept, cotangents, needed)
+        found = compute_gradients([Backward(*each) for each in each_call])
+        return None, *[grad for each in found for grad in each]
 
 
-def _parts(values: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """What belongs to the inputs of each call."""
-    size = len(Inputs._fields)
-    return [tuple(values[start : start + size]) for start in range(0, len(values), size)]
+def _split(values: Sequence[Any], sizes: Sequence[int]) -> list[tuple[Any, ...]]:
+    """Consecutive parts of these sizes."""
+    found, start = [], 0
+    for size in sizes:
+        found.append(tuple(values[start : start + size]))
+        start += size
+    return found

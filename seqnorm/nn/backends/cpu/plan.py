@@ -1,116 +1,173 @@
-"""What a call of the kernels is: its tensors, and what of it is no tensor.
+"""What the kernels make of a step and its scheme: which norms they compute, and over which sets.
 
-Axes: T steps, B sequences, N packed rows, I inputs, H units, G gates.
+Axes: H units, G gates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
-import torch
-from torch import Tensor
-
-from ...recurrence.scheme import NormScheme
+from ...recurrence.direction import Direction
+from ...recurrence.scheme import Norm, NormScheme
 from ...recurrence.step import Step
-from .layout import Layout
+from .library import KINDS, STEPS, Arguments
+
+# Where biases are added: to W_ih x before its norm, to the normalised terms of x and of h.
+PLACES = {"bias_in": "i", "bias_x": "x", "bias_h": "h"}
 
 
-class Inputs(NamedTuple):
-    """The tensors of a call: ``input`` (N, I) is projected by weight_ih (G * H, I), or is W_ih x
-    itself where there is None; weight_hh (G * H, H); states; gains; mean, 1 / deviation (T, 2, .)
-    for norms of the batch that take no statistics of these rows; 1 where zoneout keeps a unit, else
-    0, (N, H); biases to add."""
-
-    input: Tensor
-    weight_ih: Tensor | None
-    weight_hh: Tensor
-    h_0: Tensor
-    c_0: Tensor | None
-    gain_x: Tensor | None
-    gain_h: Tensor | None
-    gain_c: Tensor | None
-    bias_c: Tensor | None
-    columns_x: Tensor | None
-    columns_h: Tensor | None
-    columns_c: Tensor | None
-    stay_h: Tensor | None
-    stay_c: Tensor | None
-    # At the places of the layout.
-    bias_0: Tensor | None = None
-    bias_1: Tensor | None = None
-    bias_2: Tensor | None = None
-    bias_3: Tensor | None = None
-
-
-# The fields that are never None.
-ALWAYS = ("input", "weight_hh", "h_0")
-BIASES = Inputs._fields.index("bias_0")
-COLUMNS = Inputs._fields.index("columns_x")
-STAYS = Inputs._fields.index("stay_h")
-
-
-class Plan(NamedTuple):
-    """What of a call is no tensor.
+@dataclass(frozen=True)
+class Plan:
+    """How the kernels compute one step with one scheme. They know sets of whole gates alone.
 
     Attributes:
-        sizes: rows of each step.
-        zoneout: in inference, the probability for each part of the state; 0 where units are drawn.
+        step, scheme: the definition.
+        hidden_size: units of each of the ``gates``.
+        reason: why the kernels cannot compute it, or None.
+        sites: the sites of the norms of x, of h (or of their sum) and of c; "" for one that does
+            not exist, or that stands before the kernel.
+        kinds, eps: of the same norms.
+        sets: the gate after the last of each set of the norms of x and h.
+        batch: whether the norms that the kernels compute are of the batch.
+        hoisted: whether a norm of the input is computed before the kernel, as those over time.
+        outside: whether norms stand before or after what the kernels compute.
+        sum: whether the norm of h is one of x + h.
+        joined: whether only x + W_hh h counts: an LSTM whose terms are not normalised apart.
+        places: where bias_ih, bias_hh, and the biases of the norms of x and h are added, see
+            ``PLACES``.
+        swapped: whether an LSTM carries its normalised c on, or a GRU's z takes the candidate.
     """
 
-    cell: Step
+    step: Step
     scheme: NormScheme | None
-    layout: Layout
-    sizes: list[int]
-    zoneout: tuple[float, ...]
+    hidden_size: int
+    gates: int
+    reason: str | None
+    sites: tuple[str, str, str]
+    kinds: tuple[str | None, ...]
+    eps: tuple[float, ...]
+    sets: tuple[int, ...]
+    batch: bool
+    hoisted: bool
+    outside: bool
+    sum: bool
+    joined: bool
+    swapped: bool
+    places: tuple[str, str, str, str]
 
-    def sizes_like(self, rows: Tensor) -> Tensor:
-        """``sizes`` as a tensor (T,) where the rows are, symbols of a graph included."""
-        if self.sizes and self.sizes[0] == self.sizes[-1]:
-            return rows.new_full((len(self.sizes),), self.sizes[0], dtype=torch.int64)
-        return rows.new_tensor(self.sizes, dtype=torch.int64)
-
-    def own(self, inputs: Inputs) -> tuple[str, ...]:
-        """Which norms, of "x", "h" and "c", take statistics of the batch from the rows of the
-        call."""
-        if not self.layout.batch:
-            return ()
-        terms = zip("xhc", self.layout.kinds, inputs[COLUMNS:STAYS])
-        return tuple(term for term, kind, given in terms if kind == "batch" and given is None)
-
-    def check(self, inputs: Inputs) -> None:
-        """Raise RuntimeError where a tensor has not the shape that the kernels take for granted."""
-        batch, hidden = inputs.h_0.shape
-        steps, rows, gates = len(self.sizes), sum(self.sizes), self.layout.gates * hidden
-        width = gates if inputs.weight_ih is None else inputs.input.shape[-1]
-        of_gates, of_units, of_rows = (gates,), (hidden,), (rows, hidden)
-        shapes: tuple[tuple[int, ...], ...] = (
-            (rows, width),
-            (gates, width),
-            (gates, hidden),
-            (batch, hidden),
-            (batch, hidden),
-            of_gates,
-            of_gates,
-            of_units,
-            of_units,
-            (steps, 2, gates),
-            (steps, 2, gates),
-            (steps, 2, hidden),
-            of_rows,
-            of_rows,
-            *(of_gates,) * (len(Inputs._fields) - BIASES),
+    @cached_property
+    def arguments(self) -> bytes:
+        """``Arguments`` with what does not depend on the tensors of a call."""
+        return bytes(
+            Arguments(
+                cell=STEPS[self.step.name],
+                H=self.hidden_size,
+                G=self.gates,
+                sets=len(self.sets),
+                set_end=self.sets + (0,) * (4 - len(self.sets)),
+                sum=self.joined,
+                swapped=self.swapped,
+                **{f"norm_{term}": KINDS[kind] for term, kind in zip("xhc", self.kinds)},
+                **{f"eps_{term}": eps for term, eps in zip("xhc", self.eps)},
+            )
         )
-        for name, tensor, shape in zip(Inputs._fields, inputs, shapes):
-            if tensor is not None and tensor.shape != shape:
-                raise RuntimeError(f"{name} must be {shape}, got {tuple(tensor.shape)}")
 
-    def added(self, place: str, inputs: Inputs) -> Tensor | None:
-        """The sum of the biases that are added at one place."""
-        pairs = zip(inputs[BIASES:], self.layout.places)
-        return total([bias for bias, at in pairs if bias is not None and place in at])
+    @cached_property
+    def added(self) -> dict[str, tuple[int, ...]]:
+        """Which of the four biases are added at each of ``PLACES``."""
+        return {
+            name: tuple([k for k, letters in enumerate(self.places) if letter in letters])
+            for name, letter in PLACES.items()
+        }
 
 
-def total(terms: Sequence[Tensor]) -> Tensor | None:
-    """The sum of these, and nothing of nothing."""
-    return sum(terms[1:], terms[0]) if terms else None
+def plan_of(direction: Direction) -> Plan:
+    """Return the plan of a direction, which is made once."""
+    found: Plan | None = direction.plans.get("cpu")
+    if found is None:
+        hidden_size = direction.weight_hh.shape[1]
+        found = make_plan(direction.step, direction.scheme, hidden_size)
+        direction.plans["cpu"] = found
+    return found
+
+
+def make_plan(step: Step, scheme: NormScheme | None, hidden_size: int) -> Plan:
+    """Return the plan of a step with a scheme."""
+    norms = {} if scheme is None else scheme.norms
+    h_site = "sum" if "sum" in norms else "hidden"
+    of_rows = any(site in norms and not norms[site].over_batch for site in (h_site, "cell"))
+    hoisted = "input" in norms and (
+        norms["input"].over_time or (norms["input"].over_batch and of_rows)
+    )
+    wanted = ("" if hoisted else "input", h_site, "cell")
+    sites = tuple(site if site in norms else "" for site in wanted)
+    inside = {site: norms[site] for site in sites if site}
+    spans = {} if scheme is None else step.spans(scheme)
+    ends = {
+        site: _ends(step, norm, spans.get(site, ""), hidden_size) for site, norm in inside.items()
+    }
+    of_gates = {found for site, found in ends.items() if site != "cell"}
+    of_x = "x" if len(step.states) == 1 else "h"  # the terms of an LSTM are only added
+    kinds = tuple(inside[site].kind if site else None for site in sites)
+    return Plan(
+        step=step,
+        scheme=scheme,
+        hidden_size=hidden_size,
+        gates=len(step.gates),
+        reason=_reason(step, scheme, inside, spans, ends, of_gates),
+        sites=sites,  # type: ignore[arg-type]  # three, as wanted
+        kinds=kinds,
+        eps=tuple(inside[site].eps if site else 1.0 for site in sites),
+        sets=(of_gates.pop() or ()) if of_gates else (len(step.gates),),
+        batch=any(norm.over_batch for norm in inside.values()),
+        hoisted=hoisted,
+        outside=hoisted or "frame" in norms or "output" in norms,
+        sum=h_site == "sum",
+        joined=h_site == "sum" or (kinds[:2] == (None, None) and len(step.states) > 1),
+        swapped=scheme is not None and (scheme.cell_state, scheme.update) != ("raw", "keep"),
+        places=(
+            "" if hoisted else _place(scheme, "bias_ih", of_x),
+            _place(scheme, "bias_hh", "h"),
+            of_x,
+            "h",
+        ),
+    )
+
+
+def _ends(step: Step, norm: Norm, span: str, hidden_size: int) -> tuple[int, ...] | None:
+    """The gate after the last of each set, or None if sets are not of whole gates."""
+    found, end = [], 0
+    for size in norm.sizes(step.gates, span, hidden_size, step.heads):
+        end += size
+        found.append(end)
+    if any(end % hidden_size for end in found):
+        return None
+    return tuple(end // hidden_size for end in found)
+
+
+def _place(scheme: NormScheme | None, name: str, term: str) -> str:
+    places = {"outside": term, "inside": "i", "both": "i" + term, None: ""}
+    return places[NormScheme.place_of(scheme, name)]
+
+
+def _reason(
+    step: Step,
+    scheme: NormScheme | None,
+    inside: dict[str, Norm],
+    spans: dict[str, str],
+    ends: dict[str, tuple[int, ...] | None],
+    of_gates: set[tuple[int, ...] | None],
+) -> str | None:
+    if scheme is not None and scheme.bias_hh in ("inside", "both") and scheme.sum is None:
+        return "it has no kernel with a bias of W_hh h before its norm"
+    if "candidate" in spans:
+        return "it has no kernel with a norm of the GRU's candidate"
+    if len({norm.over_batch for norm in inside.values()}) > 1:
+        return "it has no kernel for norms of the batch and of a row together in the recurrence"
+    for site, norm in inside.items():
+        if norm.eps_on == "std":
+            return "it has no kernel with eps added to the standard deviation"
+        if ends[site] is None:
+            return f"it has no kernel for sets={norm.sets!r}"
+    return "it has no kernel for different sets of x and h" if len(of_gates) > 1 else None

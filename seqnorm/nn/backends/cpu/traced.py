@@ -22,14 +22,14 @@ from torch import Tensor
 
 from ...recurrence.packing import never_grow
 from ...recurrence.scheme import NormScheme
-from ...recurrence.step import STEPS, Step
+from ...recurrence.step import STEPS
 from ..watching import is_forward_mode
 from . import memory
-from .calls import Backward, Forward, compute, compute_gradients, kept_width
+from .call import ALWAYS, Call, Inputs
 from .definition import definition, gradients
-from .layout import layout
+from .kernels import Backward, Forward, compute, compute_gradients, kept_width
 from .library import LIBRARY
-from .plan import ALWAYS, Inputs, Plan
+from .plan import Plan, make_plan
 
 # The compiler of torch 2.3 does not follow what leads to the operators.
 COMPILES = hasattr(torch.library, "custom_op")  # since torch 2.4
@@ -44,15 +44,16 @@ _CALL = "str cell, str scheme, float[] zoneout, Tensor batch_sizes, " + ", ".joi
 CALL = 4
 
 
-def recurrence(plan: Plan, inputs: Inputs, sizes: Tensor | None = None) -> tuple[Tensor, ...]:
-    """``operators.recurrence`` as an operator; with ``sizes`` (T,) in the place of the plan's."""
-    text = "" if plan.scheme is None else plan.scheme.text
+def recurrence(call: Call, inputs: Inputs, sizes: Tensor | None = None) -> tuple[Tensor, ...]:
+    """``operators.recurrence`` as an operator; with ``sizes`` (T,) in the place of the call's."""
+    scheme = call.plan.scheme
+    text = "" if scheme is None else scheme.text
     if sizes is None:
-        sizes = plan.sizes_like(inputs.input)
-    call = plan.cell.name, text, list(plan.zoneout), sizes, *inputs
-    results = _by_name(torch.ops.seqnorm.recurrence(*call))
+        sizes = call.sizes_like(inputs.input)
+    arguments = call.plan.step.name, text, list(call.zoneout), sizes, *inputs
+    results = _by_name(torch.ops.seqnorm.recurrence(*arguments))
     states = ("h_n",) if inputs.c_0 is None else ("h_n", "c_n")
-    statistics = (name for term in plan.own(inputs) for name in ("own_" + term, "var_" + term))
+    statistics = (name for term in call.own(inputs) for name in ("own_" + term, "var_" + term))
     return tuple(results[name] for name in ("output", *states, *statistics))
 
 
@@ -61,16 +62,17 @@ def _by_name(results: Sequence[Tensor]) -> dict[str, Tensor]:
 
 
 @functools.cache
-def _parts(cell: str, scheme: str) -> tuple[Step, NormScheme | None]:
-    return STEPS[cell](), NormScheme.from_text(scheme) if scheme else None
-
-
-def _plan(cell: str, scheme: str, zoneout: list[float], inputs: Inputs, sizes: list[int]) -> Plan:
-    built, norms = _parts(cell, scheme)
-    found = layout(built, norms, int(inputs.weight_hh.shape[1]))
+def _plan(step: str, scheme: str, hidden_size: int) -> Plan:
+    norms = NormScheme.from_text(scheme) if scheme else None
+    found = make_plan(STEPS[step](), norms, hidden_size)
     if found.reason is not None:
-        raise RuntimeError(f"seqnorm::recurrence of a {cell} with {scheme}: {found.reason}")
-    return Plan(built, norms, found, sizes, tuple(zoneout))
+        raise RuntimeError(f"seqnorm::recurrence of a {step} with {scheme}: {found.reason}")
+    return found
+
+
+def _call(call: Any, given: Inputs, sizes: list[int]) -> Call:
+    step, scheme, zoneout, _ = call
+    return Call(_plan(step, scheme, int(given.weight_hh.shape[1])), sizes, tuple(zoneout))
 
 
 def _has_kernels(inputs: Inputs) -> bool:
@@ -80,19 +82,18 @@ def _has_kernels(inputs: Inputs) -> bool:
     return LIBRARY is not None and input.device.type == "cpu" and input.dtype in dtypes
 
 
-def _called(call: Any, given: Inputs) -> tuple[Plan, Inputs]:
+def _called(arguments: Any, given: Inputs) -> tuple[Call, Inputs]:
     """A call without the steps and rows that a graph for all lengths has at the end, unused."""
-    cell, scheme, zoneout, batch_sizes = call
-    sizes = batch_sizes.tolist()
+    sizes = arguments[3].tolist()
     steps = next((t for t in range(len(sizes), 0, -1) if sizes[t - 1]), 0)
-    plan = _plan(cell, scheme, zoneout, given, sizes[:steps])
-    if steps < len(sizes) and plan.layout.batch:
+    call = _call(arguments, given, sizes[:steps])
+    if steps < len(sizes) and call.plan.batch:
         raise RuntimeError("norms of the batch have statistics of every step: no step is unused")
     rows = sum(sizes)
     if rows < len(given.input):
         stay_h, stay_c = (t if t is None else t[:rows] for t in (given.stay_h, given.stay_c))
         given = given._replace(input=given.input[:rows], stay_h=stay_h, stay_c=stay_c)
-    return plan, given
+    return call, given
 
 
 def _padded(rows: Tensor | None, number: int) -> Tensor | None:
@@ -102,21 +103,21 @@ def _padded(rows: Tensor | None, number: int) -> Tensor | None:
     return F.pad(rows, (0, 0, 0, number - rows.shape[0]))
 
 
-def _checked(call: Any, tensors: Any) -> tuple[Plan, Inputs]:
+def _checked(arguments: Any, tensors: Any) -> tuple[Call, Inputs]:
     """A call whose tensors have the sizes that the kernels will take for granted."""
-    cell, _, zoneout, _ = call
-    plan, inputs = _called(call, Inputs(*tensors))
-    sizes = plan.sizes
+    step, _, zoneout, _ = arguments
+    call, inputs = _called(arguments, Inputs(*tensors))
+    sizes, states = call.sizes, call.plan.step.states
     batch = len(inputs.h_0)
     if not never_grow(batch, sizes) or sum(sizes) != len(inputs.input):
         raise RuntimeError(
             f"batch_sizes must never grow from B = {batch} on and together be at most the "
             f"{len(inputs.input)} rows of the input, got {sizes}"
         )
-    plan.check(inputs)
-    if (inputs.c_0 is None) == ("c" in plan.cell.states) or len(zoneout) != len(plan.cell.states):
-        raise RuntimeError(f"the states of {cell} are {', '.join(plan.cell.states)}")
-    return plan, inputs
+    call.check(inputs)
+    if (inputs.c_0 is None) == ("c" in states) or len(zoneout) != len(states):
+        raise RuntimeError(f"the states of {step} are {', '.join(states)}")
+    return call, inputs
 
 
 def _filled(given: Inputs, *tensors: Tensor | None) -> tuple[Tensor, ...]:
@@ -124,57 +125,57 @@ def _filled(given: Inputs, *tensors: Tensor | None) -> tuple[Tensor, ...]:
     return tuple(given.input.new_empty(0) if t is None else t for t in tensors)
 
 
-def _in_places(plan: Plan, inputs: Inputs, results: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def _in_places(call: Call, inputs: Inputs, results: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """What ``operators.recurrence`` gives, each result at its place; inputs of all rows."""
-    states = len(plan.cell.states)
+    states = len(call.plan.step.states)
     output = _padded(results[0], inputs.input.shape[0])
     found = dict(zip(RESULTS, (output, *results[1 : 1 + states])))
     statistics = iter(results[1 + states :])
-    for term in plan.own(inputs):
+    for term in call.own(inputs):
         found["own_" + term], found["var_" + term] = next(statistics), next(statistics)
     return _filled(inputs, *(found.get(name) for name in (*RESULTS, *STATISTICS)))
 
 
 def _forward(*arguments: Any) -> tuple[Tensor, ...]:
-    plan, inputs = _checked(arguments[:CALL], arguments[CALL:])
-    if plan.sizes and _has_kernels(inputs):
-        compute(forward := Forward(plan, inputs, keep=False))
+    call, inputs = _checked(arguments[:CALL], arguments[CALL:])
+    if call.sizes and _has_kernels(inputs):
+        compute([forward := Forward(call, inputs, keep=False)])
         results = forward.results
     else:
-        # What is no step's is the initial state itself, and a result is no argument.
-        results = tuple(value.clone() for value in definition(plan, inputs))
-    return _in_places(plan, Inputs(*arguments[CALL:]), results)
+        # Without steps the final state is the initial one, and a result must be no argument.
+        results = tuple(value.clone() for value in definition(call, inputs))
+    return _in_places(call, Inputs(*arguments[CALL:]), results)
 
 
 def _forward_shapes(*arguments: Any) -> tuple[Tensor, ...]:
-    (cell, scheme, zoneout, batch_sizes), given = arguments[:CALL], Inputs(*arguments[CALL:])
-    plan = _plan(cell, scheme, zoneout, given, [])
+    batch_sizes, given = arguments[CALL - 1], Inputs(*arguments[CALL:])
+    call = _call(arguments[:CALL], given, [])
     wide, hidden = given.weight_hh.shape
     found = [given.input.new_empty(given.input.shape[0], hidden)]
     found += [t.new_empty(t.shape) for t in (given.h_0, given.c_0) if t is not None]
-    for term in plan.own(given):
+    for term in call.own(given):
         shape = batch_sizes.shape[0], hidden if term == "c" else wide
         found += [given.input.new_empty(shape[0], 2, shape[1]), given.input.new_empty(shape)]
-    return _in_places(plan, given, found)
+    return _in_places(call, given, found)
 
 
 def _training(*arguments: Any) -> tuple[Tensor, ...]:
-    plan, inputs = _checked(arguments[:CALL], arguments[CALL:])
+    call, inputs = _checked(arguments[:CALL], arguments[CALL:])
     given = Inputs(*arguments[CALL:])
     # Zero where nothing is written, for a result is the same every time.
-    kept = inputs.input.new_zeros(len(given.input), kept_width(plan, inputs))
-    if plan.sizes:
-        compute(forward := Forward(plan, inputs, keep=True, kept=_bytes(kept)))
+    kept = inputs.input.new_zeros(len(given.input), kept_width(call, inputs))
+    if call.sizes:
+        compute([forward := Forward(call, inputs, keep=True, kept=_bytes(kept))])
         results = forward.results
     else:
-        results = tuple(value.clone() for value in definition(plan, inputs))
-    return *_in_places(plan, given, results), kept
+        results = tuple(value.clone() for value in definition(call, inputs))
+    return *_in_places(call, given, results), kept
 
 
 def _training_shapes(*arguments: Any) -> tuple[Tensor, ...]:
-    (cell, scheme, zoneout, _), given = arguments[:CALL], Inputs(*arguments[CALL:])
-    plan = _plan(cell, scheme, zoneout, given, [])
-    kept = given.input.new_empty(given.input.shape[0], kept_width(plan, given))
+    given = Inputs(*arguments[CALL:])
+    call = _call(arguments[:CALL], given, [])
+    kept = given.input.new_empty(given.input.shape[0], kept_width(call, given))
     return *_forward_shapes(*arguments), kept
 
 
@@ -192,8 +193,8 @@ def _split(tensors: Any) -> tuple[Any, Any, Any, Any]:
 def _backward(*arguments: Any) -> tuple[Tensor, ...]:
     *tensors, needed = arguments[CALL:]
     given, (output, *statistics), kept, (grad_output, *grads) = _split(tensors)
-    plan, inputs = _checked(arguments[:CALL], given)
-    if not plan.sizes:
+    call, inputs = _checked(arguments[:CALL], given)
+    if not call.sizes:
         return _of_no_steps(given, grads, needed)
     rows = len(inputs.input)
     output, grad_output = output[:rows], None if grad_output is None else grad_output[:rows]
@@ -201,11 +202,11 @@ def _backward(*arguments: Any) -> tuple[Tensor, ...]:
     source = _bytes(kept.contiguous())
     copy = memory.take(source.numel())
     copy[: source.numel()].copy_(source)
-    states = (output,) * len(plan.cell.states)  # which are not read
+    states = (output,) * len(call.plan.step.states)  # which are not read
     results = (output, *states, *(t for t in statistics if t.numel()))
     cotangents = grad_output, *grads
-    backward = Backward(plan, inputs, results, copy, cotangents, tuple(needed))
-    (found,) = compute_gradients(backward)
+    backward = Backward(call, inputs, results, copy, cotangents, tuple(needed))
+    (found,) = compute_gradients([backward])
     found[0] = _padded(found[0], len(given[0]))
     # Those of vectors are pieces of one tensor, or one for several.
     own = [t.clone() if t is not None and t.dim() == 1 else t for t in found]
@@ -252,10 +253,10 @@ class _Differentiable(torch.autograd.Function):
         found: Sequence[Tensor | None]
         # Where derivatives of these gradients are asked for.
         if torch.is_grad_enabled() or is_forward_mode():
-            plan, used = _called((*ctx.call, batch_sizes), given)
+            call, used = _called((*ctx.call, batch_sizes), given)
             of_output = None if grads[0] is None else grads[0][: len(used.input)]
-            cotangents = of_output, *grads[1 : 1 + len(plan.cell.states)]
-            found = gradients(plan, used, cotangents, needed)
+            cotangents = of_output, *grads[1 : 1 + len(call.plan.step.states)]
+            found = gradients(call, used, cotangents, needed)
             found[0] = _padded(found[0], len(given.input))
         else:
             found = torch.ops.seqnorm.recurrence_backward(
@@ -272,8 +273,8 @@ def _autograd(*arguments: Any) -> tuple[Tensor, ...]:
         if _has_kernels(given):
             results: tuple[Tensor, ...] = _Differentiable.apply(*arguments)  # type: ignore[no-untyped-call]  # torch's own
             return results
-        plan, used = _called(arguments[:CALL], given)
-        return _in_places(plan, given, definition(plan, used))
+        call, used = _called(arguments[:CALL], given)
+        return _in_places(call, given, definition(call, used))
     with torch._C._AutoDispatchBelowAutograd():
         found: tuple[Tensor, ...] = torch.ops.seqnorm.recurrence(*arguments)
     return found

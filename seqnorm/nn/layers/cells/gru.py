@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ...recurrence.scheme import Norm, NormScheme
-from ...recurrence.step import Normalise, Step
-from ..cell import OneStateCell
-from ..one_state import OneState
-from ..torch_weights import adopt, adopt_cell, release
+from ...recurrence.step import Normalise, State, Step
+from ..forms import Cell, Layer
+from ..torch_weights import TorchCellWeights, TorchWeights
 
 _LAYER = Norm("layer", gain=1.0, bias=0.0)
 _LAYER_GAIN = Norm("layer", gain=1.0, bias=None)
@@ -28,8 +27,8 @@ class GRUStep(Step):
     """r, z, n; n = tanh(x_n + sigmoid(r) h_n); h = z h + (1 - z) n, and what a norm of the sum
     makes of it (see ``NormScheme``)."""
 
-    name = "GRU"
     gates = "rzn"
+    fields = ("update",)
     presets: ClassVar[dict[str, NormScheme]] = {
         "layer": NormScheme(input=_BA_GRU, hidden=_BA_GRU, bias_ih=None),
         "rms": NormScheme(
@@ -59,12 +58,18 @@ class GRUStep(Step):
         return torch.gru
 
     def check(self, scheme: NormScheme) -> None:
-        super().check(scheme.replace(update="keep"))
+        super().check(scheme)
         if scheme.sum is not None and isinstance(scheme.sum.sets, int):
             raise ValueError(
                 f"sum=Norm(sets={scheme.sum.sets}): a GRU's candidate holds the reset gate, so a "
                 'set must not mix them in part: write "joint", "separate" or ("rz", "n")'
             )
+
+    def from_torch(self, rows: Tensor, scheme: NormScheme | None) -> Tensor:
+        if scheme is None or scheme.update == "keep":
+            return rows
+        r, z, n = rows.chunk(3)
+        return torch.cat([r, -z, n])
 
     def spans(self, scheme: NormScheme) -> dict[str, str]:
         if scheme.sum is None or scheme.sum.over_batch or scheme.sum.sets == "joint":
@@ -73,13 +78,8 @@ class GRUStep(Step):
         return {"sum": "rz", "candidate": "n"}
 
     def step(
-        self,
-        x: Tensor,
-        h: Tensor,
-        state: tuple[Tensor, ...],
-        norm: Normalise,
-        scheme: NormScheme | None,
-    ) -> tuple[Tensor, ...]:
+        self, x: Tensor, h: Tensor, state: State, norm: Normalise, scheme: NormScheme | None
+    ) -> State:
         (before,) = state
         size = before.shape[-1]
         if scheme is None or scheme.sum is None:
@@ -99,7 +99,7 @@ class GRUStep(Step):
         return (z * keep + (1.0 - z) * write,)
 
 
-class GRU(OneState):
+class GRU(Layer[Tensor], TorchWeights[nn.GRU]):
     """``torch.nn.GRU`` with normalisation inside the recurrence, and with lengths.
 
     With gates r, z, n stacked in this order in W_ih (3H, I) and W_hh (3H, H), and the terms
@@ -136,76 +136,12 @@ class GRU(OneState):
     proj_size.
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        *,
-        norm: str | NormScheme | None = None,
-        zoneout: float = 0.0,
-        recurrent_dropout: float = 0.0,
-    ) -> None:
-        super().__init__(
-            GRUStep(),
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            device,
-            dtype,
-            norm,
-            zoneout,
-            recurrent_dropout,
-        )
-
-    @classmethod
-    def from_torch(
-        cls,
-        layer: nn.GRU,
-        norm: str | NormScheme | None = None,
-        *,
-        zoneout: float = 0.0,
-        recurrent_dropout: float = 0.0,
-    ) -> GRU:
-        """A layer with the matrices and biases of a torch layer; see ``LSTM.from_torch``.
-
-        Where z takes the candidate (``update="write"``) its rows change sign, so that it means the
-        same.
-        """
-        options = {"zoneout": zoneout, "recurrent_dropout": recurrent_dropout}
-        return adopt(cls, layer, nn.GRU, norm, **options)
-
-    def to_torch(self) -> nn.GRU:
-        """The torch layer that computes the same; see ``LSTM.to_torch``."""
-        return release(self, nn.GRU)
+    step_class = GRUStep
+    torch_class = nn.GRU
 
 
-class GRUCell(OneStateCell):
+class GRUCell(Cell[Tensor], TorchCellWeights[nn.GRUCell]):
     """One step of ``seqnorm.GRU``; ``torch.nn.GRUCell`` with ``norm``. See ``LSTMCell``."""
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        *,
-        norm: str | NormScheme | None = None,
-    ) -> None:
-        super().__init__(GRUStep(), input_size, hidden_size, bias, device, dtype, norm)
-
-    @classmethod
-    def from_torch(cls, cell: nn.GRUCell, norm: str | NormScheme | None = None) -> GRUCell:
-        """A cell with the matrices and biases of a torch cell; see ``GRU.from_torch``."""
-        return adopt_cell(cls, cell, nn.GRUCell, norm)
+    step_class = GRUStep
+    torch_class = nn.GRUCell

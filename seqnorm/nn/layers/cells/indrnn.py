@@ -10,15 +10,13 @@ from typing import ClassVar
 from torch import Tensor
 
 from ...recurrence.scheme import Norm, NormScheme
-from ...recurrence.step import Nonlinear, Normalise
-from ..cell import NonlinearCell
-from ..one_state import NonlinearLayer
+from ...recurrence.step import Nonlinear, Normalise, State
+from ..forms import NonlinearCell, NonlinearLayer
 
 
 class IndRNNStep(Nonlinear):
     """h = f(N(x + u h)), u h element by element."""
 
-    name = "IndRNN"
     gates = "h"
     biases = ("bias_ih",)
     presets: ClassVar[dict[str, NormScheme]] = {
@@ -48,13 +46,8 @@ class IndRNNStep(Nonlinear):
         return term if bias is None else term + bias
 
     def step(
-        self,
-        x: Tensor,
-        h: Tensor,
-        state: tuple[Tensor, ...],
-        norm: Normalise,
-        scheme: NormScheme | None,
-    ) -> tuple[Tensor, ...]:
+        self, x: Tensor, h: Tensor, state: State, norm: Normalise, scheme: NormScheme | None
+    ) -> State:
         return (self.activate(norm("sum", x + h)),)
 
 
@@ -85,7 +78,7 @@ class IndRNN(NonlinearLayer):
         nonlinearity: "tanh" or "relu".
     """
 
-    _step = IndRNNStep
+    step_class = IndRNNStep
 
 
 class IndRNNCell(NonlinearCell):
@@ -95,4 +88,4 @@ class IndRNNCell(NonlinearCell):
         nonlinearity: "tanh" or "relu".
     """
 
-    _step = IndRNNStep
+    step_class = IndRNNStep

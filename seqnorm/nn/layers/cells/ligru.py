@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from ...recurrence.scheme import Norm, NormScheme
-from ...recurrence.step import Nonlinear, Normalise
-from ..cell import NonlinearCell
-from ..one_state import NonlinearLayer
+from ...recurrence.step import Nonlinear, Normalise, State
+from ..forms import NonlinearCell, NonlinearLayer, passed
 
 _BATCH = Norm("batch", gain=0.1, bias=None)
 _SPEECHBRAIN = Norm("batch_pooled", momentum=0.05)
@@ -22,7 +21,6 @@ _SPEECHBRAIN = Norm("batch_pooled", momentum=0.05)
 class LiGRUStep(Nonlinear):
     """a, z; h = sigmoid(z) h + (1 - sigmoid(z)) f(a)."""
 
-    name = "LiGRU"
     gates = "az"
     biases = ("bias_ih",)
     presets: ClassVar[dict[str, NormScheme]] = {
@@ -40,13 +38,8 @@ class LiGRUStep(Nonlinear):
     }
 
     def step(
-        self,
-        x: Tensor,
-        h: Tensor,
-        state: tuple[Tensor, ...],
-        norm: Normalise,
-        scheme: NormScheme | None,
-    ) -> tuple[Tensor, ...]:
+        self, x: Tensor, h: Tensor, state: State, norm: Normalise, scheme: NormScheme | None
+    ) -> State:
         (before,) = state
         a, z = norm("sum", x + h).chunk(2, -1)
         z = z.sigmoid()
@@ -83,7 +76,7 @@ class LiGRU(NonlinearLayer):
         nonlinearity: "relu" or "tanh".
     """
 
-    _step = LiGRUStep
+    step_class = LiGRUStep
 
     def __init__(
         self,
@@ -102,21 +95,7 @@ class LiGRU(NonlinearLayer):
         zoneout: float = 0.0,
         recurrent_dropout: float = 0.0,
     ) -> None:
-        super().__init__(
-            input_size,
-            hidden_size,
-            num_layers,
-            nonlinearity,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            device,
-            dtype,
-            norm=norm,
-            zoneout=zoneout,
-            recurrent_dropout=recurrent_dropout,
-        )
+        super().__init__(**passed(locals()))
 
 
 class LiGRUCell(NonlinearCell):
@@ -126,7 +105,7 @@ class LiGRUCell(NonlinearCell):
         nonlinearity: "relu" or "tanh".
     """
 
-    _step = LiGRUStep
+    step_class = LiGRUStep
 
     def __init__(
         self,
@@ -139,4 +118,4 @@ class LiGRUCell(NonlinearCell):
         *,
         norm: str | NormScheme | None = None,
     ) -> None:
-        super().__init__(input_size, hidden_size, bias, nonlinearity, device, dtype, norm=norm)
+        super().__init__(**passed(locals()))

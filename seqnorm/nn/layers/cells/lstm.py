@@ -6,19 +6,18 @@ proj_size), L = num_layers, D = directions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, overload
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
-from ....typed import called_as
 from ...recurrence.scheme import Norm, NormScheme
-from ...recurrence.step import Normalise, Step
-from ..cell import RecurrentCell
+from ...recurrence.step import Normalise, State, Step
+from ..forms import Cell, Layer, passed
 from ..layer import RecurrentLayer
-from ..torch_weights import adopt, adopt_cell, release
+from ..torch_weights import TorchCellWeights, TorchWeights
+
+TwoStates = tuple[Tensor, Tensor]
 
 _LAYER = Norm("layer", gain=1.0, bias=0.0)
 _LAYER_GAIN = Norm("layer", gain=1.0, bias=None)
@@ -39,9 +38,9 @@ _COOIJMANS = NormScheme(input=_BATCH, hidden=_BATCH, cell=_BATCH_BIAS, gate_bias
 class LSTMStep(Step):
     """i, f, g, o; c = sigmoid(f) c + sigmoid(i) tanh(g); h = sigmoid(o) tanh(N(c))."""
 
-    name = "LSTM"
     gates = "ifgo"
     states = "hc"
+    fields = ("cell", "cell_state")
     presets: ClassVar[dict[str, NormScheme]] = {
         "layer": _BA,
         "rms": NormScheme(input=_RMS, hidden=_RMS, cell=_RMS),
@@ -110,17 +109,9 @@ class LSTMStep(Step):
     def fused(self) -> Any:
         return torch.lstm
 
-    def check(self, scheme: NormScheme) -> None:
-        super().check(scheme.replace(cell=None, cell_state="raw"))
-
     def step(
-        self,
-        x: Tensor,
-        h: Tensor,
-        state: tuple[Tensor, ...],
-        norm: Normalise,
-        scheme: NormScheme | None,
-    ) -> tuple[Tensor, ...]:
+        self, x: Tensor, h: Tensor, state: State, norm: Normalise, scheme: NormScheme | None
+    ) -> State:
         _, c = state
         i, f, g, o = norm("sum", x + h).chunk(4, -1)
         c = f.sigmoid() * c + i.sigmoid() * g.tanh()
@@ -129,7 +120,7 @@ class LSTMStep(Step):
         return o.sigmoid() * normalised.tanh(), normalised if feeds_back else c
 
 
-class LSTM(RecurrentLayer):
+class LSTM(Layer[TwoStates], TorchWeights[nn.LSTM]):
     """``torch.nn.LSTM`` with normalisation inside the recurrence, and with lengths.
 
     With gates i, f, g, o stacked in this order in W_ih (4H, I) and W_hh (4H, P)::
@@ -206,6 +197,8 @@ class LSTM(RecurrentLayer):
         TypeError, ValueError: a size, probability or norm that means nothing, at construction.
     """
 
+    step_class = LSTMStep
+    torch_class = nn.LSTM
     get_expected_cell_size = nn.LSTM.get_expected_cell_size
     check_forward_args = nn.LSTM.check_forward_args
     permute_hidden = nn.LSTM.permute_hidden
@@ -227,110 +220,10 @@ class LSTM(RecurrentLayer):
         zoneout: float | tuple[float, float] = 0.0,
         recurrent_dropout: float = 0.0,
     ) -> None:
-        pair = tuple(zoneout) if isinstance(zoneout, (tuple, list)) else (zoneout, zoneout)
-        if len(pair) != 2:
-            raise ValueError(f"zoneout is one probability or a pair for (h, c), got {zoneout!r}")
-        super().__init__(
-            LSTMStep(),
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            proj_size,
-            device,
-            dtype,
-            norm,
-            pair,
-            recurrent_dropout,
-        )
-
-    @overload
-    def forward(
-        self,
-        input: PackedSequence,
-        hx: tuple[Tensor, Tensor] | None = None,
-        lengths: None = None,
-        *,
-        first_step: int = 0,
-    ) -> tuple[PackedSequence, tuple[Tensor, Tensor]]: ...
-
-    @overload
-    def forward(
-        self,
-        input: Tensor,
-        hx: tuple[Tensor, Tensor] | None = None,
-        lengths: Tensor | Sequence[int] | None = None,
-        *,
-        first_step: int = 0,
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]: ...
-
-    def forward(
-        self,
-        input: Tensor | PackedSequence,
-        hx: tuple[Tensor, Tensor] | None = None,
-        lengths: Tensor | Sequence[int] | None = None,
-        *,
-        first_step: int = 0,
-    ) -> tuple[Tensor | PackedSequence, tuple[Tensor, Tensor]]:
-        """Run over whole sequences.
-
-        Args:
-            input: (T, B, I), (B, T, I) with batch_first, (T, I), or a ``PackedSequence``.
-            hx: (h_0 (L * D, B, P), c_0 (L * D, B, H)), without B for unbatched input; zeros if
-                None.
-            lengths: (B,) integers in 0..T in any order, for padded input.
-            first_step: steps of the sequences that were read before, in calls of which ``hx`` is
-                the final state: BatchNorm's statistics of every step count on from there.
-
-        Returns:
-            The outputs (T, B, D * P) of the last layer in the form of the input, zero in the
-            padding, and (h_n, c_n) of every sequence's true last step.
-
-        Raises:
-            ValueError, RuntimeError: wrong shapes or dtypes, as torch raises them; a ``first_step``
-                other than 0 of a layer that reads from both ends.
-        """
-        output, (h, c) = self._run(input, hx, lengths, first_step)
-        return output, (h, c)
-
-    if TYPE_CHECKING:
-
-        @called_as(forward)
-        def __call__(self) -> None: ...
-
-    @classmethod
-    def from_torch(
-        cls,
-        layer: nn.LSTM,
-        norm: str | NormScheme | None = None,
-        *,
-        zoneout: float | tuple[float, float] = 0.0,
-        recurrent_dropout: float = 0.0,
-    ) -> LSTM:
-        """A layer with the matrices and biases of a torch layer; norms start as a new layer's do.
-
-        A scheme with fewer biases takes over their sum: in the vector it keeps, else in the bias of
-        its norms.
-
-        Raises:
-            ValueError: the scheme has no place for the biases.
-        """
-        options = {"zoneout": zoneout, "recurrent_dropout": recurrent_dropout}
-        return adopt(cls, layer, nn.LSTM, norm, **options)
-
-    def to_torch(self) -> nn.LSTM:
-        """The torch layer that computes the same.
-
-        Raises:
-            ValueError: there is none, for this layer has norms, zoneout or weight drop.
-        """
-        return release(self, nn.LSTM)
+        RecurrentLayer.__init__(self, self.step_class(), **passed(locals()))
 
 
-class LSTMCell(RecurrentCell):
+class LSTMCell(Cell[TwoStates], TorchCellWeights[nn.LSTMCell]):
     """One step of ``seqnorm.LSTM``; ``torch.nn.LSTMCell`` with ``norm``.
 
     Parameters are ``weight_ih`` (4H, I), ``weight_hh`` (4H, H), ``bias_ih`` and ``bias_hh`` (4H,)
@@ -341,40 +234,5 @@ class LSTMCell(RecurrentCell):
         TypeError, ValueError: a size or norm that means nothing, at construction.
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        *,
-        norm: str | NormScheme | None = None,
-    ) -> None:
-        super().__init__(LSTMStep(), input_size, hidden_size, bias, device, dtype, norm)
-
-    def forward(
-        self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None, first_step: int | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """(h, c) after one step.
-
-        Args:
-            input: (B, I) or (I,).
-            hx: (h (B, H), c (B, H)) or (H,) each; zeros if None.
-            first_step: number of this step from 0; needed by norm="batch" only.
-
-        Raises:
-            ValueError, RuntimeError: wrong shapes, as torch raises them; a missing ``first_step``.
-        """
-        h, c = self._run(input, hx, first_step)
-        return h, c
-
-    if TYPE_CHECKING:
-
-        @called_as(forward)
-        def __call__(self) -> None: ...
-
-    @classmethod
-    def from_torch(cls, cell: nn.LSTMCell, norm: str | NormScheme | None = None) -> LSTMCell:
-        """A cell with the matrices and biases of a torch cell; see ``LSTM.from_torch``."""
-        return adopt_cell(cls, cell, nn.LSTMCell, norm)
+    step_class = LSTMStep
+    torch_class = nn.LSTMCell

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ...recurrence.scheme import Norm, NormScheme
-from ...recurrence.step import Nonlinear, Normalise
-from ..cell import NonlinearCell
-from ..one_state import NonlinearLayer
-from ..torch_weights import adopt, adopt_cell, release
+from ...recurrence.step import Nonlinear, Normalise, State
+from ..forms import NonlinearCell, NonlinearLayer
+from ..torch_weights import TorchCellWeights, TorchWeights
 
 _BATCH = Norm("batch", gain=0.1, bias=None)
 
@@ -22,7 +21,6 @@ _BATCH = Norm("batch", gain=0.1, bias=None)
 class RNNStep(Nonlinear):
     """h = f(N(x + h))."""
 
-    name = "RNN"
     gates = "h"
     presets: ClassVar[dict[str, NormScheme]] = {
         "layer": NormScheme(sum=Norm("layer"), bias_ih=None),
@@ -40,17 +38,12 @@ class RNNStep(Nonlinear):
         return torch.rnn_tanh if self.nonlinearity == "tanh" else torch.rnn_relu
 
     def step(
-        self,
-        x: Tensor,
-        h: Tensor,
-        state: tuple[Tensor, ...],
-        norm: Normalise,
-        scheme: NormScheme | None,
-    ) -> tuple[Tensor, ...]:
+        self, x: Tensor, h: Tensor, state: State, norm: Normalise, scheme: NormScheme | None
+    ) -> State:
         return (self.activate(norm("sum", x + h)),)
 
 
-class RNN(NonlinearLayer):
+class RNN(NonlinearLayer, TorchWeights[nn.RNN]):
     """``torch.nn.RNN`` (Elman 1990) with normalisation inside the recurrence, and with lengths.
 
     With the terms x = N(W_ih x_t) + b and h = N(W_hh h_(t-1)) + b', W_ih (H, I), W_hh (H, H), and
@@ -80,36 +73,16 @@ class RNN(NonlinearLayer):
         nonlinearity: "tanh" or "relu".
     """
 
-    _step = RNNStep
-
-    @classmethod
-    def from_torch(
-        cls,
-        layer: nn.RNN,
-        norm: str | NormScheme | None = None,
-        *,
-        zoneout: float = 0.0,
-        recurrent_dropout: float = 0.0,
-    ) -> RNN:
-        """A layer with the matrices and biases of a torch layer; see ``LSTM.from_torch``."""
-        options = {"zoneout": zoneout, "recurrent_dropout": recurrent_dropout}
-        return adopt(cls, layer, nn.RNN, norm, **options)
-
-    def to_torch(self) -> nn.RNN:
-        """The torch layer that computes the same; see ``LSTM.to_torch``."""
-        return release(self, nn.RNN)
+    step_class = RNNStep
+    torch_class = nn.RNN
 
 
-class RNNCell(NonlinearCell):
+class RNNCell(NonlinearCell, TorchCellWeights[nn.RNNCell]):
     """One step of ``seqnorm.RNN``; ``torch.nn.RNNCell`` with ``norm``. See ``LSTMCell``.
 
     Args:
         nonlinearity: "tanh" or "relu".
     """
 
-    _step = RNNStep
-
-    @classmethod
-    def from_torch(cls, cell: nn.RNNCell, norm: str | NormScheme | None = None) -> RNNCell:
-        """A cell with the matrices and biases of a torch cell; see ``LSTM.from_torch``."""
-        return adopt_cell(cls, cell, nn.RNNCell, norm)
+    step_class = RNNStep
+    torch_class = nn.RNNCell

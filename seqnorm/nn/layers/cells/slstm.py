@@ -5,19 +5,17 @@ Axes: T steps, B sequences, n rows, I = input_size, H = hidden_size, P = H / num
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, overload
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence
 
-from ....typed import called_as
 from ...check import check_positive
 from ...recurrence.scheme import Norm, NormScheme
-from ...recurrence.step import Normalise, Step
+from ...recurrence.step import Normalise, State, Step
 from ..cell import RecurrentCell
+from ..forms import Cell, Layer, passed
 from ..layer import RecurrentLayer
 
 FourStates = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -28,9 +26,9 @@ _HEADS = Norm("layer", sets="heads", bias=None)
 class SLSTMStep(Step):
     """i, f, z, o; c and n decay by sigmoid(f) and take exp(i), both times exp(-m); h = o c / n."""
 
-    name = "SLSTM"
     gates = "ifzo"
     states = "hcnm"
+    zoned = "h"
     biases = ("bias_ih",)
     presets: ClassVar[dict[str, NormScheme]] = {
         "layer": NormScheme(output=_HEADS),
@@ -62,13 +60,8 @@ class SLSTMStep(Step):
         return term if bias is None else term + bias
 
     def step(
-        self,
-        x: Tensor,
-        h: Tensor,
-        state: tuple[Tensor, ...],
-        norm: Normalise,
-        scheme: NormScheme | None,
-    ) -> tuple[Tensor, ...]:
+        self, x: Tensor, h: Tensor, state: State, norm: Normalise, scheme: NormScheme | None
+    ) -> State:
         _, c, n, m = state
         i, f, z, o = norm("sum", x + h).chunk(4, -1)
         kept = F.logsigmoid(f) + m
@@ -80,7 +73,7 @@ class SLSTMStep(Step):
         return o.sigmoid() * (c / n), c, n, largest
 
 
-class SLSTM(RecurrentLayer):
+class SLSTM(Layer[FourStates]):
     """sLSTM of xLSTM (Beck et al. 2024) with normalisation, and with lengths.
 
     With gates i, f, z, o stacked in this order in W_ih (4H, I), and W_hh (4H, P) which sees of
@@ -135,65 +128,13 @@ class SLSTM(RecurrentLayer):
         zoneout: float = 0.0,
         recurrent_dropout: float = 0.0,
     ) -> None:
-        step = SLSTMStep(_check_heads(num_heads, hidden_size))
-        super().__init__(
-            step,
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            0,
-            device,
-            dtype,
-            norm,
-            (zoneout, 0.0, 0.0, 0.0),
-            recurrent_dropout,
-        )
+        options = passed(locals())
+        step = SLSTMStep(_check_heads(options.pop("num_heads"), hidden_size))
+        RecurrentLayer.__init__(self, step, **options)
         self.num_heads = step.heads
 
-    @overload
-    def forward(
-        self,
-        input: PackedSequence,
-        hx: FourStates | None = None,
-        lengths: None = None,
-        *,
-        first_step: int = 0,
-    ) -> tuple[PackedSequence, FourStates]: ...
 
-    @overload
-    def forward(
-        self,
-        input: Tensor,
-        hx: FourStates | None = None,
-        lengths: Tensor | Sequence[int] | None = None,
-        *,
-        first_step: int = 0,
-    ) -> tuple[Tensor, FourStates]: ...
-
-    def forward(
-        self,
-        input: Tensor | PackedSequence,
-        hx: FourStates | None = None,
-        lengths: Tensor | Sequence[int] | None = None,
-        *,
-        first_step: int = 0,
-    ) -> tuple[Tensor | PackedSequence, FourStates]:
-        """Run over whole sequences; as ``LSTM.forward``, with states (h, c, n, m), each
-        (L * D, B, H)."""
-        output, (h, c, n, m) = self._run(input, hx, lengths, first_step)
-        return output, (h, c, n, m)
-
-    if TYPE_CHECKING:
-
-        @called_as(forward)
-        def __call__(self) -> None: ...
-
-
-class SLSTMCell(RecurrentCell):
+class SLSTMCell(Cell[FourStates]):
     """One step of ``seqnorm.SLSTM``; without a norm of the output. See ``LSTMCell``.
 
     Args:
@@ -211,21 +152,10 @@ class SLSTMCell(RecurrentCell):
         num_heads: int = 4,
         norm: str | NormScheme | None = None,
     ) -> None:
-        step = SLSTMStep(_check_heads(num_heads, hidden_size))
-        super().__init__(step, input_size, hidden_size, bias, device, dtype, norm)
+        options = passed(locals())
+        step = SLSTMStep(_check_heads(options.pop("num_heads"), hidden_size))
+        RecurrentCell.__init__(self, step, **options)
         self.num_heads = step.heads
-
-    def forward(
-        self, input: Tensor, hx: FourStates | None = None, first_step: int | None = None
-    ) -> FourStates:
-        """(h, c, n, m), each (B, H), after one step; arguments as in ``LSTMCell.forward``."""
-        h, c, n, m = self._run(input, hx, first_step)
-        return h, c, n, m
-
-    if TYPE_CHECKING:
-
-        @called_as(forward)
-        def __call__(self) -> None: ...
 
 
 def _check_heads(heads: int, hidden_size: int) -> int:

@@ -1,0 +1,111 @@
+"""A call of the kernels: its tensors, and what of it is no tensor.
+
+Axes: T steps, B sequences, N packed rows, I inputs, H units, G gates.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .plan import Plan
+
+
+class Inputs(NamedTuple):
+    """The tensors of a call.
+
+    Attributes:
+        input: (N, I), projected by ``weight_ih`` (G * H, I); where that is None, (N, G * H) the
+            finished term W_ih x itself.
+        weight_hh: (G * H, H).
+        h_0, c_0: (B, H) the initial state.
+        gain_x, gain_h, gain_c, bias_c: of the norms.
+        columns_x, columns_h, columns_c: (T, 2, .) mean and 1 / deviation of each step, for norms of
+            the batch that take no statistics of these rows.
+        stay_h, stay_c: (N, H), 1 where zoneout keeps a unit, else 0.
+        bias_0, ...: biases, added at the places of the plan.
+    """
+
+    input: Tensor
+    weight_ih: Tensor | None
+    weight_hh: Tensor
+    h_0: Tensor
+    c_0: Tensor | None
+    gain_x: Tensor | None
+    gain_h: Tensor | None
+    gain_c: Tensor | None
+    bias_c: Tensor | None
+    columns_x: Tensor | None
+    columns_h: Tensor | None
+    columns_c: Tensor | None
+    stay_h: Tensor | None
+    stay_c: Tensor | None
+    bias_0: Tensor | None = None
+    bias_1: Tensor | None = None
+    bias_2: Tensor | None = None
+    bias_3: Tensor | None = None
+
+
+# The fields that are never None.
+ALWAYS = ("input", "weight_hh", "h_0")
+BIASES = Inputs._fields.index("bias_0")
+COLUMNS = Inputs._fields.index("columns_x")
+STAYS = Inputs._fields.index("stay_h")
+
+
+class Call(NamedTuple):
+    """What of a call is no tensor.
+
+    Attributes:
+        sizes: rows of each step.
+        zoneout: in inference, the probability for each part of the state; 0 where units are drawn.
+    """
+
+    plan: Plan
+    sizes: list[int]
+    zoneout: tuple[float, ...]
+
+    def sizes_like(self, rows: Tensor) -> Tensor:
+        """``sizes`` as a tensor (T,) where the rows are, symbols of a graph included."""
+        if self.sizes and self.sizes[0] == self.sizes[-1]:
+            return rows.new_full((len(self.sizes),), self.sizes[0], dtype=torch.int64)
+        return rows.new_tensor(self.sizes, dtype=torch.int64)
+
+    def own(self, inputs: Inputs) -> tuple[str, ...]:
+        """Which norms, of "x", "h" and "c", take statistics of the batch from the rows."""
+        if not self.plan.batch:
+            return ()
+        terms = zip("xhc", self.plan.kinds, inputs[COLUMNS:STAYS])
+        return tuple([term for term, kind, given in terms if kind == "batch" and given is None])
+
+    def check(self, inputs: Inputs) -> None:
+        """Raise RuntimeError where a tensor has not the shape that the kernels take for granted."""
+        batch, hidden = inputs.h_0.shape
+        steps, rows, gates = len(self.sizes), sum(self.sizes), self.plan.gates * hidden
+        width = gates if inputs.weight_ih is None else inputs.input.shape[-1]
+        of_gates, of_units, of_rows = (gates,), (hidden,), (rows, hidden)
+        shapes: tuple[tuple[int, ...], ...] = (
+            (rows, width),
+            (gates, width),
+            (gates, hidden),
+            (batch, hidden),
+            (batch, hidden),
+            of_gates,
+            of_gates,
+            of_units,
+            of_units,
+            (steps, 2, gates),
+            (steps, 2, gates),
+            (steps, 2, hidden),
+            of_rows,
+            of_rows,
+            of_gates,
+            of_gates,
+            of_gates,
+            of_gates,
+        )
+        for name, tensor, shape in zip(Inputs._fields, inputs, shapes):
+            if tensor is not None and tensor.shape != shape:
+                raise RuntimeError(f"{name} must be {shape}, got {tuple(tensor.shape)}")

@@ -1,0 +1,133 @@
+"""Recurrent layers of torch in a network, replaced by normalised ones with the same weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from ..norms.exchange import Patterns, check_hooks, matching, put
+from ..recurrence.scheme import NormScheme
+from .cell import RecurrentCell
+from .cells import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+from .layer import RecurrentLayer
+from .torch_weights import TorchCellWeights, TorchWeights
+
+_OURS: dict[type[nn.Module], type[TorchWeights[Any]] | type[TorchCellWeights[Any]]] = {
+    layer.torch_class: layer for layer in (LSTM, GRU, RNN, LSTMCell, GRUCell, RNNCell)
+}
+
+
+def convert_rnn(
+    model: nn.Module,
+    norm: str | NormScheme | None = "layer",
+    *,
+    include: Patterns = None,
+    exclude: Patterns = None,
+    inplace: bool = False,
+    say: Callable[[str], object] | None = print,
+) -> nn.Module:
+    """Return a copy of the model with every recurrent layer of torch replaced by a normalised one.
+
+    >>> tagger = nn.Sequential(nn.Embedding(100, 16), nn.LSTM(16, 32, batch_first=True))
+    >>> tagger = convert_rnn(tagger, norm="layer")
+    1: LSTM(16, 32, batch_first=True) -> seqnorm.LSTM(16, 32, batch_first=True, norm='layer')
+
+    Replaced are ``nn.LSTM``, ``GRU``, ``RNN`` and their cells. Matrices, biases, options, mode and
+    ``requires_grad`` are kept, see ``LSTM.from_torch``. Norms start as those of a new layer do.
+    With ``norm=None`` the model computes the same as before; every other norm changes that, so
+    train the model on. A layer that stands at several places is replaced by one layer.
+
+    Args:
+        model: any module, a single layer too.
+        norm: the name of a preset that every replaced layer has, a ``NormScheme``, or ``None``.
+        include, exclude: paths of the layers to replace, or not, as ``model.named_modules`` has
+            them, or of modules around them; patterns as "encoder.*" or lists of them.
+        inplace: replace the layers of ``model`` itself. Their parameters are new ones, so make the
+            optimiser afterwards.
+        say: is given a line for each replaced layer; ``None`` for no lines.
+
+    Raises:
+        ValueError: there is no layer to replace; a layer has hooks, parametrisations or a class of
+            its own, or shares a parameter with another module, which would be lost; a pattern
+            matches nothing; the norm is not published for a cell.
+        TypeError: ``model`` is no module.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"convert_rnn takes a model, a torch.nn.Module, got {model!r}")
+    if inplace and type(model) in _OURS:
+        raise ValueError(
+            "the model is itself a recurrent layer, which nothing holds in whose place another "
+            "could be put: leave inplace=False and take the returned one"
+        )
+    paths = _chosen(model, include, exclude)
+    new: dict[int, nn.Module] = {}
+    lines = []
+    for path in paths:
+        old = model.get_submodule(path)
+        if id(old) not in new:
+            new[id(old)] = _replacement(path, old, norm)
+            shown = [f"{type(m).__name__}({m.extra_repr()})" for m in (old, new[id(old)])]
+            lines.append(f"{path}: " * bool(path) + " -> seqnorm.".join(shown))
+    # A copy takes the new layer wherever it comes to the old one.
+    work = put(model, new) if inplace else copy.deepcopy(model, dict(new))
+    if say is not None:
+        for line in lines:
+            say(line)
+    return work
+
+
+def _chosen(model: nn.Module, include: Patterns, exclude: Patterns) -> list[str]:
+    """The paths of the layers to replace."""
+    kinds = (nn.RNNBase, nn.RNNCellBase)
+    ours = (RecurrentLayer, RecurrentCell)
+    found = [
+        path
+        for path, module in model.named_modules(remove_duplicate=False)
+        if isinstance(module, kinds) and not isinstance(module, ours)
+    ]
+    if not found:
+        names = ", ".join(cls.__name__ for cls in _OURS)
+        raise ValueError(
+            f"{type(model).__name__} has no recurrent layer to replace; convert_rnn looks for "
+            f"torch's {names}"
+        )
+    wanted = matching("include", include, found, set(found), "layer")
+    unwanted = matching("exclude", exclude, found, set(), "layer")
+    chosen = [path for path in found if path in wanted and path not in unwanted]
+    if not chosen:
+        raise ValueError("include and exclude together leave no layer to replace")
+    inside = {id(p): path for path in chosen for p in model.get_submodule(path).parameters()}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        path = inside.get(id(parameter))
+        if path is not None and name.rpartition(".")[0] not in chosen:
+            raise ValueError(
+                f"{name} is a parameter of {path} too, and would no longer be: untie it, or leave "
+                f'the layer with exclude="{path}"'
+            )
+    return chosen
+
+
+def _replacement(path: str, old: Any, norm: str | NormScheme | None) -> nn.Module:
+    at = path or "the model"
+    cls = _OURS.get(type(old))
+    if cls is None:
+        hint = ""
+        if hasattr(old, "parametrizations"):
+            hint = ", which is parametrised: remove the parametrisation first"
+        raise ValueError(
+            f"{at} is a {type(old).__name__}{hint or ', whose own methods would be lost'}: replace "
+            f'it by hand, or leave it with exclude="{path}"'
+        )
+    check_hooks(path, old, "layer")
+    try:
+        new = cls.from_torch(old, norm=norm)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{at} ({type(old).__name__}): {error}") from error
+    for name, parameter in new.named_parameters():
+        theirs = getattr(old, name, None)
+        if theirs is not None:
+            parameter.requires_grad_(theirs.requires_grad)
+    return new

@@ -1,0 +1,222 @@
+"""Checks for a step of one's own."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from . import nn
+
+Oracle = Callable[..., tuple[Tensor, ...]]
+_NORMS = (None, "layer", "rms", "batch", "batch_pooled")
+_POISONS = (float("nan"), float("inf"), 1e6)
+_I, _H, _T, _LENGTHS = 2, 3, 4, (4, 1, 3)
+_F64 = torch.float64
+
+
+def check_step(step: nn.Step, oracle: Oracle | None = None, *, seed: int = 0) -> list[str]:
+    """Check that a step works in everything that ``RecurrentLayer`` offers.
+
+    The checks need no second definition of the step. They run in float64, without a norm and with
+    the presets "layer", "rms", "batch" and "batch_pooled":
+
+    - first and second derivatives against finite differences;
+    - ragged sequences against each sequence by itself, or packed where norms span the batch;
+    - NaN, infinity and 1e6 in the padding change nothing;
+    - chunks of time, kept and recomputed, against the whole sequence;
+    - the backward direction against the forward one on reversed sequences;
+    - a cell, step by step, against the layer;
+    - a copy and a loaded state dict against the original.
+
+    Args:
+        step: the step to check.
+        oracle: ``oracle(x, h, state, **parameters)``, the definition for a single row in plain
+            loops: x (G * H,) and h (G * H,) are the finished terms, and state and the returned next
+            state are tuples of parts (H,). Given one, values without a norm are compared with it.
+        seed: for the random numbers; the global generator is left as it was.
+
+    Returns:
+        The checks that were made, a line each.
+
+    Raises:
+        AssertionError: a check failed; the message names the check and the norm.
+    """
+    done: list[str] = []
+    with torch.random.fork_rng(devices=[]), nn.use_backend("reference"):
+        torch.manual_seed(seed)
+        if oracle is not None:
+            _values(step, oracle)
+            done.append("values against the oracle")
+        for norm in _NORMS:
+            for check in _CHECKS:
+                named = f"{(check.__doc__ or '').rstrip('.').lower()}, norm={norm!r}"
+                try:
+                    check(step, norm)
+                except AssertionError as error:
+                    raise AssertionError(f"{step.name}: {named}: {error}") from error
+                except RuntimeError as error:  # of gradcheck too
+                    raise AssertionError(f"{step.name}: {named}: {error}") from error
+                done.append(named)
+    return done
+
+
+def _layer(step: nn.Step, norm: str | None, **options: Any) -> Any:
+    layer = nn.RecurrentLayer(step, _I, _H, norm=norm, dtype=_F64, **options)
+    for parameter in layer.parameters():
+        torch.nn.init.uniform_(parameter, -0.7, 0.7)
+    return layer
+
+
+def _states(step: nn.Step, *shape: int) -> tuple[Tensor, ...]:
+    return tuple(torch.rand(*shape, _H, dtype=_F64) - 0.5 for _ in step.states)
+
+
+def _form(parts: tuple[Tensor, ...]) -> Any:
+    """The state in the form in which a layer takes it."""
+    return parts[0] if len(parts) == 1 else parts
+
+
+def _parts(state: Any) -> tuple[Tensor, ...]:
+    return (state,) if isinstance(state, Tensor) else tuple(state)
+
+
+def _same(actual: Any, expected: Any) -> None:
+    torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
+
+
+def _values(step: nn.Step, oracle: Oracle) -> None:
+    rows, width = 3, len(step.gates) * _H
+    letters = {"H": _H, "I": _I, "G": len(step.gates)}
+    x, h = torch.randn(rows, width, dtype=_F64), torch.randn(rows, width, dtype=_F64)
+    state = _states(step, rows)
+    own = {
+        name: torch.randn([letters[s] if isinstance(s, str) else s for s in shape], dtype=_F64)
+        for name, shape in step.parameters.items()
+    }
+    new = step.step(x, h, state, lambda site, z: z, None, **own)
+    for row in range(rows):
+        expected = oracle(x[row], h[row], tuple(part[row] for part in state), **own)
+        for part, one, other in zip(step.states, new, expected):
+            try:
+                _same(one[row], torch.as_tensor(other, dtype=_F64))
+            except AssertionError as error:
+                raise AssertionError(f"{step.name}: {part} is not the oracle's: {error}") from error
+
+
+def _outcome(layer: Any, x: Tensor, state: Any = None, **options: Any) -> list[Tensor]:
+    """Output, final state, gradients and running statistics of one call in training."""
+    layer = copy.deepcopy(layer).train()
+    x = x.clone().requires_grad_()
+    output, final = layer(x, state, **options)
+    results = [output, *_parts(final)]
+    cotangents = torch.linspace(-1.0, 1.0, 7, dtype=_F64)
+    total = sum((r.flatten() * cotangents.repeat(r.numel())[: r.numel()]).sum() for r in results)
+    leaves = [x, *layer.parameters()]
+    found = torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)
+    return [*(r.detach() for r in results), *found, *layer.buffers()]
+
+
+def _derivatives(step: nn.Step, norm: str | None) -> None:
+    """First and second derivatives."""
+    layer = _layer(step, norm)
+    names = [name for name, _ in layer.named_parameters()]
+    x = torch.randn(2, 2, _I, dtype=_F64, requires_grad=True)
+    state = tuple(part.requires_grad_() for part in _states(step, 1, 2))
+
+    def call(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        parts, values = others[: len(state)], others[len(state) :]
+        arguments = (x, _form(parts))
+        output, final = torch.func.functional_call(layer, dict(zip(names, values)), arguments)
+        return output, *_parts(final)
+
+    inputs = (x, *state, *layer.parameters())
+    torch.autograd.gradcheck(call, inputs)
+    torch.autograd.gradgradcheck(call, inputs, fast_mode=True)
+
+
+def _ragged(step: nn.Step, norm: str | None) -> None:
+    """Ragged sequences."""
+    layer = _layer(step, norm, num_layers=2)
+    x = torch.randn(_T, len(_LENGTHS), _I, dtype=_F64)
+    output, final = copy.deepcopy(layer)(x, lengths=_LENGTHS)
+    if norm in ("batch", "batch_pooled"):
+        packed = pack_padded_sequence(x, torch.tensor(_LENGTHS), enforce_sorted=False)
+        rows, state = copy.deepcopy(layer)(packed)
+        padded, _ = torch.nn.utils.rnn.pad_packed_sequence(rows)
+        _same(output, padded)
+        _same(_parts(final), _parts(state))
+        return
+    for row, length in enumerate(_LENGTHS):
+        alone, state = layer(x[:length, row : row + 1])
+        _same(output[:length, row], alone[:, 0])
+        _same([part[:, row] for part in _parts(final)], [part[:, 0] for part in _parts(state)])
+
+
+def _poison(step: nn.Step, norm: str | None) -> None:
+    """Poisoned padding."""
+    layer = _layer(step, norm)
+    x = torch.randn(_T, len(_LENGTHS), _I, dtype=_F64)
+    padding = torch.arange(_T)[:, None] >= torch.tensor(_LENGTHS)
+    x[padding] = 0.0
+    expected = _outcome(layer, x, lengths=_LENGTHS)
+    for poison in _POISONS:
+        x[padding] = poison
+        _same(_outcome(layer, x, lengths=_LENGTHS), expected)
+
+
+def _chunks(step: nn.Step, norm: str | None) -> None:
+    """Chunks of time."""
+    if norm == "batch_pooled":
+        return  # whose statistics a chunk does not have
+    layer = _layer(step, norm)
+    x = torch.randn(_T, len(_LENGTHS), _I, dtype=_F64)
+    expected = _outcome(layer, x, lengths=_LENGTHS)
+    for recompute in (False, True):
+        nn.compute_in_chunks(layer, 2, recompute=recompute)
+        _same(_outcome(layer, x, lengths=_LENGTHS), expected)
+
+
+def _directions(step: nn.Step, norm: str | None) -> None:
+    """Both directions."""
+    both = _layer(step, norm, bidirectional=True)
+    back = _layer(step, norm)
+    ending = "_l0_reverse"
+    back.load_state_dict(
+        {k.replace(ending, "_l0"): v for k, v in both.state_dict().items() if ending in k}
+    )
+    x = torch.randn(_T, 2, _I, dtype=_F64)
+    output, final = both(x)
+    reverse, last = back(x.flip(0))
+    _same(output[..., _H:], reverse.flip(0))
+    _same([part[1] for part in _parts(final)], [part[0] for part in _parts(last)])
+
+
+def _stepped(step: nn.Step, norm: str | None) -> None:
+    """A cell, step by step."""
+    layer = _layer(step, norm).train(norm != "batch_pooled")
+    cell = nn.RecurrentCell(step, _I, _H, norm=norm, dtype=_F64).train(layer.training)
+    cell.load_state_dict({k.replace("_l0", ""): v for k, v in layer.state_dict().items()})
+    x, state = torch.randn(_T, 2, _I, dtype=_F64), _states(step, 2)
+    output, final = layer(x, _form(tuple(part[None] for part in state)))
+    for t in range(_T):
+        state = _parts(cell(x[t], _form(state), first_step=t))
+        _same(output[t], state[0])
+    _same(_parts(final), tuple(part[None] for part in state))
+
+
+def _saved(step: nn.Step, norm: str | None) -> None:
+    """A copy and a loaded state dict."""
+    layer, twin = _layer(step, norm), _layer(step, norm)
+    twin.load_state_dict(layer.state_dict())
+    x = torch.randn(_T, 2, _I, dtype=_F64)
+    expected = _outcome(layer, x)
+    _same(_outcome(twin, x), expected)
+    _same(_outcome(copy.deepcopy(layer), x), expected)
+
+
+_CHECKS = (_derivatives, _ragged, _poison, _chunks, _directions, _stepped, _saved)
