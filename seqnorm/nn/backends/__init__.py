@@ -105,7 +105,7 @@ def run_layer(
     chosen = []
     for call in calls:
         chosen.append(choice(*call))
-    if len(set(chosen)) == 1 and hasattr(chosen[0], "run_layer"):
+    if chosen.count(chosen[0]) == len(chosen) and hasattr(chosen[0], "run_layer"):
         found: list[tuple[Tensor, State]] = chosen[0].run_layer(calls)
         return found
     return [each.run(*call) for each, call in zip(chosen, calls)]

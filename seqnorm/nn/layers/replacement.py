@@ -102,7 +102,7 @@ def _chosen(model: nn.Module, include: Patterns, exclude: Patterns) -> list[str]
     inside = {id(p): path for path in chosen for p in model.get_submodule(path).parameters()}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         path = inside.get(id(parameter))
-        if path is not None and name.rpartition(".")[0] not in chosen:
+        if path is not None and not any(name.startswith(one and f"{one}.") for one in chosen):
             raise ValueError(
                 f"{name} is a parameter of {path} too, and would no longer be: untie it, or leave "
                 f'the layer with exclude="{path}"'

@@ -135,7 +135,7 @@ class SequenceNorm(nn.Module):
         """x (N, T, C), mask (N, T, 1)."""
         # Padding may hold anything, and 0 * NaN is NaN in a backward pass too.
         wide = widen(x) if mask is None else torch.where(mask, widen(x), 0.0)
-        y = self._normalise(wide, mask)
+        y = self.normalise_set(wide, mask)
         if self.weight is not None:
             y = y * self.weight
         if self.bias is not None:
@@ -144,7 +144,7 @@ class SequenceNorm(nn.Module):
             y = torch.where(mask, y, 0.0)
         return y.to(x.dtype)
 
-    def _normalise(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def normalise_set(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """x (N, T, C), mask (N, T, 1)."""
         raise NotImplementedError
 

@@ -60,7 +60,7 @@ class LayerNorm(SequenceNorm):
         if self.num_channels == 1:
             raise ValueError("LayerNorm over one channel is always 0: the set has one element")
 
-    def _normalise(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def normalise_set(self, x: Tensor, mask: Tensor | None) -> Tensor:
         mean, var, _ = moments(x, (2,))
         return normalise(x, mean, var, self.eps)
 
@@ -99,7 +99,7 @@ class RMSNorm(SequenceNorm):
         super().__init__(num_channels, known, elementwise_affine, False, layout, device, dtype)
         self.eps = eps
 
-    def _normalise(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def normalise_set(self, x: Tensor, mask: Tensor | None) -> Tensor:
         mean, square, _ = moments(x, (2,), centred=False)
         eps = torch.finfo(x.dtype).eps if self.eps is None else self.eps
         return normalise(x, mean, square, eps)
@@ -198,7 +198,7 @@ class GroupNorm(SequenceNorm):
         @called_as(forward)
         def __call__(self) -> None: ...
 
-    def _normalise(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def normalise_set(self, x: Tensor, mask: Tensor | None) -> Tensor:
         per_step = self.num_channels // self.num_groups
         if self.training and most_valid(mask, x, (1,)) * per_step == 1:
             raise ValueError(
@@ -241,7 +241,7 @@ class InstanceNorm(SequenceNorm):
     ) -> None:
         super().__init__(num_channels, eps, affine, True, layout, device, dtype)
 
-    def _normalise(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def normalise_set(self, x: Tensor, mask: Tensor | None) -> Tensor:
         if self.training and most_valid(mask, x, (1,)) == 1:
             raise ValueError(
                 "InstanceNorm in training on sequences of one valid step: every set has one "
@@ -297,7 +297,7 @@ class BatchNorm(SequenceNorm):
         self._least = self.table.min_count
         self._warned = False
 
-    def _normalise(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def normalise_set(self, x: Tensor, mask: Tensor | None) -> Tensor:
         steps = x.shape[1] if self.per_step else 1
         if not self.training:
             mean, var = self.table.read(steps)  # (T, C) or (1, C)

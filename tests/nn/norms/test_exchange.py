@@ -364,7 +364,7 @@ def test_nothing_to_exchange() -> None:
         convert_norm(nn.Linear(2, 2), to="group")
     for layer in (seqnorm.LSTM(2, 3, norm="layer"), nn.GRU(2, 3)):
         with pytest.raises(
-            ValueError, match=r'rnn is a recurrent layer.*from_torch\(layer, norm="'
+            ValueError, match=r'rnn is a recurrent layer.*convert_rnn\(model, norm="'
         ):
             convert_norm(nn.ModuleDict({"rnn": layer}), to="group")
     both: Any = quietly(
