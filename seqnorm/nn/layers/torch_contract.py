@@ -12,6 +12,8 @@ from ..recurrence.scheme import NormScheme
 from ..recurrence.step import Step
 from .arguments import explaining, refuse_states
 
+# The format of state dicts, which grows when a later version names or shapes something otherwise.
+FORMAT = 1
 _WEIGHTS = ("_all_weights", "_flat_weights", "_flat_weights_names")
 
 
@@ -24,6 +26,27 @@ class TorchTools(nn.Module):
             cls.__init__ = explaining(cls.__init__)  # type: ignore[method-assign]
 
     __prepare_scriptable__ = refuse_scripting
+    _version = FORMAT  # torch saves it beside the tensors
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Any,
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        version = local_metadata.get("version") or FORMAT  # a file of tensors alone has none
+        if version > FORMAT:
+            error_msgs.append(
+                f"{prefix or 'the state dict'} has format {version}, and this seqnorm reads up to "
+                f"{FORMAT}: load it with a newer version"
+            )
+            return
+        others = missing_keys, unexpected_keys, error_msgs
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *others)
 
     @property
     def qconfig(self) -> Any:
