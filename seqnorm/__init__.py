@@ -11,4 +11,5 @@ from . import nn
 from .nn import *  # noqa: F403  the public names are those of the library proper
 from .version import __version__ as __version__
 
-__all__ = nn.__all__
+__all__: list[str] = []
+__all__ += nn.__all__
