@@ -11,13 +11,8 @@ from torch import nn
 from ..norms.exchange import Patterns, check_hooks, matching, put
 from ..recurrence.scheme import NormScheme
 from .cell import RecurrentCell
-from .cells import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from .layer import RecurrentLayer
-from .torch_weights import TorchCellWeights, TorchWeights
-
-_OURS: dict[type[nn.Module], type[TorchWeights[Any]] | type[TorchCellWeights[Any]]] = {
-    layer.torch_class: layer for layer in (LSTM, GRU, RNN, LSTMCell, GRUCell, RNNCell)
-}
+from .torch_weights import COUNTERPARTS
 
 
 def convert_rnn(
@@ -57,7 +52,7 @@ def convert_rnn(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"convert_rnn takes a model, a torch.nn.Module, got {model!r}")
-    if inplace and type(model) in _OURS:
+    if inplace and type(model) in COUNTERPARTS:
         raise ValueError(
             "the model is itself a recurrent layer, which nothing holds in whose place another "
             "could be put: leave inplace=False and take the returned one"
@@ -89,7 +84,7 @@ def _chosen(model: nn.Module, include: Patterns, exclude: Patterns) -> list[str]
         if isinstance(module, kinds) and not isinstance(module, ours)
     ]
     if not found:
-        names = ", ".join(cls.__name__ for cls in _OURS)
+        names = ", ".join(cls.__name__ for cls in COUNTERPARTS)
         raise ValueError(
             f"{type(model).__name__} has no recurrent layer to replace; convert_rnn looks for "
             f"torch's {names}"
@@ -112,7 +107,7 @@ def _chosen(model: nn.Module, include: Patterns, exclude: Patterns) -> list[str]
 
 def _replacement(path: str, old: Any, norm: str | NormScheme | None) -> nn.Module:
     at = path or "the model"
-    cls = _OURS.get(type(old))
+    cls = COUNTERPARTS.get(type(old))
     if cls is None:
         hint = ""
         if hasattr(old, "parametrizations"):
@@ -123,7 +118,7 @@ def _replacement(path: str, old: Any, norm: str | NormScheme | None) -> nn.Modul
         )
     check_hooks(path, old, "layer")
     try:
-        new = cls.from_torch(old, norm=norm)
+        new: nn.Module = cls.from_torch(old, norm=norm)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{at} ({type(old).__name__}): {error}") from error
     for name, parameter in new.named_parameters():

@@ -19,10 +19,19 @@ Ours = TypeVar("Ours", bound=RecurrentLayer)
 OurCell = TypeVar("OurCell", bound=RecurrentCell)
 
 
+# Layers and cells of this library by the class of torch's that they are.
+COUNTERPARTS: dict[type[nn.Module], Any] = {}
+
+
 class TorchWeights(RecurrentLayer, Generic[TorchLayer]):
     """A layer that torch has too."""
 
     torch_class: ClassVar[type[nn.RNNBase]]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "torch_class" in vars(cls):
+            COUNTERPARTS[cls.torch_class] = cls
 
     @classmethod
     def from_torch(
@@ -76,6 +85,11 @@ class TorchCellWeights(RecurrentCell, Generic[TorchCell]):
     """A cell that torch has too."""
 
     torch_class: ClassVar[type[nn.RNNCellBase]]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "torch_class" in vars(cls):
+            COUNTERPARTS[cls.torch_class] = cls
 
     @classmethod
     def from_torch(
