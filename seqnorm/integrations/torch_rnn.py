@@ -27,8 +27,6 @@ is called once for each step needs another norm.
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn
 
 from seqnorm import nn as ours
@@ -42,9 +40,6 @@ class _Both(RecurrentLayer):
     __setstate__ = nn.Module.__setstate__
     _apply = nn.Module._apply
     _replicate_for_data_parallel = nn.Module._replicate_for_data_parallel
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__.copy()
 
     def _init_flat_weights(self) -> None:
         """Does nothing, as ``_update_flat_weights``: weights are read at every call."""
