@@ -10,8 +10,8 @@ from .runner import Say, StudyError, machine, make_one, path_of
 from .study import Study
 from .table import Setting, Value, run_id, to_text
 
-# Another instruction set rounds differently, and training enlarges that. Of 648 numbers of the
-# quick studies, made with AVX-512 and with AVX2, 63 differed, by up to a fifth.
+# Another instruction set rounds differently, and training enlarges that. Between AVX-512 and AVX2,
+# 63 of 648 numbers of the quick studies differed, by up to a fifth.
 RELATIVE, ABSOLUTE = 0.25, 1e-4
 WITHIN = (
     f"numbers may differ by {100 * RELATIVE:.0f} % or {ABSOLUTE:g}, because other instructions "

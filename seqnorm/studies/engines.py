@@ -64,11 +64,8 @@ class Engine:
 
     @contextmanager
     def _dask(self) -> Iterator[int]:
-        try:
+        with _explained("pip install 'dask[distributed]'"):
             from distributed import Client
-        except ModuleNotFoundError as error:
-            install = "pip install 'dask[distributed]'"
-            raise ModuleNotFoundError(f"--engine dask needs Dask: {install}") from error
         with Client(
             n_workers=self.processes, threads_per_worker=1, dashboard_address=None
         ) as client:
@@ -79,9 +76,18 @@ class Engine:
 
     @contextmanager
     def _ray(self) -> Iterator[int]:
-        import ray
-        from ray.util.joblib import register_ray
-
+        with _explained("pip install ray"):
+            import ray
+            from ray.util.joblib import register_ray
         with ray.init(num_cpus=self.processes):
             register_ray()
             yield -1
+
+
+@contextmanager
+def _explained(install: str) -> Iterator[None]:
+    """Let the error of a missing package say how to install it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"the engine needs {error.name}: {install}") from error

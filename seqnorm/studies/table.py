@@ -13,12 +13,12 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Union
+from typing import Any, Union
 
 from .evidence import Seeds
 
 Value = Union[str, int, float, bool, None]
-Setting = Mapping[str, Value]
+Setting = Mapping[str, Any]  # values of factors by name
 Curve = list[tuple[float, float]]
 ABOUT = ("seconds", "machine", "commit")
 

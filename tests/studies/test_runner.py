@@ -118,18 +118,32 @@ def test_a_killed_study_leaves_no_process_and_goes_on(tmp_path: Path, processes:
 
 def test_dask_makes_the_same_rows_and_leaves_no_process(tmp_path: Path) -> None:
     pytest.importorskip("distributed")
-    one = make_runs(Toy(2, [0.1, 1.0]), tmp_path / "one", say=silent)
+    one = make_runs(Toy(1, [0.1]), tmp_path / "one", say=silent)
     before = children()
     engine = Engine("dask", processes=2)
-    made = make_runs(Toy(2, [0.1, 1.0]), tmp_path / "dask", engine=engine, say=silent)
+    made = make_runs(Toy(1, [0.1]), tmp_path / "dask", engine=engine, say=silent)
     assert {row["run"]: row["error"] for row in made} == {row["run"]: row["error"] for row in one}
     assert all(map(gone, children() - before))
 
 
+@pytest.mark.parametrize(
+    ("name", "module", "install"),
+    [("dask", "distributed", r"'dask\[distributed\]'"), ("ray", "ray", "ray")],
+)
+def test_a_missing_engine_says_how_to_install_it(
+    name: str, module: str, install: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ModuleNotFoundError, match=f"needs {module}: pip install {install}"):
+        make_runs(Toy(1, [0.1]), tmp_path, engine=Engine(name), say=silent)
+
+
 def children() -> set[int]:
-    """Return the processes that this one has started and that have not ended."""
+    """Return the processes of this one, but for Python's own tracker of shared resources."""
     lists = Path(f"/proc/{os.getpid()}/task").glob("*/children")
-    return {int(pid) for path in lists for pid in path.read_text().split()}
+    found = [pid for path in lists for pid in path.read_text().split()]
+    commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in found}
+    return {pid for pid, command in commands.items() if b"resource_tracker" not in command}
 
 
 def test_a_run_made_again_is_compared(tmp_path: Path) -> None:

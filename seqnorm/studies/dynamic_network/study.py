@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -78,17 +78,15 @@ class DynamicNetwork(Study):
             or documents.
     """
 
-    name: ClassVar[str] = "dynamic_network"
-    title: ClassVar[str] = "Networks unrolled to another length each time"
-    question: ClassVar[str] = (
+    name = "dynamic_network"
+    title = "Networks unrolled to another length each time"
+    question = (
         "In a network that is unrolled to another length for every batch, each time step needs "
         "statistics of its own: do later steps, which fewer sequences reach, have worse ones, and "
         "what becomes of sequences longer than any in training?"
     )
-    factors: ClassVar[tuple[str, ...]] = (
-        *("part", "stage", "corpus", "cell", "norm", "variant", "pooling", "rate", "seed"),
-    )
-    measures: ClassVar[tuple[str, ...]] = (
+    factors = ("part", "stage", "corpus", "cell", "norm", "variant", "pooling", "rate", "seed")
+    measures = (
         *(f"alone_{size}" for size in BATCHES),
         *("parameters", "table_bytes", "padded_bytes", "alone_long", "updated_steps"),
         *("loss", "validation", "accuracy", "accuracy_population"),
@@ -181,7 +179,7 @@ class DynamicNetwork(Study):
         if setting["part"] in ("rows", "cost"):
             return 6.0
         whole = setting["part"] == "whole"
-        epochs = self.epochs[str(setting["corpus"])] if whole else self.epochs_cut
+        epochs = self.epochs[setting["corpus"]] if whole else self.epochs_cut
         train = (5.0 if whole else 1.5) * epochs
         if setting["stage"] == "tune":
             return train
@@ -193,17 +191,17 @@ class DynamicNetwork(Study):
         if setting["part"] == "cost":
             return self._cost(setting)
         data = self._load(setting["corpus"], self.steps)
-        seed, whole = int(str(setting["seed"])), setting["part"] == "whole"
+        seed, whole = setting["seed"], setting["part"] == "whole"
         model = self.model(setting, data)
         train, validation = data.train, data.validation
-        epochs = self.epochs[str(setting["corpus"])] if whole else self.epochs_cut
+        epochs = self.epochs[setting["corpus"]] if whole else self.epochs_cut
         if not whole:
             train, validation = train.head(self.cut), validation.head(self.cut)
         values = {
             "loss": training.train(
                 model,
                 train,
-                rate=float(str(setting["rate"])),
+                rate=setting["rate"],
                 epochs=epochs,
                 batch=self.batch,
                 seed=seed,
@@ -221,18 +219,18 @@ class DynamicNetwork(Study):
 
     def model(self, setting: Setting, data: Texts, max_steps: int | None = None) -> TextClassifier:
         """Return the untrained network of a setting. One seed gives the same first matrices."""
-        seed, norm = int(str(setting["seed"])), str(setting["norm"])
+        seed, norm = setting["seed"], setting["norm"]
         torch.manual_seed(seed)
         model = TextClassifier(
             data.vocabulary,
             data.classes,
-            cell=str(setting["cell"]),
+            cell=setting["cell"],
             norm=None if norm == "none" else norm,
             norm_options={"max_steps": max_steps or self.steps} if norm == "batch" else None,
             embedding_size=self.embedding,
             hidden_size=self.hidden,
             bidirectional=False,
-            pooling=str(setting["pooling"]),
+            pooling=setting["pooling"],
             pool_embeddings=False,
             word_dropout=0.1,
             embedding_dropout=0.3,
@@ -254,7 +252,7 @@ class DynamicNetwork(Study):
         whole = self._load(setting["corpus"], UNCUT)
         values, curves = {}, {}
         for size in BATCHES:
-            rows, alone = measures.rows_alive(whole.train.lengths, size, int(str(setting["seed"])))
+            rows, alone = measures.rows_alive(whole.train.lengths, size, setting["seed"])
             values[f"alone_{size}"] = alone
             # Few points, closer together at the beginning: 0, 1, 2, 4, ... and 3/2 of these.
             steps = {int(base * 2**power) for power in range(14) for base in (0, 1, 1.5)}
@@ -271,7 +269,7 @@ class DynamicNetwork(Study):
             steps=self.steps,
             batch=self.batch,
             repeats=self.repeats,
-            seed=int(str(setting["seed"])),
+            seed=setting["seed"],
         )
 
     def _whole(self, model: TextClassifier, data: Texts, seed: int) -> Outcome:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -59,28 +59,17 @@ class ImageGeneration(Study):
             parts, or a list is empty.
     """
 
-    name: ClassVar[str] = "image_generation"
-    title: ClassVar[str] = "Generating images"
-    question: ClassVar[str] = (
+    name = "image_generation"
+    title = "Generating images"
+    question = (
         "Does BatchNorm hurt a network that redraws images pixel by pixel, because its statistics "
         "mix unrelated images and wash out the features of each one?"
     )
-    factors: ClassVar[tuple[str, ...]] = ("stage", "norm", "style", "rate", "seed")
-    measures: ClassVar[tuple[str, ...]] = (
-        "validation",
-        "train_style",
-        "train_content",
-        "test_style",
-        "test_content",
-        "test_total",
-        "worst_style",
-        "faint_style",
-        "batch_style",
-        "alone_style",
-        "mates",
-        "mates_inference",
-        "contrast",
-        "between",
+    factors = ("stage", "norm", "style", "rate", "seed")
+    measures = (
+        *("validation", "train_style", "train_content", "test_style", "test_content", "test_total"),
+        *("worst_style", "faint_style", "batch_style", "alone_style"),
+        *("mates", "mates_inference", "contrast", "between"),
     )
 
     seeds: int
@@ -139,10 +128,8 @@ class ImageGeneration(Study):
         return float(self.steps_of_all if setting["style"] == ALL else self.steps)
 
     def run(self, setting: Setting) -> Outcome:
-        norm, style = str(setting["norm"]), str(setting["style"])
+        norm, style = setting["norm"], setting["style"]
         rate, seed = setting["rate"], setting["seed"]
-        assert isinstance(rate, (float, int))
-        assert isinstance(seed, int)
         styles = self.styles if style == ALL else [style]
         task = self.task(styles)
         trained = train(

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from seqnorm.studies.evidence import Finding
 from seqnorm.studies.study import Outcome, Study
@@ -57,19 +57,15 @@ class SmallBatch(Study):
         hidden: features of the embedding and of the LSTM.
     """
 
-    name: ClassVar[str] = "small_batch"
-    title: ClassVar[str] = "Small batches give noisy statistics"
-    question: ClassVar[str] = (
+    name = "small_batch"
+    title = "Small batches give noisy statistics"
+    question = (
         "Does BatchNorm lose accuracy as the batch shrinks, where norms within one example do not, "
         "and is it the noise of the statistics that does it?"
     )
-    factors: ClassVar[tuple[str, ...]] = (
-        *("part", "stage", "norm", "batch", "group", "rate", "seed"),
-    )
-    measures: ClassVar[tuple[str, ...]] = (
-        *("error", "error_reestimated", "validation_error", "loss"),
-    )
-    extent: ClassVar[tuple[str, ...]] = ("seeds", "root")
+    factors = ("part", "stage", "norm", "batch", "group", "rate", "seed")
+    measures = ("error", "error_reestimated", "validation_error", "loss")
+    extent = ("seeds", "root")
 
     seeds: int
     tuning: int
@@ -140,12 +136,7 @@ class SmallBatch(Study):
     def run(self, setting: Setting) -> Outcome:
         norm, batch, group = setting["norm"], setting["batch"], setting.get("group")
         rate, seed = setting["rate"], setting["seed"]
-        assert isinstance(norm, str)
-        assert isinstance(batch, int)
-        assert group is None or isinstance(group, int)
-        assert isinstance(rate, (int, float))
-        assert isinstance(seed, int)
-        if str(setting["part"]).startswith("images"):
+        if setting["part"].startswith("images"):
             task = load_task(self.images, self.image_count, self.root)
             of_images = ImageRun(norm, batch, group, rate, self.image_epochs, self.width, seed)
             return Outcome(measure_images(of_images, task))
@@ -158,13 +149,11 @@ class SmallBatch(Study):
     def cost(self, setting: Setting) -> float:
         """Return seconds on the machine of the committed results, by calls and by examples."""
         batch, group = setting["batch"], setting.get("group")
-        assert isinstance(batch, int)
-        assert group is None or isinstance(group, int)
-        if str(setting["part"]).startswith("images"):
+        if setting["part"].startswith("images"):
             examples = self.image_count * self.image_epochs
-            return examples * (0.0016 / batch + 0.0002)
+            return float(examples * (0.0016 / batch + 0.0002))
         examples = self.text_count * (self.text_epochs if batch > 1 else 1)
-        return 1.0 + examples * (0.0035 / (group or batch) + 0.0003)
+        return float(1 + examples * (0.0035 / (group or batch) + 0.0003))
 
     def figures(self, table: Table) -> dict[str, Figure]:
         return figures.figures(table.where(stage="run"))

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -55,15 +55,15 @@ class TrainInference(Study):
         pool: part of the test documents that short companions are drawn from, and long ones.
     """
 
-    name: ClassVar[str] = "train_inference"
-    title: ClassVar[str] = "Training and inference use different statistics"
-    question: ClassVar[str] = (
+    name = "train_inference"
+    title = "Training and inference use different statistics"
+    question = (
         "How far do the answers of the same weights differ between the statistics of a batch, by "
         "which BatchNorm trains, and the running ones of inference? And how far does an "
         "answer depend on the documents that happen to be in the batch?"
     )
-    factors: ClassVar[tuple[str, ...]] = ("stage", "norm", "batch", "rate", "seed")
-    measures: ClassVar[tuple[str, ...]] = (
+    factors = ("stage", "norm", "batch", "rate", "seed")
+    measures = (
         "val_accuracy",
         *(f"{what}_{kind}" for kind in KINDS for what in ("loss", "accuracy")),
         *(f"changed_{company}_{size}" for size in ASKED for company in COMPANY),
@@ -71,7 +71,7 @@ class TrainInference(Study):
         "changed_running",
         "logit_running",
     )
-    extent: ClassVar[tuple[str, ...]] = ("seeds", "norms", "batch_sizes")
+    extent = ("seeds", "norms", "batch_sizes")
 
     corpus: str
     root: str
@@ -115,13 +115,13 @@ class TrainInference(Study):
 
     def cost(self, setting: Setting) -> float:
         """Count documents of training, which cost more in small batches, and of the questions."""
-        trained = self.epochs * self.train_documents * (1 + 12 / int(str(setting["batch"])))
+        trained = self.epochs * self.train_documents * (1 + 12 / setting["batch"])
         asked = 0 if setting["stage"] == "tune" else 120 * self.targets + 6 * self.test_documents
-        return trained + 0.3 * asked
+        return float(trained + 0.3 * asked)
 
     def run(self, setting: Setting) -> Outcome:
         """Train a classifier, and ask it in all ways if the run is a reported one."""
-        seed, size, stage = int(str(setting["seed"])), int(str(setting["batch"])), setting["stage"]
+        seed, size, stage = setting["seed"], setting["batch"], setting["stage"]
         parts = load_parts(
             self.corpus,
             self.root,
@@ -131,11 +131,11 @@ class TrainInference(Study):
             self.test_documents,
         )
         torch.manual_seed(seed)
-        model = self.classifier(str(setting["norm"]), parts)
+        model = self.classifier(setting["norm"], parts)
         curves: dict[str, list[tuple[float, float]]] = {}
         steps = self.epochs * -(-len(parts.train) // size)
         due = look_steps(steps, self.looks) if stage == "run" else []
-        for step in train(model, parts.train, size, self.epochs, float(str(setting["rate"])), seed):
+        for step in train(model, parts.train, size, self.epochs, setting["rate"], seed):
             if step in due:
                 for kind, loss in self._look(model, parts.test, size, seed).items():
                     epoch = step / steps * self.epochs
