@@ -1,11 +1,21 @@
-"""What BatchNorm does wrong, and where it does not, shown on real data: one file a limitation.
+"""Four limitations of BatchNorm, tested on real data; each study is a folder.
 
 ``python -m seqnorm.studies NAME`` makes the runs of a study, draws its figures and prints its
-verdict; ``python -m seqnorm.studies report`` makes a page of all of them.
+verdict. ``python -m seqnorm.studies report`` makes a page of all of them.
 """
 
-from seqnorm.studies.evidence import Finding, Interval, interval, paired
-from seqnorm.studies.study import Outcome, Picture, Study
+from seqnorm.studies.evidence import Claim, Finding, Interval, Seeds, interval
+from seqnorm.studies.study import Outcome, Study, Text
 from seqnorm.studies.table import Table
 
-__all__ = ["Finding", "Interval", "Outcome", "Picture", "Study", "Table", "interval", "paired"]
+__all__ = [
+    "Claim",
+    "Finding",
+    "Interval",
+    "Outcome",
+    "Seeds",
+    "Study",
+    "Table",
+    "Text",
+    "interval",
+]

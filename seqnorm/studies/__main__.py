@@ -1,4 +1,4 @@
-"""python -m seqnorm.studies --help"""
+"""Run ``python -m seqnorm.studies``."""
 
 from seqnorm.extra import or_exit
 

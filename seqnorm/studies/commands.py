@@ -1,4 +1,4 @@
-"""The command line of the studies: run, draw and report."""
+"""Run the studies, draw their figures, and write the report."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from pathlib import Path
 from seqnorm.extra import need
 
 from . import table as tables
+from .again import run_again
 from .configuration import check_beside, keep_beside, load
+from .engines import ENGINES, Engine
 from .registry import STUDIES
-from .runner import Share, StudyError, make_runs, merge, path_of, run_again
+from .runner import StudyError, make_runs, path_of
 from .study import Study
 from .table import Setting, Table, from_text
 
@@ -22,22 +24,16 @@ QUICK = Path("runs/studies/quick")
 
 
 def arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__)
-    parser.add_argument(
-        "study", choices=[*STUDIES, "all", "report"], help="a study, all of them, or the report"
-    )
-    parser.add_argument("--quick", action="store_true", help="a small version, about two minutes")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="configs/studies/<name>.yaml")
-    parser.add_argument(
-        "--results", type=Path, metavar="FOLDER", help=f"{FULL}; with --quick {QUICK}"
-    )
-    parser.add_argument(
-        "--processes", type=int, default=os.cpu_count() or 1, metavar="N", help="runs at once"
-    )
-    parser.add_argument(
-        "--share", type=Share.parse, default=Share(), metavar="I/N", help="part I of N of the runs"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("study", choices=[*STUDIES, "all", "report"], help="a study, all of them, or the report")
+    add("--quick", action="store_true", help="a small version, about two minutes")
+    add("--config", type=Path, metavar="FILE", help="configs/studies/<name>.yaml")
+    add("--results", type=Path, metavar="FOLDER", help=f"{FULL}; with --quick {QUICK}")
+    add("--engine", choices=ENGINES, default="loky", help="loky: processes here; dask; ray")
+    add("--processes", type=int, default=os.cpu_count() or 1, metavar="N", help="runs at once")
+    add(
         "--only",
         type=factor,
         action="append",
@@ -45,21 +41,9 @@ def arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
         metavar="FACTOR=VALUE",
         help="only these runs, as norm=batch; may be repeated",
     )
-    parser.add_argument(
-        "--again", action="store_true", help="make runs of the table again and compare"
-    )
-    parser.add_argument(
-        "--merge",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="FOLDER",
-        help="take in the runs of other folders of results; make none",
-    )
-    parser.add_argument(
-        "--markdown", type=Path, metavar="FILE", help="report: as a page of Markdown, not HTML"
-    )
-    parser.add_argument("--draw", action="store_true", help="figures and verdict alone, no runs")
+    add("--again", action="store_true", help="make runs of the table once more and compare")
+    add("--markdown", type=Path, metavar="FILE", help="report: as a page of Markdown, not HTML")
+    add("--draw", action="store_true", help="figures and verdict alone, no runs")
     options = parser.parse_args(argv)
     if options.processes < 1:
         parser.error(f"--processes must be at least 1, got {options.processes}")
@@ -73,72 +57,66 @@ def arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
 
 
 def factor(text: str) -> tuple[str, tables.Value]:
+    """Read ``FACTOR=VALUE``."""
     name, equals, value = text.partition("=")
     if not equals:
-        raise argparse.ArgumentTypeError(f"written as FACTOR=VALUE, got {text!r}")
+        raise argparse.ArgumentTypeError(f"write FACTOR=VALUE, got {text!r}")
     return name, from_text(value)
 
 
 def run(study: Study, options: argparse.Namespace) -> bool:
-    """Does what the command line asks of one study; whether all went well."""
+    """Do for one study as the command line says, and return True if all went well."""
     only: Setting = dict(options.only)
     if unknown := set(only) - set(study.factors):
         raise StudyError(
             f"--only {sorted(unknown)}: the factors of {study.name} are {', '.join(study.factors)}"
         )
     folder: Path = options.results
-    for made in (folder, *options.merge):
-        check_beside(study, made)
+    check_beside(study, folder)
     if options.again:
         return run_again(study, folder, only)
     if options.draw:
         draw(study, tables.read(path_of(study, folder)), folder)
         return True
     keep_beside(study, folder)
-    if options.merge:
-        table = merge(study, folder, options.merge)
-    else:
-        table = make_runs(
-            study, folder, processes=options.processes, share=options.share, only=only, say=say
-        )
+    engine = Engine(options.engine, options.processes)
+    table = make_runs(
+        study, folder, engine=engine, only=only, say=lambda line: print(line, flush=True)
+    )
     draw(study, table, folder)
     return True
 
 
 def draw(study: Study, table: Table, folder: Path) -> None:
-    """The study's figures as files, its findings and verdict on the screen."""
+    """Write the study's figures, and print its findings and its verdict."""
     if not len(table):
         raise StudyError(f"{path_of(study, folder)} has no runs yet")
-    for picture in study.pictures(table):
-        picture.figure.savefig(folder / f"{study.name}_{picture.name}.png", dpi=150)
+    for name, drawn in study.figures(table).items():
+        drawn.savefig(folder / f"{study.name}_{name}.png", dpi=150)
     print(f"\n{study.title}. {study.question}\n")
     for finding in study.findings(table):
         print(f"  {finding}")
-    print(f"\n{study.verdict(table)}")
+    print(f"\n{study.text(table).verdict}")
 
 
 def report(options: argparse.Namespace) -> None:
-    """Writes the page of all studies."""
+    """Write the page of all studies."""
+    from .report import html, markdown
+
+    folder: Path = options.results
     if options.markdown:
-        from .markdown import page
-
-        text = page(options.results, options.markdown)
-        tables.replace(options.markdown, text.encode())
+        tables.replace(options.markdown, markdown(folder, options.markdown).encode())
     else:
-        from .report import write_report
-
-        write_report(options.results, quick=options.quick)
-
-
-def say(line: str) -> None:
-    print(line, flush=True)
+        page = folder / "report.html"
+        tables.replace(page, html(folder, options.quick).encode())
+        print(f"The report is in {page}")
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m seqnorm.studies") -> None:
-    """Runs the command line; exits with 1 if runs failed or came out differently."""
+    """Run the command line. Exit with 1 if runs failed or came out differently."""
     options = arguments(argv, prog)
     try:
-        need(prog, "matplotlib", "scipy")  # both of what follows the runs
+        need(prog, "matplotlib", "scipy")  # for the figures and findings after the runs
         if options.study == "report":
             report(options)
             return

@@ -1,8 +1,8 @@
-"""A study from its configuration: ``configs/studies/<name>.yaml``.
+"""Studies from their configuration, ``configs/studies/<name>.yaml``.
 
-The file states every field of the study's dataclass, and under ``quick`` those that a look in two
-minutes changes. What a table was made with stands beside it, ``<name>.yaml``, so that runs of two
-configurations never end up in one table.
+The file states every field of the study's dataclass, and under ``quick`` the changes for a version
+of two minutes. A copy of the configuration is kept beside the table, ``<name>.yaml``, so that runs
+of two configurations never end up in one table.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "studies"
 
 
 def load(kind: type[Study], quick: bool = False, config: Path | None = None) -> Study:
-    """The study as its configuration says.
+    """Make a study from its configuration.
 
     Raises:
-        StudyError: there is no such file, or it does not fit the study's fields.
+        StudyError: the file is missing or does not fit the study's fields.
     """
     path = config or CONFIGS / f"{kind.name}.yaml"
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise StudyError(
-            f"{path} is not there: run from a checkout of seqnorm, or give --config"
+            f"{path} is missing: run from a checkout of seqnorm, or give --config"
         ) from error
     except yaml.YAMLError as error:
-        raise StudyError(f"{path} is no YAML: {error}") from error
+        raise StudyError(f"{path} is not YAML: {error}") from error
     if not isinstance(content, dict):
         raise StudyError(f"{path} must map the fields of {kind.name} to values")
     changed = content.pop("quick", {})
@@ -47,17 +47,17 @@ def load(kind: type[Study], quick: bool = False, config: Path | None = None) -> 
     parser.add_class_arguments(kind, "study")
     try:
         made = parser.instantiate(parser.parse_object({"study": content})).study
-    except Exception as error:  # whatever the parser or the dataclass finds wrong
+    except Exception as error:  # anything that the parser or the dataclass finds wrong
         raise StudyError(f"{path}: {error}") from error
     assert isinstance(made, Study)
     return made
 
 
 def keep_beside(study: Study, folder: Path) -> None:
-    """Writes the configuration beside the study's table.
+    """Write the configuration beside the study's table.
 
     Raises:
-        StudyError: the table there was made with another one.
+        StudyError: the table was made with another configuration.
     """
     check_beside(study, folder)
     path = path_of(study, folder).with_suffix(".yaml")
@@ -65,10 +65,10 @@ def keep_beside(study: Study, folder: Path) -> None:
 
 
 def check_beside(study: Study, folder: Path) -> None:
-    """Compares with the configuration beside the study's table, where there are both.
+    """Compare the configuration with the one beside the study's table, if both files exist.
 
     Raises:
-        StudyError: the table there was made with another one.
+        StudyError: the table was made with another configuration.
     """
     path = path_of(study, folder).with_suffix(".yaml")
     if not (path.exists() and path_of(study, folder).exists()):
@@ -87,7 +87,7 @@ def check_beside(study: Study, folder: Path) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Tuples as lists, so that a value read back equals the one written."""
+    """Turn tuples into lists, so that a value read back equals the one written."""
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,28 +1,30 @@
-"""How sure a difference is: means over seeds with confidence intervals, and findings made of them.
+"""Means over seeds with confidence intervals, and the findings and claims that rest on them.
 
-Runs of one seed share initial weights, data order and whatever else is drawn, so two norms are
-compared by the differences of their runs of the same seeds (a paired comparison). An interval is
-Student's: ``mean ± t * s / sqrt(n)``, s the standard deviation of n differences, t the quantile
-with n - 1 degrees of freedom. Each holds at its own level; they are not widened for being many.
+Runs of one seed share initial weights, data order and everything else that is drawn. Two norms are
+therefore compared by the differences between their runs of the same seeds (a paired comparison). An
+interval is Student's: ``mean ± t * s / sqrt(n)``, where s is the standard deviation of n
+differences and t the quantile with n - 1 degrees of freedom. Each interval holds at its own level;
+the intervals are not widened for being many.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import mean, stdev
+from typing import NamedTuple
 
 LEVEL = 0.95
-SHOWN = 10  # findings of a study that a page shows at once, the first ones
+SHOWN = 10  # findings of a study that a page shows at once
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over n runs and where the true one lies with 95 % confidence.
+    """Mean over n runs, and the range of the true mean with 95 % confidence.
 
-    With fewer than two runs nothing is known of the spread, and the interval is infinite. One run
-    without a number, because it diverged, leaves the mean none either: NaN, not that of the others.
+    The interval of fewer than two runs is infinite. A run that diverged makes the mean NaN.
     """
 
     mean: float
@@ -35,20 +37,22 @@ class Interval:
         """1 or -1 if the interval lies on one side of zero, else 0."""
         return (self.low > 0) - (self.high < 0)
 
-    def scaled(self, factor: float) -> Interval:
-        """In another unit: 100 makes points out of parts. The factor is positive."""
-        return Interval(self.mean * factor, self.low * factor, self.high * factor, self.n)
+    @property
+    def half(self) -> float:
+        """Half of the width; 0 if it is infinite, for the bars of a figure."""
+        return self.high - self.mean if math.isfinite(self.high) else 0.0
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.1f} ({self.low:+.1f} to {self.high:+.1f})"
 
 
 def interval(values: Iterable[float]) -> Interval:
-    """Student's interval of the mean; of no values, NaN."""
+    """Return Student's interval of the mean; the mean of no values is NaN."""
     from scipy.stats import t
 
     values = list(values)
     n = len(values)
-    if n == 0:
-        return Interval(math.nan, -math.inf, math.inf, 0)
-    if not all(map(math.isfinite, values)):
+    if n == 0 or not all(map(math.isfinite, values)):
         return Interval(math.nan, -math.inf, math.inf, n)
     if n == 1:
         return Interval(values[0], -math.inf, math.inf, 1)
@@ -57,24 +61,40 @@ def interval(values: Iterable[float]) -> Interval:
     return Interval(centre, centre - half, centre + half, n)
 
 
-def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Interval:
-    """The interval of a - b over the seeds that both have."""
-    return interval(a[seed] - b[seed] for seed in sorted(a.keys() & b.keys()))
+class Seeds(dict[int, float]):
+    """A number for each seed. A difference is taken seed by seed, over the seeds of both."""
+
+    def __sub__(self, other: Mapping[int, float]) -> Seeds:
+        return Seeds({seed: self[seed] - other[seed] for seed in sorted(self.keys() & other)})
+
+    def __rmul__(self, factor: float) -> Seeds:
+        return Seeds({seed: factor * value for seed, value in self.items()})
+
+    @property
+    def interval(self) -> Interval:
+        return interval(self.values())
+
+
+def mean_of(parts: Iterable[Seeds]) -> Seeds:
+    """Return the mean of several numbers, for the seeds that have all of them."""
+    found = list(parts)
+    seeds = set(found[0]).intersection(*found[1:])
+    return Seeds({seed: sum(part[seed] for part in found) / len(found) for seed in sorted(seeds)})
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A difference or a mean, and whether it bears out what was expected.
+    """A difference or a mean, and the sign that was expected of it.
 
     Attributes:
-        what: the quantity, as "test error at batch 2, BatchNorm minus GroupNorm".
+        quantity: in words, as "test error at batch 2, BatchNorm minus GroupNorm".
         interval: its value.
         unit: of the value; "" for none.
-        expected: the sign that the argument against BatchNorm predicts; 0 if it predicts none.
-        key: whether it is one of the few that stand in the README.
+        expected: the sign that the argument against BatchNorm predicts; 0 for no prediction.
+        key: True for the few findings that stand in the README.
     """
 
-    what: str
+    quantity: str
     interval: Interval
     unit: str = ""
     expected: int = 0
@@ -82,7 +102,7 @@ class Finding:
 
     @property
     def outcome(self) -> str:
-        """In words, from the interval alone."""
+        """The comparison of the interval with the expected sign, in words."""
         if self.interval.n < 2:
             return "too few runs to say"
         if math.isnan(self.interval.mean):
@@ -94,23 +114,81 @@ class Finding:
         return "as predicted" if self.interval.sign == self.expected else "against the prediction"
 
     @property
-    def numbers(self) -> tuple[str, str]:
-        """Mean and interval as they stand in a table; empty where there is none."""
+    def mean(self) -> str:
+        """The mean with its unit as it stands in a table; empty if there is no number."""
         i = self.interval
-        mean = "" if math.isnan(i.mean) else f"{i.mean:+.3g} {self.unit}".strip()
-        return mean, f"{i.low:+.3g} to {i.high:+.3g}" if math.isfinite(i.low) else ""
+        return "" if math.isnan(i.mean) else f"{i.mean:+.3g} {self.unit}".strip()
+
+    @property
+    def bounds(self) -> str:
+        """The interval as it stands in a table; empty if it is infinite."""
+        i = self.interval
+        return f"{i.low:+.3g} to {i.high:+.3g}" if math.isfinite(i.low) else ""
 
     @property
     def value(self) -> str:
         """``+3.1 points (95 % 2.0 to 4.2, 5 seeds)``."""
-        i, unit = self.interval, f" {self.unit}" if self.unit else ""
-        if i.n == 0:
+        if self.interval.n == 0:
             return "not measured"
-        if math.isnan(i.mean):
-            return f"no number ({i.n} {'seed' if i.n == 1 else 'seeds'})"
-        if i.n == 1:
-            return f"{i.mean:+.3g}{unit} (1 seed)"
-        return f"{i.mean:+.3g}{unit} (95 % {i.low:+.3g} to {i.high:+.3g}, {i.n} seeds)"
+        seeds = "1 seed" if self.interval.n == 1 else f"{self.interval.n} seeds"
+        bounds = f"95 % {self.bounds}, " if self.bounds else ""
+        return f"{self.mean or 'no number'} ({bounds}{seeds})"
 
     def __str__(self) -> str:
-        return f"{self.what}: {self.value}: {self.outcome}"
+        return f"{self.quantity}: {self.value}: {self.outcome}"
+
+
+class Ground(NamedTuple):
+    """A number that a claim rests on, and True if it bears the claim out."""
+
+    interval: Interval
+    holds: bool
+
+
+def above(*values: Seeds) -> list[Ground]:
+    """State that the intervals of these numbers lie above zero."""
+    return [Ground(value.interval, value.interval.sign > 0) for value in values]
+
+
+def below(*values: Seeds) -> list[Ground]:
+    """State that the intervals of these numbers lie below zero."""
+    return [Ground(value.interval, value.interval.sign < 0) for value in values]
+
+
+def level(*values: Seeds) -> list[Ground]:
+    """State that the intervals of these numbers hold zero: no difference is shown."""
+    return [Ground(value.interval, value.interval.sign == 0) for value in values]
+
+
+def zero(*values: Seeds) -> list[Ground]:
+    """State that these numbers are exactly zero for every seed."""
+    return [Ground(value.interval, not any(value.values())) for value in values]
+
+
+def given(*values: Seeds) -> list[Ground]:
+    """State nothing of these numbers but that they were measured."""
+    return [Ground(value.interval, True) for value in values]
+
+
+class Claim:
+    """A sentence of a verdict, written by hand, and the numbers that it rests on.
+
+    The sentence is stated only of a table that bears it out. Otherwise the claim says that the
+    table does not confirm it.
+
+    Args:
+        text: with the intervals of the numbers as ``{0}``, ``{1}``, ... and their means as
+            ``{0.mean:.1f}``.
+        grounds: lists of numbers from ``above``, ``below``, ``level``, ``zero`` and ``given``.
+    """
+
+    def __init__(self, text: str, *grounds: list[Ground]) -> None:
+        self.text = text
+        self.grounds = [ground for some in grounds for ground in some]
+        measured = all(i.n > 1 and math.isfinite(i.mean) for i, _ in self.grounds)
+        self.holds = measured and all(holds for _, holds in self.grounds)
+
+    def __str__(self) -> str:
+        if self.holds:
+            return self.text.format(*(ground.interval for ground in self.grounds))
+        return f"Not confirmed by this table: “{re.sub('{.*?}', '…', self.text)}”"

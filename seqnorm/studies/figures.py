@@ -1,17 +1,18 @@
-"""How studies draw: one colour, marker and line for each norm, for print and colour-blind readers.
+"""Drawing of all studies: one colour, marker and line for each norm, also for colour-blind readers.
 
-Colours are those of Okabe & Ito (2008), which differ in lightness too.
+The colours are those of Okabe & Ito (2008), which differ in lightness too.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .evidence import interval
+from .evidence import Interval, Seeds
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -40,7 +41,7 @@ NAMES = {
 
 
 def figure(width: float = 7.0, height: float = 3.6) -> Figure:
-    """An empty figure, in inches.
+    """Return an empty figure of this size in inches.
 
     Raises:
         ModuleNotFoundError: matplotlib is missing; the message says how to install it.
@@ -55,28 +56,37 @@ def figure(width: float = 7.0, height: float = 3.6) -> Figure:
     return Figure((width, height), layout="constrained")
 
 
+def panels(titles: Sequence[str], height: float, columns: int) -> tuple[Figure, list[Axes]]:
+    """Return a figure with a tidy panel for each title, in rows of so many columns."""
+    columns = min(columns, len(titles))
+    rows = math.ceil(len(titles) / columns)
+    drawn = figure(max(5.0, 4.1 * columns), height * rows)
+    grid = drawn.subplots(rows, columns, squeeze=False).flatten().tolist()
+    for axes, title in zip(grid, titles):
+        axes.set_title(title, fontsize=10)
+        tidy(axes)
+    for axes in grid[len(titles) :]:
+        axes.set_visible(False)
+    return drawn, grid
+
+
 def draw_line(
-    axes: Axes,
-    values: Mapping[float, Mapping[int, float]],
-    norm: str,
-    label: str | None = None,
-    **style: Any,
+    axes: Axes, values: Mapping[Any, Seeds], norm: str, label: str | None = None, **style: Any
 ) -> None:
-    """A norm's mean over seeds at every x, with its 95 % interval as a bar.
+    """Draw a norm's mean over seeds at every x, with its 95 % interval as a bar.
 
     Args:
-        values: by x, the measure by seed.
+        values: the measure by x and seed.
         norm: a key of ``STYLES``.
         label: in the legend; the norm's name if None.
-        style: in the place of the norm's own.
+        style: replaces parts of the norm's own.
     """
     xs = [x for x in sorted(values) if values[x]]
-    found = [interval(values[x].values()) for x in xs]
-    halves = [i.high - i.mean if math.isfinite(i.high) else 0.0 for i in found]
+    found = [values[x].interval for x in xs]
     axes.errorbar(
         xs,
         [i.mean for i in found],
-        yerr=halves,
+        yerr=[i.half for i in found],
         capsize=2.5,
         markersize=5,
         linewidth=1.4,
@@ -85,7 +95,29 @@ def draw_line(
     )
 
 
+def draw_point(
+    axes: Axes, place: float, value: Interval, label: str, *, vertical: bool, **style: Any
+) -> None:
+    """Draw one mean with its 95 % interval, at this place of the axis of categories."""
+    if value.n:
+        x, y = (place, value.mean) if vertical else (value.mean, place)
+        across, up = (None, value.half) if vertical else (value.half, None)
+        axes.errorbar(x, y, up, across, label=label, capsize=2.5, markersize=6, **style)
+
+
+def legend(drawn: Figure, panels: Iterable[Axes], columns: int, **style: Any) -> None:
+    """Put one legend of all panels below them."""
+    found: dict[str, Artist] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels()):
+            found.setdefault(label, handle)
+    if found:
+        handles, labels = list(found.values()), list(found)
+        style = {"frameon": False, **style}
+        drawn.legend(handles, labels, loc="outside lower center", ncols=columns, **style)
+
+
 def tidy(axes: Axes) -> None:
-    """A light grid and no frame at the top and the right."""
+    """Add a light grid and remove the frame at the top and the right."""
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)

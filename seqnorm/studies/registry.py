@@ -1,4 +1,4 @@
-"""The studies by name, in the order of the argument."""
+"""All studies by name, in the order of the argument."""
 
 from __future__ import annotations
 

@@ -1,18 +1,28 @@
-"""What a study is: a question, the runs that answer it, and what is read off their table.
+"""The base class of studies: a question, the runs that answer it, and the reading of their table.
 
 A study is a dataclass; its fields are its configuration, ``configs/studies/<name>.yaml``. One run
-is one setting of its factors, the seed among them, and knows of no other run: runs may be made in
-any order, by several processes or machines, and be merged.
+is one setting of the factors, including the seed, and depends on no run but those that chose its
+learning rate. Runs can therefore be made in any order and on several machines.
+
+Every study is a folder with the same files: ``study`` (the runs), ``data``, ``training``,
+``measures`` (of a trained network), ``figures``, ``verdict`` (the numbers that the table yields),
+and ``text.md.j2`` (the verdict and the captions, written by hand).
 """
 
 from __future__ import annotations
 
+import inspect
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from .evidence import Finding
+import jinja2
+
+from . import evidence
+from .evidence import Claim, Finding, Ground
 from .table import Setting, Table
 
 if TYPE_CHECKING:
@@ -21,12 +31,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run measured.
+    """Results of one run.
 
     Attributes:
-        values: one number for each of the study's measures that applies; others stay empty.
-        curves: by name, points (x, y), as a loss over steps.
-        files: by name, contents of small files to keep beside the table, pictures for instance.
+        values: a number for each of the study's measures that applies; others stay empty.
+        curves: points (x, y) by name, such as a loss over steps.
+        files: contents of small files to keep beside the table, by name.
     """
 
     values: Mapping[str, float]
@@ -34,32 +44,26 @@ class Outcome:
     files: Mapping[str, bytes] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A figure of a study.
+class Text(NamedTuple):
+    """Text of a study: the verdict, its claims, and the captions of the figures by name."""
 
-    Attributes:
-        name: of its file, without the ending.
-        figure: made by ``seqnorm.studies.figures.figure``.
-        caption: what is seen, for a reader who has never heard of the subject.
-    """
-
-    name: str
-    figure: Figure
-    caption: str
+    verdict: str
+    claims: list[Claim]
+    captions: dict[str, str]
 
 
 class Study(ABC):
-    """A question about a limitation of BatchNorm, and how it is answered.
+    """A question about a limitation of BatchNorm, and the way it is answered.
 
     Attributes:
-        name: of its file, its configuration and its results.
-        title: the limitation, in a few words.
-        question: what it asks, in a sentence or two.
-        factors: columns of the table that tell runs apart; "seed" is one.
-        measures: columns with what a run measured.
-        extent: fields of the configuration that say how many runs there are, not what one is; they
-            may be changed between calls that write into one table.
+        name: of its folder, its configuration and its results.
+        title: the limitation in a few words.
+        question: in a sentence or two.
+        factors: columns of the table that tell runs apart, "stage" and "seed" among them. The stage
+            is "tune" for runs that choose a learning rate and "run" for reported ones.
+        measures: columns with the numbers that a run measured.
+        extent: fields of the configuration that say how many runs there are. They may change
+            between calls that write into one table.
     """
 
     name: ClassVar[str]
@@ -71,28 +75,55 @@ class Study(ABC):
 
     @abstractmethod
     def settings(self, done: Table) -> Iterator[Setting]:
-        """All runs that can be made now, in a fixed order, those in ``done`` too.
+        """Yield all runs that can be made now, in a fixed order, including those in ``done``.
 
-        What depends on other runs (a learning rate on the runs it is chosen by) is left out until
+        A run that depends on others (on those that choose its learning rate) is left out until
         these are in ``done``.
         """
 
     @abstractmethod
     def run(self, setting: Setting) -> Outcome:
-        """Makes one run. Everything random in it follows from the setting."""
+        """Make one run. Everything random in it follows from the setting."""
 
     def cost(self, setting: Setting) -> float:
-        """How long a run takes beside other runs, in any unit, to tell the time left."""
+        """Return the time that a run takes in any unit, to estimate the time left."""
         return 1.0
 
     @abstractmethod
-    def pictures(self, table: Table) -> list[Picture]:
-        """Draws the table; runs that are missing leave gaps, they break nothing."""
+    def figures(self, table: Table) -> dict[str, Figure]:
+        """Draw the table. Missing runs leave gaps."""
 
     @abstractmethod
     def findings(self, table: Table) -> list[Finding]:
-        """What the table says, each finding with its uncertainty."""
+        """Return the numbers of the table with their uncertainty, the most important first."""
 
     @abstractmethod
-    def verdict(self, table: Table) -> str:
-        """The answer to the question, computed from the table, in a few sentences."""
+    def quantities(self, table: Table) -> Mapping[str, Any]:
+        """Return the numbers and functions that the text of the study uses, by name."""
+
+    def template(self) -> str:
+        """Return the text of the study, ``text.md.j2`` beside its class.
+
+        The section "verdict" has claims, which are written by hand. Every other section is the
+        caption of a figure.
+        """
+        return Path(inspect.getfile(type(self))).with_name("text.md.j2").read_text(encoding="utf-8")
+
+    def text(self, table: Table) -> Text:
+        """Fill the table's numbers into the text. Claims that it does not bear out say so."""
+        claims: list[Claim] = []
+
+        def claim(text: str, *grounds: list[Ground]) -> str:
+            claims.append(Claim(text, *grounds))
+            return str(claims[-1])
+
+        environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True)
+        names = {**vars(evidence), **self.quantities(table), "study": self, "claim": claim}
+        filled = environment.from_string(self.template()).render(names)
+        _, *parts = re.split(r"^## (\w+)\n", filled, flags=re.MULTILINE)
+        sections = {
+            # Lines of a paragraph are joined.
+            name: re.sub(r"(?<!\n)\n(?!\n)", " ", part.strip())
+            for name, part in zip(parts[::2], parts[1::2])
+        }
+        return Text(sections.pop("verdict"), claims, sections)

@@ -1,4 +1,4 @@
-"""The table of a study: a row a run, and the curves that belong to them.
+"""The table of a study: a row for each run, and the curves that belong to the rows.
 
 ``<name>.csv`` has the columns ``run`` (the setting as text), the factors, the measures, and
 ``seconds``, ``machine``, ``commit``; ``<name>_curves.csv`` has ``run, curve, x, y``.
@@ -13,19 +13,23 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Union
+from typing import Any, Union
+
+from .evidence import Seeds
 
 Value = Union[str, int, float, bool, None]
-Setting = Mapping[str, Value]
+Setting = Mapping[str, Any]  # values of factors by name
 Curve = list[tuple[float, float]]
 ABOUT = ("seconds", "machine", "commit")
 
 
 def run_id(setting: Setting, factors: Sequence[str]) -> str:
-    """The setting as text: the values of the factors, joined by "/".
+    """Return the setting as text: the values of the factors, joined by "/".
+
+    A factor that the setting leaves out is None.
 
     Raises:
-        ValueError: the setting has other keys than the factors; a factor left out is None.
+        ValueError: the setting has a key that is not a factor.
     """
     if unknown := set(setting) - set(factors):
         raise ValueError(f"{sorted(unknown)} are no factors; these are: {', '.join(factors)}")
@@ -33,7 +37,7 @@ def run_id(setting: Setting, factors: Sequence[str]) -> str:
 
 
 def to_text(value: Value) -> str:
-    """A value as it stands in the file; numbers with six digits, ``None`` as nothing."""
+    """Write a value as in the file: a number with six digits, ``None`` as the empty text."""
     if value is None:
         return ""
     if isinstance(value, float):
@@ -42,7 +46,7 @@ def to_text(value: Value) -> str:
 
 
 def from_text(text: str) -> Value:
-    """A value as ``to_text`` wrote it."""
+    """Read a value that ``to_text`` wrote."""
     if text == "":
         return None
     if text in ("True", "False"):
@@ -56,7 +60,7 @@ def from_text(text: str) -> Value:
 
 
 def matches(row: Setting, wanted: Setting) -> bool:
-    """Whether the row has these values, to the digits that the file keeps."""
+    """Return True if the row has these values, to the digits that the file keeps."""
     return all(to_text(row.get(name)) == to_text(value) for name, value in wanted.items())
 
 
@@ -67,7 +71,7 @@ class Table:
     Attributes:
         rows: in the order in which they were made.
         curves: by run and curve name.
-        files: the folder with what runs left beside the table; None if it is on no disk.
+        files: the folder of the files that runs left beside the table; None without a folder.
     """
 
     rows: Sequence[Mapping[str, Value]] = ()
@@ -81,43 +85,50 @@ class Table:
         return iter(self.rows)
 
     def where(self, **setting: Value) -> Table:
-        """The rows in which these columns have these values, to the digits that the file keeps;
-        ``None`` is an empty one."""
+        """Return the rows with these values, to the digits of the file; ``None`` is empty."""
         kept = [row for row in self.rows if matches(row, setting)]
         return Table(kept, self.curves, self.files)
 
     def distinct(self, column: str) -> list[Value]:
-        """The values of a column, each once, as they first appear; empty ones are left out."""
+        """Return the values of a column, each once, as they first appear, without empty ones."""
         return list(dict.fromkeys(v for row in self.rows if (v := row.get(column)) is not None))
 
-    def by_seed(self, measure: str) -> dict[int, float]:
-        """The measure by seed, of rows that have it.
+    def by_seed(self, measure: str, **setting: Value) -> Seeds:
+        """Return the measure by seed, from the rows with these values that have it.
 
         Raises:
-            ValueError: two rows have the same seed: more must be said in ``where``.
+            ValueError: two rows have the same seed, so the setting must say more.
         """
-        found: dict[int, float] = {}
-        for row in self.rows:
+        found = Seeds()
+        for row in self.where(**setting):
             seed, value = row["seed"], row.get(measure)
             if value is None:
                 continue
             if not isinstance(seed, int) or isinstance(value, str):
-                raise ValueError(f"row {row['run']}: no number in seed or {measure}")
+                raise ValueError(f"row {row['run']}: the seed or {measure} is not a number")
             if seed in found:
-                raise ValueError(f"two rows of seed {seed}: narrow the choice, at {row['run']}")
+                raise ValueError(f"two rows have seed {seed}, at {row['run']}: say more of them")
             found[seed] = float(value)
         return found
 
     def curve(self, row: Mapping[str, Value], name: str) -> Curve:
-        """The points of a row's curve; none if it has no such curve."""
+        """Return the points of a row's curve, or an empty list."""
         return self.curves.get((str(row["run"]), name), [])
+
+    def curve_by_seed(self, name: str, **setting: Value) -> dict[float, Seeds]:
+        """Return the curve's values by x and seed, from the rows with these values."""
+        found: dict[float, Seeds] = {}
+        for row in self.where(**setting):
+            for x, y in self.curve(row, name):
+                found.setdefault(x, Seeds())[int(str(row["seed"]))] = y
+        return found
 
 
 def read(path: Path) -> Table:
-    """The table in the file, and the curves in the one beside it; empty where there is none.
+    """Read the table and its curves; a missing file is an empty table.
 
     Raises:
-        ValueError: a line does not have the columns of the header.
+        ValueError: a line has more or fewer columns than the header.
     """
     rows: list[dict[str, Value]] = []
     for line in _lines(path):
@@ -132,14 +143,14 @@ def read(path: Path) -> Table:
 
 
 def curves_path(path: Path) -> Path:
-    """Where the curves of the table ``path`` are."""
+    """Return the path of the curves of the table ``path``."""
     return path.with_name(f"{path.stem}_curves.csv")
 
 
 def write(path: Path, columns: Sequence[str], table: Table) -> None:
-    """Writes the table and its curves, whole or not at all: each file is moved into its place.
+    """Write the table and its curves. Each file is moved into its place when it is complete.
 
-    The curves go first, so that a row that is there has its curves.
+    The curves go first, so that every row in the file has its curves.
     """
     known = {str(row["run"]) for row in table.rows}
     points = (
@@ -161,7 +172,7 @@ def _lines(path: Path) -> Iterator[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
         for number, line in enumerate(csv.DictReader(file, strict=True), start=2):
             if None in line or None in line.values():
-                raise ValueError(f"{path}, line {number}: not as many columns as in the header")
+                raise ValueError(f"{path}, line {number}: more or fewer columns than in the header")
             yield line
 
 
@@ -174,7 +185,7 @@ def _replace(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Puts the content into the file in one step, on disk before it has the name."""
+    """Replace the file in one step, after the content has reached the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=path.parent) as folder:
         new = Path(folder) / path.name

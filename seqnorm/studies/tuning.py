@@ -1,43 +1,44 @@
-"""Choosing a learning rate for each norm, by one stated rule.
+"""The choice of a learning rate for each norm, by one rule.
 
-Every rate of a grid is tried with the tuning seeds, which are none of the seeds that are reported;
-the rate with the best mean of a measure on validation data is taken, of two equal ones the smaller.
-If that is the smallest or the largest of the grid, one more is tried beyond it, a step of the grid
-further, and so on, at most ``EXTENSIONS`` times. The test part is never looked at for it.
+Every rate of a grid is tried with the tuning seeds, which are different from the reported seeds.
+The rate with the best mean of a measure on validation data is chosen; of two equal ones, the
+smaller. If it is the smallest or the largest of the grid, another rate is tried one step of the
+grid beyond it, at most ``EXTENSIONS`` times. The test part takes no part in the choice.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import product
 from statistics import mean
 
-from .table import Table, Value
+from .table import Setting, Table
 
 TUNING_SEED = 1000
 EXTENSIONS = 2
 
 
 def tuning_seeds(count: int) -> range:
-    """Seeds to tune with, far from those that are reported."""
+    """Return seeds to tune with, far from those that are reported."""
     return range(TUNING_SEED, TUNING_SEED + count)
 
 
 def best_rate(
     table: Table, rates: Sequence[float], seeds: Sequence[int], measure: str, largest: bool = True
 ) -> float | None:
-    """The chosen rate, or None while a run that decides about it is missing.
+    """Return the chosen rate, or None while a run that decides about it is missing.
 
     Args:
         table: the tuning runs of one norm and task, with the rate in the column "rate".
         rates: the grid.
         seeds: the tuning seeds.
         measure: on validation data. A run that diverged (NaN) counts as the worst of all.
-        largest: whether a larger measure is better.
+        largest: True if a larger measure is better.
     """
     scores: dict[float, float] = {}
     for rate in sorted(rates):
-        found = table.where(rate=rate).by_seed(measure)
+        found = table.by_seed(measure, rate=rate)
         if any(seed not in found for seed in seeds):
             return None
         scores[rate] = _score([found[seed] for seed in seeds], largest)
@@ -47,9 +48,9 @@ def best_rate(
 def choose_rate(
     table: Table, rates: Sequence[float], seeds: Sequence[int], measure: str, largest: bool = True
 ) -> tuple[list[float], float | None]:
-    """The rates to try as far as is known by now, and the chosen one, None while that is open.
+    """Return the rates to try as far as they are known, and the chosen one, None while it is open.
 
-    A grid of a single rate leaves no choice, and nothing is tried. Arguments as for ``best_rate``.
+    A grid of a single rate needs no runs. Arguments are those of ``best_rate``.
     """
     grid = sorted(rates)
     if len(grid) == 1:
@@ -64,8 +65,29 @@ def choose_rate(
     return grid, best
 
 
-def _score(values: Sequence[Value], largest: bool) -> float:
-    numbers = [float(v) if isinstance(v, (int, float)) else math.nan for v in values]
-    if any(math.isnan(number) for number in numbers):
+def plan(
+    done: Table,
+    case: Setting,
+    rates: Sequence[float],
+    runs: int,
+    measure: str,
+    largest: bool = True,
+) -> tuple[list[Setting], float | None]:
+    """Return the tuning runs of one norm and task, and the chosen rate, None while it is open.
+
+    Args:
+        done: all runs so far.
+        case: factors of the norm and task.
+        runs: number of tuning seeds.
+    """
+    seeds = tuning_seeds(runs)
+    tuned = done.where(stage="tune", **case)
+    grid, best = choose_rate(tuned, rates, seeds, measure, largest)
+    tries = product(grid, seeds)
+    return [{**case, "stage": "tune", "rate": rate, "seed": seed} for rate, seed in tries], best
+
+
+def _score(values: Sequence[float], largest: bool) -> float:
+    if any(math.isnan(value) for value in values):
         return -math.inf
-    return mean(numbers) if largest else -mean(numbers)
+    return mean(values) if largest else -mean(values)

@@ -1,4 +1,4 @@
-"""What tests of several studies use."""
+"""Fixtures for the tests of several studies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Documents of 3 to 11 tokens, of two classes with words of their own."""
+    """Write documents of 2 to 10 words, of two classes with words of their own."""
     folder = tmp_path_factory.mktemp("corpora") / "tiny"
     folder.mkdir()
     draw = random.Random(0)

@@ -50,7 +50,7 @@ def test_a_study_runs_draws_and_prints(
     assert "toy run/layer/0.1/1: 0 s" in printed
     assert "A limitation. Is it one?" in printed
     assert "error, BatchNorm minus LayerNorm: +20 points (95 % +20 to +20, 2 seeds)" in printed
-    assert printed.endswith("It is as predicted.\n")
+    assert printed.endswith("It is one, by 20 points.\n")
     assert (results / "toy_errors.png").read_bytes().startswith(b"\x89PNG")
     assert yaml.safe_load((results / "toy.yaml").read_text())["rates"] == [0.1, 1.0]
     assert run(*arguments, "--again", "--only", "seed=1", "--only", "norm=batch") == 0
@@ -59,33 +59,16 @@ def test_a_study_runs_draws_and_prints(
     assert "toy run/" not in capsys.readouterr().out
 
 
-def test_shares_merge_from_the_command_line(config: Path, tmp_path: Path) -> None:
-    common = ("toy", "--config", str(config), "--processes", "1", "--results")
-    first, second = str(tmp_path / "first"), str(tmp_path / "second")
-    assert run(*common, first, "--share", "1/2") == 0
-    assert run(*common, second, "--share", "2/2") == 0
-    assert run(*common, first, "--merge", second) == 0
-    assert len((tmp_path / "first" / "toy.csv").read_text().splitlines()) == 5
-
-
-def test_other_configurations_are_neither_merged_nor_compared_with(
+def test_another_configuration_is_not_compared_with(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    common = ("toy", "--config", str(config), "--processes", "1", "--results")
-    first, second = str(tmp_path / "first"), str(tmp_path / "second")
-    assert run(*common, second) == 0
+    common = ("toy", "--config", str(config), "--processes", "1", "--results", str(tmp_path / "r"))
+    assert run(*common) == 0
     config.write_text(CONFIG.replace("0.1, 1.0", "0.1"))
-    assert run(*common, first) == 0
     capsys.readouterr()
-    for arguments in (
-        (first, "--merge", second),
-        (second, "--again"),
-        (second, "--draw"),
-    ):
+    for arguments in ([], ["--again"], ["--draw"]):
         assert run(*common, *arguments) == 1
-        assert "second/toy.csv was made with another configuration" in capsys.readouterr().err
-    assert run(*common, first, "--merge", str(tmp_path / "nowhere")) == 1
-    assert "nowhere has no toy.csv to merge" in capsys.readouterr().err
+        assert "r/toy.csv was made with another configuration" in capsys.readouterr().err
 
 
 def test_drawing_leaves_the_configuration_as_it_was(config: Path, tmp_path: Path) -> None:
@@ -108,7 +91,7 @@ def test_quick_is_the_file_with_its_changes(config: Path) -> None:
         ("seeds: two\nrates: [0.1]\n", "seeds"),
         ("rates: [0.1]\n", "seeds"),
         ("- 1\n", "must map the fields"),
-        ("a: [\n", "is no YAML"),
+        ("a: [\n", "is not YAML"),
     ],
 )
 def test_a_wrong_configuration_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -119,8 +102,8 @@ def test_a_wrong_configuration_is_refused(tmp_path: Path, text: str, message: st
     assert "toy.yaml" in str(caught.value)
 
 
-def test_no_configuration_is_told_of(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match=r"toy.yaml is not there: run from a checkout"):
+def test_a_missing_configuration_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"toy.yaml is missing: run from a checkout"):
         load(Toy, config=tmp_path / "toy.yaml")
 
 
@@ -136,8 +119,8 @@ def test_runs_of_two_configurations_do_not_mix(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["toy", "--only", "seed"], "written as FACTOR=VALUE"),
-        (["toy", "--share", "3/2"], "--share"),
+        (["toy", "--only", "seed"], "write FACTOR=VALUE"),
+        (["toy", "--engine", "slurm"], "--engine"),
         (["toy", "--processes", "0"], "at least 1"),
         (["toi"], "invalid choice"),
         (["all", "--config", "x.yaml"], "--config belongs to one study"),

@@ -1,5 +1,4 @@
-"""The study of networks unrolled to another length each time: its measures against slow ones, a
-tiny run of each part, its figures and its reading of a table."""
+"""The study of networks unrolled to another length each time: measures, tiny runs, verdict."""
 
 from __future__ import annotations
 
@@ -17,8 +16,8 @@ from tuned import tuned
 
 from seqnorm.models import TextClassifier
 from seqnorm.studies.configuration import load
-from seqnorm.studies.dynamic_network import DynamicNetwork, measures, texts
-from seqnorm.studies.dynamic_network.findings import headlines
+from seqnorm.studies.dynamic_network import DynamicNetwork, data, measures
+from seqnorm.studies.dynamic_network.data import Part
 from seqnorm.studies.dynamic_network.study import SITES
 from seqnorm.studies.table import Setting, Table, run_id
 
@@ -47,7 +46,7 @@ def tiny(corpus: Path, **changed: Any) -> DynamicNetwork:
     return dataclasses.replace(study, **(small | changed))
 
 
-def classifier(part: texts.Part, norm: str | None = "batch") -> TextClassifier:
+def classifier(part: Part, norm: str | None = "batch") -> TextClassifier:
     options = {"max_steps": max(part.lengths)} if norm == "batch" else None
     return TextClassifier(
         *(20, 3),
@@ -62,30 +61,30 @@ def classifier(part: texts.Part, norm: str | None = "batch") -> TextClassifier:
 
 
 @pytest.fixture
-def part() -> texts.Part:
+def part() -> Part:
     draw = random.Random(1)
     lengths = [draw.randrange(1, 9) for _ in range(70)]
     tokens = [[draw.randrange(1, 20) for _ in range(length)] for length in lengths]
-    return texts.Part(tokens, [draw.randrange(3) for _ in lengths])
+    return Part(tokens, [draw.randrange(3) for _ in lengths])
 
 
 def test_parts_of_documents() -> None:
-    part = texts.Part([[1, 2, 3, 4, 5], [6], [7, 8, 9]], [0, 1, 2])
+    part = Part([[1, 2, 3, 4, 5], [6], [7, 8, 9]], [0, 1, 2])
     assert part.lengths == [5, 1, 3]
     assert part.head(2).tokens == [[1, 2], [6], [7, 8]]
     assert part.tail(2).tokens == [[4, 5], [6], [8, 9]]
     assert part.again(2).tokens == [[1, 2, 1, 2, 1], [6], [7, 8, 7]]
-    assert part.longer(2) == texts.Part([[1, 2, 3, 4, 5], [7, 8, 9]], [0, 2])
-    assert part.sample(2) == texts.Part([[1, 2, 3, 4, 5], [7, 8, 9]], [0, 2])
+    assert part.longer(2) == Part([[1, 2, 3, 4, 5], [7, 8, 9]], [0, 2])
+    assert part.sample(2) == Part([[1, 2, 3, 4, 5], [7, 8, 9]], [0, 2])
     assert part.sample(3) == part.sample(10) == part
 
 
-def test_batches_hold_every_document_once(part: texts.Part) -> None:
-    for found in (texts.batches(part, 8, seed=3), texts.in_order(part, 8)):
+def test_batches_hold_every_document_once(part: Part) -> None:
+    for found in (data.batches(part, 8, seed=3), data.in_order(part, 8)):
         indices = torch.cat([batch.indices for batch in found])
         assert sorted(indices.tolist()) == list(range(len(part)))
     orders = [
-        torch.cat([b.indices for b in texts.batches(part, 8, seed=seed, epoch=epoch)]).tolist()
+        torch.cat([b.indices for b in data.batches(part, 8, seed=seed, epoch=epoch)]).tolist()
         for seed, epoch in ((0, 0), (0, 0), (0, 1), (1, 0))
     ]
     assert orders[0] == orders[1]
@@ -108,8 +107,8 @@ def test_rows_alive(size: int) -> None:
         assert alone == 1
 
 
-def input_terms(model: TextClassifier, part: texts.Part) -> list[Tensor]:
-    """W_ih x of the documents that reach each step, in float64."""
+def input_terms(model: TextClassifier, part: Part) -> list[Tensor]:
+    """Compute W_ih x of the documents that reach each step, in float64."""
     weight = model.recurrent.weight_ih_l0.double()
     vectors = model.embedding.weight.double()
     return [
@@ -119,10 +118,10 @@ def input_terms(model: TextClassifier, part: texts.Part) -> list[Tensor]:
 
 
 @torch.no_grad()
-def test_the_population_is_that_of_all_documents(part: texts.Part) -> None:
+def test_the_population_is_that_of_all_documents(part: Part) -> None:
     model = classifier(part)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    found = texts.tables_of(measures.population(model, part))
+    found = measures.tables_of(measures.population(model, part))
     assert set(found) == {"norm_ih", "norm_hh", "norm_cell"}
     for t, rows in enumerate(input_terms(model, part)):
         table = found["norm_ih"]
@@ -136,14 +135,14 @@ def test_the_population_is_that_of_all_documents(part: texts.Part) -> None:
 
 
 @torch.no_grad()
-def test_errors_of_statistics(part: texts.Part) -> None:
+def test_errors_of_statistics(part: Part) -> None:
     model = classifier(part)
     true = measures.population(model, part)
     assert measures.relative_error(true, true).equal(torch.zeros(max(part.lengths)))
     assert measures.relative_error(model, true).isnan().all(), "no step was seen yet"
     half = measures.population(model, part.sample(35))
     error = measures.relative_error(half, true)
-    found, right = texts.tables_of(half), texts.tables_of(true)
+    found, right = measures.tables_of(half), measures.tables_of(true)
     for t in range(max(part.lengths)):
         units = sorted(
             abs(x - y) / max(y, 1e-12)  # at step 0 all rows of W_hh h are the same, 0
@@ -171,25 +170,25 @@ def test_by_length() -> None:
     assert measures.by_length(right, [1, 2, 3, 9], [2, 5, 8]) == [0.5, 1.0, None, 1.0]
 
 
-def test_a_head_fitted_anew_reads_what_the_state_holds(part: texts.Part) -> None:
+def test_a_head_fitted_anew_reads_what_the_state_holds(part: Part) -> None:
     model = classifier(part, None).eval()
     features = measures.pooled(model, part)
     for i, tokens in enumerate(part.tokens[:5]):
         states, _ = model.recurrent(model.embedding(torch.tensor([tokens])))
         torch.testing.assert_close(features[i], states[0, -1])
     score = features @ torch.tensor([1.0, -2.0, 0.5, 1.0])
-    learnable = texts.Part(part.tokens, (score > score.quantile(0.4)).long().tolist())
+    learnable = Part(part.tokens, (score > score.quantile(0.4)).long().tolist())
     with torch.no_grad():  # a head that knows nothing but the third class
         model.head.weight.zero_()
         model.head.bias.copy_(torch.tensor([0.0, 0.0, 9.0]))
-    assert texts.accuracy(model, learnable) == 0
+    assert measures.accuracy(model, learnable) == 0
     assert measures.refitted(model, learnable, learnable, bias_alone=False) > 0.85
     alone = measures.refitted(model, learnable, learnable, bias_alone=True)
-    assert alone == pytest.approx(texts.share(torch.tensor(learnable.labels) == 1))
+    assert alone == pytest.approx(measures.share(torch.tensor(learnable.labels) == 1))
 
 
 @torch.no_grad()
-def test_accuracy_by_batch_uses_the_batch_and_writes_nothing(part: texts.Part) -> None:
+def test_accuracy_by_batch_uses_the_batch_and_writes_nothing(part: Part) -> None:
     model = classifier(part).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     found = measures.accuracy_by_batch(model, part, len(part))
@@ -197,10 +196,10 @@ def test_accuracy_by_batch_uses_the_batch_and_writes_nothing(part: texts.Part) -
     assert all(torch.equal(after[name], value) for name, value in before.items())
     # In one batch of all documents its statistics are those of the population, but biased.
     biased = measures.population(model, part)
-    for table in texts.tables_of(biased).values():
+    for table in measures.tables_of(biased).values():
         n = table.count.clamp(min=2)[:, None]
         table.running_var.mul_((n - 1) / n)
-    assert found == pytest.approx(texts.accuracy(biased, part), abs=2 / len(part))
+    assert found == pytest.approx(measures.accuracy(biased, part), abs=2 / len(part))
 
 
 def test_settings_of_the_shipped_configuration() -> None:
@@ -244,18 +243,18 @@ def test_a_run_of_each_part(norm: str, corpus: Path) -> None:
         assert found >= set(study.measures)
     assert "table_bytes" in found
     assert ("slope_64" in found) == (norm == "batch")
-    assert len(study.pictures(table)) == 7
-    assert study.verdict(table)
+    assert len(study.figures(table)) == 7
+    assert study.text(table).verdict
     assert all(finding.interval.n <= 1 for finding in study.findings(table))
 
 
 def test_seeds_start_alike_and_variants_keep_the_sites_they_name(corpus: Path) -> None:
     study = tiny(corpus)
     cell = study.cells[0]
-    data = texts.load(str(corpus), "data", 9, 60, 30, 20)
+    loaded = data.load(str(corpus), "data", 9, 60, 30, 20)
     base: Setting = {"cell": cell, "seed": 3, "pooling": "last"}
-    models = [study.model({**base, "norm": norm}, data) for norm in ("batch", "layer", "none")]
-    models += [study.model({**base, "norm": "batch", "variant": site}, data) for site in SITES]
+    models = [study.model({**base, "norm": norm}, loaded) for norm in ("batch", "layer", "none")]
+    models += [study.model({**base, "norm": "batch", "variant": site}, loaded) for site in SITES]
     for name in (
         "embedding.weight",
         "recurrent.weight_ih_l0",
@@ -264,7 +263,7 @@ def test_seeds_start_alike_and_variants_keep_the_sites_they_name(corpus: Path) -
     ):
         first, *others = (model.state_dict()[name] for model in models)
         assert all(first.equal(other) for other in others), name
-    kept = {site: set(texts.tables_of(model)) for site, model in zip(SITES, models[3:])}
+    kept = {site: set(measures.tables_of(model)) for site, model in zip(SITES, models[3:])}
     assert kept == {
         "input": {"norm_ih"},
         "hidden": {"norm_hh"},
@@ -289,7 +288,7 @@ def test_a_wrong_configuration(changed: dict[str, Any], message: str, corpus: Pa
 
 
 def synthetic(study: DynamicNetwork, loss: float, own: float, growth: float) -> Table:
-    """Reported runs in which BatchNorm loses ``loss``, and right statistics give ``own`` back."""
+    """Make runs in which BatchNorm loses ``loss`` and right statistics give ``own`` back."""
     rows: list[dict[str, Any]] = []
     curves = {}
 
@@ -353,40 +352,35 @@ def synthetic(study: DynamicNetwork, loss: float, own: float, growth: float) -> 
 
 
 @pytest.mark.parametrize(
-    ("loss", "own", "growth", "texts_there"),
+    ("loss", "own", "growth", "held"),
     [
-        (
-            0.1,
-            0.0,
-            0.05,
-            ["worse over the steps in 1 of 1", "loses more than LayerNorm in 1", "No statistics"],
-        ),
-        (
-            0.1,
-            0.05,
-            0.05,
-            ["which is less", "Statistics explain a part", "worse than the population's in 1"],
-        ),
-        (0.0, 0.0, 0.05, ["loses more than LayerNorm in 0, less in 0"]),
-        (-0.1, 0.0, -0.05, ["and cell, better in 1.", "less in 1", "nothing to explain"]),
+        (0.1, -0.05, 0.05, {"With the", "Other", "New", "Trained"}),
+        (0.1, 0.05, 0.05, {"With the", "New", "Trained"}),
+        (-0.1, 0.0, -0.05, set()),
     ],
 )
 def test_the_verdict_follows_the_table(
-    loss: float, own: float, growth: float, texts_there: list[str], corpus: Path
+    loss: float, own: float, growth: float, held: set[str]
 ) -> None:
-    study = tiny(corpus)
+    study = load(DynamicNetwork)
+    assert isinstance(study, DynamicNetwork)
     table = synthetic(study, loss, own, growth)
-    said = study.verdict(table)
-    for text in texts_there:
-        assert text in said, said
-    told = [finding.what for finding in study.findings(table)]
-    assert told[:5] == headlines(study)
-    assert len(set(told)) == len(told) > 15
+    starts = {
+        start: next(claim for claim in study.text(table).claims if claim.text.startswith(start))
+        for start in ("With the", "Other", "New", "Trained with BatchNorm")
+    }
+    assert {start.split(" w")[0] for start, claim in starts.items() if claim.holds} == held
+    found = study.findings(table)
+    quantities = [finding.quantity for finding in found]
+    assert len(set(quantities)) == len(quantities) > 15
+    assert [finding.key for finding in found[:11]] == [True] * 10 + [False]
+    more = found[3]
+    assert more.quantity.endswith("BatchNorm's change minus LayerNorm's, r8, LSTM, last pooling")
+    assert more.interval.mean == pytest.approx(-100 * loss)
 
 
-def test_pictures_of_a_table_and_of_none(corpus: Path, tmp_path: Path) -> None:
+def test_figures_of_a_table_and_of_none(corpus: Path, tmp_path: Path) -> None:
     study = tiny(corpus)
     for table in (synthetic(study, 0.1, 0.02, 0.05), Table()):
-        for picture in study.pictures(table):
-            picture.figure.savefig(tmp_path / f"{picture.name}.png")
-            assert len(picture.caption) > 80
+        for name, drawn in study.figures(table).items():
+            drawn.savefig(tmp_path / f"{name}.png")

@@ -1,4 +1,4 @@
-"""The page of all studies: whole, self-contained, escaped, and the same for the same tables."""
+"""The HTML page of all studies: whole, self-contained, escaped, and the same for one table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VOID = {"meta", "br", "link", "img"}
 
 
 class Strict(HTMLParser):
-    """Notes ids and links, and that every element is closed in its place."""
+    """Parser that notes ids and links, and checks that every element is closed in its place."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,12 +51,15 @@ class Strict(HTMLParser):
 
 
 class Loud(Toy):
-    """Its words would be markup, were they not escaped."""
+    """Toy whose words are markup unless they are escaped."""
 
     title = "Limits <script>alert(1)</script> & more"
 
     def findings(self, table: Table) -> list[Finding]:
         return [Finding(f"quantity {n} <b>", interval([1.0, 2.0])) for n in range(13)]
+
+    def template(self) -> str:
+        return super().template().replace("two norms", "<b>two</b> norms")
 
 
 @pytest.fixture
@@ -69,44 +72,49 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def parsed(path: Path) -> Strict:
+def parsed(page: str) -> Strict:
     parser = Strict()
-    parser.feed(path.read_text(encoding="utf-8"))
+    parser.feed(page)
     parser.close()
     assert parser.open == []
     return parser
 
 
 def test_the_page_is_whole_and_needs_no_network(folder: Path) -> None:
-    path = report.write_report(folder)
-    page = parsed(path)
+    raw = report.html(folder)
+    page = parsed(raw)
     text = " ".join(page.text.split())
-    for part in ("Is it one?", "It is ", "Errors of two norms.", "python -m seqnorm.studies toy"):
+    for part in (
+        "Is it one?",
+        "It is one, by 20 points.",
+        "Errors of <b>two</b> norms.",
+        "python -m seqnorm.studies toy",
+    ):
         assert part in text
     assert "6 runs" in text
     assert "3 more numbers" in text
     outside = [link for link in page.links if not link.startswith(("#", "data:"))]
     assert outside == []
-    assert not re.search(r"url\((?!#)|@import|<script", path.read_text())
+    assert not re.search(r"url\((?!#)|@import|<script", raw)
     assert [name for name, count in Counter(page.ids).items() if count > 1] == []
     missing = {link[1:] for link in page.links if link.startswith("#")} - set(page.ids)
     assert missing == set()
 
 
 def test_words_of_results_are_no_markup(folder: Path) -> None:
-    raw = report.write_report(folder).read_text()
+    raw = report.html(folder)
+    assert "Errors of &lt;b&gt;two&lt;/b&gt; norms." in raw
     assert "Limits &lt;script&gt;alert(1)&lt;/script&gt; &amp; more" in raw
     assert "quantity 3 &lt;b&gt;" in raw
 
 
 def test_the_same_tables_give_the_same_page(folder: Path) -> None:
-    first = report.write_report(folder, folder / "a.html").read_bytes()
-    assert report.write_report(folder, folder / "b.html").read_bytes() == first
+    assert report.html(folder) == report.html(folder)
 
 
 def test_quick_results_say_so(folder: Path) -> None:
-    assert "Made with" not in report.write_report(folder).read_text()
-    raw = report.write_report(folder, quick=True).read_text()
+    assert "Made with" not in report.html(folder)
+    raw = report.html(folder, quick=True)
     assert "Made with <code>--quick</code>" in raw
     assert "seqnorm.studies toy --quick" in raw
 
@@ -114,7 +122,7 @@ def test_quick_results_say_so(folder: Path) -> None:
 def test_a_study_without_results_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = type("Other", (Toy,), {"name": "other"})
     monkeypatch.setitem(STUDIES, "other", other)
-    text = parsed(report.write_report(folder)).text
+    text = parsed(report.html(folder)).text
     assert "No results yet: python -m seqnorm.studies other" in text
 
 
@@ -123,7 +131,7 @@ def test_no_results_at_all_are_an_error(
 ) -> None:
     empty = tmp_path_factory.mktemp("empty")
     with pytest.raises(StudyError, match="has no tables of studies"):
-        report.write_report(empty)
+        report.html(empty)
     with pytest.raises(SystemExit) as exit:
         commands.main(["report", "--results", str(empty)])
     assert exit.value.code == 1

@@ -1,4 +1,4 @@
-"""Runs of a study: in stages, resumable, shared among machines, merged, made again."""
+"""Runs of a study: in stages, resumable, by several engines, and made once more."""
 
 from __future__ import annotations
 
@@ -14,8 +14,14 @@ import pytest
 from toy_study import Toy
 
 from seqnorm.studies import Table
-from seqnorm.studies.runner import Share, StudyError, make_runs, merge, path_of, run_again
-from seqnorm.studies.table import read
+from seqnorm.studies.again import run_again
+from seqnorm.studies.engines import Engine
+from seqnorm.studies.runner import StudyError, machine, make_runs, path_of
+from seqnorm.studies.table import Setting, read
+
+TWO = Engine(processes=2)
+# Folders that the tests of this process were told of.
+EXTRA = os.environ.get("PYTHONPATH", "").split(os.pathsep)
 
 
 def silent(line: str) -> None:
@@ -28,7 +34,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 def test_reported_runs_come_after_those_they_depend_on(tmp_path: Path) -> None:
-    table = make_runs(Toy(3, [0.1, 1.0]), tmp_path, processes=2, say=silent)
+    table = make_runs(Toy(3, [0.1, 1.0]), tmp_path, engine=TWO, say=silent)
     assert len(table) == 2 * 2 + 2 * 3
     assert table.where(stage="run", norm="batch").distinct("rate") == [1.0]
     assert table.where(stage="run", norm="layer").distinct("rate") == [0.1]
@@ -51,7 +57,8 @@ def test_what_is_in_the_table_is_not_made_again(tmp_path: Path) -> None:
 
 def test_the_number_of_processes_changes_no_number(tmp_path: Path) -> None:
     made = [
-        make_runs(Toy(3, [0.1, 1.0]), tmp_path / str(n), processes=n, say=silent) for n in (1, 3)
+        make_runs(Toy(3, [0.1, 1.0]), tmp_path / str(n), engine=Engine(processes=n), say=silent)
+        for n in (1, 3)
     ]
     one, three = ({row["run"]: row["error"] for row in table} for table in made)
     assert one == three
@@ -69,63 +76,74 @@ def test_a_failed_run_stops_no_other_and_is_named(tmp_path: Path) -> None:
     assert len(whole.where(stage="run", norm="batch")) == 2
 
 
-def test_a_process_that_dies_is_told_of(tmp_path: Path) -> None:
+def test_a_process_that_dies_is_named(tmp_path: Path) -> None:
     with pytest.raises(
-        StudyError, match=r"a process of toy died .* at one of: tune/batch/0.1/1000; what"
+        StudyError, match=r"a process of toy died .* at one of: .*tune/batch/0.1/1000.*; what"
     ):
-        make_runs(Toy(1, [0.1], fail="die"), tmp_path, say=silent)
+        make_runs(Toy(1, [0.1], fail="die"), tmp_path, engine=TWO, say=silent)
 
 
-def test_a_killed_study_leaves_no_process_and_goes_on(tmp_path: Path) -> None:
+def gone(pid: int) -> bool:
+    """Return True when the process has ended, within 30 seconds."""
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_killed_study_leaves_no_process_and_goes_on(tmp_path: Path, processes: int) -> None:
+    trace = tmp_path / "trace"
     code = (
         "from toy_study import Toy; from seqnorm.studies.runner import make_runs; from pathlib "
-        f"import Path; make_runs(Toy(1, [0.1], fail='wait'), Path({str(tmp_path)!r}))"
+        "import Path; from seqnorm.studies.engines import Engine; make_runs("
+        f"Toy(1, [0.1], fail='wait', trace={str(trace)!r}), Path({str(tmp_path)!r}), "
+        f"engine=Engine(processes={processes}))"
     )
     script = tmp_path / "study.py"
     script.write_text(f"if __name__ == '__main__':\n    {code}\n")
     top = Path(__file__).parents[2]
     tests = top / "tests" / "support"
-    environment = os.environ | {"PYTHONPATH": f"{top}{os.pathsep}{tests}"}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (top, tests, *EXTRA)))}
     with subprocess.Popen([sys.executable, str(script)], env=environment) as process:
-        started = tmp_path / "waiting"
         deadline = time.monotonic() + 120
-        while not started.exists() and time.monotonic() < deadline:
+        while len(list(tmp_path.glob("trace.*"))) < processes and time.monotonic() < deadline:
             time.sleep(0.05)
-        worker = int(started.read_text())
+        workers = [int(path.suffix[1:]) for path in tmp_path.glob("trace.*")]
+        assert len(workers) == processes
         process.kill()
-    while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not Path(f"/proc/{worker}").exists()
+    assert all(map(gone, workers))
     assert len(make_runs(Toy(1, [0.1]), tmp_path, say=silent)) == 4
 
 
-def test_shares_are_disjoint_and_merge_to_the_whole(tmp_path: Path) -> None:
-    study = Toy(2, [0.1, 1.0])
-    first, second = tmp_path / "first", tmp_path / "second"
-    for folder, share in ((first, Share(1, 2)), (second, Share(2, 2))):
-        made = make_runs(study, folder, share=share, say=silent)
-        assert {row["stage"] for row in made} == {"tune"}, "half of them decides nothing"
-        assert len(made) == 2
-    merge(study, first, [second], say=silent)
-    assert len(read(path_of(study, first))) == 4
-    merge(study, second, [first], say=silent)
-    for folder, share in ((first, Share(1, 2)), (second, Share(2, 2))):
-        make_runs(study, folder, share=share, say=silent)
-    table = merge(study, first, [second], say=silent)
-    assert len(table) == 8
-    assert (first / "toy" / "batch_1.txt").exists()
-    row = table.where(stage="run", norm="batch", seed=1).rows[0]
-    assert len(table.curve(row, "loss")) == 2
-    assert len(merge(study, first, [second], say=silent)) == 8, "merging twice adds nothing"
+def test_dask_makes_the_same_rows_and_leaves_no_process(tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    one = make_runs(Toy(1, [0.1]), tmp_path / "one", say=silent)
+    before = children()
+    engine = Engine("dask", processes=2)
+    made = make_runs(Toy(1, [0.1]), tmp_path / "dask", engine=engine, say=silent)
+    assert {row["run"]: row["error"] for row in made} == {row["run"]: row["error"] for row in one}
+    assert all(map(gone, children() - before))
 
 
-def test_merging_refuses_what_contradicts(tmp_path: Path) -> None:
-    for name, noise in (("a", 0.01), ("b", 0.02)):
-        make_runs(Toy(1, [0.1], noise=noise), tmp_path / name, say=silent)
-    before = (tmp_path / "a" / "toy.csv").read_bytes()
-    with pytest.raises(StudyError, match="came out differently"):
-        merge(Toy(1, [0.1]), tmp_path / "a", [tmp_path / "b"], say=silent)
-    assert (tmp_path / "a" / "toy.csv").read_bytes() == before
+@pytest.mark.parametrize(
+    ("name", "module", "install"),
+    [("dask", "distributed", r"'dask\[distributed\]'"), ("ray", "ray", "ray")],
+)
+def test_a_missing_engine_says_how_to_install_it(
+    name: str, module: str, install: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ModuleNotFoundError, match=f"needs {module}: pip install {install}"):
+        make_runs(Toy(1, [0.1]), tmp_path, engine=Engine(name), say=silent)
+
+
+def children() -> set[int]:
+    """Return the processes of this one, but for Python's own tracker of shared resources."""
+    lists = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+    found = [pid for path in lists for pid in path.read_text().split()]
+    commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in found}
+    return {pid for pid, command in commands.items() if b"resource_tracker" not in command}
 
 
 def test_a_run_made_again_is_compared(tmp_path: Path) -> None:
@@ -133,10 +151,26 @@ def test_a_run_made_again_is_compared(tmp_path: Path) -> None:
     make_runs(study, tmp_path, say=silent)
     lines: list[str] = []
     assert run_again(study, tmp_path, {"stage": "run", "seed": 1}, lines.append)
-    assert len(lines) == 2
+    assert len(lines) == 4, "a line for each run and one for its error"
+    assert "every digit must be the same" in lines[0]
     assert not run_again(Toy(2, [0.1], noise=0.5), tmp_path, {"seed": 1, "norm": "layer"}, silent)
     with pytest.raises(StudyError, match="has no run with"):
         run_again(study, tmp_path, {"seed": 7}, silent)
+
+
+def test_a_run_of_another_machine_is_compared_within_a_tolerance(tmp_path: Path) -> None:
+    make_runs(Toy(1, [0.1], noise=0.02), tmp_path, say=silent)
+    path = path_of(Toy(1, [0.1]), tmp_path)
+    path.write_text(path.read_text().replace(machine(), "x86_64 AVX999 torch 9"))
+    lines: list[str] = []
+    only: Setting = {"stage": "run", "norm": "batch"}
+    assert run_again(Toy(1, [0.1], noise=0.01), tmp_path, only, lines.append)
+    assert (
+        f"stored on x86_64 AVX999 torch 9; this is {machine()}: numbers may differ by" in lines[0]
+    )
+    assert lines[1].endswith("now: within the tolerance")
+    assert not run_again(Toy(1, [0.1], noise=1.0), tmp_path, only, lines.append)
+    assert lines[-1].endswith("now: DIFFERS")
 
 
 def test_only_some_runs(tmp_path: Path) -> None:
@@ -157,13 +191,6 @@ def test_an_unknown_measure_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(Toy, "measures", ("error",))
     with pytest.raises(StudyError, match=r"measured .*score"):
         make_runs(Toy(1, [0.1]), tmp_path, say=silent)
-
-
-@pytest.mark.parametrize("text", ["", "2", "0/2", "3/2", "a/b", "-1/2", "1/2/3"])
-def test_a_share_is_a_fraction(text: str) -> None:
-    with pytest.raises(ValueError, match="written as 2/3"):
-        Share.parse(text)
-    assert Share.parse("2/3") == Share(2, 3)
 
 
 def test_progress_tells_the_time_left(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_rows_are_chosen() -> None:
     assert table.where(note=None).rows == [ROWS[0]]
     assert table.distinct("norm") == ["batch", "layer"]
     assert table.where(norm="batch").by_seed("error") == {0: 0.25}
-    with pytest.raises(ValueError, match="two rows of seed 0"):
+    with pytest.raises(ValueError, match="two rows have seed 0"):
         table.by_seed("error")
 
 

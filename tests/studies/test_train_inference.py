@@ -1,4 +1,4 @@
-"""The study of the statistics of training and of inference: its draws, a tiny run, its reading."""
+"""The study of training's and inference's statistics: its draws, a tiny run, its verdict."""
 
 from __future__ import annotations
 
@@ -12,16 +12,12 @@ from tuned import tuned
 
 from seqnorm.studies.configuration import load
 from seqnorm.studies.table import Table, run_id
-from seqnorm.studies.train_inference import TrainInference, reading
-from seqnorm.studies.train_inference.study import (
-    ASKED,
-    COMPANY,
-    KINDS,
-    companions,
-    load_parts,
-    look_steps,
-    pools,
-)
+from seqnorm.studies.train_inference import TrainInference, verdict
+from seqnorm.studies.train_inference.data import companions, load_parts, pools
+from seqnorm.studies.train_inference.measures import ASKED, COMPANY, KINDS
+from seqnorm.studies.train_inference.training import look_steps
+
+FULL = load(TrainInference)
 
 
 def tiny(corpus: Path, **changed: Any) -> TrainInference:
@@ -124,7 +120,7 @@ def test_looks_are_denser_at_the_start() -> None:
 
 
 def synthetic(worse: float, moved: float = 0.0, sizes: tuple[int, ...] = (64, 4)) -> Table:
-    """BatchNorm's losses and accuracies are worse by this in every comparison, give or take."""
+    """Make BatchNorm's running statistics worse by this in every comparison, up to noise."""
     rows: list[dict[str, Any]] = []
     curves = {}
     for norm in ("batch", "batch_pooled", "layer", "none"):
@@ -152,21 +148,16 @@ def synthetic(worse: float, moved: float = 0.0, sizes: tuple[int, ...] = (64, 4)
     return Table(rows, curves)
 
 
-@pytest.mark.parametrize(
-    ("worse", "loss", "accuracy"),
-    [(0.1, "higher", "lower"), (-0.1, "lower", "higher"), (0.0, "not shown", "not shown")],
-)
-def test_the_verdict_follows_the_table(worse: float, loss: str, accuracy: str) -> None:
-    table = synthetic(worse)
-    text = reading.verdict(table, (64, 4))
-    assert f"as in training, BatchNorm's test loss is {loss}" in text
-    assert f"of the whole training set its test loss is {loss}" in text
-    assert f"its accuracy {accuracy}" in text
-    assert f"against LayerNorm's is {accuracy}" in text
-    assert "in 10.0 % at batch 64, 10.0 % at batch 4 of cases; that this is more" in text
-    assert "is shown at every batch size." in text
-    assert "changes by not a single bit" in text
-    found = {finding.what: finding for finding in reading.findings(table, (64, 4))}
+@pytest.mark.parametrize("worse", [0.1, -0.1, 0.0])
+def test_findings_and_verdict_follow_the_table(worse: float) -> None:
+    table = synthetic(worse, sizes=(64, 16, 4))
+    holds = {claim.text[:40]: claim.holds for claim in FULL.text(table).claims}
+    assert holds["With statistics of the batch, an answer "]
+    assert holds["LayerNorm's answer does not change by a "]
+    assert holds["Running statistics, which inference uses"] == (worse < 0)
+    assert not holds["Against statistics of the whole training"]
+    assert "in 10.0 % of cases at batch 64, 10.0 % at batch 16" in FULL.text(table).verdict
+    found = {finding.quantity: finding for finding in FULL.findings(table)}
     company = found["answers changed by random companions, batch 4, BatchNorm - LayerNorm"]
     assert company.interval.mean == pytest.approx(10)
     assert company.outcome == "as predicted"
@@ -176,33 +167,19 @@ def test_the_verdict_follows_the_table(worse: float, loss: str, accuracy: str) -
 
 
 def test_a_seed_is_one_unit_whatever_the_batch_sizes() -> None:
-    moved = reading.largest(synthetic(0.1, moved=2e-7), "layer", reading.COMPANY)
+    moved = verdict.largest(synthetic(0.1, moved=2e-7), "layer", verdict.COMPANY).interval
     assert moved.n == 5
     assert moved.mean == 2e-7
 
 
-def test_the_verdict_on_rounding_and_on_too_little() -> None:
-    assert "changes by 2.0e-07 a logit at most" in reading.verdict(
-        synthetic(0.1, moved=2e-7), (64, 4)
-    )
-    assert "no runs of BatchNorm and LayerNorm" in reading.verdict(Table(), (64, 4))
-    part = Table([row for row in synthetic(0.1).rows if row["norm"] != "layer"])
-    assert "no runs of BatchNorm and LayerNorm" in reading.verdict(part, (64, 4))
-
-
-def test_signs_in_words() -> None:
-    words = {-1: "lower", 0: "same", 1: "higher"}
-    assert reading.by_sign({64: 1, 16: 1, 4: 1}, words) == "higher at every batch size"
-    assert reading.by_sign({64: 1, 16: -1, 4: 1}, words) == (
-        "higher at batch 64 and 4, lower at batch 16"
-    )
-    assert reading.by_sign({64: 0}, words) == "same at batch 64"
+def test_an_answer_that_changes_by_rounding_is_noticed() -> None:
+    claim = FULL.text(synthetic(0.1, moved=2e-7)).claims[1]
+    assert str(claim).startswith("Not confirmed by this table: “LayerNorm's answer does not change")
 
 
 @pytest.mark.parametrize("table", [synthetic(0.1), synthetic(0.1).where(norm="batch"), Table()])
-def test_the_pictures(table: Table, tmp_path: Path) -> None:
-    pictures = reading.pictures(table, (64, 16, 4))
-    assert [picture.name for picture in pictures] == ["statistics", "company", "gap"]
-    for picture in pictures:
-        picture.figure.savefig(tmp_path / "picture.png")
-        assert len(picture.caption) > 100
+def test_the_figures(table: Table, tmp_path: Path) -> None:
+    figures = FULL.figures(table)
+    assert list(figures) == ["statistics", "company", "gap"]
+    for drawn in figures.values():
+        drawn.savefig(tmp_path / "figure.png")

@@ -1,29 +1,41 @@
-"""A study that computes nothing of interest, for what holds for all studies.
+"""A study without content, for tests of everything that all studies share.
 
-A module of its own, for the processes that make the runs import it.
+It is a module of its own because the processes that make the runs import it.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from seqnorm.studies import Finding, Outcome, Picture, Study, Table, paired
+from seqnorm.studies import Finding, Outcome, Seeds, Study, Table
 from seqnorm.studies.figures import draw_line, figure
 from seqnorm.studies.table import Setting
 from seqnorm.studies.tuning import best_rate, tuning_seeds
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TEXT = """
+## verdict
+
+{{ claim("It is one, by {0.mean:.0f} points.", above(difference)) }}
+
+## errors
+
+Errors of two norms.
+"""
+
 
 @dataclass(frozen=True)
 class Toy(Study):
-    """Two norms, a rate tuned for each; the best one is 0.1 for layer and 1.0 for batch."""
+    """Two norms with a tuned rate each; the best one is 0.1 for layer and 1.0 for batch."""
 
     name: ClassVar[str] = "toy"
     title: ClassVar[str] = "A limitation"
@@ -56,9 +68,7 @@ class Toy(Study):
         if self.fail == "die":
             os._exit(9)
         if self.fail == "wait":
-            started = Path(sys.argv[0]).with_name("waiting")
-            started.with_suffix(".new").write_text(str(os.getpid()))
-            started.with_suffix(".new").rename(started)
+            Path(f"{self.trace}.{os.getpid()}").touch()
             time.sleep(300)
         if self.fail and setting["norm"] == self.fail and setting["stage"] == "run":
             raise ValueError("this norm is out of order")
@@ -73,17 +83,23 @@ class Toy(Study):
         files = {f"{setting['norm']}_{seed}.txt": b"kept"}
         return Outcome({"error": error}, {"loss": [(0, 1.0), (1, error)]}, files)
 
-    def pictures(self, table: Table) -> list[Picture]:
+    def difference(self, table: Table) -> Seeds:
+        runs = table.where(stage="run")
+        return 100 * (runs.by_seed("error", norm="batch") - runs.by_seed("error", norm="layer"))
+
+    def figures(self, table: Table) -> dict[str, Figure]:
         drawn = figure()
         axes = drawn.subplots()
         for norm in ("batch", "layer"):
-            rows = table.where(stage="run", norm=norm)
-            draw_line(axes, {1.0: rows.by_seed("error")}, norm)
-        return [Picture("errors", drawn, "Errors of two norms.")]
+            draw_line(axes, {1.0: table.by_seed("error", stage="run", norm=norm)}, norm)
+        return {"errors": drawn}
 
     def findings(self, table: Table) -> list[Finding]:
-        a, b = (table.where(stage="run", norm=norm).by_seed("error") for norm in ("batch", "layer"))
-        return [Finding("error, BatchNorm minus LayerNorm", paired(a, b).scaled(100), "points", 1)]
+        value = self.difference(table).interval
+        return [Finding("error, BatchNorm minus LayerNorm", value, "points", 1)]
 
-    def verdict(self, table: Table) -> str:
-        return f"It is {self.findings(table)[0].outcome}."
+    def quantities(self, table: Table) -> dict[str, Any]:
+        return {"difference": self.difference(table)}
+
+    def template(self) -> str:
+        return TEXT

@@ -1,4 +1,4 @@
-"""Networks unrolled to another length for every batch: steps whose statistics rest on few rows."""
+"""Networks unrolled to another length for every batch, with steps that rest on few rows."""
 
 from .study import DynamicNetwork
 

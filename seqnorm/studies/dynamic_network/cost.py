@@ -1,4 +1,4 @@
-"""What a norm costs in parameters, running tables, time and memory, one long document included."""
+"""Cost of a norm in parameters, running tables, time and memory, with one long document too."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from seqnorm.datasets import TextBatch
 from seqnorm.models import TextClassifier
 from seqnorm.studies.study import Outcome
 
-from .texts import Part, tables_of
+from .data import Part
+from .measures import tables_of
 
 PROCESS = Path("/proc/self")
 
@@ -28,15 +29,15 @@ def cost_of(
     repeats: int,
     seed: int,
 ) -> Outcome:
-    """A training step on a random batch, with the longest document of all in it, and with that
-    document cut like the others.
+    """Measure a training step on a random batch with the longest document, cut and whole.
 
-    Times, and the memory that the long one adds at its peak, are curves over the batch's longest
-    document, for they are the machine's; what is the same everywhere are values.
+    The times, and the memory that the whole document adds at its peak, depend on the machine. They
+    are curves over the length of the batch's longest document. Numbers that are the same on every
+    machine are values.
 
     Args:
-        make: a network whose tables have this number of steps.
-        steps: at which the others, and at first the longest, are cut.
+        make: returns a network whose tables have this number of steps.
+        steps: length at which the other documents, and at first the longest, are cut.
     """
     longest = max(range(len(part)), key=part.lengths.__getitem__)
     others = random.Random(seed).sample([i for i in range(len(part)) if i != longest], batch - 1)
@@ -69,7 +70,7 @@ def cost_of(
 
 
 def timed(model: TextClassifier, batch: TextBatch) -> float:
-    """Seconds of a forward and a backward pass."""
+    """Measure the seconds of a forward and a backward pass."""
     model.zero_grad()
     start = time.perf_counter()
     F.cross_entropy(model(batch.tokens, batch.lengths), batch.labels).backward()
@@ -77,10 +78,12 @@ def timed(model: TextClassifier, batch: TextBatch) -> float:
 
 
 def peak_memory(work: Callable[[], object]) -> float | None:
-    """Bytes that ``work`` adds to this process at its peak; ``None`` where the system does not
-    say."""
+    """Measure the bytes that ``work`` adds to this process at its peak.
+
+    Return ``None`` if the system does not tell.
+    """
     try:
-        (PROCESS / "clear_refs").write_text("5")  # the peak starts anew
+        (PROCESS / "clear_refs").write_text("5")  # reset the peak
         before = _status("VmRSS")
     except (OSError, KeyError):
         work()

@@ -1,4 +1,4 @@
-"""What is measured of a network that is unrolled to another length for every batch.
+"""Measures of a network that is unrolled to another length for every batch.
 
 Axes: T steps, F features of all norms of a layer, C classes.
 """
@@ -16,26 +16,57 @@ from torch.nn import functional as F
 from seqnorm.datasets import TextBatch
 from seqnorm.models import TextClassifier
 from seqnorm.nn import reestimate_statistics
-from seqnorm.nn.statistics import batch_statistics
+from seqnorm.nn.statistics import RunningTable, batch_statistics
 
-from .texts import Part, batches, in_order, share, tables_of
+from .data import Part, batches, in_order
 
 # Enough documents that a late step of the whole training part has more than a few rows.
 POPULATION_BATCH = 1024
 
 
+@torch.no_grad()
+def right(model: TextClassifier, part: Part) -> Tensor:
+    """Return (documents,) True for each one that is classified correctly in inference mode."""
+    model.eval()
+    found = torch.zeros(len(part), dtype=torch.bool)
+    for tokens, lengths, labels, indices in in_order(part):
+        found[indices] = model(tokens, lengths).argmax(-1) == labels
+    return found
+
+
+def share(flags: Tensor) -> float:
+    """Return the share of flags that are true."""
+    return float(flags.double().mean())
+
+
+def accuracy(model: TextClassifier, part: Part) -> float:
+    """Return the share of documents that are classified correctly in inference mode."""
+    return share(right(model, part))
+
+
+def tables_of(model: nn.Module) -> dict[str, RunningTable]:
+    """Return the running tables of a model by site: ``norm_ih``, ``norm_hh``, ``norm_cell``."""
+    return {
+        name.split(".")[-2].removesuffix("_l0"): table
+        for name, table in model.named_modules()
+        if isinstance(table, RunningTable)
+    }
+
+
 def rows_alive(lengths: Sequence[int], size: int, seed: int) -> tuple[list[float], float]:
-    """What the statistics of a step rest on, in random batches of ``size``.
+    """Count the rows that the statistics of a step rest on, in random batches of ``size``.
 
     Returns:
         (T,) rows at each step, the mean over all batches, and the share of all tokens that stand
-        alone at their step, where a variance is not defined.
+        alone at their step, where no variance is defined.
 
     Raises:
         ValueError: there are fewer documents than ``size``.
     """
     if len(lengths) < size:
-        raise ValueError(f"{len(lengths)} documents make no batch of {size}: take more of them")
+        raise ValueError(
+            f"{len(lengths)} documents do not fill a batch of {size}: take more of them"
+        )
     order = list(lengths)
     random.Random(seed).shuffle(order)
     whole = [sorted(order[i : i + size]) for i in range(0, len(order) - size + 1, size)]
@@ -49,20 +80,20 @@ def rows_alive(lengths: Sequence[int], size: int, seed: int) -> tuple[list[float
 
 
 def with_statistics(model: TextClassifier, source: Iterable[TextBatch]) -> TextClassifier:
-    """A copy whose running tables hold the moments of all rows of ``source``."""
+    """Return a copy whose running tables hold the moments of all rows of ``source``."""
     copy = deepcopy(model)
     reestimate_statistics(copy, source, lambda m, batch: m(batch.tokens, batch.lengths))
     return copy
 
 
 def population(model: TextClassifier, part: Part) -> TextClassifier:
-    """A copy whose running tables hold the moments of all documents of ``part``."""
+    """Return a copy whose running tables hold the moments of all documents of ``part``."""
     return with_statistics(model, batches(part, POPULATION_BATCH))
 
 
 @torch.no_grad()
 def accuracy_by_batch(model: TextClassifier, part: Part, size: int) -> float:
-    """Accuracy in random batches of ``size``, every step normalised by its own rows."""
+    """Compute the accuracy in random batches of ``size`` with the statistics of each batch."""
     found = 0
     with batch_statistics(model):
         for tokens, lengths, labels, _ in batches(part, size):
@@ -72,7 +103,7 @@ def accuracy_by_batch(model: TextClassifier, part: Part, size: int) -> float:
 
 @torch.no_grad()
 def pooled(model: TextClassifier, part: Part) -> Tensor:
-    """(documents, features) what the head of the model is given, in inference mode."""
+    """Compute the input (documents, features) of the model's head in inference mode."""
     found = torch.zeros(len(part), model.head.in_features)
     for tokens, lengths, _, indices in in_order(part):
         output, _ = model.recurrent(model.embedding(tokens), lengths=lengths)
@@ -83,11 +114,11 @@ def pooled(model: TextClassifier, part: Part) -> Tensor:
 def refitted(
     model: TextClassifier, part: Part, test: Part, *, bias_alone: bool, penalty: float = 1e-3
 ) -> float:
-    """Accuracy on ``test`` after the head, or its bias alone, was fitted anew to ``part``.
+    """Compute the accuracy on ``test`` after fitting the head, or its bias alone, to ``part``.
 
-    Everything below the head stays as it was: what this recovers was still in the features. The
-    head is fitted by logistic regression, ``penalty`` times its squared weights being added to the
-    mean cross-entropy; features are standardised by ``part`` first.
+    Everything below the head stays as it was, so the features still held whatever this recovers.
+    The head is fitted by logistic regression on the mean cross-entropy plus ``penalty`` times its
+    squared weights. Features are standardised by ``part`` first.
     """
     x, y = pooled(model, part), torch.tensor(part.labels)
     z = pooled(model, test)
@@ -124,15 +155,17 @@ def _minimise(parameters: list[nn.Parameter] | list[Tensor], loss: Callable[[], 
 
 
 def variances(model: TextClassifier) -> tuple[Tensor, Tensor]:
-    """(T, F) running variances of all norms side by side, and (T,) the rows they rest on."""
+    """Return (T, F) running variances of all norms side by side, and (T,) their numbers of rows."""
     tables = tables_of(model).values()
     rows = next(iter(tables)).count
     return torch.cat([table.running_var for table in tables], 1), rows
 
 
 def relative_error(model: TextClassifier, true: TextClassifier) -> Tensor:
-    """(T,) relative error of a step's variances, the median over units, where both have it; else
-    NaN."""
+    """Compute (T,) the relative error of a step's variances, the median over units.
+
+    It is NaN at steps for which one of the models has no statistics.
+    """
     (found, rows), (right, known) = variances(model), variances(true)
     error = ((found - right).abs() / right.clamp(min=1e-12)).median(1).values
     return error.where((rows > 0) & (known > 0), torch.nan)
@@ -141,8 +174,10 @@ def relative_error(model: TextClassifier, true: TextClassifier) -> Tensor:
 def error_of_batches(
     model: TextClassifier, true: TextClassifier, part: Part, size: int, count: int, seed: int
 ) -> Tensor:
-    """(T,) relative error of the variances of a single batch of ``size``, the mean over ``count``
-    random batches of those that have two rows at the step; NaN where none has."""
+    """Compute (T,) the relative error of the variances of a single batch of ``size``.
+
+    It is the mean over those of ``count`` random batches that have two rows at the step, or NaN.
+    """
     drawn = random.Random(seed)
     errors = []
     for _ in range(count):
@@ -152,7 +187,7 @@ def error_of_batches(
 
 
 def slope(curve: Tensor) -> float:
-    """Growth over 100 steps of a curve (T,) over the steps: the least-squares line's."""
+    """Return the growth over 100 steps of the least-squares line through a curve (T,)."""
     steps = torch.arange(len(curve), dtype=torch.float64)
     kept = ~curve.isnan()
     x, y = steps[kept], curve[kept].double()
@@ -161,11 +196,11 @@ def slope(curve: Tensor) -> float:
 
 
 def shift(model: TextClassifier, trained: int) -> dict[str, tuple[float, float]]:
-    """How far the statistics of later steps are from those of the last step in training.
+    """Compare the statistics of later steps with those of the last step in training.
 
-    Of each site of a model that holds those of the population: the median over units and over the
-    steps from ``trained`` on of the distance of the means, in standard deviations of step
-    ``trained - 1``, and of the ratio of the standard deviations.
+    The model holds the statistics of the population. For each site, return two medians over the
+    units and the steps from ``trained`` on: that of the distance of the means, in standard
+    deviations of step ``trained - 1``, and that of the ratio of the standard deviations.
     """
     found = {}
     for site, table in tables_of(model).items():
@@ -179,8 +214,11 @@ def shift(model: TextClassifier, trained: int) -> dict[str, tuple[float, float]]
 
 
 def by_length(right: Tensor, lengths: Sequence[int], bounds: Sequence[int]) -> list[float | None]:
-    """Share of right answers among documents of at most ``bounds[0]`` tokens, of more but at most
-    ``bounds[1]``, ..., and of more than the last; ``None`` where there is no document."""
+    """Compute the share of right answers by length.
+
+    The classes are documents of at most ``bounds[0]`` tokens, of more but at most ``bounds[1]``,
+    ..., and of more than the last. The share of a class without documents is ``None``.
+    """
     of = torch.tensor(lengths)
     edges = [0, *bounds, int(of.max()) + 1]
     found: list[float | None] = []

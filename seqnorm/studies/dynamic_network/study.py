@@ -1,11 +1,11 @@
-"""The third limitation: in a network unrolled to another length each time, steps lack statistics.
+"""Study of networks that are unrolled to another length each time, whose steps lack statistics.
 
-Parts of the study, told apart by the factor ``part``:
+The factor ``part`` has these values:
 
-rows    rows that each step's statistics rest on, from the lengths of real documents alone
-cost    parameters, running tables, time and memory, and one very long document in a batch
-whole   training and test on whole documents: errors of the statistics, accuracy by length
-cut     training on the beginnings of documents, test on whole ones, and what explains the loss
+- ``rows``: rows that each step's statistics rest on, from the lengths of real documents alone.
+- ``cost``: parameters, running tables, time and memory, and one very long document in a batch.
+- ``whole``: training and test on whole documents: errors of the statistics, accuracy by length.
+- ``cut``: training on the beginnings of documents, test on whole ones, and causes of the loss.
 """
 
 from __future__ import annotations
@@ -13,23 +13,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from seqnorm.models import TextClassifier
 from seqnorm.studies.evidence import Finding
-from seqnorm.studies.study import Outcome, Picture, Study
+from seqnorm.studies.study import Outcome, Study
 from seqnorm.studies.table import Setting, Table
-from seqnorm.studies.tuning import choose_rate, tuning_seeds
+from seqnorm.studies.tuning import plan
 
-from . import measures, texts
+from . import figures, measures, training, verdict
 from .cost import cost_of
-from .findings import findings
-from .pictures import pictures
-from .verdict import verdict
+from .data import Part, Texts, load
 
-# Which of the sites of norm="batch" are left in a retrained variant.
+# Changes of the sites of norm="batch" that make a retrained variant.
 SITES: dict[str, dict[str, Any]] = {
     "input": {"hidden": None, "cell": None},
     "hidden": {"input": None, "cell": None},
@@ -40,29 +38,32 @@ BATCHES = (64, 16, 4)
 CURVE_EVERY = 20
 UNCUT = 10**6
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 @dataclass(frozen=True)
 class DynamicNetwork(Study):
-    """BatchNorm with statistics of every time step, beside norms that have none.
+    """BatchNorm with statistics of every time step, beside norms without running statistics.
 
     Args:
-        seeds: reported runs of each setting.
-        tuning_seeds: runs of each rate to choose one by.
-        rates: learning rates to choose from, on validation documents.
+        seeds: number of reported runs of each setting.
+        tuning_seeds: number of runs of each rate to choose one by.
+        rates: learning rates to choose from, by the accuracy on validation documents.
         corpora: to train on.
-        tails: corpora whose lengths alone are looked at.
-        longest: the corpus whose longest document goes into a batch of ``cost``.
-        root: where corpora are fetched to.
+        tails: corpora of which only the lengths are used.
+        longest: corpus whose longest document goes into a batch of ``cost``.
+        root: folder that corpora are fetched to.
         cells: recurrent cells; variants are made of the first.
         norms: of the first cell; "none" for no norm.
-        other_norms: of the other cells, which are trained with the first pooling alone.
+        other_norms: of the other cells, which are trained with the first pooling only.
         variants: of norm="batch", retrained: the sites that are left.
         poolings: of the outputs of all steps; the first is that of the variants.
-        documents: at most so many to train on, by corpus.
-        tested: at most so many to test on.
-        sampled: training documents, at most, for statistics or a head of trained networks.
-        vocabulary: at most so many words.
-        steps: documents are cut after so many tokens.
+        documents: largest number of training documents, by corpus.
+        tested: largest number of test documents.
+        sampled: largest number of training documents for new statistics or a new head.
+        vocabulary: largest number of known words.
+        steps: length at which documents are cut.
         cut: tokens of a beginning.
         bounds: upper bounds of the length classes.
         batch: documents in a batch.
@@ -70,24 +71,22 @@ class DynamicNetwork(Study):
         epochs_cut: of training on beginnings.
         embedding, hidden: features.
         repeats: of the timing of a batch without the longest document.
-        drawn: batches of each size whose statistics are compared with the population's.
+        drawn: number of batches of each size whose statistics are compared with the population's.
 
     Raises:
-        ValueError: an unknown variant; lengths that do not fit; a corpus without a number of
-            epochs or documents.
+        ValueError: a variant is unknown, lengths do not fit, or a corpus lacks a number of epochs
+            or documents.
     """
 
-    name: ClassVar[str] = "dynamic_network"
-    title: ClassVar[str] = "Networks unrolled to another length each time"
-    question: ClassVar[str] = (
+    name = "dynamic_network"
+    title = "Networks unrolled to another length each time"
+    question = (
         "In a network that is unrolled to another length for every batch, each time step needs "
         "statistics of its own: do later steps, which fewer sequences reach, have worse ones, and "
         "what becomes of sequences longer than any in training?"
     )
-    factors: ClassVar[tuple[str, ...]] = (
-        *("part", "stage", "corpus", "cell", "norm", "variant", "pooling", "rate", "seed"),
-    )
-    measures: ClassVar[tuple[str, ...]] = (
+    factors = ("part", "stage", "corpus", "cell", "norm", "variant", "pooling", "rate", "seed")
+    measures = (
         *(f"alone_{size}" for size in BATCHES),
         *("parameters", "table_bytes", "padded_bytes", "alone_long", "updated_steps"),
         *("loss", "validation", "accuracy", "accuracy_population"),
@@ -151,18 +150,14 @@ class DynamicNetwork(Study):
                 **{"part": "cost", **run, "corpus": self.longest, "cell": cell, "norm": norm},
                 "seed": seed,
             }
-        tasks, chosen = list(self._tasks()), []
-        for task in tasks:
-            tuned = done.where(**task, stage="tune")
-            seeds = tuning_seeds(self.tuning_seeds)
-            rates, best = choose_rate(tuned, self.rates, seeds, "validation")
-            chosen.append(best)
-            for rate, seed in product(rates, seeds):
-                yield {**task, "stage": "tune", "rate": rate, "seed": seed}
-        # Seeds outermost: an interrupted study has all settings of the first seeds.
-        for seed, (task, best) in product(range(self.seeds), zip(tasks, chosen)):
-            if best is None:
-                continue
+        chosen: list[tuple[dict[str, str], float]] = []
+        for task in self._tasks():
+            tries, best = plan(done, task, self.rates, self.tuning_seeds, "validation")
+            yield from tries
+            if best is not None:
+                chosen.append((task, best))
+        # Seeds outermost, so that an interrupted study has all settings of the first seeds.
+        for seed, (task, best) in product(range(self.seeds), chosen):
             variants = self.variants if self._is_main(task) else ()
             for variant in (None, *variants):
                 yield {**task, **run, "variant": variant, "rate": best, "seed": seed}
@@ -184,7 +179,7 @@ class DynamicNetwork(Study):
         if setting["part"] in ("rows", "cost"):
             return 6.0
         whole = setting["part"] == "whole"
-        epochs = self.epochs[str(setting["corpus"])] if whole else self.epochs_cut
+        epochs = self.epochs[setting["corpus"]] if whole else self.epochs_cut
         train = (5.0 if whole else 1.5) * epochs
         if setting["stage"] == "tune":
             return train
@@ -196,58 +191,56 @@ class DynamicNetwork(Study):
         if setting["part"] == "cost":
             return self._cost(setting)
         data = self._load(setting["corpus"], self.steps)
-        seed, whole = int(str(setting["seed"])), setting["part"] == "whole"
+        seed, whole = setting["seed"], setting["part"] == "whole"
         model = self.model(setting, data)
         train, validation = data.train, data.validation
-        epochs = self.epochs[str(setting["corpus"])] if whole else self.epochs_cut
+        epochs = self.epochs[setting["corpus"]] if whole else self.epochs_cut
         if not whole:
             train, validation = train.head(self.cut), validation.head(self.cut)
         values = {
-            "loss": texts.train(
+            "loss": training.train(
                 model,
                 train,
-                rate=float(str(setting["rate"])),
+                rate=setting["rate"],
                 epochs=epochs,
                 batch=self.batch,
                 seed=seed,
             ),
-            "validation": texts.accuracy(model, validation),
+            "validation": measures.accuracy(model, validation),
         }
         if setting["stage"] == "tune":
             return Outcome(values)
         measured = self._whole(model, data, seed) if whole else self._cut(model, data)
         return Outcome(values | dict(measured.values), measured.curves)
 
-    def _load(self, corpus: object, steps: int) -> texts.Texts:
+    def _load(self, corpus: object, steps: int) -> Texts:
         sizes = self.documents[str(corpus)], self.tested, self.vocabulary
-        return texts.load(str(corpus), self.root, steps, *sizes)
+        return load(str(corpus), self.root, steps, *sizes)
 
-    def model(
-        self, setting: Setting, data: texts.Texts, max_steps: int | None = None
-    ) -> TextClassifier:
-        """The untrained network of a setting: those of one seed start with the same matrices."""
-        seed, norm = int(str(setting["seed"])), str(setting["norm"])
+    def model(self, setting: Setting, data: Texts, max_steps: int | None = None) -> TextClassifier:
+        """Return the untrained network of a setting. One seed gives the same first matrices."""
+        seed, norm = setting["seed"], setting["norm"]
         torch.manual_seed(seed)
         model = TextClassifier(
             data.vocabulary,
             data.classes,
-            cell=str(setting["cell"]),
+            cell=setting["cell"],
             norm=None if norm == "none" else norm,
             norm_options={"max_steps": max_steps or self.steps} if norm == "batch" else None,
             embedding_size=self.embedding,
             hidden_size=self.hidden,
             bidirectional=False,
-            pooling=str(setting["pooling"]),
+            pooling=setting["pooling"],
             pool_embeddings=False,
             word_dropout=0.1,
             embedding_dropout=0.3,
             dropout=0.3,
         )
-        torch.manual_seed(seed + 1)  # whatever biases the recurrent layer has drawn
+        torch.manual_seed(seed + 1)  # independent of the biases that the recurrent layer has drawn
         model.head.reset_parameters()
         if variant := setting.get("variant"):
             drawn = model.recurrent
-            assert drawn.norm is not None, "a variant is one of norm='batch'"
+            assert drawn.norm is not None, "variants are of norm='batch'"
             scheme = drawn.norm.replace(**SITES[str(variant)])
             model.recurrent = type(drawn)(
                 self.embedding, self.hidden, batch_first=True, norm=scheme
@@ -259,9 +252,9 @@ class DynamicNetwork(Study):
         whole = self._load(setting["corpus"], UNCUT)
         values, curves = {}, {}
         for size in BATCHES:
-            rows, alone = measures.rows_alive(whole.train.lengths, size, int(str(setting["seed"])))
+            rows, alone = measures.rows_alive(whole.train.lengths, size, setting["seed"])
             values[f"alone_{size}"] = alone
-            # Few points, closer together at the beginning: 0, 1, 2, 4, ..., also 3/2 of these.
+            # Few points, closer together at the beginning: 0, 1, 2, 4, ... and 3/2 of these.
             steps = {int(base * 2**power) for power in range(14) for base in (0, 1, 1.5)}
             curves[f"rows_{size}"] = [
                 (step, rows[step]) for step in sorted(steps) if step < len(rows)
@@ -276,17 +269,17 @@ class DynamicNetwork(Study):
             steps=self.steps,
             batch=self.batch,
             repeats=self.repeats,
-            seed=int(str(setting["seed"])),
+            seed=setting["seed"],
         )
 
-    def _whole(self, model: TextClassifier, data: texts.Texts, seed: int) -> Outcome:
-        right = texts.right(model, data.test)
-        values = {"accuracy": texts.share(right)}
+    def _whole(self, model: TextClassifier, data: Texts, seed: int) -> Outcome:
+        right = measures.right(model, data.test)
+        values = {"accuracy": measures.share(right)}
         values |= self._by_length(right, data.test)
-        if not (tables := texts.tables_of(model)) or len(next(iter(tables.values())).count) == 1:
+        if not (tables := measures.tables_of(model)) or len(next(iter(tables.values())).count) == 1:
             return Outcome(values)
         true = measures.population(model, data.train)
-        values["accuracy_population"] = texts.accuracy(true, data.test)
+        values["accuracy_population"] = measures.accuracy(true, data.test)
         errors = {"running": measures.relative_error(model, true)}
         for size in BATCHES:
             errors[str(size)] = measures.error_of_batches(
@@ -305,32 +298,32 @@ class DynamicNetwork(Study):
         curves["table_rows"] = _thin(rows.tolist())
         return Outcome(values, curves)
 
-    def _cut(self, model: TextClassifier, data: texts.Texts) -> Outcome:
-        """All on the test documents that are longer than those in training."""
+    def _cut(self, model: TextClassifier, data: Texts) -> Outcome:
+        """Measure on the test documents that are longer than the documents of training."""
         long, sample = data.test.longer(self.cut), data.train.sample(self.sampled)
         head, again = long.head(self.cut), long.again(self.cut)
         short = sample.head(self.cut)
-        right = texts.right(model, long)
+        right = measures.right(model, long)
         values = {
-            "accuracy": texts.share(right),
-            "accuracy_cut": texts.accuracy(model, head),
-            "accuracy_again": texts.accuracy(model, again),
-            "accuracy_tail": texts.accuracy(model, long.tail(self.cut)),
+            "accuracy": measures.share(right),
+            "accuracy_cut": measures.accuracy(model, head),
+            "accuracy_again": measures.accuracy(model, again),
+            "accuracy_tail": measures.accuracy(model, long.tail(self.cut)),
             "accuracy_bias": measures.refitted(model, sample, long, bias_alone=True),
             "accuracy_head": measures.refitted(model, sample, long, bias_alone=False),
             "accuracy_cut_head": measures.refitted(model, short, head, bias_alone=False),
         }
         values |= self._by_length(right, long)
-        if not (tables := texts.tables_of(model)) or len(next(iter(tables.values())).count) == 1:
+        if not (tables := measures.tables_of(model)) or len(next(iter(tables.values())).count) == 1:
             return Outcome(values)
         true = measures.population(model, sample)
         repeated = measures.population(model, sample.again(self.cut))
         values |= {
-            "accuracy_population": texts.accuracy(true, long),
-            "accuracy_own": texts.accuracy(measures.population(model, long), long),
+            "accuracy_population": measures.accuracy(true, long),
+            "accuracy_own": measures.accuracy(measures.population(model, long), long),
             "accuracy_batch": measures.accuracy_by_batch(model, long, self.batch),
-            "accuracy_cut_population": texts.accuracy(measures.population(model, short), head),
-            "accuracy_again_population": texts.accuracy(repeated, again),
+            "accuracy_cut_population": measures.accuracy(measures.population(model, short), head),
+            "accuracy_again_population": measures.accuracy(repeated, again),
         }
         found = measures.shift(true, self.cut)
         for name, site in (("cell", "norm_cell"), ("input", "norm_ih")):
@@ -338,23 +331,23 @@ class DynamicNetwork(Study):
                 values[f"shift_{name}"], values[f"ratio_{name}"] = found[site]
         return Outcome(values)
 
-    def _by_length(self, right: torch.Tensor, part: texts.Part) -> dict[str, float]:
+    def _by_length(self, right: torch.Tensor, part: Part) -> dict[str, float]:
         shares = measures.by_length(right, part.lengths, self.bounds)
         return {
             f"length_{number}": share for number, share in enumerate(shares) if share is not None
         }
 
-    def pictures(self, table: Table) -> list[Picture]:
-        return pictures(self, table)
+    def figures(self, table: Table) -> dict[str, Figure]:
+        return figures.figures(self, table.where(stage="run"))
 
     def findings(self, table: Table) -> list[Finding]:
-        return findings(self, table)
+        return verdict.findings(self, table.where(stage="run"))
 
-    def verdict(self, table: Table) -> str:
-        return verdict(self, table)
+    def quantities(self, table: Table) -> dict[str, Any]:
+        return verdict.quantities(self, table.where(stage="run"))
 
 
 def _thin(curve: Sequence[float]) -> list[tuple[float, float]]:
-    """Every so many points; NaN left out."""
+    """Keep every point of ``CURVE_EVERY`` steps that is not NaN."""
     kept = enumerate(curve)
     return [(step, y) for step, y in kept if step % CURVE_EVERY == 0 and y == y]

@@ -1,192 +1,195 @@
-"""The verdict of the study of dynamic networks: sentences chosen by the intervals of its table."""
+"""Findings and claims of the study of dynamic networks."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
+from itertools import product
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from seqnorm.studies.evidence import Interval, interval, paired
+from seqnorm.studies.evidence import Finding, Seeds, interval
+from seqnorm.studies.figures import NAMES
 from seqnorm.studies.table import Table
 
-from .findings import (
-    REMEDIES,
-    SITES_TEXT,
-    STATISTICS,
-    Settings,
-    difference,
-    grid_of,
-    loss_of,
-    measured,
-    points,
-    rest_of,
-)
+if TYPE_CHECKING:
+    from .study import DynamicNetwork
+
+# Other ways to run or to read the same trained network, the prediction for each, and its words.
+REMEDIES = {
+    "accuracy_population": (1, "running statistics of every step from whole training documents"),
+    "accuracy_own": (1, "statistics of every step from the test documents themselves"),
+    "accuracy_batch": (1, "statistics of the batch in test"),
+    "accuracy_bias": (0, "biases of the head fitted anew to whole training documents"),
+    "accuracy_head": (0, "head fitted anew to whole training documents"),
+}
+SITE_WORDS = {
+    "input": "at the input alone",
+    "hidden": "at the recurrent part alone",
+    "cell": "at the cell state alone",
+    "no_cell": "everywhere but at the cell state",
+}
 
 
-def said(value: Interval) -> str:
-    """In points, ``-3.1 (-4.2 to -2.0)``."""
-    value = points(value)
-    if value.n < 2:
-        return "(too few runs to say)"
-    return f"{value.mean:+.1f} ({value.low:+.1f} to {value.high:+.1f})"
+class Networks(NamedTuple):
+    """Reported runs of one corpus, cell and pooling; their accuracies are in percent."""
+
+    runs: Table
+    corpus: str
+    cell: str
+    pooling: str
+
+    def __str__(self) -> str:
+        return f"{self.corpus}, {self.cell.upper()}, {self.pooling} pooling"
+
+    def measured(self, part: str, measure: str, norm: str, variant: str | None = None) -> Seeds:
+        of = {"corpus": self.corpus, "cell": self.cell, "pooling": self.pooling}
+        found = self.runs.by_seed(measure, part=part, norm=norm, variant=variant, **of)
+        return 100 * found if measure.startswith(("accuracy", "length")) else found
+
+    def whole(self, measure: str, norm: str = "batch") -> Seeds:
+        """Return a measure of networks that were trained on whole documents."""
+        return self.measured("whole", measure, norm)
+
+    def beside_layer(self, measure: str) -> Seeds:
+        """Return a measure of BatchNorm minus that of LayerNorm, on whole documents."""
+        return self.whole(measure) - self.whole(measure, "layer")
+
+    def population(self) -> Seeds:
+        """Return the accuracy by running statistics minus that by those of all documents."""
+        return self.whole("accuracy") - self.whole("accuracy_population")
+
+    def cut(self, measure: str, norm: str = "batch", variant: str | None = None) -> Seeds:
+        """Return a measure of networks that were trained on the beginnings of documents."""
+        return self.measured("cut", measure, norm, variant)
+
+    def change(self, norm: str = "batch", variant: str | None = None) -> Seeds:
+        """Return the accuracy on whole documents minus that on the same documents cut."""
+        return self.cut("accuracy", norm, variant) - self.cut("accuracy_cut", norm, variant)
+
+    def more(self) -> Seeds:
+        """Return the change of BatchNorm minus that of LayerNorm."""
+        return self.change() - self.change("layer")
+
+    def rest(self, norm: str = "batch") -> Seeds:
+        """Return the part of ``change`` that a new head does not recover."""
+        return self.cut("accuracy_head", norm) - self.cut("accuracy_cut_head", norm)
+
+    def gain(self, measure: str, minus: str = "accuracy") -> Seeds:
+        return self.cut(measure) - self.cut(minus)
 
 
-def verdict(study: Settings, table: Table) -> str:
-    """The answer, in sentences chosen by the intervals."""
-    paragraphs = [
-        [_statistics(study, table), _trained_on_whole(study, table)],
-        [_longer(study, table, pooling) for pooling in study.poolings],
-        *([_explained(study, table, corpus)] for corpus in study.corpora),
-        [_sites(study, table), _long_document(study, table)],
+def networks(study: DynamicNetwork, runs: Table) -> list[Networks]:
+    """Return the networks of each corpus: all cells with the first pooling, the first with all."""
+    return [
+        Networks(runs, corpus, cell, pooling)
+        for corpus, pooling, cell in product(study.corpora, study.poolings, study.cells)
+        if cell == study.cells[0] or pooling == study.poolings[0]
     ]
-    joined = (" ".join(filter(None, sentences)) for sentences in paragraphs)
-    return "\n\n".join(filter(None, joined))
 
 
-def _signs(intervals: list[Interval]) -> dict[int, int]:
-    signs = [i.sign for i in intervals]
-    return {sign: signs.count(sign) for sign in (-1, 0, 1)}
+def findings(study: DynamicNetwork, runs: Table) -> list[Finding]:
+    """Return all findings; those of the first cell and pooling that answer the question first."""
+    found: list[Finding] = []
+
+    def add(what: str, value: Seeds, unit: str, expected: int = 0, key: bool = False) -> None:
+        found.append(Finding(what, value.interval, unit, expected, key))
+
+    for corpus in study.tails:
+        alone = 100 * runs.by_seed("alone_4", part="rows", corpus=corpus)
+        add(f"share of tokens alone at their step, {corpus}, batches of 4", alone, "%", 1)
+    for of in networks(study, runs):
+        first = of.pooling == study.poolings[0]
+        main = first and of.cell == study.cells[0]
+        where = f"{of.corpus}, {of.cell.upper()}"
+        for name, words in (("running", "running statistics"), ("64", "a batch of 64")):
+            if first:
+                what = f"relative error of a step's variance, growth over 100 steps, {words}"
+                key = main and name == "running"
+                add(f"{what}, {where}", of.whole(f"slope_{name}"), "", 1, key)
+        if first:
+            what = "relative error of a step's running variance, the last"
+            late = of.whole("error_late") - of.whole("error_early")
+            add(f"{what} {study.cut} steps minus the first, {where}", late, "", 1)
+            seen, last = of.whole("rows_first"), of.whole("rows_last")
+            share = Seeds({seed: 100 * last[seed] / rows for seed, rows in seen.items()})
+            what = "rows that the last step's running statistics have seen, of the first's"
+            add(f"{what}, {where}", share, "%")
+        longest = f"length_{len(study.bounds)}"
+        whole = {"accuracy": "accuracy on whole documents"}
+        whole[longest] = f"accuracy beyond {study.bounds[-1]} tokens"
+        for measure, what in whole.items():
+            key = main and measure == longest
+            words = f"{what}, BatchNorm minus LayerNorm, {of}"
+            add(words, of.beside_layer(measure), "points", -1, key)
+        what = "accuracy with running statistics minus that with the population's"
+        add(f"{what}, {of}", of.population(), "points", -1)
+        what = f"trained on {study.cut} tokens: accuracy on whole documents minus the same cut"
+        for norm, expected in (("batch", -1), ("layer", 0)):
+            key = main and norm == "batch"
+            add(f"{what}, {NAMES[norm]}, {of}", of.change(norm), "points", expected, key)
+        words = f"{what}, BatchNorm's change minus LayerNorm's, {of}"
+        add(words, of.more(), "points", -1, main)
+        if main:
+            found += _causes(study, of)
+    return sorted(found, key=lambda finding: not finding.key)
 
 
-def _statistics(study: Settings, table: Table) -> str:
-    pooling, texts = study.poolings[0], []
-    for name, what in (("running", "running statistics"), ("64", "statistics of one batch of 64")):
-        grown = [
-            interval(
-                measured(
-                    table,
-                    f"slope_{name}",
-                    part="whole",
-                    corpus=corpus,
-                    cell=cell,
-                    norm="batch",
-                    pooling=pooling,
-                ).values()
+def _causes(study: DynamicNetwork, of: Networks) -> Iterator[Finding]:
+    """Yield the effects of running or reading the same networks in another way."""
+
+    def points(what: str, value: Seeds, expected: int = 0, key: bool = False) -> Finding:
+        return Finding(what, value.interval, "points", expected, key)
+
+    cut = study.cut
+    yield points(
+        f"as many steps as the whole document, its first {cut} tokens over and over, minus these "
+        f"once, BatchNorm, {of}",
+        of.gain("accuracy_again", "accuracy_cut"),
+        -1,
+    )
+    yield points(
+        f"the last {cut} tokens alone minus the first, BatchNorm, {of}",
+        of.gain("accuracy_tail", "accuracy_cut"),
+    )
+    yield points(
+        "first tokens over and over: each step's own statistics minus those of the last trusted "
+        f"step, {of}",
+        of.gain("accuracy_again_population", "accuracy_again"),
+        1,
+    )
+    for measure, (expected, words) in REMEDIES.items():
+        what = f"gain of whole documents by {words}, BatchNorm, {of}"
+        yield points(what, of.gain(measure), expected, measure == "accuracy_own")
+    for site, words in (("input", "W x"), ("cell", "the cell state")):
+        for measure, name in (("shift", "mean"), ("ratio", "standard deviation")):
+            moved = of.cut(f"{measure}_{site}")
+            yield Finding(
+                f"shift of the {name} of {words} at steps beyond {cut}, in standard deviations "
+                f"there, BatchNorm, {of}",
+                interval(value - (measure == "ratio") for value in moved.values()),
             )
-            for corpus, cell in grid_of(study, pooling)
-        ]
-        signs = _signs(grown)
-        texts.append(
-            f"With {what} a step's variance is shown to get worse over the steps in {signs[1]} of "
-            f"{len(grown)} settings of corpus and cell, better in {signs[-1]}."
-        )
-    return " ".join(texts)
+    what = "loss that a new head does not give back, BatchNorm"
+    yield points(f"{what}, {of}", of.rest())
+    yield points(f"{what} minus LayerNorm, {of}", of.rest() - of.rest("layer"), -1)
+    for variant in study.variants if of.corpus == study.corpora[0] else ():
+        what = f"loss on whole documents of BatchNorm {SITE_WORDS[variant]} minus that at all sites"
+        yield points(what, of.change(variant=variant) - of.change())
 
 
-def _trained_on_whole(study: Settings, table: Table) -> str:
-    found, cost = [], []
-    for pooling in study.poolings:
-        for corpus, cell in grid_of(study, pooling):
-            of = {"part": "whole", "corpus": corpus, "cell": cell, "pooling": pooling}
-            measure = f"length_{len(study.bounds)}"
-            batch = measured(table, measure, norm="batch", **of)
-            found.append(paired(batch, measured(table, measure, norm="layer", **of)))
-            true = difference(table, "accuracy", "accuracy_population", norm="batch", **of)
-            cost.append(interval(true.values()))
-    signs, of_cost = _signs(found), _signs(cost)
-    return (
-        f"Trained on whole documents, BatchNorm is worse than LayerNorm beyond {study.bounds[-1]} "
-        f"tokens in {signs[-1]} of {len(found)} settings of corpus, cell and pooling, better in "
-        f"{signs[1]}, and neither is shown in {signs[0]}. In test, running statistics are worse "
-        f"than the population's in {of_cost[-1]}, better in {of_cost[1]}."
-    )
+def quantities(study: DynamicNetwork, runs: Table) -> dict[str, Any]:
+    """Return the numbers of the text: networks of two corpora and cells, and costs."""
 
+    def costs(measure: str) -> Seeds:
+        return runs.by_seed(measure, part="cost", norm="batch", cell=study.cells[0])
 
-def _longer(study: Settings, table: Table, pooling: str) -> str:
-    batch, more = [], []
-    grid = grid_of(study, pooling)
-    for corpus, cell in grid:
-        of = {"corpus": corpus, "cell": cell, "pooling": pooling}
-        found, layer = (loss_of(table, norm=norm, **of) for norm in ("batch", "layer"))
-        batch.append(interval(found.values()))
-        more.append(paired(found, layer))
-    signs, of_more = _signs(batch), _signs(more)
-    return (
-        f"Trained on {study.cut} tokens, with {pooling} pooling, BatchNorm is worse on whole "
-        f"documents than on the same documents cut in {signs[-1]} of {len(grid)} settings of "
-        f"corpus and cell, better in {signs[1]}. It loses more than LayerNorm in {of_more[-1]}, "
-        f"less in {of_more[1]}."
-    )
-
-
-def _explained(study: Settings, table: Table, corpus: str) -> str:
-    cell, pooling = study.cells[0], study.poolings[0]
-    of = {"corpus": corpus, "cell": cell, "norm": "batch", "pooling": pooling}
-    loss = interval(loss_of(table, **of).values())
-    start = f"On {corpus} ({cell.upper()}, {pooling} pooling)"
-    if loss.sign >= 0:
-        return f"{start} no loss of BatchNorm is shown, so there is nothing to explain."
-    gains = {
-        measure: interval(difference(table, measure, "accuracy", part="cut", **of).values())
-        for measure in REMEDIES
-    }
-    again, tail = (
-        interval(difference(table, measure, "accuracy_cut", part="cut", **of).values())
-        for measure in ("accuracy_again", "accuracy_tail")
-    )
-    steps = "costs" if again.sign < 0 else "is not shown to cost anything"
-    signs = {gains[measure].sign for measure in STATISTICS}
-    if 1 in signs:
-        statistics = "Statistics explain a part of it"
-    elif signs == {-1}:
-        statistics = "Other statistics, even those of the test documents themselves, add to it"
-    else:
-        statistics = (
-            "No statistics, not even those of the test documents themselves, are shown to help"
-        )
-    head = gains["accuracy_head"].sign > 0
-    misread = ", which the state still held and the head misread" if head else ""
-    layer = interval(loss_of(table, **(of | {"norm": "layer"})).values())
-    rest = interval(rest_of(table, **of).values())
-    return (
-        f"{start} the loss is {said(loss)} points with BatchNorm, {said(layer)} with LayerNorm. "
-        f"The number of steps alone {steps}: the first {study.cut} tokens over and over make "
-        f"{said(again)}. The last {study.cut} tokens alone, for which all statistics are there, "
-        f"make {said(tail)}. {statistics}: those of whole training documents give back "
-        f"{said(gains['accuracy_population'])}, the test documents' own "
-        f"{said(gains['accuracy_own'])}, the batch's in test {said(gains['accuracy_batch'])}. New "
-        f"biases of the head give back {said(gains['accuracy_bias'])}, a new head "
-        f"{said(gains['accuracy_head'])}{misread}. {_rest(rest)}"
-    )
-
-
-def _rest(rest: Interval) -> str:
-    if rest.sign < 0:
-        return f"The rest, {said(rest)} points beside a new head on documents cut, is unexplained."
-    return f"No rest is shown: {said(rest)} points beside a new head on documents cut."
-
-
-def _sites(study: Settings, table: Table) -> str:
-    of = {
-        "norm": "batch",
-        "corpus": study.corpora[0],
-        "cell": study.cells[0],
-        "pooling": study.poolings[0],
-    }
-    every = loss_of(table, **of)
-    if not study.variants or interval(every.values()).sign >= 0:
-        return ""
-    found = [
-        f"{SITES_TEXT[variant]} {said(interval(loss.values()))}"
-        + (", which is less" if paired(loss, every).sign > 0 else "")
-        for variant in study.variants
-        if (loss := loss_of(table, **of, variant=variant))
+    numbers, kept = costs("parameters"), costs("table_bytes")
+    cases = [
+        Networks(runs, corpus, cell, study.poolings[0])
+        for corpus, cell in product(("r8", "imdb"), (study.cells[0], study.cells[-1]))
     ]
-    if not found:
-        return ""
-    return f"Trained with BatchNorm at some sites only, the change is {'; '.join(found)}."
-
-
-def _long_document(study: Settings, table: Table) -> str:
-    of = {"part": "cost", "norm": "batch", "cell": study.cells[0]}
-    found = {
-        name: interval(measured(table, name, **of).values()).mean
-        for name in ("table_bytes", "parameters", "alone_long", "updated_steps", "padded_bytes")
+    return {
+        "last": cases,
+        "mean": [Networks(runs, corpus, study.cells[0], "mean") for corpus in ("r8", "imdb")],
+        "sites": [cases[0].change(variant=site) for site in SITE_WORDS],
+        "costs": costs,
+        "times": Seeds({seed: 0.25 * size / numbers[seed] for seed, size in kept.items()}),
     }
-    if any(math.isnan(value) for value in found.values()):
-        return ""
-    times = found["table_bytes"] / 4 / found["parameters"]
-    return (
-        f"A batch with the longest document takes {found['padded_bytes'] / 1e6:.0f} MB when "
-        f"padded, and {100 * found['alone_long']:.0f} % of its tokens stand alone at their step; "
-        f"BatchNorm's tables for so many steps hold {times:.0f} times as many numbers as the layer "
-        f"has parameters, and {found['updated_steps']:.0f} steps of them get statistics from it."
-    )

@@ -1,4 +1,4 @@
-"""Pixel-level image generation: feed-forward stylisation with BatchNorm and with InstanceNorm."""
+"""Pixel-level image generation: feed-forward stylisation with BatchNorm or InstanceNorm."""
 
 from .study import ImageGeneration
 

@@ -1,9 +1,9 @@
-"""How far a picture is from a style and from a content, by features that are fixed.
+"""Distances of a picture from a style and from a content, by fixed features.
 
-A style is what the features' Gram matrices say: which features occur together, not where (Gatys et
-al. 2015). A content is where the features of a coarse scale are. Shallow random filters at several
-scales suffice for textures (Ustyuzhaninov et al. 2017); VGG, of which Gatys, Johnson and Ulyanov
-took theirs, is an option, as it needs weights from elsewhere.
+The Gram matrices of the features describe a style: they say which features occur together, but not
+where (Gatys et al. 2015). The places of the features of a coarse scale describe a content. Shallow
+random filters at several scales suffice for textures (Ustyuzhaninov et al. 2017). VGG, which Gatys,
+Johnson and Ulyanov used, is an option; it needs weights from elsewhere.
 
 Axes: N pictures, C features, H, W pixels.
 """
@@ -19,15 +19,15 @@ from torch.nn import functional as F
 
 SIZE = 7
 FILTERS = 32
-# The filters are the same for every run: they are the ruler, not what is measured.
+# The filters are the ruler of all runs, so they are the same for every run.
 SEED = 20151117
 
 
 class RandomFeatures(nn.Module):
     """Rectified responses to random filters, and the colours, at full, half and quarter size.
 
-    The filters, 7 x 7 pixels of all colours, are drawn from a normal distribution; their mean of
-    every colour is taken away, so that they see patterns, not brightness, and their norm is 1.
+    The filters, 7 x 7 pixels of all colours, are drawn from a normal distribution. Their mean over
+    each colour is removed, so that they see patterns and not brightness, and their norm is 1.
     """
 
     filters: Tensor
@@ -42,7 +42,7 @@ class RandomFeatures(nn.Module):
         self.scales = scales
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
-        """Features (N, C, H, W) of each scale, from pictures (N, 3, H, W)."""
+        """Compute the features (N, C, H, W) of each scale from pictures (N, 3, H, W)."""
         found = []
         x = pictures - 0.5
         border = SIZE // 2
@@ -58,7 +58,7 @@ class VGGFeatures(nn.Module):
     """Features of VGG-16 after relu1_2, relu2_2 and relu3_3 (Johnson et al. 2016).
 
     Raises:
-        RuntimeError: torchvision is missing, or its weights are neither there nor to be had.
+        RuntimeError: torchvision or its weights are missing and could not be fetched.
     """
 
     MEAN = (0.485, 0.456, 0.406)
@@ -74,8 +74,8 @@ class VGGFeatures(nn.Module):
             from torchvision.models import vgg16  # type: ignore[import-not-found,unused-ignore]  # an option
         except ImportError as error:
             raise RuntimeError(
-                "features: vgg needs torchvision (pip install torchvision); features: random needs "
-                "nothing"
+                "features: vgg needs torchvision: pip install torchvision; or write features: "
+                "random"
             ) from error
         try:
             layers = vgg16(weights="IMAGENET1K_V1").features.eval().requires_grad_(False)
@@ -90,7 +90,7 @@ class VGGFeatures(nn.Module):
         self.register_buffer("deviation", torch.tensor(self.DEVIATION).view(3, 1, 1))
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
-        """Features (N, C, H, W) of each scale, from pictures (N, 3, H, W)."""
+        """Compute the features (N, C, H, W) of each scale from pictures (N, 3, H, W)."""
         x = (pictures - self.mean) / self.deviation
         found = []
         for part in self.parts:
@@ -100,10 +100,10 @@ class VGGFeatures(nn.Module):
 
 
 def features_by_name(name: str) -> nn.Module:
-    """The features "random" or "vgg".
+    """Return the features "random" or "vgg".
 
     Raises:
-        ValueError: there are no such features.
+        ValueError: the name is unknown.
     """
     kinds: dict[str, type[nn.Module]] = {"random": RandomFeatures, "vgg": VGGFeatures}
     if name not in kinds:
@@ -112,15 +112,15 @@ def features_by_name(name: str) -> nn.Module:
 
 
 def gram(features: Tensor) -> Tensor:
-    """``G[c, d] = mean over positions of f_c f_d``: (N, C, C) from (N, C, H, W)."""
+    """Compute ``G[c, d] = mean over positions of f_c f_d``: (N, C, C) from (N, C, H, W)."""
     flat = features.flatten(2)
     return flat @ flat.transpose(1, 2) / flat.shape[2]
 
 
 def style_loss(features: Sequence[Tensor], style: Sequence[Tensor]) -> Tensor:
-    """``mean over scales of |G - G_style|^2 / |G_style|^2``, of each picture (N,).
+    """Compute ``mean over scales of |G - G_style|^2 / |G_style|^2`` of each picture (N,).
 
-    0 is a picture with the style's Gram matrices, 1 one without any features.
+    A picture with the style's Gram matrices has loss 0, a picture without any features loss 1.
 
     Args:
         features: of the pictures.
@@ -134,19 +134,19 @@ def style_loss(features: Sequence[Tensor], style: Sequence[Tensor]) -> Tensor:
 
 
 def content_loss(features: Sequence[Tensor], contents: Sequence[Tensor], unit: float) -> Tensor:
-    """``mean (f - f_content)^2 / unit`` at the coarsest scale, of each picture (N,).
+    """Compute ``mean (f - f_content)^2 / unit`` at the coarsest scale of each picture (N,).
 
     Args:
         features: of the pictures.
         contents: of the photographs that they redraw.
-        unit: the mean square of a photograph's features at that scale: without any features the
-            loss is 1 on average.
+        unit: the mean square of a photograph's features at that scale. Without any features the
+            loss is then 1 on average.
     """
     return ((features[-1] - contents[-1]) ** 2).mean((1, 2, 3)) / unit
 
 
 def mean_square(contents: Sequence[Tensor]) -> float:
-    """The unit of the content loss, from the features of some photographs."""
+    """Return the unit of the content loss from the features of some photographs."""
     value = float((contents[-1] ** 2).mean())
     if not value > 0 or math.isinf(value):
         raise ValueError("the photographs have no features: they are blank")

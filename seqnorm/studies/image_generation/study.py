@@ -1,36 +1,35 @@
-"""Does BatchNorm suit the generation of images, where every image is to be a thing of its own?
+"""Study of image generation, where every image stands for itself.
 
-A network redraws photographs in the style of a texture in one pass. What normalises it is all that
-differs: nothing, BatchNorm, InstanceNorm, one network for each style; and one network for all
-styles with Conditional InstanceNorm or AdaIN. Test photographs are none of those trained on, and
-rates are chosen on yet others.
+A network redraws photographs in the style of a texture in one pass. Networks differ only in their
+norm: one network for each style without a norm, with BatchNorm or with InstanceNorm, and one for
+all styles with Conditional InstanceNorm or AdaIN. The test photographs take no part in training,
+and rates are chosen on a third set of photographs.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from seqnorm.datasets import PHOTOGRAPHS, TEXTURES, load_photographs
+from seqnorm.datasets import PHOTOGRAPHS, TEXTURES
 from seqnorm.studies.evidence import Finding
-from seqnorm.studies.study import Outcome, Picture, Study
+from seqnorm.studies.study import Outcome, Study
 from seqnorm.studies.table import Setting, Table
-from seqnorm.studies.tuning import choose_rate, tuning_seeds
+from seqnorm.studies.tuning import plan
 
-from .findings import findings
+from . import data, figures, verdict
+from .data import CONTRASTS, SHOWN, Task, fade, shrink, to_png
 from .losses import features_by_name
-from .photographs import fade, shrink, to_png
-from .pictures import SHOWN, draw
-from .reading import ALL, OF_ALL, OF_ONE
-from .stylising import CONTRASTS, Inference, Task, measure, train
-from .verdict import verdict
+from .measures import Inference, measure
+from .training import train
+from .verdict import ALL, OF_ALL, OF_ONE
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from torch import Tensor
 
 
@@ -41,47 +40,36 @@ class ImageGeneration(Study):
     Args:
         seeds: runs of each norm and style that are reported.
         tune_seeds: runs of each norm, style and rate that the rate is chosen by.
-        rates: learning rates to choose from; a single one is taken as it is.
+        rates: learning rates to choose from; a single one is used without tuning.
         styles: textures.
         training, validation, test: photographs; no crop of one is in two parts.
         features: of the losses, random or vgg.
         content_weight: of the content loss beside the style loss.
         steps: of training with one style.
         steps_of_all: of training with all styles.
-        batch: photographs a step.
+        batch: photographs per step.
         size: of a crop, pixels.
-        side: to which the shorter side of a photograph is shrunk.
-        texture_side: to which that of a texture is.
+        side: length of the shorter side of a shrunk photograph.
+        texture_side: the same for a texture.
         width, blocks: of the network.
         judged: test crops; half as many for validation.
 
     Raises:
-        ValueError: an unknown photograph, texture or kind of features; a photograph in two parts; a
-            number that leaves nothing to do.
+        ValueError: a photograph, texture or kind of features is unknown, a photograph is in two
+            parts, or a list is empty.
     """
 
-    name: ClassVar[str] = "image_generation"
-    title: ClassVar[str] = "Generating images"
-    question: ClassVar[str] = (
+    name = "image_generation"
+    title = "Generating images"
+    question = (
         "Does BatchNorm hurt a network that redraws images pixel by pixel, because its statistics "
-        "mix unrelated images and wash out what is particular to one?"
+        "mix unrelated images and wash out the features of each one?"
     )
-    factors: ClassVar[tuple[str, ...]] = ("stage", "norm", "style", "rate", "seed")
-    measures: ClassVar[tuple[str, ...]] = (
-        "validation",
-        "train_style",
-        "train_content",
-        "test_style",
-        "test_content",
-        "test_total",
-        "worst_style",
-        "faint_style",
-        "batch_style",
-        "alone_style",
-        "mates",
-        "mates_inference",
-        "contrast",
-        "between",
+    factors = ("stage", "norm", "style", "rate", "seed")
+    measures = (
+        *("validation", "train_style", "train_content", "test_style", "test_content", "test_total"),
+        *("worst_style", "faint_style", "batch_style", "alone_style"),
+        *("mates", "mates_inference", "contrast", "between"),
     )
 
     seeds: int
@@ -110,7 +98,7 @@ class ImageGeneration(Study):
             ("styles", self.styles, TEXTURES),
         ):
             if unknown := sorted(set(names) - set(known)):
-                raise ValueError(f"no {kind} {unknown}: there are {', '.join(known)}")
+                raise ValueError(f"unknown {kind} {unknown}: write some of {', '.join(known)}")
             if len(set(names)) < len(names):
                 raise ValueError(f"{kind} {names} name one twice")
         for part in ("rates", "styles", "training", "validation", "test"):
@@ -126,30 +114,22 @@ class ImageGeneration(Study):
     def settings(self, done: Table) -> Iterator[Setting]:
         groups = [(norm, style) for style in self.styles for norm in OF_ONE]
         groups += [(norm, ALL) for norm in OF_ALL]
-        chosen = {}
+        chosen: list[tuple[Setting, float]] = []
         for norm, style in groups:
-            tuned = done.where(stage="tune", norm=norm, style=style)
-            seeds = tuning_seeds(self.tune_seeds)
-            rates, best = choose_rate(tuned, self.rates, seeds, "validation", largest=False)
-            for rate, seed in product(rates, seeds):
-                yield self._setting("tune", norm, style, rate, seed)
-            chosen[norm, style] = best
-        for seed, ((norm, style), best) in product(range(self.seeds), chosen.items()):
+            case: Setting = {"norm": norm, "style": style}
+            tries, best = plan(done, case, self.rates, self.tune_seeds, "validation", largest=False)
+            yield from tries
             if best is not None:
-                yield self._setting("run", norm, style, best, seed)
-
-    @staticmethod
-    def _setting(stage: str, norm: str, style: str, rate: float, seed: int) -> Setting:
-        return {"stage": stage, "norm": norm, "style": style, "rate": rate, "seed": seed}
+                chosen.append((case, best))
+        for seed, (case, best) in product(range(self.seeds), chosen):
+            yield {**case, "stage": "run", "rate": best, "seed": seed}
 
     def cost(self, setting: Setting) -> float:
         return float(self.steps_of_all if setting["style"] == ALL else self.steps)
 
     def run(self, setting: Setting) -> Outcome:
-        norm, style = str(setting["norm"]), str(setting["style"])
+        norm, style = setting["norm"], setting["style"]
         rate, seed = setting["rate"], setting["seed"]
-        assert isinstance(rate, (float, int))
-        assert isinstance(seed, int)
         styles = self.styles if style == ALL else [style]
         task = self.task(styles)
         trained = train(
@@ -177,10 +157,10 @@ class ImageGeneration(Study):
         return Outcome(values, {**trained.curves, "contrast": by_contrast}, files)
 
     def task(self, styles: Sequence[str]) -> Task:
-        """What the networks of these styles learn."""
+        """Return the task of a network with these styles."""
         parts = {"training": self.training, "validation": self.validation, "test": self.test}
         names = (*(name for part in parts.values() for name in part), *styles)
-        loaded = _load(names)
+        loaded = data.load(names)
         return Task.of(
             features_by_name(self.features),
             {part: [shrink(loaded[n], self.side) for n in names] for part, names in parts.items()},
@@ -192,21 +172,15 @@ class ImageGeneration(Study):
 
     @staticmethod
     def shown(contents: Tensor) -> Tensor:
-        """The contents in the figures: crops of some photographs, then the first of them fading."""
+        """Return the contents in the figures: crops of photographs, then the first one fading."""
         faded = [fade(contents[:1], contrast) for contrast in CONTRASTS]
         return torch.cat([contents[:SHOWN], *faded])
 
-    def pictures(self, table: Table) -> list[Picture]:
-        return draw(table.where(stage="run"), self.styles, self.size)
+    def figures(self, table: Table) -> dict[str, Figure]:
+        return figures.figures(table.where(stage="run"), self.styles, self.size)
 
     def findings(self, table: Table) -> list[Finding]:
-        return findings(table.where(stage="run"), self.styles)
+        return verdict.findings(table.where(stage="run"), self.styles)
 
-    def verdict(self, table: Table) -> str:
-        return verdict(table.where(stage="run"), self.styles)
-
-
-@functools.lru_cache(maxsize=4)
-def _load(names: tuple[str, ...]) -> dict[str, Tensor]:
-    # A process makes many runs of the same pictures.
-    return load_photographs(names=names)
+    def quantities(self, table: Table) -> dict[str, Any]:
+        return verdict.quantities(table.where(stage="run"), self.styles)

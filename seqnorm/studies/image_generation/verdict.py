@@ -1,163 +1,88 @@
-"""What the study answers, in sentences that follow from its intervals."""
+"""Findings and claims of the study of image generation."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from statistics import mean
+from typing import Any
 
-from seqnorm.studies.evidence import Interval, paired
+from seqnorm.studies.evidence import Finding, Seeds, mean_of
 from seqnorm.studies.table import Table
 
-from .reading import by_seed, compare
+# One network for each style, or one for all of them.
+OF_ONE = ("none", "batch", "instance")
+OF_ALL = ("conditional", "adaptive")
+NORMS = (*OF_ONE, *OF_ALL)
+# The style of a network that has them all.
+ALL = "all"
+# Measures that are compared as means over styles, and the sign that the argument predicts.
+FIRST = (
+    ("style loss of test photographs", "test_style", 1),
+    ("loss that is minimised, on test photographs", "test_total", 1),
+    ("change of a picture when the contrast of its content is halved", "contrast", 1),
+    ("style loss of test photographs at a quarter of their contrast", "faint_style", 1),
+    ("change of a picture when its batch-mates change, in training mode", "mates", 1),
+)
+LATER = (
+    ("style loss of the worst quarter of the test photographs", "worst_style", 1),
+    ("content loss of test photographs", "test_content", 0),
+    ("style loss in training", "train_style", 1),
+    ("change of a picture when its batch-mates change, in inference", "mates_inference", 0),
+    ("difference of the pictures of two contents", "between", 0),
+)
 
 
-def verdict(runs: Table, styles: Sequence[str]) -> str:
-    """Of the reported runs: how well, what a picture depends on, why, beside other networks."""
-    difference = compare(runs, "test_style", styles)
-    if difference.n < 2:
-        return "Too few runs of BatchNorm and InstanceNorm to say."
-    paragraphs = [
-        [_style(runs, styles, difference), _content(runs, styles)],
-        [_faint(runs, styles), _mates(runs, styles)],
-        [_whose(runs, styles)],
-        [_bare(runs, styles), _all_styles(runs, styles)],
-    ]
-    joined = (" ".join(filter(None, sentences)) for sentences in paragraphs)
-    return "\n\n".join(filter(None, joined))
+def by_seed(runs: Table, norm: str, styles: Sequence[str], measure: str) -> Seeds:
+    """Return a measure's mean over styles.
+
+    A run of one network for all styles has that mean already, whichever styles are asked for.
+    """
+    wanted = [ALL] if norm in OF_ALL else styles
+    return mean_of(runs.by_seed(measure, norm=norm, style=style) for style in wanted)
 
 
-def _mean(runs: Table, styles: Sequence[str], norm: str, measure: str) -> float:
-    values = by_seed(runs, norm, styles, measure)
-    return mean(values.values()) if values else math.nan
+def compare(runs: Table, measure: str, styles: Sequence[str]) -> Seeds:
+    """Return the mean over styles of BatchNorm minus that of InstanceNorm."""
+    return by_seed(runs, "batch", styles, measure) - by_seed(runs, "instance", styles, measure)
 
 
-def _style(runs: Table, styles: Sequence[str], difference: Interval) -> str:
-    batch, instance = (_mean(runs, styles, n, "test_style") for n in ("batch", "instance"))
-    signs = {style: compare(runs, "test_style", [style]).sign for style in styles}
-    worse = [style for style, sign in signs.items() if sign > 0]
-    better = [style for style, sign in signs.items() if sign < 0]
-    numbers = f"style loss {batch:.2f} against {instance:.2f} on test photographs"
-    if difference.sign > 0:
-        lead = f"BatchNorm stylises worse than InstanceNorm ({numbers})"
-    elif difference.sign < 0:
-        lead = f"BatchNorm stylises better than InstanceNorm, against the argument ({numbers})"
-    else:
-        lead = f"BatchNorm and InstanceNorm stylise alike within the uncertainty ({numbers})"
-    parts = [
-        f"worse with {_list(worse)}" if worse else "",
-        f"better with {_list(better)}" if better else "",
-    ]
-    said = " and ".join(part for part in parts if part) or "shown to differ with none"
-    return f"{lead}. Style by style it is {said}."
+def findings(runs: Table, styles: Sequence[str]) -> list[Finding]:
+    """Return all findings; those that answer the question first."""
+    style_loss = {norm: by_seed(runs, norm, styles, "test_style") for norm in NORMS}
+    found: list[Finding] = []
+
+    def add(what: str, value: Seeds, expected: int = 0, key: bool = False) -> None:
+        found.append(Finding(what, value.interval, expected=expected, key=key))
+
+    def one_for_all(other: str, name: str) -> None:
+        for norm, full in (("conditional", "Conditional InstanceNorm"), ("adaptive", "AdaIN")):
+            what = f"style loss, one network for all styles with {full} minus one network for each"
+            add(f"{what} with {name}", style_loss[norm] - style_loss[other])
+
+    for measures in (FIRST, LATER):
+        for what, measure, expected in measures:
+            name = f"{what}, BatchNorm minus InstanceNorm, mean over styles"
+            add(name, compare(runs, measure, styles), expected, measures is FIRST)
+        if measures is FIRST:
+            for whose, measure in (
+                ("those of each picture alone", "alone_style"),
+                ("those of the batch", "batch_style"),
+            ):
+                what = "style loss of the same BatchNorm networks, running statistics minus"
+                other = by_seed(runs, "batch", styles, measure)
+                add(f"{what} {whose}", style_loss["batch"] - other, 1)
+            what = "style loss of test photographs, BatchNorm minus no norm, mean over styles"
+            add(what, style_loss["batch"] - style_loss["none"])
+            one_for_all("batch", "BatchNorm")
+    for style in styles:
+        what = f"style loss of test photographs, {style}, BatchNorm minus InstanceNorm"
+        add(what, compare(runs, "test_style", [style]), 1)
+    one_for_all("instance", "InstanceNorm")
+    return found
 
 
-def _faint(runs: Table, styles: Sequence[str]) -> str:
-    moved = {n: _mean(runs, styles, n, "contrast") for n in ("batch", "instance")}
-    faint = {n: _mean(runs, styles, n, "faint_style") for n in ("batch", "instance")}
-    full = {n: _mean(runs, styles, n, "test_style") for n in ("batch", "instance")}
-    if compare(runs, "contrast", styles).sign <= 0:
-        return "That BatchNorm's picture follows the photograph's contrast more is not shown."
-    said = (
-        f"BatchNorm's picture follows the contrast of the photograph: halving that moves a pixel "
-        f"by {moved['batch']:.3f} on average, against {moved['instance']:.3f} with InstanceNorm."
-    )
-    if compare(runs, "faint_style", styles).sign <= 0:
-        return said
-    return (
-        f"{said} At a quarter of the contrast its style loss is {faint['batch']:.2f} instead of "
-        f"{full['batch']:.2f}; InstanceNorm's is {faint['instance']:.2f} instead of "
-        f"{full['instance']:.2f}."
-    )
-
-
-def _mates(runs: Table, styles: Sequence[str]) -> str:
-    sign = compare(runs, "mates", styles).sign
-    if sign <= 0:
-        return "That a picture depends on its batch-mates is not shown."
-    mates, between = (_mean(runs, styles, "batch", m) for m in ("mates", "between"))
-    later = _mean(runs, styles, "batch", "mates_inference")
-    return (
-        f"In training other batch-mates move a pixel of the same picture by {mates:.3f}, where "
-        f"another photograph moves it by {between:.3f}; in inference by {later:.1g}."
-    )
-
-
-def _whose(runs: Table, styles: Sequence[str]) -> str:
-    own = by_seed(runs, "batch", styles, "test_style")
-    batch, alone = (by_seed(runs, "batch", styles, m) for m in ("batch_style", "alone_style"))
-    gap, mixing, cost = paired(own, batch).sign, paired(own, alone).sign, paired(alone, own).mean
-    losses = f"{_mean(runs, styles, 'batch', 'alone_style'):.2f}"
-    if mixing > 0:
-        said = (
-            "Given the statistics of each picture alone, the same BatchNorm networks draw better "
-            f"(style loss {losses}): mixing images costs them {-cost:.2f}"
-        )
-    elif mixing < 0:
-        said = (
-            "Given the statistics of each picture alone, the same BatchNorm networks draw worse "
-            f"(style loss {losses})"
-        )
-    else:
-        said = (
-            "Giving the same BatchNorm networks the statistics of each picture alone makes no sure "
-            "difference"
-        )
-    train = {
-        1: "With the statistics of a batch, as in training, they do better than in inference",
-        -1: "With the statistics of a batch, as in training, they do worse than in inference",
-        0: "Between a batch's statistics and those of inference no difference is shown",
-    }[gap]
-    return f"{said}. {train}."
-
-
-def _content(runs: Table, styles: Sequence[str]) -> str:
-    content = compare(runs, "test_content", styles).sign
-    total = compare(runs, "test_total", styles).sign
-    said = {
-        1: "BatchNorm keeps less of the content",
-        -1: "BatchNorm keeps more of the content",
-        0: "In how much of the content is kept no difference is shown",
-    }[content]
-    loss = {
-        1: "the loss that both minimise is larger with BatchNorm",
-        -1: "the loss that both minimise is smaller with BatchNorm",
-        0: "in the loss that both minimise no difference is shown",
-    }[total]
-    return f"{said}; {loss}."
-
-
-def _bare(runs: Table, styles: Sequence[str]) -> str:
-    bare = by_seed(runs, "none", styles, "test_style")
-    compared = paired(by_seed(runs, "batch", styles, "test_style"), bare)
-    if compared.n < 2:
-        return ""
-    said = {
-        1: "the network stylises better than with BatchNorm",
-        -1: "the network stylises worse than with BatchNorm",
-        0: "no difference from BatchNorm is shown",
-    }[compared.sign]
-    return f"Without a norm {said} (style loss {mean(bare.values()):.2f})."
-
-
-def _all_styles(runs: Table, styles: Sequence[str]) -> str:
-    said = []
-    one = by_seed(runs, "batch", styles, "test_style")
-    for norm, name in (("conditional", "Conditional InstanceNorm"), ("adaptive", "AdaIN")):
-        of_all = by_seed(runs, norm, styles, "test_style")
-        compared = paired(of_all, one)
-        if compared.n < 2:
-            continue
-        than = {1: "a larger", -1: "a smaller", 0: "no surely different"}[compared.sign]
-        loss = mean(of_all.values())
-        said.append(f"with {name} has {than} style loss ({loss:.2f})")
-    if not said:
-        return ""
-    return (
-        f"One network for all {len(styles)} styles {', and '.join(said)} "
-        "than a BatchNorm network made for each."
-    )
-
-
-def _list(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+def quantities(runs: Table, styles: Sequence[str]) -> dict[str, Any]:
+    """Return the numbers of the text: means over styles, and BatchNorm minus InstanceNorm."""
+    return {
+        "of": lambda norm, measure: by_seed(runs, norm, styles, measure),
+        "more": lambda measure, *of: compare(runs, measure, of or styles),
+    }

@@ -1,4 +1,4 @@
-"""Kinds of statistics and company, against single documents asked by hand."""
+"""Answers by kind of statistics and by company, against single documents asked by hand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from seqnorm.datasets import TextDataset, collate
 from seqnorm.models import TextClassifier
-from seqnorm.studies.train_inference import answers
+from seqnorm.studies.train_inference import data, measures
 
 DOCUMENTS = TextDataset(
     [[2, 3, 4, 5], [6, 2], [7, 8, 9, 2, 3, 4], [5], [6, 7, 8, 2], [3, 3, 2, 9, 8]],
@@ -40,21 +40,21 @@ def assert_unchanged(model: TextClassifier, before: dict[str, torch.Tensor]) -> 
 @pytest.mark.parametrize(("count", "size"), [(6, 4), (10, 4), (3, 8), (7, 1)])
 def test_random_batches_hold_everything_once(count: int, size: int) -> None:
     draw = torch.Generator().manual_seed(1)
-    batches = answers.random_batches(count, size, draw)
+    batches = data.random_batches(count, size, draw)
     assert sorted(index for batch in batches for index in batch) == list(range(count))
     sizes = [len(batch) for batch in batches]
     assert max(sizes) <= size
     assert max(sizes) - min(sizes) <= 1
-    assert answers.random_batches(40, 8, draw) != answers.random_batches(40, 8, draw)
+    assert data.random_batches(40, 8, draw) != data.random_batches(40, 8, draw)
 
 
 @pytest.mark.parametrize("norm", ["batch", "batch_pooled", "layer", None])
 def test_running_statistics_answer_each_document_by_itself(norm: str | None) -> None:
     model = classifier(norm)
     before = state(model)
-    assert answers.has_statistics(model) == (norm in ("batch", "batch_pooled"))
+    assert measures.has_statistics(model) == (norm in ("batch", "batch_pooled"))
     order = [[3, 0, 5], [1, 4, 2]]
-    found = answers.logits(model, DOCUMENTS, order, by_batch=False)
+    found = measures.logits(model, DOCUMENTS, order, by_batch=False)
     model.eval()
     for index in range(6):
         batch = collate([DOCUMENTS[index]])
@@ -66,29 +66,29 @@ def test_running_statistics_answer_each_document_by_itself(norm: str | None) -> 
 def test_statistics_of_the_batch_depend_on_the_company_and_leave_no_trace(norm: str) -> None:
     model = classifier(norm)
     before = state(model)
-    a = answers.logits(model, DOCUMENTS, [[3, 0, 5], [1, 4, 2]], by_batch=True)
-    b = answers.logits(model, DOCUMENTS, [[0, 1, 2], [3, 4, 5]], by_batch=True)
-    again = answers.logits(model, DOCUMENTS, [[3, 0, 5], [1, 4, 2]], by_batch=True)
+    a = measures.logits(model, DOCUMENTS, [[3, 0, 5], [1, 4, 2]], by_batch=True)
+    b = measures.logits(model, DOCUMENTS, [[0, 1, 2], [3, 4, 5]], by_batch=True)
+    again = measures.logits(model, DOCUMENTS, [[3, 0, 5], [1, 4, 2]], by_batch=True)
     assert torch.equal(a, again)
-    assert answers.largest_difference(a, b) > 1e-3
+    assert measures.largest_difference(a, b) > 1e-3
     assert_unchanged(model, before)
-    beside = answers.accompanied(model, DOCUMENTS, [0, 2], [[3, 5], [4, 1]])
+    beside = measures.accompanied(model, DOCUMENTS, [0, 2], [[3, 5], [4, 1]])
     torch.testing.assert_close(beside, a[[0, 2]])
 
 
 @pytest.mark.parametrize("norm", ["layer", None])
 def test_other_norms_know_no_company(norm: str | None) -> None:
     model = classifier(norm)
-    a = answers.logits(model, DOCUMENTS, [[3, 0, 5], [1, 4, 2]], by_batch=True)
-    b = answers.accompanied(model, DOCUMENTS, range(6), [[5]] * 5 + [[]])
-    assert answers.changed(a, b) == 0
-    assert answers.largest_difference(a, b) < 1e-6
+    a = measures.logits(model, DOCUMENTS, [[3, 0, 5], [1, 4, 2]], by_batch=True)
+    b = measures.accompanied(model, DOCUMENTS, range(6), [[5]] * 5 + [[]])
+    assert measures.changed(a, b) == 0
+    assert measures.largest_difference(a, b) < 1e-6
 
 
 def test_one_row_normalises_to_nothing() -> None:
-    """Statistics of one row leave of every document only how long it is."""
+    """With the statistics of one row, only the length of a document is left of it."""
     model = classifier("batch")
-    found = answers.logits(model, DOCUMENTS, answers.twice(6), by_batch=True)
+    found = measures.logits(model, DOCUMENTS, data.twice(6), by_batch=True)
     torch.testing.assert_close(found[0], found[4], rtol=0, atol=1e-6)
     assert DOCUMENTS.tokens[0] != DOCUMENTS.tokens[4]
 
@@ -96,7 +96,7 @@ def test_one_row_normalises_to_nothing() -> None:
 def test_statistics_taken_anew_are_there_for_a_while() -> None:
     model = classifier("batch_pooled")
     before = state(model)
-    with answers.reestimated(model, DOCUMENTS, [[0, 1, 2], [3, 4, 5]], "population"):
+    with measures.reestimated(model, DOCUMENTS, [[0, 1, 2], [3, 4, 5]], "population"):
         frames = model.embedding(torch.tensor([t for text in DOCUMENTS.tokens for t in text]))
         projected = frames @ model.recurrent.weight_ih_l0.T
         table = model.recurrent.norm_ih_l0.table
@@ -108,7 +108,7 @@ def test_statistics_taken_anew_are_there_for_a_while() -> None:
 def test_scores() -> None:
     logits = torch.tensor([[2.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 3.0]])
     documents = TextDataset([[2], [3], [4]], [0, 1, 2])
-    found = answers.score(logits, documents)
+    found = measures.score(logits, documents)
     chances = [
         math.exp(row[label]) / sum(math.exp(value) for value in row)
         for row, label in zip(logits.tolist(), (0, 1, 2))
@@ -117,5 +117,5 @@ def test_scores() -> None:
     assert found.accuracy == pytest.approx(2 / 3)
     other = logits.clone()
     other[0] = torch.tensor([0.0, 5.0, 0.0])
-    assert answers.changed(logits, other) == pytest.approx(1 / 3)
-    assert answers.largest_difference(logits, other) == 5
+    assert measures.changed(logits, other) == pytest.approx(1 / 3)
+    assert measures.largest_difference(logits, other) == 5

@@ -1,4 +1,4 @@
-"""The images of the study, and training on them.
+"""Images and documents of the study.
 
 Axes: N images, C channels, H, W pixels.
 """
@@ -13,14 +13,22 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from seqnorm.datasets import load_digits, load_photographs
-from seqnorm.models import ImageClassifier
-from seqnorm.nn import reestimate_statistics
+from seqnorm.datasets import (
+    TextBatch,
+    TextDataset,
+    Tokenizer,
+    collate,
+    load_corpus,
+    load_digits,
+    load_photographs,
+    split_validation,
+)
 
 VALIDATION, TEST = 500, 1000
+EVALUATED = 64
 Labelled = tuple[Tensor, Tensor]
 
 
@@ -28,7 +36,7 @@ class Task(ABC):
     """Images to learn from, drawn anew in every epoch, and fixed ones to validate and test with.
 
     Attributes:
-        classes: how many there are.
+        classes: the number of classes.
         validation, test: images (N, C, H, W) and classes (N,).
     """
 
@@ -38,21 +46,21 @@ class Task(ABC):
 
     @abstractmethod
     def epoch(self, generator: torch.Generator) -> Labelled:
-        """All training images as one epoch sees them."""
+        """Return all training images as one epoch sees them."""
 
 
 class DigitsOnPhotographs(Task):
     """Digits, turned at random, on random pieces of photographs (after Larochelle et al. 2007).
 
     A pixel is the brighter one of photograph and digit. Every epoch turns every training digit
-    anew and lays it on another piece.
+    anew and puts it on another piece.
 
     Args:
         digits: (N, 28, 28) from 0 to 1.
         classes: (N,).
         photographs: (H, W) from 0 to 1.
-        count: training digits; none of them is tested with.
-        turn: the largest angle, in degrees, to both sides.
+        count: training digits, which are apart from the test digits.
+        turn: the largest angle to both sides, in degrees.
     """
 
     def __init__(
@@ -65,7 +73,7 @@ class DigitsOnPhotographs(Task):
     ) -> None:
         if count + VALIDATION + TEST > len(digits):
             raise ValueError(
-                f"of {len(digits)} digits {VALIDATION} validate and {TEST} test: at most "
+                f"of {len(digits)} digits, {VALIDATION} validate and {TEST} test: at most "
                 f"{len(digits) - VALIDATION - TEST} are left to train with, not {count}"
             )
         self.photographs = photographs
@@ -91,7 +99,7 @@ class DigitsOnPhotographs(Task):
 
 
 def rotated(images: Tensor, turn: float, generator: torch.Generator) -> Tensor:
-    """Every image (N, H, W) turned by an angle drawn between -turn and turn degrees."""
+    """Turn every image (N, H, W) by an angle drawn between -turn and turn degrees."""
     angle = (2 * torch.rand(len(images), generator=generator) - 1) * math.radians(turn)
     cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
     matrix = torch.stack([cos, -sin, zero, sin, cos, zero], 1).reshape(-1, 2, 3)
@@ -102,7 +110,7 @@ def rotated(images: Tensor, turn: float, generator: torch.Generator) -> Tensor:
 def random_pieces(
     photographs: Sequence[Tensor], count: int, size: int, generator: torch.Generator
 ) -> Tensor:
-    """Squares (count, size, size) from random places of random photographs (H, W)."""
+    """Cut squares (count, size, size) from random places of random photographs (H, W)."""
     which = torch.randint(len(photographs), (count,), generator=generator)
     place = torch.rand(count, 2, generator=generator)
     pieces = torch.empty(count, size, size)
@@ -129,7 +137,7 @@ class Cifar10(Task):
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
                 "images: cifar10 needs torchvision: pip install torchvision; or write images: "
-                "digits, which needs none"
+                "digits, which does not"
             ) from error
         train, test = (CIFAR10(str(root), train=part, download=True) for part in (True, False))
         images, classes = _planes(train)
@@ -161,10 +169,10 @@ def _planes(data: object) -> Labelled:
 
 @lru_cache(maxsize=1)
 def load_task(images: str, count: int, root: str) -> Task:
-    """The task by its name in the configuration, fetched into ``root`` on first use.
+    """Load the task by its name in the configuration; fetch it into ``root`` on first use.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: the name is unknown.
     """
     if images == "cifar10":
         return Cifar10(Path(root), count)
@@ -178,70 +186,46 @@ def load_task(images: str, count: int, root: str) -> Task:
 
 
 @dataclass(frozen=True)
-class ImageRun:
-    """How one network is trained: SGD with momentum, the rate falling to 0 as a cosine.
+class TextTask:
+    """Encoded documents to train, validate and test with."""
 
-    Attributes:
-        rate: of a batch of 32 images; that of another batch is in proportion (Goyal et al. 2017,
-            as in Wu & He 2018, sec. 4.1).
-        group: images whose statistics BatchNorm takes together; None for the whole batch.
+    train: TextDataset
+    validation: TextDataset
+    test: TextDataset
+    vocabulary: int
+    classes: int
+
+    def subset(self, part: TextDataset, places: Sequence[int]) -> TextBatch:
+        """Return the documents at these places, padded to the longest."""
+        return collate([part[place] for place in places])
+
+    def in_order(self, part: TextDataset) -> list[TextBatch]:
+        """Return all documents of a part in batches."""
+        places = range(len(part))
+        starts = range(0, len(part), EVALUATED)
+        return [self.subset(part, places[start : start + EVALUATED]) for start in starts]
+
+
+@lru_cache(maxsize=1)
+def load_text_task(corpus: str, tokens: int, words: int, documents: int, root: str) -> TextTask:
+    """Load a corpus with documents cut after ``tokens`` words of the ``words`` most frequent ones.
+
+    A tenth of the training part validates; a seeded choice of ``documents`` from the rest trains.
     """
-
-    norm: str
-    batch: int
-    group: int | None
-    rate: float
-    epochs: int
-    width: int
-    seed: int
-
-    def measure(self, task: Task) -> dict[str, float]:
-        """Trains, and returns errors on validation and test images and the last training loss."""
-        torch.manual_seed(self.seed)
-        channels, classes = task.test[0].shape[1], task.classes
-        model = ImageClassifier(
-            channels, classes, norm=self.norm, width=self.width, group_size=self.group
-        )
-        generator = torch.Generator().manual_seed(self.seed)
-        loss, images = self._train(model, task, generator)
-        measured = {
-            "loss": loss,
-            "validation_error": error(model, task.validation),
-            "error": error(model, task.test),
-        }
-        if self.norm == "batch":
-            whole = ImageClassifier(channels, classes, norm="batch", width=self.width)
-            whole.load_state_dict(model.state_dict())
-            reestimate_statistics(whole, images.split(100), estimate="average")
-            measured["error_reestimated"] = error(whole, task.test)
-        return measured
-
-    def _train(
-        self, model: nn.Module, task: Task, generator: torch.Generator
-    ) -> tuple[float, Tensor]:
-        rate = self.rate * self.batch / 32
-        optimiser = torch.optim.SGD(model.parameters(), rate, momentum=0.9, weight_decay=1e-4)
-        model.train()
-        for epoch in range(self.epochs):
-            images, classes = task.epoch(generator)
-            # A last batch of another size would have statistics of its own kind: left out.
-            steps = len(images) // self.batch
-            order = torch.randperm(len(images), generator=generator)[: steps * self.batch]
-            total = 0.0
-            for step, chosen in enumerate(order.split(self.batch)):
-                progress = (epoch + step / steps) / self.epochs
-                optimiser.param_groups[0]["lr"] = rate * (1 + math.cos(math.pi * progress)) / 2
-                loss = F.cross_entropy(model(images[chosen]), classes[chosen])
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-                total += loss.item()
-        return total / steps, images
-
-
-@torch.no_grad()
-def error(model: nn.Module, part: Labelled) -> float:
-    """The fraction of images put into a wrong class."""
-    model.eval()
-    found = torch.cat([model(images).argmax(1) for images in part[0].split(250)])
-    return float((found != part[1]).float().mean())
+    found = load_corpus(corpus, root=root)
+    train, validation = split_validation(found.train)
+    tokenizer = Tokenizer.train(train.texts, vocab_size=words)
+    order = torch.randperm(len(train.texts), generator=torch.Generator().manual_seed(0))
+    chosen = order[:documents].tolist()
+    if len(chosen) < documents:
+        raise ValueError(f"{corpus} has {len(chosen)} documents to train with, not {documents}")
+    return TextTask(
+        TextDataset(
+            tokenizer.encode([train.texts[i] for i in chosen], tokens),
+            [train.labels[i] for i in chosen],
+        ),
+        TextDataset(tokenizer.encode(validation.texts, tokens), validation.labels),
+        TextDataset(tokenizer.encode(found.test.texts, tokens), found.test.labels),
+        len(tokenizer),
+        len(found.classes),
+    )

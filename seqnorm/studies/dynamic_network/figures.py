@@ -1,0 +1,209 @@
+"""Figures of the study of dynamic networks."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from seqnorm.studies.evidence import Seeds
+from seqnorm.studies.figures import NAMES, STYLES, draw_line, draw_point, legend, panels
+from seqnorm.studies.table import Table
+
+from .verdict import SITE_WORDS, Networks, networks
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from .study import DynamicNetwork
+
+# Styles of the lines of batch sizes, and of the running statistics.
+SIZES: dict[str, dict[str, Any]] = {
+    "64": {"color": "#0072B2", "linestyle": "-", "marker": "o"},
+    "16": {"color": "#009E73", "linestyle": "--", "marker": "s"},
+    "4": {"color": "#D55E00", "linestyle": "-.", "marker": "^"},
+    "running": {"color": "#000000", "linestyle": ":", "marker": "x"},
+}
+
+
+def figures(study: DynamicNetwork, runs: Table) -> dict[str, Figure]:
+    """Draw all figures of the reported runs."""
+    drawings = (_rows, _errors, _lengths, _cut, _causes, _sites, _cost)
+    return {draw.__name__[1:]: draw(study, runs) for draw in drawings}
+
+
+def _draw_curve(axes: Axes, values: dict[float, Seeds], label: str, style: str) -> None:
+    """Draw the mean over seeds with its 95 % interval as a band."""
+    if not values:
+        return
+    xs = sorted(values)
+    found = [values[x].interval for x in xs]
+    look = SIZES[style]
+    axes.plot(xs, [i.mean for i in found], label=label, markersize=3.5, linewidth=1.3, **look)
+    if all(i.n > 2 for i in found):  # the band of two seeds would hide everything
+        axes.fill_between(
+            xs, [i.low for i in found], [i.high for i in found], alpha=0.2, color=look["color"]
+        )
+
+
+def _legend(drawn: Figure, grid: list[Axes], columns: int = 5) -> None:
+    legend(drawn, grid, columns if len(grid) > 1 else 2, fontsize=9, frameon=True)
+
+
+def _norm_ticks(axes: Axes, study: DynamicNetwork) -> None:
+    names = [NAMES[norm].replace(", pooled over time", "\npooled") for norm in study.norms]
+    axes.set_xticks(range(len(names)), names, fontsize=7)
+
+
+def _rows(study: DynamicNetwork, runs: Table) -> Figure:
+    drawn, grid = panels(study.tails, 3.4, 3)
+    for axes, corpus in zip(grid, study.tails):
+        for size in ("64", "16", "4"):
+            values = runs.curve_by_seed(f"rows_{size}", part="rows", corpus=corpus)
+            kept = {step + 1: rows for step, rows in values.items() if min(rows.values()) > 0}
+            _draw_curve(axes, kept, f"batches of {size}", size)
+        axes.axhspan(0.005, 2, color="#999999", alpha=0.25, linewidth=0)
+        axes.set(yscale="log", ylim=(0.005, 100), xlabel="time step")
+        if axes.lines:
+            axes.set_xscale("log")
+    grid[0].set_ylabel("sequences that reach the step")
+    _legend(drawn, grid)
+    return drawn
+
+
+def _errors(study: DynamicNetwork, runs: Table) -> Figure:
+    cases = list(product(study.corpora, study.cells))
+    drawn, grid = panels([f"{corpus}, {cell.upper()}" for corpus, cell in cases], 2.9, 2)
+    for axes, (corpus, cell) in zip(grid, cases):
+        of = {"corpus": corpus, "cell": cell, "norm": "batch", "pooling": study.poolings[0]}
+        for name in SIZES:
+            values = runs.curve_by_seed(f"error_{name}", part="whole", variant=None, **of)
+            label = "running statistics" if name == "running" else f"one batch of {name}"
+            _draw_curve(axes, values, label, name)
+        axes.set(xlabel="time step", ylabel="relative error")
+        if axes.lines:
+            axes.set_ylim(0, None)
+    _legend(drawn, grid, 4)
+    return drawn
+
+
+def _lengths(study: DynamicNetwork, runs: Table) -> Figure:
+    cases = networks(study, runs)
+    drawn, grid = panels([str(of) for of in cases], 2.9, len(cases) // len(study.corpora))
+    bounds = study.bounds
+    names = [f"to {bounds[0]}", *(f"{b}" for b in bounds[1:]), "more"]
+    for axes, of in zip(grid, cases):
+        for place, norm in enumerate(study.norms):
+            aside = 0.12 * (place - (len(study.norms) - 1) / 2)
+            values = {x + aside: of.whole(f"length_{x}", norm) for x in range(len(names))}
+            if any(values.values()):
+                draw_line(axes, values, norm)
+        axes.set_xticks(range(len(names)), names)
+        axes.set(xlabel="tokens of the document", ylabel="test accuracy, %")
+    _legend(drawn, grid, 3)
+    return drawn
+
+
+def _cut(study: DynamicNetwork, runs: Table) -> Figure:
+    cases = list(product(study.poolings, study.corpora))
+    drawn, grid = panels([f"{corpus}, {pooling} pooling" for pooling, corpus in cases], 2.9, 2)
+    for axes, (pooling, corpus) in zip(grid, cases):
+        for number, cell in enumerate(study.cells):
+            for place, norm in enumerate(study.norms):
+                value = Networks(runs, corpus, cell, pooling).change(norm).interval
+                style = STYLES[norm] | {"linestyle": "", "fillstyle": ("full", "none")[number % 2]}
+                x = place + 0.25 * (number - (len(study.cells) - 1) / 2)
+                draw_point(axes, x, value, cell.upper(), vertical=True, **style)
+        axes.axhline(0, color="black", linewidth=0.8)
+        _norm_ticks(axes, study)
+        axes.set_ylabel("change, points")
+        axes.set_xlim(-0.6, len(study.norms) - 0.4)
+    _legend(drawn, grid)
+    return drawn
+
+
+CONDITIONS = {
+    "accuracy_cut_population": "cut, statistics of the\ncut training documents",
+    "accuracy_again": "first tokens over and over",
+    "accuracy_again_population": "first tokens over and over,\nstatistics of such documents",
+    "accuracy_tail": "last tokens alone",
+    "accuracy": "whole, as trained",
+    "accuracy_population": "whole, statistics of the\nwhole training documents",
+    "accuracy_own": "whole, statistics of the\ntest documents",
+    "accuracy_batch": "whole, statistics of the\nbatch in test",
+    "accuracy_bias": "whole, new biases\nof the head",
+    "accuracy_head": "whole, new head",
+}
+
+
+def _causes(study: DynamicNetwork, runs: Table) -> Figure:
+    cases = list(product(study.corpora, study.cells))
+    pooling = study.poolings[0]
+    drawn, grid = panels([f"{corpus}, {cell.upper()}" for corpus, cell in cases], 4.8, 2)
+    for axes, (corpus, cell) in zip(grid, cases):
+        of = Networks(runs, corpus, cell, pooling)
+        for number, norm in enumerate(n for n in ("batch", "layer", "none") if n in study.norms):
+            style = STYLES[norm] | {"linestyle": ""}
+            for place, measure in enumerate(CONDITIONS):
+                found = of.cut(measure, norm) - of.cut("accuracy_cut", norm)
+                if measure == "accuracy_head":  # the control has a new head too
+                    found = of.rest(norm)
+                at = place + 0.22 * (number - 1)
+                draw_point(axes, at, found.interval, NAMES[norm], vertical=False, **style)
+        axes.axvline(0, color="black", linewidth=0.8)
+        axes.set_yticks(range(len(CONDITIONS)), list(CONDITIONS.values()), fontsize=8)
+        axes.invert_yaxis()
+        axes.set_xlabel("change, points")
+        if axes not in grid[:: min(2, len(cases))]:
+            axes.set_yticklabels([])
+    _legend(drawn, grid)
+    return drawn
+
+
+def _sites(study: DynamicNetwork, runs: Table) -> Figure:
+    of = Networks(runs, study.corpora[0], study.cells[0], study.poolings[0])
+    drawn, (axes,) = panels([f"{of.corpus}, {of.cell.upper()}"], 3.0, 1)
+    shown: list[tuple[str, str, str | None]] = [("all sites", "batch", None)]
+    for site, words in SITE_WORDS.items():
+        short = words.replace("everywhere but at", "all but").removeprefix("at the ")
+        if site in study.variants:
+            shown.append((short.replace("alone", "only"), "batch", site))
+    shown += [("LayerNorm", "layer", None), ("no norm", "none", None)]
+    shown = [line for line in shown if line[1] in study.norms]
+    for place, (_, norm, variant) in enumerate(shown):
+        style = STYLES[norm] | {"linestyle": ""}
+        draw_point(axes, place, of.change(norm, variant).interval, "", vertical=False, **style)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_yticks(range(len(shown)), [text for text, _, _ in shown])
+    axes.invert_yaxis()
+    axes.set_xlabel("change against the documents cut, points")
+    axes.locator_params(axis="x", nbins=6)
+    axes.set_ylim(max(len(shown), 1) - 0.5, -0.5)
+    return drawn
+
+
+def _cost(study: DynamicNetwork, runs: Table) -> Figure:
+    drawn, grid = panels(["seconds of a training step", "numbers kept for a layer"], 3.6, 2)
+    for place, norm in enumerate(study.norms):
+        of = {"part": "cost", "cell": study.cells[0], "norm": norm}
+        seconds = runs.curve_by_seed("seconds", **of)
+        cut, whole = [seconds[x] for x in sorted(seconds)] if len(seconds) == 2 else [Seeds()] * 2
+        kept = 0.25 * runs.by_seed("table_bytes", **of)  # four bytes are a number
+        for axes, label, filled, values in (
+            (grid[0], "longest document cut", False, cut),
+            (grid[0], "longest document whole", True, whole),
+            (grid[1], "parameters", False, runs.by_seed("parameters", **of)),
+            (grid[1], "running statistics", True, kept),
+        ):
+            look = {"color": "black", "marker": "D", "fillstyle": "none", "linestyle": ""}
+            if filled:
+                look |= {"marker": "o", "fillstyle": "full"}
+            if values.interval.mean > 0:
+                draw_point(axes, place, values.interval, label, vertical=True, **look)
+    for axes in grid:
+        _norm_ticks(axes, study)
+        axes.set_xlim(-0.5, len(study.norms) - 0.5)
+        if axes.containers:
+            axes.set_yscale("log")
+    _legend(drawn, grid, 2)
+    return drawn

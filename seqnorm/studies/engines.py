@@ -1,0 +1,93 @@
+"""Engines that make several runs at once: processes of this machine, or Dask or Ray over machines.
+
+All of them are backends of joblib.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import joblib
+from joblib.externals.loky import get_reusable_executor
+
+T = TypeVar("T")
+ENGINES = ("loky", "dask", "ray")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A backend of joblib that makes runs.
+
+    Args:
+        name: "loky" for processes of this machine, "dask" or "ray" for a cluster: that of
+            ``DASK_SCHEDULER_ADDRESS`` or ``RAY_ADDRESS``, or else one started on this machine. Ray
+            is handed to joblib as it is and has not been tested.
+        processes: runs at once of loky, or of a cluster that is started. A single run of loky is
+            made in this process.
+    """
+
+    name: str = "loky"
+    processes: int = 1
+
+    @contextmanager
+    def started(self) -> Iterator[int]:
+        """Start the engine and yield the number of runs at once; leave no process behind.
+
+        Raises:
+            ModuleNotFoundError: the package of the engine is missing.
+            ValueError: a worker of the cluster has several threads.
+        """
+        start = {"loky": self._loky, "dask": self._dask, "ray": self._ray}[self.name]
+        with start() as jobs, joblib.parallel_config(self.name, n_jobs=jobs):
+            yield joblib.effective_n_jobs(jobs)
+
+    def results(self, function: Callable[..., T], calls: Iterable[tuple[Any, ...]]) -> Iterator[T]:
+        """Yield the results of calls as they come, while the engine is started.
+
+        No more calls are handed over than can run at once, so that an interruption is soon obeyed.
+        """
+        parallel = joblib.Parallel(
+            return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1
+        )
+        yield from parallel(joblib.delayed(function)(*call) for call in calls)
+
+    @contextmanager
+    def _loky(self) -> Iterator[int]:
+        try:
+            yield self.processes
+        finally:
+            if self.processes > 1:
+                get_reusable_executor().shutdown(kill_workers=True)
+
+    @contextmanager
+    def _dask(self) -> Iterator[int]:
+        with _explained("pip install 'dask[distributed]'"):
+            from distributed import Client
+        with Client(
+            n_workers=self.processes, threads_per_worker=1, dashboard_address=None
+        ) as client:
+            if set(client.nthreads().values()) - {1}:
+                # Two runs in one process would draw from one generator of random numbers.
+                raise ValueError("start workers with one thread: dask worker --nthreads 1")
+            yield -1
+
+    @contextmanager
+    def _ray(self) -> Iterator[int]:
+        with _explained("pip install ray"):
+            import ray
+            from ray.util.joblib import register_ray
+        with ray.init(num_cpus=self.processes):
+            register_ray()
+            yield -1
+
+
+@contextmanager
+def _explained(install: str) -> Iterator[None]:
+    """Let the error of a missing package say how to install it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"the engine needs {error.name}: {install}") from error

@@ -1,0 +1,187 @@
+"""Figures of the study: pictures, their losses, and the inputs that a picture depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from statistics import mean
+from typing import TYPE_CHECKING, Any
+
+from seqnorm.studies.evidence import Seeds, mean_of
+from seqnorm.studies.figures import NAMES, STYLES, draw_line, figure, legend, tidy
+from seqnorm.studies.table import Table
+
+from .data import CONTRASTS, SHOWN
+from .verdict import ALL, NORMS, OF_ALL, OF_ONE, by_seed
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Between norms at one place of an axis.
+APART = 0.14
+SHORT = NAMES | {"conditional": "Conditional IN"}
+# AdaIN's yellow is faint on paper.
+EDGE: dict[str, dict[str, Any]] = {"adaptive": {"markeredgecolor": "black", "markeredgewidth": 0.6}}
+
+
+def figures(runs: Table, styles: Sequence[str], size: int) -> dict[str, Figure]:
+    """Draw all figures of the reported runs, whose crops have this size."""
+    return {
+        "pictures": _gallery(runs, styles, size, faded=False),
+        "contrast": _gallery(runs, styles, size, faded=True),
+        "losses": _losses(runs, styles),
+        "dependence": _dependence(runs, styles),
+        "training": _training(runs, styles),
+    }
+
+
+def _gallery(runs: Table, styles: Sequence[str], size: int, *, faded: bool) -> Figure:
+    """Show test contents, or one that fades, as the networks of seed 0 redrew them."""
+    from matplotlib.image import imread
+
+    count = len(CONTRASTS) if faded else SHOWN
+    start = SHOWN if faded else 0
+    rows = ["style", "content", *NORMS]
+    drawn = figure(0.9 + len(styles) * count * 0.66, 0.72 * len(rows))
+    grid = drawn.subplots(len(rows), len(styles), squeeze=False)
+    for (row, norm), (column, style) in product(enumerate(rows), enumerate(styles)):
+        axes = grid[row, column]
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[:].set_visible(False)
+        name = {"style": f"style_{style}", "content": "contents"}.get(norm, f"{norm}_{style}")
+        path = None if runs.files is None else runs.files / f"{name}.png"
+        if path is not None and path.exists():
+            strip: Any = imread(path)
+            if norm != "style":
+                strip = strip[:, start * size : (start + count) * size]
+            axes.imshow(strip, interpolation="nearest")
+        if column == 0:
+            axes.set_ylabel(SHORT.get(norm, norm), rotation=0, ha="right", va="center", fontsize=8)
+        if row == 0:
+            axes.set_title(style, fontsize=9)
+        if faded and norm == "content" and axes.images:
+            places = [(i + 0.5) * size for i in range(count)]
+            axes.set_xticks(places, [f"{c:g}" for c in CONTRASTS], fontsize=7)
+            axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
+    return drawn
+
+
+CONTRAST = (
+    "One photograph whose contrast is lowered to the share above it, and the pictures that the "
+    "networks make of it. A style has a contrast of its own, so a good picture does not fade with "
+    "its content. InstanceNorm divides each picture's contrast out; BatchNorm divides by that of "
+    "the pictures it was trained on, and a faint photograph stays faint."
+)
+
+
+def _marks(axes: Axes, runs: Table, places: Sequence[tuple[Sequence[str], str]]) -> None:
+    """Draw marks of all norms side by side, at the places of (styles, measure)."""
+    for norm in NORMS:
+        values = {
+            x + (NORMS.index(norm) - 2) * APART: by_seed(runs, norm, group, measure)
+            for x, (group, measure) in enumerate(places)
+            if norm in OF_ONE or group is places[-1][0]  # all styles
+        }
+        draw_line(axes, values, norm, SHORT[norm], linestyle="none", **EDGE.get(norm, {}))
+
+
+def _losses(runs: Table, styles: Sequence[str]) -> Figure:
+    """Draw style and content loss of test contents by norm, and by the source of statistics."""
+    drawn = figure(9.0, 3.6)
+    axes_style, axes_content, axes_whose = drawn.subplots(1, 3, width_ratios=[4, 4, 3])
+    groups = [*([style] for style in styles), styles]
+    for axes, kind in ((axes_style, "style"), (axes_content, "content")):
+        _marks(axes, runs, [(group, f"test_{kind}") for group in groups])
+        axes.set_xticks(range(len(groups)), [*styles, "all styles"])
+        axes.set_ylabel(f"{kind} loss of test contents")
+    whose = {"running": "test_style", "batch": "batch_style", "its own": "alone_style"}
+    values = {x: by_seed(runs, "batch", styles, m) for x, m in enumerate(whose.values())}
+    draw_line(axes_whose, values, "batch")
+    own = by_seed(runs, "instance", styles, "test_style")
+    draw_line(axes_whose, {len(whose): own}, "instance")
+    axes_whose.set_xticks(range(len(whose) + 1), [*whose, "IN"])
+    axes_whose.set_xlabel("BatchNorm with statistics")
+    axes_whose.set_ylabel("style loss of test contents")
+    for axes in (axes_style, axes_content, axes_whose):
+        _from_zero(axes)
+        tidy(axes)
+    legend(drawn, [axes_style], len(NORMS))
+    return drawn
+
+
+def _from_zero(axes: Axes) -> None:
+    """Set the axis from 0 to above the highest mark, which a margin of equal values would cut."""
+    axes.set_ylim(0, 1.06 * axes.get_ylim()[1])
+
+
+def _dependence(runs: Table, styles: Sequence[str]) -> Figure:
+    """Draw style loss by contrast, and the change of a picture when something else changes."""
+    drawn = figure(9.0, 3.6)
+    axes_contrast, axes_moves = drawn.subplots(1, 2)
+    for norm in NORMS:
+        curves = [
+            runs.curve_by_seed("contrast", norm=norm, style=style)
+            for style in (styles if norm in OF_ONE else [ALL])
+        ]
+        values = {x: mean_of(curve.get(x, Seeds()) for curve in curves) for x in CONTRASTS}
+        draw_line(axes_contrast, values, norm, SHORT[norm], **EDGE.get(norm, {}))
+    axes_contrast.set_xscale("log", base=2)
+    axes_contrast.set_xticks(CONTRASTS, [f"{c:g}" for c in CONTRASTS])
+    axes_contrast.set_xlabel("contrast of the content")
+    axes_contrast.set_ylabel("style loss of test contents")
+    _from_zero(axes_contrast)
+    moves = {
+        "other\nbatch-mates,\ntraining": "mates",
+        "other\nbatch-mates,\ninference": "mates_inference",
+        "half the\ncontrast": "contrast",
+        "another\ncontent": "between",
+    }
+    _marks(axes_moves, runs, [(styles, measure) for measure in moves.values()])
+    axes_moves.set_xticks(range(len(moves)), list(moves), fontsize=8)
+    axes_moves.set_ylabel("mean change of a pixel (0 to 1)")
+    for axes in (axes_contrast, axes_moves):
+        tidy(axes)
+    legend(drawn, [axes_contrast], len(NORMS))
+    return drawn
+
+
+def _training(runs: Table, styles: Sequence[str]) -> Figure:
+    """Draw losses in training as lines, and losses on test contents in inference as marks."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    groups = [*((style, style, OF_ONE) for style in styles), ("all styles", ALL, OF_ALL)]
+    drawn = figure(9.0, 4.8)
+    grid = drawn.subplots(2, len(groups), sharey="row", squeeze=False)
+    for column, (title, style, norms) in enumerate(groups):
+        for row, part in enumerate(("style", "content")):
+            for norm in norms:
+                _draw_curves(grid[row, column], runs.where(norm=norm, style=style), part, norm)
+            tidy(grid[row, column])
+        grid[0, column].set_title(title, fontsize=9)
+        grid[1, column].set_xlabel("step")
+    if any(axes.lines for axes in grid[0]):
+        grid[0, 0].set_yscale("log")
+        grid[0, 0].yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        grid[0, 0].yaxis.set_major_formatter("{x:g}")
+        grid[0, 0].yaxis.set_minor_locator(NullLocator())
+    # At the end, because it fixes the top too, and the axes of a row share theirs.
+    grid[1, 0].set_ylim(bottom=0)
+    grid[0, 0].set_ylabel("style loss")
+    grid[1, 0].set_ylabel("content loss")
+    legend(drawn, [grid[0, 0], grid[0, -1]], len(NORMS))
+    return drawn
+
+
+def _draw_curves(axes: Axes, runs: Table, part: str, norm: str) -> None:
+    for kind in ("train", "test"):
+        curve = runs.curve_by_seed(f"{kind}_{part}")
+        look = {name: STYLES[norm][name] for name in ("color", "linestyle", "marker")}
+        if kind == "train":
+            look["marker"] = ""
+        else:
+            look |= {"linestyle": "none", "label": SHORT[norm], "markersize": 5}
+            look |= EDGE.get(norm, {})
+        if curve:
+            axes.plot(sorted(curve), [mean(curve[x].values()) for x in sorted(curve)], **look)

@@ -1,0 +1,130 @@
+"""Training of one network of the study, on images or on texts."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from seqnorm.models import ImageClassifier, TextClassifier
+
+from .data import Task, TextTask
+
+
+@dataclass(frozen=True)
+class ImageRun:
+    """Training with SGD and momentum, the rate falling to 0 as a cosine.
+
+    Attributes:
+        rate: for a batch of 32 images. The rate of another batch is in proportion (Goyal et al.
+            2017, as in Wu & He 2018, sec. 4.1).
+        group: images whose statistics BatchNorm takes together; None for the whole batch.
+    """
+
+    norm: str
+    batch: int
+    group: int | None
+    rate: float
+    epochs: int
+    width: int
+    seed: int
+
+    def model(self, task: Task, group: int | None) -> ImageClassifier:
+        channels = task.test[0].shape[1]
+        return ImageClassifier(
+            channels, task.classes, norm=self.norm, width=self.width, group_size=group
+        )
+
+    def train(self, task: Task) -> tuple[ImageClassifier, float, Tensor]:
+        """Return the network, and the mean loss and the images of the last epoch."""
+        torch.manual_seed(self.seed)
+        model = self.model(task, self.group)
+        generator = torch.Generator().manual_seed(self.seed)
+        rate = self.rate * self.batch / 32
+        optimiser = torch.optim.SGD(model.parameters(), rate, momentum=0.9, weight_decay=1e-4)
+        model.train()
+        for epoch in range(self.epochs):
+            images, classes = task.epoch(generator)
+            # A smaller last batch would have statistics of another kind, so it is left out.
+            steps = len(images) // self.batch
+            order = torch.randperm(len(images), generator=generator)[: steps * self.batch]
+            total = 0.0
+            for step, chosen in enumerate(order.split(self.batch)):
+                progress = (epoch + step / steps) / self.epochs
+                optimiser.param_groups[0]["lr"] = rate * (1 + math.cos(math.pi * progress)) / 2
+                loss = F.cross_entropy(model(images[chosen]), classes[chosen])
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+                total += loss.item()
+        return model, total / steps, images
+
+
+@dataclass(frozen=True)
+class TextRun:
+    """Training of an LSTM with Adam at a constant rate, every epoch in another random order.
+
+    Attributes:
+        batch: documents in a step of the optimiser.
+        group: documents whose statistics BatchNorm takes together; None for the whole batch. The
+            groups of a batch go through the network one after the other, and their gradients are
+            summed before the step.
+        twice: give every document twice. BatchNorm of a single document then has no statistics but
+            those of its row: the row as mean and 0 as variance.
+    """
+
+    norm: str
+    batch: int
+    group: int | None
+    rate: float
+    epochs: int
+    hidden: int
+    seed: int
+    twice: bool = False
+
+    def train(self, task: TextTask) -> tuple[TextClassifier, float]:
+        """Return the network and the mean loss of the last epoch."""
+        torch.manual_seed(self.seed)
+        model = TextClassifier(
+            task.vocabulary,
+            task.classes,
+            norm=None if self.norm == "none" else self.norm,
+            embedding_size=self.hidden,
+            hidden_size=self.hidden,
+            bidirectional=False,
+            pooling="mean",
+            pool_embeddings=False,  # a path around the recurrent layer would hide what it learns
+            word_dropout=0.0,
+            embedding_dropout=0.0,
+            dropout=0.0,
+        )
+        with warnings.catch_warnings():
+            if self.batch == 1:
+                # The study measures that BatchNorm cannot use a single row.
+                warnings.filterwarnings("ignore", "BatchNorm in training on 1 row")
+            return model, self._train(model, task)
+
+    def _train(self, model: TextClassifier, task: TextTask) -> float:
+        optimiser = torch.optim.Adam(model.parameters(), self.rate)
+        generator = torch.Generator().manual_seed(self.seed)
+        steps = len(task.train) // self.batch
+        model.train()
+        for _ in range(self.epochs):
+            order = torch.randperm(len(task.train), generator=generator)[: steps * self.batch]
+            total = 0.0
+            for chosen in order.split(self.batch):
+                optimiser.zero_grad()
+                for group in chosen.split(self.group or self.batch):
+                    batch = task.subset(task.train, group.tolist() * (1 + self.twice))
+                    logits = model(batch.tokens, batch.lengths)
+                    loss = F.cross_entropy(logits, batch.labels, reduction="sum")
+                    loss = loss / (self.batch * (1 + self.twice))
+                    loss.backward()
+                    total += loss.item()
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimiser.step()
+        return total / steps
