@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import ast
-import functools
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+import source_tree
+from source_tree import ROOT, WINGS, nodes
 
 import seqnorm.nn.layers.cells
 
-ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "seqnorm"
-# The wings of seqnorm.nn, from the ground up: each may import itself and those before it.
-WINGS = [
-    "check",
-    "autocast",
-    "statistics",
-    "recurrence",
-    "norms",
-    "backends",
-    "layers",
-    "statistics_sets",
-]
-# What the file of a cell may import of nn: a cell knows no other one, nor who computes it.
+# The modules of nn that the file of a cell may import: it knows neither other cells nor backends.
 OF_A_CELL = ("check", "recurrence.", "layers.")
 ARROWS = {  # a package, and the packages of ours that it may import
     "nn": set(),
@@ -36,63 +24,19 @@ ARROWS = {  # a package, and the packages of ours that it may import
     "training": {"models", "datasets", "nn"},
     "studies": {"training", "models", "datasets", "nn"},
 }
-ABOVE = {
-    "seqnorm.extra",
-    "seqnorm.typed",
-}  # what any package may import, for they import nothing of ours
+# Any package may import these, because they import nothing of ours.
+ABOVE = {"seqnorm.extra", "seqnorm.typed"}
 HEAVY = ["lightning", "tokenizers", "matplotlib", "sklearn", "pandas", "rich", "torchmetrics"]
 HEAVY += ["torchtext", "datasets"]
 HEAVY += ["pyarrow", "tensorboard", "jsonargparse", "yaml", "hypothesis", "pytest"]
 
 
-def modules() -> dict[str, Path]:
-    """Every module of seqnorm by its dotted name; a package is its __init__."""
-    found = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
-
-
-MODULES = modules()
+MODULES = source_tree.modules(ROOT)
 CELL_FILES = [name for name in MODULES if name.startswith("seqnorm.nn.layers.cells.")]
 
 
-@functools.cache
-def nodes(path: Path) -> tuple[ast.AST, ...]:
-    return tuple(ast.walk(ast.parse(path.read_text())))
-
-
-@functools.cache
-def for_typing(path: Path) -> frozenset[ast.AST]:
-    """Everything below ``if TYPE_CHECKING``, which no program runs."""
-    guarded = [
-        inner
-        for node in nodes(path)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-        for statement in node.body
-        for inner in ast.walk(statement)
-    ]
-    return frozenset(guarded)
-
-
 def imports(name: str, *, typing_too: bool = True) -> Iterator[str]:
-    """Absolute names of all that a module imports, anywhere in it, down to our own modules."""
-    path = MODULES[name]
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for node in nodes(path):
-        if not typing_too and node in for_typing(path):
-            continue
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parents = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*parents, base] if base else parents)
-            for alias in node.names:
-                inside = f"{base}.{alias.name}"
-                yield inside if inside in MODULES else base
+    return source_tree.imports(MODULES, name, typing_too=typing_too)
 
 
 def part(name: str) -> str:
@@ -217,7 +161,7 @@ def test_a_new_cell_touches_one_file_and_the_export_lines() -> None:
 
 
 def test_no_cycles() -> None:
-    """Of all that runs; importing a module counts its parent packages' __init__ not as an arrow."""
+    """Only code that runs counts, and a module's import is no arrow to its parent packages."""
     graph = {
         name: {t for t in imports(name, typing_too=False) if t in MODULES and t != name}
         for name in MODULES
