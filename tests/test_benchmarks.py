@@ -5,6 +5,7 @@ No time is asserted.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,8 @@ from torch import Tensor
 import seqnorm
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
-NAMES = ("baselines", "cpu", "distributed", "memory", "pictures", "table", "timing", "workload")
+NAMES = ("baselines", "cpu", "distributed", "house", "memory", "pictures", "table", "timing")
+NAMES += ("workload",)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -325,3 +327,71 @@ def test_the_cost_of_sharing_statistics() -> None:
     assert lstm.startswith("LSTM: ")
     assert f" {2 + 2 * (1 + 2 * 3)} exchanges" in lstm
     assert f" {2 + 2 * (1 + 3)} exchanges" in gru
+
+
+def small_tree(folder: Path, **files: str) -> Path:
+    """Write a checkout of the given modules of seqnorm.nn."""
+    for name, source in files.items():
+        path = folder / "seqnorm" / "nn" / (name.replace("__", "/") + ".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source)
+    return folder
+
+
+def test_the_plan_of_a_house(tmp_path: Path) -> None:
+    plan = module("house").plan
+    wings = {
+        "statistics__moments": "",
+        "norms__batch": "from ..statistics.moments import one, two\nfrom . import images",
+        "norms__images": "from seqnorm.nn.statistics import moments",
+        "layers__layer": "from ..norms.batch import one\nimport torch",
+        "check": "",
+    }
+    assert plan(small_tree(tmp_path / "new", **wings)) == {
+        "rooms": 4,
+        "floors": 3,
+        "arrows": 2,
+        "back": 0,
+    }
+    wings["statistics__moments"] = "from ..layers.layer import one"
+    assert plan(small_tree(tmp_path / "back", **wings)) == {
+        "rooms": 4,
+        "floors": 2,
+        "arrows": 3,
+        "back": 1,
+    }
+    # Rooms in no known order: a circle of two, and a third room above it.
+    circle = {"a": "from .b import x", "b": "from .a import y", "c": "from .a import y"}
+    found = plan(small_tree(tmp_path / "old", **circle))
+    assert found == {"rooms": 3, "floors": 2, "arrows": 3, "back": 2}
+
+
+def test_calls_are_counted_in_a_folder() -> None:
+    house = module("house")
+    layer = perturbed_layer()
+    with house.counted(Path(seqnorm.__file__).parent) as called:
+        layer(torch.randn(7, 4, 3))
+    assert "forward" in called
+    with house.counted(FOLDER) as called:
+        layer(torch.randn(7, 4, 3))
+    assert called == []
+
+
+def test_the_house_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    module("house").main(["--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["back"] == 0
+    assert found["rooms"] >= found["floors"] > 1
+    for cell in ("LSTM", "GRU"):
+        without, *others = (
+            found[f"calls, {cell}, {mode}, lengths: {lengths}"]
+            for mode, lengths in (
+                ("inference", "none"),
+                ("inference", "list"),
+                ("training", "none"),
+                ("training", "list"),
+                ("training", "tensor"),
+            )
+        )
+        assert 0 < without <= min(others)
+    assert found["lines"] > 1000
