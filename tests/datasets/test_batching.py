@@ -211,9 +211,18 @@ def test_processes_work_on_neighbouring_lengths() -> None:
         ({"batch_size": 1, "noise": math.nan}, "noise must be at least 0"),
         ({"max_tokens": 9, "drop_last": True}, "drop_last needs batch_size alone"),
         ({"max_tokens": 8}, "document 2 has 9 tokens, more than max_tokens=8"),
-        ({"batch_size": 1, "num_replicas": 4}, "3 documents do not make the same number"),
-        ({"batch_size": 4, "drop_last": True}, "3 documents do not make the same number"),
-        ({"max_tokens": 9, "noise": 0.0, "num_replicas": 2}, "3 documents do not make the same"),
+        (
+            {"batch_size": 1, "num_replicas": 4},
+            "3 documents cannot be divided into the same number",
+        ),
+        (
+            {"batch_size": 4, "drop_last": True},
+            "3 documents cannot be divided into the same number",
+        ),
+        (
+            {"max_tokens": 9, "noise": 0.0, "num_replicas": 2},
+            "3 documents cannot be divided into the same",
+        ),
     ],
 )
 def test_bad_arguments(options: dict[str, Any], message: str) -> None:
@@ -223,7 +232,7 @@ def test_bad_arguments(options: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize("lengths", [[], [3, -1]])
 def test_bad_lengths(lengths: list[int]) -> None:
-    with pytest.raises(ValueError, match="at least one number and none below 0"):
+    with pytest.raises(ValueError, match="at least one number, and no number below 0"):
         BucketBatchSampler(lengths, batch_size=1)
 
 

@@ -117,7 +117,7 @@ def test_own_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     # What was dropped is never silent.
     assert corpus.report.dropped == 2
     assert str(corpus.report) in caplog.text
-    with pytest.raises(ValueError, match="brings a test part; leave test_fraction out"):
+    with pytest.raises(ValueError, match="has a test part of its own; leave test_fraction out"):
         load_corpus(tmp_path, test_fraction=0.5)
 
 
@@ -138,7 +138,10 @@ def test_own_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
 
 def test_own_files_without_two_classes(tmp_path: Path) -> None:
     write_csv(tmp_path / "one.csv", "x,a", "y,a")
-    with pytest.raises(DatasetError, match=r"one.csv: the 2 training .* 1 class\(es\) \['a'\]"):
+    with pytest.raises(
+        DatasetError,
+        match=r"one.csv: the 2 training .* 1 class\(es\) \['a'\]",
+    ):
         load_corpus(tmp_path / "one.csv")
     write_csv(tmp_path / "two.csv", "x,a", "x,b", ",c")
     with pytest.raises(DatasetError, match=r"two.csv: the 0 training [\s\S]*two labels"):

@@ -50,7 +50,7 @@ def test_stray_quotes_swallow_nothing(separator: str, label_first: bool, tmp_pat
     path = tmp_path / ("a.tsv" if separator == "\t" else "a.csv")
     path.write_text(stray(separator, label_first), encoding="utf-8")
     message = refused(path)
-    assert message.startswith(f"{path}, line 5: a quotation mark opens a field that goes on to")
+    assert message.startswith(f"{path}, line 5: a quotation mark opens a field that continues to")
     assert "line 9" in message
     assert "--data.quotes" in message
     literal = rows_of(path, quotes="literal")
@@ -67,7 +67,9 @@ def test_stray_quotes_swallow_nothing(separator: str, label_first: bool, tmp_pat
 def test_two_rows_made_one_are_enough(content: str, tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(content, encoding="utf-8")
-    assert refused(path).startswith(f"{path}, line 4: a quotation mark opens a field that goes on")
+    assert refused(path).startswith(
+        f"{path}, line 4: a quotation mark opens a field that continues"
+    )
 
 
 @pytest.mark.parametrize("separator", SEPARATORS)
@@ -107,7 +109,9 @@ def test_the_separator_is_found_by_the_header(
     path.write_text(written(separator, [("x", "a"), ("y, z; w|v", "b")]), encoding="utf-8")
     assert rows_of(path) == [Row("x", "a"), Row("y, z; w|v", "b")]
     usual = separator == {"a.csv": ",", "a.tsv": "\t"}[name]
-    assert (f"{path}: its fields are separated by {separator!r}" in caplog.text) is not usual
+    assert (
+        f"{path}: its header shows fields separated by {separator!r}" in caplog.text
+    ) is not usual
 
 
 def test_the_separator_is_not_guessed_where_it_may_be_wrong(tmp_path: Path) -> None:
@@ -117,7 +121,7 @@ def test_the_separator_is_not_guessed_where_it_may_be_wrong(tmp_path: Path) -> N
     path.write_text("text;stars\nx;a\n", encoding="utf-8")
     message = refused(path)
     assert "there are 'text;stars', or, separated by ';', 'text', 'stars'; name the" in message
-    assert message.endswith("and what separates them with delimiter")
+    assert message.endswith("and the separator with delimiter")
     assert read(path, "text", "stars")["train"] == [Row("x", "a")]
     path.write_text("text,label\nx;y,a\n", encoding="utf-8")
     assert rows_of(path) == [Row("x;y", "a")]

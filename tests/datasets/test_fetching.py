@@ -170,7 +170,7 @@ def test_without_pip_says_how_to_get_it(
 
 
 def test_refuses_another_archive(root: Path, wheel: Package) -> None:
-    with pytest.raises(FetchError, match="not the release that was pinned") as caught:
+    with pytest.raises(FetchError, match="not the pinned release") as caught:
         fetch(replace(wheel, sha256="0" * 64), root)
     assert wheel.sha256 in str(caught.value)
     assert "0" * 64 in str(caught.value)
@@ -179,7 +179,7 @@ def test_refuses_another_archive(root: Path, wheel: Package) -> None:
 
 def test_refuses_another_member_and_keeps_none_of_it(root: Path, wheel: Package) -> None:
     changed = replace(wheel, members={**wheel.members, "tiny_texts/b.txt": "0" * 64})
-    with pytest.raises(FetchError, match=r"tiny_texts/b.txt in .* is not the file"):
+    with pytest.raises(FetchError, match=r"tiny_texts/b.txt in .* is not the pinned file"):
         fetch(changed, root)
     assert is_fetched(wheel, ["tiny_texts/a.txt"], root)
     assert not is_fetched(wheel, ["tiny_texts/b.txt"], root)
@@ -189,7 +189,7 @@ def test_refuses_another_member_and_keeps_none_of_it(root: Path, wheel: Package)
 @pytest.mark.parametrize("name", ["../evil", "/evil", "..\\evil", "tiny_texts/../../evil"])
 def test_refuses_paths_that_leave_the_folder(root: Path, name: str) -> None:
     package = write_wheel(root / "tiny_texts-1.0-py3-none-any.whl", extra={name: b"evil"})
-    with pytest.raises(FetchError, match="leaves its folder"):
+    with pytest.raises(FetchError, match="outside of its folder"):
         fetch(package, root)
     assert_nothing_fetched(package, root)
     assert not list(root.parent.rglob("evil"))
@@ -197,7 +197,7 @@ def test_refuses_paths_that_leave_the_folder(root: Path, name: str) -> None:
 
 def test_refuses_such_paths_in_source_archives(root: Path) -> None:
     package = write_tar(root / "tiny-texts-1.0.tar.gz", b={"name": "../../evil"})
-    with pytest.raises(FetchError, match="leaves its folder"):
+    with pytest.raises(FetchError, match="outside of its folder"):
         fetch(package, root)
     assert not list(root.parent.rglob("evil"))
 

@@ -39,7 +39,9 @@ def test_a_folder_of_csv(datasets: Any, tmp_path: Path) -> None:
     assert corpus.train.texts == ("corn rose", "a late goal")
     assert corpus.test == (("wheat fell",), (0,))
     assert (corpus.language, corpus.validation) == ("en", None)
-    with pytest.raises(DatasetError, match="no column 'text' among review, topic; set text_column"):
+    with pytest.raises(
+        DatasetError, match="no column 'text'; there are review, topic; set text_column"
+    ):
         load_corpus(f"hf:{folder}", root=tmp_path)
 
 
@@ -68,7 +70,7 @@ def test_texts_without_labels(datasets: Any, tmp_path: Path) -> None:
     assert texts.parts["test"] == tuple(f"= test {n} =" for n in range(10))
     assert texts.parts["train"] == tuple(f"= train {n} =" for n in range(9))
     assert texts.parts["validation"] == ("= train 9 =",)
-    with pytest.raises(DatasetError, match="no column 'text' among line; set text_column"):
+    with pytest.raises(DatasetError, match="no column 'text'; there are line; set text_column"):
         load_texts(f"hf:{tmp_path / 'lines'}", root=tmp_path)
     datasets.Dataset.from_dict({"text": [None, None]}).save_to_disk(str(tmp_path / "none"))
     with pytest.raises(DatasetError, match="row 0: the text is NoneType"):
@@ -104,7 +106,7 @@ def test_labels_that_were_left_out(datasets: Any, tmp_path: Path) -> None:
     features = datasets.Features({"text": datasets.Value("string"), "label": names})
     table = datasets.Dataset.from_dict({**ROWS, "label": [0, -1, 1]}, features=features)
     table.save_to_disk(str(tmp_path / "rows"))
-    with pytest.raises(DatasetError, match=r"row 1: it has no label \(-1\)"):
+    with pytest.raises(DatasetError, match=r"row 1: the row has no label \(-1\)"):
         load_corpus(f"hf:{tmp_path / 'rows'}", root=tmp_path)
 
 
@@ -129,7 +131,7 @@ def test_parts_without_any_label(
     assert corpus.validation is not None
     assert len(corpus.validation.texts) == 3
     assert f"hf:{tmp_path / 'tests'}: no row of the part test has a label" in caplog.text
-    with pytest.raises(DatasetError, match=r"part train, row 0: it has no label \(-1\)"):
+    with pytest.raises(DatasetError, match=r"part train, row 0: the row has no label \(-1\)"):
         load_corpus(f"hf:{tmp_path / 'trains'}", root=tmp_path)
 
 
@@ -141,7 +143,7 @@ def test_a_name_without_a_network(datasets: Any, tmp_path: Path) -> None:
 def test_no_training_part(datasets: Any, tmp_path: Path) -> None:
     parts = {"test": datasets.Dataset.from_dict(ROWS)}
     datasets.DatasetDict(parts).save_to_disk(str(tmp_path / "parts"))
-    with pytest.raises(DatasetError, match="no part called train"):
+    with pytest.raises(DatasetError, match="no part named train"):
         load_corpus(f"hf:{tmp_path / 'parts'}", root=tmp_path)
 
 

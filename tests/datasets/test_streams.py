@@ -64,10 +64,10 @@ def test_by_hand() -> None:
     ("arguments", "processes", "message"),
     [
         ((5, 2, 0), {}, "a window needs at least 1 token, got 0"),
-        ((5, 1, 2), {"num_replicas": 2, "rank": 0}, "1 row.* do not divide among 2 processes"),
+        ((5, 1, 2), {"num_replicas": 2, "rank": 0}, "1 row.* cannot be divided among 2 processes"),
         ((5, 4, 2), {"num_replicas": 2, "rank": 2}, "rank must lie in"),
-        ((3, 4, 2), {}, "3 tokens do not make 4 rows"),
-        ((0, 1, 2), {}, "0 tokens do not make 1 rows"),
+        ((3, 4, 2), {}, "3 tokens do not suffice for 4 rows"),
+        ((0, 1, 2), {}, "0 tokens do not suffice for 1 rows"),
     ],
 )
 def test_what_is_refused(

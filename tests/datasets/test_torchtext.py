@@ -235,9 +235,9 @@ def test_data_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_names_that_there_are_not() -> None:
-    with pytest.raises(DatasetError, match=r"torchtext:imdb is no labelled data set.*AG_NEWS"):
+    with pytest.raises(DatasetError, match=r"torchtext:imdb is not a labelled data set.*AG_NEWS"):
         load_corpus("torchtext:imdb")
-    with pytest.raises(DatasetError, match="no data set of lines: PennTreebank"):
+    with pytest.raises(DatasetError, match="not a data set of lines: PennTreebank"):
         read_lines("IMDB", "data")
     with pytest.raises(ValueError, match="text_column cannot be given"):
         load_corpus("torchtext:IMDB", text_column="review")
