@@ -152,10 +152,10 @@ def test_every_dropout_acts_in_training_only(option: str) -> None:
             {"cell": "elman"},
             "cell 'elman' is unknown: write one of lstm, gru, rnn, ligru, indrnn, slstm",
         ),
-        ({"word_dropout": 1.5}, "word_dropout is a probability from 0 to 1, got 1.5"),
+        ({"word_dropout": 1.5}, "word_dropout must be a probability from 0 to 1, got 1.5"),
         ({"norm": "lyer"}, "layer"),
         ({"pooling": "sum"}, "unknown part 'sum'"),
-        ({"norm": None, "norm_options": {"eps": 1.0}}, "'eps': 1.0} without a norm: choose one"),
+        ({"norm": None, "norm_options": {"eps": 1.0}}, "'eps': 1.0} without a norm: choose a norm"),
         ({"norm": "batch", "norm_options": {"beyond": "lst"}}, "last"),
     ],
 )

@@ -77,5 +77,5 @@ def test_a_small_vocabulary_fills_the_other_features_with_zeros() -> None:
 
 @pytest.mark.parametrize("texts", [[], [[]], [[2], [3]], [[0, 1], [1, 5]]])
 def test_nothing_near_anything_is_refused(texts: list[list[int]]) -> None:
-    with pytest.raises(ValueError, match="start from drawn vectors"):
+    with pytest.raises(ValueError, match="start from random vectors"):
         cooccurrence_embedding(texts, V, 4)

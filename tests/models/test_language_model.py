@@ -319,9 +319,9 @@ def test_sizes() -> None:
         ({"norm": None, "norm_options": {"eps": 1e-3}}, "without a norm"),
         ({"output_dropout": 1.5}, "output_dropout should be a number in range"),
         ({"weight_drop": -0.1}, "should be a number in range"),
-        ({"layer_dropout": 0.1}, "num_layers=1: write output_dropout"),
+        ({"layer_dropout": 0.1}, "num_layers=1: use output_dropout"),
         ({"chunk": 0}, "steps must be greater than zero"),
-        ({"recompute": True}, "recompute is of chunks: say how many steps"),
+        ({"recompute": True}, "recompute needs chunks: give their number"),
     ],
 )
 def test_what_is_refused(options: dict[str, Any], message: str) -> None:

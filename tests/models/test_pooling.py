@@ -88,7 +88,7 @@ def test_lengths_may_stand_on_another_device(mode: str) -> None:
     [
         ("avg", 6, False, "unknown part 'avg'.*last, mean, max, attention"),
         ("mean+", 6, False, "unknown part ''"),
-        ("mean+mean", 6, False, "twice"),
+        ("mean+mean", 6, False, "repeats a part"),
         ("mean", 5, True, "even number"),
     ],
 )

@@ -139,7 +139,7 @@ def test_the_smallest_picture_of_a_style_will_do() -> None:
         ({"width": 0}, "width must be at least 1"),
         ({"blocks": 0}, "blocks must be at least 1"),
         ({"norm": "conditional", "styles": 0}, "styles must be at least 1"),
-        ({"norm": "batch", "styles": 3}, "norm='conditional' learns several"),
+        ({"norm": "batch", "styles": 3}, "norm='conditional' for several"),
     ],
 )
 def test_bad_arguments(arguments: dict[str, str | int], message: str) -> None:

@@ -293,7 +293,7 @@ CASES = [
         "callbacks",
     ),
     *CHECKPOINTS,
-    Case(FETCHED, "another checksum", archive(checked=False), "not the pinned release that was"),
+    Case(FETCHED, "another checksum", archive(checked=False), "not the pinned release"),
     Case(FETCHED, "a path out of the folder", archive(name="../b"), "outside of its folder"),
     Case(FETCHED, "an absolute path", archive(name="/b"), "outside of its folder"),
     Case(
