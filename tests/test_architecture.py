@@ -1,4 +1,4 @@
-"""The arrows between the packages and modules, read off the source, and what an import loads."""
+"""The imports between packages and modules, read from the source, and the modules they load."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import seqnorm.nn.layers.cells
 PACKAGE = ROOT / "seqnorm"
 # The modules of nn that the file of a cell may import: it knows neither other cells nor backends.
 OF_A_CELL = ("check", "recurrence.", "layers.")
-ARROWS = {  # a package, and the packages of ours that it may import
+ARROWS = {  # a package, and the packages of seqnorm that it may import
     "nn": set(),
     "integrations": {"nn"},
     "models": {"nn"},
@@ -40,7 +40,7 @@ def imports(name: str, *, typing_too: bool = True) -> Iterator[str]:
 
 
 def part(name: str) -> str:
-    """The package of seqnorm that a module stands in; "" for seqnorm itself."""
+    """Return the package of seqnorm that contains a module; "" for seqnorm itself."""
     pieces = name.split(".")
     return pieces[1] if len(pieces) > 1 and (PACKAGE / pieces[1]).is_dir() else ""
 
@@ -99,7 +99,7 @@ def test_the_top_imports_the_library_proper_alone() -> None:
 
 
 def wing(name: str) -> str:
-    """The wing of a module of seqnorm.nn."""
+    """Return the wing of a module of seqnorm.nn."""
     return name.split(".")[2]
 
 
@@ -122,10 +122,10 @@ def test_a_cell_knows_no_other_cell(name: str) -> None:
 
 
 def words_of_code(name: str) -> Iterator[str]:
-    """Names and string literals of a module, without the defaults of arguments.
+    """Yield names and string literals of a module, without the defaults of arguments.
 
-    A default chooses one of the cells, whatever there are; anything else would be a list of cells,
-    or a case for one of them, that every new cell had to be added to.
+    A default chooses one of the cells. Any other mention would be a list of cells, or a special
+    case for one of them, to which every new cell had to be added.
     """
     defaults = [
         default
@@ -143,9 +143,9 @@ def words_of_code(name: str) -> Iterator[str]:
 
 
 def test_a_new_cell_touches_one_file_and_the_export_lines() -> None:
-    """No module but the cells' own imports one of them, nor has its name as a literal.
+    """No other module imports the file of a cell or has the cell's name as a literal.
 
-    But a backend with kernels of its own names the cells that it has kernels for.
+    The exception is a backend, which names the cells for which it has kernels.
     """
     cells = {name.lower() for name in seqnorm.nn.layers.cells.__all__}
     assert cells >= {"lstm", "lstmcell", "slstm"}
@@ -161,7 +161,7 @@ def test_a_new_cell_touches_one_file_and_the_export_lines() -> None:
 
 
 def test_no_cycles() -> None:
-    """Only code that runs counts, and a module's import is no arrow to its parent packages."""
+    """Imports for type checkers alone do not count, nor do the parent packages of a module."""
     graph = {
         name: {t for t in imports(name, typing_too=False) if t in MODULES and t != name}
         for name in MODULES
@@ -181,7 +181,7 @@ def test_no_cycles() -> None:
 
 
 def test_there_is_one_time_loop() -> None:
-    """Nothing but ``scan`` walks over time: no other module of nn loops over rows split by step."""
+    """Only ``scan`` loops over time: no other module of nn loops over rows split by step."""
     found = [
         name
         for name in MODULES
@@ -219,7 +219,7 @@ def test_train_script_only_starts_the_command_line() -> None:
 
 
 def loaded_by(statement: str) -> set[str]:
-    """Top-level modules, and modules of ours, that a fresh process has after a statement."""
+    """Return the top-level modules, and modules of seqnorm, that a statement loads."""
     code = f"{statement}\nimport sys\nprint('\\n'.join(sys.modules))"
     process = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

@@ -1,4 +1,4 @@
-"""The gate leaves no test out unseen, and the sessions of nox are its parts."""
+"""The gate notices missing paths among the tests it leaves out; nox runs its parts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_it_fails_for_a_path_that_does_not_exist(named: str, tmp_path: Path) -> 
     done = part("existing", "tests/test_gate.py", named)
     assert done.returncode == 1
     assert named in done.stderr
-    # The same in the lists of the gate: here the real script has one wrong name.
+    # The real script with one wrong name in its list.
     (tmp_path / ".ci").mkdir()
     script = tmp_path / ".ci" / "part"
     script.write_text(PART.read_text().replace("tests/studies\n", f"{named}\n"))
@@ -64,7 +64,7 @@ def test_the_gate_and_nox_run_every_part() -> None:
     assert defined >= {"lint", "types", "tests", "network", "no_kernels", "torchtext"}
     run = (ROOT / ".ci" / "run").read_text()
     (named,) = re.findall(r"^for part in (.*); do$", run, re.MULTILINE)
-    # The commands of the README are the other two.
+    # The README's two commands are the other parts.
     assert {*named.split(), "tests", "torchtext"} == defined
     sessions = ast.parse((ROOT / "noxfile.py").read_text()).body
     assert {node.name for node in sessions if isinstance(node, ast.FunctionDef)} >= defined

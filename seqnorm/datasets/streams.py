@@ -94,7 +94,7 @@ class StreamWindows(Dataset[LanguageBatch]):
         if not 0 <= index < self._windows:
             raise IndexError(f"window {index} of {self._windows}")
         start = index * self._window
-        # Of a row that has ended, one token is left, the last, which has no target.
+        # A row that has ended leaves its last token, which has no target.
         pieces = [row[start : start + self._window + 1] for row in self._text]
         return _padded(pieces, list(self._rows), starts=index == 0)
 

@@ -17,7 +17,7 @@ from seqnorm.models import cooccurrence_embedding
 
 
 def document_lengths(count: int = 2000, seed: int = 0) -> list[int]:
-    """Lengths distributed like those of R8 cut at 200 tokens."""
+    """Return lengths distributed like those of R8 cut at 200 tokens."""
     generator = random.Random(seed)
     return [min(200, int(generator.lognormvariate(4.2, 0.95)) + 5) for _ in range(count)]
 
@@ -140,7 +140,7 @@ def test_order_depends_on_seed_and_epoch_alone(caps: dict[str, Any]) -> None:
     assert all(order(*key) == value for key, value in orders.items())
     together = {key: {frozenset(batch) for batch in value} for key, value in orders.items()}
     assert len({frozenset(batches) for batches in together.values()}) == 4
-    # Not only the order of the batches differs, their members do.
+    # The members of the batches differ, not only their order.
     assert len(together[0, 0] & together[0, 1]) < 0.1 * len(together[0, 0])
 
 
@@ -265,7 +265,7 @@ def test_lightning_finds_set_epoch() -> None:
 
 
 def test_the_default_device_is_not_that_of_batches() -> None:
-    """Which a program sets for the tensors of its own; generators draw on the CPU."""
+    """A program sets the default device for its own tensors; generators draw on the CPU."""
     documents = [[1, 2], [3], [4, 5, 6], [1, 1], [2, 2, 2, 2]]
     sampler = BucketBatchSampler([len(tokens) for tokens in documents], batch_size=2, seed=3)
     found = []

@@ -5,7 +5,7 @@ from seqnorm.datasets.documents import Row
 
 
 def rows(*pairs: str) -> list[Row]:
-    """Rows from strings such as "text:label"."""
+    """Return rows from strings such as "text:label"."""
     return [Row(*pair.split(":")) for pair in pairs]
 
 

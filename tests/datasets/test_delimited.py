@@ -1,4 +1,4 @@
-"""Separators and quotation marks: nothing is swallowed, or read by a guess, in silence."""
+"""Separators and quotation marks: no record is swallowed or guessed silently."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def refused(path: Path, **options: Any) -> str:
 
 
 def stray(separator: str, label_first: bool = False) -> str:
-    """240 rows, of which 12 begin with a quotation mark and 12 end in one."""
+    """Return 240 rows, of which 12 begin with a quotation mark and 12 end with one."""
     lines = []
     for number in range(240):
         text = f"the words of document {number}"
@@ -82,7 +82,7 @@ def test_fields_of_several_lines(separator: str, tmp_path: Path) -> None:
 
 
 def test_a_field_of_a_tsv_with_tabs_and_lines(tmp_path: Path) -> None:
-    """Which a stray quotation mark makes too, and perhaps of rows whose labels are all others."""
+    """A stray quotation mark also makes such a field, perhaps from rows with new labels."""
     path = tmp_path / "a.tsv"
     rows = [("x", "a"), ("one\ttwo\nthree\tfour", "b")]
     path.write_bytes(written("\t", rows).encode())
@@ -135,7 +135,7 @@ def test_the_separator_can_be_given(delimiter: str, character: str, tmp_path: Pa
     path = tmp_path / "a.csv"
     path.write_text(written(character, [("x", "a"), ("y", "b")]), encoding="utf-8")
     assert rows_of(path, delimiter=delimiter) == [Row("x", "a"), Row("y", "b")]
-    # What is given is not replaced by what would do.
+    # A given delimiter is not replaced by one that fits the header.
     assert "no column 'text'" in refused(path, delimiter="&")
 
 

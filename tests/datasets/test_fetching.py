@@ -1,4 +1,4 @@
-"""Archives are made here; pip runs for real, but looks only where the tests let it."""
+"""Fetching of archives made by the tests; pip really runs, but searches only in given places."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def write_wheel(path: Path, extra: dict[str, bytes] | None = None, link: str = "
 
 
 def write_tar(path: Path, **changes: dict[str, Any]) -> Package:
-    """A source archive; `changes` set attributes of entries by the last part of their name."""
+    """Write a source archive; `changes` set attributes of entries by their file names."""
     with tarfile.open(path, "w:gz") as archive:
         for name, content in FILES.items():
             entry = tarfile.TarInfo(name)
@@ -109,7 +109,7 @@ def test_pip_downloads_by_checksum(
     assert not (root / package.filename).exists()
 
 
-# No machine that runs the tests can install this one.
+# No machine that runs the tests can install this wheel.
 FOREIGN = "tiny_texts-1.0-cp27-cp27mu-manylinux_2_5_s390x.manylinux1_s390x.whl"
 
 
@@ -136,7 +136,7 @@ def test_the_hint_names_the_platform() -> None:
 
 
 def test_without_a_network_says_what_to_do(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Nothing listens on the discard port of this machine.
+    # No server listens on the discard port of this machine.
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     package = Package("tiny-texts", "1.0", "tiny_texts-1.0-py3-none-any.whl", "0" * 64, {"a": ""})

@@ -11,7 +11,7 @@ import pytest
 from seqnorm.datasets import DatasetError, load_corpus, load_texts
 
 HERE = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of what it imports
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # from its imports
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -101,7 +101,7 @@ def test_rows_that_are_none(
 
 
 def test_labels_that_were_left_out(datasets: Any, tmp_path: Path) -> None:
-    """A class label of -1 is the library's word for none."""
+    """The library writes a missing label as the class -1."""
     names = datasets.ClassLabel(names=["grain", "sport"])
     features = datasets.Features({"text": datasets.Value("string"), "label": names})
     table = datasets.Dataset.from_dict({**ROWS, "label": [0, -1, 1]}, features=features)
@@ -113,7 +113,7 @@ def test_labels_that_were_left_out(datasets: Any, tmp_path: Path) -> None:
 def test_parts_without_any_label(
     datasets: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As the test parts of competitions are."""
+    """The test parts of competitions have no labels."""
     names = datasets.ClassLabel(names=["grain", "sport"])
     features = datasets.Features({"text": datasets.Value("string"), "label": names})
     labels = {"train": [0, 1, 0], "validation": [1, 0, 1], "test": [-1, -1, -1]}
@@ -122,7 +122,7 @@ def test_parts_without_any_label(
             part: datasets.Dataset.from_dict({**ROWS, "label": some}, features=features)
             for part, some in found.items()
         }
-        # The same texts would be dropped from all parts but one.
+        # Equal texts would be dropped from all parts but one.
         for part, table in tables.items():
             tables[part] = table.map(lambda row, part=part: {"text": f"{row['text']} {part}"})
         datasets.DatasetDict(tables).save_to_disk(str(tmp_path / name))

@@ -1,4 +1,4 @@
-"""Streams and documents: every token is predicted once, after the one that stands before it."""
+"""Streams and documents: every token is predicted once, from the token before it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_every_token_is_a_target_once_and_rows_go_on(
     found: dict[int, list[int]] = {}
     for rank in range(processes):
         data = windows(n, rows, window, num_replicas=processes, rank=rank)
-        assert len(data) == math.ceil(math.ceil(n / rows) / window)  # the same in all
+        assert len(data) == math.ceil(math.ceil(n / rows) / window)  # equal in all of them
         for place in range(len(data)):
             batch = data[place]
             assert isinstance(batch, LanguageBatch)

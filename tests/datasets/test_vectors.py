@@ -1,4 +1,4 @@
-"""Pretrained vectors out of a text file, by the reader of our own and by torchtext's."""
+"""Pretrained vectors from a text file, by our own reader and by torchtext's."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def test_it_repeats_and_leaves_the_global_generator_alone() -> None:
 
 
 def test_it_seeds_no_other_generator(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(torch, "manual_seed")  # which seeds those of GPUs too
+    monkeypatch.delattr(torch, "manual_seed")  # it would also seed GPUs
     cooccurrence_embedding(documents(), V, 6)
 
 

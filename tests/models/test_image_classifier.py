@@ -1,4 +1,4 @@
-"""The image classifier: shapes, norms, ghost batches against one group at a time, errors."""
+"""The image classifier: shapes, norms, ghost batches compared with single groups, errors."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_ghost_batches_are_batches_one_after_the_other(group_size: int) -> None:
         groups.append(single(part))
         means.append(single.running_mean)
         variances.append(single.running_var)
-    # Parameters of the copies are apart; as functions of one another they are the plain ones.
+    # The copies have parameters of their own, with equal values.
     slow = torch.cat(
         [
             nn.functional.batch_norm(p, None, None, plain.weight, plain.bias, True)

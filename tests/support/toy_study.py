@@ -1,6 +1,6 @@
-"""A study that computes nothing of interest, for what holds for all studies.
+"""A study that computes nothing of interest, to test properties of all studies.
 
-A module of its own, for the processes that make the runs import it.
+It is a module of its own, because the processes that make the runs import it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from seqnorm.studies.tuning import best_rate, tuning_seeds
 
 @dataclass(frozen=True)
 class Toy(Study):
-    """Two norms, a rate tuned for each; the best one is 0.1 for layer and 1.0 for batch."""
+    """Two norms with a tuned rate for each; the best rate is 0.1 for layer and 1.0 for batch."""
 
     name: ClassVar[str] = "toy"
     title: ClassVar[str] = "A limitation"
