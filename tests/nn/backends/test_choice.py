@@ -271,8 +271,8 @@ def test_the_definition_can_be_differentiated_twice() -> None:
             assert torch.autograd.gradgradcheck(lambda v, m=layer: m(v)[0], (x,), atol=1e-4)
 
 
-# Dynamo leaves the graph where lengths become Python numbers, says so, and then looks at the
-# gradients of what it hands over to the next graph.
+# Dynamo breaks the graph where lengths become Python numbers, warns, and then reads the gradients
+# of the tensors for the next graph.
 @pytest.mark.filterwarnings("ignore:Dynamo does not know how to trace:UserWarning")
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 @pytest.mark.parametrize(
