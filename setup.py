@@ -1,6 +1,6 @@
-"""Compiles the kernels of the ``cpu`` backend, if there is a C compiler.
+"""Compile the kernels of the ``cpu`` backend if there is a C compiler.
 
-They are plain C without any header of Python or PyTorch: one library for every version of both.
+They are plain C and use no header of Python or PyTorch, so one library serves every version.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from setuptools.command.build_ext import build_ext
 
 SOURCES = Path("seqnorm/nn/backends/cpu/src")
 FLAGS = ["-O3", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"]
-# By name, as entry.c knows them: compiler flags, and bytes of a vector.
+# By their names in entry.c: compiler flags, and bytes of a vector.
 VARIANTS: dict[str, tuple[list[str], int]] = {"base": ([], 16)}
 if platform.machine().lower() in ("x86_64", "amd64"):
     VARIANTS["avx2"] = (["-mavx2", "-mfma"], 32)
@@ -23,7 +23,7 @@ if platform.machine().lower() in ("x86_64", "amd64"):
 
 
 class BuildKernels(build_ext):
-    """The same loop for every instruction set and both precisions, then one library of them all."""
+    """Compile the loop for every instruction set and both precisions into one library."""
 
     def build_extension(self, ext: Extension) -> None:
         objects = []
@@ -49,7 +49,7 @@ class BuildKernels(build_ext):
         self.compiler.link_shared_object(objects, target, libraries=["m", "dl"])
 
     def get_ext_filename(self, fullname: str) -> str:
-        # No module of Python, so no version of it in its name.
+        # The library is not a Python module, so its name has no version of Python.
         return str(Path(*fullname.split("."))) + ".so"
 
 

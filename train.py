@@ -1,4 +1,4 @@
-"""Trains, tests and uses text models, and runs studies: python train.py --help."""
+"""Train, test and use text models, and run studies: python train.py --help."""
 
 from seqnorm.extra import or_exit
 

@@ -1,7 +1,7 @@
-"""LayerNorm LSTMs as people write them: what ``seqnorm.LSTM(norm="layer")`` replaces.
+"""LayerNorm LSTMs in plain PyTorch, which ``seqnorm.LSTM(norm="layer")`` replaces.
 
-One layer in one direction, float32. The same code runs eagerly and as TorchScript; cell and loop
-are cut as in PyTorch's benchmarks/fastrnns, with the matrix product of the input at every step.
+One layer in one direction, float32. The same code runs eagerly and as TorchScript. Cell and loop
+are divided as in PyTorch's benchmarks/fastrnns, with a matrix product of the input at every step.
 
 Axes: T steps, B sequences, I inputs, H units.
 """
@@ -20,7 +20,7 @@ import seqnorm
 class LayerNormCell(nn.Module):
     """One step: a = N(W_ih x) + N(W_hh h) + b, c = f c + i g, h = o tanh(N(c)).
 
-    The names are those of the layer that it is compared with, so that it loads its state dict.
+    The parameters have the names of those in ``seqnorm.LSTM``, so that it can load its state dict.
     """
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
@@ -34,7 +34,7 @@ class LayerNormCell(nn.Module):
         self.norm_cell_l0 = nn.LayerNorm(hidden_size)
 
     def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """x (B, I), h (B, H), c (B, H) to the next h and c."""
+        """Map x (B, I), h (B, H) and c (B, H) to the next h and c."""
         gates = self.norm_ih_l0(F.linear(x, self.weight_ih_l0))
         gates = gates + self.norm_hh_l0(F.linear(h, self.weight_hh_l0)) + self.bias_ih_l0
         i, f, g, o = gates.chunk(4, 1)
@@ -43,7 +43,7 @@ class LayerNormCell(nn.Module):
 
 
 class LayerNormLSTM(nn.Module):
-    """The loop over time."""
+    """The loop over the time steps."""
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class LayerNormLSTM(nn.Module):
         self.cell = LayerNormCell(input_size, hidden_size)
 
     def forward(self, input: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """(T, B, I) to (T, B, H), and h and c (B, H) after the last step."""
+        """Map x (T, B, I) to outputs (T, B, H), and h and c (B, H) after the last step."""
         steps = input.unbind(0)
         h = torch.zeros(input.size(1), self.hidden_size, dtype=input.dtype)
         c = torch.zeros(input.size(1), self.hidden_size, dtype=input.dtype)
@@ -63,14 +63,14 @@ class LayerNormLSTM(nn.Module):
 
 
 def eager(layer: seqnorm.LSTM) -> nn.Module:
-    """The plain loop with the weights of a layer."""
+    """Return the plain loop with the weights of a layer."""
     loop = LayerNormLSTM(layer.input_size, layer.hidden_size)
     loop.cell.load_state_dict(layer.state_dict())
     return loop
 
 
 def scripted(layer: seqnorm.LSTM) -> nn.Module:
-    """The same compiled by TorchScript, which torch has deprecated but still runs."""
+    """Return the same compiled by TorchScript, which torch has deprecated but still supports."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r".*torch\.jit\.script", DeprecationWarning)
         module: nn.Module = torch.jit.script(eager(layer))

@@ -1,14 +1,14 @@
-"""How fast and how large seqnorm's layers are on this CPU, beside torch's layers without a norm.
+"""Time and memory of seqnorm's layers on this CPU, beside torch's layers without a norm.
 
-Every line of the table is timed in turn with its baseline, in one process: LSTM and GRU with each
-norm against ``torch.nn.LSTM`` and ``GRU``, and the LayerNorm LSTM also against one in TorchScript
-and one in plain PyTorch (``baselines.py``). Training is forward and backward to input and
-parameters, inference forward alone. Ragged batches have lengths drawn from a log-normal with a
-fixed seed that fits Reuters R8 (quantiles 5, 50, 95, 99 % = 12, 66, 355, 642 tokens, at most 964),
-cut at 400; their baseline is the faster of torch's layer on packed and on padded sequences. Peak
-memory of a training step is measured in fresh processes.
+Each line of the table is timed alternately with its baseline, in one process: LSTM and GRU with
+each norm against ``torch.nn.LSTM`` and ``GRU``, and the LayerNorm LSTM also against one in
+TorchScript and one in plain PyTorch (``baselines.py``). Training is a forward pass and a backward
+pass to input and parameters; inference is a forward pass. The lengths of ragged batches are drawn,
+with a fixed seed, from a log-normal distribution that fits Reuters R8 (quantiles 5, 50, 95, 99 % =
+12, 66, 355, 642 tokens, at most 964), and cut at 400. Their baseline is the faster of torch's layer
+on packed and on padded sequences. Peak memory of a training step is measured in fresh processes.
 
-Ratios are ours / baseline: below 1 ours is the faster or the smaller one.
+Ratios are ours / baseline: below 1, ours is faster or smaller.
 """
 
 from __future__ import annotations
@@ -34,27 +34,34 @@ RESULTS = Path(__file__).resolve().parent.parent / "results" / "cpu_speed.csv"
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="a part of all, under two minutes")
+    parser.add_argument(
+        "--quick", action="store_true", help="a part of it, in less than two minutes"
+    )
     parser.add_argument(
         "--only",
         action="append",
         default=[],
         metavar="CELL:NORM:MODE",
         type=pattern,
-        help="these alone, as lstm:layer:train; a part left out means any; may be repeated "
+        help="only these, as in lstm:layer:train; an omitted part means any; may be repeated "
         f"(norms: {', '.join(workload.NORMS)}; modes: {', '.join(MODES)})",
     )
     parser.add_argument(
-        "--budget", type=float, metavar="SECONDS", help="for each line (2; with --quick 0.25)"
+        "--budget",
+        type=float,
+        metavar="SECONDS",
+        help="time for each line (default 2; with --quick 0.25)",
     )
     parser.add_argument(
         "--csv",
         type=Path,
         metavar="PATH",
         help="table to write, with its pictures and PATH's name + _memory.csv beside it "
-        "(results/cpu_speed.csv; with --quick or --only none)",
+        "(default results/cpu_speed.csv; with --quick or --only nothing is written)",
     )
-    parser.add_argument("--threads", type=int, metavar="N", help="of torch and seqnorm (torch's)")
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="threads (default: torch's number)"
+    )
     options = parser.parse_args(argv)
     if options.budget is None:
         options.budget = 0.25 if options.quick else 2.0
@@ -64,17 +71,17 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def pattern(text: str) -> tuple[str, str, str]:
-    """What --only selects; "" or "*" matches any."""
+    """Parse a selection of --only; "" or "*" matches any."""
     parts = [part if part != "*" else "" for part in text.split(":")]
     parts += [""] * (3 - len(parts))
     for name, known in zip(parts, (tuple(workload.LAYERS), workload.NORMS, MODES)):
         if len(parts) != 3 or (name and name not in known):
-            raise argparse.ArgumentTypeError(f"{text!r}: {name!r} is none of {', '.join(known)}")
+            raise argparse.ArgumentTypeError(f"{text!r}: {name!r} is not one of {', '.join(known)}")
     return parts[0], parts[1], parts[2]
 
 
 def selection(only: Sequence[tuple[str, str, str]]) -> Callable[[str, str, str], bool]:
-    """Whether a cell, norm and mode are among those asked for."""
+    """Return a function that says if a cell, norm and mode are selected."""
 
     def selected(*names: str) -> bool:
         matches = (all(w in ("", n) for w, n in zip(wanted, names)) for wanted in only)
@@ -84,9 +91,9 @@ def selection(only: Sequence[tuple[str, str, str]]) -> Callable[[str, str, str],
 
 
 def time_job(job: Job, budget: float) -> table.Row:
-    """A row of the table, without the columns that are the same for all."""
+    """Time a job and return its row, without the columns that are the same for all rows."""
     torch.manual_seed(0)
-    # TorchScript looks at its first runs before it compiles.
+    # TorchScript observes its first runs before it compiles.
     warmup = 4 if job.baseline == "scripted" else 2
     seconds, repeats = timing.interleaved(workload.calls(job), budget, warmup)
     ours = seconds.pop("ours")
@@ -131,7 +138,7 @@ def memory_line(row: table.Row) -> str:
 
 
 def memory_jobs(quick: bool) -> list[tuple[str, str]]:
-    """Cells and norms whose memory is measured."""
+    """Return the cells and norms whose memory is measured."""
     if quick:
         return [("lstm", "layer")]
     return [(cell, norm) for cell in workload.LAYERS for norm in workload.NORMS]
@@ -173,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for path in pictures.draw_all(rows, options.csv):
             print(f"drawn: {path}")
     elif options.csv:
-        print("not drawn, for there is no matplotlib: pip install 'seqnorm[train]'")
+        print("not drawn, because matplotlib is missing: pip install 'seqnorm[train]'")
     if warning:
         print(warning)
     print(*table.summary(rows), sep="\n")

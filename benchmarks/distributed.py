@@ -1,11 +1,12 @@
-"""What it costs that several processes share the statistics of BatchNorm at every time step.
+"""Cost of sharing the statistics of BatchNorm between processes at every time step.
 
 ``python benchmarks/distributed.py`` starts processes on this machine that are connected over gloo,
-each with one thread, and times a training step (forward and backward) of a layer with
-``norm="batch"`` on a batch of each: by the compiled kernels (if there are some) and by the time
-loop in Python, both without exchange, and by the time loop with it. Every call begins at the same
-time everywhere; printed are medians of the first process, in milliseconds, and their ratios. An
-exchange takes the difference to the loop by the number of exchanges.
+each with one thread. It times a training step (forward and backward) of a layer with
+``norm="batch"``, in which each process has its own batch: by the compiled kernels (if they exist)
+and by the time loop in Python, both without exchange, and by the time loop with exchange. All
+processes begin each call at the same time. The program prints medians of the first process, in
+milliseconds, and their ratios. The time of an exchange is the difference to the loop divided by the
+number of exchanges.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from timing import busy, load_average
 
 import seqnorm
 
-# What is timed: by whom, and whether statistics are shared.
+# The timed cases: a name, the backend, and if statistics are shared.
 CALLS: dict[str, tuple[str | None, bool]] = {
     "kernels": (None, False),
     "loop": ("reference", False),
@@ -59,7 +60,7 @@ def training_step(cell: str, given: argparse.Namespace, shared: bool) -> Callabl
 
 
 def count_exchanges(step: Callable[[], None]) -> int:
-    """How often the processes wait for each other in one call."""
+    """Count how often the processes wait for each other in one call."""
     count = 0
     kept = {name: getattr(dist, name) for name in ("all_gather", "all_reduce")}
 
@@ -82,7 +83,7 @@ def count_exchanges(step: Callable[[], None]) -> int:
 
 
 def measure(rank: int, given: argparse.Namespace, store: str, cells: Sequence[str]) -> None:
-    """One of the processes; the first one prints."""
+    """Measure in one of the processes; the first one prints."""
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo", store=dist.FileStore(store, given.processes), rank=rank, world_size=given.processes
@@ -97,7 +98,7 @@ def measure(rank: int, given: argparse.Namespace, store: str, cells: Sequence[st
                     dist.barrier()
                     start = time.perf_counter()
                     steps[name]()
-                    if repeat >= 2:  # the first ones prepare
+                    if repeat >= 2:  # the first ones are a warm-up
                         times[name].append(time.perf_counter() - start)
         if rank == 0:
             took = {name: 1000 * median(values) for name, values in times.items()}
@@ -108,8 +109,8 @@ def measure(rank: int, given: argparse.Namespace, store: str, cells: Sequence[st
                 f"x{took['shared'] / took['kernels']:.1f} of the kernels), {exchanges} exchanges "
                 f"of {1000 * each:.0f} us"
             )
-    # In torch 2.3 the end of the group keeps Python's lock while it waits for the threads of gloo,
-    # and one that still lets go of a tensor of the last exchange waits for the lock: give it time.
+    # In torch 2.3, destroying the group holds Python's lock while it waits for the threads of gloo.
+    # A thread that still frees a tensor of the last exchange waits for the lock: give it time.
     time.sleep(0.5)
     dist.destroy_process_group()
 

@@ -1,8 +1,8 @@
-"""Language models with LayerNorm, BatchNorm of every step and none, at equal budget.
+"""Language models with LayerNorm, with BatchNorm of every step and without a norm, at equal budget.
 
 ``python benchmarks/language.py mr_stream mr_documents`` makes the runs of these configurations that
-``results/language.csv`` has not yet, by the rule of ``seqnorm.training.language_results``: learning
-rates with seed 0, then seeds 1 to 3 at the best. Interrupted, it goes on where it was.
+are missing in ``results/language.csv``, by the rule of ``seqnorm.training.language_results``:
+learning rates with seed 0, then seeds 1 to 3 at the best rate. It can be interrupted and resumed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SEEDS = ("1", "2", "3")
 
 
 def rows_of(path: Path, config: str, norm: str) -> list[dict[str, str]]:
-    """The rows of a configuration with a norm: those of this program's commands and no others."""
+    """Return the rows that this program's commands made for a configuration with a norm."""
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
@@ -33,7 +33,7 @@ def rows_of(path: Path, config: str, norm: str) -> list[dict[str, str]]:
 
 
 def next_run(rows: list[dict[str, str]]) -> tuple[float, str] | None:
-    """The learning rate and seed of the run that a norm lacks first; None if it has all."""
+    """Return learning rate and seed of the first missing run of a norm, or None if all exist."""
     losses = losses_of(rows)
     rate = next_rate(losses)
     if rate is not None:
@@ -44,7 +44,7 @@ def next_run(rows: list[dict[str, str]]) -> tuple[float, str] | None:
 
 
 def options(config: str, norm: str, rate: float, seed: str, results: Path) -> list[str]:
-    """Of ``train.py fit``."""
+    """Return the options of ``train.py fit``."""
     return [
         *("--config", f"configs/language/{config}.yaml"),
         *("--model.norm", "null" if norm == "none" else norm),
@@ -54,7 +54,7 @@ def options(config: str, norm: str, rate: float, seed: str, results: Path) -> li
 
 
 def make(configs: list[str], results: Path, run: Callable[[list[str]], None]) -> None:
-    """Makes with ``run`` what is missing.
+    """Make the missing runs by calls of ``run``.
 
     Raises:
         RuntimeError: a run has left no row.
@@ -67,7 +67,7 @@ def make(configs: list[str], results: Path, run: Callable[[list[str]], None]) ->
                 run(arguments)
                 before, rows = rows, rows_of(results, config, norm)
                 if len(rows) == len(before):
-                    raise RuntimeError(f"train.py fit {' '.join(arguments)} left no row")
+                    raise RuntimeError(f"train.py fit {' '.join(arguments)} wrote no row")
 
 
 def _fit(arguments: list[str]) -> None:

@@ -1,10 +1,10 @@
-"""Memory and time of one long document: whole, in chunks, and in chunks that are recomputed.
+"""Memory and time of one long document: as a whole, in chunks, and in recomputed chunks.
 
     python benchmarks/long_documents.py                    100,000 tokens
     python benchmarks/long_documents.py --tokens 20000 --steps 1024
 
-The text classifier of configs/base.yaml. Each way runs in a process of its own; memory is what the
-peak of that process grew by since the model was there and had read a short document.
+The model is the text classifier of configs/base.yaml. Each way runs in a process of its own. Memory
+is the growth of the peak of that process since the model had read a short document.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ WAYS = {
 
 
 def peak() -> float:
-    """Of this process, in MiB."""
+    """Return the peak memory of this process in MiB."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     found = re.search(r"VmHWM:\s*(\d+)", status)
     assert found is not None
@@ -39,7 +39,7 @@ def peak() -> float:
 
 
 def read(model: TextClassifier, way: str, tokens: int, steps: int) -> None:
-    """One document, and in training its gradient."""
+    """Read one document, and in training compute its gradient."""
     document, lengths = torch.randint(2, 5000, (1, tokens)), torch.tensor([tokens])
     if way == "in_chunks":
         model.eval().in_chunks(document, lengths, steps)

@@ -21,7 +21,7 @@ SIZES = [(128, 32, 256), *((T, 32, 256) for T in T_LINEAR)]  # T, B, H
 
 @functools.cache
 def measure(cell: str, norm: str, whose: str, T: int, B: int, H: int) -> float:
-    """MiB that one training step takes at its peak."""
+    """Return the peak memory of one training step in MiB."""
     command = [sys.executable, "-W", "error", __file__, cell, norm, whose, str(T), str(B), str(H)]
     command.append(str(torch.get_num_threads()))
     folder = Path(__file__).resolve().parent.parent
@@ -30,7 +30,7 @@ def measure(cell: str, norm: str, whose: str, T: int, B: int, H: int) -> float:
 
 
 def linearity(cell: str, norm: str) -> str:
-    """Growth of both over the doublings of T."""
+    """Return a line with the growth of both over the doublings of T."""
     parts = []
     for whose, of_norm in (("ours", norm), ("torch", "none")):
         peaks = [measure(cell, of_norm, whose, T, *SIZES[0][1:]) for T in T_LINEAR]
@@ -41,16 +41,16 @@ def linearity(cell: str, norm: str) -> str:
 
 
 def peak_of_step(cell: str, norm: str, whose: str, T: int, B: int, H: int) -> int:
-    """Bytes above the level just before the step, in this process."""
+    """Return the bytes, in this process, above the level just before the step."""
     layer = build(cell, norm, H) if whose == "ours" else LAYERS[cell][1](H, H)
 
     def step_of(steps: int) -> object:
         input, grad = torch.randn(steps, B, H), torch.randn(steps, B, H)
         return training_step(layer, lambda x: layer(x)[0], input, grad)
 
-    step_of(2)()  # what is loaded and prepared once does not count
+    step_of(2)()  # one-time preparation does not count
     step = step_of(T)
-    # The peak so far, that of imports, may lie above the level: Linux lets it be forgotten.
+    # The peak so far, from imports, may be above the level: Linux allows a reset.
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     level = peak()
@@ -59,10 +59,10 @@ def peak_of_step(cell: str, norm: str, whose: str, T: int, B: int, H: int) -> in
 
 
 def peak() -> int:
-    """Most bytes this program has held at once.
+    """Return the largest number of bytes this program has held at once.
 
-    On Linux not ``ru_maxrss``, which is the same count but begins with what the parent process held
-    before this program was started in its place, and cannot be reset.
+    On Linux it does not use ``ru_maxrss``, which cannot be reset and begins with the memory of the
+    parent process before this program was started.
     """
     with contextlib.suppress(FileNotFoundError):
         for line in Path("/proc/self/status").read_text().splitlines():

@@ -1,6 +1,6 @@
-"""Pictures of results/cpu_speed.csv: ratios by H, for each T and B.
+"""Pictures of results/cpu_speed.csv: ratios over H, for each T and B.
 
-``python benchmarks/pictures.py results/cpu_speed.csv`` draws them anew.
+``python benchmarks/pictures.py results/cpu_speed.csv`` draws them again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from table import read
 
-# Okabe and Ito's colours, which the colour-blind tell apart, and a marker each for print.
+# Okabe and Ito's colours for colour-blind readers, and a marker for each for print.
 STYLES = {
     "none": ("#000000", "o"),
     "layer": ("#0072B2", "s"),
@@ -22,15 +22,15 @@ STYLES = {
 }
 TITLES = {"train": "Training step (forward and backward)", "infer": "Inference (forward)"}
 TICKS = (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2.5)
-TOP = 2.8  # a ratio above it stands at the upper edge as a number, for all others to be told apart
+TOP = 2.8  # a larger ratio is a number at the upper edge, so that the others stay distinct
 Row = Mapping[str, object]
 
 
 def draw(rows: Sequence[Row], path: Path, mode: str) -> bool:
-    """One picture of one mode, a column of panels for each cell and B, a row for each T.
+    """Draw one picture of one mode, a column of panels for each cell and B, a row for each T.
 
     Returns:
-        Whether there was anything to draw.
+        True if there was anything to draw.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -59,7 +59,7 @@ def draw(rows: Sequence[Row], path: Path, mode: str) -> bool:
     for axes in grid[-1]:
         axes.set_xlabel("H")
 
-    axes = grid[0][0]  # which all others share
+    axes = grid[0][0]  # the other panels share it
     lowest = min(float(str(row["ratio"])) for row in rows)
     axes.set_yscale("log")
     axes.set_ylim(min(0.6, lowest / 1.1), TOP * 1.05)
@@ -83,11 +83,11 @@ def draw(rows: Sequence[Row], path: Path, mode: str) -> bool:
 
 
 def draw_panel(axes: Any, rows: Sequence[Row], sizes: Sequence[int]) -> dict[str, Any]:
-    """A line for each norm over the places of the sizes H; returns them by norm."""
+    """Draw a line for each norm over the places of the sizes H, and return the lines by norm."""
     lines: dict[str, Any] = {}
     axes.axhline(1, color="#666666", linewidth=1.5, zorder=1)
     axes.grid(alpha=0.3)
-    written = [0] * len(sizes)  # numbers at the upper edge, one below the other
+    written = [0] * len(sizes)  # numbers at the upper edge, below each other
     for norm, (colour, marker) in STYLES.items():
         ratios = {
             sizes.index(int(str(row["H"]))): float(str(row["ratio"]))
@@ -109,7 +109,7 @@ def draw_panel(axes: Any, rows: Sequence[Row], sizes: Sequence[int]) -> dict[str
 
 
 def draw_all(rows: Sequence[Row], csv_path: Path) -> list[Path]:
-    """The pictures beside a table: of training under its name, of inference with ``_infer``."""
+    """Draw the pictures beside a table: training under its name, inference with ``_infer``."""
     paths = {
         "train": csv_path.with_suffix(".png"),
         "infer": csv_path.with_name(f"{csv_path.stem}_infer.png"),

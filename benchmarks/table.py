@@ -1,6 +1,6 @@
 """The rows of the results, their files and their summary.
 
-A ratio is our time (or memory) divided by the baseline's: below 1 ours is the better one.
+A ratio is our time (or memory) divided by the baseline's: below 1, ours is better.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Writer(Protocol):
 
 @contextmanager
 def table(path: Path | None, columns: Iterable[str]) -> Iterator[Writer]:
-    """A new CSV file, written row by row, so that an interruption loses nothing; or none."""
+    """Open a new CSV file, written row by row so that interruptions lose no row, or no file."""
     if path is None:
         yield lambda row: None
         return
@@ -53,13 +53,13 @@ def table(path: Path | None, columns: Iterable[str]) -> Iterator[Writer]:
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """The rows of a file."""
+    """Read the rows of a file."""
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
 def environment(load: float) -> Row:
-    """What every row says of where it was measured."""
+    """Return the columns that describe the machine, the versions and the date."""
     return {
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
@@ -72,7 +72,7 @@ def environment(load: float) -> Row:
 
 
 def machine() -> str:
-    """The processor's own name, where the system tells it."""
+    """Return the name of the processor, if the system knows it."""
     with suppress(FileNotFoundError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -81,13 +81,13 @@ def machine() -> str:
 
 
 def instructions() -> str:
-    """The instruction set of our kernels, or "none" where there are no kernels."""
+    """Return the instruction set of our kernels, or "none" without kernels."""
     state, _, text = seqnorm.available_backends()["cpu"].partition(": ")
     return text.partition(",")[0] if state == "active" else "none"
 
 
 def commit() -> str:
-    """Of the working tree, with -dirty if files differ from it; "unknown" outside of git."""
+    """Return the commit, with -dirty if the working tree differs; "unknown" outside of git."""
     command = ["git", "describe", "--always", "--dirty"]
     folder = Path(__file__).parent
     with suppress(FileNotFoundError):
@@ -97,10 +97,10 @@ def commit() -> str:
 
 
 def summary(rows: Iterable[Row]) -> list[str]:
-    """Geometric mean and worst ratio, a line for each kind of shape, cell, norm, mode, baseline."""
+    """Return a line with mean and worst ratio for each shape, cell, norm, mode and baseline."""
     groups: defaultdict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
-        baseline = str(row["baseline"]).partition("_")[0]  # packed or padded, the faster of both
+        baseline = str(row["baseline"]).partition("_")[0]  # the faster of packed and padded
         names = [str(row[name]) for name in ("shape", "cell", "norm", "mode")]
         groups[(*names, baseline)].append(row)
     lines = []
@@ -117,7 +117,7 @@ def summary(rows: Iterable[Row]) -> list[str]:
 
 
 def headline(rows: Iterable[Row]) -> str:
-    """The one number: LayerNorm in training against torch's layers without a norm."""
+    """Return the main result: LayerNorm in training against torch's layers without a norm."""
     ratios: defaultdict[str, list[float]] = defaultdict(list)
     for row in rows:
         key = (row["shape"], row["norm"], row["mode"], row["baseline"])

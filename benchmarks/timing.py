@@ -1,4 +1,4 @@
-"""Times of several calls in turn, and how busy the machine was."""
+"""Alternate timing of several calls, and the load of the machine."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def interleaved(
     warmup: int = 2,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[dict[str, float], int]:
-    """Median seconds of each call, and repeats.
+    """Return the median seconds of each call, and the number of repeats.
 
-    The calls take turns, so that whatever slows the machine down for a while slows all of them.
+    The calls alternate, so that a temporary slowdown of the machine affects all of them.
 
     Args:
-        calls: by name.
-        budget: seconds, after which no further round begins.
-        warmup: rounds that are not timed.
+        calls: functions by name.
+        budget: seconds after which no further round begins.
+        warmup: number of rounds that are not timed.
     """
     for _ in range(warmup):
         for call in calls.values():
@@ -46,13 +46,13 @@ def interleaved(
 
 
 def load_average() -> float:
-    """Of the last minute; NaN where the system keeps none."""
+    """Return the load of the last minute; NaN if the system does not record it."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
 
 
 def busy(load: float) -> str | None:
-    """What to say if something else ran before the start."""
+    """Return a warning if other programs were running before the start."""
     cores = os.cpu_count() or 1
     if load > 0.5 * cores:
-        return f"WARNING: the machine was busy, load {load:.2f} on {cores} cores: do not trust this"
+        return f"WARNING: the machine was busy (load {load:.2f} on {cores} cores): do not use this"
     return None

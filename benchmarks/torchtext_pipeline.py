@@ -1,10 +1,10 @@
-"""The torchtext pipeline beside the default one on the same corpus, in the environment of both.
+"""The torchtext pipeline beside the default one on the same corpus, in an environment with both.
 
     python benchmarks/torchtext_pipeline.py --corpus r8 --epochs 3
 
-Prints a table: vocabulary; whether all batches of an epoch are those of the default pipeline, bit
-for bit; tokens a second in learning the vocabulary and encoding the training part; tokens a second
-and test accuracy of one training with the same seed.
+It prints a table: the vocabulary; if all batches of an epoch equal those of the default pipeline,
+bit for bit; tokens per second in learning the vocabulary and encoding the training part; tokens per
+second and test accuracy of one training with the same seed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PIPELINES: dict[str, dict[str, Any]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     default: TextData | None = None
     for name, chosen in PIPELINES.items():
         data = TextData(options.corpus, root=options.root, seed=options.seed, **chosen)
-        _ = data.corpus  # fetched and read before the time is taken
+        _ = data.corpus  # fetched and read before the timing
         start = time.perf_counter()
         data.setup("fit")
         encoding = _tokens(data) / (time.perf_counter() - start)
@@ -69,7 +69,7 @@ def _tokens(data: TextData) -> int:
 
 
 def equal_batches(one: TextData, other: TextData) -> bool:
-    """Whether every batch of the first epoch holds the same numbers in both."""
+    """Return True if every batch of the first epoch holds the same numbers in both."""
     pairs = zip_longest(one.train_dataloader(), other.train_dataloader())
     return all(
         a is not None and b is not None and all(torch.equal(x, y) for x, y in zip(a, b))
@@ -78,7 +78,7 @@ def equal_batches(one: TextData, other: TextData) -> bool:
 
 
 def trained(data: TextData, epochs: int, hidden_size: int, seed: int) -> tuple[float, float]:
-    """Test accuracy after training, and the seconds that training took."""
+    """Train, and return the test accuracy and the seconds of training."""
     seed_everything(seed, verbose=False)
     model = TextClassification(
         data.tokenizer_json, data.classes, hidden_size=hidden_size, norm="layer"

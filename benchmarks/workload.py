@@ -1,6 +1,6 @@
-"""What is timed: cells, norms and shapes, and for each the calls of ours and of the baselines.
+"""The timed jobs: cells, norms and shapes, and for each the calls of ours and of the baselines.
 
-Axes: T steps, B sequences, H units, of which there are as many as inputs.
+Axes: T steps, B sequences, H units and inputs.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ Call = Callable[[], object]
 LAYERS = {"lstm": (seqnorm.LSTM, nn.LSTM), "gru": (seqnorm.GRU, nn.GRU)}
 NORMS = ("none", "layer", "rms", "batch", "batch_pooled")
 MODES = ("train", "infer")
-# Layers and whether there are two directions, by kind of shape.
+# Number of layers, and True for two directions, by kind of shape.
 KINDS = {"grid": (1, False), "ragged": (1, False), "ragged_deep": (2, True)}
-# Reuters R8 in tokens: quantiles 5, 50, 95, 99 % = 12, 66, 355, 642 and at most 964, here cut at
-# 400. A log-normal with the same median, and the deviation that fits the other three best.
+# Lengths of Reuters R8 in tokens: quantiles 5, 50, 95, 99 % = 12, 66, 355, 642, at most 964, here
+# cut at 400. The log-normal distribution has the same median and the deviation that fits the others
+# best.
 MEDIAN, DEVIATION, LONGEST = 66, 1.01, 400
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A batch and what runs over it; of a ragged one, ``T`` is a bound of the lengths drawn."""
+    """The shape of a batch and of the network; ragged lengths are drawn up to ``T``."""
 
     kind: str
     T: int
@@ -40,7 +41,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Job:
-    """One line of the table: ours against a baseline ("torch", "scripted" or "eager")."""
+    """A line of the table: ours against a baseline ("torch", "scripted" or "eager")."""
 
     cell: str
     norm: str
@@ -60,15 +61,15 @@ RAGGED = [
 QUICK = [
     *(Shape("grid", *sizes) for sizes in ((25, 16, 128), (128, 1, 256), (128, 16, 256))),
     Shape("ragged", LONGEST, 16, 64),
-    Shape("ragged_deep", 128, 16, 64),  # cut shorter, for norms of the batch to end in time
+    Shape("ragged_deep", 128, 16, 64),  # shorter, to limit the time of norms of the batch
 ]
 QUICK_NORMS = ("none", "layer", "batch")
 
 
 def all_jobs(shapes: Iterable[Shape], norms: Iterable[str]) -> list[Job]:
-    """Every line of the table.
+    """Yield the jobs of all lines of the table.
 
-    Left out is training with "batch" on a batch of one, which that norm cannot do.
+    Training with "batch" on a batch of one is left out, because that norm cannot do it.
     """
     found = []
     for cell, norm, mode, shape in itertools.product(LAYERS, norms, MODES, shapes):
@@ -81,17 +82,17 @@ def all_jobs(shapes: Iterable[Shape], norms: Iterable[str]) -> list[Job]:
 
 
 def draw_lengths(count: int, seed: int = 11) -> Tensor:
-    """(count,) lengths like those of R8's documents, unsorted.
+    """Draw lengths (count,) like those of R8's documents, unsorted.
 
-    With this seed batches of 16 and 64 reach the cut, and their means (93, 104) lie near that of
-    the distribution (101): an ordinary batch, not a lucky one.
+    With this seed, batches of 16 and 64 reach the cut, and their means (93, 104) are close to that
+    of the distribution (101), so the batches are ordinary ones.
     """
     normal = torch.randn(count, generator=torch.Generator().manual_seed(seed))
     return (MEDIAN * (DEVIATION * normal).exp()).round().clamp(1, LONGEST).to(torch.int64)
 
 
 def calls(job: Job) -> dict[str, Call]:
-    """A step of "ours", and of the baseline under each name by which it can be had."""
+    """Return a step of "ours", and of the baseline under the name of each way to compute it."""
     shape, training = job.shape, job.mode == "train"
     layers, both = KINDS[shape.kind]
     lengths = None if shape.kind == "grid" else draw_lengths(shape.B).clamp(max=shape.T)
@@ -121,19 +122,19 @@ def calls(job: Job) -> dict[str, Call]:
 
 
 def build(cell: str, norm: str, size: int, layers: int = 1, both: bool = False) -> nn.Module:
-    """Our layer."""
+    """Build our layer."""
     norm_or_none = None if norm == "none" else norm
     return LAYERS[cell][0](size, size, layers, bidirectional=both, norm=norm_or_none)
 
 
 def fill_tables(layer: nn.Module, steps: int, shape: Shape) -> None:
-    """Give BatchNorm the running statistics of every step that inference reads."""
+    """Give BatchNorm running statistics of every step for inference."""
     with torch.no_grad():
         layer.train()(torch.randn(steps, max(shape.B, 2), shape.H))
 
 
 def run_packed(layer: nn.Module, lengths: Tensor, input: Tensor) -> Tensor:
-    """torch's layer over a padded batch, through a ``PackedSequence``."""
+    """Run torch's layer over a padded batch, through a ``PackedSequence``."""
     packed = pack_padded_sequence(input, lengths, enforce_sorted=False)
     output, _ = pad_packed_sequence(layer(packed)[0], total_length=len(input))
     return output
@@ -142,7 +143,7 @@ def run_packed(layer: nn.Module, lengths: Tensor, input: Tensor) -> Tensor:
 def training_step(
     layer: nn.Module, run: Callable[[Tensor], Tensor], input: Tensor, grad: Tensor
 ) -> Call:
-    """Forward and backward, to the input too, as in a layer with something trained below it."""
+    """Run forward and backward, also to the input, as if layers below were trained."""
     layer.train()
     leaf = input.clone().requires_grad_()
     leaves = [leaf, *layer.parameters()]
@@ -159,7 +160,7 @@ def training_step(
 def inference(
     layer: nn.Module, run: Callable[[Tensor], Tensor], input: Tensor, grad: Tensor
 ) -> Call:
-    """Forward alone."""
+    """Run forward alone."""
     layer.eval()
 
     def step() -> Tensor:

@@ -1,4 +1,4 @@
-"""The message for a package that an extra of seqnorm would have installed."""
+"""The error message for a missing package that an extra of seqnorm installs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from importlib import import_module
 
 HINT = "pip install 'seqnorm[train]'"
-# What the extra brings, by the names of modules.
+# Names of the modules that the extra installs.
 MODULES = frozenset(
     [
         "lightning",
@@ -30,16 +30,16 @@ MODULES = frozenset(
 
 @contextmanager
 def explained(user: str) -> Iterator[None]:
-    """Imports within that miss a module say that ``user`` needs it, and how it is installed.
+    """Explain failed imports within: ``user`` needs the module, and how to install it.
 
     Raises:
-        ModuleNotFoundError: a module is missing that is not seqnorm's own.
+        ModuleNotFoundError: a module outside of seqnorm is missing.
     """
     try:
         yield
     except ModuleNotFoundError as error:
         named = (error.name or "seqnorm").partition(".")[0]
-        if named == "seqnorm" or "seqnorm[" in str(error):  # a fault of ours, or explained already
+        if named == "seqnorm" or "seqnorm[" in str(error):  # an own error, or already explained
             raise
         raise ModuleNotFoundError(
             f"{user} needs the module {named}, which is not installed: {HINT}", name=error.name
@@ -47,7 +47,7 @@ def explained(user: str) -> Iterator[None]:
 
 
 def need(user: str, *modules: str) -> None:
-    """Asks for modules before a long computation that would miss them at its end.
+    """Import modules before a long computation that needs them at its end.
 
     Raises:
         ModuleNotFoundError: one is missing.
@@ -59,7 +59,7 @@ def need(user: str, *modules: str) -> None:
 
 @contextmanager
 def or_exit() -> Iterator[None]:
-    """Within, a missing module of an extra ends the program with one line and status 2."""
+    """End the program with one line and status 2 if a module of an extra is missing within."""
     try:
         yield
     except ModuleNotFoundError as error:

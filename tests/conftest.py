@@ -1,6 +1,6 @@
-"""Every test starts from the same seed and leaves torch's global settings as they were.
+"""Start every test from the same seed and check that torch's global settings are unchanged.
 
-There are as many workers as cores, so each of them and their subprocesses compute in one thread.
+There are as many workers as cores, so each worker and its subprocesses compute in one thread.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import pytest
 import torch
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# The checkpoints of the tests are their own, which matters to an old torch.
+# The tests trust their own checkpoints, which an old torch cannot load safely.
 os.environ.setdefault("SEQNORM_TRUST_CHECKPOINTS", "1")
-# What torch.compile keeps does not tell one instruction set from another.
+# The cache of torch.compile does not distinguish instruction sets.
 os.environ.setdefault(
     "TORCHINDUCTOR_CACHE_DIR",
     os.path.join(tempfile.gettempdir(), f"inductor_{torch.backends.cpu.get_cpu_capability()}"),

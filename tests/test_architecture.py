@@ -1,34 +1,22 @@
-"""The arrows between the packages and modules, read off the source, and what an import loads."""
+"""The imports between packages and modules, read from the source, and the modules they load."""
 
 from __future__ import annotations
 
 import ast
-import functools
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+import source_tree
+from source_tree import ROOT, WINGS, nodes
 
 import seqnorm.nn.layers.cells
 
-ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "seqnorm"
-# The wings of seqnorm.nn, from the ground up: each may import itself and those before it.
-WINGS = [
-    "check",
-    "autocast",
-    "statistics",
-    "recurrence",
-    "norms",
-    "backends",
-    "layers",
-    "statistics_sets",
-]
-# What the file of a cell may import of nn: a cell knows no other one, nor who computes it.
+# The modules of nn that the file of a cell may import: it knows neither other cells nor backends.
 OF_A_CELL = ("check", "recurrence.", "layers.")
-ARROWS = {  # a package, and the packages of ours that it may import
+ARROWS = {  # a package, and the packages of seqnorm that it may import
     "nn": set(),
     "integrations": {"nn"},
     "models": {"nn"},
@@ -36,67 +24,23 @@ ARROWS = {  # a package, and the packages of ours that it may import
     "training": {"models", "datasets", "nn"},
     "studies": {"training", "models", "datasets", "nn"},
 }
-ABOVE = {
-    "seqnorm.extra",
-    "seqnorm.typed",
-}  # what any package may import, for they import nothing of ours
+# Any package may import these, because they import nothing of ours.
+ABOVE = {"seqnorm.extra", "seqnorm.typed"}
 HEAVY = ["lightning", "tokenizers", "matplotlib", "sklearn", "pandas", "rich", "torchmetrics"]
 HEAVY += ["torchtext", "datasets"]
 HEAVY += ["pyarrow", "tensorboard", "jsonargparse", "yaml", "hypothesis", "pytest"]
 
 
-def modules() -> dict[str, Path]:
-    """Every module of seqnorm by its dotted name; a package is its __init__."""
-    found = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
-
-
-MODULES = modules()
+MODULES = source_tree.modules(ROOT)
 CELL_FILES = [name for name in MODULES if name.startswith("seqnorm.nn.layers.cells.")]
 
 
-@functools.cache
-def nodes(path: Path) -> tuple[ast.AST, ...]:
-    return tuple(ast.walk(ast.parse(path.read_text())))
-
-
-@functools.cache
-def for_typing(path: Path) -> frozenset[ast.AST]:
-    """Everything below ``if TYPE_CHECKING``, which no program runs."""
-    guarded = [
-        inner
-        for node in nodes(path)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-        for statement in node.body
-        for inner in ast.walk(statement)
-    ]
-    return frozenset(guarded)
-
-
 def imports(name: str, *, typing_too: bool = True) -> Iterator[str]:
-    """Absolute names of all that a module imports, anywhere in it, down to our own modules."""
-    path = MODULES[name]
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for node in nodes(path):
-        if not typing_too and node in for_typing(path):
-            continue
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parents = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*parents, base] if base else parents)
-            for alias in node.names:
-                inside = f"{base}.{alias.name}"
-                yield inside if inside in MODULES else base
+    return source_tree.imports(MODULES, name, typing_too=typing_too)
 
 
 def part(name: str) -> str:
-    """The package of seqnorm that a module stands in; "" for seqnorm itself."""
+    """Return the package of seqnorm that contains a module; "" for seqnorm itself."""
     pieces = name.split(".")
     return pieces[1] if len(pieces) > 1 and (PACKAGE / pieces[1]).is_dir() else ""
 
@@ -155,7 +99,7 @@ def test_the_top_imports_the_library_proper_alone() -> None:
 
 
 def wing(name: str) -> str:
-    """The wing of a module of seqnorm.nn."""
+    """Return the wing of a module of seqnorm.nn."""
     return name.split(".")[2]
 
 
@@ -178,10 +122,10 @@ def test_a_cell_knows_no_other_cell(name: str) -> None:
 
 
 def words_of_code(name: str) -> Iterator[str]:
-    """Names and string literals of a module, without the defaults of arguments.
+    """Yield names and string literals of a module, without the defaults of arguments.
 
-    A default chooses one of the cells, whatever there are; anything else would be a list of cells,
-    or a case for one of them, that every new cell had to be added to.
+    A default chooses one of the cells. Any other mention would be a list of cells, or a special
+    case for one of them, to which every new cell had to be added.
     """
     defaults = [
         default
@@ -199,9 +143,9 @@ def words_of_code(name: str) -> Iterator[str]:
 
 
 def test_a_new_cell_touches_one_file_and_the_export_lines() -> None:
-    """No module but the cells' own imports one of them, nor has its name as a literal.
+    """No other module imports the file of a cell or has the cell's name as a literal.
 
-    But a backend with kernels of its own names the cells that it has kernels for.
+    The exception is a backend, which names the cells for which it has kernels.
     """
     cells = {name.lower() for name in seqnorm.nn.layers.cells.__all__}
     assert cells >= {"lstm", "lstmcell", "slstm"}
@@ -217,7 +161,7 @@ def test_a_new_cell_touches_one_file_and_the_export_lines() -> None:
 
 
 def test_no_cycles() -> None:
-    """Of all that runs; importing a module counts its parent packages' __init__ not as an arrow."""
+    """Imports for type checkers alone do not count, nor do the parent packages of a module."""
     graph = {
         name: {t for t in imports(name, typing_too=False) if t in MODULES and t != name}
         for name in MODULES
@@ -237,7 +181,7 @@ def test_no_cycles() -> None:
 
 
 def test_there_is_one_time_loop() -> None:
-    """Nothing but ``scan`` walks over time: no other module of nn loops over rows split by step."""
+    """Only ``scan`` loops over time: no other module of nn loops over rows split by step."""
     found = [
         name
         for name in MODULES
@@ -275,7 +219,7 @@ def test_train_script_only_starts_the_command_line() -> None:
 
 
 def loaded_by(statement: str) -> set[str]:
-    """Top-level modules, and modules of ours, that a fresh process has after a statement."""
+    """Return the top-level modules, and modules of seqnorm, that a statement loads."""
     code = f"{statement}\nimport sys\nprint('\\n'.join(sys.modules))"
     process = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

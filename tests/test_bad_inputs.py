@@ -15,7 +15,7 @@ from bad_makers import FETCHED, Case
 
 from seqnorm.training.errors import line_of, one_line
 
-# Words of torch, Python and libraries are those of the versions that the page was made with.
+# The page has the messages of the versions of Python and torch with which it was made.
 OF_THE_PAGE = sys.version_info[:2] == (3, 11) and torch.__version__.startswith("2.13")
 
 

@@ -1,10 +1,11 @@
-"""The benchmark's pieces on tiny shapes: it compares equals, counts right and writes what it says.
+"""The pieces of the benchmarks on tiny shapes: equal computations, right counts, right files.
 
 No time is asserted.
 """
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,12 +20,13 @@ from torch import Tensor
 import seqnorm
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
-NAMES = ("baselines", "cpu", "distributed", "memory", "pictures", "table", "timing", "workload")
+NAMES = ("baselines", "cpu", "distributed", "house", "memory", "pictures", "table", "timing")
+NAMES += ("workload",)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def program() -> Iterator[None]:
-    """The files of the program can be imported, by each other too, and only within this module."""
+    """Make the files of the programs importable, also by each other, within this module alone."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(FOLDER))
         yield
@@ -44,7 +46,7 @@ def same_threads() -> Iterator[None]:
 
 
 def perturbed_layer() -> seqnorm.LSTM:
-    """No parameter at a value that hides where it enters."""
+    """Return a layer without any parameter at 0 or 1, which could hide an error."""
     layer = seqnorm.LSTM(3, 5, norm="layer")
     with torch.no_grad():
         for parameter in layer.parameters():
@@ -57,7 +59,7 @@ def test_a_baseline_computes_what_the_reference_does(name: str) -> None:
     layer = perturbed_layer()
     baseline = getattr(module("baselines"), name)(layer)
     cotangents = [torch.randn(7, 4, 5), torch.randn(1, 4, 5), torch.randn(1, 4, 5)]
-    # TorchScript compiles after its first runs: what is timed is a later one.
+    # TorchScript compiles after its first runs, and the benchmark times later ones.
     for round in range(4):
         found = []
         for compute, part in ((layer, layer), (baseline, baseline.cell)):
@@ -85,11 +87,11 @@ def tiny(kind: str, cell: str, norm: str, mode: str = "train") -> Any:
 @pytest.mark.parametrize("kind", ["grid", "ragged", "ragged_deep"])
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_ours_and_torch_do_the_same_work(cell: str, kind: str) -> None:
-    """Shapes of all gradients in training and, in a layer without a norm, of the output."""
+    """Compare the shapes of all gradients in training and of the output in inference."""
     calls = module("workload").calls(tiny(kind, cell, "none"))
     names = ["torch"] if kind == "grid" else ["torch_packed", "torch_padded"]
     assert list(calls) == ["ours", *names]
-    for _ in range(2):  # gradients are of one step, not summed
+    for _ in range(2):  # gradients are those of one step, not sums
         shapes = [[grad.shape for grad in call()] for call in calls.values()]
         assert all(shape == shapes[0] for shape in shapes)
     inference = module("workload").calls(tiny(kind, cell, "none", "infer"))
@@ -146,7 +148,7 @@ def test_the_grid() -> None:
     jobs = workload.all_jobs([*workload.GRID, *workload.RAGGED], workload.NORMS)
     assert len(set(jobs)) == len(jobs)
     plain = [job for job in jobs if job.shape.kind == "grid" and job.baseline == "torch"]
-    # 2 cells, 5 norms, 2 modes of 36 shapes, but no training with "batch" on 12 of them.
+    # 2 cells, 5 norms, 2 modes and 36 shapes, without training with "batch" on 12 of them.
     assert len(plain) == 2 * 5 * 2 * 36 - 2 * 12
     others = [job for job in jobs if job.baseline != "torch"]
     assert len(others) == 2 * 2 * 36
@@ -168,7 +170,7 @@ def test_lengths_are_those_of_r8() -> None:
 
 
 class Clock:
-    """Time that passes only where a call says so."""
+    """A clock that advances only in the calls."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -268,7 +270,7 @@ def test_a_run(
     rows = table.read(path)
     assert tuple(rows[0]) == table.SPEED
     assert all(value for row in rows for value in row.values())
-    # LSTM in both modes: three baselines on the grid's shape, one on each ragged one; GRU.
+    # LSTM in both modes: three baselines on the grid, one on each ragged shape; then GRU.
     assert len(rows) == 2 * (3 + 2) + 3
     for line in rows:
         ratio = float(line["ours_ms"]) / float(line["baseline_ms"])
@@ -315,13 +317,81 @@ def test_memory_of_a_step_in_a_process_of_its_own() -> None:
 
 
 def test_the_cost_of_sharing_statistics() -> None:
-    """By two processes, as the command says; exchanges are counted, not timed."""
+    """The command runs two processes; exchanges are counted, not timed."""
     command = [sys.executable, "-W", "error", str(FOLDER / "distributed.py"), "--repeats=1"]
     command += ["--steps=3", "--batch=2", "--hidden=4"]
     done = subprocess.run(command, cwd=FOLDER.parent, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     lstm, gru = (line for line in done.stdout.splitlines() if "exchanges" in line)
-    # Two to agree; forward and backward one for W x and, a step, two of an LSTM, one of a GRU.
+    # Two to agree; forward and backward, one for W x and, for each step, two (LSTM) or one (GRU).
     assert lstm.startswith("LSTM: ")
     assert f" {2 + 2 * (1 + 2 * 3)} exchanges" in lstm
     assert f" {2 + 2 * (1 + 3)} exchanges" in gru
+
+
+def small_tree(folder: Path, **files: str) -> Path:
+    """Write a checkout of the given modules of seqnorm.nn."""
+    for name, source in files.items():
+        path = folder / "seqnorm" / "nn" / (name.replace("__", "/") + ".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source)
+    return folder
+
+
+def test_the_plan_of_a_house(tmp_path: Path) -> None:
+    plan = module("house").plan
+    wings = {
+        "statistics__moments": "",
+        "norms__batch": "from ..statistics.moments import one, two\nfrom . import images",
+        "norms__images": "from seqnorm.nn.statistics import moments",
+        "layers__layer": "from ..norms.batch import one\nimport torch",
+        "check": "",
+    }
+    assert plan(small_tree(tmp_path / "new", **wings)) == {
+        "rooms": 4,
+        "floors": 3,
+        "arrows": 2,
+        "back": 0,
+    }
+    wings["statistics__moments"] = "from ..layers.layer import one"
+    assert plan(small_tree(tmp_path / "back", **wings)) == {
+        "rooms": 4,
+        "floors": 1,
+        "arrows": 3,
+        "back": 1,
+    }
+    # Rooms without a known order: a circle of two, and a third room above it.
+    circle = {"a": "from .b import x", "b": "from .a import y", "c": "from .a import y"}
+    found = plan(small_tree(tmp_path / "old", **circle))
+    assert found == {"rooms": 3, "floors": 2, "arrows": 3, "back": 2}
+
+
+def test_calls_are_counted_in_a_folder() -> None:
+    house = module("house")
+    layer = perturbed_layer()
+    with house.counted(Path(seqnorm.__file__).parent) as called:
+        layer(torch.randn(7, 4, 3))
+    assert "forward" in called
+    with house.counted(FOLDER.parent / "configs") as called:
+        layer(torch.randn(7, 4, 3))
+    assert called == []
+
+
+def test_the_house_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    module("house").main(["--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["back"] == 0
+    assert found["rooms"] >= found["floors"] > 1
+    for cell in ("LSTM", "GRU"):
+        without, *others = (
+            found[f"calls, {cell}, {mode}, lengths: {lengths}"]
+            for mode, lengths in (
+                ("inference", "none"),
+                ("inference", "list"),
+                ("training", "none"),
+                ("training", "list"),
+                ("training", "tensor"),
+            )
+        )
+        assert 0 < without <= min(others)
+    assert found["lines"] > 1000

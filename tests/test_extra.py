@@ -1,4 +1,4 @@
-"""Without a module of the extra ``train`` every program names the command that installs it."""
+"""If a module of the extra ``train`` is missing, every program names the command to install it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from seqnorm import extra
 from seqnorm.training.errors import line_of
 
 ROOT = Path(__file__).parents[1]
-# As if it had never been installed, in a process of its own.
+# Simulate, in a process of its own, that the module is not installed.
 WITHOUT = """
 import sys
 class Refuse:
@@ -25,13 +25,13 @@ sys.meta_path.insert(0, Refuse())
 sys.argv = {arguments!r}
 {run}
 """
-# Of the extra, by what needs it.
+# Modules of the extra, by their users.
 NOT_TO_TRAIN = {"pyarrow"}
 OPTIONS = ("--data.corpus=good.csv", "--trainer.max_epochs=1", "--model.hidden_size=4")
 
 
 def without(missing: str, *arguments: str, module: str | None = None) -> tuple[int, str]:
-    """Exit status and standard error of ``train.py``, or of a module, in the current folder."""
+    """Return exit status and standard error of ``train.py``, or of a module, without a module."""
     run = "import runpy; "
     if module is None:
         run += f"runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')"

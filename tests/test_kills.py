@@ -1,4 +1,4 @@
-"""A few of the kills of ``kills.py``, which has many."""
+"""A few of the many kills in ``kills.py``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 def test_kills_leave_no_trace(capsys: pytest.CaptureFixture[str]) -> None:
     assert kills.main(["--kills=2", "--late=2", "--epochs=60"]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith(("2 kills (", "3 kills (", "4 kills ("))  # it may have ended before
+    assert last.startswith(("2 kills (", "3 kills (", "4 kills ("))  # the run may have ended before
     assert last.endswith("; 61 rows of metrics and all else equal to the last digit")
 
 

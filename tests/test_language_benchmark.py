@@ -1,4 +1,4 @@
-"""The runs that compare norms of language models: which come next, and what they are called."""
+"""The runs that compare norms of language models: their order and their options."""
 
 from __future__ import annotations
 

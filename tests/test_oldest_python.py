@@ -1,7 +1,8 @@
-"""Every file is one that Python 3.9 reads and runs, told from its text.
+"""Python 3.9 can parse and run every file, as far as its text shows.
 
-vermin knows which version brought each function, argument and module. It does not tell a union of
-types as an annotation, which is text here, from one that is computed: those are looked for.
+vermin knows the version that introduced each function, argument and module. It does not distinguish
+a union of types in an annotation, which is not evaluated here, from one that is evaluated, so these
+tests search for the latter.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ FILES = sorted(
 
 
 def complaints(*paths: Path) -> str:
-    """What vermin finds too new; "" for nothing."""
-    # "long" and "decode", names of ours, it takes for Python 2's; the last is asked for by getattr.
+    """Return vermin's report of features that are too new; "" if nothing is too new."""
+    # vermin takes our "long" and "decode" for Python 2's; the last name is read by getattr.
     known = ["long", "str.decode", "sys.stdlib_module_names"]
     target = f"-t={FLOOR[0]}.{FLOOR[1]}-"
     command = [sys.executable, "-c", "import vermin; vermin.main()", target, "--no-tips"]
@@ -39,7 +40,7 @@ def complaints(*paths: Path) -> str:
 
 
 def annotations(tree: ast.AST) -> set[int]:
-    """The id of every node within an annotation."""
+    """Return the id of every node within an annotation."""
     return {
         id(inner)
         for node in ast.walk(tree)
@@ -50,7 +51,7 @@ def annotations(tree: ast.AST) -> set[int]:
 
 
 def is_type(node: ast.expr) -> bool:
-    """Whether an operand of ``|`` looks like a type: None, int, Tensor, nn.Module, list[int]."""
+    """Return True if an operand of ``|`` looks like a type: None, int, nn.Module, list[int]."""
     if isinstance(node, ast.Constant):
         return node.value is None
     if isinstance(node, ast.Subscript):
@@ -65,7 +66,7 @@ def is_type(node: ast.expr) -> bool:
 
 
 def unions(source: str) -> list[str]:
-    """Unions ``X | Y`` of types that are computed, which needs Python 3.10."""
+    """Return unions ``X | Y`` of types that are evaluated, which needs Python 3.10."""
     tree = ast.parse(source, feature_version=FLOOR)
     text = annotations(tree)
     return [
@@ -83,7 +84,7 @@ def test_it_parses_and_computes_no_union_of_types(path: Path) -> None:
     source = path.read_text(encoding="utf-8")
     assert not unions(source)
     if annotations(ast.parse(source)):
-        assert "from __future__ import annotations" in source, "annotations are no text without"
+        assert "from __future__ import annotations" in source, "annotations are evaluated"
 
 
 def test_it_calls_nothing_newer() -> None:

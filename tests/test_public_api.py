@@ -1,4 +1,4 @@
-"""Public is what ``seqnorm.__all__`` lists, and all of it is documented."""
+"""The public names are those in ``seqnorm.__all__``, and all of them are documented."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ IN_WINGS = {
 }
 LAYERS = [name for name in CELLS if not name.endswith("Cell")]
 CLASSES = [name for name in PUBLIC if inspect.isclass(getattr(seqnorm, name))]
-# What every torch module has is torch's to document.
+# Methods of every torch module, which torch documents.
 OF_TORCH = {"forward", "extra_repr"}
 
 
 def members(cls: type) -> Iterator[tuple[str, Any]]:
-    """Public methods and properties that a class of ours defines, inherited from ours included."""
+    """Yield public methods and properties that a class of seqnorm defines or inherits from ours."""
     for name in dir(cls):
         if name.startswith("_"):
             continue
@@ -83,7 +83,7 @@ def test_every_public_name_is_documented(name: str) -> None:
     found = getattr(seqnorm, name)
     assert found.__doc__
     assert len(found.__doc__.splitlines()[0]) > 20
-    assert not found.__doc__.startswith(f"{name}("), "the docstring that a dataclass makes up"
+    assert not found.__doc__.startswith(f"{name}("), "the docstring that a dataclass generates"
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -102,7 +102,7 @@ def test_every_public_method_is_documented(name: str) -> None:
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_every_argument_is_documented(name: str) -> None:
-    """By its name, in the class's docstring or in the one to which that refers."""
+    """The docstring of the class, or the one it refers to, names each argument."""
     cls = getattr(seqnorm, name)
     text = cls.__doc__ + "".join(
         getattr(seqnorm, other).__doc__
@@ -115,7 +115,7 @@ def test_every_argument_is_documented(name: str) -> None:
 
 
 def table(name: str) -> list[str]:
-    """First words of the rows of equations in a layer's docstring."""
+    """Return the first words of the rows of equations in a layer's docstring."""
     _, _, body, _ = re.split(r"^ +=+ =+$", getattr(seqnorm, name).__doc__, flags=re.MULTILINE)
     return [line.split()[0] for line in body.splitlines() if re.match(r" {4}\S", line)]
 
@@ -133,14 +133,14 @@ def test_the_layers_are_those_that_are_registered() -> None:
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_every_preset_is_documented(name: str) -> None:
-    """By an equation in its layer's docstring, or by the name of one that it equals."""
+    """The docstring of the layer has an equation for it, or names an equal preset."""
     presets = [preset for preset, schemes in seqnorm.PRESETS.items() if name in schemes]
     assert presets
     words = set(re.findall(r"\w+", getattr(seqnorm, name).__doc__))
     assert set(presets) <= words
     rows = table(name)
     assert rows[0] == "None"
-    assert set(rows[1:]) <= set(presets), "nothing is documented that is not there"
+    assert set(rows[1:]) <= set(presets), "no missing preset is documented"
     assert len(rows) == len(set(rows))
     assert {"layer", "rms", "batch", "batch_pooled"} <= set(rows)
 

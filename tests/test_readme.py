@@ -1,4 +1,4 @@
-"""What the README says is so: its files exist, its example runs, its table is the results'."""
+"""The README is right: its files exist, its examples run, its tables are those of the results."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_examples_run() -> None:
 
 
 def test_what_the_examples_print(capsys: pytest.CaptureFixture[str]) -> None:
-    """The comment behind a print is how what it prints begins."""
+    """The comment after a print is the beginning of the printed text."""
     scope: dict[str, object] = {}
     printed = []
     for example in re.findall(r"```python\n(.*?)```", README, re.DOTALL):

@@ -1,6 +1,6 @@
-"""A user's file under type checkers: every public name is seen, and the types of every call.
+"""Type checkers see every public name, and the types of every call, in a user's file.
 
-mypy is always here; pyright where it is installed.
+mypy always runs, and pyright if it is installed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROOT = Path(seqnorm.__file__).parent.parent
 PAIR = "tuple[Tensor, Tensor]"
 FOUR = "tuple[Tensor, Tensor, Tensor, Tensor]"
 PACKED = "tuple[PackedSequence, Tensor]"
-# Code of a user, and its type.
+# Code of a user, and its inferred type.
 REVEALED = {
     "seqnorm.LSTM(8, 16)(x)": f"tuple[Tensor, {PAIR}]",
     "seqnorm.LSTM(8, 16)(packed, (x, x))": f"tuple[PackedSequence, {PAIR}]",
@@ -56,7 +56,7 @@ REVEALED = {
     "seqnorm.PRESETS": "dict[str, dict[str, NormScheme]]",
     "seqnorm.__version__": "str",
 }
-# Mistakes of a user, and a word that the error of either checker holds.
+# Mistakes of a user, and a word in the error of either checker.
 WRONG = {
     "seqnorm.LSTM(8, 16)(x, [4, 3, 1])": "overload",
     "seqnorm.GRU(8, 16)(x, (x, x))": "overload",
@@ -140,7 +140,7 @@ def test_a_users_file(check: Callable[[Path], str], written: Path) -> None:
         (text,) = said.pop(number)
         quoted = re.search(r'(?:type is|" is) "(.*)"', text)
         assert quoted, f"{code}: {text}"
-        # mypy writes modules before names, and what a PackedSequence is made of.
+        # mypy writes module names, and the fields of a PackedSequence.
         plain = re.sub(r"\b(?:[a-z_A-Z]+\.)+", "", quoted[1]).replace("Tuple", "tuple")
         plain = re.sub(r"tuple\[[^\[\]]*fallback=PackedSequence\]", "PackedSequence", plain)
         assert plain == kind, code
@@ -154,14 +154,14 @@ def test_a_users_file(check: Callable[[Path], str], written: Path) -> None:
         (text,) = said.pop(number)
         assert "error" not in text, name
         _, arrow, result = text.split(" is ")[-1].rpartition("->")
-        # mypy writes no arrow for a function that returns nothing.
+        # mypy omits the arrow of a function that returns nothing.
         assert "Any" not in result or (not arrow and "def (" in result), f"{name}: {text}"
         number += 1
-    assert not said, "of imports by name nothing is said"
+    assert not said, "imports by name give no error"
 
 
 def test_the_marker_is_in_what_is_installed(tmp_path: Path) -> None:
-    pytest.importorskip("setuptools", minversion="77")  # with which pip builds
+    pytest.importorskip("setuptools", minversion="77")  # pip builds with it
     command = [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", str(tmp_path)]
     command += ["build_py", "--build-lib", str(tmp_path / "built")]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)

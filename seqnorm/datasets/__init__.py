@@ -1,6 +1,6 @@
-"""Corpora, files of one's own, tokenising and length-bucketed batches; digits and photographs.
+"""Corpora, your own files, tokenising and length-bucketed batches; digits and photographs.
 
-Texts become token numbers once, up front, and batches of like length from then on:
+Texts are encoded once, at the beginning, and then batched with others of similar length:
 
     corpus = load_corpus("r8")
     train, validation = split_validation(corpus.train)

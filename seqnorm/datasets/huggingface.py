@@ -1,7 +1,7 @@
 """Data sets of Hugging Face's library `datasets`, by name or path: labelled texts, or texts alone.
 
-`hf:NAME`, `hf:NAME:CONFIGURATION`, or `hf:PATH` of a folder that `save_to_disk` wrote or that holds
-CSV, JSON, text or Parquet files. No code of a data set is run.
+Write `hf:NAME`, `hf:NAME:CONFIGURATION`, or `hf:PATH` for a folder that `save_to_disk` wrote or
+that holds CSV, JSON, text or Parquet files. No code of a data set is run.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from seqnorm.datasets.own_files import (
     LEAVE_OUT,
     Layout,
     is_missing,
+    log_dropped,
     name_of_class,
     with_whole_numbers,
 )
@@ -23,7 +24,7 @@ from seqnorm.datasets.own_files import (
 _log = logging.getLogger(__name__)
 
 PREFIX = "hf:"
-# Their names of a part, and ours.
+# Names of a part in the library, and here.
 PARTS = {
     "train": "train",
     "validation": "validation",
@@ -36,14 +37,14 @@ PARTS = {
 def read_huggingface(
     source: str, root: str | Path, text_column: str, label_column: str, **options: Any
 ) -> dict[str, list[Row]]:
-    """The parts of a data set that `PARTS` knows; others, as "unsupervised", are left out.
+    """Return the parts of a data set that `PARTS` names, without others such as "unsupervised".
 
-    Classes that the data set has names for are called by those. A validation or test part none of
-    whose rows has a label, as those of competitions, is left out, with a warning in the log.
-    Downloads are kept in `<root>/huggingface`. The `options` are further fields of `Layout`.
+    Classes have the names that the data set gives them. A validation or test part without any
+    label, as competitions publish it, is left out with a warning in the log. Downloads are kept in
+    `<root>/huggingface`. The `options` are further fields of `Layout`.
 
-    Raises ModuleNotFoundError without the library, DatasetError for data that cannot be had or
-    lack a column, a training part or a label.
+    Raises ModuleNotFoundError without the library, and DatasetError for data that cannot be loaded
+    or lack a column, a training part or a label.
     """
     layout = Layout(text_column, label_column, **options)
     found = {}
@@ -62,7 +63,7 @@ def read_huggingface(
 def read_huggingface_texts(
     source: str, root: str | Path, text_column: str
 ) -> dict[str, tuple[str, ...]]:
-    """As `read_huggingface`, the texts alone, without white space around them."""
+    """Return the texts of the same parts, without white space around them and without labels."""
     parts = {}
     for part, (theirs, table) in _parts(source, root).items():
         _check_column(source, theirs, table, text_column, "text_column")
@@ -72,17 +73,17 @@ def read_huggingface_texts(
 
 
 def _parts(source: str, root: str | Path) -> dict[str, tuple[str, Any]]:
-    """By our name of a part, theirs, and its table."""
+    """Return, by the name of a part here, its name in the library and its table."""
     parts: dict[str, tuple[str, Any]] = {}
     for theirs, table in _load(source, Path(root) / "huggingface").items():
         part = PARTS.get(theirs)
         if part is None:
             continue
         if part in parts:
-            raise DatasetError(f"{PREFIX}{source} has more than one part for {part}")
+            raise DatasetError(f"{PREFIX}{source} has more than one {part} part")
         parts[part] = theirs, table
     if "train" not in parts:
-        raise DatasetError(f"{PREFIX}{source} has no part called train")
+        raise DatasetError(f"{PREFIX}{source} has no part named train")
     return parts
 
 
@@ -102,21 +103,21 @@ def _load(source: str, cache: Path) -> Mapping[str, Any]:
         else:
             name, _, configuration = (source, "", "") if folder.exists() else source.partition(":")
             found = datasets.load_dataset(name, configuration or None, cache_dir=str(cache))
-    except Exception as error:  # of the network, of formats, of its own: it has many
+    except Exception as error:  # the library has many, for networks, formats and its own
         reason = str(error).splitlines()[0] if str(error) else ""
         raise DatasetError(
             f"Hugging Face's datasets cannot load {source!r} ({type(error).__name__}: "
-            f"{reason[:300]}); give the name of a data set or a folder, as hf:NAME, "
-            "hf:NAME:CONFIGURATION or hf:PATH"
+            f"{reason[:300]}); write hf:NAME, hf:NAME:CONFIGURATION or hf:PATH with the name of a "
+            "data set or the path of a folder"
         ) from error
-    # A single table was saved without a name of its part.
+    # A single table is saved without the name of its part.
     return found if isinstance(found, dict) else {"train": found}
 
 
 def _check_column(source: str, part: str, table: Any, column: str, argument: str) -> None:
     if column not in table.column_names:
         raise DatasetError(
-            f"{PREFIX}{source}, part {part}: there is no column {column!r} among "
+            f"{PREFIX}{source}, part {part}: there is no column {column!r}; there are "
             f"{', '.join(table.column_names)}; set {argument}"
         )
 
@@ -151,7 +152,7 @@ def _rows(source: str, part: str, table: Any, layout: Layout) -> list[Row]:
         text = _text(source, part, number, text)
         if names is not None and isinstance(label, int):
             if not 0 <= label < len(names):
-                raise DatasetError(f"{where}: it has no label ({label}); {LEAVE_OUT}")
+                raise DatasetError(f"{where}: the row has no label ({label}); {LEAVE_OUT}")
             label = names[label]
         if isinstance(label, float) and label.is_integer():
             label = int(label)
@@ -161,8 +162,5 @@ def _rows(source: str, part: str, table: Any, layout: Layout) -> list[Row]:
                 f"{where}: the label is {label!r}, not a name or a whole number{more}"
             )
         rows.append(Row(text, name_of_class(where, str(label))))
-    if dropped:
-        _log.warning(
-            "%d rows without a label were dropped, the first: %s", len(dropped), dropped[0]
-        )
+    log_dropped(dropped)
     return rows

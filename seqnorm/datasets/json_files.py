@@ -1,4 +1,4 @@
-"""Files of JSON: an object a line (.jsonl), or one value for all records (.json)."""
+"""JSON files: one object in each line (.jsonl), or one value for all records (.json)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from seqnorm.datasets.documents import DatasetError
 
 _FORMS = (
     "a .json file is a list of objects, an object of columns that are lists or objects of the same "
-    "keys, or an object a line"
+    "keys, or one object in each line"
 )
 
 
 def read_json_lines(
     path: Path, text: str, columns: tuple[str, str]
 ) -> Iterator[tuple[str, Any, Any]]:
-    """Where each record is, its text and its label."""
+    """Yield the place of each record, its text and its label."""
     for number, line in enumerate(text.split("\n"), start=1):
         where = f"{path}, line {number}"
         if line.strip():
@@ -27,8 +27,10 @@ def read_json_lines(
 
 
 def read_json(path: Path, text: str, columns: tuple[str, str]) -> Iterator[tuple[str, Any, Any]]:
-    """The same of a file of one value, in any of the forms that pandas writes by default, as
-    "records" or as "list", and of JSON lines under this name.
+    """Yield the place of each record, its text and its label, from a file of one value.
+
+    The value has any of the forms that pandas writes by default, as "records" or as "list". JSON
+    lines are also accepted.
 
     Raises DatasetError for another form.
     """
@@ -39,7 +41,7 @@ def read_json(path: Path, text: str, columns: tuple[str, str]) -> Iterator[tuple
             _loaded(str(path), text.strip().partition("\n")[0])
         except DatasetError:
             pass
-        else:  # the first line is whole, so that another one is at fault, if any
+        else:  # the first line is a whole value, so any error is in another line
             yield from read_json_lines(path, text, columns)
             return
         raise
@@ -55,7 +57,7 @@ def read_json(path: Path, text: str, columns: tuple[str, str]) -> Iterator[tuple
         if texts.keys() != labels.keys():
             raise DatasetError(
                 f"{path}: the columns {columns[0]!r} and {columns[1]!r} do not have the same "
-                f"entries, {len(texts)} and {len(labels)} of them"
+                f"entries; they have {len(texts)} and {len(labels)}"
             )
         for key, found in texts.items():
             yield f"{path}, record {key}", found, labels[key]
@@ -89,7 +91,7 @@ def _loaded(where: str, text: str) -> Any:
         if len(found) < len(pairs):
             names = [name for name, _ in pairs]
             twice = next(name for name in names if names.count(name) > 1)
-            raise DatasetError(f"{where}: the key {twice!r} twice in one object")
+            raise DatasetError(f"{where}: the key {twice!r} occurs twice in one object")
         return found
 
     try:

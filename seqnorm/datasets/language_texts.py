@@ -1,11 +1,11 @@
-"""What a language model reads: published benchmarks, corpora by name, files of one's own.
+"""Texts for language models: published benchmarks, corpora by name, and your own files.
 
-Penn Treebank, WikiText-2 and text8 are not fetched: their files are to be there. A folder of one's
-own has train.txt and, if there are any, valid.txt and test.txt; a single .txt file is for training
-and, its end, for validation. torchtext's PennTreebank, WikiText2 and WikiText103 are downloaded by
-torchtext. In all of these a line is a text, and of Hugging Face's data sets a row; text8 is one
-text, of which the first 90 million characters are for training, 5 million for validation and 5
-million for the test (Mikolov et al. 2012).
+Penn Treebank, WikiText-2 and text8 are not fetched: their files must exist. Your own folder has
+train.txt and, if present, valid.txt and test.txt. A single .txt file is for training, except for
+its end, which is for validation. torchtext downloads PennTreebank, WikiText2 and WikiText103. In
+all of these each line is a text, and in Hugging Face's data sets each row is one. text8 is a single
+text: its first 90 million characters are for training, 5 million for validation and 5 million for
+the test (Mikolov et al. 2012).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from seqnorm.datasets import huggingface, torchtext_corpora
 from seqnorm.datasets.corpora import CORPORA, load_corpus
 from seqnorm.datasets.delimited import Quotes
 from seqnorm.datasets.documents import DatasetError
+from seqnorm.datasets.own_files import read_text
 from seqnorm.datasets.splitting import split_validation
 
 PARTS = ("train", "validation", "test")
@@ -33,7 +34,7 @@ _SOURCES = {
     "text8": "M. Mahoney's text8, unpacked",
 }
 _TEXT8_HELD_OUT = 5_000_000
-# At most so long are the pieces of a text without lines, for a tokenizer keeps much for each call.
+# Length of the pieces of a text without lines: a tokenizer needs much memory for a long text.
 _PIECE = 1_000
 LANGUAGE_CORPORA = (*CORPORA, *_BENCHMARKS)
 
@@ -42,7 +43,7 @@ LANGUAGE_CORPORA = (*CORPORA, *_BENCHMARKS)
 class Texts:
     """The texts of each part, "train", "validation" and "test" (which may be missing).
 
-    ``ends``: whether a text ends where it ends, or is a piece of one. ``notice`` gives source and
+    If ``ends`` is False, the texts are pieces of one long text. ``notice`` gives source and
     licence.
     """
 
@@ -63,18 +64,18 @@ def load_texts(
     validation_fraction: float = 0.1,
     split_seed: int = 0,
 ) -> Texts:
-    """Texts by the name of a corpus (``LANGUAGE_CORPORA``) or from a folder or file of one's own.
+    """Load texts by the name of a corpus (``LANGUAGE_CORPORA``) or from your own folder or file.
 
     "torchtext:NAME" and "hf:NAME" or "hf:PATH" are data sets of those libraries. ``text_column``
-    is for the latter and for labelled files of one's own (default "text"); ``delimiter``,
-    ``quotes`` and ``drop_unlabelled`` are for these files, as in ``load_corpus``. Where a corpus
-    brings no validation part, one is split off the training part: of n lines, or rows of "hf:", the
-    last round(validation_fraction n), one at least and never all; of labelled texts those that
-    `split_validation` chooses by ``split_seed``.
+    is for the latter and for your own labelled files (default "text"); ``delimiter``, ``quotes``
+    and ``drop_unlabelled`` are for these files, as in ``load_corpus``. If a corpus has no
+    validation part, one is split off the training part. Out of n lines, or rows of "hf:", these are
+    the last round(validation_fraction n), at least one and never all; out of labelled texts they
+    are those that `split_validation` chooses by ``split_seed``.
 
     Raises:
         FetchError: a corpus cannot be fetched.
-        DatasetError: files are missing, which then are named, or cannot be used.
+        DatasetError: files are missing, and named in the message, or cannot be used.
         ModuleNotFoundError: the library that a corpus comes from is not installed.
         ValueError: ``text_column`` or another argument for files is given for other texts.
     """
@@ -117,7 +118,7 @@ def load_texts(
 
 
 def _lines_by_part(corpus: str, root: Path) -> dict[str, tuple[str, ...]] | None:
-    """The lines of a corpus that consists of them, or None."""
+    """Return the lines of a corpus that consists of lines, or None for another corpus."""
     name = corpus[len(torchtext_corpora.PREFIX) :]
     if corpus.startswith(torchtext_corpora.PREFIX) and name in torchtext_corpora.LINES:
         read = torchtext_corpora.read_lines(name, root)
@@ -140,23 +141,23 @@ def _benchmark(name: str, root: Path) -> dict[str, Path]:
     paths = [root / folder / file for file in files]
     if missing := [str(path) for path in paths if not path.is_file()]:
         raise DatasetError(
-            f"{name} is not fetched: put {_SOURCES[name]}, here: {', '.join(missing)}"
+            f"{name} cannot be fetched: put {_SOURCES[name]}, here: {', '.join(missing)}"
         )
     return dict(zip(PARTS, paths))
 
 
 def _with_validation(name: str, parts: Mapping[str, tuple[str, ...]], fraction: float) -> Texts:
-    """With a validation part, of the last lines if there was none.
+    """Return texts with a validation part, which is made of the last lines if there was none.
 
-    A choice of single lines would tear text that goes on from line to line, and by a hash of the
-    line it would take all empty ones or none.
+    A choice of single lines would interrupt text that continues from line to line, and a choice by
+    a hash of the line would take all empty lines or none of them.
     """
     parts = dict(parts)
     if "validation" not in parts:
         whole = parts["train"]
         if len(whole) < 2 or not 0.0 < fraction < 1.0:
             raise DatasetError(
-                f"{name}: of {len(whole)} text(s) a fraction of {fraction} cannot be held out for "
+                f"{name}: a fraction of {fraction} of {len(whole)} text(s) cannot be held out for "
                 "validation: give a validation part, more texts or another fraction"
             )
         kept = len(whole) - min(max(round(fraction * len(whole)), 1), len(whole) - 1)
@@ -165,11 +166,11 @@ def _with_validation(name: str, parts: Mapping[str, tuple[str, ...]], fraction: 
 
 
 def _text8(path: Path) -> Texts:
-    text = _read(path).rstrip("\n")
+    text = read_text(path, empty_allowed=True).rstrip("\n")
     held_out = _TEXT8_HELD_OUT
     if len(text) <= 2 * held_out:
         raise DatasetError(
-            f"{path}: {len(text):,} characters, of which 100,000,000 were expected and more than "
+            f"{path}: {len(text):,} characters; 100,000,000 were expected, and more than "
             f"{2 * held_out:,} are needed for a validation and a test part of {held_out:,} each"
         )
     cut = [0, len(text) - 2 * held_out, len(text) - held_out, len(text)]
@@ -178,7 +179,7 @@ def _text8(path: Path) -> Texts:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """The text cut behind spaces, so that its words stay whole, a very long one too."""
+    """Yield pieces of a text, cut after spaces so that words stay whole, even a very long one."""
     start = 0
     while start < len(text):
         end = len(text)
@@ -190,25 +191,10 @@ def _pieces(text: str) -> Iterator[str]:
 
 
 def _lines(path: Path) -> tuple[str, ...]:
-    """The lines of a file; an empty one counts, for it is predicted as others are, the last too."""
-    text = _read(path)
-    # What ends the last line begins no further one.
+    """Return the lines of a file, with empty lines, because the model predicts these as well."""
+    text = read_text(path, empty_allowed=True)
+    # The end of the last line does not begin another line.
     lines = tuple(line.strip() for line in text[: len(text) - text.endswith("\n")].split("\n"))
     if not any(lines):
         raise DatasetError(f"{path}: the file is empty")
     return lines
-
-
-def _read(path: Path) -> str:
-    content = path.read_bytes()
-
-    def line(place: int) -> str:
-        return f"{path}, line {content.count(10, 0, place) + 1}"
-
-    if (place := content.find(0)) >= 0:
-        raise DatasetError(f"{line(place)}: a NUL character; the file is binary or damaged")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        where = line(error.start)
-        raise DatasetError(f"{where}: not UTF-8: {error}; convert the file") from error

@@ -1,8 +1,8 @@
 """The tokens of a language model: words or characters, and the end of a text.
 
-Words are what stands between white space, so that texts which were divided into words before, as
-Penn Treebank and WikiText are, keep theirs. The <unk> in those is the unknown word; a word that
-looks like one of the other two special tokens is unknown as well.
+Words are separated by white space, so that texts that are already divided into words, such as Penn
+Treebank and WikiText, keep their words. Their <unk> is the unknown word; a word that looks like one
+of the other two special tokens is unknown as well.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import torch
 from torch import Tensor
 
-from seqnorm.datasets.tokenizing import PAD, UNK, Tokenizer, import_library
+from seqnorm.datasets.tokenizing import PAD, UNK, Tokenizer, check_sizes, import_library
 
 if TYPE_CHECKING:
     import tokenizers
@@ -25,7 +25,7 @@ _CHUNK = 1_000
 
 
 class LanguageTokenizer(Tokenizer):
-    """A vocabulary in which number 2 ends a text (and stands before its first token).
+    """A vocabulary in which token 2 ends a text (and also precedes its first token).
 
     Make one with `LanguageTokenizer.learn` or `LanguageTokenizer.from_json`.
     """
@@ -33,7 +33,7 @@ class LanguageTokenizer(Tokenizer):
     eos_id = 2
 
     def __init__(self, backend: object) -> None:
-        super().__init__(backend)  # type: ignore[arg-type]  # a library imported where it is used
+        super().__init__(backend)  # type: ignore[arg-type]  # the library is imported where used
         if self._backend.token_to_id(EOS) != self.eos_id:
             raise ValueError(
                 f"the tokenizer of a language model must have {EOS} as number {self.eos_id}"
@@ -49,19 +49,18 @@ class LanguageTokenizer(Tokenizer):
         min_frequency: int = 1,
         lowercase: bool = False,
     ) -> LanguageTokenizer:
-        """The vocabulary of ``texts``: at most ``vocab_size`` tokens, three special ones included,
-        without those seen fewer than ``min_frequency`` times. Texts are put into Unicode form NFC
-        and runs of white space taken as one space.
+        """Learn the vocabulary of texts.
+
+        The vocabulary has at most ``vocab_size`` tokens, including three special ones, and no token
+        seen fewer than ``min_frequency`` times. Texts are put into Unicode form NFC, and runs of
+        white space become one space.
 
         Raises:
-            ValueError: an unknown level, or sizes that leave no room.
+            ValueError: the level is unknown, or the sizes leave no room for tokens.
         """
         if level not in get_args(Level):
             raise ValueError(f"level must be one of {', '.join(get_args(Level))}, not {level!r}")
-        if vocab_size is not None and vocab_size < 4:
-            raise ValueError(f"vocab_size must be at least 4: {vocab_size}")
-        if min_frequency < 1:
-            raise ValueError(f"min_frequency must be at least 1, not {min_frequency}")
+        check_sizes("vocab_size", vocab_size, 4, min_frequency)
         backend = _untrained(level, lowercase)
         from tokenizers import Tokenizer as Backend
         from tokenizers import models, trainers
@@ -75,7 +74,7 @@ class LanguageTokenizer(Tokenizer):
         )
         backend.train_from_iterator(texts, trainer)
         numbers = backend.get_vocab()
-        # A word spelt as a special token has taken its number from it.
+        # A word spelt like a special token has taken the number of that token.
         words = [word for word in sorted(numbers, key=numbers.__getitem__) if word not in special]
         vocabulary = {token: number for number, token in enumerate([*special, *words])}
         found = Backend(models.WordLevel(vocabulary, unk_token=UNK))
@@ -90,21 +89,22 @@ class LanguageTokenizer(Tokenizer):
 
     @property
     def level(self) -> Level:
-        """What its tokens are."""
+        """The level of the tokens."""
         return "word" if "WhitespaceSplit" in str(self._backend.pre_tokenizer) else "character"
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of ``tokens``; an end of text becomes a line's."""
+        """Return the text of ``tokens``; the end of a text becomes the end of a line."""
         vocabulary = self.vocabulary
         found = ["\n" if token == self.eos_id else vocabulary[token] for token in tokens]
         return (" " if self.level == "word" else "").join(found)
 
     def characters(self) -> Tensor:
-        """(V,) characters that each token stands for, to state bits per character.
+        """Return the number of characters (V,) of each token, to compute bits per character.
 
-        A character is one, and the end of a text one more, a line's end. A word is its letters and
-        the space before it, which the first word of a text has not. An unknown character is one; an
-        unknown word is none, so that a vocabulary is never better for being small.
+        A character counts as one, and so does the end of a text, as the end of a line. A word
+        counts as its letters and the space before it, even if it is the first word of a text. An
+        unknown character counts as one. An unknown word counts as zero characters, so that a small
+        vocabulary is never an advantage.
         """
         word = self.level == "word"
         lengths = [len(token) + word for token in self.vocabulary]
@@ -113,9 +113,9 @@ class LanguageTokenizer(Tokenizer):
         return torch.tensor(lengths, device="cpu")
 
     def stream(self, texts: Sequence[str], *, ends: bool = True) -> Tensor:
-        """(n,) int32: the tokens of all texts, one after the other, with an end after each.
+        """Return the tokens (n,) int32 of all texts, one after the other, with an end after each.
 
-        Without ``ends`` the texts are pieces of one.
+        With ``ends=False`` the texts are pieces of one text, and no ends are added.
         """
         found = [torch.zeros(0, dtype=torch.int32, device="cpu")]
         tail = [self.eos_id] if ends else []
@@ -126,23 +126,13 @@ class LanguageTokenizer(Tokenizer):
         return torch.cat(found)
 
     def documents(self, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
-        """Each text between two ends; cut, it has ``max_length`` tokens and no end behind."""
+        """Return each text between two ends, cut after ``max_length`` tokens."""
         whole = [[self.eos_id, *ids, self.eos_id] for ids in self.encode(texts)]
         return whole if max_length is None else [ids[: max_length + 1] for ids in whole]
 
-    @classmethod
-    def from_json(cls, text: str) -> LanguageTokenizer:
-        """The tokenizer that `to_json` wrote. Raises ValueError for anything else."""
-        found = super().from_json(text)
-        assert isinstance(found, LanguageTokenizer)
-        return found
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return LanguageTokenizer.from_json, (self.to_json(),)
-
 
 def _untrained(level: Level, lowercase: bool) -> tokenizers.Tokenizer:
-    """A tokenizer with its steps and no vocabulary."""
+    """Return a tokenizer with its steps and without a vocabulary."""
     import_library()
     from tokenizers import Regex, models, normalizers, pre_tokenizers
     from tokenizers import Tokenizer as Backend

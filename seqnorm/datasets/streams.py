@@ -1,4 +1,4 @@
-"""Text to predict token by token: whole documents, or one stream cut into windows.
+"""Texts for next-token prediction: whole documents, or one stream cut into windows.
 
 Letters: B sequences in a batch, T tokens of the longest of them.
 """
@@ -16,11 +16,11 @@ from seqnorm.datasets.batching import Item
 
 
 class LanguageBatch(NamedTuple):
-    """Tokens, and what follows each of them.
+    """Tokens, and the token that follows each of them.
 
-    tokens (B, T) and targets (B, T) int64, of which lengths (B,) are valid; indices (B,), of the
-    documents or of the rows of the stream; ``starts``, whether the sequences begin here, or else
-    go on, row by row, from those of the batch before.
+    tokens (B, T) and targets (B, T) are int64, and the first lengths (B,) of each row are valid.
+    indices (B,) are those of the documents or of the rows of the stream. If ``starts`` is True, the
+    sequences begin in this batch; otherwise they continue, row by row, those of the batch before.
     """
 
     tokens: Tensor
@@ -33,24 +33,25 @@ class LanguageBatch(NamedTuple):
 class StreamWindows(Dataset[LanguageBatch]):
     """A stream as B parallel rows of contiguous text, cut into windows of T tokens.
 
-    The stream (n,) is divided into B rows, the first n mod B of which are one token longer than the
-    others. Item w holds the w-th window of every row: as ``targets`` the window's tokens, as
-    ``tokens`` those one place before. Before its first token the stream has ``before``; before the
-    first token of another row stands the last one of the row above. So every token of the stream is
-    a target exactly once, and the state after one window is that before the next. In the last
-    window rows may be shorter by one token, or empty.
+    The stream (n,) is divided into B rows, and the first n mod B of them are one token longer than
+    the others. Item w holds the w-th window of every row: its ``targets`` are the tokens of the
+    window, and its ``tokens`` are the preceding tokens. The first token of the stream is preceded
+    by ``before``, and the first token of another row by the last token of the row above. Thus every
+    token of the stream is a target exactly once, and the state after one window is the state before
+    the next. In the last window, rows may be shorter by one token, or empty.
 
-    Of several processes each has the rows ``rank``, ``rank + num_replicas``, ..., and all have the
-    same number of windows.
+    With several processes, each has the rows ``rank``, ``rank + num_replicas``, ..., and all have
+    the same number of windows.
 
     Args:
         stream: (n,) integers.
         batch_size: B, over all processes.
         window: T.
-        before: the token that the stream begins after.
+        before: the token before the first token of the stream.
 
     Raises:
-        ValueError: a window below 1, or rows that processes or the stream do not suffice for.
+        ValueError: the window is below 1, or there are more processes than rows or more rows than
+            tokens.
     """
 
     def __init__(
@@ -69,16 +70,18 @@ class StreamWindows(Dataset[LanguageBatch]):
             raise ValueError(f"rank must lie in [0, num_replicas): {rank}, {num_replicas}")
         if batch_size < num_replicas:
             raise ValueError(
-                f"{batch_size} row(s) of a stream do not divide among {num_replicas} processes: "
-                "each needs one at least"
+                f"{batch_size} row(s) of a stream cannot be divided among {num_replicas} "
+                "processes: each needs at least one"
             )
         if len(stream) < batch_size:
-            raise ValueError(f"{len(stream)} tokens do not make {batch_size} rows of one at least")
+            raise ValueError(
+                f"{len(stream)} tokens do not suffice for {batch_size} rows of at least one token"
+            )
         size, longer = divmod(len(stream), batch_size)
         lengths = [size + (row < longer) for row in range(batch_size)]
         ends = torch.tensor(lengths, device="cpu").cumsum(0).tolist()
         self._rows = range(rank, batch_size, num_replicas)
-        # With the token before, so that inputs and targets are slices of one tensor.
+        # With the preceding token, inputs and targets are slices of one tensor.
         whole = torch.cat([stream.new_tensor([before]), stream])
         self._text = [whole[ends[row] - lengths[row] : ends[row] + 1] for row in self._rows]
         self._window = window
@@ -91,15 +94,16 @@ class StreamWindows(Dataset[LanguageBatch]):
         if not 0 <= index < self._windows:
             raise IndexError(f"window {index} of {self._windows}")
         start = index * self._window
-        # A row that has ended leaves one token, the last, of which nothing follows.
+        # A row that has ended leaves its last token, which has no target.
         pieces = [row[start : start + self._window + 1] for row in self._text]
         return _padded(pieces, list(self._rows), starts=index == 0)
 
 
 def collate_documents(items: Sequence[Item], pad_id: int = 0) -> LanguageBatch:
-    """Documents (tokens, label, index) to predict whole; the first token of each is given.
+    """Pad whole documents (tokens, label, index) for prediction; the first token is only an input.
 
-    What `collate` is to a classifier. T is 1, not 0, where all documents have a single token.
+    This is the counterpart of `collate` for language models. T is 1, not 0, if all documents have a
+    single token.
     """
     if not items:
         raise ValueError("a batch needs at least one document")
@@ -110,7 +114,7 @@ def collate_documents(items: Sequence[Item], pad_id: int = 0) -> LanguageBatch:
 def _padded(
     pieces: Sequence[Tensor], indices: Sequence[int], *, starts: bool, pad_id: int = 0
 ) -> LanguageBatch:
-    """Each piece gives all but its last token as tokens, all but its first as targets."""
+    """Make tokens of all but the last token of each piece, and targets of all but the first."""
     lengths = [max(len(piece) - 1, 0) for piece in pieces]
     shape = len(pieces), max(1, *lengths)
     tokens = torch.full(shape, pad_id, dtype=torch.int64, device="cpu")

@@ -1,14 +1,14 @@
-"""Texts to lists of token numbers, with Hugging Face `tokenizers`.
+"""Encoding of texts as lists of token numbers, with Hugging Face `tokenizers`.
 
 Train on the training part alone: words seen only in validation or test are unknown words. All three
-kinds put the text into Unicode form NFC, lower its case if asked to, and take runs of white space
-as one space.
+kinds put the text into Unicode form NFC, convert it to lower case on request, and replace runs of
+white space by one space.
 
 - "word": runs of letters and digits, and runs of punctuation. Languages written without spaces,
   such as Chinese, have no such words.
-- "character": one token each, the space included.
-- "bpe": byte-pair encoding of bytes (Sennrich et al., ACL 2016; Radford et al., 2019). Every text
-  can be written with it, so no token is unknown.
+- "character": one token for each character, including the space.
+- "bpe": byte-pair encoding of bytes (Sennrich et al., ACL 2016; Radford et al., 2019). It can
+  encode every text, so no token is unknown.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ import re
 import warnings
 from collections.abc import Iterable, Sequence
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, get_args
 
 if TYPE_CHECKING:
     import tokenizers
 
 Kind = Literal["word", "character", "bpe"]
+_T = TypeVar("_T", bound="Tokenizer")
 
 PAD, UNK = "<pad>", "<unk>"
 DEFAULT_BPE_VOCABULARY = 8_000
@@ -39,7 +40,7 @@ _SCRIPTS_WITHOUT_SPACES = re.compile(
 
 
 class Encoder(Protocol):
-    """What batching and models need of a tokeniser; any object with these may take its place."""
+    """The part of a tokenizer that batching and models use; any object with it may be passed."""
 
     @property
     def pad_id(self) -> int: ...
@@ -50,15 +51,15 @@ class Encoder(Protocol):
 
 
 def default_kind(language: str) -> Kind:
-    """The kind of tokens to start with: characters where words are not set apart by spaces."""
+    """Return the default kind of tokens: characters for languages written without spaces."""
     return "character" if language.split("-")[0].lower() in _WITHOUT_SPACES else "word"
 
 
 class Tokenizer:
-    """A trained vocabulary: number 0 pads, 1 stands for everything unknown.
+    """A trained vocabulary: token 0 is padding, and token 1 stands for everything unknown.
 
     Make one with `Tokenizer.train` or `Tokenizer.from_json`. Markup in a text that looks like these
-    two tokens is text like any other.
+    two tokens is treated as any other text.
     """
 
     pad_id = 0
@@ -82,21 +83,18 @@ class Tokenizer:
         min_frequency: int = 1,
         lowercase: bool = True,
     ) -> Tokenizer:
-        """Trains a vocabulary of at most `vocab_size` tokens, the two special ones included.
+        """Train a vocabulary of at most `vocab_size` tokens, including the two special ones.
 
-        Tokens (for "bpe": pairs) seen fewer than `min_frequency` times are left out. Without
-        `vocab_size` there is no limit, for "bpe" 8,000. The same texts give the same vocabulary.
+        Tokens (for "bpe": pairs) seen fewer than `min_frequency` times are left out. By default
+        `vocab_size` has no limit, or is 8,000 for "bpe". The same texts give the same vocabulary.
 
-        Raises ValueError for an unknown kind and for sizes that leave no room. Warns if `kind` is
-        "word" and the texts are mostly in a script without spaces.
+        Raises ValueError for an unknown kind and for sizes that leave no room for tokens. Warns if
+        `kind` is "word" and the texts are mostly in a script without spaces.
         """
         if kind not in get_args(Kind):
             raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}, not {kind!r}")
         smallest = 2 + (_BYTES if kind == "bpe" else 1)
-        if vocab_size is not None and vocab_size < smallest:
-            raise ValueError(f"vocab_size for {kind!r} must be at least {smallest}: {vocab_size}")
-        if min_frequency < 1:
-            raise ValueError(f"min_frequency must be at least 1, not {min_frequency}")
+        check_sizes(f"vocab_size for {kind!r}", vocab_size, smallest, min_frequency)
         texts = iter(texts)
         first = list(islice(texts, _CHUNK))
         if kind == "word" and _without_spaces(first):
@@ -111,13 +109,10 @@ class Tokenizer:
         return cls(backend)
 
     def encode(self, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
-        """The token numbers of each text, cut after `max_length` tokens; possibly none."""
-        if isinstance(texts, str):
-            raise TypeError("texts must be a sequence of strings; write [text] for a single one")
-        if max_length is not None and max_length < 1:
-            raise ValueError(f"max_length must be at least 1 or None, not {max_length}")
+        """Return the token numbers of each text, cut after `max_length` tokens; possibly empty."""
+        check_texts(texts, max_length)
         encoded: list[list[int]] = []
-        # In pieces, because the library keeps far more than the numbers for each text of a call.
+        # Encode in pieces, because the library keeps far more than the numbers during a call.
         for start in range(0, len(texts), _CHUNK):
             piece = list(texts[start : start + _CHUNK])
             encodings = self._backend.encode_batch_fast(piece, add_special_tokens=False)
@@ -134,12 +129,12 @@ class Tokenizer:
         return self._backend.get_vocab_size()
 
     def to_json(self) -> str:
-        """Everything there is to it, in the library's own format."""
+        """Return the whole tokenizer in the library's own format."""
         return self._backend.to_str()
 
     @classmethod
-    def from_json(cls, text: str) -> Tokenizer:
-        """The tokenizer that `to_json` wrote. Raises ValueError for anything else."""
+    def from_json(cls: type[_T], text: str) -> _T:
+        """Return the tokenizer that `to_json` wrote; raise ValueError for anything else."""
         import_library()
         from tokenizers import Tokenizer as Backend
 
@@ -148,7 +143,7 @@ class Tokenizer:
         except Exception as error:
             # The library raises bare `Exception`.
             raise ValueError(f"not the JSON of a tokenizer: {error}") from error
-        # Steps of others could blow a text up, or end the process.
+        # Other steps could make a text huge, or end the process.
         if _steps(backend) not in map(_steps, cls._untrained()):
             raise ValueError("not the JSON of a tokenizer of seqnorm: it has other steps")
         if sorted(backend.get_vocab().values()) != list(range(backend.get_vocab_size())):
@@ -157,18 +152,35 @@ class Tokenizer:
 
     @classmethod
     def _untrained(cls) -> list[tokenizers.Tokenizer]:
-        """One of every kind, with its steps and no vocabulary."""
+        """Return one tokenizer of every kind, with its steps and without a vocabulary."""
         kinds: tuple[Kind, ...] = get_args(Kind)
         return [_untrained(kind, None, 1, case)[0] for kind in kinds for case in (False, True)]
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
-        # Pickling the library's object would forget `encode_special_tokens`.
-        return Tokenizer.from_json, (self.to_json(),)
+        # Pickling the library's object would lose `encode_special_tokens`.
+        return type(self).from_json, (self.to_json(),)
+
+
+def check_sizes(name: str, vocab_size: int | None, smallest: int, min_frequency: int) -> None:
+    """Raise ValueError for a vocabulary, called `name`, with too few tokens or no frequency."""
+    if vocab_size is not None and vocab_size < smallest:
+        raise ValueError(f"{name} must be at least {smallest}: {vocab_size}")
+    if min_frequency < 1:
+        raise ValueError(f"min_frequency must be at least 1, not {min_frequency}")
+
+
+def check_texts(texts: Sequence[str], max_length: int | None) -> None:
+    """Raise TypeError for a single text, and ValueError for a length below 1."""
+    if isinstance(texts, str):
+        raise TypeError("texts must be a sequence of strings; write [text] for a single one")
+    if max_length is not None and max_length < 1:
+        raise ValueError(f"max_length must be at least 1 or None, not {max_length}")
 
 
 def import_library() -> None:
+    """Import `tokenizers`, or raise ModuleNotFoundError with the command that installs it."""
     try:
-        import tokenizers  # noqa: F401 - asked for here so that the message is in one place
+        import tokenizers  # noqa: F401 - imported only to raise the error in one place
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "tokenising needs the package tokenizers: pip install 'seqnorm[train]'"
@@ -176,7 +188,7 @@ def import_library() -> None:
 
 
 def _steps(backend: tokenizers.Tokenizer) -> dict[str, Any]:
-    """All that a tokenizer does, without its vocabulary."""
+    """Return the description of a tokenizer without its vocabulary."""
     found: dict[str, Any] = json.loads(backend.to_str())
     learnt = ("vocab", "merges")
     model = {key: value for key, value in found["model"].items() if key not in learnt}

@@ -1,8 +1,8 @@
 """The data sets of `torchtext.datasets`: labelled texts for `load_corpus`, and lines of text.
 
-They are downloaded by torchtext into `<root>/torchtext/datasets/<NAME>`, from several servers of
-which not all are still there. Files that lie there already, whose checksums are torchtext's, are
-taken without a network.
+torchtext downloads them into `<root>/torchtext/datasets/<NAME>` from several servers, some of which
+no longer exist. Files in that folder with the checksums that torchtext knows are used without a
+network.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ PREFIX = "torchtext:"
 
 
 class _Labelled(NamedTuple):
-    """How a data set calls its parts and its classes; text and label are a row's `text`, `label`.
+    """The names of a data set's parts and classes, and the places of text and label in a row.
 
-    Classes begin at `first`; without names they are called by their numbers.
+    Classes are numbered from `first`. Without names, they are named by their numbers.
     """
 
     parts: dict[str, str]
@@ -40,7 +40,7 @@ LABELLED: dict[str, _Labelled] = {
     "DBpedia": _Labelled(_TRAIN_TEST),
     "IMDB": _Labelled(_TRAIN_TEST, _POLARITY),
     "SogouNews": _Labelled(_TRAIN_TEST),
-    # The labels of its test part were never published.
+    # The labels of the test part were never published.
     "SST2": _Labelled({"train": "train", "dev": "test"}, _POLARITY, first=0, label=1, text=0),
     "YahooAnswers": _Labelled(_TRAIN_TEST),
     "YelpReviewFull": _Labelled(_TRAIN_TEST, _STARS),
@@ -50,14 +50,14 @@ LINES = ("PennTreebank", "WikiText2", "WikiText103")
 
 
 def read_labelled(name: str, root: str | Path) -> dict[str, list[Row]]:
-    """The parts "train" and "test" of a data set of `LABELLED`.
+    """Read the parts "train" and "test" of a data set in `LABELLED`.
 
-    Raises ModuleNotFoundError where torchtext cannot be loaded, DatasetError for another name, and
-    where the data are not there and cannot be downloaded.
+    Raises ModuleNotFoundError if torchtext cannot be loaded, and DatasetError for another name and
+    for data that are missing and cannot be downloaded.
     """
     if name not in LABELLED:
         raise DatasetError(
-            f"{PREFIX}{name} is no labelled data set of torchtext: {', '.join(LABELLED)}"
+            f"{PREFIX}{name} is not a labelled data set of torchtext: {', '.join(LABELLED)}"
         )
     how = LABELLED[name]
 
@@ -73,13 +73,12 @@ def read_labelled(name: str, root: str | Path) -> dict[str, list[Row]]:
 
 
 def read_lines(name: str, root: str | Path) -> dict[str, list[str]]:
-    """The lines of the parts "train", "validation" and "test" of a data set of `LINES`, without
-    their ends.
+    """Read the lines, without their ends, of each part of a data set in `LINES`.
 
-    Raises as `read_labelled`.
+    The parts are "train", "validation" and "test". Raises the same errors as `read_labelled`.
     """
     if name not in LINES:
-        raise DatasetError(f"{PREFIX}{name} is no data set of lines: {', '.join(LINES)}")
+        raise DatasetError(f"{PREFIX}{name} is not a data set of lines: {', '.join(LINES)}")
     parts = {"train": "train", "valid": "validation", "test": "test"}
     return {
         part: [line.rstrip("\n") for line in _read(name, root, theirs)]
@@ -88,12 +87,12 @@ def read_lines(name: str, root: str | Path) -> dict[str, list[str]]:
 
 
 def _read(name: str, root: str | Path, part: str) -> Iterator[Any]:
-    """The rows of one part as torchtext gives them."""
+    """Yield the rows of one part as torchtext returns them."""
     torchtext = import_torchtext(f"the corpus {PREFIX}{name}", "datasets")
     folder = Path(root) / "torchtext"
     try:
         yield from getattr(torchtext.datasets, name)(root=str(folder), split=part)
-    except Exception as error:  # of the network, of its cache, of an archive: many libraries' own
+    except Exception as error:  # many libraries' errors: network, cache, archives
         reason = str(error).splitlines()[0] if str(error) else ""
         raise DatasetError(
             f"torchtext cannot read the {part} part of {name} "

@@ -1,4 +1,4 @@
-"""torchtext, where it can be loaded: its last release works with torch 2.3 and no later one."""
+"""Import of torchtext, whose last release works with torch 2.3 and no later version."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import torch
 
 
 def import_torchtext(what: str, *parts: str) -> ModuleType:
-    """torchtext with these parts of it beside those for tokens, for `what` needs it.
+    """Import torchtext with these parts and those for tokens; `what` names the user of it.
 
-    Raises ModuleNotFoundError, which names the extra to install, where it is missing or cannot be
-    loaded into the torch that is there.
+    Raises ModuleNotFoundError, which names the extra to install, if it is missing or cannot be
+    loaded with the installed torch.
     """
     try:
         torchtext = importlib.import_module("torchtext")
@@ -25,7 +25,7 @@ def import_torchtext(what: str, *parts: str) -> ModuleType:
             "pip install -c constraints-torchtext.txt 'seqnorm[train,torchtext]'",
             name="torchtext",
         ) from error
-    # It says at every import of a part that it is no longer developed, which the README says too.
+    # Each import of a part warns that torchtext is no longer developed; the README says so too.
     torchtext.disable_torchtext_deprecation_warning()
     for part in ("data.utils", "transforms", "vocab", *parts):
         importlib.import_module(f"torchtext.{part}")

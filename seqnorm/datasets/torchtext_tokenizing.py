@@ -1,13 +1,13 @@
-"""Texts to lists of token numbers, with torchtext.
+"""Encoding of texts as lists of token numbers, with torchtext.
 
-The same interface as `seqnorm.datasets.tokenizing.Tokenizer`, made of torchtext's `get_tokenizer`,
-`build_vocab_from_iterator` and `transforms`. A text is put into Unicode form NFC, its case lowered
-if asked to, and its white space taken as one space, as there. With the tokens "word" and
-"character" vocabularies and numbers then are those of `Tokenizer` too, but where the two libraries
-disagree on what a letter is: a combining mark that no single character contains, a joining
-character (U+200C, U+200D) and a connector other than the underscore are part of a word for
-`Tokenizer` alone, a superscript digit or a fraction for Python alone, which also lowers a Greek
-sigma at the end of a word by its place.
+The interface is that of `seqnorm.datasets.tokenizing.Tokenizer`, made of torchtext's
+`get_tokenizer`, `build_vocab_from_iterator` and `transforms`. As there, a text is put into Unicode
+form NFC, converted to lower case on request, and runs of white space become one space. With the
+tokens "word" and "character", the vocabularies and numbers are also those of `Tokenizer`, unless
+the two libraries classify a character differently. A combining mark that no single character
+contains, a joining character (U+200C, U+200D) and a connector other than the underscore belong to
+a word for `Tokenizer` alone. A superscript digit or a fraction belongs to a word for Python alone,
+which also lowers a Greek sigma at the end of a word to its final form.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from seqnorm.datasets.tokenizing import PAD, UNK
+from seqnorm.datasets.tokenizing import PAD, UNK, check_sizes, check_texts
 from seqnorm.datasets.torchtext_support import import_torchtext
 
 Tokens = Callable[[str], list[str]]
 _WORDS = re.compile(r"\w+|[^\w\s]+")
-# What `Tokenizer` has too, as the callables that `get_tokenizer` takes.
+# Kinds that `Tokenizer` has as well, as callables for `get_tokenizer`.
 _OWN: dict[str, Tokens] = {"word": _WORDS.findall, "character": list}
 
 
 class TorchtextTokenizer:
-    """A trained vocabulary: number 0 pads, 1 stands for everything unknown.
+    """A trained vocabulary: token 0 is padding, and token 1 stands for everything unknown.
 
-    Make one with `TorchtextTokenizer.train`, or `tokenizer_from_json`.
+    Make one with `TorchtextTokenizer.train` or `tokenizer_from_json`.
     """
 
     pad_id = 0
@@ -40,7 +40,7 @@ class TorchtextTokenizer:
         if list(vocabulary[:2]) != [PAD, UNK]:
             raise ValueError(f"a vocabulary begins with {PAD} and {UNK}, not {vocabulary[:2]}")
         if len(set(vocabulary)) != len(vocabulary):
-            raise ValueError("a vocabulary has every token once")
+            raise ValueError("a vocabulary must not repeat a token")
         torchtext = import_torchtext("a tokenizer of the torchtext pipeline")
         self.tokens = tokens
         self.lowercase = lowercase
@@ -60,19 +60,16 @@ class TorchtextTokenizer:
         min_frequency: int = 1,
         lowercase: bool = True,
     ) -> TorchtextTokenizer:
-        """Trains a vocabulary of at most `vocab_size` tokens, the two special ones included.
+        """Train a vocabulary of at most `vocab_size` tokens, including the two special ones.
 
         Args:
-            tokens: "word" or "character", as of `Tokenizer`, or what torchtext's `get_tokenizer`
-                takes: "basic_english", or a name for which it needs a package, as "spacy".
+            tokens: "word" or "character", as in `Tokenizer`, or an argument of torchtext's
+                `get_tokenizer`: "basic_english", or a name that needs a package, such as "spacy".
 
-        Raises ValueError for unknown tokens and for sizes that leave no room, ModuleNotFoundError
-        where torchtext, or a package that the tokens need, cannot be loaded.
+        Raises ValueError for unknown tokens and for sizes that leave no room for tokens, and
+        ModuleNotFoundError if torchtext, or a package that the tokens need, cannot be loaded.
         """
-        if vocab_size is not None and vocab_size < 3:
-            raise ValueError(f"vocab_size for {tokens!r} must be at least 3: {vocab_size}")
-        if min_frequency < 1:
-            raise ValueError(f"min_frequency must be at least 1, not {min_frequency}")
+        check_sizes(f"vocab_size for {tokens!r}", vocab_size, 3, min_frequency)
         torchtext = import_torchtext("the torchtext pipeline")
         split = _splitter(tokens)
         vocab = torchtext.vocab.build_vocab_from_iterator(
@@ -84,21 +81,18 @@ class TorchtextTokenizer:
         return cls(tokens, lowercase, vocab.get_itos())
 
     def encode(self, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
-        """The token numbers of each text, cut after `max_length` tokens; possibly none."""
-        if isinstance(texts, str):
-            raise TypeError("texts must be a sequence of strings; write [text] for a single one")
-        if max_length is not None and max_length < 1:
-            raise ValueError(f"max_length must be at least 1 or None, not {max_length}")
+        """Return the token numbers of each text, cut after `max_length` tokens; possibly empty."""
+        check_texts(texts, max_length)
         steps = [self._transforms.VocabTransform(self._vocab)]
         if max_length is not None:
             steps.append(self._transforms.Truncate(max_length))
         transform = self._transforms.Sequential(*steps)
         tokens = (self._known(_normal(text, self.lowercase)) for text in texts)
-        # Of an empty list it warns that one cannot tell what it is a list of.
+        # torchtext warns of an empty list, because it cannot determine the type of its elements.
         return [transform(each) if each else [] for each in tokens]
 
     def _known(self, text: str) -> list[str]:
-        # Split at spaces, markup that looks like the padding's name would be padding.
+        # Tokens that split at spaces would turn markup that looks like padding into padding.
         return [UNK if token == PAD else token for token in self._split(text)]
 
     @property
@@ -111,7 +105,7 @@ class TorchtextTokenizer:
         return len(self._vocab)
 
     def to_json(self) -> str:
-        """Everything there is to it."""
+        """Return the whole tokenizer."""
         content = {
             "pipeline": "torchtext",
             "tokens": self.tokens,
@@ -122,7 +116,7 @@ class TorchtextTokenizer:
 
     @classmethod
     def from_json(cls, text: str) -> TorchtextTokenizer:
-        """The tokenizer that `to_json` wrote. Raises ValueError for anything else."""
+        """Return the tokenizer that `to_json` wrote; raise ValueError for anything else."""
         try:
             content: dict[str, Any] = json.loads(text)
             tokens, lowercase = content["tokens"], content["lowercase"]
@@ -151,6 +145,6 @@ def _splitter(tokens: str) -> Tokens:
         split: Tokens = get_tokenizer(_OWN.get(tokens, tokens))
     except ImportError as error:
         raise ModuleNotFoundError(f"tokens {tokens!r} need a package: {error}") from error
-    except ValueError as error:  # of names that it does not know it says which it knows
+    except ValueError as error:  # its message lists the known names
         raise ValueError(f"tokens of torchtext cannot be {tokens!r}: {error}") from error
     return split

@@ -1,4 +1,4 @@
-"""Pretrained word vectors of a file as GloVe's and fastText's: a token and its numbers a line.
+"""Pretrained word vectors from files such as GloVe's and fastText's: a token and numbers a line.
 
 Axes: V tokens of the vocabulary, E numbers of a vector.
 """
@@ -18,14 +18,14 @@ from seqnorm.datasets.torchtext_support import import_torchtext
 
 
 def read_vectors(path: str | Path, vocabulary: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """The vectors (V, E) of a vocabulary's tokens, and (V,) which of them the file has.
+    """Read the vectors (V, E) of a vocabulary's tokens, and a mask (V,) of the tokens in the file.
 
-    A first line of two numbers, how many vectors there are and of which length, is fastText's; the
-    vectors of a token that is not in the file are zeros. Of a token that comes twice the first
-    counts. Only the vectors of the vocabulary are kept in memory.
+    A first line of two numbers, the number of vectors and their length, is skipped (fastText). The
+    vector of a token that is not in the file is zero. If a token occurs twice, its first vector is
+    used. Only the vectors of the vocabulary are kept in memory.
 
-    Raises DatasetError for a file that cannot be read so, naming the line, or has none of the
-    tokens.
+    Raises DatasetError, which names the line, for a file that cannot be read in this form or has no
+    token of the vocabulary.
     """
     numbers = {token: number for number, token in enumerate(vocabulary)}
     size: int | None = None
@@ -37,7 +37,7 @@ def read_vectors(path: str | Path, vocabulary: Sequence[str]) -> tuple[Tensor, T
                 size = int(parts[1])
                 continue
             size = len(parts) - 1 if size is None else size
-            # A few tokens of GloVe's hold spaces themselves.
+            # A few tokens of GloVe contain spaces.
             token = " ".join(parts[: len(parts) - size])
             if size < 1 or not token:
                 raise DatasetError(
@@ -51,21 +51,21 @@ def read_vectors(path: str | Path, vocabulary: Sequence[str]) -> tuple[Tensor, T
 
 
 def read_vectors_by_torchtext(path: str | Path, vocabulary: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """The same by torchtext's `Vectors`, which reads and keeps the whole file.
+    """Read the same by torchtext's `Vectors`, which keeps the whole file in memory.
 
-    Of a token that comes twice the last counts here, and a file with a token that holds spaces, as
-    a few of GloVe's do, is refused.
+    If a token occurs twice, its last vector is used. A file with a token that contains spaces, as a
+    few in GloVe do, is refused.
 
-    Raises ModuleNotFoundError where torchtext cannot be loaded, DatasetError as `read_vectors`.
+    Raises ModuleNotFoundError if torchtext cannot be loaded, and DatasetError as `read_vectors`.
     """
     torchtext = import_torchtext("reading vectors by torchtext")
     with _opened(path):
         pass
-    # It would unpickle a copy of an earlier time that it finds beside the file.
+    # With an empty cache, torchtext cannot unpickle an earlier copy beside the file.
     with tempfile.TemporaryDirectory() as cache:
         try:
             vectors = torchtext.vocab.Vectors(str(path), cache=cache)
-        # Of vectors of two numbers, which it takes for a header, it knows no size: a TypeError.
+        # TypeError: it takes lines of a token and one number for headers, and finds no size.
         except (ValueError, RuntimeError, TypeError) as error:
             raise DatasetError(f"{path}: torchtext cannot read vectors from it: {error}") from error
     found = {
@@ -101,7 +101,7 @@ def _assembled(
     path: str | Path, found: dict[int, list[float]], tokens: int, size: int | None
 ) -> tuple[Tensor, Tensor]:
     if not found or size is None:
-        raise DatasetError(f"{path} has no vector of any of the {tokens} tokens of the vocabulary")
+        raise DatasetError(f"{path} has no vector for any of the {tokens} tokens of the vocabulary")
     vectors = torch.zeros(tokens, size, device="cpu")
     known = torch.zeros(tokens, dtype=torch.bool, device="cpu")
     rows = torch.tensor(list(found), device="cpu")

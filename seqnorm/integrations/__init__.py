@@ -1,1 +1,1 @@
-"""Adapters to other people's code, each loaded when it is asked for."""
+"""Adapters for other libraries, each imported only where it is used."""

@@ -1,25 +1,26 @@
-"""Layers that are ``torch.nn.RNNBase`` too, for code that derives from it or tests for it.
+"""Layers that are also ``torch.nn.RNNBase``, for code that derives from it or checks for it.
 
-They compute what ``seqnorm.LSTM``, ``GRU`` and ``RNN`` do, and are subclasses of both families::
+They compute the same as ``seqnorm.LSTM``, ``GRU`` and ``RNN``, and are subclasses of both
+families::
 
     import seqnorm.integrations.torch_rnn as torch_rnn
 
-    # torchrl packs trajectories for an nn.LSTM, and would give any other layer a mask.
+    # torchrl packs trajectories for an nn.LSTM, and passes a mask to any other layer.
     lstm = torch_rnn.LSTM(8, 32, batch_first=True, norm="layer")
     policy = torchrl.modules.LSTMModule(lstm=lstm, in_key="observation", out_key="features")
 
-    # pytorch-forecasting has a class of its own, with more methods: one layer can be all of it.
+    # pytorch-forecasting has a class of its own with more methods: one layer can be both.
     class LSTM(pytorch_forecasting.models.nn.rnn.LSTM, torch_rnn.LSTM):
         pass
 
     network.rnn = LSTM.from_torch(network.rnn, norm="layer")
 
-``seqnorm.LSTM`` itself is no ``torch.nn.LSTM``, because some code replaces every one of those by a
-computation of its own from the weights alone, and a norm would be lost without a word. Such code
-may meet the layers here. It reads ``_flat_weights`` or ``_all_weights``, and a layer with a norm,
-zoneout or weight drop refuses these with a sentence that says so. Code that copies all parameters
-into a layer of its own (torchrl's ``make_python_based``) fails on the parameters of the norm, but
-not on a norm that has none.
+``seqnorm.LSTM`` itself is not a ``torch.nn.LSTM``, because some code replaces each of those by a
+computation of its own from the weights alone, and the norm would be lost silently. Such code may
+receive the layers of this module. It reads ``_flat_weights`` or ``_all_weights``, and a layer with
+a norm, zoneout or weight drop refuses these with a message. Code that copies all parameters into a
+layer of its own (torchrl's ``make_python_based``) fails if the norm has parameters, but does not
+fail otherwise.
 
 Statistics of every step (``norm="batch"``) count from the beginning of each call, so a policy that
 is called once for each step needs another norm.
@@ -34,7 +35,7 @@ from seqnorm.nn.layers.layer import RecurrentLayer
 
 
 class _Both(RecurrentLayer):
-    """torch's class keeps a list of the weights beside the module; these have none."""
+    """A layer without the list of weights that torch's class keeps beside its parameters."""
 
     __setattr__ = nn.Module.__setattr__
     __setstate__ = nn.Module.__setstate__
@@ -42,7 +43,7 @@ class _Both(RecurrentLayer):
     _replicate_for_data_parallel = nn.Module._replicate_for_data_parallel
 
     def _init_flat_weights(self) -> None:
-        """Does nothing, as ``_update_flat_weights``: weights are read at every call."""
+        """Do nothing, as ``_update_flat_weights``: weights are read at every call."""
 
     _update_flat_weights = _init_flat_weights
 
@@ -51,12 +52,12 @@ class _Both(RecurrentLayer):
 
 
 class LSTM(_Both, ours.LSTM, nn.LSTM):  # type: ignore[misc,override]  # two families
-    """``seqnorm.LSTM`` that is a ``torch.nn.LSTM`` as well."""
+    """``seqnorm.LSTM`` that is also a ``torch.nn.LSTM``."""
 
 
 class GRU(_Both, ours.GRU, nn.GRU):  # type: ignore[misc,override]  # two families
-    """``seqnorm.GRU`` that is a ``torch.nn.GRU`` as well."""
+    """``seqnorm.GRU`` that is also a ``torch.nn.GRU``."""
 
 
 class RNN(_Both, ours.RNN, nn.RNN):  # type: ignore[misc,override]  # two families
-    """``seqnorm.RNN`` that is a ``torch.nn.RNN`` as well."""
+    """``seqnorm.RNN`` that is also a ``torch.nn.RNN``."""

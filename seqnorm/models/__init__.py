@@ -1,4 +1,4 @@
-"""Models built from the layers and the norms of ``seqnorm.nn``; needs torch alone."""
+"""Models built from the layers and norms of ``seqnorm.nn``; they need only torch."""
 
 from .classifier import TextClassifier
 from .embedding import cooccurrence_embedding

@@ -1,6 +1,6 @@
 """A text classifier: embedding, recurrent layers, pooling, linear head.
 
-Axes: B documents, T tokens, E features of an embedding, H of a step, C classes.
+Axes: B documents, T tokens, E features of an embedding, H features of a step, C classes.
 """
 
 from __future__ import annotations
@@ -23,42 +23,42 @@ CELLS = {name.lower(): name for name in LAYERS}
 
 
 class TextClassifier(nn.Module):
-    """Classifies documents given as padded token ids.
+    """Classify documents given as padded token ids.
 
     Args:
         vocab_size: number of tokens.
         num_classes: C.
         cell: lstm, gru, rnn, ligru, indrnn or slstm.
         norm: normalisation of the recurrent layers: layer, rms, batch, batch_pooled, the name of a
-            published preset, or null for none.
-        norm_options: what is to be otherwise in that norm, fields of ``seqnorm.Norm`` and of
-            ``seqnorm.NormScheme``: eps, gain, max_steps, min_count, beyond, cell_state, ... The
-            gain is 0.1 unless it is given here, for LayerNorm too: gates that are nearly linear at
-            first overfit less than those of the published gain 1.
+            published preset, or null for no norm.
+        norm_options: changes to that norm, fields of ``seqnorm.Norm`` and ``seqnorm.NormScheme``:
+            eps, gain, max_steps, min_count, beyond, cell_state, ... The default gain is 0.1, also
+            for LayerNorm: gates that are nearly linear at first overfit less than with the
+            published gain of 1.
         embedding_size: E.
-        embedding_std: standard deviation of the embeddings at first. Small ones learn rare words
-            more slowly, and overfit less.
+        embedding_std: initial standard deviation of the embeddings. Small embeddings learn rare
+            words more slowly and overfit less.
         hidden_size: features of one direction.
         num_layers: recurrent layers.
-        bidirectional: read every document from both ends.
-        pooling: last, mean, max, attention, or several joined by +, as mean+max.
-        pool_embeddings: whether the embeddings are pooled too and join the outputs before the head
-            (the words beside their contexts; after Lai et al. 2015).
-        word_dropout: probability that training replaces a whole token by the unknown one, whose
-            embedding learns thereby.
+        bidirectional: read every document in both directions.
+        pooling: last, mean, max, attention, or several joined by +, as in mean+max.
+        pool_embeddings: also pool the embeddings and concatenate them with the pooled outputs (the
+            words beside their contexts; after Lai et al. 2015).
+        word_dropout: probability that training replaces a token by the unknown token, whose
+            embedding is trained in this way.
         embedding_dropout: dropout of single features of the embeddings.
         layer_dropout: dropout between recurrent layers.
         recurrent_dropout: probability that a recurrent weight is zero for a whole batch.
-        zoneout: probability that a unit keeps its state over a step, of an LSTM also a pair for
+        zoneout: probability that a unit keeps its state over a step; for an LSTM also a pair for
             (h, c).
         dropout: dropout of the pooled vector, before the linear head.
-        pad_id: the token of padding, whose embedding stays zero.
+        pad_id: the padding token, whose embedding stays zero.
         unk_id: the unknown token.
 
     Raises:
-        ValueError: an unknown cell, norm or pooling; options of no norm; a probability outside
-            [0, 1]; a pair of zoneout for another cell than an LSTM.
-        TypeError: an unknown norm option.
+        ValueError: the cell, norm or pooling is unknown; options are given without a norm; a
+            probability is outside [0, 1]; a pair of zoneout is given for another cell than an LSTM.
+        TypeError: a norm option is unknown.
     """
 
     def __init__(
@@ -90,12 +90,12 @@ class TextClassifier(nn.Module):
             raise ValueError(f"cell {cell!r} is unknown: write one of {', '.join(CELLS)}")
         if norm is None and norm_options:
             raise ValueError(
-                f"norm_options {norm_options} without a norm: choose one, as layer, or leave them "
-                "out"
+                f"norm_options {norm_options} without a norm: choose a norm, such as layer, or "
+                "leave them out"
             )
         options = {"gain": 0.1} | (norm_options or {})
         if not 0 <= word_dropout <= 1:
-            raise ValueError(f"word_dropout is a probability from 0 to 1, got {word_dropout}")
+            raise ValueError(f"word_dropout must be a probability from 0 to 1, got {word_dropout}")
         self.pad_id = pad_id
         self.unk_id = unk_id
         self.word_dropout = word_dropout
@@ -104,7 +104,7 @@ class TextClassifier(nn.Module):
         with torch.no_grad():
             self.embedding.weight.normal_(0.0, embedding_std)[pad_id] = 0.0
         self.embedding_dropout = nn.Dropout(embedding_dropout)
-        keeps: Any = zoneout  # a pair is an LSTM's alone, and the others refuse it
+        keeps: Any = zoneout  # only an LSTM takes a pair, and the other cells refuse it
         self.recurrent = LAYERS[CELLS[cell]](
             embedding_size,
             hidden_size,
@@ -126,10 +126,10 @@ class TextClassifier(nn.Module):
         self.head = nn.Linear(features, num_classes)
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Class logits (B, C) of ``tokens`` (B, T), of which ``lengths`` (B,) are valid.
+        """Return class logits (B, C) of ``tokens`` (B, T), of which ``lengths`` (B,) are valid.
 
-        Tokens past a document's length, whatever their values, change nothing. A document of
-        length 0 is classified by the head's bias.
+        Tokens past a document's length change nothing, whatever their values. A document of
+        length 0 is classified by the bias of the head.
         """
         if tokens.shape[1] == 0:
             tokens = F.pad(tokens, (0, 1), value=self.pad_id)
@@ -152,19 +152,19 @@ class TextClassifier(nn.Module):
 
     @torch.no_grad()
     def in_chunks(self, tokens: Tensor, lengths: Tensor, steps: int = 4096) -> Tensor:
-        """What ``forward`` gives in inference, to rounding, of documents of any length.
+        """Compute the same logits as ``forward``, up to rounding, for documents of any length.
 
-        They are read ``steps`` tokens at a time with the state carried on, and pooled on the way:
-        beside ``tokens`` memory does not grow with T. One layer of both directions reads every
-        document twice. Of several such layers, and of one under attention, all outputs are needed
-        at once and are kept: (B, T, 2 H) a layer, but nothing else.
+        The documents are read ``steps`` tokens at a time, carrying the state, and pooled on the
+        way. Apart from ``tokens``, memory does not grow with T. A bidirectional layer reads every
+        document twice. Several bidirectional layers, or one with attention, need all outputs at
+        once, which are then kept: (B, T, 2 H) for each layer.
 
         Raises:
-            ValueError: the model is in training; ``steps`` below 1.
+            ValueError: the model is in training mode, or ``steps`` is below 1.
         """
         if self.training:
             raise ValueError(
-                "in_chunks is for inference: call eval() first; to train on long documents use "
+                "in_chunks is for inference: call eval() first; to train on long documents, use "
                 "seqnorm.compute_in_chunks(model, steps, recompute=True)"
             )
         if steps < 1:

@@ -1,4 +1,4 @@
-"""Word vectors from a corpus's own co-occurrences, to start an embedding with.
+"""Word vectors from the co-occurrences of a corpus, to initialise an embedding.
 
 Axes: V tokens of the vocabulary, E features of an embedding.
 """
@@ -22,18 +22,18 @@ def cooccurrence_embedding(
     reserved: int = 2,
     seed: int = 0,
 ) -> Tensor:
-    """Vectors (V, E) in which tokens of like contexts are near each other.
+    """Compute vectors (V, E) in which tokens with similar contexts are close to each other.
 
-    The positive pointwise mutual information of pairs at most ``window`` tokens apart, a pair at
-    distance k weighing 1/k, contexts smoothed with exponent 0.75, factored by a truncated singular
-    value decomposition, U sqrt(S) (Levy, Goldberg & Dagan 2015, sec. 3). No text but ``documents``
-    enters.
+    They are U sqrt(S) of a truncated singular value decomposition of the positive pointwise mutual
+    information of pairs at most ``window`` tokens apart. A pair at distance k has the weight 1/k,
+    and contexts are smoothed with the exponent 0.75 (Levy, Goldberg & Dagan 2015, sec. 3). No text
+    other than ``documents`` is used.
 
     Args:
         documents: token ids of every training document.
         std: root mean square to which the vectors are scaled.
-        reserved: the first tokens (padding, unknown), which get zeros.
-        seed: of the randomised decomposition.
+        reserved: number of the first tokens (padding, unknown), whose vectors are zero.
+        seed: seed of the randomised decomposition.
 
     Raises:
         ValueError: no two tokens stand near each other in any document.
@@ -46,7 +46,7 @@ def cooccurrence_embedding(
     kept = (pmi > 0) & (row >= reserved) & (column >= reserved)
     if not kept.any():
         raise ValueError(
-            "no two words stand near each other in any document: start from drawn vectors instead"
+            "no two words stand near each other in any document: start from random vectors instead"
         )
     ppmi = torch.sparse_coo_tensor(
         torch.stack([row[kept], column[kept]]),
@@ -56,17 +56,18 @@ def cooccurrence_embedding(
         check_invariants=True,
     ).coalesce()
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # alone: torch.manual_seed seeds GPUs too
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed GPUs
         u, s, _ = torch.svd_lowrank(ppmi, q=min(embedding_size + 10, vocab_size), niter=4)
-    vectors = torch.zeros(vocab_size, embedding_size, device="cpu")  # a small vocabulary spans less
+    # A small vocabulary spans fewer than E dimensions, and the other features stay zero.
+    vectors = torch.zeros(vocab_size, embedding_size, device="cpu")
     found = (u * s.sqrt())[:, :embedding_size]
     vectors[reserved:, : found.shape[1]] = found[reserved:]
     return vectors * (std / vectors[reserved:].square().mean().sqrt())
 
 
 def _cooccurrences(documents: Sequence[Sequence[int]], vocab_size: int, window: int) -> Tensor:
-    """Symmetric weighted counts (V, V), sparse float64."""
-    # Documents end to end, `window` tokens apart, so that no pair spans two of them.
+    """Return symmetric weighted counts (V, V), sparse float64."""
+    # Documents are joined with a gap of `window` tokens, so that no pair spans two of them.
     gap = [-1] * window
     tokens = [token for document in documents for token in (*document, *gap)]
     text = torch.tensor(tokens, device="cpu")

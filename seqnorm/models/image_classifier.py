@@ -1,4 +1,4 @@
-"""A small convolutional classifier of small images, its norms to choose.
+"""A small convolutional classifier of small images, with a choice of norms.
 
 Axes: N images, C channels, H, W pixels, K classes; G groups of g images in a ghost batch.
 """
@@ -16,27 +16,27 @@ from seqnorm.nn.statistics.recompute import is_recomputed
 from seqnorm.typed import called_as
 
 NORMS = ("batch", "group", "layer", "instance", "none")
-# Wu & He 2018 (sec. 4.1, table 3) compare a fixed number of groups with a fixed size of them; with
-# the few channels here the size is fixed.
+# Wu & He 2018 (sec. 4.1, table 3) compare a fixed number of groups with a fixed size of groups. The
+# size is fixed here, because there are few channels.
 GROUP = 4
-# Per layer: channels as multiples of the width, stride, size of the kernel.
+# For each layer: channels as a multiple of the width, stride, size of the kernel.
 _LAYERS = ((1, 2, 5), (2, 2, 3), (2, 1, 3), (4, 2, 3), (4, 1, 3))
 
 
 class GhostBatchNorm2d(BatchNorm2d):
     """BatchNorm whose set S in training is one channel of g images (Hoffer et al. 2017, alg. 1).
 
-    The mini-batch (N, C, H, W) is taken as N / g batches of g images one after the other, each
-    normalised by its own statistics, so that what the statistics rest on and what a step of the
-    optimiser rests on can be chosen apart. The running statistics take in the mean of all groups',
-    and count the mini-batch once.
+    The mini-batch (N, C, H, W) is treated as N / g consecutive batches of g images, each normalised
+    by its own statistics. The number of images for the statistics can thus differ from the number
+    for a step of the optimiser. The running statistics are updated by the mean over all groups and
+    count the mini-batch once.
 
     Args:
         num_features: C.
         group_size: g.
 
     Raises:
-        ValueError: in training, N is no multiple of g.
+        ValueError: in training, N is not a multiple of g.
     """
 
     def __init__(self, num_features: int, group_size: int) -> None:
@@ -47,15 +47,15 @@ class GhostBatchNorm2d(BatchNorm2d):
 
     def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
         if mask is not None:
-            raise ValueError("GhostBatchNorm2d takes no mask: BatchNorm2d does")
+            raise ValueError("GhostBatchNorm2d takes no mask: use BatchNorm2d")
         if not self.training or not input.numel():
             return super().forward(input)
         check_input(self, input, self.num_features, self.spatial)
         N, C, H, W = input.shape
         if N % self.group_size:
-            raise ValueError(f"{N} images are not divisible into groups of {self.group_size}")
+            raise ValueError(f"{N} images cannot be divided into groups of {self.group_size}")
         G = N // self.group_size
-        # A channel of a group is a channel of one large image, so one call normalises all groups.
+        # Each channel of each group becomes a channel, so one call normalises all groups.
         grouped = input.reshape(G, self.group_size, C, H, W).transpose(0, 1)
         tracked = self.track_running_stats and self.running_mean is not None
         running = (self.running_mean, self.running_var) if tracked else (None, None)
@@ -87,21 +87,21 @@ class GhostBatchNorm2d(BatchNorm2d):
 class ImageClassifier(nn.Module):
     """Five convolutions, each followed by a norm and a ReLU; mean over positions; linear head.
 
-    Weights are drawn after He et al. 2015 (by the outputs of a layer), as Wu & He 2018 do. For
-    images of 28 x 28 the layers see 14 x 14, 7 x 7, 7 x 7, 4 x 4 and 4 x 4 positions.
+    Weights are initialised as in He et al. 2015 (fan-out), as Wu & He 2018 do. For images of 28 x
+    28, the layers have 14 x 14, 7 x 7, 7 x 7, 4 x 4 and 4 x 4 positions.
 
     Args:
         in_channels: C of the images.
         num_classes: K.
         norm: batch, group (groups of four channels), layer (all channels and positions of an
-            image, which is GroupNorm with one group, as Wu & He 2018 have it), instance, or none.
-        width: channels of the first layer; 2, 2, 4, 4 times as many follow.
-        group_size: images whose statistics BatchNorm takes together in training; None for all of
-            the batch.
+            image, which is GroupNorm with one group, as in Wu & He 2018), instance, or none.
+        width: channels of the first layer; the others have 2, 2, 4 and 4 times as many.
+        group_size: number of images over which BatchNorm computes statistics in training; None for
+            the whole batch.
 
     Raises:
-        ValueError: an unknown norm; a group size without BatchNorm; a width that the groups of
-            channels do not divide.
+        ValueError: the norm is unknown; a group size is given without BatchNorm; the groups do not
+            divide the channels.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class ImageClassifier(nn.Module):
         if norm not in NORMS:
             raise ValueError(f"norm {norm!r} is unknown: write one of {', '.join(NORMS)}")
         if group_size is not None and norm != "batch":
-            raise ValueError(f"group_size divides the batch of BatchNorm, not of {norm!r}")
+            raise ValueError(f"group_size is an option of norm 'batch', not of {norm!r}")
         layers: list[nn.Module] = []
         channels = in_channels
         for multiple, stride, kernel in _LAYERS:
@@ -130,7 +130,7 @@ class ImageClassifier(nn.Module):
         self.head = nn.Linear(channels, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Class logits (N, K) of ``images`` (N, C, H, W)."""
+        """Return class logits (N, K) of ``images`` (N, C, H, W)."""
         return self.head(self.features(images).mean((2, 3)))  # type: ignore[no-any-return]
 
     if TYPE_CHECKING:
@@ -151,5 +151,5 @@ def _norm(name: str, channels: int, group_size: int | None) -> nn.Module:
     if name == "layer":
         return GroupNorm(1, channels)
     if channels % GROUP:
-        raise ValueError(f"width must be a multiple of {GROUP}, so that groups divide the channels")
+        raise ValueError(f"width must be a multiple of {GROUP}, the number of channels in a group")
     return GroupNorm(channels // GROUP, channels)

@@ -1,7 +1,7 @@
-"""A language model: embedding, recurrent layers, and the embedding once more as the output.
+"""A language model: embedding, recurrent layers, and the embedding again as the output matrix.
 
-Axes: B sequences, T tokens, N valid tokens of a batch, E features of an embedding, H of a step,
-V tokens of the vocabulary.
+Axes: B sequences, T tokens, N valid tokens of a batch, E features of an embedding, H features of a
+step, V tokens of the vocabulary.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from seqnorm.nn.statistics.masks import valid_mask
 from seqnorm.typed import called_as
 
 CELLS = {name.lower(): name for name in LAYERS}
-# Of every layer the parts of its state, (1, B, H) each.
+# For every layer, the tensors (1, B, H) of its state.
 LayerStates = list[tuple[Tensor, ...]]
-# Rows of which the logits (., V) are there at once, where none are kept for a backward pass.
+# Number of rows whose logits (., V) are computed at once.
 _ROWS = 4096
 
 
 class LanguageModel(nn.Module):
-    """Says what token comes next, after each token of a text (Merity et al. 2018, AWD-LSTM).
+    """Predict the next token after each token of a text (Merity et al. 2018, AWD-LSTM).
 
     With the embedding matrix W (V, E), tokens w_1, w_2, ... and recurrent layers R::
 
@@ -37,47 +37,47 @@ class LanguageModel(nn.Module):
 
     Padding is never predicted: its probability is 0.
 
-    *Time steps.* A call takes a batch of sequences and the states in which they begin, so a text
-    may come whole, or cut into pieces of which each begins in the state that the one before ended
-    in. Everything but BatchNorm of every time step computes the same either way. That norm counts
-    steps: given whole documents, or their pieces with ``start``, step k is the k-th token of a
-    document, and its statistics are those of documents still running there. Given windows of a
-    stream, each from step 0 on, step k is the k-th token of a window, any place of the text, so
-    that all steps have much the same statistics, each taken from B rows. Such a model must be used
-    on windows of the length that it was trained on.
+    *Time steps.* A call takes a batch of sequences and their initial states, so a text may be
+    passed as a whole or in pieces, each with the final state of the piece before. The results are
+    the same either way, except with BatchNorm of every time step, which counts steps. With whole
+    documents, or their pieces and ``start``, step k is the k-th token of a document, and its
+    statistics are those of the documents with at least k tokens. With windows of a stream, each
+    from step 0 on, step k is the k-th token of a window and any token of the text. All steps then
+    have similar statistics, each from B rows, and the model must be used on windows of the length
+    that it was trained on.
 
     Args:
         vocab_size: V.
         cell: lstm, gru, rnn, ligru, indrnn or slstm.
         norm: normalisation of the recurrent layers: layer, rms, batch, batch_pooled, the name of a
-            published preset, or null for none.
-        norm_options: what is to be otherwise in that norm, fields of ``seqnorm.Norm`` and of
-            ``seqnorm.NormScheme``: eps, gain, max_steps, min_count, beyond, cell_state, ...
+            published preset, or null for no norm.
+        norm_options: changes to that norm, fields of ``seqnorm.Norm`` and ``seqnorm.NormScheme``:
+            eps, gain, max_steps, min_count, beyond, cell_state, ...
         embedding_size: E.
-        hidden_size: H of all recurrent layers, but of the last one E if the weights are tied.
-        num_layers: recurrent layers.
-        tied: whether the output's matrix is the embedding's (Inan et al. 2017, Press & Wolf 2017).
+        hidden_size: H of all recurrent layers; with tied weights the last layer has E instead.
+        num_layers: number of recurrent layers.
+        tied: use the matrix of the embedding for the output (Inan et al. 2017, Press & Wolf 2017).
         word_dropout: probability that a token of the vocabulary is left out of the input for a
-            whole batch, wherever it stands (embedding dropout; Gal & Ghahramani 2016, sec. 4.2).
-        embedding_dropout: probability that a feature of the embeddings is zero, one draw for all
-            steps of a sequence (variational dropout; Gal & Ghahramani 2016, eq. 7).
+            whole batch, wherever it occurs (embedding dropout; Gal & Ghahramani 2016, sec. 4.2).
+        embedding_dropout: probability that a feature of the embeddings is zero, with one draw for
+            all steps of a sequence (variational dropout; Gal & Ghahramani 2016, eq. 7).
         layer_dropout: the same between recurrent layers.
-        output_dropout: the same of what the last layer gives.
+        output_dropout: the same for the output of the last layer.
         weight_drop: probability that a recurrent weight is zero for a whole batch (Merity et al.
             2018, sec. 2).
-        zoneout: probability that a unit keeps its state over a step (Krueger et al. 2017), of an
+        zoneout: probability that a unit keeps its state over a step (Krueger et al. 2017); for an
             LSTM also a pair for (h, c).
-        chunk: most time steps that layers compute at once, null for all; see
+        chunk: number of time steps that layers compute at once, null for all; see
             ``seqnorm.compute_in_chunks``.
-        recompute: whether training computes a chunk, and the probabilities, once more for the
-            backward pass instead of keeping what it needs: less memory for a third more time.
-        pad_id: the token of padding.
+        recompute: recompute chunks and probabilities in the backward pass of training, instead of
+            keeping intermediate results: less memory for a third more time.
+        pad_id: the padding token.
 
     Raises:
-        ValueError: an unknown cell or norm; options of no norm; a probability outside [0, 1];
-            dropout between layers where there is one layer; a pair of zoneout for another cell than
-            an LSTM; a chunk below 1, or none to recompute.
-        TypeError: an unknown norm option.
+        ValueError: the cell or norm is unknown; options are given without a norm; a probability is
+            outside [0, 1]; layer_dropout is given for one layer; a pair of zoneout is given for
+            another cell than an LSTM; the chunk is below 1, or missing with ``recompute``.
+        TypeError: a norm option is unknown.
     """
 
     def __init__(
@@ -105,8 +105,8 @@ class LanguageModel(nn.Module):
         choose("cell", cell, CELLS)
         if norm is None and norm_options:
             raise ValueError(
-                f"norm_options {norm_options} without a norm: choose one, as layer, or leave them "
-                "out"
+                f"norm_options {norm_options} without a norm: choose a norm, such as layer, or "
+                "leave them out"
             )
         for name, p in (
             ("word_dropout", word_dropout),
@@ -117,8 +117,8 @@ class LanguageModel(nn.Module):
             check_probability(name, p)
         if layer_dropout > 0 and num_layers == 1:
             raise ValueError(
-                f"layer_dropout={layer_dropout} stands between recurrent layers, and num_layers=1: "
-                "write output_dropout, or more layers"
+                f"layer_dropout={layer_dropout} acts between recurrent layers, but num_layers=1: "
+                "use output_dropout or more layers"
             )
         self.pad_id = pad_id
         self.word_dropout = word_dropout
@@ -129,8 +129,8 @@ class LanguageModel(nn.Module):
         self.embedding = nn.Embedding(vocab_size, embedding_size, padding_idx=pad_id)
         last = embedding_size if tied else hidden_size
         sizes = [embedding_size, *[hidden_size] * (num_layers - 1), last]
-        keeps: Any = zoneout  # a pair is an LSTM's alone, and the others refuse it
-        # One module a layer, for they differ in size, and dropout of a kind of its own is between.
+        keeps: Any = zoneout  # only an LSTM takes a pair, and the other cells refuse it
+        # One module for each layer: they differ in size, with variational dropout between them.
         self.layers = nn.ModuleList(
             LAYERS[CELLS[cell]](
                 sizes[layer],
@@ -146,19 +146,21 @@ class LanguageModel(nn.Module):
         if tied:
             self.decoder.weight = self.embedding.weight
         if recompute and chunk is None:
-            raise ValueError("recompute is of chunks: say how many steps one has, as chunk 256")
+            raise ValueError(
+                "recompute needs chunks: give their number of steps, such as chunk 256"
+            )
         self.recompute = recompute
         compute_in_chunks(self, chunk, recompute=recompute)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the matrices of input and output from U(-0.1, 0.1), with bias 0, and all layers."""
+        """Draw input and output matrices from U(-0.1, 0.1), with bias 0, and reset all layers."""
         with torch.no_grad():
             self.decoder.weight.uniform_(-0.1, 0.1)
             self.embedding.weight.uniform_(-0.1, 0.1)[self.pad_id] = 0.0
             self.decoder.bias.zero_()
         for layer in self.layers:
-            layer.reset_parameters()  # type: ignore[operator]  # a ModuleList knows no types
+            layer.reset_parameters()  # type: ignore[operator]  # a ModuleList has no element type
 
     def forward(
         self,
@@ -167,12 +169,12 @@ class LanguageModel(nn.Module):
         states: LayerStates | None = None,
         start: int = 0,
     ) -> tuple[Tensor, LayerStates]:
-        """Logits (B, T, V) of what follows each of ``tokens`` (B, T), and the states at the end.
+        """Return logits (B, T, V) of the token after each of ``tokens`` (B, T), and final states.
 
-        Of each sequence ``lengths`` (B,) are valid (None: all). Tokens past that, whatever their
-        values, change nothing, and the logits there mean nothing. ``states`` are those in which
-        the sequences begin, as an earlier call gave them (None: zeros), and ``start`` the steps
-        that BatchNorm is to count from; no gradient is cut.
+        The first ``lengths`` (B,) tokens of each sequence are valid (None: all). Further tokens
+        change nothing, whatever their values, and their logits mean nothing. ``states`` are the
+        initial states, as returned by an earlier call (None: zeros), and ``start`` is the number of
+        the first step for BatchNorm. Gradients flow through ``states``.
         """
         output, states = self._layers(tokens, lengths, states, start)
         return self._logits(output), states
@@ -190,10 +192,10 @@ class LanguageModel(nn.Module):
         states: LayerStates | None = None,
         start: int = 0,
     ) -> tuple[Tensor, LayerStates]:
-        """-log p of every valid target (N,), in nats, and the states at the end.
+        """Return -log p (N,) of every valid target, in nats, and the final states.
 
-        The targets (B, T) of the first sequence come first. A target is what follows the token of
-        its place. Their mean is the loss, and exp of it the perplexity.
+        The targets (B, T) of the first sequence come first. A target is the token that follows the
+        input token at its place. The mean of the result is the loss, and its exp the perplexity.
         """
         output, states = self._layers(tokens, lengths, states, start)
         valid = valid_mask(lengths.to(tokens.device), tokens.shape[1])
@@ -220,35 +222,36 @@ class LanguageModel(nn.Module):
         never: Sequence[int] = (),
         stop: int | None = None,
     ) -> list[int]:
-        """At most ``length`` tokens that go on from ``prompt``, drawn one after the other.
+        """Draw at most ``length`` tokens that continue ``prompt``, one after the other.
 
-        Of the logits a token is drawn from softmax(logits / temperature). The model is to be in
-        inference mode.
+        Each token is drawn from softmax(logits / temperature). Call eval() before.
 
         Args:
-            prompt: at least one token, as the end of the text before.
-            length: most tokens.
-            generator: where chance comes from, on the model's device.
-            window: length of the windows that the text is read in, None for one window. It matters
-                to BatchNorm of every time step alone (see the class).
-            temperature: above 0; the lower, the more probable are the tokens drawn.
-            top_k: draw from the k most probable tokens; 1 always takes the most probable.
+            prompt: at least one token, such as the end of the text before.
+            length: the largest number of tokens.
+            generator: the random number generator, on the model's device.
+            window: length of the windows in which the text is read, None for one window. It matters
+                only to BatchNorm of every time step (see the class).
+            temperature: above 0; with a lower temperature, more probable tokens are drawn.
+            top_k: draw from the k most probable tokens; 1 always takes the most probable one.
             never: tokens that are not drawn.
-            stop: the token after which the text ends; it is not returned.
+            stop: the token at which the text ends; it is not returned.
 
         Raises:
-            ValueError: an empty prompt, or a temperature, top_k or window out of range.
+            ValueError: the prompt is empty, or temperature, top_k or window is out of range.
         """
         if not prompt:
-            raise ValueError("a text goes on from one token at least, its beginning, got none")
+            raise ValueError("the prompt must have at least one token, got an empty one")
         if not temperature > 0:
-            raise ValueError(f"temperature must be above 0, got {temperature}; see top_k=1")
+            raise ValueError(
+                f"temperature must be above 0, got {temperature}; top_k=1 takes the most probable"
+            )
         for name, value in (("top_k", top_k), ("window", window)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1 or None, got {value}")
         text = list(prompt)
         states: LayerStates | None = None
-        read = step = 0  # tokens read, of them in this window
+        read = step = 0  # tokens read so far, in all and in this window
         while len(text) < len(prompt) + length:
             piece = text[read:] if window is None else text[read : read + window - step]
             tokens = torch.tensor([piece], device=self.decoder.weight.device)
@@ -272,7 +275,7 @@ class LanguageModel(nn.Module):
     def _layers(
         self, tokens: Tensor, lengths: Tensor | None, states: LayerStates | None, start: int
     ) -> tuple[Tensor, LayerStates]:
-        """What the last layer gives (B, T, H), after dropout."""
+        """Return the output (B, T, H) of the last layer, after dropout, and the final states."""
         if lengths is not None:
             valid = valid_mask(lengths.to(tokens.device), tokens.shape[1])
             tokens = tokens.masked_fill(~valid, self.pad_id)
@@ -287,20 +290,20 @@ class LanguageModel(nn.Module):
                 output = self._locked_dropout(output, self.layer_dropout)
             before: Any = None if states is None else states[number]
             if before is not None and len(before) == 1:
-                (before,) = before  # a cell whose state is h alone
+                (before,) = before  # the state of the cell is h alone
             output, found = layer(output, before, lengths=lengths, first_step=start)
             after.append((found,) if isinstance(found, Tensor) else tuple(found))
         return self._locked_dropout(output, self.output_dropout), after
 
     def _locked_dropout(self, x: Tensor, p: float) -> Tensor:
-        """x (B, T, F) times a mask (B, 1, F)."""
+        """Multiply x (B, T, F) by a random mask (B, 1, F)."""
         if not self.training or p == 0:
             return x
         return x * F.dropout(x.new_ones(x.shape[0], 1, x.shape[2]), p)
 
     def _logits(self, rows: Tensor) -> Tensor:
-        """(..., H) to (..., V)."""
-        # Not a call of the module, whose hooks of the way back forbid to write into what it gives.
+        """Map rows (..., H) to logits (..., V)."""
+        # With backward hooks, a call of the module would forbid the in-place write below.
         logits = F.linear(rows, self.decoder.weight, self.decoder.bias)
         logits[..., self.pad_id] = -torch.inf
         return logits

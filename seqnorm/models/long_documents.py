@@ -1,4 +1,4 @@
-"""Documents of any length in memory that does not grow with it: pooled while they are read.
+"""Pooling of documents while they are read, in memory that does not grow with their length.
 
 Axes: B documents, T tokens, K tokens of a chunk, H features of a step, P pooled features.
 """
@@ -20,11 +20,12 @@ Read = Callable[[Tensor], Tensor]
 
 
 class PoolingSoFar:
-    """What ``Pooling`` gives of a whole sequence, of which one chunk after another is added.
+    """Compute ``Pooling`` of a whole sequence from its chunks, added one after the other.
 
-    Attention's weights are exp(score - m) over their sum, m the highest score so far: where a later
-    chunk raises m, what was summed before is scaled by exp(m_before - m). Sums are kept in float32
-    at least: in half precision those of a long document would take no more steps in.
+    The weights of attention are exp(score - m) over their sum, where m is the highest score so far.
+    If a later chunk raises m, the previous sums are scaled by exp(m_before - m). Sums are kept at
+    least in float32: in half precision, further steps of a long document would no longer change
+    them.
     """
 
     def __init__(self, pooling: Pooling) -> None:
@@ -35,7 +36,7 @@ class PoolingSoFar:
         self._dtype = torch.get_default_dtype()
 
     def add(self, output: Tensor, lengths: Tensor) -> None:
-        """Take in the next steps (B, K, H), of which ``lengths`` (B,) are valid."""
+        """Add the next steps (B, K, H), of which ``lengths`` (B,) are valid."""
         valid = valid_mask(lengths, output.shape[1])
         output = output.masked_fill(~valid[..., None], 0)
         self._dtype = output.dtype
@@ -43,8 +44,10 @@ class PoolingSoFar:
             getattr(self, f"_{part}")(output, lengths, valid)
 
     def parts(self, lengths: Tensor) -> list[Tensor]:
-        """Each part of the pooling, (B, H), of sequences that have ``lengths`` (B,) steps in all;
-        zeros of an empty one."""
+        """Return each part (B, H) of the pooling, for sequences of ``lengths`` (B,) steps in all.
+
+        An empty sequence gives zeros.
+        """
         found = dict(self._held)
         if "mean" in found:
             found["mean"] = found["mean"] / lengths.clamp(min=1)[:, None]
@@ -82,8 +85,11 @@ class PoolingSoFar:
 
 
 def is_streamed(layers: RecurrentLayer, pooling: Pooling) -> bool:
-    """Whether ``pool`` takes these: both directions of layers on top of each other, or of one that
-    attention looks at together, need all steps at once."""
+    """Return True if ``pool`` can compute these layers.
+
+    Several bidirectional layers need all steps at once, and so does one whose two directions have a
+    common attention.
+    """
     return not layers.bidirectional or (layers.num_layers == 1 and "attention" not in pooling.parts)
 
 
@@ -95,15 +101,15 @@ def pool(
     lengths: Tensor,
     steps: int,
 ) -> Tensor:
-    """(B, P) the pooled outputs, and with ``embedding_pooling`` inputs, of whole documents.
+    """Return the pooled outputs (B, P), and inputs with ``embedding_pooling``, of whole documents.
 
-    A layer that reads from both ends reads twice: its forward direction from the beginning, its
-    backward one from the end.
+    A bidirectional layer reads documents twice: its forward direction from the beginning, its
+    backward direction from the end.
 
     Args:
-        layers: batch_first, in inference, as ``is_streamed`` wants them.
-        read: gives the inputs (B, K, I) of the tokens at these positions (B, K); of any where a
-            document has no more.
+        layers: batch_first, in inference, and accepted by ``is_streamed``.
+        read: returns the inputs (B, K, I) of the tokens at positions (B, K); the inputs are
+            arbitrary after the end of a document.
         lengths: (B,) of the documents, on the device of the layers.
         steps: K.
     """
@@ -111,7 +117,7 @@ def pool(
     of_directions = []
     for number in range(2 if layers.bidirectional else 1):
         outputs, state = PoolingSoFar(pooling), None
-        # Empty documents alone are one step of padding.
+        # If all documents are empty, they are read as one step of padding.
         for start in range(0, max(1, *lengths.tolist()), steps):
             place = torch.arange(start, start + steps, device=lengths.device)
             places = lengths[:, None] - 1 - place if number else place.expand(len(lengths), -1)

@@ -1,4 +1,4 @@
-"""One vector for a whole sequence, from the valid steps alone.
+"""Pooling of a sequence's valid steps into one vector.
 
 Axes: B sequences, T steps, H features, P pooled features (H for each part of the pooling).
 """
@@ -17,17 +17,18 @@ PARTS = ("last", "mean", "max", "attention")
 
 
 class Pooling(nn.Module):
-    """Pools the outputs of a recurrent layer over the valid steps of every sequence.
+    """Pool the outputs of a recurrent layer over the valid steps of every sequence.
 
     Args:
-        mode: "last" (the output at the last valid step; of a backward direction, that at step 0,
-            where it has read everything), "mean", "max", "attention" (weights from a learned query,
-            Yang et al. 2016, equations 5 to 7), or several joined by +, as in "mean+max".
-        size: H, features of a step.
+        mode: "last" (the output at the last valid step; for a backward direction, the output at
+            step 0, where it has read the whole sequence), "mean", "max", "attention" (weights from
+            a learned query, Yang et al. 2016, equations 5 to 7), or several joined by +, as in
+            "mean+max".
+        size: H, the number of features of a step.
         bidirectional: the second half of the features was computed from right to left.
 
     Raises:
-        ValueError: an unknown or repeated part in ``mode``; an odd ``size`` for two directions.
+        ValueError: ``mode`` has an unknown or repeated part, or ``size`` is odd for two directions.
     """
 
     def __init__(self, mode: str, size: int, bidirectional: bool = False) -> None:
@@ -37,12 +38,12 @@ class Pooling(nn.Module):
             if part not in PARTS:
                 raise ValueError(
                     f"pooling {mode!r} has an unknown part {part!r}: write one of "
-                    f"{', '.join(PARTS)}, or several joined by +, as mean+max"
+                    f"{', '.join(PARTS)}, or several joined by +, as in mean+max"
                 )
         if len(set(self.parts)) < len(self.parts):
-            raise ValueError(f"pooling {mode!r} names a part twice")
+            raise ValueError(f"pooling {mode!r} repeats a part")
         if bidirectional and size % 2:
-            raise ValueError(f"two directions have an even number of features, got {size}")
+            raise ValueError(f"two directions need an even number of features, got {size}")
         self.size = size
         self.bidirectional = bidirectional
         self.output_size = len(self.parts) * size
@@ -51,9 +52,9 @@ class Pooling(nn.Module):
             self.query = nn.Parameter(torch.randn(size) / size**0.5)
 
     def forward(self, output: Tensor, lengths: Tensor) -> Tensor:
-        """Pools ``output`` (B, T, H) to (B, P) over its first ``lengths`` (B,) steps.
+        """Pool ``output`` (B, T, H) to (B, P) over its first ``lengths`` (B,) steps.
 
-        Whatever stands at a padded step, NaN included, changes nothing. A sequence of length 0
+        The values at padded steps change nothing, even if they are NaN. A sequence of length 0
         gives zeros.
         """
         lengths = lengths.to(output.device)
@@ -81,10 +82,10 @@ class Pooling(nn.Module):
         return output.masked_fill(~valid[..., None], -torch.inf).amax(1)
 
     def scores(self, output: Tensor, valid: Tensor) -> Tensor:
-        """(B, T) what attention's weights are the softmax of, where steps are ``valid`` (B, T)."""
+        """Return the scores (B, T) whose softmax over the ``valid`` (B, T) steps is attention."""
         scores = torch.tanh(self.projection(output)) @ self.query
-        # The lowest finite number, not -inf: a row without a valid step must not become 0 / 0,
-        # whose NaN would reach the gradient of the whole batch.
+        # The lowest finite number instead of -inf: a row without a valid step must not become
+        # 0 / 0, because its NaN would reach the gradients of the whole batch.
         return scores.masked_fill(~valid, torch.finfo(scores.dtype).min)
 
     def _attention(self, output: Tensor, lengths: Tensor, valid: Tensor) -> Tensor:

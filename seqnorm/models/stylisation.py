@@ -1,6 +1,6 @@
 """A network that redraws pictures in the style of another picture, in one pass.
 
-Axes: N pictures, H, W pixels; S styles, H', W' pixels of a picture that shows a style.
+Axes: N pictures, H, W pixels; S styles, H', W' pixels of a style picture.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ NORMS = ("none", "batch", "instance", "conditional", "adaptive")
 class StylisationNet(nn.Module):
     """Encoder, residual blocks and decoder of convolutions (Johnson et al. 2016), of small width.
 
-    Three convolutions take a picture to a quarter of its height and width, residual blocks change
-    it there, three more bring it back; a sigmoid keeps the result between 0 and 1. Every
-    convolution but the last is followed by the norm, and all but the second of a residual block by
-    a ReLU. Borders are reflected.
+    Three convolutions reduce a picture to a quarter of its height and width, residual blocks change
+    it there, and three more convolutions restore the size. A sigmoid keeps the result between 0 and
+    1. Every convolution but the last is followed by the norm, and all but the second of a residual
+    block by a ReLU. Borders are padded by reflection.
 
-    With ``norm="adaptive"`` every norm takes its gain and bias from a picture that shows the style.
-    Huang & Belongie 2017 read them off that picture's features in a fixed VGG, at one place; here
-    a small network, trained with the rest, turns the picture into those of all places (Ghiasi et
-    al. 2017): convolutions, the mean over the picture, and a linear map for each norm.
+    With ``norm="adaptive"`` every norm takes its gain and bias from a style picture. Huang &
+    Belongie 2017 compute them, for one norm, from the picture's features in a fixed VGG. Here a
+    small network, trained with the rest, computes those of all norms (Ghiasi et al. 2017):
+    convolutions, the mean over the picture, and a linear map for each norm.
 
     Args:
         norm: none, batch (Johnson et al. 2016), instance (Ulyanov et al. 2016), conditional (one
-            gain and bias a style, Dumoulin et al. 2017) or adaptive.
-        width: channels at full resolution; there are twice as many below it.
-        blocks: residual blocks.
+            gain and bias for each style, Dumoulin et al. 2017) or adaptive.
+        width: channels at full resolution; there are twice as many at lower resolutions.
+        blocks: number of residual blocks.
         styles: S, for conditional alone.
 
     Raises:
-        ValueError: an unknown norm; a width, or a number of blocks or styles below 1; several
-            styles for a norm that has one, or any number of pictures.
+        ValueError: the norm is unknown; width, blocks or styles is below 1; several styles are
+            given for a norm other than conditional.
     """
 
     def __init__(
@@ -58,8 +58,8 @@ class StylisationNet(nn.Module):
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if styles > 1 and norm != "conditional":
             raise ValueError(
-                f"norm {norm!r} takes no number of styles, got styles={styles}: "
-                "norm='conditional' learns several"
+                f"norm {norm!r} takes no number of styles, got styles={styles}: use "
+                "norm='conditional' for several"
             )
         self.norm = norm
         inner = 2 * width
@@ -79,25 +79,25 @@ class StylisationNet(nn.Module):
         )
         self.decoder = nn.ModuleList([layer(inner, inner), layer(inner, width)])
         self.last = nn.Conv2d(width, 3, 5, padding=2, padding_mode="reflect")
-        # Made last, so that of one seed the convolutions above start alike whatever the norm.
+        # Created last, so that a seed gives the convolutions the same weights with every norm.
         self.reader = _StyleReader(inner) if norm == "adaptive" else None
 
     def forward(self, picture: Tensor, style: Tensor | None = None) -> Tensor:
-        """Redraws pictures.
+        """Redraw pictures.
 
         Args:
-            picture: (N, 3, H, W), H and W multiples of four, at least 8.
-            style: for conditional, what ``ConditionalInstanceNorm2d`` takes: (N,) the number of
-                each picture's style or (N, S) weights of the styles; for adaptive, pictures of the
-                style, (N, 3, H', W') or (1, 3, H', W') for all, H' and W' at least 9; for other
-                norms nothing.
+            picture: (N, 3, H, W), with H and W multiples of four and at least 8.
+            style: for conditional, the argument of ``ConditionalInstanceNorm2d``: the number (N,)
+                of each picture's style or weights (N, S) of the styles; for adaptive, style
+                pictures (N, 3, H', W'), or (1, 3, H', W') for all, with H' and W' at least 9; None
+                for other norms.
 
         Returns:
-            (N, 3, H, W), from 0 to 1.
+            Pictures (N, 3, H, W), from 0 to 1.
 
         Raises:
-            ValueError: a picture of another shape, of a style too; a style is missing, or given to
-                a norm that has none.
+            ValueError: a picture or style picture has another shape; a style is missing, or given
+                for a norm that takes none.
         """
         if picture.dim() != 4 or picture.shape[1] != 3:
             raise ValueError(f"pictures must be (N, 3, H, W), got {tuple(picture.shape)}")
@@ -112,12 +112,12 @@ class StylisationNet(nn.Module):
         if self.reader is not None and style is not None:
             if style.dim() != 4 or style.shape[0] not in (1, len(picture)) or style.shape[1] != 3:
                 raise ValueError(
-                    f"pictures of the style must be ({len(picture)}, 3, H', W') or (1, 3, H', W'), "
+                    f"style pictures must be ({len(picture)}, 3, H', W') or (1, 3, H', W'), "
                     f"got {tuple(style.shape)}"
                 )
             if min(style.shape[2:]) < 9:
                 raise ValueError(
-                    "height and width of a picture of the style must be at least 9, got "
+                    "height and width of a style picture must be at least 9, got "
                     f"{tuple(style.shape[2:])}"
                 )
             style = self.reader(style)
@@ -159,7 +159,7 @@ class _Layer(nn.Module):
     def forward(self, x: Tensor, style: Tensor | None) -> Tensor:
         x = self.convolution(x)
         if isinstance(self.norm, (ConditionalInstanceNorm2d, _StyleNorm)):
-            assert style is not None  # the network has asked for one
+            assert style is not None  # checked by the network
             x = self.norm(x, style)
         elif self.norm is not None:
             x = self.norm(x)
@@ -179,7 +179,7 @@ def _norm(norm: str, features: int, styles: int, code: int) -> nn.Module | None:
 
 
 class _StyleReader(nn.Module):
-    """A code (N, K) of pictures (N, 3, H', W') of styles."""
+    """Compute a code (N, K) of style pictures (N, 3, H', W')."""
 
     def __init__(self, code: int) -> None:
         super().__init__()
@@ -192,7 +192,7 @@ class _StyleReader(nn.Module):
 
 
 class _StyleNorm(nn.Module):
-    """AdaIN with gain and bias linear in a style's code; at first 1 and 0 for every style."""
+    """AdaIN with gain and bias linear in a style's code, initially 1 and 0 for every style."""
 
     def __init__(self, features: int, code: int) -> None:
         super().__init__()
@@ -207,7 +207,7 @@ class _StyleNorm(nn.Module):
 
 
 class _Residual(nn.Module):
-    """What two layers make of their input is added to it."""
+    """A residual block: the output of two layers is added to their input."""
 
     def __init__(self, first: _Layer, second: _Layer) -> None:
         super().__init__()

@@ -17,7 +17,7 @@ from seqnorm.models import cooccurrence_embedding
 
 
 def document_lengths(count: int = 2000, seed: int = 0) -> list[int]:
-    """Lengths distributed like those of R8 cut at 200 tokens."""
+    """Return lengths distributed like those of R8 cut at 200 tokens."""
     generator = random.Random(seed)
     return [min(200, int(generator.lognormvariate(4.2, 0.95)) + 5) for _ in range(count)]
 
@@ -140,7 +140,7 @@ def test_order_depends_on_seed_and_epoch_alone(caps: dict[str, Any]) -> None:
     assert all(order(*key) == value for key, value in orders.items())
     together = {key: {frozenset(batch) for batch in value} for key, value in orders.items()}
     assert len({frozenset(batches) for batches in together.values()}) == 4
-    # Not only the order of the batches differs, their members do.
+    # The members of the batches differ, not only their order.
     assert len(together[0, 0] & together[0, 1]) < 0.1 * len(together[0, 0])
 
 
@@ -211,9 +211,18 @@ def test_processes_work_on_neighbouring_lengths() -> None:
         ({"batch_size": 1, "noise": math.nan}, "noise must be at least 0"),
         ({"max_tokens": 9, "drop_last": True}, "drop_last needs batch_size alone"),
         ({"max_tokens": 8}, "document 2 has 9 tokens, more than max_tokens=8"),
-        ({"batch_size": 1, "num_replicas": 4}, "3 documents do not make the same number"),
-        ({"batch_size": 4, "drop_last": True}, "3 documents do not make the same number"),
-        ({"max_tokens": 9, "noise": 0.0, "num_replicas": 2}, "3 documents do not make the same"),
+        (
+            {"batch_size": 1, "num_replicas": 4},
+            "3 documents cannot be divided into the same number",
+        ),
+        (
+            {"batch_size": 4, "drop_last": True},
+            "3 documents cannot be divided into the same number",
+        ),
+        (
+            {"max_tokens": 9, "noise": 0.0, "num_replicas": 2},
+            "3 documents cannot be divided into the same",
+        ),
     ],
 )
 def test_bad_arguments(options: dict[str, Any], message: str) -> None:
@@ -223,7 +232,7 @@ def test_bad_arguments(options: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize("lengths", [[], [3, -1]])
 def test_bad_lengths(lengths: list[int]) -> None:
-    with pytest.raises(ValueError, match="at least one number and none below 0"):
+    with pytest.raises(ValueError, match="at least one number, and no number below 0"):
         BucketBatchSampler(lengths, batch_size=1)
 
 
@@ -256,7 +265,7 @@ def test_lightning_finds_set_epoch() -> None:
 
 
 def test_the_default_device_is_not_that_of_batches() -> None:
-    """Which a program sets for the tensors of its own; generators draw on the CPU."""
+    """A program sets the default device for its own tensors; generators draw on the CPU."""
     documents = [[1, 2], [3], [4, 5, 6], [1, 1], [2, 2, 2, 2]]
     sampler = BucketBatchSampler([len(tokens) for tokens in documents], batch_size=2, seed=3)
     found = []

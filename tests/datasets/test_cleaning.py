@@ -5,7 +5,7 @@ from seqnorm.datasets.documents import Row
 
 
 def rows(*pairs: str) -> list[Row]:
-    """Rows from strings such as "text:label"."""
+    """Return rows from strings such as "text:label"."""
     return [Row(*pair.split(":")) for pair in pairs]
 
 
@@ -61,5 +61,5 @@ def test_report_prints_as_a_table() -> None:
         "part   read  empty  two labels  held out  duplicate  kept",
         "train     3      0           0         0          1     2",
         "test      1      0           0         0          0     1",
-        "no test part was published: 1 of those kept became it",
+        "no test part was published: 1 of the kept documents became it",
     ]

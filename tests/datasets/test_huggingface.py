@@ -11,7 +11,7 @@ import pytest
 from seqnorm.datasets import DatasetError, load_corpus, load_texts
 
 HERE = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of what it imports
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # from its imports
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -39,7 +39,9 @@ def test_a_folder_of_csv(datasets: Any, tmp_path: Path) -> None:
     assert corpus.train.texts == ("corn rose", "a late goal")
     assert corpus.test == (("wheat fell",), (0,))
     assert (corpus.language, corpus.validation) == ("en", None)
-    with pytest.raises(DatasetError, match="no column 'text' among review, topic; set text_column"):
+    with pytest.raises(
+        DatasetError, match="no column 'text'; there are review, topic; set text_column"
+    ):
         load_corpus(f"hf:{folder}", root=tmp_path)
 
 
@@ -68,7 +70,7 @@ def test_texts_without_labels(datasets: Any, tmp_path: Path) -> None:
     assert texts.parts["test"] == tuple(f"= test {n} =" for n in range(10))
     assert texts.parts["train"] == tuple(f"= train {n} =" for n in range(9))
     assert texts.parts["validation"] == ("= train 9 =",)
-    with pytest.raises(DatasetError, match="no column 'text' among line; set text_column"):
+    with pytest.raises(DatasetError, match="no column 'text'; there are line; set text_column"):
         load_texts(f"hf:{tmp_path / 'lines'}", root=tmp_path)
     datasets.Dataset.from_dict({"text": [None, None]}).save_to_disk(str(tmp_path / "none"))
     with pytest.raises(DatasetError, match="row 0: the text is NoneType"):
@@ -99,19 +101,19 @@ def test_rows_that_are_none(
 
 
 def test_labels_that_were_left_out(datasets: Any, tmp_path: Path) -> None:
-    """A class label of -1 is the library's word for none."""
+    """The library writes a missing label as the class -1."""
     names = datasets.ClassLabel(names=["grain", "sport"])
     features = datasets.Features({"text": datasets.Value("string"), "label": names})
     table = datasets.Dataset.from_dict({**ROWS, "label": [0, -1, 1]}, features=features)
     table.save_to_disk(str(tmp_path / "rows"))
-    with pytest.raises(DatasetError, match=r"row 1: it has no label \(-1\)"):
+    with pytest.raises(DatasetError, match=r"row 1: the row has no label \(-1\)"):
         load_corpus(f"hf:{tmp_path / 'rows'}", root=tmp_path)
 
 
 def test_parts_without_any_label(
     datasets: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As the test parts of competitions are."""
+    """The test parts of competitions have no labels."""
     names = datasets.ClassLabel(names=["grain", "sport"])
     features = datasets.Features({"text": datasets.Value("string"), "label": names})
     labels = {"train": [0, 1, 0], "validation": [1, 0, 1], "test": [-1, -1, -1]}
@@ -120,7 +122,7 @@ def test_parts_without_any_label(
             part: datasets.Dataset.from_dict({**ROWS, "label": some}, features=features)
             for part, some in found.items()
         }
-        # The same texts would be dropped from all parts but one.
+        # Equal texts would be dropped from all parts but one.
         for part, table in tables.items():
             tables[part] = table.map(lambda row, part=part: {"text": f"{row['text']} {part}"})
         datasets.DatasetDict(tables).save_to_disk(str(tmp_path / name))
@@ -129,7 +131,7 @@ def test_parts_without_any_label(
     assert corpus.validation is not None
     assert len(corpus.validation.texts) == 3
     assert f"hf:{tmp_path / 'tests'}: no row of the part test has a label" in caplog.text
-    with pytest.raises(DatasetError, match=r"part train, row 0: it has no label \(-1\)"):
+    with pytest.raises(DatasetError, match=r"part train, row 0: the row has no label \(-1\)"):
         load_corpus(f"hf:{tmp_path / 'trains'}", root=tmp_path)
 
 
@@ -141,7 +143,7 @@ def test_a_name_without_a_network(datasets: Any, tmp_path: Path) -> None:
 def test_no_training_part(datasets: Any, tmp_path: Path) -> None:
     parts = {"test": datasets.Dataset.from_dict(ROWS)}
     datasets.DatasetDict(parts).save_to_disk(str(tmp_path / "parts"))
-    with pytest.raises(DatasetError, match="no part called train"):
+    with pytest.raises(DatasetError, match="no part named train"):
         load_corpus(f"hf:{tmp_path / 'parts'}", root=tmp_path)
 
 

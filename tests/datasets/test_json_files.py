@@ -44,7 +44,10 @@ def test_one_record(tmp_path: Path) -> None:
         ('[{"text": "x", "label": "a"}, {"text": "x", "label": ""}]', ", record 2: 'label' is"),
         ('[\n{"text": "x" "label": "a"}]', ", line 2: not JSON"),
         ('{"text": "x", "label": "a"}\n{"text": "y"\n', ", line 2: not JSON"),
-        ('[{"text": "x", "label": "a", "text": "y"}]', ": the key 'text' twice in one object"),
+        (
+            '[{"text": "x", "label": "a", "text": "y"}]',
+            ": the key 'text' occurs twice in one object",
+        ),
         ("[" * 100_000, ": not JSON"),
         ("[]", ": no documents"),
         ("", ": the file is empty"),
@@ -61,5 +64,5 @@ def test_what_is_refused(content: str, expected: str, tmp_path: Path) -> None:
 def test_a_key_twice_in_a_line(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "x", "label": "a", "label": "b"}\n', encoding="utf-8")
-    with pytest.raises(DatasetError, match="line 1: the key 'label' twice"):
+    with pytest.raises(DatasetError, match="line 1: the key 'label' occurs twice"):
         read(path, "text", "label")

@@ -17,7 +17,7 @@ def test_words_are_what_stands_between_white_space() -> None:
     assert tokenizer.level == "word"
     assert tokenizer.vocabulary[:4] == ["<pad>", "<unk>", "<eos>", "the"]
     words = [[tokenizer.vocabulary[i] for i in ids] for ids in tokenizer.encode(TEXTS)]
-    # What looks like the end of a text in a text is no end.
+    # A word that looks like the end of a text is not an end.
     assert words[1:3] == [[], ["the", "end", "."]]
     assert words[0] == ["the", "<unk>", "cat", "sat"]
     assert words[3] == ["<unk>", "N"]
@@ -58,11 +58,11 @@ def test_characters_of_tokens(level: str) -> None:
     tokenizer = LanguageTokenizer.learn(texts, level=level)  # type: ignore[arg-type]
     characters = tokenizer.characters()
     assert characters.dtype == torch.int64
-    # A word brings the space before it; those of a line's first words are none.
+    # A word counts the space before it, although the first word of a line has no such space.
     spaces = {"word": 3, "character": 0}[level]
     found = int(characters[tokenizer.stream(texts).long()].sum())
     assert found - spaces == len("\n".join(texts) + "\n")
-    # What is unknown: a character is one, a word's are not known.
+    # An unknown character counts as one, and an unknown word as zero.
     unknown = {"word": 0, "character": 1}[level]
     assert int(characters[tokenizer.unk_id]) == unknown
     assert int(characters[tokenizer.pad_id]) == 0

@@ -22,5 +22,7 @@ def test_reads_documents_and_skips_lines_without_label() -> None:
 
 @pytest.mark.parametrize("line", [b"earn first", b"earn\tfirst\tsecond"])
 def test_names_the_line_of_another_form(line: bytes) -> None:
-    with pytest.raises(DatasetError, match=r"x-train.tab, line 5: not one label, one TAB"):
+    with pytest.raises(
+        DatasetError, match=r"x-train.tab, line 5: the line is not one label, one TAB"
+    ):
         read_tab({"x-train.tab": HEADER + b"\n" + line + b"\n"})

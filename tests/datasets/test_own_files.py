@@ -69,7 +69,7 @@ def test_each_layout_alone_and_as_a_part(tmp_path: Path, name: str) -> None:
     WRITERS[name](tmp_path / name, ROWS)
     (tmp_path / ".hidden").mkdir()
     (tmp_path / "README.md").write_text("ignored", encoding="utf-8")
-    # Folders are walked class by class.
+    # Folders are read class by class.
     rows = ROWS if name != "train" else sorted(ROWS, key=lambda row: row.label)
     assert read_default(tmp_path / name) == {"train": rows}
     assert read_default(tmp_path) == {"train": rows}
@@ -222,7 +222,7 @@ def test_bad_class_folders(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "expected"),
     [
-        (["1.0", "0.0", "1"], ["1", "0", "1"]),  # as pandas writes a column that had gaps
+        (["1.0", "0.0", "1"], ["1", "0", "1"]),  # as pandas writes a column with gaps
         (["1.0", "-2.00", "+3."], ["1", "-2", "3"]),
         (["1.0", "0.5"], ["1.0", "0.5"]),
         (["1.0", "x"], ["1.0", "x"]),

@@ -15,7 +15,7 @@ from PIL import Image
 from seqnorm.datasets import PHOTOGRAPHS, TEXTURES, Package, load_photographs, photographs
 
 README = Path(__file__).parents[2] / "data" / "README.md"
-# Rows of pixels, top to bottom: red, green, blue; black, grey, white.
+# Rows of pixels from the top: red, green, blue; black, grey, white.
 COLOURS = [[(255, 0, 0), (0, 255, 0), (0, 0, 255)], [(0, 0, 0), (51, 51, 51), (255, 255, 255)]]
 
 
@@ -31,7 +31,7 @@ def png(mode: str) -> bytes:
 
 @pytest.fixture
 def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Package:
-    """A wheel in ``tmp_path`` with tiny pictures under the names of the real ones."""
+    """Return a wheel in ``tmp_path`` with tiny pictures under the names of the real ones."""
     archive = tmp_path / photographs._PACKAGE.filename
     pictures, members = {}, {}
     with zipfile.ZipFile(archive, "w") as writer:

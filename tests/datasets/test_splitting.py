@@ -49,7 +49,7 @@ def test_depends_on_seed_and_texts_but_not_on_order() -> None:
 
 
 def test_known_split() -> None:
-    """Pinned: another version or platform must not move documents between the parts."""
+    """A pinned split: no version or platform may move documents between the parts."""
     validation = split_validation(documents(*[0] * 20), 0.2)[1]
     assert validation.texts == ("text 2", "text 7", "text 15", "text 18")
 

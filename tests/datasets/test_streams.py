@@ -1,4 +1,4 @@
-"""Streams and documents: every token is predicted once, after the one that stands before it."""
+"""Streams and documents: every token is predicted once, from the token before it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_every_token_is_a_target_once_and_rows_go_on(
     found: dict[int, list[int]] = {}
     for rank in range(processes):
         data = windows(n, rows, window, num_replicas=processes, rank=rank)
-        assert len(data) == math.ceil(math.ceil(n / rows) / window)  # the same in all
+        assert len(data) == math.ceil(math.ceil(n / rows) / window)  # equal in all of them
         for place in range(len(data)):
             batch = data[place]
             assert isinstance(batch, LanguageBatch)
@@ -64,10 +64,10 @@ def test_by_hand() -> None:
     ("arguments", "processes", "message"),
     [
         ((5, 2, 0), {}, "a window needs at least 1 token, got 0"),
-        ((5, 1, 2), {"num_replicas": 2, "rank": 0}, "1 row.* do not divide among 2 processes"),
+        ((5, 1, 2), {"num_replicas": 2, "rank": 0}, "1 row.* cannot be divided among 2 processes"),
         ((5, 4, 2), {"num_replicas": 2, "rank": 2}, "rank must lie in"),
-        ((3, 4, 2), {}, "3 tokens do not make 4 rows"),
-        ((0, 1, 2), {}, "0 tokens do not make 1 rows"),
+        ((3, 4, 2), {}, "3 tokens do not suffice for 4 rows"),
+        ((0, 1, 2), {}, "0 tokens do not suffice for 1 rows"),
     ],
 )
 def test_what_is_refused(

@@ -1,4 +1,4 @@
-"""The torchtext pipeline: its tokens and vocabularies, its data sets, and where it is not."""
+"""The torchtext pipeline: its tokens, vocabularies and data sets, and errors without torchtext."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_basic_english_and_its_way_into_a_checkpoint() -> None:
     assert tokenizer.vocabulary[:4] == ["<pad>", "<unk>", ".", "hello"]
     (numbers,) = tokenizer.encode(["hello . unheard"])
     assert numbers == [3, 2, 1]
-    # Markup in a text is no padding.
+    # Markup in a text is not padding.
     assert tokenizer.encode(["<pad> hello <unk> <PAD>"]) == [[1, 3, 1, 1]]
     for again in (tokenizer_from_json(tokenizer.to_json()), pickle.loads(pickle.dumps(tokenizer))):
         assert isinstance(again, TorchtextTokenizer)
@@ -137,7 +137,7 @@ def test_wrong_arguments(options: dict[str, Any], error: type[Exception], messag
 
 @pytest.fixture
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files that are not the published ones pass for them."""
+    """Accept files that are not the published ones."""
     cache = pytest.importorskip("torchdata.datapipes.iter.util.cacheholder")
     monkeypatch.setattr(cache, "_hash_check", lambda *_: True)
 
@@ -151,7 +151,7 @@ from_torchdata = [
 
 
 def marked(test: Any) -> Any:
-    """torchdata is no longer developed, says so, and leaves files to the garbage collector."""
+    """Ignore warnings of torchdata, which leaves files to the garbage collector."""
     for mark in from_torchdata:
         test = mark(test)
     return needs_torchtext(test)
@@ -235,9 +235,9 @@ def test_data_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_names_that_there_are_not() -> None:
-    with pytest.raises(DatasetError, match=r"torchtext:imdb is no labelled data set.*AG_NEWS"):
+    with pytest.raises(DatasetError, match=r"torchtext:imdb is not a labelled data set.*AG_NEWS"):
         load_corpus("torchtext:imdb")
-    with pytest.raises(DatasetError, match="no data set of lines: PennTreebank"):
+    with pytest.raises(DatasetError, match="not a data set of lines: PennTreebank"):
         read_lines("IMDB", "data")
     with pytest.raises(ValueError, match="text_column cannot be given"):
         load_corpus("torchtext:IMDB", text_column="review")

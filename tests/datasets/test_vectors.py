@@ -1,4 +1,4 @@
-"""Pretrained vectors out of a text file, by the reader of our own and by torchtext's."""
+"""Pretrained vectors from a text file, by our own reader and by torchtext's."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def test_torchtext_takes_the_last_and_no_spaces(tmp_path: Path) -> None:
     [
         (b"corn 1 2\ncorn\n", r"line 2: a token and 2 numbers are needed, not 'corn"),
         (b"corn 1 x\n", "line 1: could not convert string to float: 'x'"),
-        (b"other 1 2\n", "no vector of any of the 5 tokens"),
-        (b"", "no vector of any"),
+        (b"other 1 2\n", "no vector for any of the 5 tokens"),
+        (b"", "no vector for any"),
         (b"corn 1 2\n\xff\xfe 1 2\n", "not UTF-8"),
     ],
 )

@@ -1,4 +1,4 @@
-"""pytorch-forecasting's own models, with normalised layers in the place of its own."""
+"""pytorch-forecasting's models with normalised layers in place of its own."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ with warnings.catch_warnings():
     theirs: Any = pytest.importorskip("pytorch_forecasting.models.nn.rnn")
     pandas: Any = pytest.importorskip("pandas")
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # theirs
+pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of the library
 
 
 class LSTM(theirs.LSTM, torch_rnn.LSTM):  # type: ignore[misc]
-    """Both, with the methods that pytorch-forecasting asks of a layer."""
+    """A layer of both families, with the methods that pytorch-forecasting needs."""
 
 
 class GRU(theirs.GRU, torch_rnn.GRU):  # type: ignore[misc]
-    """Both, with the methods that pytorch-forecasting asks of a layer."""
+    """A layer of both families, with the methods that pytorch-forecasting needs."""
 
 
 MODELS: dict[str, tuple[str, dict[str, Any], list[str], type]] = {
@@ -37,7 +37,7 @@ MODELS: dict[str, tuple[str, dict[str, Any], list[str], type]] = {
 
 @pytest.fixture(scope="module")
 def series() -> Any:
-    """Six noisy sines, cut into windows of 4 to 12 steps and 4 to forecast."""
+    """Return six noisy sines, cut into windows of 4 to 12 steps and 4 to forecast."""
     steps = torch.arange(40.0)
     noise = torch.randn(6, 40, generator=torch.Generator().manual_seed(0))
     frames = [

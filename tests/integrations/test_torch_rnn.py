@@ -1,4 +1,4 @@
-"""Layers of both families: what they compute is ours, what they are is torch's too."""
+"""Layers of both families: they compute as ours and are instances of torch's classes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ import seqnorm
 from seqnorm.integrations import torch_rnn
 
 NORMS = [None, "layer", "batch"]
-# Attributes of torch's classes that read nothing but the sizes, or are for TorchScript.
+# Attributes of torch's classes that depend only on the sizes, or are for TorchScript.
 HARMLESS = {"__constants__", "get_expected_cell_size"}
 
 
 def both(kind: str, norm: str | None, **options: Any) -> tuple[nn.Module, nn.Module]:
-    """A layer of both families, and ours alone with the same weights."""
+    """Return a layer of both families, and one of ours alone with the same weights."""
     layer = getattr(torch_rnn, kind)(I, H, dtype=F64, norm=norm, **options)
     alone = getattr(seqnorm, kind)(I, H, dtype=F64, norm=norm, **options)
     alone.load_state_dict(layer.state_dict())
@@ -70,7 +70,7 @@ def test_it_is_copied_stored_moved_and_changed_as_any_module(norm: str | None) -
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_subclass_of_a_subclass_of_torchs_becomes_ours(norm: str | None) -> None:
-    """Somebody's layer has its own forward around torch's: around ours it is the same."""
+    """A subclass with a forward around torch's has the same forward around ours."""
 
     class Doubled(nn.LSTM):
         def forward(self, x: Tensor, hx: Any = None) -> Any:  # type: ignore[override]

@@ -1,4 +1,4 @@
-"""torchrl's recurrent modules around normalised layers, with trajectories that end midway.
+"""torchrl's recurrent modules with normalised layers and trajectories that end early.
 
 Axes: T steps, B environments, I = observation, H = hidden size, L = layers.
 """
@@ -20,7 +20,7 @@ with warnings.catch_warnings():
     modules: Any = pytest.importorskip("torchrl.modules")
     tensordict: Any = pytest.importorskip("tensordict")
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # theirs
+pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of the library
 
 I, H, L, T, B = 3, 8, 2, 12, 4  # noqa: E741  the axes' letters
 STATES = {"LSTM": ["h", "c"], "GRU": ["h"]}
@@ -37,7 +37,7 @@ def around(layer: nn.Module, kind: str, **options: Any) -> Any:
 
 
 def rollout() -> tuple[Tensor, Tensor]:
-    """Observations (B, T, I), and where trajectories begin (B, T, 1)."""
+    """Return observations (B, T, I), and a mask (B, T, 1) of the beginnings of trajectories."""
     begins = torch.zeros(B, T, 1, dtype=torch.bool)
     for environment, step in ((0, 0), (1, 0), (2, 0), (3, 0), (1, 5), (2, 3), (2, 9)):
         begins[environment, step] = True
@@ -74,7 +74,7 @@ def test_a_module_trains(kind: str, norm: str | None) -> None:
 @pytest.mark.parametrize("norm", [None, "layer"])
 @pytest.mark.parametrize("kind", STATES)
 def test_steps_of_a_rollout_are_the_whole(kind: str, norm: str | None) -> None:
-    """One call a step, as a collector makes them, gives what the loss computes of the rollout."""
+    """Calls for single steps, as in a collector, give the same as one call on the rollout."""
     layer = getattr(torch_rnn, kind)(I, H, L, batch_first=True, norm=norm).eval()
     module = around(layer, kind)
     x, begins = rollout()

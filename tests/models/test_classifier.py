@@ -33,10 +33,10 @@ def test_padding_changes_nothing(cell: str, norm: str | None) -> None:
     model = classifier(cell=cell, norm=norm, num_layers=2, pooling="last+mean+max+attention")
     tokens = batch()
     padding = torch.arange(6) >= LENGTHS[:, None]
-    model(tokens, LENGTHS)  # fills BatchNorm's statistics
+    model(tokens, LENGTHS)  # updates BatchNorm's statistics
     model.eval()
     logits = model(tokens.masked_fill(padding, 0), LENGTHS)
-    for other in (1, 19, -1, 10**9):  # of which the last two are no tokens at all
+    for other in (1, 19, -1, 10**9):  # the last two are not tokens
         assert torch.equal(model(tokens.masked_fill(padding, other), LENGTHS), logits)
     with torch.no_grad():
         model.embedding.weight[0] = torch.nan
@@ -74,7 +74,7 @@ def test_options_of_the_norm(cell: str) -> None:
     [(cell, norm) for cell in CELLS for norm in (None, "layer", "batch", "batch_pooled")],
 )
 def test_every_cell_learns(cell: str, norm: str | None) -> None:
-    """Eight documents by heart, whose class is that of their first word."""
+    """It memorises eight documents whose class depends on their first word."""
     model = classifier(cell=cell, norm=norm, word_dropout=0.0, embedding_dropout=0.0, dropout=0.0)
     tokens = torch.randint(2, 20, (8, 6))
     lengths = torch.tensor([6, 4, 5, 6, 3, 6, 2, 6])
@@ -152,10 +152,10 @@ def test_every_dropout_acts_in_training_only(option: str) -> None:
             {"cell": "elman"},
             "cell 'elman' is unknown: write one of lstm, gru, rnn, ligru, indrnn, slstm",
         ),
-        ({"word_dropout": 1.5}, "word_dropout is a probability from 0 to 1, got 1.5"),
+        ({"word_dropout": 1.5}, "word_dropout must be a probability from 0 to 1, got 1.5"),
         ({"norm": "lyer"}, "layer"),
         ({"pooling": "sum"}, "unknown part 'sum'"),
-        ({"norm": None, "norm_options": {"eps": 1.0}}, "'eps': 1.0} without a norm: choose one"),
+        ({"norm": None, "norm_options": {"eps": 1.0}}, "'eps': 1.0} without a norm: choose a norm"),
         ({"norm": "batch", "norm_options": {"beyond": "lst"}}, "last"),
     ],
 )

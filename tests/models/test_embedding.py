@@ -58,7 +58,7 @@ def test_it_repeats_and_leaves_the_global_generator_alone() -> None:
 
 
 def test_it_seeds_no_other_generator(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(torch, "manual_seed")  # which seeds those of GPUs too
+    monkeypatch.delattr(torch, "manual_seed")  # it would also seed GPUs
     cooccurrence_embedding(documents(), V, 6)
 
 
@@ -77,5 +77,5 @@ def test_a_small_vocabulary_fills_the_other_features_with_zeros() -> None:
 
 @pytest.mark.parametrize("texts", [[], [[]], [[2], [3]], [[0, 1], [1, 5]]])
 def test_nothing_near_anything_is_refused(texts: list[list[int]]) -> None:
-    with pytest.raises(ValueError, match="start from drawn vectors"):
+    with pytest.raises(ValueError, match="start from random vectors"):
         cooccurrence_embedding(texts, V, 4)

@@ -1,4 +1,4 @@
-"""The image classifier: shapes, norms, ghost batches against one group at a time, errors."""
+"""The image classifier: shapes, norms, ghost batches compared with single groups, errors."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_ghost_batches_are_batches_one_after_the_other(group_size: int) -> None:
         groups.append(single(part))
         means.append(single.running_mean)
         variances.append(single.running_var)
-    # Parameters of the copies are apart; as functions of one another they are the plain ones.
+    # The copies have parameters of their own, with equal values.
     slow = torch.cat(
         [
             nn.functional.batch_norm(p, None, None, plain.weight, plain.bias, True)
@@ -90,7 +90,7 @@ def test_ghost_batches_without_tracking_change_nothing() -> None:
     with batch_statistics(norm):
         norm(3 + torch.randn(6, 3, 4, 5))
     assert norm(torch.randn(0, 3, 4, 5)).shape == (0, 3, 4, 5)
-    with pytest.raises(ValueError, match="not divisible"):
+    with pytest.raises(ValueError, match="cannot be divided"):
         reestimate_statistics(norm, [torch.randn(6, 3, 4, 5), torch.randn(5, 3, 4, 5)])
     for key, value in before.items():
         assert torch.equal(norm.state_dict()[key], value), key
@@ -107,13 +107,13 @@ def _by_table(norm: nn.BatchNorm2d, x: torch.Tensor) -> torch.Tensor:
 def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match=r"norm 'bach' is unknown: write one of batch, group"):
         ImageClassifier(1, 3, norm="bach")
-    with pytest.raises(ValueError, match="group_size divides the batch of BatchNorm, not of 'gr"):
+    with pytest.raises(ValueError, match="group_size is an option of norm 'batch', not of 'gr"):
         ImageClassifier(1, 3, norm="group", group_size=2)
     with pytest.raises(ValueError, match="width must be a multiple of 4"):
         ImageClassifier(1, 3, norm="group", width=6)
     with pytest.raises(ValueError, match="group_size must be at least 1"):
         GhostBatchNorm2d(3, 0)
-    with pytest.raises(ValueError, match="5 images are not divisible into groups of 2"):
+    with pytest.raises(ValueError, match="5 images cannot be divided into groups of 2"):
         ImageClassifier(1, 3, group_size=2)(torch.zeros(5, 1, 28, 28))
     with pytest.raises(ValueError, match="takes no mask"):
         GhostBatchNorm2d(3, 2)(torch.zeros(2, 3, 4, 4), torch.ones(2, 1, 4, 4, dtype=torch.bool))

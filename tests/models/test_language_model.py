@@ -30,7 +30,7 @@ DROPOUT = {
 
 
 def texts(lengths: Sequence[int] = LENGTHS) -> tuple[Tensor, Tensor, Tensor]:
-    """Tokens and what follows them (B, T), without padding among them, and lengths."""
+    """Return tokens and targets (B, T), without padding among the valid ones, and lengths."""
     text = torch.randint(1, V, (len(lengths), max(lengths) + 1))
     return text[:, :-1], text[:, 1:], torch.tensor(lengths)
 
@@ -43,7 +43,7 @@ def oracle(
     lengths: Sequence[int],
     masks: dict[str, Tensor],
 ) -> tuple[list[Tensor], dict[str, Tensor]]:
-    """-log p of every target, one token at a time, and the tables afterwards."""
+    """Return -log p of every target, one token at a time, and the tables afterwards."""
     embedding = parameters["embedding.weight"]
     sequences = [
         [
@@ -82,7 +82,7 @@ def oracle(
             row = row * masks["output"][b, 0]
             scores = [
                 sum(row * parameters["decoder.weight"][v]) + parameters["decoder.bias"][v]
-                for v in range(1, V)  # padding, number 0, never follows
+                for v in range(1, V)  # padding, token 0, is never a target
             ]
             total = torch.stack([score.exp() for score in scores]).sum()
             nats.append(total.log() - scores[targets[b, t] - 1])
@@ -90,7 +90,7 @@ def oracle(
 
 
 def draw_masks(model: LanguageModel, B: int) -> dict[str, Tensor]:
-    """What the model draws from this seed, in the order of a call; all ones in inference."""
+    """Return the dropout masks of a call with this seed; all ones in inference."""
     p = DROPOUT if model.training else dict.fromkeys(DROPOUT, 0.0)
 
     def drawn(name: str, *shape: int) -> Tensor:
@@ -139,7 +139,8 @@ def test_against_plain_loops(cell: str, norm: str | None, tied: bool, training: 
     (weights * nats).sum().backward()
     for name, gradient in zip(names, expected):
         found = model.get_parameter(name).grad
-        # The embedding of padding learns nothing as an input, nor, of probability 0, as an output.
+        # The embedding of padding has no gradient as an input, nor as an output, whose probability
+        # is 0.
         assert_close(
             torch.zeros_like(gradient) if found is None else found, gradient, GRADIENTS, name
         )
@@ -154,7 +155,7 @@ def test_what_stands_in_the_padding_changes_nothing(norm: str | None) -> None:
     padding = torch.arange(tokens.shape[1]) >= lengths[:, None]
     before = {name: value.clone() for name, value in model.state_dict().items()}
     results = []
-    for poison in (0, 3, -1, 10**9):  # of which the last two are no tokens at all
+    for poison in (0, 3, -1, 10**9):  # the last two are not tokens
         model.load_state_dict(before)
         model.zero_grad()
         poisoned = [part.masked_fill(padding, poison) for part in (tokens, targets)]
@@ -171,7 +172,7 @@ def test_what_stands_in_the_padding_changes_nothing(norm: str | None) -> None:
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("training", [True, False])
 def test_windows_with_carried_states_are_one_long_sequence(cell: str, training: bool) -> None:
-    """Values, and, as no gradient is cut by the model, all gradients."""
+    """Values are equal, and all gradients, because the model cuts no gradient."""
     model = model_of(cell=cell, norm="layer").train(training)
     tokens, targets, _ = texts([10, 10, 10])
     whole, last = model.surprisal(tokens, targets, torch.tensor([10] * 3))
@@ -319,9 +320,9 @@ def test_sizes() -> None:
         ({"norm": None, "norm_options": {"eps": 1e-3}}, "without a norm"),
         ({"output_dropout": 1.5}, "output_dropout should be a number in range"),
         ({"weight_drop": -0.1}, "should be a number in range"),
-        ({"layer_dropout": 0.1}, "num_layers=1: write output_dropout"),
+        ({"layer_dropout": 0.1}, "num_layers=1: use output_dropout"),
         ({"chunk": 0}, "steps must be greater than zero"),
-        ({"recompute": True}, "recompute is of chunks: say how many steps"),
+        ({"recompute": True}, "recompute needs chunks: give their number"),
     ],
 )
 def test_what_is_refused(options: dict[str, Any], message: str) -> None:

@@ -1,4 +1,4 @@
-"""Long documents, read in chunks: the same answers."""
+"""Long documents read in chunks have the same results."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_same_logits(norm: str | None, layers: int, bidirectional: bool, poo
     with torch.no_grad():
         model.embedding.weight[0] = torch.nan
     for steps in (1, 4, 13, 50):
-        for other in (0, 10**9):  # no token at all
+        for other in (0, 10**9):  # not a token
             found = model.in_chunks(tokens.masked_fill(padding, other), LENGTHS, steps)
             assert_close(found, expected.detach(), VALUES, f"{steps} steps")
     assert model.recurrent.chunks is None
@@ -50,7 +50,7 @@ def test_the_same_logits(norm: str | None, layers: int, bidirectional: bool, poo
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_sums_of_long_documents_in_half_precision(dtype: torch.dtype) -> None:
-    """Many chunks lose no more than one: what is summed up so far outweighs a chunk."""
+    """Many chunks are as precise as one, although the sums are much larger than a chunk."""
     pooling = Pooling(EVERY, 8)
     steps, size = 400, 50
     output = torch.randn(2, steps * size, 8) + 0.5

@@ -1,4 +1,4 @@
-"""Pooling against loops over the valid steps of one sequence at a time."""
+"""Pooling compared with loops over the valid steps of one sequence at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MODES = [*PARTS, "mean+max", "last+attention+mean"]
 
 
 def pool_one(pooling: Pooling, part: str, steps: list[Tensor]) -> Tensor:
-    """``steps``: the outputs (H,) of the valid steps of one sequence, at least one."""
+    """Pool ``steps``, the outputs (H,) of the valid steps of one sequence, at least one."""
     if part == "last":
         half = pooling.size // 2
         forward, backward = steps[-1], steps[0]
@@ -71,7 +71,7 @@ def test_padding_changes_nothing(mode: str, poison: float) -> None:
     (gradient,) = torch.autograd.grad(pooled.sum(), poisoned)
     assert torch.isfinite(gradient).all()
     assert gradient[padding].abs().max() == 0
-    # Width alone is padding too.
+    # A wider tensor is also padding.
     narrow = pooling(output[:, :3], LENGTHS.clamp(max=3))
     torch.testing.assert_close(pooling(output, LENGTHS.clamp(max=3)), narrow)
 
@@ -88,7 +88,7 @@ def test_lengths_may_stand_on_another_device(mode: str) -> None:
     [
         ("avg", 6, False, "unknown part 'avg'.*last, mean, max, attention"),
         ("mean+", 6, False, "unknown part ''"),
-        ("mean+mean", 6, False, "twice"),
+        ("mean+mean", 6, False, "repeats a part"),
         ("mean", 5, True, "even number"),
     ],
 )

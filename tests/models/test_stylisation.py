@@ -1,4 +1,4 @@
-"""The stylisation network: its equation, what one picture's result depends on, bad arguments."""
+"""The stylisation network: its equation, the inputs of each result, bad arguments."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STYLE = {
 def make(norm: str) -> StylisationNet:
     net = StylisationNet(norm, width=4, blocks=1, styles=3 if norm == "conditional" else 1)
     with torch.no_grad():
-        # Gains and biases other than 1 and 0, or of a style, to see them at work.
+        # Gains and biases other than 1 and 0, also those of a style, so that errors show.
         for parameter in net.parameters():
             if parameter.dim() < 4:
                 parameter += 0.1 * torch.randn_like(parameter)
@@ -33,7 +33,7 @@ def standardise(x: Tensor, dims: tuple[int, ...]) -> Tensor:
 
 
 def layer(net: StylisationNet, name: str, x: Tensor, style: Tensor | None) -> Tensor:
-    """Convolution over mirrored borders and the norm, from the named parameters alone."""
+    """Compute the convolution with mirrored borders and the norm, from the named parameters."""
     own = {k.removeprefix(f"{name}."): v for k, v in net.named_parameters() if k.startswith(name)}
     weight = own["convolution.weight"]
     border = weight.shape[-1] // 2
@@ -139,7 +139,7 @@ def test_the_smallest_picture_of_a_style_will_do() -> None:
         ({"width": 0}, "width must be at least 1"),
         ({"blocks": 0}, "blocks must be at least 1"),
         ({"norm": "conditional", "styles": 0}, "styles must be at least 1"),
-        ({"norm": "batch", "styles": 3}, "norm='conditional' learns several"),
+        ({"norm": "batch", "styles": 3}, "norm='conditional' for several"),
     ],
 )
 def test_bad_arguments(arguments: dict[str, str | int], message: str) -> None:

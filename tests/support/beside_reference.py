@@ -1,4 +1,4 @@
-"""A layer on the ``cpu`` backend beside the definition: the same call, all that comes of it.
+"""Comparison of a layer on the ``cpu`` backend with the definition: one call and its results.
 
 Axes: T steps, B sequences, I = input size, H = hidden size.
 """
@@ -25,17 +25,17 @@ from seqnorm.nn.layers.cells import LAYERS
 
 F32, F64 = torch.float32, torch.float64
 ULP = 2.0**-23
-# Float32 against a float64 result of the same numbers, relative to the largest of a tensor. The
-# definition in float32 comes as near: the norm of a step magnifies the rounding of all before it.
+# Tolerance of float32 against a float64 result, relative to the largest value of a tensor. The
+# definition in float32 is no closer: the norm of a step magnifies the rounding of all steps before.
 SINGLE_VALUES = 64 * ULP
 SINGLE_GRADIENTS = 256 * ULP
-# Of what a norm of few rows makes of float32 this is the most that a comparison can bear.
+# The largest rounding error, by norms of few rows, with which a comparison still makes sense.
 LOST = 0.01
 needs_kernels = pytest.mark.skipif(library.LIBRARY is None, reason=library.WHY_NOT)
 
 JOINT, RMS = Norm("layer"), Norm("rms")
 APART = Norm("layer", "separate")
-# Sites, sets, gains and biases together as no preset has them.
+# Combinations of sites, sets, gains and biases that no preset has.
 SCHEMES: dict[str, dict[str, NormScheme]] = {
     "LSTM": {
         "no norm": NormScheme(bias_ih="inside"),
@@ -109,7 +109,7 @@ SCHEMES: dict[str, dict[str, NormScheme]] = {
 
 
 def taken() -> dict[str, tuple[str, str | NormScheme | None]]:
-    """Every preset and every scheme above that the kernels take, with its cell, by a name."""
+    """Return every preset and scheme above that the kernels take, with its cell, by name."""
     found: dict[str, tuple[str, str | NormScheme | None]] = {}
     for cell in library.STEPS:
         presets = [name for name, cells in seqnorm.PRESETS.items() if cell in cells]
@@ -121,7 +121,7 @@ def taken() -> dict[str, tuple[str, str | NormScheme | None]]:
 
 
 def refusal(layer: Any, rows: Tensor | None = None, lengths: Sequence[int] = (2, 1)) -> str | None:
-    """Why the kernels do not take a layer's first direction."""
+    """Return why the kernels do not take the first direction of a layer."""
     lengths = torch.tensor(lengths)
     packing = seqnorm.nn.recurrence.packing.Packing.from_lengths(lengths, torch.device("cpu"))
     if rows is None:
@@ -133,7 +133,7 @@ def refusal(layer: Any, rows: Tensor | None = None, lengths: Sequence[int] = (2,
 
 
 def build(cell: str, norm: Any, I: int, H: int, **options: Any) -> Any:  # noqa: E741
-    """A float64 layer whose every parameter is moved from its initial value and is a float32."""
+    """Return a float64 layer with float32 values, each parameter moved from its initial value."""
     layer = LAYERS[cell](I, H, norm=norm, dtype=F64, **options)
     with torch.no_grad():
         for name, parameter in layer.named_parameters():
@@ -146,12 +146,12 @@ def build(cell: str, norm: Any, I: int, H: int, **options: Any) -> Any:  # noqa:
 
 
 def single(layer: Any) -> Any:
-    """The same layer in float32, which loses nothing by it."""
+    """Return the same layer in float32, without any loss."""
     return copy.deepcopy(layer).float()
 
 
 def ragged(B: int, T: int) -> list[int]:
-    """One sequence of T steps, one without any if there are three, the rest drawn."""
+    """Return lengths: one T, one 0 if there are at least three, the rest random."""
     lengths = torch.randint(0, T + 1, (B,)).tolist()
     lengths[int(torch.randint(B, ()))] = T
     if B > 2 and min(lengths) > 0:
@@ -161,7 +161,7 @@ def ragged(B: int, T: int) -> list[int]:
 
 @dataclass
 class Call:
-    """Padded input, lengths and initial state of one call, cotangents of its results."""
+    """Padded input, lengths, initial state and cotangents of one call."""
 
     input: Tensor
     lengths: Sequence[int] | None
@@ -195,9 +195,9 @@ Outcome = dict[str, Tensor]
 
 
 def outcome(layer: nn.Module, call: Call, backend: str = "cpu") -> Outcome:
-    """Results, gradients of input, states and parameters, and statistics, in double by name.
+    """Return results, gradients and statistics, in double by name.
 
-    Whatever is drawn is the same every time. The layer's own statistics are left as they were.
+    Random masks are the same in every call. The statistics of the layer stay unchanged.
     """
     before = copy_of(dict(layer.named_buffers()))
     input = call.input.clone().requires_grad_()
@@ -221,7 +221,7 @@ def outcome(layer: nn.Module, call: Call, backend: str = "cpu") -> Outcome:
 
 
 def assert_same(actual: Outcome, expected: Outcome, what: str = "", dtype: Any = F64) -> None:
-    """As near as the dtype allows."""
+    """Compare within the tolerance of the dtype."""
     values, gradients = (VALUES, GRADIENTS) if dtype == F64 else (SINGLE_VALUES, SINGLE_GRADIENTS)
     assert actual.keys() == expected.keys()
     for name, value in expected.items():
@@ -230,19 +230,19 @@ def assert_same(actual: Outcome, expected: Outcome, what: str = "", dtype: Any =
 
 
 def sites_of_batch(cell: str, norm: str | NormScheme | None) -> set[str]:
-    """Where norms of the batch stand in a preset or scheme."""
+    """Return the sites of norms of the batch in a preset or scheme."""
     scheme = seqnorm.preset(norm, cell) if isinstance(norm, str) else norm
     norms = {} if scheme is None else scheme.norms
     return {site for site, norm in norms.items() if norm.over_batch}
 
 
 def rounding(layer: Any, call: Call, expected: Outcome) -> tuple[float, float]:
-    """How far the definition in float32 is from a result in float64, relative to the largest of a
-    tensor: at most among values, and among gradients.
+    """Return the largest relative distances of the definition in float32 from a float64 result.
 
-    Two rows that are nearly the same have a difference of few digits, which the norm of a step
-    makes the whole of what it gives: of such a norm no fixed distance holds. Nothing, so, for
-    layers without one.
+    There is one for values and one for gradients, relative to the largest value of a tensor. If two
+    rows are nearly equal, their difference has few digits, and the norm of a step amplifies it to
+    the scale of its output, so no fixed distance holds for such a norm. Layers without a norm have
+    the distance 0.
     """
     if not sites_of_batch("", layer.norm) & {"input", "hidden", "sum", "cell"}:
         return 0.0, 0.0
@@ -257,7 +257,7 @@ def rounding(layer: Any, call: Call, expected: Outcome) -> tuple[float, float]:
 
 
 def assert_single(layer: Any, call: Call, expected: Outcome, what: str = "") -> None:
-    """The kernels in float32, as near as that allows to a result in float64."""
+    """Compare the kernels in float32 with a result in float64."""
     found, lost = outcome(single(layer), call.to(F32)), rounding(layer, call, expected)
     assert max(lost) <= LOST, f"{what}: float32 has no digits left, {lost}"
     assert found.keys() == expected.keys()
@@ -268,14 +268,14 @@ def assert_single(layer: Any, call: Call, expected: Outcome, what: str = "") -> 
 
 
 def assert_equals_reference(layer: Any, call: Call, what: str = "") -> None:
-    """The kernels in both precisions against the definition in float64."""
+    """Compare the kernels in both precisions with the definition in float64."""
     expected = outcome(layer, call, "reference")
     assert_same(outcome(layer, call), expected, what)
     assert_single(layer, call, expected, what)
 
 
 def each_variant(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """With every instruction set that this machine has."""
+    """Yield each instruction set of this machine, and use it."""
     for name in library.VARIANTS:
         monkeypatch.setattr(library, "CHOSEN", name)
         yield name

@@ -1,4 +1,4 @@
-"""A module beside torch's: the same weights, the same call, and everything compared.
+"""Comparison of a module with torch's: the same weights, the same call, and all results.
 
 Axes: T steps, B sequences, I = input size, H = hidden size.
 """
@@ -18,7 +18,7 @@ import seqnorm.nn.layers.cells
 
 I, H, T, B = 3, 5, 4, 3  # noqa: E741  the axes' letters
 F64 = torch.float64
-# torch's class and ours, of every layer that torch has.
+# torch's class and ours, for every layer of torch.
 LAYERS = {
     name: (getattr(nn, name), ours)
     for name, ours in seqnorm.nn.layers.cells.LAYERS.items()
@@ -31,7 +31,7 @@ Options = dict[str, Any]
 
 
 def twins(kind: str, *args: Any, **options: Any) -> tuple[nn.Module, nn.Module]:
-    """torch's module and ours with the same weights, loaded from torch's state dict."""
+    """Return torch's module and ours with the same weights, loaded from torch's state dict."""
     theirs, ours = (LAYERS | CELLS)[kind]
     args = args or (I, H)
     reference = theirs(*args, dtype=F64, **options)
@@ -41,7 +41,7 @@ def twins(kind: str, *args: Any, **options: Any) -> tuple[nn.Module, nn.Module]:
 
 
 def tensors(result: Any) -> list[Tensor]:
-    """All tensors of a nested result, packed sequences by their data."""
+    """Return all tensors of a nested result, and the data of packed sequences."""
     if isinstance(result, Tensor):
         return [result]
     if isinstance(result, PackedSequence):
@@ -67,7 +67,7 @@ def assert_same(
     input: Tensor,
     hx: list[Tensor],
 ) -> None:
-    """Equal results, and equal gradients of everything under random cotangents."""
+    """Compare results, and all gradients under random cotangents."""
     found: list[tuple[list[Tensor], list[Tensor]]] = []
     for either in (reference, module):
         either.zero_grad()

@@ -1,4 +1,4 @@
-"""A layer beside the oracle: the same call by both, and everything that comes of it compared.
+"""Comparison of a layer with the oracle: the same call by both, and all its results.
 
 Axes: T steps, B sequences, I = input size, H = hidden size.
 """
@@ -25,7 +25,7 @@ from seqnorm.nn.layers.cells import LAYERS
 from seqnorm.nn.recurrence.step import STEPS
 
 I, H = 3, 4  # noqa: E741 (the axis's letter)
-# One row at the last step, two at the two before, an empty sequence, and padding behind all.
+# One row at the last step, two at the two steps before, an empty sequence, and padding at the end.
 LENGTHS = (5, 0, 3, 6, 3)
 T = 7
 SHAPES: dict[str, dict[str, Any]] = {
@@ -35,12 +35,12 @@ SHAPES: dict[str, dict[str, Any]] = {
     "projected": {"proj_size": 2},
     "all": {"num_layers": 2, "bidirectional": True, "proj_size": 3},
 }
-# What a layer has by default. Four heads of one unit each would be sets of one element.
+# Sizes of the layers. Four heads with one unit each would be sets of one element.
 NONLINEARITY = {"RNN": "tanh", "IndRNN": "tanh", "LiGRU": "relu"}
 HEADS = {"SLSTM": 2}
 PUBLISHED = [(name, cell) for name, cells in PRESETS.items() for cell in cells]
 EVERY = [*(("none", cell) for cell in STEPS), *PUBLISHED]
-# Every scheme once: a preset that is another one of the same cell under a second name adds nothing.
+# Every scheme once: presets with a second name for a scheme of the same cell are left out.
 DISTINCT = [
     (name, cell)
     for j, (name, cell) in enumerate(EVERY)
@@ -59,7 +59,7 @@ def scheme_of(name: str, cell: str) -> NormScheme | None:
 
 
 def build(cell: str, scheme: NormScheme | None, hidden: int = H, **options: Any) -> Any:
-    """A layer, which has the options that it was given."""
+    """Build a layer, and check that it has its options."""
     if cell in HEADS:
         options = {"num_heads": HEADS[cell]} | options
     layer = LAYERS[cell](I, hidden, dtype=torch.float64, norm=scheme, **options)
@@ -72,7 +72,7 @@ def build(cell: str, scheme: NormScheme | None, hidden: int = H, **options: Any)
 def randomise(layer: torch.nn.Module) -> None:
     """Move every parameter and statistic away from its initial value.
 
-    Steps 0 to 3 of a table have been seen; the later ones hold what must not be read.
+    Steps 0 to 3 of a table count as seen; the values of later steps must not be read.
     """
     with torch.no_grad():
         for name, parameter in layer.named_parameters():
@@ -89,7 +89,7 @@ def randomise(layer: torch.nn.Module) -> None:
 
 
 def uncounted_is_meant() -> None:
-    """For the rest of a test: steps of a table that hold what must not be read are no mistake."""
+    """Ignore, for the rest of a test, the warning of statistics without a count."""
     warnings.filterwarnings("ignore", "a RunningTable holds statistics")
 
 
@@ -118,7 +118,7 @@ class Case:
 
 @dataclass
 class Result:
-    """What one call gives: output and states, gradients by name, the state dict afterwards."""
+    """Results of one call: output and states, gradients by name, the state dict afterwards."""
 
     values: tuple[Tensor, ...]
     gradients: dict[str, Tensor]
@@ -138,7 +138,7 @@ def copy_of(values: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def by_layer(layer: Any, case: Case, cotangents: Sequence[Tensor], backend: str | None) -> Result:
-    """The call as a user makes it; the layer's statistics are left as the call leaves them."""
+    """Make the call as a user does, including its update of the statistics."""
     input = case.input.detach().clone().requires_grad_()
     leaves = {"input": input}
     hx = None
@@ -200,7 +200,7 @@ def by_oracle(
 def compare(
     layer: Any, scheme: NormScheme | None, case: Case, zoneout: Sequence[float] = ()
 ) -> None:
-    """One call of the layer, in whichever mode it is, on every backend, against the oracle."""
+    """Compare one call of the layer, in its mode and on every backend, with the oracle."""
     directions = 2 if layer.bidirectional else 1
     letters = STEPS[type(layer).__name__].states
     sizes = [layer.hidden_size] * len(letters)

@@ -1,9 +1,10 @@
-"""Layers without a norm in half precision, beside torch's, in one process.
+"""Comparison of layers without a norm in half precision with torch's, in one process.
 
     ONEDNN_MAX_CPU_ISA=AVX2 python tests/support/half_precision.py
 
-Which halves torch's LSTM is there for depends on the processor, or on what oneDNN is told of it.
-Raises AssertionError where ours depends on it too; prints why torch's is not taken, case by case.
+torch's LSTM supports half-precision dtypes depending on the processor, or on oneDNN's variable. The
+program raises AssertionError if ours depends on it too, and prints, case by case, why torch's layer
+is not used.
 
 Axes: T steps, B sequences, I = input size, H = hidden size.
 """
@@ -31,20 +32,20 @@ KINDS: dict[str, dict[str, Any]] = {
     "GRU": {},
     "RNN": {},
 }
-# Some dozens of roundings meet in an output.
+# An output has a few dozen rounding errors.
 FURTHEST = {BF16: 0.1, F16: 0.015, F32: 1e-5, F64: 1e-12}
 
 
 def cases() -> Iterator[tuple[str, torch.dtype, torch.dtype | None, bool, bool, bool]]:
-    """Kind, dtype of weights and input, of autocast, whether gradients follow, training, oneDNN."""
+    """Yield kind, dtype of weights and input, dtype of autocast, gradients, training, oneDNN."""
     for kind, dtype, cast in itertools.product(KINDS, (F32, BF16, F16, F64), (None, BF16, F16)):
         for recording, training, onednn in itertools.product((True, False), repeat=3):
-            if kind == "LSTM" or recording == training == onednn:  # the others are without oneDNN
+            if kind == "LSTM" or recording == training == onednn:  # the others do not use oneDNN
                 yield kind, dtype, cast, recording, training, onednn
 
 
 def call(layer: Any, x: Tensor, cast: torch.dtype | None, recording: bool = True) -> list[Tensor]:
-    """Output and final states, after a backward pass where gradients follow."""
+    """Return output and final states, after a backward pass if gradients are needed."""
     with torch.set_grad_enabled(recording), torch.autocast("cpu", cast, cast is not None):
         output, last = layer(x)
     if recording:
@@ -77,7 +78,7 @@ def check(
     training: bool,
     onednn: bool,
 ) -> str | None:
-    """Ours gives one dtype and nearly one result on every machine, torch's is taken if it can."""
+    """Check that ours does not depend on the machine, and that torch is used where possible."""
     torch.manual_seed(0)
     name, options = kind.split(",")[0], KINDS[kind]
     layer = getattr(seqnorm, name)(I, H, dtype=dtype, **options).train(training)
@@ -98,7 +99,7 @@ def check(
 
 
 class Cast(nn.Module):
-    """An LSTM within autocast, for a compiler."""
+    """An LSTM within autocast, to be compiled."""
 
     def __init__(self, cast: torch.dtype) -> None:
         super().__init__()
@@ -111,7 +112,7 @@ class Cast(nn.Module):
 
 
 def check_graphs(cast: torch.dtype) -> None:
-    """A program made by torch.export, which has oneDNN switched off, runs where it is on."""
+    """Check that a program exported without oneDNN runs with oneDNN."""
     module, x = Cast(cast).eval(), torch.randn(T, B, I)
     with torch.no_grad():
         expected = module(x)
@@ -128,7 +129,7 @@ def main() -> None:
     torch.set_num_threads(1)
     reasons = {str(case): check(*case) for case in cases()}
     print(json.dumps({case: reason for case, reason in reasons.items() if reason is not None}))
-    for cast in (BF16, F16) if COMPILES else ():  # torch 2.3 traces no autocast
+    for cast in (BF16, F16) if COMPILES else ():  # torch 2.3 cannot trace autocast
         check_graphs(cast)
 
 

@@ -1,7 +1,7 @@
-"""The kernels compiled with one of gcc's sanitizers, and calls of layers that run on them.
+"""The kernels compiled with one of gcc's sanitizers, and calls of layers that use them.
 
-Flags and instruction sets are those of setup.py. Sources can be broken on purpose, for a check that
-cannot fail proves nothing.
+Flags and instruction sets are those of setup.py. The sources can be broken on purpose, because a
+check that cannot fail proves nothing.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ PROGRAM = TESTS / "sanitized_calls.py"
 POOL = TESTS / "thread_pool.c"
 PRECISIONS: dict[str, list[str]] = {"float": [], "double": ["-DSEQNORM_DOUBLE"]}
 ADDRESS, THREAD = "address,undefined", "thread"
-# They double the time to compile, for what ends the process or is an access outside anyway.
+# These checks double the compile time; other checks find the same errors.
 WITHOUT = "null,pointer-overflow,object-size"
 RUNTIMES = {ADDRESS: "libasan.so", THREAD: "libtsan.so"}
-# Python and torch keep memory until the end. Every other complaint ends the process.
+# Python and torch keep memory until the end. Every other error ends the process.
 OPTIONS = {
     ADDRESS: {"ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1"},
     THREAD: {"TSAN_OPTIONS": "halt_on_error=1"},
@@ -35,7 +35,7 @@ OPTIONS = {
 
 
 def why_not(sanitizer: str) -> str:
-    """Why nothing can be compiled with this sanitizer here; "" if it can."""
+    """Return why this sanitizer cannot be used here; "" if it can."""
     if sys.platform != "linux":
         return "preloads the sanitizer's library as Linux does"
     if shutil.which("gcc") is None:
@@ -46,7 +46,7 @@ def why_not(sanitizer: str) -> str:
 
 
 def runtime(sanitizer: str) -> Path:
-    """The sanitizer's library; a bare name if gcc does not find it."""
+    """Return the sanitizer's library, only its name if gcc does not find it."""
     command = ["gcc", f"-print-file-name={RUNTIMES[sanitizer]}"]
     return Path(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
 
@@ -57,8 +57,7 @@ def _fails(command: list[str]) -> bool:
 
 @dataclass(frozen=True)
 class Edit:
-    """What matches a pattern in a source, everywhere or at one place by its number, becomes
-    another text."""
+    """A replacement of a pattern in a source, at all matches or at one by its number."""
 
     file: str
     pattern: str
@@ -74,7 +73,7 @@ class Edit:
         (sources / self.file).write_text(text)
 
 
-# The parts of the scratch memory follow one another: here with forbidden bytes between them.
+# Put forbidden bytes between the parts of the scratch memory, which are contiguous otherwise.
 FENCES = (
     Edit("loop.c", r"next \+= ([^;]+);", r"next = fenced(next, \1);"),
     Edit(
@@ -95,8 +94,8 @@ class Build:
     """The kernels for all instruction sets and precisions, with a sanitizer.
 
     Args:
-        directory: where sources, objects and libraries go.
-        edits: of the sources.
+        directory: the folder of sources, objects and libraries.
+        edits: changes of the sources.
     """
 
     def __init__(self, directory: Path, sanitizer: str, edits: Sequence[Edit] = ()) -> None:
@@ -105,7 +104,7 @@ class Build:
         self.directory = directory
         self.sanitizer = sanitizer
         self.variants: dict[str, tuple[list[str], int]] = setup["VARIANTS"]
-        # With little optimisation: compiled sooner, and more accesses are left to look at.
+        # Little optimisation compiles faster and keeps more accesses to check.
         plain = [flag for flag in setup["FLAGS"] if not flag.startswith("-O")]
         self.flags = ["-O1", "-g1", "-fPIC", "-fno-omit-frame-pointer", *plain]
         self.flags += [f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all"]
@@ -140,9 +139,11 @@ class Build:
         )
 
     def library(self, name: str = "whole", edit: Edit | None = None, waits: bool = True) -> Path:
-        """The library, as it is or with an edit of the kernels of the first instruction set in
-        double. With the thread sanitizer they run in threads of ``thread_pool.c``, where with
-        ``waits=False`` no barrier holds."""
+        """Return the library, unchanged or with an edit of the first instruction set in double.
+
+        With the thread sanitizer, the kernels run in threads of ``thread_pool.c``, whose barriers
+        do not wait with ``waits=False``.
+        """
         folder, loops = self.sources, dict(self.loops)
         if edit is not None:
             folder = self._edited(self.sources, name, [edit])
@@ -155,16 +156,16 @@ class Build:
             objects.append(self._object(POOL, folder / f"{name}_pool.o", *macros))
             wrapped = ["dlsym"] if waits else ["dlsym", "seqnorm_wait"]
             options += [f"-Wl,--wrap={function}" for function in wrapped]
-        # The name that the backend looks for.
+        # The file name that the backend expects.
         target = self.directory / "libraries" / name / "_kernels.so"
         target.parent.mkdir(parents=True)
         self._gcc(*map(str, objects), "-o", str(target), *options)
         return target
 
     def run(self, library: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """``sanitized_calls.py`` on a library, in a process of its own."""
-        # Older sanitizers do not find their way in widely spread addresses; not every container
-        # lets a process choose.
+        """Run ``sanitized_calls.py`` with a library, in a process of its own."""
+        # Older sanitizers do not work with randomised addresses, and not every container
+        # allows a process to switch them off.
         fixed = ["setarch", platform.machine(), "--addr-no-randomize"]
         if shutil.which("setarch") is None or _fails([*fixed, "true"]):
             fixed = []
@@ -173,9 +174,9 @@ class Build:
             **os.environ,
             **OPTIONS[self.sanitizer],
             "LD_PRELOAD": str(runtime(self.sanitizer)),
-            # What Python allocates is looked at too.
+            # Check memory that Python allocates, too.
             "PYTHONMALLOC": "malloc",
-            # Its kernels stand elsewhere, and are all of them.
+            # Its kernels are in another folder and complete.
             "SEQNORM_KERNELS": "",
             "PYTHONPATH": os.pathsep.join([*sys.path, str(TESTS)]),
         }

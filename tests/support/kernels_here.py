@@ -1,4 +1,4 @@
-"""What tests need of a machine without the compiled kernels."""
+"""A workaround for tests on machines without the compiled kernels."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from seqnorm.nn.backends.cpu import library
 
 
 def hear_of_their_absence() -> None:
-    """Call the layer that is the first to warn of it in a process: in a test it would be an
-    error, in whichever comes first."""
+    """Call a layer, so that the warning of missing kernels does not become an error in a test."""
     if library.LIBRARY is None:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "normalised layers are slow here")

@@ -1,4 +1,4 @@
-"""Small language models to test with."""
+"""Small language models for tests."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ V, E, H = 11, 5, 4
 
 
 def model_of(**options: Any) -> LanguageModel:
-    """In float64, every parameter and statistic moved away from its initial value."""
-    heads = options.get("cell") == "slstm"  # must divide the units
+    """Build a float64 model with every parameter and statistic moved from its initial value."""
+    heads = options.get("cell") == "slstm"  # the number must divide the units
     sizes: dict[str, Any] = {"embedding_size": 8 if heads else E, "hidden_size": 8 if heads else H}
     sizes["num_layers"] = 2
     model = LanguageModel(V, **{**sizes, **options}).double()

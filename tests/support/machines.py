@@ -1,11 +1,11 @@
-"""The layers' tests as on other machines: narrower processors, and no C compiler.
+"""Run the tests of the layers as on other machines: narrower processors, and no C compiler.
 
     python tests/support/machines.py
     python tests/support/machines.py none avx2 -- tests/training -x
 
-Our kernels, PyTorch's, oneDNN's and MKL's are held to the same instruction sets; without names to
-all that this processor has, and none. What follows ``--`` is for pytest, in the place of tests/nn
-and tests/models.
+The kernels of seqnorm, PyTorch, oneDNN and MKL are limited to the same instruction set. Without
+names, the tests run with each that this processor has, and without kernels. Arguments after ``--``
+are passed to pytest in place of tests/nn and tests/models.
 """
 
 from __future__ import annotations

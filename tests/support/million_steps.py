@@ -1,17 +1,17 @@
-"""Random calls of layers by the kernels and by the definition, for as many time steps as wanted.
+"""Comparison of the kernels with the definition in random calls, over a number of time steps.
 
     python tests/support/million_steps.py                      a million steps, from seed 0 on
     python tests/support/million_steps.py --first 400          the same from another seed on
-    python tests/support/million_steps.py --first 17 --end 18  one seed alone, to repeat a mismatch
+    python tests/support/million_steps.py --first 17 --end 18  only one seed, to repeat a mismatch
 
-A seed is 20 calls: of any norm that the kernels take, with any sizes, lengths, threads and
-instruction sets. Steps are layers * directions * T of every call. Results, states, statistics and
-all gradients are compared in float64, with the tests' tolerances. The first mismatch ends the
-program with status 1 and says how to repeat it.
+A seed makes 20 calls with random norms that the kernels take, sizes, lengths, threads and
+instruction sets. The steps of a call are layers * directions * T. Results, states, statistics and
+all gradients are compared in float64, with the tolerances of the tests. The first mismatch ends the
+program with status 1 and a command to repeat it.
 
-Over many steps a few recurrences magnify any rounding beyond every tolerance. A difference counts
-as such, and not as a mismatch, if the definition itself differs as much where the input and the
-weights are moved by their last bit; the last line says how many calls that were.
+Over many steps, a few recurrences magnify any rounding error beyond every tolerance. A difference
+is not a mismatch if the definition itself differs as much when the input and the weights change in
+their last bit; the last line counts these calls.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ CALLS_OF_A_SEED = 20
 WIDEST, LONGEST = 160, 60
 # Seconds between lines of progress.
 EVERY = 10.0
-# How much more than the definition, moved by its last bit a few times, the kernels may differ.
+# Factor by which the kernels may differ more than the definition with changed last bits.
 MAGNIFIED = 100.0
 MOVES = 5
 
 
 def distance(actual: Outcome, expected: Outcome) -> tuple[float, str]:
-    """The largest difference as a part of its tolerance, infinite for NaN, and where it is."""
+    """Return the largest difference in units of its tolerance, infinite for NaN, and its place."""
     assert actual.keys() == expected.keys()
     found = []
     for name, value in expected.items():
@@ -53,7 +53,7 @@ def distance(actual: Outcome, expected: Outcome) -> tuple[float, str]:
 
 
 def moved(layer: nn.Module, call: Call) -> tuple[nn.Module, Call]:
-    """The same with another last bit in the input and in every parameter."""
+    """Return the same call with the last bits of the input and of every parameter changed."""
     layer, ulp = copy.deepcopy(layer), 2.0**-52
     with torch.no_grad():
         for parameter in layer.parameters():
@@ -64,7 +64,7 @@ def moved(layer: nn.Module, call: Call) -> tuple[nn.Module, Call]:
 
 @dataclass
 class Tally:
-    """What was compared so far."""
+    """Counts of the comparisons so far."""
 
     steps: int = 0
     calls: int = 0
@@ -74,14 +74,14 @@ class Tally:
     begun: float = field(default_factory=time.monotonic)
 
     def add(self, case: Case) -> None:
-        """One more call, unless there was a mismatch before."""
+        """Compare one more call, unless there was a mismatch."""
         if self.failure:
             return
         try:
             layer, call = case.draw()
             actual, expected = case.outcomes(layer, call)
             apart, where = distance(actual, expected)
-        except Exception as error:  # whatever it is, it is to be reproduced
+        except Exception as error:  # any error is reported with the way to reproduce it
             self.failure = f"{case}\n{type(error).__name__}: {error}"
             return
         if apart > 1:

@@ -1,4 +1,4 @@
-"""The operators of seqnorm that a program calls, as a dispatch mode and as a graph show them."""
+"""The operators of seqnorm that a program calls, from a dispatch mode or a graph."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class Seen(TorchDispatchMode):
-    """Within: every call of an operator of seqnorm, with its arguments."""
+    """Record every call of an operator of seqnorm within, with its arguments."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,6 +24,6 @@ class Seen(TorchDispatchMode):
 
 
 def operators_of(graph: torch.fx.GraphModule) -> list[str]:
-    """Their names in a graph, in its order."""
+    """Return the names of seqnorm's operators in a graph, in order."""
     targets = [str(node.target) for node in graph.graph.nodes if node.op == "call_function"]
     return [target.split(".")[1] for target in targets if target.startswith("seqnorm.")]

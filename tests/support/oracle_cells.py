@@ -1,8 +1,8 @@
 """Float64 equations of every cell: one step, one row at a time, as the layers' docstrings say.
 
-Nothing here imports seqnorm. Each function takes the finished terms of input and state and the old
-states of the rows that have this step, and gives their new states; ``unit.norm(site, rows)`` is the
-norm at a site of the cell, or nothing where there is none.
+This module does not import seqnorm. Each function takes the terms of input and state and the old
+states of the rows that have this step, and returns their new states. ``unit.norm(site, rows)`` is
+the norm at a site of the cell, or the identity without a norm.
 
 Axes: H = hidden size, P = units of a head.
 """
@@ -22,7 +22,7 @@ State = tuple[Tensor, ...]
 
 
 def hidden_product(cell: str, weight: Tensor, h: Tensor, heads: int) -> Tensor:
-    """W_hh h: an IndRNN's unit sees itself, a row of an SLSTM the units of its own head."""
+    """Return W_hh h: an IndRNN's unit reads itself, an SLSTM's unit reads those of its head."""
     if cell == "IndRNN":
         return torch.stack([u * unit for u, unit in zip(weight, h)])
     if cell != "SLSTM":
@@ -75,7 +75,7 @@ def gru(unit: Any, xs: Rows, hs: Rows, old: list[State]) -> list[State]:
 
 
 def rnn(unit: Any, xs: Rows, hs: Rows, old: list[State]) -> list[State]:
-    """An IndRNN as well: they differ in W_hh h alone."""
+    """Compute a step of an RNN or an IndRNN, which differ only in W_hh h."""
     f = NONLINEARITIES[unit.nonlinearity]
     return [(f(a),) for a in unit.norm("sum", [x + h for x, h in zip(xs, hs)])]
 

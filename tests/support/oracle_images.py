@@ -1,7 +1,7 @@
-"""Float64 definition of the norms of images: one element, one set at a time, no seqnorm.
+"""Float64 definition of the norms of images: one element, one set at a time, without seqnorm.
 
-A norm is given by the set to which each element belongs, named by a key of its indices. Everything
-is differentiable, for gradients to be compared as well.
+A norm is given by the set to which each element belongs, a function of its indices. Everything is
+differentiable, so that gradients can be compared as well.
 
 Axes: N examples, C channels, then the positions' indices p.
 """
@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# The set of the element of example n, channel c, position p.
+# Returns the set of the element of example n, channel c, position p.
 Key = Callable[[int, int, tuple[int, ...]], Hashable]
-# Gain or bias of channel c of example n.
+# Returns gain or bias of channel c of example n.
 Scale = Callable[[int, int], Any]
 
 
@@ -26,7 +26,7 @@ def indices(x: Tensor) -> list[tuple[int, ...]]:
 
 
 def statistics(x: Tensor, mask: Tensor, key: Key) -> dict[Hashable, tuple[Tensor, Tensor, int]]:
-    """Mean, biased variance and number of elements of every set; mask (N, *positions)."""
+    """Return mean, biased variance and number of elements of every set; mask (N, *positions)."""
     sets: dict[Hashable, list[Tensor]] = {}
     for n, c, *p in indices(x):
         if mask[(n, *p)]:
@@ -43,7 +43,7 @@ def statistics(x: Tensor, mask: Tensor, key: Key) -> dict[Hashable, tuple[Tensor
 
 
 def normalised(x: Tensor, mask: Tensor, key: Key, eps: float, gain: Scale, bias: Scale) -> Tensor:
-    """``gain * (x - mean) / sqrt(var + eps) + bias`` of every valid element, 0 elsewhere."""
+    """Return ``gain * (x - mean) / sqrt(var + eps) + bias`` for valid elements, 0 elsewhere."""
     of = statistics(x, mask, key)
     out = []
     for n, c, *p in indices(x):

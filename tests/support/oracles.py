@@ -1,9 +1,9 @@
 """Float64 definitions of the normalised recurrent layers: one row, one step, one set at a time.
 
-The equations of the cells are in oracle_cells.py; neither imports seqnorm. A batch is a list of
-sequences, each of its own length, so there is no padding and no mask: the rows of step k are the
-rows of the sequences that have a step k. Everything is differentiable, for gradients to be compared
-as well.
+The equations of the cells are in oracle_cells.py; neither module imports seqnorm. A batch is a list
+of sequences of different lengths, so there is no padding and no mask: the rows of step k are the
+rows of the sequences that have a step k. Everything is differentiable, so that gradients can be
+compared as well.
 
 Axes: T steps, B sequences, I = input size, H = hidden size, P = size of h (H, or proj_size).
 """
@@ -22,7 +22,7 @@ from torch import Tensor
 
 @dataclass
 class Table:
-    """Running statistics: for each step a mean (F,), a variance (F,) and the rows seen."""
+    """Running statistics: for each step a mean (F,), a variance (F,) and the count of rows."""
 
     mean: list[Tensor]
     var: list[Tensor]
@@ -42,9 +42,9 @@ class Table:
         )
 
     def stand_in(self, step: int, beyond: str, training: bool) -> tuple[Tensor, Tensor]:
-        """What is taken in the batch's place: the step's own row, or that of the last seen before.
+        """Return the statistics in place of the batch's: those of this step or of the last seen.
 
-        Refusing, training tolerates a step that is not seen yet, but not one beyond the table.
+        With ``beyond="error"``, training accepts a step not seen yet, but not one past the table.
         """
         own = step < len(self.count) and (training or self.count[step] > 0)
         if beyond == "error" and not own:
@@ -68,10 +68,10 @@ class Table:
 
 
 def scaled(value: Tensor, mean: Tensor, var: Tensor, norm: Any) -> Tensor:
-    """(value - mean) over the standard deviation, eps inside or outside of the root."""
+    """Return (value - mean) over the standard deviation, with eps inside or outside the root."""
     if norm.eps_on == "var":
         return (value - mean) / (var + norm.eps) ** 0.5
-    # A root has no derivative at 0; the fraction has one, 1 / eps, for its numerator is 0 as well.
+    # A root has no derivative at 0, but the fraction has 1 / eps, because its numerator is also 0.
     roots = [v**0.5 if v > 0 else torch.zeros_like(v) for v in var.reshape(-1)]
     return (value - mean) / (torch.stack(roots).reshape(var.shape) + norm.eps)
 
@@ -101,7 +101,7 @@ class Site:
     def over_rows(self, step: int, rows: list[Tensor]) -> list[Tensor]:
         assert self.table is not None
         n = len(rows)
-        # A step that the table does not have is read from it in training as it is in inference.
+        # A step past the table is read from it in training as in inference.
         if self.training and n >= self.norm.min_count and step < len(self.table.count):
             mean = sum(rows) / n
             var = sum((row - mean) ** 2 for row in rows) / n
@@ -111,7 +111,7 @@ class Site:
         return [scaled(row, mean, var, self.norm) for row in rows]
 
     def __call__(self, step: int, rows: list[Tensor]) -> list[Tensor]:
-        """The norm of the rows that there are at this step."""
+        """Normalise the rows of this step."""
         if self.norm.kind in ("layer", "rms"):
             rows = [self.within_row(row) for row in rows]
         else:
@@ -124,7 +124,7 @@ class Site:
 
 
 def pieces(norm: Any, gates: str, span: str, units: int, heads: int) -> list[int]:
-    """Units of each set of a norm over the gates of ``span``, or over units that are no gates."""
+    """Return the units of each set of a norm over the gates of ``span``, or over other units."""
     total = max(len(span), 1) * units
     if isinstance(norm.sets, int):
         return [total // norm.sets] * norm.sets
@@ -154,7 +154,7 @@ class Direction:
     def __post_init__(self) -> None:
         gates = GATES[self.cell]
         summed = None if self.scheme is None else self.scheme.sum
-        # A set of a GRU's sum that is not all of it leaves the candidate to a norm of its own.
+        # If a set in a GRU's sum is only a part of it, the candidate has a norm of its own.
         self.one_sum = self.cell != "GRU" or (summed is not None and summed.sets == "joint")
         self.step = 0
         self.w_ih = self.parameters[f"weight_ih_{self.suffix}"]
@@ -189,12 +189,12 @@ class Direction:
         )
 
     def norm(self, site: str, rows: list[Tensor]) -> list[Tensor]:
-        """The rows of this step normalised at a site; unchanged where there is no norm."""
+        """Normalise the rows of this step at a site; without a norm they are unchanged."""
         found = self.sites[site]
         return rows if found is None else found(self.step, rows)
 
     def whole(self, site: str, sequences: list[list[Tensor]]) -> list[list[Tensor]]:
-        """Every row of every sequence normalised at a site outside of the recurrence."""
+        """Normalise every row of every sequence at a site outside of the recurrence."""
         found = self.sites[site]
         places = [(b, k) for b, rows in enumerate(sequences) for k in range(len(rows))]
         if found is None or not places:
@@ -215,7 +215,7 @@ class Direction:
         return getattr(self.scheme, name)
 
     def term(self, which: str, value: Tensor, at: str) -> Tensor:
-        """Add the bias vector of a term where it stands before ("inside") or after the norm."""
+        """Add the bias vector of a term, before ("inside") or after the norm."""
         bias = self.get(f"bias_{which}_{self.suffix}")
         if bias is None or self.place(f"bias_{which}") not in (at, "both"):
             return value
@@ -224,7 +224,7 @@ class Direction:
     def run(
         self, sequences: list[list[Tensor]], states: list[tuple[Tensor, ...]]
     ) -> tuple[list[list[Tensor]], list[tuple[Tensor, ...]]]:
-        """Outputs of every sequence in the order of its steps, and the states at its end."""
+        """Return outputs of every sequence in the order of its steps, and its final states."""
         x_terms = [
             [self.term("ih", self.w_ih @ frame, "inside") for frame in sequence]
             for sequence in self.whole("frame", sequences)
@@ -251,7 +251,7 @@ class Direction:
 
 @dataclass
 class Answer:
-    """Outputs of each sequence (its own steps, D * P), final states, and the tables afterwards."""
+    """Outputs of each sequence (steps, D * P), final states, and the tables afterwards."""
 
     outputs: list[list[Tensor]]
     states: tuple[Tensor, ...]
@@ -273,15 +273,15 @@ def layers(
     nonlinearity: str = "tanh",
     heads: int = 1,
 ) -> Answer:
-    """A recurrent network over sequences of different length.
+    """Compute a recurrent network over sequences of different lengths.
 
     Args:
         scheme: an object with the fields of a NormScheme, or None for torch's plain cell.
-        parameters: by the names of a state dict, tables included.
+        parameters: by the names of a state dict, including tables.
         sequences: B lists of vectors (I,).
-        states: every part of the state, h_0 first, each (L * D, B, P or H).
+        states: all tensors of the state, h_0 first, each (L * D, B, P or H).
         zoneout: probabilities for the first parts of the state; the others are not held back.
-        nonlinearity, heads: of the cells that have them.
+        nonlinearity, heads: options of the cells that have them.
     """
     tables = {
         name[: -len("count")]: Table.of(parameters, name[: -len("count")])
@@ -324,7 +324,7 @@ def layers(
 
 
 def mean_and_variance(values: Sequence[float]) -> tuple[float, float]:
-    """Of a list of numbers, the variance biased; (0, 0) of none."""
+    """Return mean and biased variance of a list of numbers; (0, 0) for an empty list."""
     if not values:
         return 0.0, 0.0
     mean = math.fsum(values) / len(values)

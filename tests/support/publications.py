@@ -1,4 +1,4 @@
-"""A layer of a preset, its parameters as a publication names them, and both answers compared.
+"""Comparison of a layer of a preset with code in the notation of its publication.
 
 Axes: T steps, B sequences, I = input size, H = hidden size.
 """
@@ -35,7 +35,7 @@ class Parts:
 
     A cell with a single gate calls it "h".
 
-    Several letters stack the gates in the order in which the publication stacks them.
+    Several letters stack the gates in the order of the publication.
     """
 
     def __init__(self, cell: str, values: dict[str, Tensor]) -> None:
@@ -90,7 +90,7 @@ def run_layer(layer: Any, x: Tensor, states: list[Tensor]) -> tuple[Tensor, ...]
 def row_by_row(
     step: Callable[[Parts, Tensor, State], State], p: Parts, x: Tensor, states: list[Tensor]
 ) -> tuple[Tensor, ...]:
-    """Outputs (T, B, H) and the last states (B, H) of a cell that sees one row at a time."""
+    """Return outputs (T, B, H) and final states (B, H) of a cell, computed row by row."""
     outputs, finals = [], []
     for b in range(x.shape[1]):
         state: State = tuple(part[b] for part in states)

@@ -1,9 +1,10 @@
-"""Calls of many layers on another library of kernels, as a program of its own.
+"""Calls of many layers with another library of kernels, as a program of its own.
 
     python tests/support/sanitized_calls.py LIBRARY --calls 500 --seed 1
 
-Every tensor that a kernel is given has memory of its own, no larger than it is, and what nobody
-wrote is NaN. Prints how many calls there were; whatever a sanitizer finds ends the process first.
+Every tensor that a kernel receives has memory of its own, exactly as large as the tensor, and
+memory that was not written is NaN. The program prints the number of calls; any error that a
+sanitizer finds ends the process.
 
 Axes: T steps, B sequences, I = input size, H = hidden size.
 """
@@ -28,12 +29,12 @@ from torch import Tensor
 import seqnorm
 from seqnorm.nn.backends.cpu import kernels, library, memory, operators
 
-# Beside the widths of vectors and panels, which are 2 to 32 reals.
+# Sizes around the widths of vectors and panels, which are 2 to 32 reals.
 SIZES = [1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 33, 47, 64, 65, 70, 97, 130]
 
 
 def use(path: Path) -> None:
-    """From now on the backend calls this library."""
+    """Make the backend call this library from now on."""
     library.__file__ = str(path.with_name("library.py"))
     loaded, why = library._load()
     assert loaded is not None, why
@@ -46,8 +47,8 @@ def use(path: Path) -> None:
 
 
 def alone() -> None:
-    """Every tensor in memory of its own that ends where it ends."""
-    # torch.empty gives NaN, or the largest integer, whose bytes are NaN too.
+    """Give every tensor memory of its own that ends with the tensor."""
+    # torch.empty fills with NaN, or with the largest integer, whose bytes are also a NaN.
     torch.use_deterministic_algorithms(True)
     memory.take = lambda size: torch.empty(size, dtype=torch.uint8)
     memory.give = lambda tensor: None
@@ -63,7 +64,7 @@ def _with_copies(make: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _copy(value: Any) -> Any:
-    """The same with a copy in place of every tensor that is a part of a larger memory."""
+    """Return the same with a copy of every tensor that is a part of a larger memory."""
     if isinstance(value, Tensor):
         size = value.numel() * value.element_size()
         whole = value.untyped_storage().nbytes() == size
@@ -93,7 +94,7 @@ def main() -> None:
     draw = random.Random(options.seed)
     variants = options.variants or list(library.VARIANTS)
     dtypes = {"float32": F32, "float64": F64}
-    # All of them in turn, so that a few calls have each.
+    # Alternate, so that a few calls cover all of them.
     kinds = list(itertools.product(variants, options.dtypes, options.threads))
     norms = list(taken().items())
     draw.shuffle(kinds)
@@ -108,14 +109,14 @@ def main() -> None:
             torch.set_num_threads(threads)
         name, (cell, norm) = norms[number % len(norms)]
         what = f"call {number}: {name}, {variant}, {dtype}, {threads} threads"
-        # Before the call, for it may be the end of the process.
+        # Print before the call, because it may end the process.
         print(what, file=sys.stderr, flush=True)
         one(draw, cell, norm, dtypes[dtype])
     print(f"{options.calls} calls of {len(norms)} norms by {len(kinds)} kinds of kernels")
 
 
 def drawn_layer(draw: random.Random, cell: str, norm: Any) -> Any:
-    """Of any sizes that its norms take: not of a LayerNorm set of one unit."""
+    """Draw a layer with sizes that its norms take, without LayerNorm sets of one unit."""
     while True:
         options = {
             "num_layers": draw.choice([1, 1, 2]),
@@ -130,7 +131,7 @@ def drawn_layer(draw: random.Random, cell: str, norm: Any) -> Any:
 
 
 def one(draw: random.Random, cell: str, norm: Any, dtype: torch.dtype) -> None:
-    """A call of a layer of drawn sizes: in training or not, with gradients or not, or twice."""
+    """Call a layer of random sizes: in training or not, with gradients or not, or twice."""
     B, T = draw.choice([1, 2, 3, 4, 7, 12, 19, 37]), draw.choice([1, 2, 3, 5])
     lengths = None if draw.random() < 0.3 else [draw.randint(0, T) for _ in range(B)]
     if lengths is not None:
@@ -145,7 +146,7 @@ def one(draw: random.Random, cell: str, norm: Any, dtype: torch.dtype) -> None:
 
 
 def run(layer: Any, call: Call, given: bool, mode: str) -> None:
-    """Results and gradients, all finite."""
+    """Compute results and gradients, and check that all are finite."""
     recording = mode != "inference"
     input = call.input.clone().requires_grad_(recording)
     state = tuple(part.clone().requires_grad_(recording) for part in call.state)

@@ -1,4 +1,4 @@
-"""Running tables, the rows that they are fed, and the presets that have them.
+"""Running tables, rows for them, and the presets that have tables.
 
 Axes: S = max_steps, F features, I = input size, H = hidden size.
 """
@@ -29,12 +29,12 @@ def table_of(**options: Any) -> RunningTable:
 
 
 def batch_of(rows: list[int]) -> list[Tensor]:
-    """For each step, that many rows (n, F)."""
+    """Return random rows (n, F) for each step, with the given numbers n."""
     return [1.5 + 2.0 * torch.randn(n, F).double() for n in rows]
 
 
 def feed(table: RunningTable, batch: list[Tensor], first: int = 0) -> None:
-    """What a pass over time hands to a table; a step without rows has the moments (0, 0)."""
+    """Update a table as a pass over time does; a step without rows has the moments (0, 0)."""
     found = [moments(rows, (0,)) for rows in batch]
     mean = torch.cat([moment.mean for moment in found])
     var = torch.cat([moment.var for moment in found])

@@ -1,4 +1,4 @@
-"""What tests need of torch that an older one has not, or has by another name."""
+"""Features of torch that tests use and that an older version lacks or names differently."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ needs_transforms = pytest.mark.skipif(
 
 
 def opcheck(operator: Any, arguments: Any) -> None:
-    """``torch.library.opcheck``, which in torch 2.3 was for torch's own tests."""
+    """Call ``torch.library.opcheck``, which torch 2.3 has only among its own tests."""
     if TORCH >= (2, 4):
         torch.library.opcheck(operator, arguments)
     else:
@@ -35,7 +35,7 @@ def opcheck(operator: Any, arguments: Any) -> None:
 def rms_norm(
     x: Tensor, shape: Sequence[int], weight: Tensor | None = None, eps: float = 1e-5
 ) -> Tensor:
-    """torch's own over the last dimensions; its equation where torch has none."""
+    """Call torch's RMSNorm over the last dimensions, or compute its equation in older versions."""
     if TORCH >= (2, 4):
         return F.rms_norm(x, shape, weight, eps=eps)
     dims = tuple(range(-len(shape), 0))

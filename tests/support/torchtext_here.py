@@ -1,4 +1,4 @@
-"""Whether torchtext is there, which only torch 2.3 can load."""
+"""A mark for tests that need torchtext, which only torch 2.3 can load."""
 
 from __future__ import annotations
 

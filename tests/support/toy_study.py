@@ -1,6 +1,6 @@
-"""A study without content, for tests of everything that all studies share.
+"""A study that computes nothing of interest, to test properties of all studies.
 
-It is a module of its own because the processes that make the runs import it.
+It is a module of its own, because the processes that make the runs import it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Errors of two norms.
 
 @dataclass(frozen=True)
 class Toy(Study):
-    """Two norms with a tuned rate each; the best one is 0.1 for layer and 1.0 for batch."""
+    """Two norms with a tuned rate for each; the best rate is 0.1 for layer and 1.0 for batch."""
 
     name: ClassVar[str] = "toy"
     title: ClassVar[str] = "A limitation"

@@ -1,4 +1,4 @@
-"""Tuning runs of a study, with made-up or real measures."""
+"""Tuning runs of a study, with invented or computed measures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from seqnorm.studies.table import Setting, Value, run_id
 
 
 def tuned(study: Study, measure: Callable[[Setting], Mapping[str, Value]]) -> Table:
-    """Return a table of exactly the runs that the choice of rates rests on."""
+    """Return a table of exactly the runs that determine the choice of rates."""
     table = Table()
     while True:
         known = {row["run"] for row in table}

@@ -1,4 +1,4 @@
-"""A small model with norms of the batch, trained for a moment, for tests of ``NormStatistics``.
+"""A small model with norms of the batch and a short training, to test ``NormStatistics``.
 
 Axes: B rows, T steps, F features.
 """
@@ -31,7 +31,7 @@ class Batches(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
 
 
 class Model(LightningModule):
-    """A normalised LSTM, with a BatchNorm of torch behind it; remembers what its norms saw."""
+    """A normalised LSTM and a BatchNorm of torch after it; it records the inputs of its norms."""
 
     def __init__(self, norm: str = "batch", torch_norm: bool = True, **options: Any) -> None:
         super().__init__()

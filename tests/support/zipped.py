@@ -1,4 +1,4 @@
-"""What ``zip(strict=True)`` is from Python 3.10 on."""
+"""A replacement for ``zip(strict=True)``, which Python 3.9 lacks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def zipped(*iterables: Iterable[Any]) -> list[tuple[Any, ...]]:
-    """``zip`` of what has equally many elements; AssertionError for anything else."""
+    """Zip sequences of equal length; raise AssertionError for other lengths."""
     columns = [list(values) for values in iterables]
     assert len({len(column) for column in columns}) <= 1, [len(column) for column in columns]
     return list(zip(*columns))

@@ -153,7 +153,7 @@ def test_what_to_do_without_vectors(corpus: Path) -> None:
     data = TextData(str(corpus))
     model = TextClassification(data.tokenizer_json, data.classes)
     trainer = SimpleNamespace(datamodule=SimpleNamespace(training_tokens=[[2], [3]]))
-    with pytest.raises(ValueError, match=r"drawn vectors instead \(--model\.embedding normal\)"):
+    with pytest.raises(ValueError, match=r"random vectors instead \(--model\.embedding normal\)"):
         StartEmbedding().setup(trainer, model, "fit")  # type: ignore[arg-type]
 
 

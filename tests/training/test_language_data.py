@@ -147,7 +147,7 @@ def test_what_is_refused(lines: Path, tmp_path: Path) -> None:
     (folder / "text8").write_bytes(b"ab " * 3_400_000)
     with pytest.raises(ValueError, match=r"one text without parts: read it with --data\.mode"):
         LanguageData("text8", root=str(tmp_path), mode="documents").setup("fit")
-    with pytest.raises(ValueError, match="do not make 10000 rows"):
+    with pytest.raises(ValueError, match="do not suffice for 10000 rows"):
         LanguageData(str(lines), batch_size=10_000).setup("fit")
     with pytest.raises(ValueError, match="max_length must be at least 1, got 0"):
         LanguageData(str(lines), max_length=0)

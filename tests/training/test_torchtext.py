@@ -61,7 +61,7 @@ def test_elsewhere_one_line_names_the_extra(
 def test_tokens_of_torchtext_for_another_pipeline(corpus: Path) -> None:
     with pytest.raises(ValueError, match=r"set data\.pipeline torchtext"):
         TextData(str(corpus), torchtext_tokens="basic_english")
-    with pytest.raises(ValueError, match="trains no byte-pair encoding"):
+    with pytest.raises(ValueError, match="cannot train byte-pair encoding"):
         _ = TextData(str(corpus), pipeline="torchtext", kind="bpe").tokenizer
 
 

@@ -1,4 +1,4 @@
-"""What a test of the backends needs to be the same everywhere: no preference, and its threads."""
+"""Fixtures that make tests of the backends independent of preferences and of the threads."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from seqnorm.nn.backends.cpu import kernels
 
 @pytest.fixture(autouse=True)
 def no_preference(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of one backend, under which the other tests may run: here each has its own."""
+    """Ignore a preferred backend of the environment: these tests choose their own."""
     monkeypatch.delenv("SEQNORM_BACKEND", raising=False)
 
 
 @pytest.fixture
 def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
-    """Sets the number of threads, and has all of them work, however little there is to do."""
+    """Return a function that sets the number of threads and makes all of them work."""
     before = torch.get_num_threads()
     monkeypatch.setattr(kernels, "LEAST_WORK", 1)
     yield torch.set_num_threads

@@ -1,4 +1,4 @@
-"""Who computes a layer: claims and reasons, pinning, the fused path, torch.compile."""
+"""The choice of a backend: claims and reasons, pinning, the fused path, torch.compile."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from seqnorm.nn.recurrence.packing import Packing
 
 I, H, T, B = 3, 8, 4, 4  # noqa: E741  the axes' letters
 F64 = torch.float64
-# Those that torch has a function for; of the others there is the definition alone.
+# Cells for which torch has a function; the others have only the definition.
 FUSED = [kind for kind in LAYERS if hasattr(nn, kind)]
 UNFUSED = [kind for kind in LAYERS if kind not in FUSED]
-# One norm that every cell can have, in its layer and in a single step.
+# A norm that every cell can have, in its layer and in a single step.
 JOINT = seqnorm.NormScheme(input=seqnorm.Norm("layer"), hidden=seqnorm.Norm("layer"))
 CPU = torch.device("cpu")
 
 
 def call(layer: nn.Module, lengths: list[int] | None = None) -> tuple[Any, ...]:
-    """What ``explain`` takes: the first direction of a layer, rows, their packing and a state."""
+    """Return arguments of ``explain``: the first direction, rows, their packing and a state."""
     if lengths is None:
         packing = Packing.of_equal_lengths(B, T, CPU)
     else:
@@ -84,8 +84,8 @@ def test_what_torch_has_not_is_left_to_the_definition(kind: str) -> None:
 
 
 def test_the_first_that_claims_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of torch's own and the definition, which are everywhere; others may be missing."""
-    # Another dict: an entry deleted and put back would come last, and no longer be preferred.
+    """The order holds for torch's own and the definition, which always exist."""
+    # A new dict, because an entry that is deleted and restored would come last.
     everywhere = {"aten": aten, "reference": reference}
     monkeypatch.setattr(backends, "BACKENDS", everywhere)
     calls = []
@@ -176,7 +176,7 @@ def test_pinning_is_undone_by_an_exception() -> None:
 
 
 def test_pinning_belongs_to_its_thread() -> None:
-    """A thread for each backend, all inside their own pin at the same time."""
+    """Several threads pin different backends at the same time."""
     barrier = threading.Barrier(len(BACKENDS), timeout=20)
     found: dict[str, list[str | None]] = {}
 
@@ -236,7 +236,7 @@ def ragged() -> Iterator[tuple[str, list[int]]]:
 def test_the_fused_path_over_ragged_rows(
     kind: str, options: dict[str, Any], lengths: list[int], bias: bool
 ) -> None:
-    """What a GPU takes; on a CPU it is only slower, so it can be compared here."""
+    """A GPU takes this path; on a CPU it is only slower, so it can be compared here."""
     layer = LAYERS[kind](I, H, bias=bias, dtype=F64, **options)
     direction, rows, packing, _ = call(layer, lengths)
     sizes = [options.get("proj_size") or H, H][: len(direction.step.states)]
@@ -263,7 +263,7 @@ def test_the_fused_path_over_ragged_rows(
 
 
 def test_the_definition_can_be_differentiated_twice() -> None:
-    """The numbers are checked in float64 by finite differences of the first derivative."""
+    """Second derivatives equal finite differences of the first derivative, in float64."""
     for cls in LAYERS.values():
         layer = cls(2, 8, norm="layer", dtype=F64)
         x = torch.randn(3, 2, 2, dtype=F64, requires_grad=True)
@@ -271,8 +271,8 @@ def test_the_definition_can_be_differentiated_twice() -> None:
             assert torch.autograd.gradgradcheck(lambda v, m=layer: m(v)[0], (x,), atol=1e-4)
 
 
-# Dynamo leaves the graph where lengths become Python numbers, says so, and then looks at the
-# gradients of what it hands over to the next graph.
+# Dynamo breaks the graph where lengths become Python numbers, warns, and then reads the gradients
+# of the tensors for the next graph.
 @pytest.mark.filterwarnings("ignore:Dynamo does not know how to trace:UserWarning")
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def test_compiled_is_equal(kind: str, norm: str, backend: str) -> None:
         before = {name: value.clone() for name, value in layer.state_dict().items()}
         grads, results = [], []
         for module in (layer, compiled):
-            layer.load_state_dict(before)  # the tables as they were
+            layer.load_state_dict(before)  # with the initial tables
             v = x.clone().requires_grad_()
             output, _ = module(v, lengths=lengths)
             grads.append(torch.autograd.grad(output.square().sum(), [v, *layer.parameters()]))
@@ -327,7 +327,7 @@ def test_a_compiled_cell_is_one_graph(kind: str) -> None:
     torch._dynamo.reset()
 
 
-# Inductor imports parts of torch that are deprecated in torch itself.
+# Inductor imports deprecated parts of torch.
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # in torch 2.3
 def test_inductor_compiles_a_cell() -> None:

@@ -1,4 +1,4 @@
-"""The kernels compute what the definition does: every norm, size, precision, instruction set and
+"""The kernels equal the definition for every norm, size, precision, instruction set and
 number of threads.
 
 Axes: T steps, B sequences, I = input size, H = hidden size.
@@ -37,15 +37,17 @@ from seqnorm.nn.backends.cpu import kernels, library
 
 pytestmark = needs_kernels
 TAKEN = taken()
-# One less and one more than the widths of vectors and panels, which are 2 to 32 reals.
+# Sizes around the widths of vectors and panels, which are 2 to 32 reals.
 SIZES = [1, 3, 4, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 130]
 BATCHES = [1, 2, 3, 5, 6, 7, 8, 9, 13, 17]
 Threads = Callable[[int], None]
 
 
 def test_what_the_kernels_take() -> None:
-    """Every preset but those of eps beside the deviation and of the norm of a GRU's candidate; and
-    all of the schemes above."""
+    """The kernels take all schemes above and all presets but two.
+
+    The exceptions add eps to the deviation, or normalise the candidate of a GRU.
+    """
     presets = {name for name in TAKEN if name.split(" ", 1)[1] not in SCHEMES[name.split()[0]]}
     assert presets == {
         *("LSTM None", "LSTM layer", "LSTM rms", "LSTM batch_pooled", "LSTM ba2016"),
@@ -61,12 +63,12 @@ def test_what_the_kernels_take() -> None:
 
 @pytest.mark.parametrize("name", TAKEN)
 def test_every_norm(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One layer alone, and two layers in both directions, in training and in inference."""
+    """One layer, and two layers in both directions, in training and in inference."""
     cell, norm = TAKEN[name]
     for options in ({}, {"num_layers": 2, "bidirectional": True}):
         layer = build(cell, norm, 5, 17, **options)
         call = Call.draw(layer, [3, 0, 7, 5, 7, 2, 0, 7])
-        layer(call.input, lengths=call.lengths)  # statistics of the batch to read in inference
+        layer(call.input, lengths=call.lengths)  # update the statistics that inference reads
         for training in (True, False):
             layer.train(training)
             expected = outcome(layer, call, "reference")
@@ -84,7 +86,7 @@ def test_without_a_bias(cell: str, bias: bool) -> None:
 
 
 def norms_for(cell: str, hidden: int) -> list[NormScheme]:
-    """A norm of both terms and one of their sum. Sets of few units magnify rounding."""
+    """Return a norm of both terms and one of their sum, without sets of few units."""
     kind = "rms" if hidden == 1 else "layer"
     each = Norm(kind, "separate" if hidden > 4 else "joint")
     if cell == "GRU":
@@ -100,7 +102,7 @@ def norms_for(cell: str, hidden: int) -> list[NormScheme]:
 @pytest.mark.parametrize("hidden", SIZES)
 @pytest.mark.parametrize("cell", library.STEPS)
 def test_sizes(cell: str, hidden: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every H beside every few I, B and T, all of which come up."""
+    """Every H is tested, with each I, B and T in some of the tests."""
     number = SIZES.index(hidden)
     for half, norm in enumerate(norms_for(cell, hidden)):
         size = SIZES[(5 * number + 8 * half) % len(SIZES)]
@@ -117,7 +119,7 @@ def test_sizes(cell: str, hidden: int, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("batch", BATCHES)
 @pytest.mark.parametrize("cell", library.STEPS)
 def test_batches(cell: str, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every number of rows, in full panels and in the rest of one."""
+    """Every number of rows, in full and in incomplete panels."""
     layer = build(cell, norms_for(cell, 130)[0], 66, 130)
     call = Call.draw(layer, None, batch, 3)
     expected = outcome(layer, call, "reference")
@@ -128,8 +130,11 @@ def test_batches(cell: str, batch: int, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("cell", library.STEPS)
 def test_more_than_a_block(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Products with the weights go by 48 rows, those for their gradients by 256 rows, 240 gates'
-    units (6 or 8 of them together) and 512 inputs."""
+    """Sizes above a block of the products.
+
+    Blocks have 48 rows for products with the weights, and 256 rows, 240 units of gates (6 or 8 at
+    a time) and 512 inputs for gradients of the weights.
+    """
     layer = build(cell, norms_for(cell, 130)[0], 530, 83)
     call = Call.draw(layer, [9] * 27 + [8, 7, 0, 5, 3, 1])
     assert sum(call.lengths or ()) > 256
@@ -141,8 +146,11 @@ def test_more_than_a_block(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("number", [1, 2, 3, 5])
 @pytest.mark.parametrize("cell", library.STEPS)
 def test_threads(cell: str, number: int, threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More threads than rows, than panels of units, and than both; while sequences end, threads
-    that shared rows share units, and the gradients go the other way."""
+    """More threads than rows, than panels of units, and than both.
+
+    When sequences end, threads that divided the rows divide the units instead; the gradients do the
+    reverse.
+    """
     threads(number)
     for hidden, lengths in (
         (3, [2, 3, 1]),
@@ -167,7 +175,7 @@ def test_threads(cell: str, number: int, threads: Threads, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("cell", library.STEPS)
 def test_the_same_every_time(cell: str, threads: Threads) -> None:
-    """Threads add up in a fixed order: no bit depends on which of them comes first."""
+    """Threads add in a fixed order, so no bit depends on their timing."""
     threads(3)
     layer = build(cell, norms_for(cell, 130)[0], 9, 130)
     call = Call.draw(layer, [4, 2, 4, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1])
@@ -181,7 +189,9 @@ def test_the_same_every_time(cell: str, threads: Threads) -> None:
 def test_without_gradients_the_numbers_are_the_same(name: str) -> None:
     cell, norm = TAKEN[name]
     layer = build(cell, norm, 5, 17)
-    call = Call.draw(layer, [3, 0, 6, 6, 1, 6, 2, 5, 6, 4, 3, 6])  # W_ih x step by step, then not
+    call = Call.draw(
+        layer, [3, 0, 6, 6, 1, 6, 2, 5, 6, 4, 3, 6]
+    )  # W_ih x computed at each step, then at once
     expected = outcome(layer, call)
     layer.requires_grad_(False)
     with seqnorm.use_backend("cpu"):
@@ -193,7 +203,7 @@ def test_without_gradients_the_numbers_are_the_same(name: str) -> None:
 
 @dataclass
 class Told:
-    """A call of the library: variant, whether in double, what it is to compute, and the rest."""
+    """A call of the library: variant, precision, arguments and the rest."""
 
     name: str
     variant: int
@@ -204,7 +214,7 @@ class Told:
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[Told]:
-    """Every call of the library."""
+    """Record every call of the library."""
     seen: list[Told] = []
     real = kernels.LIBRARY
 
@@ -224,7 +234,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[Told]:
 
 @pytest.mark.parametrize("cell", library.STEPS)
 def test_what_needs_no_gradient_keeps_nothing(cell: str, told: list[Told]) -> None:
-    """Of frozen layers, under no_grad and in inference mode."""
+    """Frozen layers, calls under no_grad and in inference mode keep nothing."""
     layer = build(cell, "layer", 3, 17)
     x = torch.randn(4, 2, 3, dtype=torch.float64)
     frozen = copy.deepcopy(layer).requires_grad_(False)
@@ -244,7 +254,7 @@ def test_what_needs_no_gradient_keeps_nothing(cell: str, told: list[Told]) -> No
 def test_what_a_call_is_told(
     monkeypatch: pytest.MonkeyPatch, threads: Threads, told: list[Told]
 ) -> None:
-    """The chosen instruction set; every thread if each has enough to do."""
+    """A call gets the chosen instruction set, and every thread if each has enough work."""
     threads(3)
     for least, expected in ((1, 3), (2 * 4 * 17 * 17, 2), (4 * 4 * 17 * 17 + 1, 1)):
         told.clear()
@@ -265,7 +275,7 @@ def test_what_a_call_is_told(
 def test_directions_run_at_the_same_time(
     norm: str, monkeypatch: pytest.MonkeyPatch, threads: Threads, told: list[Told]
 ) -> None:
-    """Each by its share of the threads; but with norms of the batch one after the other."""
+    """Each direction has a share of the threads; with norms of the batch they are sequential."""
     monkeypatch.setattr(kernels, "LEAST_WORK", 1)
     for number, share in ((1, 1), (2, 1), (3, 2), (4, 2)):
         threads(number)

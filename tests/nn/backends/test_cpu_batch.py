@@ -1,4 +1,4 @@
-"""Norms of the batch in the kernels: statistics of a step's own rows, and those out of the table.
+"""Norms of the batch in the kernels: statistics of a step's rows, and those from the table.
 
 Axes: T steps, B sequences, I = input size, H = hidden size.
 """
@@ -37,7 +37,7 @@ from seqnorm.nn.backends.cpu.call import Inputs
 
 pytestmark = needs_kernels
 I, H = 5, 21  # noqa: E741  the axes' letters
-# 8, 6, 5, 5, 5, 3, 2, 1, 1 rows: with the norms below the own statistics of each end elsewhere.
+# 8, 6, 5, 5, 5, 3, 2, 1, 1 rows: the norms below stop using own statistics at different steps.
 LENGTHS = [7, 0, 9, 5, 5, 2, 6, 1, 1]
 NORMS = {
     "input": Norm("batch", max_steps=6, eps=1e-3),
@@ -51,8 +51,10 @@ Threads = Callable[[int], None]
 
 
 def every_scheme() -> dict[str, tuple[str, NormScheme]]:
-    """Each site alone and all that may stand together; places of biases, and what is fed back, in
-    turn."""
+    """Yield schemes with each site alone and all compatible sites together.
+
+    The places of biases and the state that is fed back alternate.
+    """
     found: dict[str, tuple[str, NormScheme]] = {}
     terms = [(), ("input",), ("hidden",), ("input", "hidden"), ("sum",)]
     places = itertools.cycle(["outside", "inside", "both", None])
@@ -80,13 +82,13 @@ def every_scheme() -> dict[str, tuple[str, NormScheme]]:
 
 
 BATCH = every_scheme()
-# Three norms of which the carried c is one, two, and one.
+# Three norms (the carried c normalised or raw), two norms, and one norm.
 CASES = ["LSTM input hidden cell normalised", "LSTM input hidden cell raw", "LSTM sum cell raw"]
 CASES += ["GRU input hidden keep", "GRU sum write"]
 
 
 def layer_of(name: str, hidden: int = H, **options: Any) -> Any:
-    """A layer whose tables have seen the first steps of one batch, and less of another."""
+    """Return a layer whose tables have seen the first steps of one batch and fewer of another."""
     cell, norm = BATCH[name]
     layer = build(cell, norm, I, hidden, **options)
     with torch.no_grad(), seqnorm.use_backend("reference"):
@@ -117,7 +119,7 @@ def test_every_site(
 def test_many_rows(
     name: str, number: int, threads: Threads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows enough that W_ih x is computed step by step, and that sums of gradients are divided."""
+    """With many rows, W_ih x is computed at each step, and sums of gradients are divided."""
     threads(number)
     layer = layer_of(name, 37, num_layers=2, bidirectional=True)
     for lengths in ([6] * 40 + [5] * 35 + [3] * 2 + [1] * 10, [3] * 130 + [2] * 7):
@@ -134,7 +136,7 @@ Parts = list[tuple[int, tuple[str, ...]]]
 
 @pytest.fixture
 def parts(monkeypatch: pytest.MonkeyPatch) -> Parts:
-    """Steps of every call of the kernels, and the terms that take statistics of its rows."""
+    """Record the steps of every call of the kernels, and the terms with statistics of its rows."""
     seen: Parts = []
     real = cpu.recurrence
 
@@ -148,8 +150,10 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> Parts:
 
 @pytest.mark.parametrize("name", BATCH)
 def test_where_a_call_is_cut(name: str, parts: Parts) -> None:
-    """Wherever a norm comes to the first step without rows enough, or behind its table; in
-    inference nowhere."""
+    """A call is cut at the first step with too few rows or past the table of a norm.
+
+    In inference it is never cut.
+    """
     _, norm = BATCH[name]
     layer = layer_of(name)
     call = Call.draw(layer, LENGTHS)
@@ -169,7 +173,7 @@ def test_where_a_call_is_cut(name: str, parts: Parts) -> None:
 
 
 def test_float32_has_digits_left() -> None:
-    """The distance that float32 is granted is a small one: a thousandth of what is computed."""
+    """The tolerance for float32 is small: a thousandth of the result."""
     losses = []
     for name in BATCH:
         layer = layer_of(name)
@@ -182,7 +186,7 @@ def test_float32_has_digits_left() -> None:
 @pytest.mark.parametrize("number", [1, 3])
 @pytest.mark.parametrize("name", BATCH)
 def test_a_batch_of_few_rows(name: str, number: int, threads: Threads) -> None:
-    """No step has rows enough, the first alone has, every one has: 1 to 5 sequences."""
+    """With 1 to 5 sequences, no step, only the first step or every step has enough rows."""
     threads(number)
     for lengths in ([4], [3, 3], [4, 1], [3, 0, 2, 0], [3, 1, 2], [4, 4, 4], [2, 3, 3, 3, 3]):
         layer = layer_of(name)
@@ -200,7 +204,7 @@ def test_a_batch_of_few_rows_warns() -> None:
 
 @pytest.mark.parametrize("name", BATCH)
 def test_without_gradients_in_training(name: str) -> None:
-    """The tables learn as with gradients, and no bit of a result is another."""
+    """Tables and results are bitwise the same as with gradients."""
     layer = layer_of(name)
     for lengths in (LENGTHS, [6] * 20 + [4] * 10 + [2] * 7):
         call = Call.draw(layer, lengths)
@@ -222,7 +226,7 @@ def leaves_of(layer: Any, call: Call) -> dict[str, Tensor]:
 
 
 def results_of(layer: Any, leaves: dict[str, Tensor], backend: str = "cpu") -> tuple[Tensor, ...]:
-    """Of a call in training, which the tables forget."""
+    """Return the results of a call in training, without its updates of the tables."""
     before = [buffer.clone() for buffer in layer.buffers()]
     state = tuple(value for name, value in leaves.items() if name.startswith("state"))
     with seqnorm.use_backend(backend):
@@ -235,7 +239,7 @@ def results_of(layer: Any, leaves: dict[str, Tensor], backend: str = "cpu") -> t
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_second_backward_pass(name: str) -> None:
-    """From the same graph, after others and after the tables have changed."""
+    """The same graph can be used again, also after other calls and changes of the tables."""
     layer = layer_of(name)
     call = Call.draw(layer, LENGTHS)
     expected = outcome(layer, call, "reference")
@@ -273,7 +277,7 @@ def test_every_gradient_alone(name: str) -> None:
 
 @pytest.mark.parametrize("name", BATCH)
 def test_gradients_of_gradients(name: str) -> None:
-    """Of a penalty on the gradients of everything, in training."""
+    """A penalty on all gradients, in training."""
     layer = layer_of(name, 4)
     call = Call.draw(layer, LENGTHS)
     found = []
@@ -285,7 +289,7 @@ def test_gradients_of_gradients(name: str) -> None:
         loss = sum(grad.sin().sum() for grad in grads) + results[0].square().sum()
         found.append((*grads, *torch.autograd.grad(loss, values)))
     for leaf, expected, actual in zip((*leaves, *leaves), *found):
-        # Once more through 1 / deviation, whose cube is as large as eps lets it be.
+        # A second derivative contains the cube of 1 / deviation, which only eps limits.
         assert_close(actual.detach(), expected.detach(), GRADIENTS, leaf)
 
 
@@ -311,15 +315,17 @@ def assert_same_where_finite(found: Outcome, expected: Outcome, tolerance: float
 
 @pytest.mark.parametrize(
     ("value", "dtype"),
-    # The sigmoid of the kernels in float32 is never 0, which makes NaN of an infinity.
+    # The sigmoid of the kernels in float32 is never 0, which would turn an infinity into NaN.
     [(math.nan, F32), (math.nan, F64), (math.inf, F64), (-math.inf, F64)],
 )
 @pytest.mark.parametrize("name", BATCH)
 def test_nan_and_infinity(
     name: str, value: float, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They spread as in the definition: over the rows and into the table of a step, in inference
-    over one sequence."""
+    """They spread as in the definition.
+
+    In training they reach the rows and the table of a step, in inference one sequence.
+    """
     layer = layer_of(name).to(dtype)
     for training, step in ((True, 7), (True, 2), (False, 2)):
         call = Call.draw(layer.train(training), LENGTHS).to(dtype)

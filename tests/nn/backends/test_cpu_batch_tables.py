@@ -1,4 +1,4 @@
-"""Running tables beside the kernels: what they hold after training, who reads them, who refuses.
+"""Running tables with the kernels: their contents after training, their readers, and refusals.
 
 Axes: T steps, B sequences, I = input size, H = hidden size.
 """
@@ -33,13 +33,13 @@ SCHEMES = {
         hidden=Norm("batch", max_steps=3, eps=0.1),
     ),
 }
-# Longer and shorter than before, full of rows and short of them.
+# Lengths above and below earlier ones, with many and with few rows.
 LENGTHS = ([3, 3, 2, 3, 1, 3], [8, 5, 8, 7, 8, 2, 0], [9] * 12, [5, 1, 1, 4], [2, 1, 2, 2, 2])
 Layers = dict[str, Any]
 
 
 def twins(layer: Any) -> Layers:
-    """One for each backend."""
+    """Return a layer for each backend."""
     return {"reference": layer, "cpu": copy.deepcopy(layer)}
 
 
@@ -65,7 +65,7 @@ def batch(lengths: list[int]) -> Tensor:
 @pytest.mark.parametrize("number", [1, 3])
 @pytest.mark.parametrize("cell", SCHEMES)
 def test_training_goes_the_same_way(cell: str, number: int, threads: Callable[[int], None]) -> None:
-    """Some steps of gradient descent, inference after each."""
+    """Both backends agree over some steps of gradient descent, each followed by inference."""
     threads(number)
     layers = twins(build(cell, SCHEMES[cell], I, H, num_layers=2, bidirectional=True))
     for lengths in LENGTHS:
@@ -80,12 +80,12 @@ def test_training_goes_the_same_way(cell: str, number: int, threads: Callable[[i
         assert_same_tables(layers)
         for others in LENGTHS:
             assert_same_outputs(layers, batch(others), others)
-        assert_same_tables(layers)  # inference leaves them alone
+        assert_same_tables(layers)  # inference does not change them
 
 
 @pytest.mark.parametrize("cell", SCHEMES)
 def test_later_steps_read_what_the_call_has_written(cell: str) -> None:
-    """Of a new table: the last own step of this batch, and not the initial 0 and 1."""
+    """With a new table, later steps read the last step of this batch, not the initial 0 and 1."""
     layer = build(cell, NormScheme(hidden=Norm("batch", max_steps=2, momentum=1.0)), I, H)
     x = batch([5] * 6)
     with torch.no_grad(), seqnorm.use_backend("cpu"):
@@ -94,7 +94,7 @@ def test_later_steps_read_what_the_call_has_written(cell: str) -> None:
     table = layer.norm_hh_l0.table
     assert table.count.tolist() == [6, 6]
     assert not table.running_mean[1].eq(0).any()
-    # The second step was normalised by its own moments, of which inference has the unbiased form.
+    # The second step was normalised by its own moments; inference uses their unbiased form.
     assert not found[1].equal(again[1])
     layers = twins(layer.train())
     assert_same_outputs(layers, x, [5] * 6)
@@ -121,7 +121,7 @@ def test_reestimated_statistics(cell: str, estimate: str) -> None:
 
 
 def errors(layers: Layers, x: Tensor) -> None:
-    """The same one by both, which leaves the same tables."""
+    """Return the errors of both backends, which must leave the same tables."""
     texts = []
     for backend, layer in layers.items():
         with seqnorm.use_backend(backend), pytest.raises(IndexError) as caught:
@@ -143,7 +143,7 @@ SITES = {
     ("cell", "sites"), [(cell, sites) for cell, each in SITES.items() for sites in each]
 )
 def test_a_step_that_is_refused(cell: str, sites: tuple[str, ...], known: int) -> None:
-    """Behind the table in training; in inference also one that was never seen."""
+    """Training refuses a step past the table, and inference also one that was never seen."""
     norm = Norm("batch", max_steps=3, beyond="error")
     layers = twins(build(cell, NormScheme(**dict.fromkeys(sites, norm), bias_ih=None), I, H))
     with torch.no_grad():
@@ -158,7 +158,7 @@ def test_a_step_that_is_refused(cell: str, sites: tuple[str, ...], known: int) -
     for layer in layers.values():
         layer.train()
     errors(layers, torch.randn(4, 4, I, dtype=F64))
-    # A layer goes on from there.
+    # The layer continues from there.
     assert_same_outputs(layers, batch([3, 3, 1]), [3, 3, 1])
     assert_same_tables(layers)
 
@@ -166,7 +166,7 @@ def test_a_step_that_is_refused(cell: str, sites: tuple[str, ...], known: int) -
 @pytest.mark.parametrize("ends", [(2, 4), (4, 2)])
 @pytest.mark.parametrize("refusing", ["input", "hidden", "cell"])
 def test_one_norm_refuses(refusing: str, ends: tuple[int, int]) -> None:
-    """One of three whose table ends before the others' or behind them."""
+    """One of three norms has a shorter or a longer table than the others."""
     own, others = ends
     norms = {site: Norm("batch", max_steps=others) for site in ("input", "hidden", "cell")}
     norms[refusing] = Norm("batch", max_steps=own, beyond="error")

@@ -1,4 +1,4 @@
-"""Which calls the kernels take, with a reason for every other; what there is without kernels.
+"""Calls that the kernels take, reasons for refusing others, and machines without kernels.
 
 Axes: T steps, B sequences, I = input size, H = hidden size.
 """
@@ -35,7 +35,7 @@ JOINT = Norm("layer")
 APART = Norm("layer", "separate")
 ABSENT = "its kernels were lost"
 
-# A layer's options, its dtype, and why the kernels do not take it.
+# Options of a layer, its dtype, and the reason why the kernels do not take it.
 REFUSED: list[tuple[str, dict[str, Any], torch.dtype, str]] = [
     *(
         (cell, {"norm": norm}, F64, f"it has no kernel for the {cell}")
@@ -94,7 +94,7 @@ REFUSED: list[tuple[str, dict[str, Any], torch.dtype, str]] = [
         for cell in library.STEPS
     ),
 ]
-# Those that depend on the call, and on what is installed.
+# Reasons that depend on the call, or on the installation.
 SHARED = "its kernels take the statistics of one process, and here several share theirs"
 OLD_COMPILER = "under torch.compile and torch.export its kernels need torch 2.4"
 OF_A_CALL = [
@@ -103,8 +103,8 @@ OF_A_CALL = [
     "its kernels are for the CPU, and the input is on meta",
     "its kernels compute in float32 and float64 alone",
     "no rows",
-    "its kernels know no forward-mode derivatives",  # test_cpu_transforms.py, as plain tensors are
-    "its kernels do what torch.jit.trace does not see",  # test_cpu_watched.py
+    "its kernels know no forward-mode derivatives",  # see test_cpu_transforms.py
+    "its kernels do what torch.jit.trace does not see",  # see test_cpu_watched.py
     "its kernels take input, weights and states of one dtype, on the CPU",
     SHARED,
     OLD_COMPILER,
@@ -112,7 +112,7 @@ OF_A_CALL = [
 
 
 def reasons_in_the_source() -> Iterator[str]:
-    """Every text that ``claims``, or a function for it, returns: its first literal part."""
+    """Return the first literal part of every text that ``claims`` or its functions return."""
     for module in (
         cpu,
         inspect.getmodule(cpu.plan_of),
@@ -145,13 +145,13 @@ def build_as(cell: str, options: dict[str, Any], dtype: torch.dtype) -> Any:
 
 
 def results(layer: Any, x: Tensor, lengths: list[int] | None) -> tuple[Tensor, ...]:
-    """In inference, so that zoneout draws nothing and no statistic changes."""
+    """Return results in inference, where zoneout draws nothing and no statistic changes."""
     output, last = layer.eval()(x, lengths=lengths)
     return output, *parts_of(last)
 
 
 def assert_refused(layer: Any, x: Tensor, reason: str, lengths: list[int] | None = None) -> None:
-    """By name the kernels raise, with the reason; on its own the call is the definition's."""
+    """The pinned kernels raise with the reason; otherwise the definition computes the call."""
     message = f"backend 'cpu' does not take this call: .*{re.escape(reason)}"
     with seqnorm.use_backend("cpu"), pytest.raises(RuntimeError, match=message):
         results(layer, x, lengths)
@@ -191,7 +191,7 @@ def test_a_call_elsewhere_or_of_nothing(cell: str) -> None:
 
 
 class Marked(Tensor):
-    """Some tensor of somebody's own."""
+    """A tensor subclass of a user."""
 
 
 @pytest.mark.parametrize("cell", library.STEPS)
@@ -230,9 +230,9 @@ for change in (meta, matrix, norm, bias):
 
 @needs_kernels
 def test_weights_of_another_dtype_or_device() -> None:
-    """An error where they are one to the definition: memory is not read as what it is not.
+    """They raise an error as in the definition, and memory is not read with a wrong type.
 
-    In a process of its own, for reading there can be the end of it.
+    The test runs in a process of its own, because such a read can end the process.
     """
     process = subprocess.run([sys.executable, "-c", FOREIGN], capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
@@ -240,7 +240,7 @@ def test_weights_of_another_dtype_or_device() -> None:
 
 @needs_kernels
 def test_they_are_taken_where_nothing_better_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch's own kernels for what has no norm and equal lengths, ours for the rest of theirs."""
+    """torch's own kernels compute layers without a norm and equal lengths, ours the others."""
     calls: list[str] = []
     run_layer = cpu.run_layer
     monkeypatch.setattr(
@@ -275,7 +275,7 @@ def test_status_says_what_of_the_machine_is_used() -> None:
 
 @pytest.fixture
 def absent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where no C compiler was when seqnorm was installed."""
+    """Simulate an installation without a C compiler."""
     for module in (cpu, library, kernels):
         monkeypatch.setattr(module, "LIBRARY", None)
     for module in (cpu, library):
@@ -285,15 +285,15 @@ def absent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("absent")
 def test_without_kernels_there_is_one_warning() -> None:
-    """At the first call that they would have taken, at the line that makes it."""
+    """It comes at the first call that they would have taken, at the line of the call."""
     assert cpu.status() == (False, ABSENT)
     assert seqnorm.available_backends()["cpu"] == f"absent: {ABSENT}"
     layer = build("LSTM", "layer", I, H)
     x = torch.randn(T, B, I, dtype=F64)
-    seqnorm.LSTM(I, H, dtype=F64)(x)  # torch's
+    seqnorm.LSTM(I, H, dtype=F64)(x)  # computed by torch
     for norm in (None, NormScheme()):
         seqnorm.LSTM(I, H, norm=norm, dtype=F64)(x, lengths=[4, 1, 2])  # without a norm
-    seqnorm.LSTM(I, H, norm="kiros_torch", dtype=F64)(x)  # the definition's in any case
+    seqnorm.LSTM(I, H, norm="kiros_torch", dtype=F64)(x)  # computed by the definition in any case
     layer(x, lengths=[0] * B)
     with pytest.warns(UserWarning, match=f"normalised layers are slow here, .*{ABSENT}") as caught:
         found = layer(x)[0]

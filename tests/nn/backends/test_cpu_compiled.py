@@ -1,4 +1,4 @@
-"""Under torch.compile and torch.export a layer is one operator in each direction, of any length.
+"""With torch.compile and torch.export, each direction of a layer is one operator of any length.
 
 Axes: T steps, B sequences, I = input size, H = hidden size.
 """
@@ -33,7 +33,7 @@ I, H, T, B = 3, 5, 4, 3  # noqa: E741  the axes' letters
 TAKEN = taken()
 STEPS = ["LSTM", "GRU"]
 DEEP = {"num_layers": 2, "bidirectional": True}
-# Norms of terms apart, of their sum, before the kernel, around it, none, with all biases.
+# Norms of separate terms, of their sum, before the kernel, around it, no norm, all biases.
 CASES = ["LSTM kiros2016", "LSTM icefall", "LSTM laurent2016", "LSTM outside", "LSTM no norm"]
 CASES += ["GRU layer", "GRU dreamer", "GRU batch_pooled", "GRU outside", "GRU kinds"]
 
@@ -46,7 +46,7 @@ def forgetting() -> Iterator[None]:
 
 
 class Graphs:
-    """A compiler that compiles nothing and keeps the operators of every graph."""
+    """A compiler backend that compiles nothing and records the operators of every graph."""
 
     def __init__(self) -> None:
         self.seen: list[list[str]] = []
@@ -57,7 +57,7 @@ class Graphs:
 
 
 def trained(layer: nn.Module, function: Any, call: Call) -> dict[str, Tensor]:
-    """Results, gradients of everything and statistics, which the layer then has as before."""
+    """Return results, all gradients and statistics, which are then restored in the layer."""
     before = copy_of(dict(layer.named_buffers()))
     leaves = {"input": call.input.clone(), **{f"state {k}": s for k, s in enumerate(call.state)}}
     leaves = {name: leaf.clone().requires_grad_() for name, leaf in leaves.items()}
@@ -91,7 +91,7 @@ def test_training_is_eager_training(name: str) -> None:
     assert_trained_alike(layer, Call.draw(layer, None), "aot_eager", GRADIENTS)
 
 
-# Inductor imports parts of torch that are deprecated in torch itself.
+# Inductor imports deprecated parts of torch.
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.parametrize(("cell", "dtype"), [("LSTM", F32), ("GRU", F64)])
 def test_inductor(cell: str, dtype: torch.dtype) -> None:
@@ -103,7 +103,7 @@ def test_inductor(cell: str, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("cell", STEPS)
 def test_one_operator_a_layer_and_direction(cell: str) -> None:
-    """Forward and backward; without gradients nothing is kept for them."""
+    """This holds for forward and backward; without gradients nothing is kept for them."""
     forward, backward = Graphs(), Graphs()
     compiler = aot_autograd(
         fw_compiler=lambda *graph: make_boxed_func(forward(*graph)),
@@ -167,7 +167,7 @@ LENGTHS = ([4, 2, 3], [1, 4, 4], [0, 4, 1], [4, 4, 4], [4, 0, 0], [4, 2, 3])
 
 @pytest.mark.parametrize("name", ["LSTM layer", "LSTM outside", "LSTM None", "GRU kinds"])
 def test_different_lengths_in_one_graph(name: str) -> None:
-    """With NaN in the padding, which has a gradient of zero."""
+    """The padding is NaN and has a gradient of zero."""
     cell, norm = TAKEN[name]
     layer = build(cell, norm, I, H, **DEEP)
     graphs = Graphs()
@@ -185,7 +185,7 @@ def test_different_lengths_in_one_graph(name: str) -> None:
 
 
 def test_lengths_as_a_list() -> None:
-    """Are written into the graph, and others into another."""
+    """They are constants of the graph, and other lengths need another graph."""
     layer, graphs = build("GRU", "layer", I, H), Graphs()
     fast = torch.compile(layer, backend=graphs, fullgraph=True)
     x = torch.randn(T, B, I, dtype=F64)
@@ -208,7 +208,7 @@ def test_a_packing_for_all_lengths_has_no_lists() -> None:
 
 
 def test_second_derivatives_are_refused() -> None:
-    """By torch, where it splits the graph; else they are the definition's."""
+    """torch refuses them where it splits the graph; otherwise the definition computes them."""
     layer, x = build("LSTM", "layer", I, H), torch.randn(T, B, I, dtype=F64, requires_grad=True)
 
     def second(layer: Any) -> Tensor:
@@ -223,7 +223,7 @@ def test_second_derivatives_are_refused() -> None:
 
 @pytest.mark.parametrize("cell", STEPS)
 def test_transforms_within_a_graph(cell: str) -> None:
-    """As without one they go to the definition."""
+    """The definition computes them, as without a graph."""
     layer, x = build(cell, "layer", I, H), torch.randn(T, B, I, dtype=F64)
     gradient = torch.func.grad(lambda x: layer(x)[0].square().sum())
     many = torch.func.vmap(lambda x: layer(x)[0])
@@ -235,7 +235,7 @@ def test_transforms_within_a_graph(cell: str) -> None:
 
 
 def test_without_kernels_a_graph_is_the_definition(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And nobody is told at every graph that it is slow."""
+    """The warning of slow layers does not come with every graph."""
     layer, x = build("LSTM", "layer", I, H), torch.randn(T, B, I, dtype=F64)
     expected = layer(x)[0]
     monkeypatch.setattr(cpu, "LIBRARY", None)
@@ -246,7 +246,7 @@ def test_without_kernels_a_graph_is_the_definition(monkeypatch: pytest.MonkeyPat
 
 
 class Model(nn.Module):
-    """Layers in both directions, on each other, with an initial state."""
+    """Stacked layers in both directions, with an initial state."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -268,14 +268,14 @@ def exported(model: nn.Module, strict: bool) -> torch.export.ExportedProgram:
     return torch.export.export(model, given(4, 3), dynamic_shapes=shapes, strict=strict)
 
 
-# torch's own, of its deprecated trees.
+# A warning of torch about its deprecated trees.
 OF_TREES = "ignore:`isinstance.treespec, LeafSpec:FutureWarning"
 
 
 @pytest.mark.filterwarnings(OF_TREES)
 @pytest.mark.parametrize("strict", [True, False])
 def test_an_export_of_any_length(strict: bool) -> None:
-    """And of any batch; in inference and in training, before and after decompositions."""
+    """The batch is also dynamic; in inference and in training, before and after decompositions."""
     model = Model()
     program = exported(model, strict)
     assert operators_of(program.graph_module) == ["recurrence"] * 5
@@ -297,7 +297,7 @@ def test_an_export_of_any_length(strict: bool) -> None:
 @pytest.mark.parametrize("cell", STEPS)
 @pytest.mark.parametrize("norm", ["rms", "batch_pooled"])
 def test_exports_of_training_and_inference(cell: str, norm: str) -> None:
-    """With statistics of the batch, which an export of a layer in training goes on to gather."""
+    """An exported layer in training continues to collect statistics of the batch."""
     x, other = torch.randn(2, T, B, I, dtype=F64).unbind()
     for training in (True, False):
         layer = LAYERS[cell](I, H, norm=norm, dtype=F64).train(training)
@@ -348,7 +348,7 @@ assert torch.allclose(x.grad, gradient, rtol=0, atol=1e-10), (x.grad - gradient)
 
 
 def test_an_export_in_a_process_of_its_own(tmp_path: Path) -> None:
-    """Which imports seqnorm and has none of its layers."""
+    """The process imports seqnorm and uses none of its layers."""
     model = Model()
     torch.export.save(exported(model, strict=True), tmp_path / "program.pt2")
     x, h = given(6, 2)

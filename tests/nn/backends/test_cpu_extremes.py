@@ -1,4 +1,4 @@
-"""Numbers at the edges: NaN, infinities, saturated gates, the smallest ones there are.
+"""Extreme numbers: NaN, infinities, saturated gates and subnormal numbers.
 
 Axes: T steps, B sequences, I = input size, H = hidden size.
 """
@@ -34,7 +34,7 @@ pytestmark = needs_kernels
 I, H = 5, 19  # noqa: E741  the axes' letters
 LENGTHS = [3, 6, 0, 5, 6, 2, 6]
 TAKEN = taken()
-# The statistics of these are one row's own; those of a batch carry a NaN to every row.
+# Norms with statistics of single rows; statistics of a batch carry a NaN to every row.
 OF_ROWS = [name for name, taken in TAKEN.items() if not sites_of_batch(*taken)]
 CASES = ["LSTM None", "LSTM kiros2016", "LSTM icefall", "LSTM tfa"]
 CASES += ["GRU None", "GRU kinds", "GRU dreamer", "GRU ba2016"]
@@ -56,8 +56,10 @@ def run(layer: Any, call: Call, backend: str = "cpu") -> tuple[Tensor, ...]:
 def test_nan_stays_in_its_sequence(
     name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """NaN in gives NaN out from that step on; all before it, and all other sequences, are bitwise
-    as without it, whichever row of a tile it stands in."""
+    """A NaN in the input gives NaN from that step on.
+
+    Earlier steps and other sequences are bitwise unchanged, whatever the row of the NaN in a tile.
+    """
     layer = layer_of(name).to(dtype)
     call = Call.draw(layer, LENGTHS).to(dtype)
     for _ in each_variant(monkeypatch):
@@ -78,7 +80,7 @@ def test_nan_stays_in_its_sequence(
 
 @pytest.mark.parametrize("name", OF_ROWS)
 def test_gradients_of_other_sequences_know_no_nan(name: str) -> None:
-    """Of inputs and states; those of the weights sum over all, and are NaN."""
+    """This holds for inputs and states; gradients of the weights are sums, hence NaN."""
     layer = layer_of(name)
     call = Call.draw(layer, LENGTHS)
     expected = outcome(layer, call)
@@ -94,7 +96,7 @@ def test_gradients_of_other_sequences_know_no_nan(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_cotangent_that_is_nan(name: str) -> None:
-    """A loss that is NaN for one step of one sequence: its past, and nothing beside it."""
+    """A NaN loss for one step of one sequence reaches the past of this sequence alone."""
     layer = layer_of(name)
     call = Call.draw(layer, LENGTHS)
     expected = outcome(layer, call)
@@ -113,7 +115,7 @@ def test_a_cotangent_that_is_nan(name: str) -> None:
 def test_infinity_is_what_it_is_to_the_definition(
     name: str, value: float, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It saturates a gate, and a norm of it is NaN."""
+    """An infinity saturates a gate, and its norm is NaN."""
     layer = layer_of(name).to(dtype)
     call = Call.draw(layer, LENGTHS).to(dtype)
     call.input[2, 4, 3] = value
@@ -126,7 +128,7 @@ def test_infinity_is_what_it_is_to_the_definition(
 @pytest.mark.parametrize("size", [1e2, 1e4, 1e12])
 @pytest.mark.parametrize("name", TAKEN)
 def test_huge_inputs(name: str, size: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gates far beyond where they saturate: finite results and gradients, in float32 too."""
+    """Results and gradients of saturated gates are finite, also in float32."""
     layer = layer_of(name)
     call = Call.draw(layer, LENGTHS)
     call.input = (size * call.input).float().double()
@@ -158,8 +160,7 @@ def test_huge_states_and_weights(name: str, monkeypatch: pytest.MonkeyPatch) -> 
 def test_subnormal_numbers(
     name: str, dtype: torch.dtype, tiny: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Inputs, states and cotangents below the smallest normal number; variances of 0 but for
-    rounding."""
+    """Inputs, states and cotangents are subnormal, and variances are 0 up to rounding."""
     layer = layer_of(name).to(dtype)
     call = Call.draw(layer, LENGTHS).to(dtype)
     call = Call(
@@ -176,7 +177,7 @@ def test_subnormal_numbers(
 
 @pytest.mark.parametrize("name", TAKEN)
 def test_constant_rows(name: str) -> None:
-    """Zero inputs and states: sets of variance 0, where a norm's gradient is 1 / sqrt(eps)."""
+    """Zero inputs and states give sets of variance 0, where a norm's gradient is 1 / sqrt(eps)."""
     layer = layer_of(name).eval()
     call = Call.draw(layer, LENGTHS)
     call.input.zero_()
@@ -186,7 +187,7 @@ def test_constant_rows(name: str) -> None:
     assert_same(outcome(layer, call), outcome(layer, call, "reference"))
 
 
-# Every exponent that counts, and both sides of where tanh changes its formula.
+# Every relevant exponent, and both sides of the points where tanh changes its formula.
 GRID = torch.cat(
     [
         torch.linspace(-100, 100, 4001),
@@ -201,7 +202,7 @@ GRID = torch.cat(
 @pytest.mark.parametrize("dtype", [F32, F64])
 @pytest.mark.parametrize("hidden", [1, 32])
 def test_sigmoid_and_tanh(hidden: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    """To two units in the last place of every single value: c after one step from one gate."""
+    """Each value is right to two units in the last place: c after one step from one gate."""
     layer = seqnorm.LSTM(1, hidden, dtype=dtype)
     x = GRID.to(dtype)[None, :, None]
     for variant in each_variant(monkeypatch):
@@ -215,7 +216,7 @@ def test_sigmoid_and_tanh(hidden: int, dtype: torch.dtype, monkeypatch: pytest.M
                 _, (_, found) = layer(x, (zero, zero + before))
             expected = function(x[0].double())
             ulp = ULP if dtype == F32 else 2.0**-52
-            # exp stays where it is beyond 87, and sigmoid above 1.6e-38.
+            # exp is constant beyond 87, and sigmoid stays above 1.6e-38.
             distance = (found[0].double() - expected).abs()
             allowed = 2 * ulp * expected.abs() + (2e-38 if dtype == F32 else 0.0)
             worst = (distance / (allowed + 1e-300)).max()

@@ -1,4 +1,4 @@
-"""Gradients as autograd may ask for them: of some inputs, from some results, twice, of gradients.
+"""Gradients in every form of autograd: of some inputs, from some results, repeated, of gradients.
 
 Axes: T steps, B sequences, I = input size, H = hidden size.
 """
@@ -35,7 +35,7 @@ pytestmark = needs_kernels
 I, H = 5, 9  # noqa: E741  the axes' letters
 LENGTHS = [3, 0, 4, 6, 4]
 TAKEN = taken()
-# What needs a kernel of its own, or none: W_ih inside or outside, one norm of the sum, three norms.
+# Schemes with different kernels: W_ih inside or outside, one norm of the sum, three norms, no norm.
 CASES = ["LSTM None", "LSTM kiros2016", "LSTM icefall", "LSTM laurent2016"]
 CASES += ["GRU None", "GRU kinds", "GRU dreamer", "GRU laurent2016"]
 CASES += ["LSTM cooijmans2016", "LSTM batch sum", "GRU batch", "GRU batch ends"]
@@ -47,7 +47,7 @@ def layer_of(name: str, **options: Any) -> Any:
 
 
 def leaves_of(layer: Any, call: Call) -> dict[str, Tensor]:
-    """All that can need a gradient, none of which does."""
+    """Return all tensors that can need a gradient, with requires_grad=False."""
     state = {f"state {j}": part.clone() for j, part in enumerate(call.state)}
     return {"input": call.input.clone(), **state, **dict(layer.named_parameters())}
 
@@ -66,7 +66,7 @@ def require(leaves: dict[str, Tensor], needed: set[str]) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_some_gradients_are_those_of_all(name: str) -> None:
-    """Of the input, W_ih, W_hh, states and everything else in every combination."""
+    """Every combination of the input, W_ih, W_hh, the states and all else needs gradients."""
     layer = layer_of(name).eval()
     call = Call.draw(layer, LENGTHS)
     leaves = leaves_of(layer, call)
@@ -89,7 +89,7 @@ def test_some_gradients_are_those_of_all(name: str) -> None:
 
 @pytest.mark.parametrize("name", TAKEN)
 def test_every_input_alone(name: str) -> None:
-    """Each parameter, state and the input as the only one: a frozen layer, a frozen rest."""
+    """Each parameter, each state and the input alone need a gradient."""
     layer = layer_of(name).eval()
     call = Call.draw(layer, LENGTHS)
     leaves = leaves_of(layer, call)
@@ -106,8 +106,7 @@ def test_every_input_alone(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_from_some_results(name: str) -> None:
-    """Cotangents of the output, h_n and c_n alone and in pairs; the others are no zeros but
-    absent."""
+    """Cotangents of the output, h_n and c_n come alone and in pairs; the others are absent."""
     layer = layer_of(name)
     call = Call.draw(layer, LENGTHS)
     count = len(call.cotangents)
@@ -132,7 +131,7 @@ def test_from_some_results(name: str) -> None:
 
 
 def strided(value: Tensor, form: str) -> Tensor:
-    """The same numbers in memory of another form."""
+    """Return the same numbers with other strides."""
     if form == "transposed":
         return value.transpose(0, -1).contiguous().transpose(0, -1)
     if form == "every other":
@@ -143,8 +142,7 @@ def strided(value: Tensor, form: str) -> Tensor:
 @pytest.mark.parametrize("form", ["transposed", "every other", "inside"])
 @pytest.mark.parametrize("name", CASES)
 def test_memory_of_any_form(name: str, form: str) -> None:
-    """Input, states, weights and cotangents that are not contiguous, or begin in the middle of
-    something else."""
+    """Input, states, weights and cotangents may have strides or be slices of larger memory."""
     layer = layer_of(name)
     call = Call.draw(layer, [6, 6, 6])
     expected = outcome(layer, call)
@@ -158,7 +156,7 @@ def test_memory_of_any_form(name: str, form: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_expanded_gradients(name: str) -> None:
-    """As ``sum()`` gives them: one number with stride 0, and one row for all."""
+    """Gradients from ``sum()`` are one number with stride 0, or one row for all."""
     layer = layer_of(name)
     call = Call.draw(layer, None)
     row = torch.randn(H, dtype=F64)
@@ -173,7 +171,7 @@ def test_expanded_gradients(name: str) -> None:
 
 
 def test_expanded_inputs() -> None:
-    """The same sequence in every row, W_hh the same in every row of itself: stride 0."""
+    """The rows of the input, or of W_hh, are the same memory with stride 0."""
     for cell in ("LSTM", "GRU"):
         layer = build(cell, "layer", I, H)
         call = Call.draw(layer, None)
@@ -184,7 +182,7 @@ def test_expanded_inputs() -> None:
 
 @pytest.mark.parametrize("name", TAKEN)
 def test_backward_twice(name: str) -> None:
-    """What is kept is not used up, nor are the cotangents written to."""
+    """A backward pass changes neither the saved tensors nor the cotangents."""
     layer = layer_of(name).eval()
     call = Call.draw(layer, LENGTHS)
     before = [part.clone() for part in call.cotangents]
@@ -193,7 +191,7 @@ def test_backward_twice(name: str) -> None:
     results = results_of(layer, leaves)
     kept = [part.detach().clone() for part in results]
     first = torch.autograd.grad(results, list(leaves.values()), call.cotangents, retain_graph=True)
-    results_of(layer, leaves)  # another call between
+    results_of(layer, leaves)  # another call in between
     second = torch.autograd.grad(results, list(leaves.values()), call.cotangents)
     for leaf, a, b in zip(leaves, first, second):
         assert_equal(a, b, leaf)
@@ -217,7 +215,7 @@ def test_gradients_accumulate() -> None:
 
 
 def test_a_changed_weight_is_refused() -> None:
-    """What the gradients need is checked as torch checks its own."""
+    """Saved tensors are checked for changes, as in torch."""
     layer = build("LSTM", "layer", I, H)
     for change in ("weight_hh_l0", "norm_ih_l0.weight", "bias_ih_l0"):
         output, _ = layer(torch.randn(3, 2, I, dtype=F64))
@@ -229,7 +227,7 @@ def test_a_changed_weight_is_refused() -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_finite_differences(name: str) -> None:
-    """First derivatives beside differences of the kernels' own results."""
+    """First derivatives equal differences of the kernels' own results."""
     cell, norm = TAKEN[name]
     layer = build(cell, norm, 2, 3).eval()
     names = [leaf for leaf, _ in layer.named_parameters()]
@@ -250,7 +248,7 @@ def test_finite_differences(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_gradients_of_gradients(name: str) -> None:
-    """Through the definition, beside differences of the kernels' gradients."""
+    """Second derivatives by the definition equal differences of the kernels' gradients."""
     cell, norm = TAKEN[name]
     layer = build(cell, norm, 2, 3).eval()
     state = tuple(
@@ -268,7 +266,7 @@ def test_gradients_of_gradients(name: str) -> None:
 
 @pytest.mark.parametrize("name", TAKEN)
 def test_a_penalty_on_gradients(name: str) -> None:
-    """The gradient of a gradient's norm, of the input and of every parameter."""
+    """The loss is the norm of the gradients of the input and of every parameter."""
     layer = layer_of(name).eval()
     call = Call.draw(layer, LENGTHS)
     found = []
@@ -287,7 +285,7 @@ def test_a_penalty_on_gradients(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_penalty_on_gradients_through_a_carried_state(name: str) -> None:
-    """The second call begins with the state of the first: what it is given comes of its weights."""
+    """The second call begins with the state of the first, which depends on the same weights."""
     layer = layer_of(name).eval()
     call = Call.draw(layer, LENGTHS)
     found = []
@@ -308,7 +306,7 @@ def test_a_penalty_on_gradients_through_a_carried_state(name: str) -> None:
 @pytest.mark.parametrize("twice", [False, True])
 @pytest.mark.parametrize("cell", ["LSTM", "GRU"])
 def test_a_frozen_direction_beside_another(cell: str, twice: bool) -> None:
-    """Whose results depend on nothing that learns."""
+    """The results of the frozen direction depend on no trained parameter."""
     layer = build(cell, "layer", I, H, bidirectional=True)
     for leaf, parameter in layer.named_parameters():
         parameter.requires_grad_("reverse" not in leaf)
@@ -328,7 +326,7 @@ def test_a_frozen_direction_beside_another(cell: str, twice: bool) -> None:
 
 @pytest.mark.parametrize("name", TAKEN)
 def test_the_operators_definition(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever plan the layer makes, the operator's own definition gives what the layer's does."""
+    """The operator's own definition equals the layer's for every plan."""
     layer = layer_of(name, num_layers=2, bidirectional=True)
     call = Call.draw(layer, LENGTHS)
     expected = outcome(layer, call, "reference")
@@ -344,13 +342,14 @@ def test_the_operators_definition(name: str, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(operators.Recurrence, "apply", apply)
     assert_same(outcome(layer, call), expected)
-    # A direction is as many calls as its norms of the batch begin to read their tables at.
+    # Norms of the batch that begin to read their tables at different steps cut a direction into
+    # calls.
     assert sum(len(one.sizes) for one in seen) == 4 * max(LENGTHS)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_copy_of_a_trained_layer(name: str) -> None:
-    """Nothing of a call stays with the layer that a copy would share or could not have."""
+    """A call leaves nothing on the layer that a copy would share or could not copy."""
     layer = layer_of(name)
     call = Call.draw(layer, LENGTHS)
     optimizer = torch.optim.SGD(layer.parameters(), 0.1)
@@ -373,7 +372,7 @@ def test_a_copy_of_a_trained_layer(name: str) -> None:
 
 @pytest.mark.parametrize("cell", ["LSTM", "GRU"])
 def test_batch_first_packed_and_unbatched(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The forms of an input are one to the kernels."""
+    """All forms of an input have the same results."""
     layer = build(cell, "layer", I, H)
     x = torch.randn(6, 3, I, dtype=F64)
     twin = build(cell, "layer", I, H, batch_first=True)

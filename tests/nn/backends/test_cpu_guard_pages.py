@@ -1,4 +1,4 @@
-"""Nothing is read or written behind the end of any tensor: there stands a page without access.
+"""Nothing is read or written past the end of a tensor, where a page without access begins.
 
 Axes: T steps, B sequences, I = input size, H = hidden size.
 """
@@ -16,8 +16,8 @@ from beside_reference import needs_kernels
 pytestmark = needs_kernels
 TESTS = Path(__file__).resolve().parents[2] / "support"
 
-# Every tensor of every call moves into memory of its own, which ends where a page ends; the next
-# page is forbidden, so that one element too many is the end of this process.
+# Every tensor of every call moves into memory of its own, which ends at the end of a page. Access
+# to the next page is forbidden, so that a read of one further element ends this process.
 SCRIPT = """
 import ctypes, faulthandler, mmap
 import torch

@@ -1,4 +1,4 @@
-"""The library of kernels: that both sides mean the same."""
+"""The library of kernels: C and Python use the same numbers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_arguments_are_those_of_the_header() -> None:
 
 
 def test_numbers_are_those_of_the_header() -> None:
-    """Of the cells and kinds of norms."""
+    """The numbers of cells and kinds of norms agree."""
     enums = re.findall(r"enum \{(.*?)\};", HEADER.read_text())
     cells, kinds = ([name.strip() for name in enum.split(",")] for enum in enums)
     assert cells == list(library.STEPS)

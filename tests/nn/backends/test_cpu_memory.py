@@ -1,5 +1,5 @@
-"""No number comes from memory that nobody wrote, none is written where it does not belong, and
-calls from several threads do not meet.
+"""The kernels read no uninitialised memory, write only to their results, and keep calls from
+several threads apart.
 
 Axes: T steps, B sequences, I = input size, H = hidden size.
 """
@@ -35,7 +35,7 @@ pytestmark = needs_kernels
 GIVE = kernels.Pass.give
 I, H = 5, 9  # noqa: E741  the axes' letters
 LENGTHS = [3, 0, 4, 6, 4]
-# With 8 rows and more for each thread W_ih x is computed step by step.
+# With at least 8 rows for each thread, W_ih x is computed at each step.
 MANY = [3] * 9 + [2] * 16 + [1, 0]
 TAKEN = taken()
 CASES = ["LSTM None", "LSTM kiros2016", "LSTM icefall", "LSTM laurent2016"]
@@ -55,7 +55,7 @@ def undefined(tensor: Tensor) -> Tensor:
 
 
 def poison(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is undefined is NaN: new tensors, and the memory that is used again."""
+    """Fill new tensors and reused memory with NaN."""
     for owner, name in (
         (torch, "empty"),
         (torch, "empty_like"),
@@ -82,7 +82,7 @@ def test_the_poison_works(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_is_read_before_it_is_written(
     name: str, number: int, threads: Threads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor is anything that a call left behind read by the next."""
+    """The remains of one call are also not read by the next."""
     threads(number)
     cell, norm = TAKEN[name]
     cases = ((True, 3, [1, 0, 3, 1]), (False, 3, [1, 0, 3, 1]), (True, 41, MANY), (False, 41, MANY))
@@ -105,14 +105,14 @@ EDGE = 37
 
 
 def fenced(tensor: Tensor) -> tuple[Tensor, Tensor]:
-    """A copy between NaN on both sides, at an address that no vector is aligned to."""
+    """Return a copy between NaN on both sides, at an unaligned address."""
     around = tensor.new_full((tensor.numel() + 2 * EDGE,), torch.nan)
     inside = around[EDGE:-EDGE].view(tensor.shape)
     return around, inside.copy_(tensor)
 
 
 def is_written(name: str, backward: bool, own: bool) -> bool:
-    """Whether a pass writes what ``Arguments`` has under this name."""
+    """Return True if a pass writes to this field of ``Arguments``."""
     if backward:
         return name.startswith("grad_") and name != "grad_output"
     return name in ("output", "h_n", "c_n") or (own and name.startswith(("columns_", "var_")))
@@ -125,10 +125,10 @@ def use_new_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Fenced:
-    """Puts everything that a kernel reads and writes between fences."""
+    """Place everything that a kernel reads and writes between fences."""
 
     seen: ClassVar[set[str]]
-    memories: ClassVar[dict[int, Tensor]]  # that were taken and not given back, by where they begin
+    memories: ClassVar[dict[int, Tensor]]  # memory in use, by its first address
 
     @staticmethod
     def give(one: kernels.Pass, tensors: Iterable[tuple[str, Tensor | None]]) -> None:
@@ -162,14 +162,14 @@ BYTES = 8 * EDGE
 
 
 def check_memory(around: Tensor) -> None:
-    """A first number says how many bytes stand between the fences."""
+    """Check working memory; its first number is the count of bytes between the fences."""
     size = int(around[:8].view(torch.int64))
     for part, where in ((around[8:BYTES], "before"), (around[BYTES + size :], "behind")):
         assert bool((part == 255).all()), f"wrote {where} working memory"
 
 
 def fence(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """Every call of the kernels is a ``Fenced`` one; the names of what they saw."""
+    """Make every call of the kernels a ``Fenced`` one, and return the names of its tensors."""
     take, give, run = memory.take, memory.give, kernels.run
 
     def run_and_check(every: Sequence[kernels.Pass], backward: bool) -> None:
@@ -178,7 +178,7 @@ def fence(monkeypatch: pytest.MonkeyPatch) -> set[str]:
             Fenced.check(one, backward)
 
     def taken(size: int) -> Tensor:
-        """It begins between cache lines, and ends where it ends."""
+        """Return working memory that is not aligned and has the exact size."""
         around = take(size + 2 * BYTES).fill_(255)
         around[:8].view(torch.int64).fill_(size)
         inside = around[BYTES : BYTES + size]
@@ -223,7 +223,7 @@ def test_no_access_outside(
 
 @pytest.mark.parametrize("name", CASES)
 def test_what_was_given_out_stays_as_it_is(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Results and gradients do not share memory with later calls, nor what a graph keeps."""
+    """Results, gradients and saved tensors do not share memory with later calls."""
     cell, norm = TAKEN[name]
     layer = build(cell, norm, I, H)
     call, other = Call.draw(layer, LENGTHS), Call.draw(layer, LENGTHS)
@@ -273,7 +273,7 @@ def test_memory_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_memory_begins_a_cache_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And is enough, whatever was asked for."""
+    """The memory also has at least the requested size."""
     use_new_memory(monkeypatch)
     for size in (0, 1, 63, 64, 65, 1000):
         found = memory.take(size)
@@ -282,7 +282,7 @@ def test_memory_begins_a_cache_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_memory_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was given last is kept."""
+    """The memory that was returned last is kept."""
     use_new_memory(monkeypatch)
     monkeypatch.setattr(memory, "LIMIT", 10_000)
     given = [memory.take(size) for size in (3000, 5000, 2000, 6000)]
@@ -296,7 +296,7 @@ def test_memory_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_same_calls_need_no_more_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a call takes it gives back, with gradients and without."""
+    """A call returns all the memory that it takes, with gradients and without."""
     use_new_memory(monkeypatch)
     for name in CASES:
         cell, norm = TAKEN[name]
@@ -314,8 +314,7 @@ def test_the_same_calls_need_no_more_memory(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("number", [1, 3])
 def test_several_python_threads(number: int, threads: Threads) -> None:
-    """Calls at the same time, each with its own layer or all with one, give what they give one
-    after another."""
+    """Concurrent calls, with separate layers or one layer, equal sequential calls."""
     threads(number)
     jobs = []
     for k, name in enumerate(CASES * 2):

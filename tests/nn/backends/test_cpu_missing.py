@@ -1,4 +1,4 @@
-"""Without a library of kernels: what is said of it, by how seqnorm came to be where it is."""
+"""Messages about missing kernels, depending on how seqnorm was installed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ AGAIN = "install seqnorm once more, with pip install --force-reinstall --no-cach
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No seqnorm is installed but by a test, and there is a compiler."""
+    """Hide every installation of seqnorm that no test made, and provide a compiler."""
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.setenv("CC", f"{sys.executable} -pthread")
 
@@ -36,7 +36,7 @@ def file(path: Path, content: str | bytes = b"") -> Path:
 
 
 def package(root: Path, kernels: bytes | None) -> Path:
-    """The sources of the kernels, as in a checkout and in a wheel; where the kernels would be."""
+    """Return the place of the kernels, beside their sources, as in a checkout and in a wheel."""
     file(root / INSIDE.parent / "src" / "entry.c")
     return root / INSIDE if kernels is None else file(root / INSIDE, kernels)
 
@@ -47,7 +47,7 @@ def checkout(root: Path, kernels: bytes | None = None) -> Path:
 
 
 def installed(root: Path, monkeypatch: pytest.MonkeyPatch, origin: object = None) -> None:
-    """What pip writes of an installation there."""
+    """Write the files that pip writes for an installation."""
     about = root / "seqnorm-0.1.dist-info"
     file(about / "METADATA", "Metadata-Version: 2.1\nName: seqnorm\nVersion: 0.1\n")
     if origin is not None:
@@ -56,7 +56,7 @@ def installed(root: Path, monkeypatch: pytest.MonkeyPatch, origin: object = None
 
 
 def test_a_checkout_beside_an_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No compiler is what is missing there."""
+    """The cause in this case is not a missing compiler."""
     here, site = tmp_path / "sources of it", tmp_path / "site"
     kernels = checkout(here)
     package(site, b"kernels")
@@ -103,9 +103,9 @@ def test_an_installation_without_them(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def other_machine() -> bytes:
-    """A library for a processor that there is not."""
+    """Write a library for another processor."""
     content = bytearray(Path(torch._C.__file__).read_bytes())
-    content[18:20] = b"\xfe\xfe"  # e_machine of ELF
+    content[18:20] = b"\xfe\xfe"  # e_machine in ELF
     return bytes(content)
 
 
@@ -136,7 +136,7 @@ PROGRAM = "import seqnorm\nprint(seqnorm.available_backends()['cpu'])\n"
 
 @needs_kernels
 def test_programs_in_a_checkout_and_outside(tmp_path: Path) -> None:
-    """As after ``pip install .`` in a checkout: Python finds the sources beside a program first."""
+    """After ``pip install .`` in a checkout, Python finds the sources beside a program first."""
     here, site = tmp_path / "checkout", tmp_path / "site"
     without = shutil.ignore_patterns("*.so", "__pycache__")
     shutil.copytree(Path(seqnorm.__file__).parent, here / "seqnorm", ignore=without)

@@ -1,4 +1,4 @@
-"""The operators of torch.library by themselves: as torch wants them, and with wrong arguments.
+"""The operators of torch.library called directly: torch's own checks, and wrong arguments.
 
 Axes: T steps, B sequences, N packed rows, I = input size, H = hidden size.
 """
@@ -29,17 +29,17 @@ from seqnorm.nn.recurrence.step import PRESETS
 pytestmark = needs_kernels
 I, H = 3, 5  # noqa: E741  the axes' letters
 TAKEN = taken()
-FIRST = traced.CALL  # what comes before the tensors of a call: cell, scheme, zoneout, batch_sizes
+FIRST = traced.CALL  # arguments before the tensors: cell, scheme, zoneout, batch_sizes
 NAMES = ("recurrence", "recurrence_training", "recurrence_backward")
-# Norms of terms apart, of their sum, before the kernel, none, with few and with all biases, of the
-# batch.
+# Norms of separate terms, of their sum, before the kernel, no norm, few and all biases, norms of
+# the batch.
 CASES = ["LSTM layer", "LSTM icefall", "LSTM laurent2016", "LSTM kiros2016", "LSTM None"]
 CASES += ["GRU layer", "GRU dreamer", "GRU laurent2016", "GRU kinds", "GRU None"]
 CASES += ["LSTM batch", "GRU batch", "LSTM zoneout"]
 
 
 def calls_of(name: str, dtype: torch.dtype = F64) -> dict[str, tuple[Any, ...]]:
-    """The arguments of every operator in one call of a layer and its backward pass."""
+    """Return the arguments of every operator in one call of a layer and its backward pass."""
     cell, norm = TAKEN[name.replace("zoneout", "layer")]
     zoneout = (0.3, 0.2) if "zoneout" in name else 0.0
     layer = build(cell, norm, I, H, zoneout=zoneout).to(dtype)
@@ -65,7 +65,7 @@ def operator(name: str) -> Any:
 
 
 def with_unused(arguments: tuple[Any, ...], which: str) -> tuple[Any, ...]:
-    """The same call as a graph for all lengths makes it, with two more steps and two more rows."""
+    """Return the call with two more steps and rows, as in a graph for all lengths."""
     names = [argument.name for argument in operator(which)._schema.arguments]
     longer = list(arguments)
     longer[FIRST - 1] = F.pad(arguments[FIRST - 1], (0, 2))
@@ -86,7 +86,7 @@ def test_no_step_of_the_batch_is_unused() -> None:
     "name", ["LSTM layer", "LSTM laurent2016", "LSTM zoneout", "GRU layer", "GRU dreamer"]
 )
 def test_unused_rows(name: str) -> None:
-    """They change nothing, hold anything, and have results and gradients of zero."""
+    """Unused rows change nothing, whatever they hold, and their results and gradients are zero."""
     for which, arguments in calls_of(name).items():
         longer = with_unused(arguments, which)
         expected, found = operator(which)(*arguments), operator(which)(*longer)
@@ -103,19 +103,19 @@ def test_unused_rows(name: str) -> None:
     ("name", "dtype"), [*((name, F64) for name in CASES), *((name, F32) for name in CASES[::3])]
 )
 def test_they_are_as_torch_wants_them(name: str, dtype: torch.dtype) -> None:
-    """Schema, fake results, derivative, what a compiler makes of them."""
+    """Schema, fake results, derivatives and compilation pass torch's checks."""
     calls = calls_of(name, dtype)
     for which, arguments in calls.items():
         opcheck(operator(which), arguments)
     for key, tensor in zip(Inputs._fields, calls["recurrence"][FIRST:]):
-        if tensor is not None and not key.startswith("stay"):  # which is drawn
+        if tensor is not None and not key.startswith("stay"):  # zoneout is random
             tensor.requires_grad_()
     opcheck(operator("recurrence"), calls["recurrence"])
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_gradients_of_every_order(name: str) -> None:
-    """Through the operator alone, by finite differences, also where rows are unused."""
+    """Gradients of the operator equal finite differences, also with unused rows."""
     call = calls_of(name)["recurrence"]
     if name in ("LSTM layer", "GRU kinds"):
         longer = with_unused(call, "recurrence")
@@ -142,7 +142,7 @@ def test_gradients_of_every_order(name: str) -> None:
 
 
 def test_no_result_shares_memory() -> None:
-    """With an argument, with another result, or with memory that later calls take."""
+    """No result shares memory with an argument, another result or later calls."""
     for name in CASES:
         for which, arguments in calls_of(name).items():
             results = operator(which)(*arguments)
@@ -164,7 +164,7 @@ def test_arguments_stay_as_they_are(name: str) -> None:
 
 
 def changed(arguments: tuple[Any, ...], **values: Any) -> tuple[Any, ...]:
-    """The arguments of a call with others in the place of some."""
+    """Return the arguments of a call with some of them replaced."""
     names = ("cell", "scheme", "zoneout", "batch_sizes", *Inputs._fields)
     named = dict(zip(names, arguments)) | values
     return (*named.values(), *arguments[len(names) :])
@@ -195,7 +195,7 @@ def changed(arguments: tuple[Any, ...], **values: Any) -> tuple[Any, ...]:
     ],
 )
 def test_wrong_arguments(which: str, argument: str, value: Any, message: str) -> None:
-    """An error, for anybody may call them, and kernels take their sizes for granted."""
+    """They raise errors, because anybody may call the operators and the kernels check no sizes."""
     if isinstance(value, tuple):
         value = torch.zeros(value, dtype=F64)
     elif argument == "batch_sizes":
@@ -207,7 +207,7 @@ def test_wrong_arguments(which: str, argument: str, value: Any, message: str) ->
 
 @pytest.mark.parametrize("name", CASES)
 def test_where_there_are_no_kernels(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A graph from another machine is computed by the definition, forward and backward."""
+    """The definition computes a graph from another machine, forward and backward."""
     arguments = calls_of(name)["recurrence"]
     if name in ("LSTM kiros2016", "GRU kinds"):
         arguments = with_unused(arguments, "recurrence")
@@ -230,7 +230,7 @@ def test_where_there_are_no_kernels(name: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_call_without_steps() -> None:
-    """As a graph of any length may make it: the state stays, and so does its gradient."""
+    """A graph of any length may make such a call: state and gradient are unchanged."""
     arguments = calls_of("LSTM layer")["recurrence"]
     for rows in (0, 2):
         sizes = torch.zeros(rows, dtype=torch.int64)
@@ -249,7 +249,7 @@ def test_a_call_without_steps() -> None:
 
 
 def test_a_scheme_as_text() -> None:
-    """Every one there is comes back from its text."""
+    """Every scheme can be restored from its text."""
     schemes = [scheme for cells in PRESETS.values() for scheme in cells.values()]
     schemes += [norm for _, norm in TAKEN.values() if isinstance(norm, NormScheme)]
     assert len(schemes) > 40

@@ -1,4 +1,4 @@
-"""Any norm, size, lengths and number of threads: what the kernels compute is the definition's.
+"""The kernels equal the definition for random norms, sizes, lengths and numbers of threads.
 
 Axes: T steps, B sequences, I = input size, H = hidden size.
 """
@@ -29,14 +29,13 @@ from seqnorm.nn.backends.cpu import kernels, library
 pytestmark = needs_kernels
 TAKEN = taken()
 OF_ROWS = ("layer", "rms")
-# Examples are drawn anew from the test's name alone: the same here, there and tomorrow.
+# Examples depend only on the name of the test: they are the same everywhere and always.
 FIXED = settings(max_examples=150, deadline=None, derandomize=True, database=None)
 
 
 @st.composite
 def schemes(draw: st.DrawFn, cell: str) -> NormScheme:
-    """Any that the kernels take: sites, kinds, sets, gains, biases, eps, and their places; norms of
-    rows inside the recurrence, or of the batch."""
+    """Draw a scheme that the kernels take, with norms of rows or of the batch."""
     gates = {"LSTM": "ifgo", "GRU": "rzn"}[cell]
     ends = [0, *sorted(draw(st.sets(st.integers(1, len(gates) - 1)))), len(gates)]
     divided = tuple(gates[a:b] for a, b in zip(ends, ends[1:]))
@@ -51,7 +50,7 @@ def schemes(draw: st.DrawFn, cell: str) -> NormScheme:
             return Norm(kind, sets, eps=draw(st.sampled_from([1e-5, 1e-3, 0.1])), **affine)
         return Norm(
             kind,
-            eps=draw(st.sampled_from([1e-3, 0.1])),  # rows are few, and may be nearly the same
+            eps=draw(st.sampled_from([1e-3, 0.1])),  # rows are few and may be nearly equal
             momentum=draw(st.sampled_from([None, 0.1, 1.0])),
             max_steps=draw(st.integers(1, 8)),
             min_count=draw(st.integers(2, 5)),
@@ -87,7 +86,7 @@ def schemes(draw: st.DrawFn, cell: str) -> NormScheme:
 
 @dataclass
 class Case:
-    """A layer, a call of it, and who computes it."""
+    """A layer, a call of it, and the number of threads and instruction set."""
 
     name: str
     cell: str
@@ -106,7 +105,7 @@ class Case:
         return layer, Call.draw(layer, self.lengths)
 
     def outcomes(self, layer: Any, call: Call) -> tuple[Outcome, Outcome]:
-        """Of the kernels, and of the definition."""
+        """Return the results of the kernels and of the definition."""
         before = torch.get_num_threads()
         with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "BatchNorm in training")
@@ -128,7 +127,7 @@ class Case:
 
 @st.composite
 def cases(draw: st.DrawFn, drawn_scheme: bool, widest: int = 80, longest: int = 6) -> Case:
-    # A LayerNorm set of less than three units is a step function.
+    # A LayerNorm set of fewer than three units is a step function.
     hidden = draw(st.one_of(st.integers(3, widest // 2), st.integers(3, widest)))
     lengths = draw(st.lists(st.integers(0, longest), min_size=1, max_size=12))
     lengths[draw(st.integers(0, len(lengths) - 1))] = draw(st.integers(1, longest))

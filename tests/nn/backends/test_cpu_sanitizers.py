@@ -1,8 +1,8 @@
-"""Compiled with gcc's sanitizers the kernels make no access outside of what they are given, do
-nothing that C leaves undefined, and no thread reads what another is writing.
+"""The kernels compiled with gcc's sanitizers: no access outside of their arguments, no undefined
+behaviour of C, and no data races.
 
 ``SEQNORM_SANITIZED_CALLS=2000 pytest tests/nn/backends/test_cpu_sanitizers.py`` makes more calls,
-about 20 a second, and takes every barrier away in turn.
+about 20 in a second, and removes each barrier in turn.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ needs_thread = pytest.mark.skipif(bool(why_not(THREAD)), reason=why_not(THREAD))
 at_length = pytest.mark.skipif(
     VARIABLE not in os.environ, reason=f"takes minutes: set {VARIABLE} to a number of calls"
 )
-# By the kernels that an edit breaks.
+# Sizes, by the kernels that an edit breaks.
 BROKEN = ("--calls", "60", "--variants", "base", "--dtypes", "float64")
 WIDE = r"\(size_t\)m \* sizeof"
 BREAKS = {
@@ -52,12 +52,12 @@ BREAKS = {
         "AddressSanitizer: heap-buffer-overflow",
     ),
 }
-# What every run of the tests looks at: one for each sanitizer.
+# Edits that every run of the tests checks, one for each sanitizer.
 ALWAYS = list(BREAKS)[:2]
 
 
 def assert_clean(build: Build) -> None:
-    """Many calls, of every norm, instruction set, precision and number of threads."""
+    """Make many calls with every norm, instruction set, precision and number of threads."""
     done = build.run(build.library(), "--calls", CALLS)
     if "unexpected memory mapping" in done.stderr:
         pytest.skip(f"{runtime(build.sanitizer).name} does not know this machine's address space")
@@ -104,7 +104,7 @@ def test_every_break_is_seen(tmp_path: Path) -> None:
 @needs_thread
 @pytest.mark.timeout(1800)
 def test_every_barrier_is_needed(tmp_path: Path) -> None:
-    """Without any one of them there is a race, and it is seen."""
+    """Without any single barrier there is a race, and the sanitizer finds it."""
     build = Build(tmp_path, THREAD)
     places = [
         Edit(source.name, r"\bmeet\(s\)", "(void)0", which)

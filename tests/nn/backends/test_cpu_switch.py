@@ -1,4 +1,4 @@
-"""SEQNORM_KERNELS, which chooses the instruction set of the kernels for a whole program."""
+"""SEQNORM_KERNELS chooses the instruction set of the kernels for a whole program."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from beside_reference import needs_kernels
 
 from seqnorm.nn.backends.cpu import library
 
-# Results of a layer, which variant the library was told, and what is said of it.
+# Print results of a layer, the variant that the library was given, and its description.
 PROGRAM = """
 import sys, warnings
 import torch, seqnorm

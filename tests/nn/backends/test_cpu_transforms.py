@@ -1,6 +1,6 @@
-"""What else may be asked of a layer: function transforms, forward mode, tensors without memory.
+"""Function transforms, forward mode and tensors without memory.
 
-The kernels need not do it themselves; the answer is the definition's.
+The kernels may leave these to the definition, whose results are expected.
 
 Axes: T steps, B sequences, I = input size, H = hidden size.
 """
@@ -37,8 +37,10 @@ def grad_of_parameters(layer: Any, x: Tensor) -> list[Tensor]:
 
 
 def of_state(layer: Any, x: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor]:
-    """A function of h_0, and an h_0, with the input and everything else plain: packed, for to pad
-    or to reshape within a transform is to wrap."""
+    """Return a function of h_0, and an h_0; the input and all else are plain tensors.
+
+    The input is packed, because padding or reshaping within a transform would wrap it.
+    """
     h_0, *others = (part[None] + 0.5 for part in of_layer(layer, B))
     packed = pack_sequence([x[:, 0], x[: T - 1, 1]])
 
@@ -59,13 +61,13 @@ def vmapped_over_state(layer: Any, x: Tensor) -> list[Tensor]:
 
 
 def beside(layer: Any, x: Tensor) -> list[Tensor]:
-    """Within a transform that nothing of the call takes part in."""
+    """Make the call within a transform of other tensors."""
     packed = pack_sequence([x[:, 0]])
     return [torch.func.vmap(lambda by: by * layer(packed)[0].data)(torch.arange(3.0, dtype=F64))]
 
 
 def per_sample(layer: Any, x: Tensor) -> list[Tensor]:
-    """Gradients of every example of a batch."""
+    """Return the gradients of every example of a batch."""
 
     def loss(parameters: dict[str, Tensor], one: Tensor) -> Tensor:
         output, _ = torch.func.functional_call(layer, parameters, (one[:, None],))
@@ -110,7 +112,7 @@ def checkpointed(layer: Any, x: Tensor) -> list[Tensor]:
     return list(torch.autograd.grad(output.square().sum(), [x, *layer.parameters()]))
 
 
-# Forward mode compiles formulas of torch's own, in a way that torch deprecates.
+# Forward mode compiles formulas of torch in a way that torch has deprecated.
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.parametrize(
     "ask",
@@ -153,6 +155,6 @@ with FakeTensorMode():
 
 
 def test_tensors_without_memory() -> None:
-    """In a process of their own, for a kernel would be its end."""
+    """The test runs in a process of its own, because a kernel would end the process."""
     process = subprocess.run([sys.executable, "-c", WITHOUT_MEMORY], capture_output=True, text=True)
     assert process.returncode == 0, process.stderr

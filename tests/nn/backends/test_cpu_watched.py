@@ -1,4 +1,4 @@
-"""Who follows what a layer does: tracers, fake tensors, counters, hooks of saved tensors.
+"""Observers of a layer: tracers, fake tensors, counters, hooks of saved tensors.
 
 Axes: T steps, B sequences, N packed rows, I = input size, H = hidden size, G gates.
 """
@@ -46,7 +46,7 @@ def gradients(layer: Any, x: Tensor) -> tuple[Tensor, ...]:
 @pytest.mark.parametrize("mode", ["real", "fake", "symbolic"])
 @pytest.mark.parametrize("cell", CELLS)
 def test_make_fx(cell: str, mode: str) -> None:
-    """A graph holds the operators, and computes another input, of another length if symbolic."""
+    """A graph contains the operators and computes other inputs, of other lengths if symbolic."""
     layer, other = deep(cell), draw(7, 3) if mode == "symbolic" else draw()
     options = {"tracing_mode": mode, "_allow_non_fake_inputs": True}
     with torch.no_grad():
@@ -54,7 +54,7 @@ def test_make_fx(cell: str, mode: str) -> None:
         assert operators_of(graph) == ["recurrence"] * 4
         assert_close(graph(other), layer(other)[0], VALUES)
     if mode == "symbolic":
-        other = draw()  # autograd fixes the sizes of what it sums
+        other = draw()  # autograd fixes the sizes of sums
     graph = make_fx(lambda x: gradients(layer, x), **options)(draw())
     assert operators_of(graph) == ["recurrence_training"] * 4 + ["recurrence_backward"] * 4
     for a, e in zip(graph(other), gradients(layer, other)):
@@ -63,7 +63,7 @@ def test_make_fx(cell: str, mode: str) -> None:
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_operations_are_counted(cell: str) -> None:
-    """Those of the definition, which then is what computes."""
+    """The counter sees the operations of the definition, which then computes the layer."""
     layer, x, counts = deep(cell), draw(), []
     for pin in (nullcontext(), seqnorm.use_backend("reference")):
         with pin, FlopCounterMode(display=False) as counter:
@@ -94,7 +94,7 @@ def test_a_dispatch_mode_sees_the_operators(cell: str) -> None:
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_fake_tensors(cell: str) -> None:
-    """Within their mode and, where nothing is turned round by an index, outside of it."""
+    """They work within their mode and, unless an index reverses them, outside of it."""
     mode = FakeTensorMode()
     x = mode.from_tensor(torch.randn(T, B, I))
     for within, directions in ((mode, 2), (mode, 1), (nullcontext(), 1)):
@@ -140,7 +140,7 @@ Hooks = Callable[[], Any]
 
 @contextmanager
 def copies(seen: list[tuple[Tensor, Tensor]]) -> Iterator[None]:
-    """Everything that is saved goes into the list, with a copy of it as it was."""
+    """Collect everything that is saved, with a copy of its values."""
 
     def pack(tensor: Tensor) -> int:
         seen.append((tensor, tensor.detach().clone()))
@@ -156,7 +156,7 @@ def copies(seen: list[tuple[Tensor, Tensor]]) -> Iterator[None]:
 )
 @pytest.mark.parametrize("cell", CELLS)
 def test_hooks_see_all_that_is_saved(cell: str) -> None:
-    """Which nobody changes, for whoever saved it may read it later."""
+    """Saved tensors are not changed afterwards, because hooks may read them later."""
     layer, x = build(cell, "layer", I, H), draw()
     expected = gradients(layer, x)
     seen: list[tuple[Tensor, Tensor]] = []
@@ -176,7 +176,7 @@ def save_on_cpu() -> Any:
 
 
 def in_single() -> Any:
-    """As float32, which the layer's weights here are anyway."""
+    """Return hooks that save tensors in float32, in which the weights are exact."""
     single = torch.float32
     return torch.autograd.graph.saved_tensors_hooks(
         lambda t: (t.dtype, t.to(single) if t.is_floating_point() else t),
@@ -199,7 +199,7 @@ def test_what_hooks_give_back_is_used(cell: str, hooks: Hooks, tolerance: float)
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_further_derivatives_under_hooks(cell: str) -> None:
-    """Second ones, and many at a time."""
+    """Second derivatives, and several at a time."""
     layer, x = build(cell, "layer", I, H), draw()
 
     def loss(x: Tensor) -> Tensor:
@@ -230,10 +230,10 @@ def test_a_batch_of_cotangents_under_hooks(cell: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.*` is deprecated:DeprecationWarning")  # but in use
-@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # that sizes become constants
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # sizes become constants
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_trace_of_torch_jit(cell: str) -> None:
-    """Which sees no kernels, so the definition's steps are traced."""
+    """The tracer does not see kernels, so the steps of the definition are traced."""
     layer = build(cell, "layer", I, H).eval().requires_grad_(False)
     traced = torch.jit.trace(lambda x: layer(x)[0], draw(), check_trace=False)
     x = draw()

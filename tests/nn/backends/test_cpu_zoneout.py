@@ -37,7 +37,7 @@ EVERY = [(name, zoneout) for name, (cell, _) in TAKEN.items() for zoneout in CHA
 def test_every_norm(
     name: str, zoneout: float, training: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Drawn units in training, their expectation in inference; layers in both directions."""
+    """Training draws units and inference takes their expectation, in both directions."""
     cell, norm = TAKEN[name]
     layer = build(cell, norm, I, H, num_layers=2, bidirectional=True, zoneout=zoneout)
     layer.train(training)
@@ -52,7 +52,7 @@ def test_every_norm(
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
 @pytest.mark.parametrize("name", ["LSTM layer", "LSTM batch", "GRU layer", "GRU batch"])
 def test_threads(name: str, number: int, threads: Callable[[int], None]) -> None:
-    """Rows and units divided, and both precisions."""
+    """Threads divide rows and units, in both precisions."""
     threads(number)
     cell, norm = TAKEN[name]
     for hidden in (7, 70):
@@ -80,7 +80,7 @@ def test_gradients_of_gradients(name: str) -> None:
 
 
 def test_draws_are_the_same_whoever_computes() -> None:
-    """A seed gives the same units, with weight drop and dropout around them too."""
+    """A seed gives the same units on every backend, also with weight drop and dropout."""
     options = {"num_layers": 2, "bidirectional": True, "dropout": 0.2}
     layer = build("LSTM", "layer", I, H, zoneout=(0.3, 0.2), recurrent_dropout=0.1, **options)
     call = Call.draw(layer, [4, 2, 4])

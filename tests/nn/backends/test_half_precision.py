@@ -1,4 +1,4 @@
-"""What layers without a norm give in half precision does not depend on the processor."""
+"""The results of layers without a norm in half precision do not depend on the processor."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROGRAM = Path(__file__).resolve().parents[2] / "support" / "half_precision.py"
 
 
 def reasons(most: str | None) -> dict[str, str]:
-    """Why torch's own layers are not taken; oneDNN uses no wider instructions than are named."""
+    """Return why torch's own layers are not used with instructions up to the named ones."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     if most is not None:
         environment["ONEDNN_MAX_CPU_ISA"] = most

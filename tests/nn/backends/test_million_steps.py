@@ -1,4 +1,4 @@
-"""The program that compares a million steps counts them, and stops at a difference."""
+"""The program that compares a million steps counts them and stops at a difference."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_equal_calls(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_difference(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """In the gradient of a bias, by a millionth, where sequences are as long as can be."""
+    """The gradient of a bias differs by a millionth, at the greatest length."""
     real = operators.compute_gradients
 
     def wrong(passes: Any) -> Any:
@@ -62,7 +62,7 @@ def test_a_difference(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
 def test_magnified_rounding(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What the definition does to a last bit is no mismatch, whatever the tolerance."""
+    """A change of the definition by last bits is not a mismatch, whatever the tolerance."""
     monkeypatch.setattr(million_steps, "VALUES", 1e-17)
     monkeypatch.setattr(million_steps, "GRADIENTS", 1e-17)
     assert main(["--steps", "100"]) == 0

@@ -1,4 +1,4 @@
-"""A backend by name for compiled and exported layers, around and within what is traced.
+"""Pinned backends with compiled and exported layers, around and within the traced code.
 
 Axes: T steps, B sequences, I = input size, H = hidden size.
 """
@@ -22,7 +22,7 @@ I, H, T, B = 3, 8, 4, 4  # noqa: E741  the axes' letters
 
 
 class Traced:
-    """Compiles nothing; says of every graph how often it calls the kernels."""
+    """A compiler backend that only counts the calls of the kernels in every graph."""
 
     def __init__(self) -> None:
         self.calls: list[int] = []
@@ -32,13 +32,13 @@ class Traced:
         return graph.forward
 
     def new(self) -> list[int]:
-        """Of the graphs since the last time."""
+        """Return the counts of the graphs since the last call."""
         seen, self.calls = self.calls, []
         return seen
 
 
 def kernels(graph: torch.fx.GraphModule) -> int:
-    """Calls of the kernels, as Dynamo and as torch.export write them."""
+    """Count the calls of the kernels, as Dynamo and torch.export write them."""
     own = (torch.ops.seqnorm.recurrence, torch.ops.seqnorm.recurrence.default)
     return sum(node.target in own for node in graph.graph.nodes)
 
@@ -55,7 +55,7 @@ def compiled(function: Any, traced: Traced) -> Any:
 
 
 def test_a_pin_around_a_compiled_layer(traced: Traced) -> None:
-    """It is compiled anew under another pin, and not again under one that it has seen."""
+    """It is compiled again under another pin, but not under one that was compiled before."""
     layer, x = seqnorm.LSTM(I, H), torch.randn(T, B, I)
     fast = compiled(layer, traced)
     expected = layer(x)[0]

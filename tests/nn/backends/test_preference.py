@@ -1,4 +1,4 @@
-"""Which backend is preferred, by a variable of the environment, and what there is.
+"""The preferred backend, by a variable of the environment, and the available backends.
 
 Axes: T steps, B sequences, I = input size, H = hidden size.
 """
@@ -22,7 +22,7 @@ I, H, T, B = 3, 8, 4, 4  # noqa: E741  the axes' letters
 
 
 def spied(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of those that compute, one by one."""
+    """Record the names of the backends that compute, in order."""
     calls: list[str] = []
 
     def spy(name: str, run: Any) -> Any:
@@ -36,7 +36,7 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_a_preferred_backend(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It comes first, and what it does not take goes to the others in their order."""
+    """It is tried first, and the others compute what it refuses, in their order."""
     layers = [
         seqnorm.LSTM(I, H),
         seqnorm.GRU(I, H, norm="layer"),
@@ -74,7 +74,7 @@ def test_a_preferred_backend(name: str, monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_preferred_backend_that_there_is_not(
     name: str, hint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Said at every call, and not taken for no preference."""
+    """Every call raises an error, and the preference is not ignored."""
     layer, x = seqnorm.LSTM(I, H), torch.randn(T, B, I)
     monkeypatch.setenv("SEQNORM_BACKEND", name)
     known = ", ".join(repr(known) for known in BACKENDS)

@@ -1,4 +1,4 @@
-"""The public cells: stepped over a sequence they are the layer; states, steps and refusals."""
+"""The public cells: stepping over a sequence equals the layer; states, steps and refusals."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def over_time(layer: nn.Module) -> bool:
 
 
 def twins(kind: str, norm: Any, **options: Any) -> tuple[nn.Module, nn.Module]:
-    """A layer with random gains and biases, and a cell with the same."""
+    """Return a layer with random gains and biases, and a cell with the same."""
     layer_class, cell_class = CLASSES[kind]
     layer = layer_class(I, H, dtype=F64, norm=norm, **options)
     cell = cell_class(I, H, dtype=F64, norm=norm, **options)
@@ -42,7 +42,7 @@ def twins(kind: str, norm: Any, **options: Any) -> tuple[nn.Module, nn.Module]:
 
 
 def warm(layer: nn.Module) -> None:
-    """Fill the running tables, with other numbers at every step."""
+    """Fill the running tables with different numbers at every step."""
     layer.train()
     for scale in (1.0, 3.0):
         layer(scale * torch.randn(T, B, I, dtype=F64) + 1.0)
@@ -61,7 +61,7 @@ def tensors(*results: Any) -> list[Tensor]:
 
 
 def take(cell: nn.Module, layer: nn.Module) -> None:
-    """Give a cell all that its layer has, tables included."""
+    """Copy parameters and tables of a layer into a cell."""
     cell.load_state_dict({k.replace("_l0", ""): v for k, v in layer.state_dict().items()})
 
 
@@ -165,7 +165,7 @@ def test_a_step_writes_its_own_row_of_the_table(kind: str) -> None:
         if "running" in name:
             assert_equal(value[kept], before[name][kept], name)
             assert not torch.equal(value[4], before[name][4]), name
-    cell(torch.randn(B, I, dtype=F64), hx, first_step=6)  # beyond the table: nothing to write
+    cell(torch.randn(B, I, dtype=F64), hx, first_step=6)  # past the table: nothing to write
     assert all(sum(rows) == B for rows in cell.report().rows.values())
 
 
@@ -179,7 +179,7 @@ def test_a_step_is_an_integer(kind: str, step: Any) -> None:
 
 @pytest.mark.parametrize("kind", CLASSES)
 def test_a_norm_of_the_output_is_the_layers_alone(kind: str) -> None:
-    """A preset with one, and a scheme of one's own; the message names the layer to use."""
+    """A cell refuses a preset or scheme with such a norm, and the message names the layer."""
     published = [(cell, name) for cell, name in PUBLISHED if cell == kind]
     schemes: list[Any] = [name for cell, name in published if (cell, name) not in PAIRS]
     norms = (seqnorm.Norm("rms"), seqnorm.Norm("batch"), seqnorm.Norm("batch_pooled"))
@@ -192,7 +192,7 @@ def test_a_norm_of_the_output_is_the_layers_alone(kind: str) -> None:
 
 
 def test_some_preset_has_a_norm_of_the_output() -> None:
-    """And is not stepped above."""
+    """Such presets exist, and are left out above."""
     assert {pair for pair in PUBLISHED if pair not in PAIRS} == {
         ("SLSTM", "layer"),
         ("SLSTM", "rms"),
@@ -204,7 +204,7 @@ def test_some_preset_has_a_norm_of_the_output() -> None:
 @pytest.mark.parametrize("frame", ["layer", "rms", "batch", "batch_pooled"])
 @pytest.mark.parametrize("kind", ["RNN", "SLSTM"])
 def test_stepping_over_normed_frames_is_the_layer(kind: str, frame: str, training: bool) -> None:
-    """A norm before W_ih, of the step's own rows, beside one inside of the recurrence."""
+    """A norm before W_ih, of the step's own rows, beside one inside the recurrence."""
     scheme = seqnorm.NormScheme(frame=seqnorm.Norm(frame), hidden=seqnorm.Norm("batch"))
     layer, cell = twins(kind, scheme)
     warm(layer)
@@ -225,7 +225,7 @@ def test_stepping_over_normed_frames_is_the_layer(kind: str, frame: str, trainin
 
 
 def test_states_of_another_dimension_are_named() -> None:
-    """The message says what is wrong with a state of the right batch size but another rank."""
+    """The message explains a state of the right batch size but another rank."""
     x = torch.zeros(I)
     with pytest.raises(RuntimeError, match=r"1D|1-D|unbatched"):
         seqnorm.GRUCell(I, H)(x, torch.zeros(1, H))
@@ -262,7 +262,7 @@ def test_batch_of_one_warns_once() -> None:
 )
 @pytest.mark.parametrize("kind", CLASSES)
 def test_stepping_ragged_rows_is_the_layer(kind: str, options: dict[str, Any]) -> None:
-    """Steps that are read from the table meet what the steps before them have written there."""
+    """Steps that read the table find the updates of the steps before."""
     scheme = seqnorm.preset("batch", kind, **options)
     layer, cell = twins(kind, scheme)
     lengths = [4, 3, 1, 1]

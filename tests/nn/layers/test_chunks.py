@@ -1,4 +1,4 @@
-"""Sequences computed a chunk at a time: nothing differs but what is held in memory."""
+"""Sequences computed in chunks have the same results with less memory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def pooled(name: str, cell: str) -> bool:
 
 @pytest.mark.parametrize(("name", "cell"), DISTINCT)
 def test_against_the_oracle(name: str, cell: str) -> None:
-    """Outputs, states, all gradients and the statistics, of every cell and scheme."""
+    """Outputs, states, all gradients and statistics are right for every cell and scheme."""
     scheme = scheme_of(name, cell)
     layer = build(cell, scheme, bidirectional=True)
     for training, steps, recompute in ((True, 2, True), (False, 4, True), (False, 1, False)):
@@ -86,7 +86,7 @@ def test_the_error_beyond_the_table_counts_from_the_start() -> None:
 
 
 def kept_bytes(layer: Any, x: Tensor) -> int:
-    """Of what the graph of a pass holds, beside parameters and the input."""
+    """Return the bytes that the graph of a pass holds, beside parameters and the input."""
     held: dict[int, Tensor] = {}
 
     def note(tensor: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ def test_recomputing_keeps_little() -> None:
 
 
 def test_nothing_of_a_chunk_outlives_it() -> None:
-    """What a step makes is gone when the pass is over, and again when its gradient is there."""
+    """Tensors of a step are freed after the pass, and again after its gradient."""
     layer = seqnorm.LSTM(8, 16, norm="layer")
     seqnorm.compute_in_chunks(layer, 5, recompute=True)
     made: list[weakref.ref[Tensor]] = []
@@ -126,14 +126,14 @@ def test_nothing_of_a_chunk_outlives_it() -> None:
     with pytest.MonkeyPatch.context() as patch, seqnorm.use_backend("reference"):
         patch.setattr(seqnorm.nn.backends.reference, "run", watched)
         output, _ = layer(torch.randn(60, 2, 8))
-        made.clear()  # the outputs of chunks, of which the output is made, live until then
+        made.clear()  # outputs of chunks live until they are joined
         output.sum().backward()
     assert len(made) == 12
     assert max(alive[12:]) <= 1
 
 
 def test_dropout_and_zoneout_are_drawn_once() -> None:
-    """The backward pass sees the units that the forward pass drew."""
+    """The backward pass uses the random units of the forward pass."""
     layer = seqnorm.LSTM(
         I, 6, 2, norm="layer", zoneout=0.4, dropout=0.3, recurrent_dropout=0.3, dtype=torch.float64
     )
@@ -186,7 +186,7 @@ def test_statistics_that_were_read_must_not_change_before_the_backward_pass() ->
     layer = seqnorm.LSTM(I, 4, norm="batch")
     seqnorm.compute_in_chunks(layer, 2, recompute=True)
     x = torch.randn(6, 3, I)
-    whole, _ = layer(x)  # every step has rows of its own, and reads nothing
+    whole, _ = layer(x)  # every step has rows and reads nothing
     read, _ = layer(x, lengths=[6, 2, 2])
     layer(x)
     whole.sum().backward()
@@ -194,7 +194,7 @@ def test_statistics_that_were_read_must_not_change_before_the_backward_pass() ->
         read.sum().backward()
     short = seqnorm.LSTM(I, 4, norm=seqnorm.preset("batch", "LSTM", max_steps=4))
     seqnorm.compute_in_chunks(short, 2, recompute=True)
-    read, _ = short(x)  # its last steps are beyond the table, and read that
+    read, _ = short(x)  # its last steps are past the table and read it
     short(x)
     with pytest.raises(RuntimeError, match="call backward\\(\\) before the next pass in training"):
         read.sum().backward()

@@ -41,7 +41,7 @@ def leaves(value: Any) -> list[Tensor]:
 
 
 def results(module: nn.Module, case: Any) -> tuple[list[Tensor], list[Tensor]]:
-    """Everything that a call returns, and the gradients of all that went into it."""
+    """Return the results of a call and the gradients of all its inputs."""
     inputs = leaves(list(case.forward_input.args))
     for tensor in inputs:
         tensor.grad = None

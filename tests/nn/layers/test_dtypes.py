@@ -13,7 +13,7 @@ import seqnorm
 from seqnorm.nn.layers.cells import LAYERS
 
 I, H, T, B = 4, 8, 6, 5  # noqa: E741  the axes' letters
-# Three sequences to the end: of two rows, nearly equal, a norm would magnify the rounding.
+# Three sequences have all steps: a norm of two nearly equal rows would amplify rounding errors.
 LENGTHS = [6, 1, 6, 0, 6]
 PAIRS = [
     (kind, norm)
@@ -22,7 +22,7 @@ PAIRS = [
     if norm is None or kind in seqnorm.PRESETS[norm]
 ]
 HALVES = [torch.bfloat16, torch.float16]
-# One rounding to bfloat16 is 2 ** -9 of a value; some dozens of them meet in an output.
+# One rounding to bfloat16 is 2 ** -9 of a value, and an output has a few dozen of them.
 FURTHEST = {torch.bfloat16: 0.1, torch.float16: 0.015}
 
 
@@ -42,7 +42,7 @@ def leaves(result: Any) -> list[Tensor]:
 
 
 def assert_near(half: list[Tensor], single: list[Tensor], dtype: torch.dtype) -> None:
-    """As near as the dtype allows, and not nearer than rounding makes it: it was half precision."""
+    """Check that results are as close as half precision allows, and that it was used."""
     assert len(half) == len(single)
     scale = max(1.0, *(float(s.detach().abs().max()) for s in single))
     furthest = max(float((h.float() - s).detach().abs().max()) for h, s in zip(half, single))
@@ -59,7 +59,7 @@ def test_autocast(kind: str, norm: str | None, training: bool) -> None:
     tables = {name: value.clone() for name, value in layer.named_buffers()}
     twin = layer_of(kind, norm).train(training)
     expected = leaves(twin(x, lengths=LENGTHS))
-    # As torch's layer, where there is one and no norm; other states keep the weights' precision.
+    # As in torch's layer without a norm; other states keep the precision of the weights.
     kept = torch.bfloat16 if norm is None and hasattr(nn, kind) else torch.float32
     for part in found:
         assert part.dtype == kept
@@ -81,7 +81,7 @@ def test_autocast(kind: str, norm: str | None, training: bool) -> None:
 @pytest.mark.parametrize("norm", [None, "layer"])
 @pytest.mark.parametrize("kind", LAYERS)
 def test_autocast_gives_one_dtype_whatever_the_lengths(kind: str, norm: str | None) -> None:
-    """Full batches take another backend than ragged ones."""
+    """Full and ragged batches use different backends."""
     layer = layer_of(kind, norm)
     x = sample()
     steps, batch, _ = x.shape
@@ -96,7 +96,7 @@ def test_autocast_gives_one_dtype_whatever_the_lengths(kind: str, norm: str | No
 
 @pytest.mark.parametrize("norm", ["layer", "batch"])
 def test_autocast_with_a_projection(norm: str) -> None:
-    """W_hr h is a product, so half; as the next state it is float32 again."""
+    """W_hr h is a product, hence in half precision, and as the next state float32 again."""
     layer = layer_of("LSTM", norm, proj_size=3)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = leaves(layer(sample(), lengths=LENGTHS))
@@ -109,7 +109,7 @@ def test_autocast_with_a_projection(norm: str) -> None:
 @pytest.mark.parametrize("norm", ["layer", "batch"])
 @pytest.mark.parametrize("kind", LAYERS)
 def test_autocast_keeps_the_state_single_behind_a_half_input(kind: str, norm: str) -> None:
-    """Under autocast a Linear in front hands over bfloat16; the state is still an accumulator."""
+    """The state stays float32 with the bfloat16 input of a Linear under autocast."""
     layer = layer_of(kind, norm)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         embedded = nn.Linear(I, I)(sample())
@@ -149,7 +149,7 @@ def test_a_module_cast_to_half(
     layer, single = layer_of(kind, norm), layer_of(kind, norm)
     x = sample()
     for module in (layer, single):
-        module(3 * x, lengths=LENGTHS)  # so that the tables hold more than 0 and 1
+        module(3 * x, lengths=LENGTHS)  # fill the tables with more than 0 and 1
     layer.to(dtype).train(training)
     single.train(training)
     for name, value in layer.state_dict().items():
@@ -159,7 +159,7 @@ def test_a_module_cast_to_half(
             assert value.dtype == dtype, name
     with torch.no_grad():
         for cast, full in zip(layer.parameters(), single.parameters()):
-            full.copy_(cast)  # the same weights in both
+            full.copy_(cast)  # equal weights
     found = leaves(layer(x.to(dtype), lengths=LENGTHS))
     expected = leaves(single(x.to(dtype).float(), lengths=LENGTHS))
     for part in found:
@@ -173,14 +173,14 @@ def test_a_module_cast_to_half(
 
 @pytest.mark.parametrize(
     ("kind", "norm"),
-    [  # a norm of the output does not see the input
+    [  # a norm of the output does not depend on it
         (kind, norm)
         for kind, norm in PAIRS
         if norm not in (None, "haste") and seqnorm.PRESETS[norm][kind].output is None
     ],
 )
 def test_statistics_of_half_are_single(kind: str, norm: str) -> None:
-    """The square of 300 is beyond float16; no norm may lose its input for that."""
+    """The square of 300 exceeds float16, but the norm of 300 must be right."""
     half, single = (LAYERS[kind](I, H, norm=norm, dtype=d) for d in (torch.float16, torch.float32))
     half.load_state_dict(single.state_dict())
     single.load_state_dict(half.state_dict())
@@ -193,11 +193,11 @@ def test_statistics_of_half_are_single(kind: str, norm: str) -> None:
 
 @pytest.mark.parametrize("dtype", HALVES)
 def test_half_keeps_small_steps_of_a_running_mean(dtype: torch.dtype) -> None:
-    """Why tables stay float32: in half an average forgets whatever is 2 ** -9 smaller than it."""
+    """Tables stay float32, because an average in bfloat16 loses updates below 2 ** -9 of it."""
     layer = seqnorm.LSTM(I, H, norm=seqnorm.preset("batch", "LSTM", momentum=1e-4), dtype=dtype)
     table = layer.norm_ih_l0.table
     layer(sample().to(dtype))
-    table.count.fill_(10**6)  # past the cumulative start
+    table.count.fill_(10**6)  # after the cumulative average
     table.running_mean.fill_(1.0)
     layer(sample().to(dtype))
     moved = (table.running_mean[:T] - 1.0).abs()

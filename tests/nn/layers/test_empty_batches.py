@@ -1,6 +1,6 @@
-"""A batch without rows is as any other to a backward pass: its gradients are zero, and all there.
+"""A batch without rows has all gradients, and they are zero.
 
-A process that waits for the gradients of every parameter would otherwise wait for ever.
+A process that waits for the gradients of every parameter would otherwise wait forever.
 
 Axes: T steps, B sequences, I = input size, H = hidden size.
 """
@@ -32,7 +32,7 @@ EMPTY: dict[str, tuple[int, int, list[int] | None]] = {
 
 
 def check(results: list[Tensor], leaves: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """Every leaf has a gradient: zero, or the one that is expected."""
+    """Check that every leaf has a gradient: zero, or the expected one."""
     torch.autograd.backward([result.sum() for result in results])
     for name, leaf in leaves.items():
         assert leaf.grad is not None, name

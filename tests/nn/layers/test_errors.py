@@ -1,4 +1,4 @@
-"""Every refusal says what was wrong and what to write instead; what is allowed is taken."""
+"""Every error says what was wrong and what to write instead; allowed arguments are accepted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ X = torch.zeros(T, B, I)
 LAYER, BATCH, POOLED = Norm("layer"), Norm("batch"), Norm("batch_pooled")
 Build = Callable[[], object]
 
-# What raises, as what, and what its message has to say: the offence, then the remedy.
+# The call, the type of its error, and parts of the message: the problem, then the remedy.
 REFUSALS: dict[str, tuple[Build, type[Exception], str]] = {
     # Norm
     "kind": (

@@ -1,4 +1,4 @@
-"""What a cell cannot have is refused by its layer and its single step, with what to write instead.
+"""A layer and its single step refuse options of other cells, with a remedy.
 
 Axes: I = input size, H = hidden size.
 """
@@ -25,7 +25,7 @@ CHOOSING = ["RNN", "IndRNN", "LiGRU"]
 
 
 def refused(kind: str, says: str, norm: Any = None, size: int = H, **options: Any) -> None:
-    """By the layer and by the cell."""
+    """Check that the layer and the cell refuse it."""
     for name in (kind, f"{kind}Cell"):
         with pytest.raises(ValueError, match=says):
             getattr(seqnorm, name)(I, size, norm=norm, **options)
@@ -35,7 +35,7 @@ def at(site: str, norm: Norm, **fields: Any) -> NormScheme:
     return NormScheme(**{site: norm}, bias_ih=None, **fields)
 
 
-# Of a Norm or a scheme, before any cell has seen it.
+# Errors of a Norm or a scheme, before any cell gets it.
 REFUSALS: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "no sets": (lambda: Norm(sets=0), ValueError, r"sets must be greater than zero, got 0"),
     "negative sets": (lambda: Norm(sets=-2), ValueError, r"sets must be greater .* got -2"),
@@ -130,7 +130,7 @@ def test_sets_divide_what_is_projected() -> None:
 
 
 def test_heads_divide_the_frame_too() -> None:
-    """Units of x belong to no head; they are divided into as many sets, if that can be."""
+    """Units of x belong to no head, but are divided into the same number of sets if possible."""
     scheme = at("frame", Norm("layer", sets="heads"))
     refused("SLSTM", r"sets='heads' must divide the 3 units", scheme)
     assert seqnorm.SLSTM(8, H, norm=scheme).norm_frame_l0.sizes == (2, 2, 2, 2)

@@ -1,4 +1,4 @@
-"""Tensors that do not fit a layer end in an error, and never in memory that is not theirs.
+"""Tensors that do not fit a layer cause an error, and never an access outside of their memory.
 
 Axes: T steps, B sequences, N packed rows, I = input size, H = hidden size.
 """
@@ -63,7 +63,7 @@ WRONG = {
 
 
 def put(module: nn.Module, path: str, value: Tensor) -> None:
-    """Another tensor in the place of one, as code does that prunes or shards."""
+    """Replace a tensor of a layer, as code for pruning or sharding does."""
     *parents, name = path.split(".")
     owner = module.get_submodule(".".join(parents))
     if name in owner._parameters:
@@ -77,13 +77,13 @@ def put(module: nn.Module, path: str, value: Tensor) -> None:
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("cell", CELLS)
 def test_parameters_of_another_shape(cell: str, norm: Any, name: str) -> None:
-    """The kernels are told addresses, and would read whatever lies there."""
+    """The kernels get addresses only, and would read past the end."""
     for training in (True, False):
         layer = LAYERS[cell](I, H, norm=norm).train(training)
         if name not in layer.state_dict():
             pytest.skip("the layer has no such tensor")
         if training and "table" in name:
-            continue  # where it is not read
+            continue  # if it is not read
         put(layer, name, torch.zeros(WRONG[name]))
         with (
             seqnorm.use_backend("cpu"),
@@ -112,7 +112,7 @@ def test_a_layer_that_is_told_another_size() -> None:
 @pytest.mark.parametrize("saving", [False, True])
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_storage_that_was_freed(norm: Any, saving: bool) -> None:
-    """As of a parameter that a sharded model keeps elsewhere; seen by hooks too."""
+    """A sharded model frees a parameter that is kept elsewhere; hooks see it as well."""
     layer = seqnorm.LSTM(I, H, norm=norm)
     layer.weight_hh_l0.untyped_storage().resize_(0)
     hooks = torch.autograd.graph.save_on_cpu() if saving else nullcontext()
@@ -127,7 +127,7 @@ def test_a_storage_that_was_freed(norm: Any, saving: bool) -> None:
 def test_any_parameter_that_was_freed(
     kind: str, norm: Any, saving: bool, dtype: torch.dtype
 ) -> None:
-    """Torch's sum of two tensors follows such a one to where nothing is."""
+    """torch itself would read the freed memory in a sum of two tensors."""
     x = torch.randn(T, B, I, dtype=dtype)
     for name, _ in getattr(seqnorm, kind)(I, H, norm=norm).named_parameters():
         layer = getattr(seqnorm, kind)(I, H, norm=norm, dtype=dtype)
@@ -168,7 +168,7 @@ def test_layouts_that_are_not_dense(norm: Any, layout: torch.layout) -> None:
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_sparse_weight(norm: Any) -> None:
-    """Which torch's own functions multiply, so that the definition does."""
+    """The definition computes it, because torch's functions multiply sparse tensors."""
     layer = seqnorm.LSTM(I, H, norm=norm).eval()
     x = torch.randn(T, B, I)
     expected, _ = layer(x)

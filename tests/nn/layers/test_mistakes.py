@@ -1,4 +1,4 @@
-"""Arguments that mean another one, and words of other libraries, are answered with what to write.
+"""Errors for mistaken arguments and words of other libraries say what to write.
 
 Axes: T steps, B sequences, I = input size, H = hidden size.
 """
@@ -29,7 +29,7 @@ ONE = r"GRU: hx must be one Tensor h, got "
 NO_CELL = "there is no cell state, give h alone"
 INPUT = "LSTM: input must be a Tensor or a PackedSequence, got "
 
-# Calls, and what the TypeError says.
+# Calls, and the message of the TypeError.
 CALLS: dict[str, tuple[Callable[[], object], str]] = {
     "lengths second": (lambda: LSTM(I, H)(X, LENGTHS), f"{PAIR}a list of int: {THIRD}"),
     "lengths second, a tensor": (
@@ -96,7 +96,7 @@ CALLS: dict[str, tuple[Callable[[], object], str]] = {
         r"got Proxy: torch\.fx is to take this layer as a leaf, see torch\.fx\.Tracer\.is_leaf",
     ),
 }
-# Constructors, and what the TypeError says.
+# Constructors, and the message of the TypeError.
 OPTION = "it is an option of the norm, write norm="
 OPTIONS: dict[str, tuple[Callable[[], object], str]] = {
     "max_steps": (
@@ -129,7 +129,7 @@ OPTIONS: dict[str, tuple[Callable[[], object], str]] = {
     "far off": (lambda: seqnorm.SLSTM(I, H, peepholes=True), r"argument 'peepholes'$"),
     "of a layer": (lambda: GRUCell(I, H, batch_first=True), r"GRUCell\.__init__\(\) got an unexp"),
 }
-# Words for norms, and what the ValueError says.
+# Words for norms, and the message of the ValueError.
 WORDS = {
     **dict.fromkeys(("ln", "LN", "layernorm", "layer_norm"), r"\(did you mean 'layer'\?\)"),
     **dict.fromkeys(("LayerNorm", "Layer", "layer norm"), r"\(did you mean 'layer'\?\)"),
@@ -146,7 +146,7 @@ WORDS = {
     **dict.fromkeys(("haste_gru", "hastelstm"), "mean 'haste'"),
     "laurent": "mean 'laurent2016'",
 }
-# Things that are no words, and what the TypeError says.
+# Values that are not words, and the message of the TypeError.
 THINGS = {
     "class": (nn.LayerNorm, r"got <class .*LayerNorm'> \(did you mean 'layer'\?\)"),
     "module": (nn.BatchNorm1d(3), r"got BatchNorm1d.* \(did you mean 'batch'\?\)"),
@@ -208,7 +208,7 @@ def test_the_layout_forgotten_beside_lengths(kind: str, lengths: Any) -> None:
 @pytest.mark.parametrize("norm", [None, "layer"])
 @pytest.mark.parametrize("kind", LAYERS)
 def test_another_device(kind: str, norm: str | None) -> None:
-    """The input or a state lies on another device; the errors are torch's."""
+    """The input or a state is on another device; torch raises the error."""
     layer = LAYERS[kind](I, H, norm=norm)
     far = torch.zeros(T, B, I, device="meta")
     with pytest.raises(RuntimeError, match=r"Input and parameter .* same device.* at meta and"):

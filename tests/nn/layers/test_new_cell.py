@@ -1,4 +1,4 @@
-"""A step written outside of the library has, by its mathematics alone, all that the others have.
+"""A step written outside of the library has all features of the others.
 
 Axes: T steps, B sequences, I = input size, H = hidden size.
 """

@@ -1,4 +1,4 @@
-"""A batch that is refused leaves a whole model as it was: tables, counts, and what was warned of.
+"""A refused batch leaves a whole model unchanged: tables, counts and past warnings.
 
 Axes: T steps, B sequences, I = input size, H = hidden size.
 """
@@ -25,7 +25,7 @@ B, I, H = 4, 3, 8  # noqa: E741  the axes' letters
 
 @contextmanager
 def unchanged(model: nn.Module) -> Iterator[None]:
-    """Within, nothing of the model changes and no hook is told of an update."""
+    """Check that nothing of the model changes within, and that no hook is called."""
     before = {name: value.clone() for name, value in model.state_dict().items()}
     warned = {name: vars(m)["_warned"] for name, m in model.named_modules() if "_warned" in vars(m)}
     told: list[Any] = []
@@ -42,7 +42,7 @@ def unchanged(model: nn.Module) -> Iterator[None]:
 
 
 def ended(table: Any, steps: int) -> None:
-    """From then on it knows no more steps, and refuses later ones."""
+    """Shorten the table, so that it refuses later steps."""
     table.beyond = "error"
     table.max_steps = steps
     for name in ("running_mean", "running_var", "count"):
@@ -66,7 +66,7 @@ def site_of(layer: Any, last: bool) -> Any:
 def test_one_table_of_a_layer(
     kind: str, options: dict[str, Any], last: bool, training: bool, backend: str | None
 ) -> None:
-    """The first or the last, in the first layer or the last, of one direction or both."""
+    """The refusing table is first or last, in any layer, of one or both directions."""
     layer = LAYERS[kind](I, H, norm="batch", **options)
     layer(torch.randn(6, B, I))
     ended(site_of(layer, last), 4)
@@ -92,7 +92,7 @@ def test_one_table_of_a_layer(
 
 @pytest.mark.parametrize("kind", LAYERS)
 def test_a_step_that_was_not_seen(kind: str) -> None:
-    """The last table alone misses a step, in inference."""
+    """Only the last table lacks a step in inference."""
     layer = LAYERS[kind](I, H, 2, norm=seqnorm.preset("batch", kind, beyond="error"))
     layer(torch.randn(6, B, I))
     site_of(layer, True).count[3] = 0
@@ -113,7 +113,7 @@ def test_one_of_several_sites(refusing: str) -> None:
 
 
 def test_no_warning_is_used_up() -> None:
-    """The warning of a batch of one comes with the first batch that is computed."""
+    """The warning about a batch of one comes with the first computed batch."""
     layer = seqnorm.LSTM(I, H, norm=seqnorm.preset("batch", max_steps=2, beyond="error"))
     cell = seqnorm.LSTMCell(I, H, norm=seqnorm.preset("batch", max_steps=2, beyond="error"))
     norm = seqnorm.BatchNorm(I, max_steps=2, beyond="error", layout="NTC")
@@ -180,7 +180,7 @@ def test_in_chunks_and_in_a_model(training: bool) -> None:
 
 @pytest.mark.parametrize("estimate", ["population", "average"])
 def test_statistics_that_are_taken_anew(estimate: str) -> None:
-    """The second of three batches is refused, by the norm that comes last."""
+    """The last norm refuses the second of three batches."""
     layer = seqnorm.GRU(I, H, 2, norm="batch")
     model = nn.ModuleDict({"images": nn.BatchNorm1d(I), "rnn": layer})
     layer(torch.randn(4, B, I))
@@ -220,7 +220,7 @@ LATE: dict[str, Callable[[Any], object]] = {
 @pytest.mark.parametrize("options", [{}, {"affine": False}, {"momentum": None}], ids=str)
 @pytest.mark.parametrize("case", LATE)
 def test_norms_as_torchs(case: str, options: dict[str, Any], dtype: torch.dtype) -> None:
-    """torch counts a batch before it looks at it."""
+    """torch counts a batch before it checks it."""
     norm = seqnorm.BatchNorm1d(I, **options, dtype=dtype)
     with unchanged(norm), pytest.raises((ValueError, TypeError, RuntimeError)):
         LATE[case](norm)

@@ -1,4 +1,4 @@
-"""The norm in a printed layer; the rest of the print is torch's, see test_torch_contract."""
+"""The norm in a printed layer; the rest is printed by torch, see test_torch_contract."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMES = [(cell, name) for cell, cls in STEPS.items() for name in cls.presets]
 
 @pytest.mark.parametrize(("cell", "name"), NAMES)
 def test_a_preset_is_shown_by_its_name(cell: str, name: str) -> None:
-    """Or by that of an equal one that comes first."""
+    """It is shown by the first name of equal presets."""
     layer = getattr(seqnorm, cell)(I, H, norm=name)
     shown = repr(layer).split("\n")[1]
     of_name = eval(shown.partition("norm=")[2])
@@ -57,7 +57,7 @@ def test_other_schemes_are_shown_as_they_are_written(scheme: NormScheme, shown: 
 
 
 def test_two_sites_that_differ_are_told_apart() -> None:
-    """No single change of a preset gives both."""
+    """No single change of a preset can express both."""
     base = preset("layer", "GRU")
     scheme = base.replace(input=Norm("layer", eps=1e-3), hidden=Norm("layer", eps=1e-2))
     assert eval(described(scheme, seqnorm.GRU(I, H).step)) == scheme
@@ -69,7 +69,7 @@ def test_no_norm_is_not_mentioned() -> None:
 
 
 def test_the_norm_of_a_site_shows_its_kind() -> None:
-    """The default kind is shown too."""
+    """The default kind is shown as well."""
     layer = seqnorm.LSTM(I, H, norm="layer")
     assert repr(layer.norm_hh_l0) == "FeatureNorm(32, kind='layer')"
     rows = seqnorm.GRU(I, H, norm=preset("rms", "GRU")).norm_ih_l0

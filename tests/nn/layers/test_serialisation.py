@@ -1,4 +1,4 @@
-"""Copies, pickles, checkpoints, casts and functional calls keep a layer what it is."""
+"""Copies, pickles, checkpoints, casts and functional calls preserve a layer."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ I, H, T, B = 3, 8, 4, 6  # noqa: E741  the axes' letters
 F64 = torch.float64
 LENGTHS = [4, 1, 4, 2, 3, 0]
 NORMS = [None, "layer", "rms", "batch", "batch_pooled"]
-# Every kind of norm in one layer; none, one with and one without tables in each.
+# Every kind of norm in one layer; for each cell no norm, one with and one without tables.
 PAIRS = [("LSTM", norm) for norm in NORMS]
 PAIRS += [(kind, norm) for kind in LAYERS if kind != "LSTM" for norm in (None, "layer", "batch")]
-# Options that a copy has to keep, and that are no parameter.
+# Options that a copy must keep and that are not parameters.
 OPTIONS = {"RNN": {"nonlinearity": "relu"}, "LiGRU": {"nonlinearity": "tanh"}}
 OPTIONS["SLSTM"] = {"num_heads": 2}
 
@@ -35,7 +35,7 @@ def build(kind: str, norm: Any, **options: Any) -> nn.Module:
 
 
 def trained(kind: str, norm: Any, dtype: torch.dtype = F64) -> nn.Module:
-    """A layer with random parameters and, after two batches, running tables of its own."""
+    """Return a layer with random parameters, and running tables after two batches."""
     layer = build(kind, norm, dtype=dtype)
     with torch.no_grad():
         for parameter in layer.parameters():
@@ -128,7 +128,7 @@ def test_tables_are_in_the_state_dict(kind: str) -> None:
             features = H if site == "cell" else len(STEPS[kind].gates) * H
             assert state[prefix + "running_mean"].shape == (512, features)
             assert state[prefix + "running_var"].shape == state[prefix + "running_mean"].shape
-            # Five, four, three and two sequences are alive at the steps, in two batches.
+            # Five, four, three and two sequences have the steps, in two batches.
             assert state[prefix + "count"][:5].tolist() == [10, 8, 6, 4, 0]
             assert state[prefix + "count"].dtype == torch.int64
     assert len([name for name in state if name.endswith("count")]) == 4 * len(sites)
@@ -163,7 +163,7 @@ def test_a_table_of_other_features_does_not_load() -> None:
 
 @pytest.mark.parametrize("kind", LAYERS)
 def test_a_table_of_another_length_at_the_frame_and_the_output(kind: str) -> None:
-    """Both are read of every step of their own, and one row of both serves all steps."""
+    """Both have a row for every step, or one row for all steps."""
     for norm, rows in (("batch", T), ("batch_pooled", 1)):
         site = seqnorm.Norm(norm)
         layer = trained(kind, seqnorm.NormScheme(frame=site, output=site))
@@ -252,7 +252,7 @@ def test_from_the_meta_device(kind: str) -> None:
 
 @pytest.mark.parametrize(("kind", "norm"), PAIRS)
 def test_functional_call(kind: str, norm: str | None) -> None:
-    """Other parameters and buffers for one call; the layer's own stay as they are."""
+    """A call uses other parameters and buffers; the layer's own stay unchanged."""
     layer, other = trained(kind, norm), trained(kind, norm)
     before = answer(layer)
     x = torch.randn(T, B, I, dtype=F64)
@@ -302,4 +302,4 @@ def test_inference_mode_and_no_grad() -> None:
     layer.train()
     with torch.no_grad():
         assert not answer(layer).requires_grad
-    answer(layer).sum().backward()  # what inference mode saw can still be trained
+    answer(layer).sum().backward()  # a layer can be trained after inference mode

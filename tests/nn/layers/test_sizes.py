@@ -1,4 +1,4 @@
-"""Sizes are integers of Python, numpy and torch alike; a cell of no units is what torch's is.
+"""Sizes are integers of Python, numpy or torch; a cell without units behaves as torch's.
 
 Axes: B sequences, I = input size, H = hidden size.
 """
@@ -27,7 +27,7 @@ INTEGERS: dict[str, Callable[[int], Any]] = {
     "tensor": torch.tensor,
     "int32 tensor": lambda size: torch.tensor(size, dtype=torch.int32),
 }
-# Each is no integer, and its name in the error.
+# Values that are not integers, and their names in the error.
 NO_INTEGERS = {
     "bool": True,
     "float": 4.0,
@@ -115,7 +115,7 @@ NORMS: dict[str, Callable[[Callable[[int], Any]], Any]] = {
 @pytest.mark.parametrize("of", INTEGERS)
 @pytest.mark.parametrize("norm", NORMS)
 def test_sizes_of_norms_are_any_integers(norm: str, of: str) -> None:
-    """And are kept as integers of Python, which a module stored for others should hold."""
+    """They are stored as Python integers, which a serialised module should hold."""
     module, expected = NORMS[norm](INTEGERS[of]), NORMS[norm](int)
     assert repr(module) == repr(expected)
     for key, value in vars(expected).items():

@@ -1,4 +1,4 @@
-"""Where a layer is called does not matter: default devices, inference mode, lazy views of tensors.
+"""The context of a call does not matter: default devices, inference mode, lazy views of tensors.
 
 Axes: T steps, B sequences, I = input size, H = hidden size.
 """
@@ -26,7 +26,7 @@ from seqnorm.nn.layers.cells import LAYERS
 
 I, H, T, B = 3, 4, 6, 3  # noqa: E741  the axes' letters
 LENGTHS = [4, 6, 2]
-# Every cell with every way in which a layer is computed: a norm of a row, of the batch, of none.
+# Every cell with every way to compute a layer: a norm of rows, of the batch, and no norm.
 KINDS = [
     (name, cell)
     for name, cell in DISTINCT
@@ -41,7 +41,7 @@ def build(name: str, cell: str, **options: Any) -> Any:
 
 
 def everything(call: Callable[[], Any], leaves: list[Tensor]) -> list[Tensor]:
-    """Outputs and states of a call, and the gradients of their squares."""
+    """Return outputs and states of a call, and the gradients of their squares."""
     output, states = call()
     rows = output.data if isinstance(output, PackedSequence) else output
     results = [rows, *parts_of(states)]
@@ -51,7 +51,7 @@ def everything(call: Callable[[], Any], leaves: list[Tensor]) -> list[Tensor]:
 
 
 def forms(layer: Any, x: Tensor) -> dict[str, Callable[[], Any]]:
-    """The calls of a layer by the form of their input."""
+    """Return calls of a layer by the form of their input."""
     packed = pack_padded_sequence(x.detach(), LENGTHS, enforce_sorted=False)
     return {
         "padded": lambda: layer(x),
@@ -81,7 +81,7 @@ def test_the_default_device_is_not_that_of_a_call(name: str, cell: str) -> None:
 
 @pytest.mark.parametrize("cell", LAYERS)
 def test_the_default_device_of_cells_chunks_and_tables(cell: str) -> None:
-    """A call without gradients takes working memory, which ``meta`` must not give."""
+    """A call without gradients takes working memory, which must not be on ``meta``."""
     options = {"num_heads": HEADS[cell]} if cell in HEADS else {}
     layer = LAYERS[cell](I, H, norm="batch", **options)
     chunked = LAYERS[cell](I, H, norm="layer", **options)
@@ -119,7 +119,7 @@ def test_the_default_device_of_norms(module: Callable[[], nn.Module]) -> None:
 
 
 def trainings(layer: Any) -> dict[str, Callable[[Tensor], Tensor]]:
-    """Ways to train that give working memory to autograd."""
+    """Return ways to train that pass working memory to autograd."""
     return {
         "plain": lambda x: layer(x)[0],
         "checkpoint": lambda x: checkpoint(layer, x, use_reentrant=False)[0],
@@ -157,7 +157,7 @@ def test_a_compiled_layer_trains_after_validation_in_inference_mode() -> None:
 
 
 class Negated(nn.Module):
-    """A weight that is held with the other sign."""
+    """A weight that is stored with the opposite sign."""
 
     def forward(self, weight: Tensor) -> Tensor:
         return torch._neg_view(weight)
@@ -165,7 +165,7 @@ class Negated(nn.Module):
 
 @pytest.mark.parametrize(("name", "cell"), KINDS)
 def test_lazily_negated_views_are_read_as_they_are(name: str, cell: str) -> None:
-    """They stand as input, initial state, weight and cotangent."""
+    """Such views are input, initial state, weight and cotangent."""
     layer = build(name, cell)
     x, hx = torch.randn(T, B, I, dtype=F64), [part[None] for part in of_layer(layer, B)]
     cotangent = torch.randn(T, B, H, dtype=F64)
@@ -192,11 +192,11 @@ def test_lazily_negated_views_are_read_as_they_are(name: str, cell: str) -> None
 
 @pytest.mark.parametrize("norm", ["layer", "batch", None])
 @pytest.mark.parametrize("cell", ["LSTM", "GRU", "RNN"])
-# Forward mode compiles formulas of torch's own, in a way that torch deprecates.
+# Forward mode compiles formulas of torch in a way that torch has deprecated.
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("chunks", [None, 2])
 def test_forward_over_reverse(cell: str, norm: Any, chunks: int | None) -> None:
-    """The tangent of a gradient whose forward pass ran before there were tangents."""
+    """The tangent of a gradient is right if the forward pass ran before there were tangents."""
     layer = LAYERS[cell](I, H, norm=norm, dtype=F64)
     if chunks is not None:
         seqnorm.compute_in_chunks(layer, chunks, recompute=True)

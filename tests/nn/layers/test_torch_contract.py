@@ -1,4 +1,4 @@
-"""Without a norm the layers and cells are torch's: names, numbers, gradients, options."""
+"""Layers and cells without a norm equal torch's: names, numbers, gradients, options."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def labelled(kind: str, options: Options) -> Any:
 
 
 def all_options() -> Iterator[Any]:
-    """Every combination of the options that change what torch computes."""
+    """Return every combination of the options that change torch's computation."""
     for kind in LAYERS:
         projections = (0, 2) if kind == "LSTM" else (0,)
         flags = itertools.product((1, 2), (False, True), (False, True), (True, False), projections)
@@ -231,7 +231,7 @@ def test_forward_takes_what_torchs_takes() -> None:
 def test_repr_and_attributes_are_torchs(kind: str, options: Options) -> None:
     reference, module = twins(kind, **options)
     shown = repr(module)
-    if kind == "RNN":  # torch's own does not show which of the two it is
+    if kind == "RNN":  # torch's own does not show the name
         relu = options.get("nonlinearity", "tanh") == "relu"
         assert (", nonlinearity=relu" in shown) == relu
         shown = shown.replace(", nonlinearity=relu", "")
@@ -274,14 +274,14 @@ def test_repr_shows_what_goes_beyond_torch() -> None:
 @pytest.mark.parametrize("norm", [None, "layer", "batch"])
 @pytest.mark.parametrize("kind", LAYERS)
 def test_weights_are_read_at_every_call(kind: str, norm: str | None) -> None:
-    """weight_norm and its like replace a parameter by what they compute from others."""
+    """weight_norm and similar tools replace a parameter by one computed from others."""
     layer = LAYERS[kind][1](I, H, dtype=F64, norm=norm).eval()
     x = fresh(T, B, I, seed=1)
     before = layer(x)[0]
     parametrizations.weight_norm(layer, "weight_hh_l0")
     assert_close(layer(x)[0], before, VALUES, "weight_norm starts as the identity")
 
-    class Flip(nn.Module):  # not a factor, to which a norm would be blind
+    class Flip(nn.Module):  # a factor would not change the result of a norm
         def forward(self, weight: Tensor) -> Tensor:
             return weight.flip(0)
 
@@ -310,7 +310,7 @@ def test_replaced_parameters_are_used() -> None:
 
 @pytest.mark.parametrize("kind", LAYERS)
 def test_sizes_that_torch_takes_are_taken(kind: str) -> None:
-    """An empty batch is answered as torch does; empty time, which torch refuses, is empty too."""
+    """An empty batch gives the same as torch; without steps, which torch refuses, it is empty."""
     reference, module = twins(kind, num_layers=2, bidirectional=True)
     x = torch.zeros(T, 0, I, dtype=F64)
     for a, e in zip(tensors(module(x)), tensors(reference(x))):

@@ -1,4 +1,4 @@
-"""Without a norm the layers and cells warn and raise as torch's do."""
+"""Layers and cells without a norm warn and raise as torch's do."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ WRONG: dict[str, Callable[[Any, Callable[..., Any]], object]] = {
 }
 
 
-# What torch refuses since 2.11, and by what: an older one takes it, or fails by some other error.
+# Calls that torch refuses since 2.11, and its errors; older versions accept them or fail elsewhere.
 SINCE_2_11 = {
     "input_size zero": ValueError,
     "input_size negative": ValueError,
@@ -123,7 +123,7 @@ def test_wrong_cell_arguments_raise_what_torch_raises(kind: str, case: str) -> N
 
 @pytest.mark.parametrize("kind", LAYERS)
 def test_packed_input_of_another_dtype(kind: str) -> None:
-    """torch's LSTM checks a packed input only beside hx; ours says the same of every form."""
+    """torch's LSTM checks a packed input only with hx; ours checks every form."""
     with pytest.raises(ValueError, match=r"RNN input dtype .*float32.* does not match weight"):
         LAYERS[kind][1](I, H, dtype=F64)(PACKED)
 
@@ -155,7 +155,7 @@ def test_a_nonlinearity_that_is_none_raises_what_torch_raises(name: Any) -> None
         said.append(str(error.value))
     if name:
         assert said[1] == said[0]
-    # torch's cell finds out at its first call.
+    # torch's cell raises at its first call.
     with pytest.raises(ValueError, match="Select from 'tanh' or 'relu'"):
         seqnorm.RNNCell(I, H, nonlinearity=name)
 

@@ -1,7 +1,7 @@
-"""PyTorch's own tests of its recurrent layers and cells (test/nn, test_nn.py), put to ours.
+"""PyTorch's own tests of its recurrent layers and cells (test/nn, test_nn.py), applied to ours.
 
-Written anew from what they hold; the classes and sizes are those of the originals. Where ours goes
-beyond torch (T = 0) there is a test of its own.
+They are rewritten with the classes and sizes of the originals. Features beyond torch's (T = 0) have
+tests of their own.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def test_retain_variables(kind: str, norm: str | None) -> None:
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("kind", LAYERS)
 def test_empty_batch(kind: str, norm: str | None) -> None:
-    """Its name in PyTorch is test_RNN_input_size_zero."""
+    """In PyTorch it is test_RNN_input_size_zero."""
     layer = LAYERS[kind](3, 4, norm=norm)
     output = layer(torch.zeros(5, 0, 3))[0]
     assert output.shape == (5, 0, 4)
@@ -124,7 +124,7 @@ def test_empty_batch(kind: str, norm: str | None) -> None:
 @pytest.mark.parametrize("p", [0.0, 0.276, 0.731345, 1.0])
 @pytest.mark.parametrize("training", [True, False])
 def test_dropout(p: float, training: bool) -> None:
-    """Ones through weights of one: 1000 units of the first layer, of which a share 1 - p stays."""
+    """With weights and inputs of one, a share 1 - p of 1000 units of the first layer is kept."""
     layer = seqnorm.RNN(10, 1000, 2, bias=False, dropout=p, nonlinearity="relu")
     with torch.no_grad():
         for name, fill in (("ih_l0", 1.0), ("hh_l0", 1.0), ("ih_l1", 1.0), ("hh_l1", 1.0)):
@@ -225,7 +225,7 @@ def test_gradients_and_theirs(kind: str, norm: str | None) -> None:
 
 @pytest.mark.parametrize("kind", LAYERS)
 def test_gradients_of_gradients_of_single_precision(kind: str) -> None:
-    """oneDNN's LSTM has none; PyTorch's test sees to it that they are there all the same."""
+    """oneDNN's LSTM has none of them; PyTorch's test checks that they exist anyway."""
     layer = LAYERS[kind](5, 4)
     x = torch.randn(3, 2, 5, requires_grad=True)
     (first,) = torch.autograd.grad(layer(x)[0].square().sum(), x, create_graph=True)
@@ -241,7 +241,7 @@ def test_gradients_of_gradients_of_single_precision(kind: str) -> None:
 @pytest.mark.parametrize("bidirectional", [True, False])
 @pytest.mark.parametrize("kind", LAYERS)
 def test_sequences_of_their_own_length(kind: str, bidirectional: bool) -> None:
-    """Packed together they give what each gives alone."""
+    """Packed sequences have the same results as single ones."""
     layer = LAYERS[kind](5, 6, 2, bidirectional=bidirectional, dtype=torch.float64)
     lengths = [7, 5, 5, 2, 1, 1]
     sequences = [torch.randn(length, 5, dtype=torch.float64) for length in lengths]

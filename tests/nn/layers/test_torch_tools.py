@@ -1,4 +1,4 @@
-"""Tools of torch on a layer or a cell: they work, or say in a sentence why not.
+"""Tools of torch on a layer or a cell work, or raise an error that says why not.
 
 Axes: T steps, B sequences, I = input size, H = hidden size.
 """
@@ -33,7 +33,7 @@ BESIDE_NORM: list[dict[str, Any]] = [
 
 
 class Holding(nn.Module):
-    """Somebody's module around one of ours, and a linear layer."""
+    """A user's module with one of ours and a linear layer."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ def said_of_quantising(call: Any) -> list[warnings.WarningMessage]:
 @pytest.mark.parametrize("norm", [None, "rms"])
 @pytest.mark.parametrize("name", CLASSES)
 def test_what_is_not_quantised_is_said(name: str, norm: str | None) -> None:
-    """Once for each module of ours, where the user's line is; the rest of the model is done."""
+    """Each module of ours gives one warning at the user's line, and the rest is quantised."""
     if name == "SLSTMCell" and norm:
         pytest.skip("a norm of the output is the layer's")
     model = Holding(getattr(seqnorm, name)(I, 8, norm=norm)).eval()

@@ -1,4 +1,4 @@
-"""``from_torch`` and ``to_torch``: the weights that carry over, and what torch has no place for."""
+"""``from_torch`` and ``to_torch``: converted weights, and parameters that torch lacks."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import seqnorm
 PAIRS: list[tuple[str, str]] = [
     (name, cell) for name, cells in seqnorm.PRESETS.items() for cell in cells if cell in LAYERS
 ]
-# Presets with no vector that is added to the gates, so none to take over torch's biases.
+# Presets without a vector that is added to the gates, so torch's biases have no place.
 WITHOUT = [pair for pair in PAIRS if pair[0] == "nemo_batch"]
 PLACED = [pair for pair in PAIRS if pair not in WITHOUT]
-# Presets with a bias inside a norm, where torch's vector has another meaning than outside.
+# Presets with a bias inside a norm, where torch's vector has another meaning.
 INSIDE = [("kiros2016", "LSTM"), ("kiros2016", "GRU"), ("icefall", "LSTM"), ("icefall", "GRU")]
 
 
@@ -48,7 +48,7 @@ def test_from_torch_takes_the_matrices(name: str, kind: str) -> None:
 
 @pytest.mark.parametrize(("name", "kind"), [pair for pair in PLACED if pair not in INSIDE])
 def test_from_torch_places_the_biases(name: str, kind: str) -> None:
-    """With zero matrices every norm of a term passes its bias alone, and the gates are torch's."""
+    """With zero matrices every norm returns its bias alone, and the gates equal torch's."""
     theirs, ours = LAYERS[kind]
     reference = theirs(I, H, dtype=F64)
     with torch.no_grad():
@@ -59,7 +59,7 @@ def test_from_torch_places_the_biases(name: str, kind: str) -> None:
     layer = ours.from_torch(reference, norm=name).eval()
     x, (h0, *c0) = fresh(1, B, I, seed=1), states(kind, {}, (B,))
     if kind == "RNN" and layer.norm.sum is not None:
-        # With one gate, a norm of the sum has but one bias: torch's two, added up.
+        # With one gate, a norm of the sum has a single bias: the sum of torch's two.
         assert_close(layer.norm_sum_l0.bias, reference.bias_ih_l0 + reference.bias_hh_l0, VALUES)
     if kind != "LSTM":
         assert_close(layer(x, h0)[1], reference(x, h0)[1], VALUES)
@@ -123,14 +123,14 @@ AT_THE_OUTPUT = seqnorm.NormScheme(output=seqnorm.Norm("layer"), bias_ih=None)
 @pytest.mark.parametrize("norm", ["nemo_batch", BARE, BARE_SUM, AT_THE_OUTPUT])
 @pytest.mark.parametrize("kind", LAYERS)
 def test_from_torch_refuses_biases_without_a_place(kind: str, norm: Any) -> None:
-    """A bias of the frame's or the output's norm is no bias of the gates."""
+    """A bias of the frame's or the output's norm is not a bias of the gates."""
     theirs, ours = LAYERS[kind]
     with pytest.raises(ValueError, match=r'bias_ih="outside"'):
         ours.from_torch(theirs(I, H), norm=norm)
     without = ours.from_torch(theirs(I, H, bias=False), norm=norm)
     assert without.bias_ih_l0 is None
     if norm == AT_THE_OUTPUT:
-        return  # which no cell has
+        return  # cells do not have it
     theirs, ours = CELLS[f"{kind}Cell"]
     with pytest.raises(ValueError, match=r'bias_ih="outside"'):
         ours.from_torch(theirs(I, H), norm=norm)
@@ -175,13 +175,13 @@ def test_a_cell_from_torchs(kind: str, options: dict[str, str], bias: bool) -> N
 
 @pytest.mark.parametrize(("name", "kind"), PLACED)
 def test_a_cell_takes_what_the_layer_takes(name: str, kind: str) -> None:
-    """Matrices, biases, norms: the cell of a torch cell is the layer of the layer with the same."""
+    """A converted cell has the same matrices, biases and norms as a converted layer."""
     reference = LAYERS[kind][0](I, H, dtype=F64)
     single = CELLS[f"{kind}Cell"][0](I, H, dtype=F64)
     single.load_state_dict({k.replace("_l0", ""): v for k, v in reference.state_dict().items()})
     torch.manual_seed(7)
     layer = LAYERS[kind][1].from_torch(reference, norm=name)
-    torch.manual_seed(7)  # for the norms that are drawn
+    torch.manual_seed(7)  # for random norms
     cell = CELLS[f"{kind}Cell"][1].from_torch(single, norm=name)
     assert cell.norm == layer.norm
     expected = {k.replace("_l0", ""): v for k, v in layer.state_dict().items()}

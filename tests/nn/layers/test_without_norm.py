@@ -1,4 +1,4 @@
-"""A layer without a norm does what one with a norm does, for tracers, transforms and devices.
+"""A layer without a norm supports tracers, transforms and devices as one with a norm.
 
 torch's fused layer, which computes most of its calls, does less.
 
@@ -51,7 +51,7 @@ def forgetting() -> Any:
     torch._dynamo.reset()
 
 
-# Inductor imports parts of torch that are deprecated in torch itself.
+# Inductor imports deprecated parts of torch.
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @needs_compiler
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def forgetting() -> Any:
 def test_compiled_training(kind: str, norm: Any, backend: str) -> None:
     layer, x = build(kind, norm, num_layers=2, bidirectional=True), draw()
     compiled = torch.compile(layer, backend=backend, fullgraph=True)
-    # The steps that no kernel computes are unrolled, and how many there are must be known.
+    # Steps without a kernel are unrolled, and their number must be known.
     unrolled = kind == "RNN" or library.LIBRARY is None
     for lengths in (None, torch.tensor(LENGTHS))[: 1 if unrolled else 2]:
         expected = gradients(lambda x: layer(x, lengths=lengths)[0], x, layer)  # noqa: B023
@@ -70,14 +70,14 @@ def test_compiled_training(kind: str, norm: Any, backend: str) -> None:
             assert_close(a, e, GRADIENTS)
 
 
-# After a break of the graph Dynamo asks rows for their gradient, and torch warns of that.
+# After a graph break, Dynamo reads the gradient of rows, and torch warns of that.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 @needs_compiler
 @pytest.mark.parametrize(
     ("kind", "norm"), [("LSTM", None), ("LSTM", "layer"), ("GRU", "batch"), ("RNN", None)]
 )
 def test_compiled_packed_sequences(kind: str, norm: Any) -> None:
-    """Trained, and in inference; of several lengths, sorted and not."""
+    """Training and inference with different lengths, sorted or not."""
     layer = build(kind, norm, bidirectional=True)
     before = {name: value.clone() for name, value in layer.state_dict().items()}
     compiled = torch.compile(layer, backend="aot_eager")
@@ -135,7 +135,7 @@ def test_an_export_of_any_cell_keeps_its_batch_open(kind: str, norm: Any) -> Non
 @norms
 @kinds
 def test_an_ensemble(kind: str, norm: Any) -> None:
-    """vmap over the parameters of several models, with gradients of each."""
+    """vmap over the parameters of several models gives the gradients of each."""
     layers = [build(kind, norm) for _ in range(3)]
     parameters, buffers = torch.func.stack_module_state(layers)
     skeleton, x = copy.deepcopy(layers[0]).to("meta"), draw().detach()
@@ -151,13 +151,12 @@ def test_an_ensemble(kind: str, norm: Any) -> None:
             assert_close(found[name][k], parameter.grad, GRADIENTS, name)
 
 
-# Forward mode compiles formulas of torch's own, in a way that torch deprecates.
+# Forward mode compiles formulas of torch in a way that torch has deprecated.
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @norms
 @kinds
 def test_derivatives_of_every_kind(kind: str, norm: Any) -> None:
-    """Forward mode, per-example gradients, a Hessian, and gradients of gradients, beside those of
-    the definition."""
+    """Forward mode, per-example gradients, Hessians and others equal the definition's."""
     layer, x = build(kind, norm), draw().detach()
 
     def loss(x: Tensor) -> Tensor:

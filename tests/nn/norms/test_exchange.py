@@ -1,4 +1,4 @@
-"""``convert_norm`` against the same network built by hand, and what it refuses or warns of."""
+"""``convert_norm`` compared with networks built by hand, and its errors and warnings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FRESH = "new running statistics know no data yet"
 
 
 class Residual(nn.Module):
-    """Two convolutions with a norm each, and a shortcut with a third where channels change."""
+    """Two convolutions with a norm each, and a shortcut with a third if channels change."""
 
     def __init__(self, before: int, after: int, norm: Norm) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ SOURCES: dict[str, Norm] = {
 
 
 def trained(model: nn.Module) -> nn.Module:
-    """With gains, biases and running statistics that are not the initial ones."""
+    """Return the network with gains, biases and running statistics changed by training."""
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
@@ -106,7 +106,7 @@ def test_it_is_the_network_built_by_hand(target: str, source: str, network: str)
     assert all("running" in key or "tracked" in key for key in lacking)
     assert [type(m) for m in got.modules()] == [type(m) for m in expected.modules()]
     assert got.state_dict().keys() == expected.state_dict().keys()
-    # In inference too, where running statistics that were kept count.
+    # Also in inference, which uses the kept running statistics.
     for mode in (True, False):
         ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
         y, z = got.train(mode)(ours), expected.train(mode)(theirs)
@@ -236,7 +236,7 @@ def test_in_place_an_optimiser_keeps_its_parameters() -> None:
     assert quietly(model, to="group", num_groups=2, inplace=True) is model
     assert all(mine is other for mine, other in zipped(held, model.parameters()))
     assert type(model[1]) is seqnorm.GroupNorm
-    # A norm that cannot be exchanged leaves all of them.
+    # A norm that cannot be replaced leaves all norms unchanged.
     with pytest.raises(ValueError, match=r"^1 \(GroupNorm\)"):
         convert_norm(model, to="group", num_groups=5, inplace=True)
     assert model[4].num_groups == 2
@@ -276,7 +276,7 @@ def test_it_says_what_is_dropped() -> None:
         convert_norm(nn.InstanceNorm2d(4), to="batch")
     with pytest.warns(UserWarning, match=f"{DROPPED}.*gains and biases are dropped"):
         convert_norm(model, to="none")
-    # Averages of an image's variance are not those of the batch.
+    # Averages of the variances of images differ from those of batches.
     with pytest.warns(UserWarning, match=f"{DROPPED}.*{FRESH}"):
         convert_norm(nn.InstanceNorm2d(4, track_running_stats=True), to="batch")
 

@@ -1,4 +1,4 @@
-"""Without a mask the norms of images are torch's: results, gradients, buffers, state dicts."""
+"""Norms of images without a mask equal torch's: results, gradients, buffers, state dicts."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ INSTANCE = [name for name in PAIRS if name.startswith("instance")]
 
 
 def build(name: str, dtype: torch.dtype = torch.float64, **options: Any) -> tuple[Any, Any]:
-    """Ours and torch's with the same random gain and bias, by loading torch's state dict."""
+    """Return ours and torch's with the same random gain and bias, loaded from a state dict."""
     ours, theirs, _ = PAIRS[name]
     options = AFFINE.get(name.split()[0], {}) | options
     a, b = ours(C, dtype=dtype, **options), theirs(C, dtype=dtype, **options)
@@ -67,7 +67,7 @@ def draw(name: str, dtype: torch.dtype = torch.float64) -> Tensor:
 
 
 def agree(a: nn.Module, b: nn.Module, x: Tensor, values: float, gradients: float) -> None:
-    """One call: result, gradients of everything, and the state dict afterwards."""
+    """Compare one call: result, all gradients, and the state dict afterwards."""
     mine, other = (x.detach().clone().requires_grad_() for _ in range(2))
     y, expected = a(mine), b(other)
     assert_close(y, expected, values, "result")
@@ -168,10 +168,10 @@ def test_instancenorm_without_a_batch(name: str) -> None:
     assert_equal(a(x, mask[None]), expected)
 
 
-# The sets of LayerNorm2d are single positions: it has no other path.
+# The sets of LayerNorm2d are single positions, so it has only one path.
 @pytest.mark.parametrize("name", [name for name in PAIRS if name != "layer 2d"])
 def test_the_fused_path_computes_the_definition(name: str) -> None:
-    """A mask that is true everywhere goes by the definition."""
+    """With a mask that is True everywhere, the definition computes the same."""
     a, _ = build(name)
     b = copy.deepcopy(a)
     whole = torch.ones(N, *PAIRS[name][2], dtype=torch.bool)
@@ -248,7 +248,7 @@ def test_any_strides(name: str, masked: bool) -> None:
 def test_half_precision_is_rounded_once(
     name: str, parameters: torch.dtype | None, dtype: torch.dtype, masked: bool
 ) -> None:
-    """Far from zero, where a mean in half precision would be wrong by much of a deviation."""
+    """Far from zero, a mean in half precision would be wrong by much of a deviation."""
     a, _ = build(name, parameters or dtype)
     x = (draw(name) + 20.0).to(dtype)
     mask = torch.rand(N, 1, *PAIRS[name][2]) < 0.8 if masked else None

@@ -1,4 +1,4 @@
-"""Norms of images under a mask: against plain loops, and against the unpadded computation."""
+"""Norms of images under a mask compared with plain loops and the unpadded computation."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def mask_of(which: str) -> Tensor | None:
 
 
 def whole(mask: Tensor | None) -> Tensor:
-    """(N, H, W)."""
+    """Return a mask (N, H, W)."""
     return torch.ones(N, H, W, dtype=torch.bool) if mask is None else mask[:, 0]
 
 
@@ -130,7 +130,7 @@ def test_one_channel_of_one_element_is_told_of_no_norm_that_refuses_it_too() -> 
 
 @pytest.mark.parametrize("name", BUILD)
 def test_it_is_the_unpadded_computation(name: str) -> None:
-    """Every image by itself, cut to its size, by torch's norms; of BatchNorm all valid pixels."""
+    """torch's norms of every image, cut to its size, agree; BatchNorm has all valid pixels."""
     norm = build(name)
     x = draw().requires_grad_()
     y = norm(x, mask=size_mask(SIZES, (H, W)))
@@ -172,7 +172,7 @@ def test_padding_has_no_influence(name: str, poison: float, training: bool) -> N
         x = clean.masked_fill(~mask, value).requires_grad_()
         y = twin(x, mask=mask)
         assert not y[~mask.expand_as(y)].any()
-        # Nor has a gradient that arrives there.
+        # A gradient that arrives there has no influence either.
         arriving = cotangent.masked_fill(~mask, value)
         gradients = torch.autograd.grad(y, [x, *twin.parameters()], arriving)
         assert not gradients[0][~mask.expand_as(y)].any()
@@ -233,7 +233,7 @@ def test_finite_differences(name: str, training: bool, masked: bool) -> None:
     names = [key for key, _ in norm.named_parameters()]
 
     def call(x: Tensor, *values: Tensor) -> Tensor:
-        twin = copy.deepcopy(norm)  # a call of BatchNorm leaves statistics
+        twin = copy.deepcopy(norm)  # a call of BatchNorm updates statistics
         result = torch.func.functional_call(twin, dict(zip(names, values)), (x,), {"mask": mask})
         assert isinstance(result, Tensor)
         return result
@@ -263,7 +263,7 @@ def test_sets_of_one_element_are_refused_in_training(name: str) -> None:
         norm(x)
     named = re.findall(r"(\w+Norm\w*)\((1, )?4(, layout=\"NCT\")?\)", str(refusal.value))
     assert named or "fewer groups" in str(refusal.value)
-    for other, groups, layout in named:  # what the message names takes such an x
+    for other, groups, layout in named:  # the class in the message accepts this x
         options = {"layout": "NCT"} if layout else {}
         getattr(seqnorm, other)(*([1, C] if groups else [C]), **options)(x)
     larger = x.expand(*shape[:2], *[3] * (len(shape) - 2)) if len(shape) > 2 else x.expand(3, C)
@@ -274,7 +274,7 @@ def test_sets_of_one_element_are_refused_in_training(name: str) -> None:
         norm(larger, mask=mask)
     for key, value in norm.state_dict().items():
         assert_equal(value, before[key], key)
-    # Some larger set will do, in inference none is needed.
+    # One larger set suffices, and inference needs none.
     norm(larger, mask=torch.ones_like(mask))
     if "batch" not in name:
         some = mask.clone()

@@ -1,4 +1,4 @@
-"""A class with the name of one of torch's does what that does, or says what it does not.
+"""A class with the name of one of torch's behaves the same, or its errors name the differences.
 
 Axes: N examples, C channels, T steps; positions in any number.
 """
@@ -19,14 +19,14 @@ from seqnorm.nn.norms.layout import SequenceNorm
 C = 6
 NAMES = [name for name in seqnorm.__all__ if hasattr(nn, name) and "Norm" in name]
 ALIKE = [name for name in NAMES if name not in ("LayerNorm", "RMSNorm")]
-# The norms of sequences; some have no namesake in torch, but a name much like one.
+# The norms of sequences; some have no namesake in torch, only a similar name.
 OF_SEQUENCES = ["LayerNorm", "RMSNorm", "InstanceNorm", "BatchNorm"]
 SHAPES = [(5, C), (C, C), (5, C, C), (3, C, 4), (C, 3, 4), (2, C, 3, 4), (C, 2, 3, 2)]
 SHAPES += [(2, C, 2, 3, 2), (2, C, 2, 1, 2, 2)]
 
 
 def made(name: str, module: Any = seqnorm, **options: Any) -> Any:
-    """A norm of C channels."""
+    """Return a norm of C channels."""
     return getattr(module, name)(*((2,) if name == "GroupNorm" else ()), C, **options)
 
 
@@ -39,7 +39,7 @@ def test_arguments_stand_in_torchs_order_with_its_defaults(name: str) -> None:
     ours, theirs = (inspect.signature(getattr(of, name)).parameters for of in (seqnorm, nn))
     of_position = [p for p in ours.values() if p.kind is not p.KEYWORD_ONLY]
     expected = [p for p in theirs.values() if p.kind is not p.KEYWORD_ONLY]
-    # The channels of a frame are an axis, and the last axes of anything a shape.
+    # The channels of a frame are one axis, but torch's shape means the last axes of any tensor.
     renamed = {"normalized_shape": "num_channels"}
     assert [p.name for p in of_position] == [renamed.get(p.name, p.name) for p in expected]
     assert [p.default for p in of_position] == [p.default for p in expected]
@@ -63,7 +63,7 @@ def test_results_are_torchs(name: str, shape: tuple[int, ...], training: bool) -
     ours.train(training)
     try:
         expected = theirs.train(training)(y)
-    except (ValueError, RuntimeError, UserWarning):  # the last of channels that are ignored
+    except (ValueError, RuntimeError, UserWarning):  # the number of channels is ignored by the last
         with pytest.raises(ValueError, match="takes"):
             ours(x)
         return
@@ -82,7 +82,7 @@ def test_results_are_torchs(name: str, shape: tuple[int, ...], training: bool) -
 def test_a_norm_of_frames_is_torchs_over_the_last_axis(name: str, dtype: torch.dtype) -> None:
     ours, theirs = made(name, layout="NTC", dtype=dtype), made(name, nn, dtype=dtype)
     assert list(ours.state_dict()) == list(theirs.state_dict())
-    # So small that the eps is much of it.
+    # The values are so small that eps matters.
     x = (1e-3 * torch.randn(3, 4, C, dtype=torch.float64)).to(dtype)
     bound = {torch.float64: VALUES, torch.float32: SINGLE}.get(dtype, 2 * torch.finfo(dtype).eps)
     assert_close(ours(x), theirs(x), bound)
@@ -91,7 +91,7 @@ def test_a_norm_of_frames_is_torchs_over_the_last_axis(name: str, dtype: torch.d
 
 @pytest.mark.parametrize("name", OF_SEQUENCES)
 def test_the_layout_has_to_be_named(name: str) -> None:
-    """torch's norms read other axes of the same x, of which not every size would be refused."""
+    """torch's norms read other axes of x, and not every size would cause an error."""
     cls = getattr(seqnorm, name)
     assert inspect.signature(cls).parameters["layout"].default is inspect.Parameter.empty
     for arguments in ((C,), (C, 1e-5), (C, 1e-5, True, True, "NTC")):
@@ -135,7 +135,7 @@ def test_no_instance_norm_has_running_statistics(name: str) -> None:
 
 
 def test_groups_of_sequences_are_asked_for() -> None:
-    """(N, C, *) as torch reads it, where all sizes would fit another reading too."""
+    """Sizes that fit two layouts are read as (N, C, *), as in torch."""
     x = torch.randn(3, 4, 4)
     ours, theirs = seqnorm.GroupNorm(2, 4), nn.GroupNorm(2, 4)
     assert_close(ours(x), theirs(x), SINGLE)

@@ -1,4 +1,4 @@
-"""The masked sequence norms: torch's without lengths, the unmasked computation with them."""
+"""The masked sequence norms: equal to torch's without lengths, and to unmasked ones with them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def sample(seed: int = 1) -> Tensor:
 
 
 def torch_equivalent(name: str, module: SequenceNorm, x: Tensor) -> Tensor:
-    """torch's own norm of the same set, for x (N, T, C) without padding."""
+    """Return torch's norm of the same set, for x (N, T, C) without padding."""
     weight, bias = module.weight, module.bias
     nct = x.transpose(1, 2)
     if name == "layer":
@@ -78,7 +78,7 @@ def test_without_lengths_it_is_torchs_norm(name: str, layout: str) -> None:
 
 
 def ragged(name: str, module: SequenceNorm, x: Tensor) -> Tensor:
-    """The same norm computed on the valid frames alone, with no mask anywhere."""
+    """Compute the same norm on the valid frames alone, without a mask."""
     out = torch.zeros_like(x)
     if name in WITHIN:
         alone = build(name)
@@ -99,7 +99,7 @@ def ragged(name: str, module: SequenceNorm, x: Tensor) -> Tensor:
         if len(group) > 1:
             y = nn.functional.batch_norm(values, None, None, weight, bias, True)
             mean, var = values.detach().mean(0), values.detach().var(0, correction=1)
-        else:  # too few: the table, which a first batch sets to the moments of the step before
+        else:  # too few: the table has the moments of the step before
             y = (values - mean) / (var + 1e-5).sqrt() * weight + bias
         out[rows, steps] = y
     return out

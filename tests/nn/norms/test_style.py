@@ -1,4 +1,4 @@
-"""Conditional and adaptive InstanceNorm: against plain loops, and against what they contain."""
+"""Conditional and adaptive InstanceNorm compared with plain loops and with simpler norms."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_conditional_of_numbers_by_loops(masked: bool) -> None:
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_conditional_of_weights_by_loops(masked: bool) -> None:
-    """Weights that add up to nothing in particular."""
+    """The weights have an arbitrary sum."""
     norm, mix = conditional(), torch.randn(N, S).double().requires_grad_()
     mask = size_mask(SIZES, (H, W)) if masked else None
     x = draw().requires_grad_()

@@ -1,4 +1,4 @@
-"""Several processes with a part of the batch each are one process with the whole of it."""
+"""Several processes with parts of a batch equal one process with the whole batch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Results:
 
 
 def compare(whole: dict[str, Any], parts: list[dict[str, Any]], split: str, exact: bool) -> None:
-    """Parts of a batch against the whole of it."""
+    """Compare parts of a batch with the whole batch."""
     value, gradient = (VALUES, GRADIENTS) if exact else (5 * SINGLE, 20 * SINGLE)
     for part, chosen in zip(parts, SPLITS[split]):
         for name, found in part["found"].items():
@@ -66,7 +66,7 @@ def test_three_processes_are_one(three: Results, name: str) -> None:
 
 
 def test_the_cases_see_a_difference() -> None:
-    """Halves by themselves are not what the whole batch gives."""
+    """Without exchange, the halves differ from the whole batch."""
     case, split = CASES["lstm"]
     whole = compute(case, range(rank_cases.N), torch.float64, shared=False)
     apart = [compute(case, chosen, torch.float64, shared=False) for chosen in SPLITS[split]]
@@ -99,7 +99,7 @@ def test_without_it_or_in_a_group_of_one_statistics_are_ones_own(two: Results, r
 def test_the_union_and_its_derivatives(two: Results) -> None:
     x = rank_cases.drawn(5, 3, seed=5, dtype=torch.float64).requires_grad_()
     mean, var, _ = moments(x, (0,))
-    # The sum of the losses of both, which are the same.
+    # The sum of both losses, which are equal.
     loss = 2 * (mean.sin() * var.cos()).sum()
     (first,) = torch.autograd.grad(loss, x, create_graph=True)
     (second,) = torch.autograd.grad(first.sin().sum(), x)
@@ -241,7 +241,7 @@ def test_it_is_said_of_which_mini_batch_a_set_is() -> None:
 
 
 def test_torchs_own_conversion() -> None:
-    """It replaces modules that derive from its classes, and no table, as the docstrings say."""
+    """It replaces modules derived from its classes, and no table, as the docstrings say."""
     layers = [seqnorm.BatchNorm2d(3), seqnorm.LSTM(2, 3, norm="batch")]
     model: Any = nn.SyncBatchNorm.convert_sync_batchnorm(nn.ModuleList(layers))
     assert type(model[0]) is nn.SyncBatchNorm

@@ -1,4 +1,4 @@
-"""Every layer against the float64 oracle: values, states, statistics and every gradient."""
+"""Every layer compared with the float64 oracle: values, states, statistics and every gradient."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_against_oracle(name: str, cell: str, shape: str, mode: str) -> None:
 @pytest.mark.parametrize("mode", ["train", "eval"])
 @pytest.mark.parametrize(("name", "cell"), DISTINCT)
 def test_at_initial_values(name: str, cell: str, mode: str, states: str) -> None:
-    """Also: zero states, whose hidden term has variance 0, with gradients of 1 / sqrt(eps)."""
+    """Zero states also occur; their hidden term has variance 0 and gradients of 1 / sqrt(eps)."""
     scheme = scheme_of(name, cell)
     layer = build(cell, scheme, bidirectional=True)
     compare(layer.train(mode == "train"), scheme, Case.draw(layer, states))
@@ -59,7 +59,7 @@ def test_at_initial_values(name: str, cell: str, mode: str, states: str) -> None
 @pytest.mark.parametrize("steps", [4, 6])
 @pytest.mark.parametrize(("name", "cell"), DISTINCT)
 def test_equal_lengths(name: str, cell: str, steps: int) -> None:
-    """Shortcuts for sequences of one length, with and without padding behind them."""
+    """Shortcuts for sequences of equal length, with and without padding at the end."""
     scheme = scheme_of(name, cell)
     layer = build(cell, scheme, num_layers=2, bidirectional=True)
     randomise(layer)
@@ -78,7 +78,7 @@ def test_equal_lengths(name: str, cell: str, steps: int) -> None:
 )
 @pytest.mark.parametrize(("name", "cell"), BATCHED)
 def test_training_then_inference(name: str, cell: str, changes: dict[str, Any]) -> None:
-    """Three training calls of different lengths, then inference past the longest of them."""
+    """Three training calls of different lengths precede inference past the longest of them."""
     scheme = scheme_of(name, cell)
     assert scheme is not None
     scheme = scheme.replace(**changes)
@@ -95,7 +95,7 @@ def test_training_then_inference(name: str, cell: str, changes: dict[str, Any]) 
 @pytest.mark.parametrize("mode", ["train", "eval"])
 @pytest.mark.parametrize(("name", "cell"), BATCHED)
 def test_one_sequence_and_none(name: str, cell: str, mode: str) -> None:
-    """A batch with too few rows reads the table in training as well, and does not change it."""
+    """A batch with too few rows reads the table in training and does not change it."""
     scheme = scheme_of(name, cell)
     assert scheme is not None
     for lengths in [(4,), (0, 0), (0, 1, 0), (1, 1)]:
@@ -110,7 +110,7 @@ def test_one_sequence_and_none(name: str, cell: str, mode: str) -> None:
         ):
             compare(layer, scheme, Case.draw(layer, lengths=lengths))
         randomise(layer)
-        # It warned once and does not again.
+        # It has warned once and does not warn again.
         compare(layer, scheme, Case.draw(layer, lengths=lengths))
 
 
@@ -146,7 +146,7 @@ SPELLED: dict[str, tuple[Any, ...]] = {
 
 
 def sets_of(site: str, cell: str) -> tuple[Any, ...]:
-    """All the ways to divide the units of a site that leave no set of one unit."""
+    """Return all ways to divide the units of a site without sets of one unit."""
     if site == "frame":
         return ("joint", "separate", 1)
     found = ["joint", "separate", 1, 2]
@@ -233,7 +233,7 @@ ZONED += [(name, cell) for name in ("none", "layer", "batch") for cell in ("GRU"
 
 @pytest.mark.parametrize(("name", "cell"), ZONED)
 def test_zoneout_of_h(name: str, cell: str) -> None:
-    """The one zoneout that cells other than the LSTM have; a norm of the output comes after it."""
+    """Zoneout of h is the only one for cells other than the LSTM, before a norm of the output."""
     scheme = scheme_of(name, cell)
     layer = build(cell, scheme, zoneout=0.4, bidirectional=True).eval()
     randomise(layer)
@@ -247,7 +247,7 @@ def test_one_zoneout_stands_for_both_states() -> None:
 
 @pytest.mark.parametrize("cell", STEPS)
 def test_zoneout_in_training_keeps_or_replaces(cell: str) -> None:
-    """Each unit after one step is its old or its new value, in the proportion asked for."""
+    """Each unit after one step has its old or its new value, in the given proportion."""
     layer = build(cell, None, zoneout=0.3).train()
     without = build(cell, None)
     without.load_state_dict(layer.state_dict())
@@ -286,8 +286,8 @@ def test_a_step_without_statistics_is_refused(name: str, cell: str) -> None:
         with pytest.raises(IndexError, match="step 4 has no statistics of its own"):
             build(cell, short)(longer)
     else:
-        # One set over all frames speaks for every step.
+        # One set over all frames serves every step.
         compare(layer, scheme, Case(longer, (5, 5, 5), None))
-    # In training a late step of few rows is no reason to stop.
+    # A late step with few rows does not stop training.
     layer = build(cell, scheme)
     compare(layer, scheme, Case.draw(layer, lengths=(4, 3, 2), steps=4))

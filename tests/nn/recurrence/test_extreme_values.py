@@ -1,4 +1,4 @@
-"""Numbers at the ends of their dtype: NaN nowhere that torch has none, and torch's infinities.
+"""Extreme numbers of a dtype: NaN only where torch has NaN, and the same infinities.
 
 Axes: N examples, C channels, T steps; positions.
 """
@@ -39,14 +39,14 @@ SHAPES = {
 
 
 def both(name: str, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Ours and torch's."""
+    """Return ours and torch's."""
     groups = (2,) if name == "GroupNorm" else ()
     ours, theirs = (getattr(of, name)(*groups, C, dtype=dtype) for of in (seqnorm, nn))
     return ours, theirs
 
 
 def answers(norm: Any, x: Tensor) -> dict[str, Tensor]:
-    """The results of two batches in training, and of one in inference."""
+    """Return the results of two batches in training, and of one in inference."""
     norm.train()
     for _ in range(2):
         leaf = x.clone().requires_grad_()
@@ -72,7 +72,7 @@ def test_no_nan_where_torch_has_none(
     found = answers(ours, x)
     for key, right in expected.items():
         assert not (found[key].isnan() & ~right.isnan()).any(), key
-    # Statistics overflow where torch's do.
+    # Statistics overflow exactly where torch's do.
     for key in ("running_mean", "running_var"):
         if key in expected:
             value, right = found[key].double(), expected[key].double()
@@ -85,7 +85,7 @@ def test_no_nan_where_torch_has_none(
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_a_variance_beyond_the_dtype_is_infinite(dtype: torch.dtype, masked: bool) -> None:
-    """And normalises to 0 in inference, batch after batch."""
+    """It normalises to 0 in inference, also after further batches."""
     norm = seqnorm.BatchNorm2d(C, dtype=dtype)
     x = (torch.randn(8, C, 3, 3) * (1e4 if dtype == torch.float16 else 1e30)).to(dtype)
     mask = torch.ones(8, 3, 3, dtype=torch.bool) if masked else None
@@ -99,7 +99,7 @@ def test_a_variance_beyond_the_dtype_is_infinite(dtype: torch.dtype, masked: boo
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("name", ["InstanceNorm1d", "InstanceNorm2d"])
 def test_equal_numbers_are_normalised_to_zero(name: str, dtype: torch.dtype) -> None:
-    """As by torch's norm in half precision; rounding of the mean is not to be seen."""
+    """torch's norm in half precision does the same; rounding of the mean must not show."""
     ours, _ = both(name, dtype)
     assert not ours(torch.full(SHAPES[name], 60000.0, dtype=dtype)).any()
 

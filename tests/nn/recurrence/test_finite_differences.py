@@ -1,4 +1,4 @@
-"""First and second derivatives of the reference against finite differences, in float64."""
+"""First and second derivatives of the reference compared with finite differences, in float64."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ SCHEMES["frame and output", "LSTM"] = NormScheme(frame=Norm("layer"), output=Nor
     ("scheme", "cell", "states"),
     [
         *((scheme, cell, "random") for (_, cell), scheme in SCHEMES.items()),
-        # The first step from zeros is another function than a step from near zeros.
+        # The first step from zeros is another function than a step from values near zero.
         *((SCHEMES[name, "SLSTM"], "SLSTM", "none") for name in ("none", "layer", "batch")),
     ],
     ids=[*map("-".join, SCHEMES), *(f"{name}-SLSTM-zeros" for name in ("none", "layer", "batch"))],
 )
 def test_finite_differences(scheme: NormScheme | None, cell: str, states: str, mode: str) -> None:
-    """Statistics of the batch included; a second derivative asks for the first's own graph."""
+    """Derivatives include statistics of the batch, and second ones the graph of the first."""
     heads = HEADS.get(cell)
     options: dict[str, Any] = {} if heads is None else {"num_heads": heads}
-    hidden = 2 if heads is None else 2 * heads  # two units in the smallest set
+    hidden = 2 if heads is None else 2 * heads  # the smallest set has two units
     layer = LAYERS[cell](2, hidden, dtype=torch.float64, norm=scheme, **options)
-    # Large sums keep the variance of a set of two units well away from 0.
+    # Large sums keep the variance of a set of two units away from 0.
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.normal_(0.0, 1.0)
@@ -63,13 +63,13 @@ def test_finite_differences(scheme: NormScheme | None, cell: str, states: str, m
     rows = 3 if cell == "LSTM" else 4
     input = torch.randn(3, rows, 2).double().requires_grad_()
     given = draw(cell, 1, rows, hidden) if states == "random" else ()
-    # Two rows at every step: a step with fewer is read from the table, through which no gradient
-    # flows though these rows have entered it.
+    # Two rows at every step: a step with fewer reads the table, which has no gradient although
+    # these rows have updated it.
     lengths = [3, 3, 1, 2][:rows]
 
     def function(input: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         hx = as_hx(rest[: len(given)]) if given else None
-        # The running statistics of every call are those of the first: no state between calls.
+        # Every call starts from the same running statistics.
         values = dict(zip(names, rest[len(given) :])) | copy_of(tables)
         output, last = torch.func.functional_call(layer, values, (input, hx), {"lengths": lengths})
         return (output, *parts_of(last))

@@ -1,4 +1,4 @@
-"""What every preset starts from: gains, biases, the bias of single gates, and matrices.
+"""Initial values of every preset: gains, biases, the biases of single gates, and matrices.
 
 Axes: I = input size.
 """
@@ -84,7 +84,7 @@ INITIAL: dict[tuple[str, str], tuple[dict[str, tuple[Any, Any]], Any, Any]] = {
     ("batch_pooled", "SLSTM"): ({"ih": (0.1, ABSENT)}, 0, ABSENT),
     ("xlstm", "SLSTM"): ({"output": (1, ABSENT)}, 0, ABSENT),
 }
-# What all biases that reach a gate after its norms add up to.
+# The sum of all biases that are added to a gate after its norms.
 GATE_BIAS = {
     ("batch", "LSTM"): ("f", 1.0),
     ("cooijmans2016", "LSTM"): ("f", 1.0),
@@ -126,7 +126,7 @@ def test_initial_values(name: str, cell: str) -> None:
         if wanted[key] == U:
             bound = hidden**-0.5
             assert left.abs().max() <= bound, key
-            # Drawn over the whole interval: both outer thirds are met.
+            # Values come from the whole interval, with some in both outer thirds.
             assert left.min() < -bound / 3, key
             assert left.max() > bound / 3, key
         else:
@@ -181,7 +181,7 @@ def test_the_bias_of_a_gate(cell: str, letter: str) -> None:
         assert bool((block == (2.0 if gate == letter else 0.0)).all()), gate
 
 
-# What a cell has without a norm: torch draws every one, and an LSTM's rule holds of the others.
+# Biases of a cell without a norm: torch draws all of them, and the other cells follow the LSTM.
 @pytest.mark.parametrize("cell", GATES)
 def test_without_a_norm(cell: str) -> None:
     layer = getattr(seqnorm, cell)(I, 16)

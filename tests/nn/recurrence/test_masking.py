@@ -1,4 +1,4 @@
-"""Padding enters nothing: no output, state, gradient or statistic of any layer.
+"""Padding affects no output, state, gradient or statistic of any layer.
 
 The unmasked computation on ragged data is in test_equations; here a layer is compared with itself,
 so every equality that rounding does not touch is exact.
@@ -24,7 +24,7 @@ from seqnorm.nn.statistics import RunningTable
 I, H, T = 3, 4, 7  # noqa: E741 (the axes' letters)
 LENGTHS = [3, 6, 0, 2, 6]
 POSITIVE = [3, 6, 1, 2, 6]
-# What a cell does with its rows is in test_equations; of the norms each kind and site once a cell.
+# Each kind and site of norms once for each cell; test_equations tests the cells themselves.
 EVERY = [
     (name, cell)
     for name, cell in DISTINCT
@@ -35,7 +35,7 @@ MODES = ["train", "eval"]
 
 
 def build(name: str, cell: str, mode: str = "train", **options: Any) -> Any:
-    """Two layers in two directions, away from its initial values, tables included."""
+    """Build two layers in two directions, with all parameters and tables changed."""
     options = {"num_layers": 2, "bidirectional": True, "dtype": torch.float64} | options
     if cell in HEADS:
         options["num_heads"] = HEADS[cell]
@@ -53,7 +53,7 @@ def build(name: str, cell: str, mode: str = "train", **options: Any) -> Any:
 
 
 def twin(layer: Any, name: str, cell: str, **options: Any) -> Any:
-    """Another layer in the same state, so that a call of one does not move the other's tables."""
+    """Return another layer in the same state, so that calls update separate tables."""
     other = build(name, cell, "train" if layer.training else "eval", **options)
     other.load_state_dict(layer.state_dict())
     return other
@@ -72,7 +72,7 @@ def initial(cell: str, sequences: int, rows: int = 4) -> tuple[Tensor, ...]:
 
 
 def cotangents_for(cell: str, steps: int, sequences: int) -> tuple[Tensor, ...]:
-    """For the output and every part of the state."""
+    """Return cotangents for the output and every part of the state."""
     state = (4, sequences, H)
     output = torch.randn(steps, sequences, 2 * H).double()
     return (output, *(torch.randn(state).double() for _ in STEPS[cell].states))
@@ -153,7 +153,7 @@ def test_more_padding(name: str, cell: str, mode: str) -> None:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("name", "cell"), EVERY)
 def test_order_of_the_batch(name: str, cell: str, mode: str) -> None:
-    """The answer to a permuted batch is the permuted answer; statistics do not know the order."""
+    """The result of a permuted batch is permuted, and statistics do not depend on the order."""
     layer = build(name, cell, mode)
     other = twin(layer, name, cell)
     input = torch.randn(T, len(LENGTHS), I).double()
@@ -182,9 +182,9 @@ def test_order_of_the_batch(name: str, cell: str, mode: str) -> None:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("name", "cell"), EVERY)
 def test_one_sequence_at_a_time(name: str, cell: str, mode: str) -> None:
-    """Where S lies within one example, and everywhere in inference, the batch is of no account."""
+    """If S lies within one example, and always in inference, the batch does not matter."""
     if mode == "train" and (name, cell) not in OF_ONE_EXAMPLE:
-        # The opposite is true of a norm over the batch, and worth holding as well.
+        # A norm over the batch does depend on it, which is tested as well.
         layer = build(name, cell)
         input = torch.randn(3, 4, I).double()
         alone = twin(layer, name, cell)(input[:, :2])[0]
@@ -230,7 +230,7 @@ def test_one_sequence_at_a_time(name: str, cell: str, mode: str) -> None:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("name", "cell"), EVERY)
 def test_empty_sequences(name: str, cell: str, mode: str) -> None:
-    """They keep their states in every layer and direction, give zeros, and disturb nobody."""
+    """They keep their states in every layer and direction, give zeros, and affect no others."""
     layer = build(name, cell, mode)
     other = twin(layer, name, cell)
     lengths = [0, 4, 3, 0, 4, 0]
@@ -306,7 +306,7 @@ def test_packed_sequences(
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("name", "cell"), EVERY)
 def test_forms_of_lengths(name: str, cell: str, mode: str) -> None:
-    """No lengths means T for all; a tensor and a list of them are the same; batch_first too."""
+    """Without lengths all have T steps; tensors and lists are equivalent; so is batch_first."""
     layer = build(name, cell, mode)
     input = torch.randn(T, 5, I).double()
     answers = []

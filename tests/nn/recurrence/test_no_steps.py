@@ -1,4 +1,4 @@
-"""No steps at all (T = 0), which torch refuses, leave the state as it is, in every form.
+"""Sequences without steps (T = 0), which torch refuses, leave the state unchanged in every form.
 
 Axes: T steps, B sequences, I = input size, H = hidden size, L = layers, D = directions.
 """
@@ -22,7 +22,7 @@ from seqnorm.nn.layers.cells import LAYERS
 I, H, B, L = 3, 8, 2, 2  # noqa: E741  the axes' letters
 F64 = torch.float64
 NORMS = [None, "layer", "rms", "batch", "batch_pooled"]
-# Axes of the input and of the output without the last, for time first.
+# Leading axes of the input and of the output, with time first.
 FORMS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "batched": ((0, B), {}),
     "unbatched": ((0,), {}),

@@ -1,4 +1,4 @@
-"""What holds of every layer, whatever its cell, norm, options, dtype and lengths."""
+"""Properties of every layer for any cell, norm, options, dtype and lengths."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ OUTSIDE = NormScheme(frame=Norm("rms"), output=Norm("batch"))
 NORMS: dict[str, list[str | NormScheme | None]] = {
     cell: [None, OUTSIDE, *(n for n, c in seqnorm.PRESETS.items() if cell in c)] for cell in LAYERS
 }
-# Examples are drawn anew from the test's name alone: the same here, there and tomorrow.
+# Examples depend only on the name of the test: they are the same everywhere and always.
 FIXED = settings(max_examples=200, deadline=None, derandomize=True, database=None)
 
 
 @dataclass
 class Case:
-    """A layer's constructor arguments, and what it is called with."""
+    """The arguments of a layer's constructor and of its call."""
 
     kind: str
     hidden_size: int
@@ -53,14 +53,14 @@ class Case:
         return layer.train(self.training)
 
     def call(self, layer: nn.Module) -> tuple[Tensor, list[Tensor]]:
-        """Time-major output, and the final states."""
+        """Return the time-major output and the final states."""
         input, hx = self.input(), self.hx()
         if self.options["batch_first"]:
             input = input.transpose(0, 1)
         torch.manual_seed(1)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "BatchNorm in training")
-            warnings.filterwarnings("ignore", "LSTM with projections is not")  # torch's, once
+            warnings.filterwarnings("ignore", "LSTM with projections is not")  # a warning of torch
             output, final = layer(input, None if hx is None else as_hx(hx), self.lengths)
         output = output.transpose(0, 1) if self.options["batch_first"] else output
         return output, list(parts_of(final))
@@ -96,7 +96,7 @@ class Case:
         return [self.steps] * self.batch if self.lengths is None else self.lengths
 
     def refused(self) -> bool:
-        """Whether a LayerNorm set would have one element: the one refusal in this space."""
+        """Return True if a LayerNorm set would have one element, the only refused case here."""
         gates, heads = GATES[self.kind], self.options.get("num_heads", 0)
         return any(
             min(pieces(norm, gates, self.span(site), self.hidden_size, heads)) == 1
@@ -172,7 +172,7 @@ def test_every_layer_works_or_is_refused_with_its_reason(case: Case) -> None:
 @FIXED
 @given(cases())
 def test_gradients_are_finite(case: Case) -> None:
-    if case.dtype == torch.float16:  # its largest number is 65504; a loss scale is the remedy
+    if case.dtype == torch.float16:  # its largest number is 65504; a loss scale would help
         case.dtype = torch.float32
     layer = case.build()
     output, final = case.call(layer)
@@ -197,7 +197,7 @@ def test_output_is_zero_in_the_padding(case: Case) -> None:
 @FIXED
 @given(cases())
 def test_the_final_state_is_that_of_the_true_last_step(case: Case) -> None:
-    if hidden_states.output_normed(case.scheme):  # the state is without it: see test_sites
+    if hidden_states.output_normed(case.scheme):  # the state does not have it: see test_site_norms
         case.options["norm"] = None
     output, (h, *c) = case.call(case.build())
     width = output.shape[-1] // case.directions
@@ -295,7 +295,7 @@ def test_a_bad_scheme_raises_at_construction(kind: str, fields: dict[str, Any]) 
 
 
 def works_or_explains(build: Any) -> None:
-    """Either the layer runs with finite results, or building it says what is wrong with what."""
+    """Check that the layer has finite results, or that its error names the wrong argument."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "dropout stands between")
         warnings.filterwarnings("ignore", "BatchNorm in training")

@@ -1,4 +1,4 @@
-"""The presets of LSTM and GRU against the cells as their authors wrote them.
+"""The presets of LSTM and GRU compared with the cells as their authors wrote them.
 
 Those of the other cells are in test_published_others.py, those of BatchNorm in
 test_published_batch.py and test_published_frames.py.
@@ -46,7 +46,7 @@ def ba2016_lstm(p: Parts, x: Tensor, state: State) -> State:
 
 
 def ba2016_draw(p: Parts, x: Tensor, state: State) -> State:
-    """Eq. 29-31: no norm but that of the cell."""
+    """Eq. 29-31: only the cell is normalised."""
     h, c = state
     f, i, o, g = (p.U("fiog") @ h + p.W("fiog") @ x + p.b("fiog")).split(H)
     c = sigmoid(f) * c + sigmoid(i) * tanh(g)
@@ -70,7 +70,7 @@ def ba2016_gru(p: Parts, x: Tensor, state: State) -> State:
 
 
 def layer_gru(p: Parts, x: Tensor, state: State) -> State:
-    """As eq. 26-28 with the roles of z as torch has them."""
+    """Eq. 26-28 with z in the role that torch gives it."""
     (h,) = state
     z, candidate = ba2016_candidate(p, x, h)
     return (z * h + (1 - z) * candidate,)

@@ -1,6 +1,6 @@
-"""The presets of BatchNorm against the cells as their authors wrote them.
+"""The presets of BatchNorm compared with the cells as their authors wrote them.
 
-As in test_published.py, nothing here reads a scheme; here the rows of a step, or all frames of all
+As in test_published.py, no function here reads a scheme. The rows of a step, or all frames of all
 sequences, are normalised together.
 
 Axes: T steps, B sequences, F features, I = input size, H = hidden size.
@@ -17,7 +17,7 @@ from torch import Tensor, sigmoid, tanh
 class BN:
     """Eq. 6 of Cooijmans et al. 2017 at one site: statistics of the rows of one step.
 
-    ``seen`` gathers the estimates that inference averages; with ``fixed`` they are used instead.
+    ``seen`` collects the estimates that inference averages; ``fixed`` replaces the statistics.
     """
 
     def __init__(self, fixed: list[tuple[Tensor, Tensor]] | None) -> None:
@@ -60,7 +60,7 @@ def cooijmans(
     ("name", "beta"), [("cooijmans2016", False), ("batch", False), ("jihunchoi", True)]
 )
 def test_recurrent_batch_normalization(name: str, beta: bool, randomised: bool) -> None:
-    """Training, then inference over more steps with the (unbiased) statistics of training."""
+    """Training is followed by inference over more steps, with unbiased statistics of training."""
     layer, parts = layer_and_parts(name, "LSTM", randomised)
     x = torch.randn(T + 2, B, I).double()
     states = [torch.randn(B, H).double() for _ in range(2)]

@@ -1,7 +1,7 @@
-"""The presets whose BatchNorm spans all valid frames, against their authors' and torch's modules.
+"""The presets with BatchNorm over all valid frames compared with modules of authors and torch.
 
-As in test_published.py, nothing here reads a scheme. The sequences are a list, each of its own
-length, so that no padding is there to be counted.
+As in test_published.py, no function here reads a scheme. The sequences are a list of different
+lengths, so there is no padding.
 
 Axes: T steps, B sequences, I = input size, H = hidden size.
 """
@@ -24,7 +24,7 @@ RAGGED, EQUAL = (5, 2, 1, 4), (4, 4, 4)
 
 
 class BatchNorm1d:
-    """torch.nn.BatchNorm1d on all frames of all sequences, with what a running average needs.
+    """torch.nn.BatchNorm1d on all frames of all sequences, with a corrected running average.
 
     torch's average starts from 0 and 1; here the first batch counts fully, and a later one by its
     share of all frames until that falls below the momentum.
@@ -55,7 +55,7 @@ class BatchNorm1d:
 
 
 def by_sequences(run: Any, sequences: Sequences, states: list[Tensor]) -> tuple[Tensor, ...]:
-    """Padded outputs and the last states of ``run(x (T, .), state)``, one sequence at a time."""
+    """Return padded outputs and final states of ``run(x (T, .), state)`` for each sequence."""
     outputs, finals = zip(
         *(run(x, tuple(s[b] for s in states)) for b, x in enumerate(sequences)),
     )
@@ -137,7 +137,7 @@ CASES += [("nemo_batch", cell, "frame", 0.1) for cell in TORCH]
 @pytest.mark.parametrize("randomised", [True, False], ids=["random", "initial"])
 @pytest.mark.parametrize(("name", "cell", "site", "momentum"), CASES)
 def test_frames(name: str, cell: str, site: str, momentum: float, randomised: bool) -> None:
-    """Training calls, few and many, each compared; then inference from what they left."""
+    """Compare few and many training calls, then inference with their statistics."""
     layer, parts = layer_and_parts(name, cell, randomised)
     table = getattr(layer, f"norm_{site}_l0").table
     bn = BatchNorm1d(momentum)
@@ -157,7 +157,7 @@ def test_frames(name: str, cell: str, site: str, momentum: float, randomised: bo
 
 @pytest.mark.parametrize("cell", TORCH)
 def test_the_norm_of_a_deeper_layer(cell: str) -> None:
-    """BNRNNSum stacks such layers: the second's BatchNorm is of the first's outputs."""
+    """BNRNNSum stacks such layers: the second BatchNorm normalises the outputs of the first."""
     deep, _ = layer_and_parts("nemo_batch", cell, True, num_layers=2)
     sequences, _ = draw(RAGGED, 0)
     states = [torch.zeros(len(RAGGED), H).double()] * (2 if cell == "LSTM" else 1)

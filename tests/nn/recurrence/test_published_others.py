@@ -1,6 +1,6 @@
-"""The presets of RNN, IndRNN, LiGRU and SLSTM against the cells as their authors wrote them.
+"""The presets of RNN, IndRNN, LiGRU and SLSTM compared with the cells as their authors wrote them.
 
-As in test_published.py, nothing here reads a scheme; BatchNorm is in test_published_frames.py.
+As in test_published.py, no function here reads a scheme. BatchNorm is in test_published_frames.py.
 
 Axes: T steps, B sequences, I = input size, H = hidden size, P = units of a head.
 """

@@ -1,4 +1,4 @@
-"""Norms where no preset has them: of the frame, of the output, of u h, over sets of any number.
+"""Norms at sites that no preset has: the frame, the output, u h, and any number of sets.
 
 Axes: T steps, B sequences, I = input size, H = hidden size.
 """
@@ -38,7 +38,7 @@ def test_frame_and_output(
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("cell", "shape"), SHAPED)
 def test_both_over_several_calls(cell: str, shape: dict[str, Any], kind: str) -> None:
-    """The tables of two sites and several directions move apart, then inference reads them."""
+    """Tables of two sites and several directions are updated separately, then read in inference."""
     scheme = NormScheme(frame=Norm(kind), output=Norm(kind))
     layer = build(cell, scheme, **shape)
     with torch.no_grad():
@@ -75,7 +75,7 @@ def test_schemes(cell: str, scheme: NormScheme) -> None:
 
 
 def test_a_set_for_each_head_of_each_gate() -> None:
-    """Scaling all units of one head in one gate is undone, whatever the others do."""
+    """Scaling all units of one head in one gate changes nothing, whatever the others do."""
     scheme = NormScheme(input=Norm(sets="heads", eps=1e-15))
     layer = build("SLSTM", scheme, hidden=8, num_heads=2)
     x = torch.randn(T, 3, I).double()
@@ -92,7 +92,7 @@ def test_a_set_for_each_head_of_each_gate() -> None:
 
 @pytest.mark.parametrize("cell", STEPS)
 def test_the_state_goes_on_without_the_norm_of_the_output(cell: str) -> None:
-    """With and without it the recurrence is the same, cut in two calls or not."""
+    """The recurrence is the same with and without it, in one call or in two."""
     layer, plain = (build(cell, s) for s in (NormScheme(output=Norm()), NormScheme()))
     randomise(layer)
     plain.load_state_dict(layer.state_dict(), strict=False)
@@ -111,7 +111,7 @@ def test_the_state_goes_on_without_the_norm_of_the_output(cell: str) -> None:
 
 @pytest.mark.parametrize("cell", STEPS)
 def test_where_the_modules_hang(cell: str) -> None:
-    """Every layer and direction has its own, of as many units as its input and output have."""
+    """Every layer and direction has its own, with the sizes of its input and output."""
     scheme = NormScheme(frame=Norm(), output=Norm("rms", bias=None))
     layer = build(cell, scheme, num_layers=2, bidirectional=True)
     for suffix, inputs in (("l0", I), ("l0_reverse", I), ("l1", 2 * H), ("l1_reverse", 2 * H)):

@@ -1,4 +1,4 @@
-"""Tables of the norms before and after the recurrence, whose rows are known without its loop.
+"""Tables of norms before and after the recurrence, whose rows are known without its loop.
 
 Axes: T steps, B sequences, I = input size, H = hidden size, P = size of h.
 """
@@ -17,7 +17,7 @@ from seqnorm.nn.layers.cells import LAYERS
 
 I, H, T = 3, 8, 6  # noqa: E741  the axes' letters
 F64 = torch.float64
-# Three sequences at step 3, two at step 4, one at the last, which is too few; one is empty.
+# Three sequences at step 3, two at step 4, one (too few) at the last; one is empty.
 LENGTHS = [6, 0, 4, 5, 3]
 KINDS = [(kind, {}) for kind in LAYERS] + [("LSTM", {"proj_size": 2})]
 EPS = 1e-5
@@ -26,7 +26,7 @@ EPS = 1e-5
 def pair(
     kind: str, site: str, norm: str, **options: Any
 ) -> tuple[nn.Module, nn.Module, list[seqnorm.nn.statistics.RunningTable]]:
-    """A layer with one norm, the same without, and the tables of its two directions."""
+    """Return a layer with one norm, the same without, and the tables of its two directions."""
     options |= {"bidirectional": True, "dtype": F64}
     described = seqnorm.Norm(norm, gain=None, bias=None, max_steps=T)
     layer = LAYERS[kind](I, H, norm=seqnorm.NormScheme(**{site: described}), **options)
@@ -37,7 +37,7 @@ def pair(
 
 
 def batch() -> Tensor:
-    """Random frames, and in the padding what must not be touched."""
+    """Return random frames with padding that must not be read."""
     x = torch.randn(T, len(LENGTHS), I, dtype=F64)
     for b, length in enumerate(LENGTHS):
         x[length:, b] = torch.nan
@@ -45,7 +45,7 @@ def batch() -> Tensor:
 
 
 def rows(values: Tensor, backward: bool) -> list[Tensor]:
-    """Those of ``values`` (T, B, F) that a direction takes at its steps."""
+    """Return the rows of ``values`` (T, B, F) at each step of a direction."""
     found = []
     for step in range(T):
         alive = [b for b, length in enumerate(LENGTHS) if length > step]
@@ -55,7 +55,7 @@ def rows(values: Tensor, backward: bool) -> list[Tensor]:
 
 
 def raw(plain: nn.Module, site: str, x: Tensor, backward: bool) -> list[Tensor]:
-    """What stands before the norm, step by step."""
+    """Return the rows before the norm for each step."""
     if site == "frame":
         return rows(x, backward)
     return rows(plain(x, lengths=LENGTHS)[0].detach().chunk(2, -1)[backward], backward)
@@ -97,7 +97,7 @@ def test_training_normalises_the_output_by_the_batch(kind: str, norm: str) -> No
             steps, before = [torch.cat(steps)], [torch.cat(before)]
         for step, (got, values) in enumerate(zip(steps, before)):
             mean, var = values.mean(0), values.var(0, correction=0)
-            if len(values) < 2:  # the last that has statistics stands in
+            if len(values) < 2:  # the last step with statistics is used
                 mean, var = (getattr(tables[backward], f"running_{m}")[4] for m in ("mean", "var"))
             assert_close(got, (values - mean) / (var + EPS).sqrt(), VALUES, f"step {step}")
 
@@ -106,7 +106,7 @@ def test_training_normalises_the_output_by_the_batch(kind: str, norm: str) -> No
 @pytest.mark.parametrize("site", ["frame", "output"])
 @pytest.mark.parametrize("kind", LAYERS)
 def test_inference_reads_the_tables(kind: str, site: str, norm: str) -> None:
-    """Also past the last step that training has seen."""
+    """Steps past the last one in training read the tables as well."""
     layer, plain, tables = pair(kind, site, norm)
     layer(batch(), lengths=LENGTHS)
     layer.eval()
@@ -115,7 +115,7 @@ def test_inference_reads_the_tables(kind: str, site: str, norm: str) -> None:
     seen = [0] * len(x) if norm == "batch_pooled" else [min(t, 4) for t in range(len(x))]
 
     def normalised(values: Tensor, backward: bool) -> Tensor:
-        """(T, B, F); a direction's step k is the k-th that it takes."""
+        """Return normalised rows (T, B, F); step k of a direction is the k-th that it takes."""
         order = values.flip(0) if backward else values
         mean = tables[backward].running_mean[seen][:, None]
         var = tables[backward].running_var[seen][:, None]
@@ -131,7 +131,7 @@ def test_inference_reads_the_tables(kind: str, site: str, norm: str) -> None:
 
 
 def test_sizes_of_the_tables() -> None:
-    """A frame of the first layer has I units, of the next both directions' outputs; an output P."""
+    """A frame has I units, or both directions' outputs in later layers; an output has P."""
     site = seqnorm.Norm("batch", max_steps=T)
     scheme = seqnorm.NormScheme(frame=site, output=site)
     layer = seqnorm.LSTM(I, H, 2, bidirectional=True, proj_size=5, norm=scheme)

@@ -1,4 +1,4 @@
-"""What is true of an sLSTM alone: its exponentials, its first step, its heads.
+"""Properties of the sLSTM alone: its exponentials, its first step, its heads.
 
 Axes: T steps, B sequences, I = input size, H = hidden size.
 """
@@ -15,8 +15,7 @@ from seqnorm import SLSTM
 
 
 def without_m(layer: SLSTM, x: Tensor) -> Tensor:
-    """Beck et al. 2024, eq. 8-14, as they stand before the stabiliser of eq. 15-17: from zeros,
-    with one head."""
+    """Beck et al. 2024, eq. 8-14, without the stabiliser (eq. 15-17), from zeros, with one head."""
     h = c = n = torch.zeros(x.shape[1], H).double()
     outputs = []
     for x_t in x:
@@ -58,7 +57,7 @@ def test_m_is_a_scale_of_c_and_n() -> None:
 
 @pytest.mark.parametrize("name", ["none", "n", "n and c", "half of n"])
 def test_a_first_step_is_one_of_n_zero(name: str) -> None:
-    """Of each unit apart: an n of 0 takes no part in m, whatever c and m are beside it."""
+    """For each unit: with n = 0, neither c nor m of the old state has an influence on m."""
     layer = build("SLSTM", None)
     randomise(layer)
     case = Case.draw(layer)
@@ -70,7 +69,7 @@ def test_a_first_step_is_one_of_n_zero(name: str) -> None:
         n = torch.zeros_like(n)
     if name == "n and c":
         c = torch.zeros_like(c)
-    # Large, so that the forget gate's exponential would exceed 1.
+    # Large values, so that the exponential of the forget gate would exceed 1.
     compare(layer, None, Case(case.input, case.lengths, (h, c, n, m + 3.0)))
 
 
@@ -78,7 +77,7 @@ def test_a_first_step_is_one_of_n_zero(name: str) -> None:
 @pytest.mark.parametrize("gate", range(4))
 @pytest.mark.parametrize("size", [-1e4, -200.0, 200.0, 1e4])
 def test_gates_of_any_size(size: float, gate: int, dtype: torch.dtype) -> None:
-    """Neither values nor gradients overflow, from a zero state and from one that is not."""
+    """Neither values nor gradients overflow, from zero states and from others."""
     layer = build("SLSTM", None).to(dtype)
     with torch.no_grad():
         layer.bias_ih_l0[gate * H : (gate + 1) * H] += size

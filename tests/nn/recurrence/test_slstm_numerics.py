@@ -1,4 +1,4 @@
-"""The stabiliser of an SLSTM in float32: exponential gates within range, over many steps too.
+"""The stabiliser of an SLSTM in float32: exponential gates stay in range, also over many steps.
 
 Axes: T steps, B sequences, I = input size, H = hidden size.
 """
@@ -18,7 +18,7 @@ EXTREMES = [-200.0, 0.0, 200.0]
 
 
 def driven(i: float, f: float, norm: str | None = None) -> seqnorm.SLSTM:
-    """Float32, with these two gates at about these values at every step."""
+    """Return a float32 layer whose two gates have about these values at every step."""
     layer = seqnorm.SLSTM(I, H, norm=norm)
     with torch.no_grad():
         layer.bias_ih_l0[:H] = i
@@ -31,7 +31,7 @@ def driven(i: float, f: float, norm: str | None = None) -> seqnorm.SLSTM:
 @pytest.mark.parametrize("f", EXTREMES)
 @pytest.mark.parametrize("i", EXTREMES)
 def test_extreme_gates_are_finite(i: float, f: float, norm: str | None, given: bool) -> None:
-    """exp(200) is beyond float32, and exp(-200) is 0 in it; neither may reach the state."""
+    """In float32, exp(200) overflows and exp(-200) is 0; neither may reach the state."""
     layer = driven(i, f, norm)
     x = torch.randn(T, B, I, requires_grad=True)
     parts = [part.float().requires_grad_() for part in draw("SLSTM", 1, B, H)]
@@ -51,7 +51,7 @@ def test_extreme_gates_are_finite(i: float, f: float, norm: str | None, given: b
 @pytest.mark.parametrize("f", EXTREMES)
 @pytest.mark.parametrize("i", EXTREMES)
 def test_the_first_step_from_nothing_does_not_depend_on_i_and_f(i: float, f: float) -> None:
-    """c / n is tanh(z) whatever i is, also where m = 0 is far above it."""
+    """c / n is tanh(z) for any i, even if m = 0 is far above it."""
     layer = driven(i, f)
     x = torch.randn(1, B, I)
     output, (_, _, n, m) = layer(x)
@@ -79,13 +79,13 @@ def test_many_steps_stay_finite(i: float, f: float) -> None:
     twin = seqnorm.SLSTM(I, H, dtype=F64)
     twin.load_state_dict(layer.state_dict())
     expected = twin(x.detach().double())[0].float()
-    assert_close(output, expected, 10 * SINGLE)  # a gate of 200 holds five digits less
+    assert_close(output, expected, 10 * SINGLE)  # a gate of 200 has five digits less
 
 
 @pytest.mark.parametrize("heads", [1, 2, 4])
 @pytest.mark.parametrize("shift", [-3.0, 0.5, 40.0])
 def test_outputs_do_not_depend_on_the_stabiliser(shift: float, heads: int) -> None:
-    """(c exp(-s), n exp(-s), m + s) is the same state as (c, n, m), of each unit apart."""
+    """(c exp(-s), n exp(-s), m + s) is the same state as (c, n, m), for each unit."""
     layer = seqnorm.SLSTM(I, H, num_heads=heads, dtype=F64)
     x = torch.randn(T, B, I, dtype=F64, requires_grad=True)
     h, c, n, m = draw("SLSTM", 1, B, H)

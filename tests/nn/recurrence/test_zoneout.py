@@ -1,4 +1,4 @@
-"""Zoneout and recurrent dropout: what is kept, what is dropped, and how often."""
+"""Zoneout and recurrent dropout: the kept and the dropped units, and their frequency."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ F64 = torch.float64
 
 
 def layer_of(kind: str, *args: Any, **options: Any) -> Any:
-    """Never a ReLU, which would leave a unit at 0 for two steps without having kept it."""
+    """Build a layer without ReLU, which could leave a unit at 0 for two steps by chance."""
     chooses = "nonlinearity" in inspect.signature(LAYERS[kind]).parameters
     smooth = {"nonlinearity": "tanh"} if chooses else {}
     return LAYERS[kind](*args, **options, **smooth)
 
 
 def chances(kind: str, p: float) -> tuple[float, ...]:
-    """Of each part of the state: a SLSTM's c, n and m belong together and are never held back."""
+    """Return a probability for each part of the state; c, n and m of an SLSTM have no zoneout."""
     return {"SLSTM": (p, 0.0, 0.0, 0.0)}.get(kind, (p,) * len(STEPS[kind].states))
 
 
 def within_binomial(hits: Tensor, p: float) -> bool:
-    """Whether the count is within five standard deviations."""
+    """Return True if the count is within five standard deviations."""
     n = hits.numel()
     return abs(int(hits.sum()) - n * p) <= 5 * math.sqrt(n * p * (1 - p))
 
 
 def single_step(kind: str, zoneout: Any, training: bool) -> tuple[list[Tensor], list[Tensor], Any]:
-    """States before and after one step of 200 sequences, and the layer."""
+    """Return states before and after one step of 200 sequences, and the layer."""
     layer = layer_of(kind, 3, 52, zoneout=zoneout, dtype=F64).train(training)
     before = draw(kind, 1, 200, 52)
     _, final = layer(torch.randn(1, 200, 3, dtype=F64), as_hx(before))

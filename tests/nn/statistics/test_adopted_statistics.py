@@ -1,4 +1,4 @@
-"""Statistics that come from elsewhere: taken over with a count, or copied in and warned of.
+"""Statistics from another model: adopted with a count, or copied with a warning.
 
 Axes: S = max_steps, T steps, B sequences, F features, I = input size, H = hidden size.
 """
@@ -43,7 +43,7 @@ def test_one_pair_for_every_step() -> None:
 
 @pytest.mark.parametrize("steps", [1, 3, S])
 def test_a_pair_for_each_step(steps: int) -> None:
-    """Those of later steps are forgotten, and read from the last one there is."""
+    """Statistics of later steps are forgotten, and these steps read the last pair."""
     table = RunningTable(F, S)
     table.update(*drawn(S, F), torch.full((S,), 9))
     mean, var = drawn(steps, F)
@@ -56,7 +56,7 @@ def test_a_pair_for_each_step(steps: int) -> None:
 
 
 def test_counts_of_each_step() -> None:
-    """A step with a count of 0 has no statistics, whatever stands there."""
+    """A step with a count of 0 has no statistics, whatever its values."""
     table = RunningTable(F, S)
     mean, var = drawn(3, F)
     table.adopt(mean.tolist(), np.asarray(var), count=[5, 0, 2])
@@ -176,7 +176,7 @@ def quiet(call: Callable[[], object]) -> None:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", LAYERS)
 def test_a_layer_warns_once(kind: str, way: Any, seen: int) -> None:
-    """Where the user called; of no step seen, and of some that were; again after a change."""
+    """The warning names the user's line, with no or some steps seen, and comes after changes."""
     x = torch.randn(S, B, I)
     layer = LAYERS[kind](I, H, norm=seqnorm.preset("batch", kind, max_steps=S))
     if seen:
@@ -222,7 +222,7 @@ def test_other_norms_warn(way: Any) -> None:
 
 
 def test_what_is_trained_or_new_is_quiet() -> None:
-    """Through casts, copies, pickles and state dicts, in training and in inference."""
+    """Casts, copies, pickles and state dicts give no warning, in training and in inference."""
     x = torch.randn(7, B, I)
     layer = seqnorm.LSTM(I, H, norm=seqnorm.preset("batch", max_steps=S))
     quiet(lambda: layer.eval()(x))
@@ -262,7 +262,7 @@ def test_looking_breaks_no_graph() -> None:
 
 
 def test_of_many_tables_at_once() -> None:
-    """Tables that stand for many have no values to look at, and those of a meta device none."""
+    """Tables under vmap or on a meta device have no values to check."""
     norm = seqnorm.BatchNorm(F, max_steps=S, layout="NTC").eval()
     names = [name for name, _ in norm.named_buffers()]
     many = [torch.randn(2, S, F), torch.rand(2, S, F), torch.zeros(2, S, dtype=torch.int64)]

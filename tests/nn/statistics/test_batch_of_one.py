@@ -1,4 +1,4 @@
-"""BatchNorm in training with too few rows for statistics: it warns, once, and takes the table's."""
+"""BatchNorm in training with too few rows for statistics warns once and uses the table."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ I = 2  # noqa: E741  the input size
 
 
 def running_answer(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """What the layer says in inference, from the same tables."""
+    """Return the results of the layer in inference, with the same tables."""
     twin = copy.deepcopy(layer).eval()
     return twin(x)[0]
 

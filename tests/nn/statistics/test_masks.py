@@ -1,4 +1,4 @@
-"""Masks of padded signals and images: of sizes, and as the norms need them."""
+"""Masks of padded signals and images: from sizes, and in the form that norms need."""
 
 from __future__ import annotations
 

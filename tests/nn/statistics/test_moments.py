@@ -1,4 +1,4 @@
-"""Moments, their merging and the normalisation against plain loops, and torch's five norms."""
+"""Moments, their merging and the normalisation compared with plain loops and torch's five norms."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DIMS = [(0,), (1,), (2,), (0, 1), (1, 2), (0, 2), (0, 1, 2), (-1,)]
 def by_loops(
     x: Tensor, dims: tuple[int, ...], mask: Tensor, centred: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, biased variance and count of every set, gathered element by element."""
+    """Return mean, biased variance and count of every set, collected element by element."""
     dims = tuple(dim % x.dim() for dim in dims)
     sets: dict[tuple[int, ...], list[float]] = {}
     for index in itertools.product(*(range(n) for n in x.shape)):
@@ -42,7 +42,7 @@ def by_loops(
 
 
 def masks() -> dict[str, Tensor]:
-    """Of random elements, with sets of no and of one element, of whole rows, and of nothing."""
+    """Return masks of random elements, with sets of 0 and 1 element, of whole rows, and empty."""
     some = torch.rand(SHAPE) < 0.6
     some[:, :, 0] = False
     some[1] = False
@@ -63,7 +63,7 @@ def test_moments(dims: tuple[int, ...], which: str, centred: bool) -> None:
     for name, actual, expected in zip(Moments._fields, got, wanted):
         assert_close(actual.expand_as(expected), expected, SUMS, name)
     if which != "all":
-        # What is masked has no influence, on gradients neither.
+        # Masked elements have no influence, also not on gradients.
         poisoned = x.masked_fill(~whole, float("nan")).requires_grad_()
         again = moments(poisoned, dims, mask, centred=centred)
         for actual, expected in zip(again, got):
@@ -88,7 +88,7 @@ def test_gradient_of_masked_moments(centred: bool) -> None:
 
 
 def test_moments_far_from_zero() -> None:
-    """Deviations are squared, not values: no cancellation at a mean a million deviations away."""
+    """Deviations are squared, so a mean of a million deviations causes no cancellation."""
     x = torch.randn(1000).double()
     _, var, _ = moments(x + 1e6, (0,))
     assert_close(var, moments(x, (0,)).var, 1e-8, "var")
@@ -151,7 +151,7 @@ def test_normalise(eps_on: str) -> None:
 
 @pytest.mark.parametrize(("eps_on", "slope"), [("var", 1e-5**-0.5), ("std", 1e5)])
 def test_derivative_at_variance_zero(eps_on: str, slope: float) -> None:
-    """A set of equal elements: d/dx of the deviation from the mean, over the eps term."""
+    """For equal elements it is d/dx of the deviation from the mean, over sqrt(eps)."""
     x = torch.full((4,), 0.7).double().requires_grad_()
     mean, var, _ = moments(x, (0,))
     y = normalise(x, mean, var, 1e-5, eps_on=eps_on)
@@ -176,7 +176,7 @@ def normed(x: Tensor, dims: tuple[int, ...], centred: bool = True) -> Tensor:
 
 @pytest.mark.parametrize("norm", ["batch", "layer", "instance", "group", "rms"])
 def test_torch_norms(norm: str) -> None:
-    """One function gives all five, values and gradients."""
+    """One function reproduces values and gradients of all five."""
     x = (0.5 + torch.randn(4, 6, 7).double()).requires_grad_()
     if norm == "batch":
         ours, theirs = normed(x, (0, 2)), F.batch_norm(x, None, None, training=True, eps=1e-5)

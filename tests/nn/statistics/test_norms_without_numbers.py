@@ -1,4 +1,4 @@
-"""Norms of tensors whose numbers nobody can look at: of a graph, of a meta device."""
+"""Norms of tensors without readable values: in a graph, or on a meta device."""
 
 from __future__ import annotations
 

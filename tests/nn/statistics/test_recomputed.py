@@ -1,4 +1,4 @@
-"""A pass that is computed once more for its gradients takes its batch into no statistics again.
+"""A pass that is recomputed for its gradients does not update statistics again.
 
 Axes: T steps, B sequences, I = input size, H = hidden size; N examples, C channels, L positions.
 """
@@ -21,7 +21,7 @@ import seqnorm
 from seqnorm.models.image_classifier import GhostBatchNorm2d
 
 I, H, T, B = 3, 4, 5, 6  # noqa: E741  the axes' letters
-LENGTHS = [5, 5, 4, 3, 2, 1]  # the last step but one has enough rows, the last has not
+LENGTHS = [5, 5, 4, 3, 2, 1]  # the last step has too few rows
 reentrant = pytest.mark.parametrize("reentrant", [True, False])
 
 
@@ -31,7 +31,7 @@ def compare(
     x: Tensor,
     again: Callable[[Tensor], Tensor],
 ) -> None:
-    """Results, gradients and statistics of a call are those of the same call computed twice."""
+    """Check that results, gradients and statistics equal those without recomputation."""
     before = {key: value.clone() for key, value in module.state_dict().items()}
     found: list[list[Tensor]] = []
     left: list[dict[str, Tensor]] = []
@@ -88,7 +88,7 @@ def test_norms_of_sequences(norm: Callable[[], nn.Module], reentrant: bool) -> N
 @pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize("momentum", [0.1, None])
 def test_norms_of_images(masked: bool, momentum: float | None, reentrant: bool) -> None:
-    """torch takes the batch in twice."""
+    """torch counts the batch twice."""
     module = seqnorm.BatchNorm2d(I, momentum=momentum, dtype=F64)
     mask = seqnorm.size_mask([(3, 2), (4, 5)], (4, 5)) if masked else None
 
@@ -102,7 +102,7 @@ def test_norms_of_images(masked: bool, momentum: float | None, reentrant: bool) 
 
 @pytest.mark.parametrize("name", ["running_mean", None])
 def test_norms_of_images_that_track_nothing(name: str | None) -> None:
-    """The buffers are saved for the gradients either both times or never."""
+    """Buffers are saved for the gradients in both passes or in none."""
     module = seqnorm.BatchNorm2d(I, track_running_stats=name is not None, dtype=F64)
     if name is not None:
         torch.nn.init.constant_(module.get_buffer(name), 5.0)
@@ -151,11 +151,11 @@ def test_a_pass_after_a_backward_pass_counts() -> None:
         assert int(table.count[0]) == passes * B
 
 
-# Dynamo asks rows for their gradient, and torch warns of that.
+# Dynamo reads the gradient of rows, and torch warns of that.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 @needs_compiler
 def test_chunks_under_compiled_autograd() -> None:
-    """Which runs a backward pass outside of autograd's engine."""
+    """Compiled autograd runs a backward pass outside of autograd's engine."""
     layer = seqnorm.LSTM(I, H, norm="batch", dtype=F64)
     seqnorm.compute_in_chunks(layer, 2, recompute=True)
     with torch._dynamo.compiled_autograd._enable(torch.compile(backend="eager")):

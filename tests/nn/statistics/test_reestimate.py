@@ -1,4 +1,4 @@
-"""Population statistics: the moments of everything the pass saw, and nothing else changed."""
+"""Population statistics are the moments of the whole pass, which changes nothing else."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def model() -> nn.LSTM | seqnorm.LSTM:
 
 
 def projections(lstm: seqnorm.LSTM, step: int) -> list[Tensor]:
-    """W_ih x of the rows that reach the step, batch by batch: what its table must describe."""
+    """Return W_ih x of the rows at the step in each batch, which its table must describe."""
     found = []
     for x, lengths in batches():
         rows = [row for row, length in enumerate(lengths) if length > step]
@@ -70,7 +70,7 @@ def test_tables_hold_what_the_pass_saw(estimate: str) -> None:
 @pytest.mark.parametrize("norm", ["batch", "batch_pooled"])
 @pytest.mark.parametrize("kind", ["RNN", "LSTM", "SLSTM"])
 def test_tables_before_and_after_the_recurrence(kind: str, norm: str) -> None:
-    """Those of the frame describe x, those of the output h, both over the whole pass."""
+    """Tables of the frame describe x and tables of the output h, over the whole pass."""
     site = seqnorm.Norm(norm, max_steps=6)
     options = {"dtype": torch.float64}
     layer = LAYERS[kind](3, 8, norm=seqnorm.NormScheme(output=site), **options)
@@ -134,7 +134,7 @@ def test_refusals_leave_the_tables_as_they_were() -> None:
 
 
 def test_the_order_of_batches_has_no_influence() -> None:
-    """Steps with too few rows are normalised by what the tables held before, in every batch."""
+    """Steps with too few rows use the earlier values of the tables, in every batch."""
     torch.manual_seed(0)
     lstm = seqnorm.LSTM(3, 4, 2, bidirectional=True, norm="batch", dtype=torch.float64)
     for x, lengths in batches():
@@ -153,11 +153,11 @@ def test_the_order_of_batches_has_no_influence() -> None:
 
 @pytest.mark.parametrize("norm", ["batch", "batch_pooled"])
 def test_batch_statistics_are_those_of_training_and_change_nothing(norm: str) -> None:
-    """The answer is that of norms in training by hand; tables and modes are as before."""
+    """The result equals that of norms set to training by hand; tables and modes are unchanged."""
     torch.manual_seed(0)
     lstm = seqnorm.LSTM(3, 5, norm=norm, dtype=torch.float64, zoneout=0.3)
     (x, lengths), (other, _), _ = batches()
-    lstm(other)  # for the steps that too few sequences reach there is something to read
+    lstm(other)  # steps with too few sequences read these statistics
     lstm.norm_ih_l0.train(False)
     before = {name: value.clone() for name, value in lstm.state_dict().items()}
     modes = {name: module.training for name, module in lstm.named_modules()}

@@ -1,4 +1,4 @@
-"""The report on running statistics counts the rows that each step rests on."""
+"""The report on running statistics counts the rows of each step."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_report_of_frames() -> None:
 
 @pytest.mark.parametrize("kind", LAYERS)
 def test_report_of_norms_outside_of_the_recurrence(kind: str) -> None:
-    """A frame of every step of its own, and an output over all of them, named by their places."""
+    """Norms of the frame for every step and of the output over all steps have their own names."""
     scheme = seqnorm.NormScheme(
         frame=seqnorm.Norm("batch", max_steps=4), output=seqnorm.Norm("batch_pooled")
     )
@@ -78,7 +78,7 @@ def of(counts: list[int]) -> seqnorm.nn.statistics.Report:
     ids=lambda counts: str(counts[:3]),
 )
 def test_bands(counts: list[int]) -> None:
-    """All steps, in few lines however many they are; whoever wants each has the rows."""
+    """A few lines cover all steps, however many; the rows have each of them."""
     report = of(counts)
     bands = report.bands("t")
     assert len(bands) <= 12
@@ -94,7 +94,7 @@ def test_bands(counts: list[int]) -> None:
 
 
 def test_bands_are_of_similar_support() -> None:
-    """Equal counts while they are few, else within a factor of two; unseen steps apart."""
+    """A band has equal counts, or counts within a factor of two; unseen steps are separate."""
     assert of([9, 9, 4, 0]).bands("t") == [(0, 1, 9, 9), (2, 2, 4, 4), (3, 3, 0, 0)]
     found = of([320 - t for t in range(300)] + [0] * 200).bands("t")
     assert found[-1] == (300, 499, 0, 0)

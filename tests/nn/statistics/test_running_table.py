@@ -1,4 +1,4 @@
-"""RunningTable against a Python dictionary of steps, and what a layer keeps in its tables.
+"""RunningTable compared with a Python dictionary of steps, and the tables of a layer.
 
 Axes: S = max_steps, T steps of a batch, B rows, F features, I = input size, H = hidden size.
 """
@@ -29,14 +29,14 @@ def f64(values: Any) -> Tensor:
 
 
 def naive(rows: Tensor) -> tuple[list[float], list[float]]:
-    """Means and unbiased variances of the columns."""
+    """Return means and unbiased variances of the columns."""
     n = len(rows)
     pairs = [oracles.mean_and_variance(column) for column in rows.T.tolist()]
     return [mean for mean, _ in pairs], [var * n / (n - 1) for _, var in pairs]
 
 
 class Plain:
-    """The rule of the docstring, feature by feature."""
+    """The update rule of the docstring, feature by feature."""
 
     def __init__(self, momentum: float | None, min_count: int) -> None:
         self.momentum, self.min_count = momentum, min_count
@@ -80,7 +80,7 @@ def test_before_any_training() -> None:
 @pytest.mark.parametrize("min_count", [2, 4])
 @pytest.mark.parametrize("momentum", [0.1, 0.5, 1.0, None])
 def test_update_rule(momentum: float | None, min_count: int) -> None:
-    """Steps beyond the table and steps of few rows leave everything as it was."""
+    """Steps past the table and steps with few rows change nothing."""
     table = table_of(momentum=momentum, min_count=min_count)
     plain = Plain(momentum, min_count)
     calls = [
@@ -100,7 +100,7 @@ def test_update_rule(momentum: float | None, min_count: int) -> None:
 
 
 def test_a_cumulative_average_at_first() -> None:
-    """A step seen three times rests on these three, not on its initial (0, 1)."""
+    """The statistics of a step seen three times average these three, without the initial (0, 1)."""
     table = table_of(momentum=0.1)
     batches = [batch_of([4]) for _ in range(3)]
     for batch in batches:
@@ -122,7 +122,7 @@ def test_an_exponential_average_after() -> None:
 
 
 def test_as_batch_norm_of_torch() -> None:
-    """With a momentum that rules from the first batch on (1), the numbers of BatchNorm1d."""
+    """With momentum 1 the numbers equal those of BatchNorm1d."""
     table = table_of(momentum=1.0)
     reference = torch.nn.BatchNorm1d(F, momentum=1.0).double()
     for n in (5, 3):
@@ -140,7 +140,7 @@ def test_as_batch_norm_of_torch() -> None:
     steps=st.integers(1, 8),
 )
 def test_sources(seen: list[bool], first: int, steps: int) -> None:
-    """The last step seen up to and with the wanted one; the first row where there is none."""
+    """The source is the last step seen up to the wanted one, or the first row without any."""
     table = RunningTable(F, len(seen))
     table.count[:] = torch.tensor([7 if is_seen else 0 for is_seen in seen])
     wanted = []
@@ -242,7 +242,7 @@ def test_after_an_estimate_training_goes_on(estimate: str) -> None:
 
 
 def test_single_precision_statistics() -> None:
-    """Sums of float32 rows to the precision of float32, far from 0 as well."""
+    """Sums of float32 rows have the precision of float32, also far from 0."""
     table = RunningTable(F, 1, momentum=None)
     rows = 50.0 + torch.randn(4096, F)
     with table.estimating("population"):
@@ -254,7 +254,7 @@ def test_single_precision_statistics() -> None:
 
 
 def test_steps_beyond_the_table_change_nothing() -> None:
-    """A long training sequence leaves the table as its first steps alone would."""
+    """A long training sequence updates the table as its first steps alone."""
     norm = seqnorm.preset("batch", "LSTM", max_steps=3)
     short = seqnorm.LSTM(I, H, norm=norm, dtype=torch.float64)
     long = copy.deepcopy(short)
@@ -324,7 +324,7 @@ def test_an_unknown_estimate() -> None:
 @pytest.mark.parametrize("lengths", [[4, 4, 2, 1], [3], [5, 1]])
 @pytest.mark.parametrize("where", [pytest.param("cpu", marks=needs_kernels), "reference"])
 def test_hooks_are_told_of_every_pass_in_training(lengths: list[int], where: str) -> None:
-    """All rows of all steps, also of those that lie beyond the table or are too few."""
+    """Hooks get all rows of all steps, also past the table or with too few rows."""
     torch.manual_seed(0)
     scheme = seqnorm.preset("batch", "LSTM", max_steps=3)
     layer = seqnorm.LSTM(I, H, norm=scheme, batch_first=True)

@@ -1,4 +1,4 @@
-"""A RunningTable cast to another dtype, and loaded into one of as many, more or fewer steps.
+"""A RunningTable cast to another dtype, and loaded into one with equal, more or fewer steps.
 
 Axes: S = max_steps, F features, I = input size, H = hidden size.
 """
@@ -85,7 +85,7 @@ def test_loading_what_does_not_fit() -> None:
 
 @pytest.mark.parametrize(("name", "cell"), BATCHED)
 def test_state_dict_of_a_layer(name: str, cell: str) -> None:
-    """Saved, loaded into a layer with more steps, and into one with fewer: the same inference."""
+    """Inference is the same after loading into a layer with more or fewer steps."""
 
     def build(steps: int) -> Any:
         norm = seqnorm.preset(name, cell, max_steps=steps)

@@ -1,4 +1,4 @@
-"""``update_bn`` does what torch's does, and the tables that torch's passes over.
+"""``update_bn`` does the same as torch's and also updates the tables.
 
 Axes: T steps, B sequences, I inputs, H = hidden size.
 """
@@ -22,7 +22,7 @@ I, H = 3, 5  # noqa: E741  the axes' letters
 
 
 class Both(nn.Module):
-    """A norm as torch's, dropout, and a layer with tables, of padded frames (B, T, I)."""
+    """A norm as torch's, dropout, and a layer with tables, for padded frames (B, T, I)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Both(nn.Module):
 
 
 def batches(sizes: tuple[int, ...] = (4, 4, 2)) -> list[Tensor]:
-    """The last one smaller, as of a loader."""
+    """Return batches of which the last is smaller, as from a loader."""
     generator = torch.Generator().manual_seed(3)
     return [torch.randn(n, 5, I, generator=generator) + n for n in sizes]
 
@@ -53,7 +53,7 @@ def trained() -> Both:
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("form", ["tensors", "tuples", "lists", "generator"])
 def test_torchs_norms_are_as_torch_leaves_them(form: str, training: bool) -> None:
-    """Batches weigh alike, dropout is drawn, modes and momenta come back."""
+    """Batches have equal weight, dropout is active, and modes and momenta are restored."""
     ours = trained().train(training)
     ours.rnn.eval()
     theirs = copy.deepcopy(ours)
@@ -76,7 +76,7 @@ def test_torchs_norms_are_as_torch_leaves_them(form: str, training: bool) -> Non
 
 
 def test_tables_hold_the_batches() -> None:
-    """Every step counts its rows, in a batch that ends early too; nothing of before is left."""
+    """Every step counts its rows, also in a batch that ends early; old statistics are gone."""
     layer = seqnorm.LSTM(I, H, norm=seqnorm.preset("batch", max_steps=6))
     layer(100 * torch.randn(6, 4, I))
     layer.eval()
@@ -109,7 +109,7 @@ def var_of(x: Tensor) -> Tensor:
 
 
 def test_packed_sequences_and_devices() -> None:
-    """A ``PackedSequence`` is a tuple, but an input."""
+    """A ``PackedSequence`` is an input, although it is a tuple."""
     layer = seqnorm.GRU(I, H, norm=seqnorm.preset("batch", "GRU", max_steps=6))
     packed = pack_sequence([torch.randn(n, I) for n in (5, 3, 3)])
     seqnorm.update_bn([packed, (packed, "labels")], layer, device="cpu")
@@ -121,7 +121,7 @@ def test_packed_sequences_and_devices() -> None:
 
 
 def test_averaged_weights() -> None:
-    """The documented use: the average computes by statistics of its own weights."""
+    """In the documented use, the averaged model has statistics of its own weights."""
     model = trained()
     average = swa_utils.AveragedModel(model)
     with torch.no_grad():
@@ -159,7 +159,7 @@ def test_what_goes_wrong_leaves_everything() -> None:
 
 
 def test_without_running_statistics_nothing_is_done() -> None:
-    """As by torch's, which then does not look at the batches."""
+    """torch's function does not read the batches either."""
     seqnorm.update_bn(iter([object()]), nn.Linear(2, 2))
     seqnorm.update_bn([], seqnorm.LSTM(I, H, norm="layer"))
 
@@ -189,7 +189,7 @@ class OfTwo(nn.Module):
     ],
 )
 def test_batches_of_more_than_the_input(model: Any, batch: Any, wanted: str) -> None:
-    """The one argument that says what to do with them is named, and works."""
+    """The error names the argument for such batches, which works."""
     with pytest.raises(TypeError, match=rf"{wanted}.*forward=lambda model, batch: model\(batch\[0"):
         seqnorm.reestimate_statistics(model, [batch])
     if isinstance(model, OfTwo) and isinstance(batch, tuple):
@@ -201,7 +201,7 @@ def test_batches_of_more_than_the_input(model: Any, batch: Any, wanted: str) -> 
 
 
 def test_arguments_the_wrong_way_round() -> None:
-    """Torch has the loader first, and here one function follows it and the other does not."""
+    """torch has the loader first, as has only one of the two functions here."""
     model: Any = seqnorm.LSTM(I, H, norm="batch")
     loader: Any = [torch.randn(4, 2, I)]
     with pytest.raises(TypeError, match=r"got list: write update_bn\(loader, model\)"):

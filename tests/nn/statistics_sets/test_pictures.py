@@ -1,4 +1,4 @@
-"""The picture of a set: well-formed, readable, and of the elements that the mask names."""
+"""The picture of a set is well-formed and readable, and shows the elements of the mask."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def read(svg: str) -> ElementTree.Element:
 
 
 def tops(root: ElementTree.Element, fill: str, edge: str) -> int:
-    """Elements drawn in one colour; sides have no edge."""
+    """Return elements drawn in one colour; sides have no edge."""
     found = root.iter(f"{SVG}polygon")
     return sum(p.get("fill") == fill and p.get("stroke") == edge for p in found)
 
@@ -101,15 +101,13 @@ def test_it_shows_the_mask(name: str) -> None:
 
 
 def test_the_place_of_an_element() -> None:
-    """Of one image of 2 channels and 1 x 2 positions: the channels below each other, W to the
-    right."""
+    """Channels of an image of 2 channels and 1 x 2 positions are stacked, with W to the right."""
     of = StatisticsSet("none", ("N", "C", "H", "W"), ())
     root = read(of.svg(examples=2, channels=3, positions=2))
     cells = [p for p in root.iter(f"{SVG}polygon") if p.get("stroke") is not None]
     dark = [p.get("fill") == drawing.OWN for p in cells]
     assert len(dark) == 2 * 3 * 2 * 2
-    # Planes come channel by channel, within each the examples, within these the back row first,
-    # which is row 0 of H.
+    # Planes are ordered by channels, then examples, then rows from the back, which is row 0 of H.
     drawn = torch.tensor(dark).reshape(3, 2, 2, 2)
     assert drawn.nonzero().tolist() == [[1, 0, 1, 1]]
     lefts = [min(float(q.split(",")[0]) for q in p.get("points", "").split()) for p in cells]

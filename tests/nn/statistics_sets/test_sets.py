@@ -1,7 +1,7 @@
-"""The set that ``statistics_set`` tells is the one that the layer averages over.
+"""``statistics_set`` describes the set over which the layer averages.
 
-An output is a function of the elements of its set and of nothing else, so the set is found by
-moving one input at a time and seeing which outputs move.
+An output depends only on the elements of its set, so the set is found by changing one input at a
+time and observing which outputs change.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from seqnorm.nn import statistics_set
 from seqnorm.nn.recurrence.packing import Packing
 
 F64 = torch.float64
-# With a small eps a set of two elements is normalised to -1 and 1, whatever they are.
+# With a small eps, a set of two elements is normalised to -1 and 1, whatever their values.
 EPS = {"eps": 0.1, "dtype": F64}
 N, C, T = 3, 4, 4
 LENGTHS = (4, 2, 4)  # two rows at least at every step
@@ -93,7 +93,7 @@ CASES = cases()
 
 
 def moved(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """(outputs, inputs), both flat: which outputs change when an input does."""
+    """Return a mask (outputs, inputs), both flat, of outputs that change with an input."""
     before = function(x)
     rows = []
     for number in range(x.numel()):
@@ -126,7 +126,7 @@ def test_the_set_is_the_one_that_an_answer_depends_on(name: str) -> None:
     of = statistics_set(layer)
 
     def function(x: Tensor) -> Tensor:
-        return call(copy.deepcopy(layer), x)  # each call with fresh running statistics
+        return call(copy.deepcopy(layer), x)  # each call has new running statistics
 
     assert layer.training
     compare(of, function, shape, LENGTHS if "T" in of.axes else None)
@@ -140,7 +140,7 @@ def test_running_statistics_are_there_as_it_says(name: str) -> None:
     of = statistics_set(layer)
     assert of.running == any("running_mean" in name for name, _ in layer.named_buffers())
     assert of.running == of.spans_batch, "if and only if S contains the batch"
-    # In inference an answer rests on nothing but its own element where they are there.
+    # With running statistics, a result in inference depends only on its own element.
     found = moved(lambda x: call(copy.deepcopy(layer).eval(), x), torch.randn(*shape, dtype=F64))
     if of.running:
         assert not (found & ~torch.eye(len(found), dtype=torch.bool)).any()
@@ -165,7 +165,7 @@ def test_group_norm_takes_any_number_of_positions() -> None:
 
 
 def sites() -> list[tuple[str, str]]:
-    """Every norm site of every distinct preset."""
+    """Yield every norm site of every distinct preset."""
     return [
         (name, cell)
         for name, schemes in seqnorm.PRESETS.items()
@@ -293,14 +293,14 @@ def test_axes_that_no_norm_has() -> None:
 
 
 class Activated(nn.BatchNorm2d):
-    """A norm and more, as others' libraries have it."""
+    """A norm with an activation, as in other libraries."""
 
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(input).relu()
 
 
 class Renamed(nn.BatchNorm2d):
-    """The norm under another name."""
+    """A norm under another name."""
 
 
 def test_a_class_derived_from_a_norm() -> None:
@@ -314,7 +314,10 @@ def test_it_knows_every_norm_of_torch() -> None:
     names = {name for module in modules for name in module.__all__}
     assert {"BatchNorm3d", "LazyInstanceNorm1d"} <= names
     assert ("RMSNorm" in names) == (TORCH >= (2, 4))
-    other = {"LocalResponseNorm", "CrossMapLRN2d"}  # sets that overlap, divided by no deviation
+    other = {
+        "LocalResponseNorm",
+        "CrossMapLRN2d",
+    }  # overlapping sets, without division by a deviation
     for name in names - other:
         kind = getattr(nn, name)
         layer = kind() if name.startswith("Lazy") else kind(*[4] * (2 if "Group" in name else 1))

@@ -1,0 +1,56 @@
+"""The parts of the gate, each in an environment of its own: ``nox -s lint``, ``nox --list``.
+
+``.ci/run`` is the gate itself and does not need nox.
+"""
+
+from __future__ import annotations
+
+import nox
+
+nox.options.sessions = ["lint", "types", "tests"]
+nox.options.reuse_existing_virtualenvs = True
+PYTHON = "3.11"  # of constraints.txt
+
+
+def run(session: nox.Session, name: str) -> None:
+    """Install what the tests need and run one part of the gate."""
+    session.install("-c", "constraints.txt", "-e", ".[dev]")
+    session.run("bash", ".ci/part", name, external=True)
+
+
+@nox.session(python=PYTHON)
+def lint(session: nox.Session) -> None:
+    """Check style and format with ruff."""
+    session.install("-c", "constraints.txt", "ruff")
+    session.run("bash", ".ci/part", "lint", external=True)
+
+
+@nox.session(python=PYTHON)
+def types(session: nox.Session) -> None:
+    """Check types with mypy."""
+    run(session, "types")
+
+
+@nox.session(python=PYTHON)
+def tests(session: nox.Session) -> None:
+    """Run all tests that need no network."""
+    run(session, "tests")
+
+
+@nox.session(python=PYTHON)
+def network(session: nox.Session) -> None:
+    """Fetch every corpus as its package really is."""
+    run(session, "network")
+
+
+@nox.session(python=PYTHON)
+def no_kernels(session: nox.Session) -> None:
+    """Test the layers as on a machine without a C compiler."""
+    run(session, "no_kernels")
+
+
+@nox.session(python=PYTHON)
+def torchtext(session: nox.Session) -> None:
+    """Run the tests with torch 2.3 and torchtext."""
+    session.install("-c", "constraints-torchtext.txt", "-e", ".[dev,torchtext]")
+    session.run("bash", ".ci/part", "torchtext", external=True)
