@@ -7,6 +7,8 @@
 torch.Size([3, 10, 64])
 """
 
+from __future__ import annotations
+
 from . import nn
 from .nn import *  # noqa: F403  the public names are those of the library proper
 from .version import __version__ as __version__

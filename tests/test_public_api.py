@@ -33,7 +33,7 @@ FUNCTIONS += [
 ]
 FUNCTIONS += ["statistics_set", "update_bn", "use_backend"]
 PUBLIC = sorted([*CELLS, *OF_ANY_STEP, *NORMS, *SCHEMES, *FUNCTIONS])
-# What public functions return, and helpers, which stand in the wings.
+# Results of public functions, and helpers, which stand in the wings.
 IN_WINGS = {
     "statistics": ["Report", "RunningTable", "batch_statistics"],
     "statistics_sets": ["SiteSets", "StatisticsSet"],
