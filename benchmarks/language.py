@@ -1,8 +1,8 @@
 """Language models with LayerNorm, BatchNorm of every step and none, at equal budget.
 
 ``python benchmarks/language.py mr_stream mr_documents`` makes the runs of these configurations that
-``results/language.csv`` has not yet, by the rule of ``seqnorm.training.language_results``: learning
-rates with seed 0, then seeds 1 to 3 at the best. Interrupted, it goes on where it was.
+``results/language.csv`` has not yet, by the rule of ``seqnorm.training.results.language_table``:
+learning rates with seed 0, then seeds 1 to 3 at the best. Interrupted, it goes on where it was.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from seqnorm.training.language_results import best_rate, losses_of, next_rate, setting
+from seqnorm.training.results.language_table import best_rate, losses_of, next_rate, setting
 
 ROOT = Path(__file__).resolve().parent.parent
 NORMS = ("layer", "batch", "none")

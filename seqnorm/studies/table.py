@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Union
+
+from seqnorm.files import write_atomically
 
 Value = Union[str, int, float, bool, None]
 Setting = Mapping[str, Value]
@@ -174,12 +174,6 @@ def _replace(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Puts the content into the file in one step, on disk before it has the name."""
+    """Write the whole file atomically, and its folder if there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".writing-", dir=path.parent) as folder:
-        new = Path(folder) / path.name
-        with new.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, path)
+    write_atomically(path, content)

@@ -39,8 +39,7 @@ def within(path: Path) -> Iterator[None]:
 
 def run(arguments: Sequence[str]) -> tuple[object, str, str]:
     """Exit status, standard output and error of train.py."""
-    from seqnorm.training.cli import main
-    from seqnorm.training.language_cli import LanguageCLI
+    from seqnorm.training.run.main import main
 
     out, err, before = io.StringIO(), io.StringIO(), sys.argv
     sys.argv, status = ["train.py", *arguments], 0
@@ -51,7 +50,7 @@ def run(arguments: Sequence[str]) -> tuple[object, str, str]:
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore")
-            main({"language": LanguageCLI})
+            main()
     except SystemExit as stop:
         status = stop.code  # type: ignore[assignment]
     finally:

@@ -127,6 +127,7 @@ def checkpoint(
 
     def make() -> Sequence[str]:
         stored = torch.load(BEST, weights_only=True)
+        stored["config"] = {"trainer": {}}  # which earlier versions wrote
         changed = change(stored)
         torch.save(stored if changed is None else changed, RUN + "bad.ckpt")
         write("lines.txt", "corn\n")
@@ -282,7 +283,7 @@ def doubled(levels: int) -> list[Any]:
 
 def file_of_values() -> Sequence[str]:
     write("values.yaml", "{class_path: os.abort}")
-    change = assign("config", "model", "norm_options", value="values.yaml")
+    change = assign("hyper_parameters", "norm_options", value="values.yaml")
     return checkpoint(change, "test")()
 
 

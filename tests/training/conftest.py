@@ -11,20 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_runs import CrashError
 
 CLASSES = {
     "grain": ("corn", "crop", "wheat"),
     "sport": ("goal", "match", "team"),
     "trade": ("deal", "export", "tariff"),
 }
-# Enough of everything, and of nothing more than a test needs.
-SMALL = (
-    "--model.embedding_size=8",
-    "--model.hidden_size=8",
-    "--trainer.log_every_n_steps=1",
-    "--trainer.enable_progress_bar=false",
-    "--trainer.enable_model_summary=false",
-)
 
 
 @pytest.fixture(scope="session")
@@ -61,10 +54,6 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class CrashError(Exception):
-    """What ``crash_at`` has training raise."""
-
-
 @pytest.fixture
 def crash_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
     """Makes training, of whatever task, raise when so many steps were taken, or no longer."""
@@ -94,8 +83,7 @@ def crash_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
 @pytest.fixture
 def train_py(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
     """Runs ``train.py`` with the given arguments, in a folder of the test's own."""
-    from seqnorm.training.cli import main
-    from seqnorm.training.language_cli import LanguageCLI
+    from seqnorm.training.run.main import main
 
     monkeypatch.chdir(tmp_path)
 
@@ -104,6 +92,6 @@ def train_py(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., N
         with warnings.catch_warnings():
             # Lightning's CLI uses a method that jsonargparse has renamed.
             warnings.filterwarnings("ignore", ".*", DeprecationWarning, "lightning|jsonargparse")
-            main({"language": LanguageCLI})
+            main()
 
     return run

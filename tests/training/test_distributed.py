@@ -22,16 +22,16 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Trainer
 from lightning.pytorch.plugins.layer_sync import TorchSyncBatchNorm
+from small_runs import SMALL
 from tolerances import VALUES, assert_close
 from torch import nn
 from torch.utils.data import DataLoader
 
 import seqnorm
 from seqnorm.datasets import BucketBatchSampler, TextDataset
-from seqnorm.training.checkpoint import AtomicCheckpointIO
-from seqnorm.training.distributed import SyncBatchNorm, end, plugins
-
-from .conftest import SMALL
+from seqnorm.training.checkpoints.checkpoint_file import AtomicCheckpointIO
+from seqnorm.training.distributed import SyncBatchNorm, end
+from seqnorm.training.run.trainer import plugins
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and process groups")
 
@@ -150,12 +150,9 @@ def test_a_process_that_dies_ends_the_run(
 
 
 @pytest.mark.parametrize("inside", [False, True])
-def test_resumes_exactly_after_a_death(
-    inside: bool, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resumes_exactly_after_a_death(inside: bool, corpus: Path, tmp_path: Path) -> None:
     """With statistics that each process takes of its own documents, and that normalise in training
     too, at steps that one document has."""
-    monkeypatch.setenv("SEQNORM_ALLOW_CLASSES", "dying.Die")
     options = ("--trainer.sync_batchnorm=false", "--run.reestimate=true", "--model.dropout=0.5")
     options += ("--data.max_length=20", "--data.batch_size=2", "--data.noise=5")
     options += ("--run.ema_decay=0.9", f"--run.save_every_n_steps={1 if inside else 'null'}")
