@@ -14,7 +14,7 @@ from seqnorm.files import commit, lock, replacing, write_atomically
 
 
 def full(file: int) -> None:
-    """What stands for ``os.fsync`` on a disk without space."""
+    """Fail as ``os.fsync`` does on a disk without space."""
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 

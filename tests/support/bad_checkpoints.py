@@ -1,4 +1,4 @@
-"""The bad checkpoints that are tried, and what the answer to each holds."""
+"""The bad checkpoints, and a part of the answer to each."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ CASES = [
     ),
     Case(
         STORED,
-        "a tokenizer that is none",
+        "another JSON in place of its tokenizer",
         checkpoint(assign("hyper_parameters", "tokenizer", value="{}")),
         "not the JSON of a tokenizer",
     ),
@@ -270,7 +270,7 @@ CASES = [
     ),
     Case(
         STORED,
-        "a length that is none",
+        "a text in place of a length",
         checkpoint(assign("datamodule_hyper_parameters", "max_length", value="x")),
         "max_length is 'x', not a number of tokens",
     ),
@@ -288,7 +288,7 @@ CASES = [
     ),
     Case(
         STORED,
-        "nonsense to go on with inside an epoch",
+        "nonsense in place of the state inside an epoch",
         checkpoint(assign("inside_epoch", value=7), "fit"),
         "does not hold the state from which a run is resumed inside an epoch",
     ),
@@ -300,7 +300,7 @@ CASES = [
     ),
     Case(
         STORED,
-        "a device that there is not",
+        "a device that does not exist",
         command("predict", f"--ckpt_path={BEST}", "--device=gpu0"),
         "there is no device 'gpu0'",
     ),

@@ -34,7 +34,7 @@ VARIANTS |= {
     f"average, {precision}": (*VARIANTS["average"], f"--trainer.precision={precision}")
     for precision in ("64-true", "bf16-true")
 }
-# What is tried out before a run goes on is not the average that an epoch without validation left.
+# The trial validation of a resumed run must not use the average of an epoch without validation.
 VARIANTS["average, bf16-true"] += ("--trainer.check_val_every_n_epoch=2",)
 LANGUAGE_OPTIONS = (
     *SMALL,
@@ -71,7 +71,7 @@ RESUMED = (
 
 
 def outcome(run: Path) -> dict[str, Any]:
-    """All that must be equal: both checkpoints and what was logged."""
+    """Return all that must be equal: both checkpoints and the logged values."""
     found: dict[str, Any] = {}
     for name in ("best", "last"):
         checkpoint = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)

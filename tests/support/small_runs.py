@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matplotlib.image import imread
 
-# Enough of everything, and of nothing more than a test needs.
+# Small sizes, and no output.
 SMALL = (
     "--model.embedding_size=8",
     "--model.hidden_size=8",
@@ -17,7 +17,7 @@ SMALL = (
 
 
 class CrashError(Exception):
-    """What ``crash_at`` has training raise."""
+    """The error that ``crash_at`` makes training raise."""
 
 
 def assert_picture(path: Path) -> None:

@@ -72,7 +72,7 @@ class SiteStatistics:
         Args:
             mean, var, rows, first: As in ``RunningTable.update``.
             known: Running mean and variance (S, F), and the counts (S,) that they rest on.
-            min_count: That of the table.
+            min_count: The smallest number of rows that updates the table.
         """
         total = len(self.passes)
         inside = max(0, min(len(rows), total - first))

@@ -6,12 +6,13 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 
 from ..checkpoints.checkpoint_file import Checkpoint, read_checkpoint
+from .batches import Batches
 
 
 class TextDataModule(LightningDataModule, ABC):
@@ -20,6 +21,8 @@ class TextDataModule(LightningDataModule, ABC):
     A run cannot be resumed with other texts. Validation and test accept them.
     """
 
+    instead: ClassVar[str]  # what to do with texts that are neither trained on nor tested on
+    no_test: ClassVar[str]  # how to get a test part
     _adopted: Checkpoint | None = None
 
     @property
@@ -30,12 +33,51 @@ class TextDataModule(LightningDataModule, ABC):
     @property
     @abstractmethod
     def has_test(self) -> bool:
-        """Whether the corpus has a test part."""
+        """True if the corpus has a test part."""
+
+    @property
+    @abstractmethod
+    def tokenizer(self) -> Any:
+        """The tokenizer of the texts."""
+
+    @property
+    def tokenizer_json(self) -> str:
+        """The tokenizer as JSON, for the constructor of a model."""
+        return str(self.tokenizer.to_json())
 
     @property
     @abstractmethod
     def columns(self) -> Mapping[str, tuple[Sequence[str], ...]]:
         """The texts of each part, in order, and their labels if they have labels."""
+
+    @abstractmethod
+    def loader(self, part: str) -> Batches[Any]:
+        """Return the batches of a part."""
+
+    def train_dataloader(self) -> Batches[Any]:
+        return self.loader("train")
+
+    def val_dataloader(self) -> Batches[Any]:
+        return self.loader("validation")
+
+    def test_dataloader(self) -> Batches[Any]:
+        return self.loader("test")
+
+    def parts_of(self, stage: str) -> tuple[str, ...]:
+        """Return the parts that a stage of Lightning's needs.
+
+        Raises:
+            ValueError: The stage is not one to train or evaluate, or the corpus has no test part.
+        """
+        stages = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}
+        if stage not in stages:
+            raise ValueError(
+                f"{type(self).__name__} has texts to fit, validate and test with, and none to "
+                f"{stage}: {self.instead}"
+            )
+        if stage == "test" and not self.has_test:
+            raise ValueError(f"{self.corpus_name} has no test part: {self.no_test}")
+        return stages[stage]
 
     def adopt(self, checkpoint: Checkpoint) -> None:
         """Use the tokenizer and the classes of a checkpoint instead of the corpus's own."""

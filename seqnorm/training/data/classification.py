@@ -114,6 +114,12 @@ class TextData(TextDataModule):
         self.save_hyperparameters(logger=False)
         self._parts: dict[str, TextDataset] = {}
 
+    instead = "label texts with python train.py predict"
+    no_test = (
+        "set test_fraction before training, to split one off, or give a folder with train.csv and "
+        "test.csv"
+    )
+
     @cached_property
     def corpus(self) -> Corpus:
         """The corpus, fetched if necessary."""
@@ -168,11 +174,6 @@ class TextData(TextDataModule):
             return TorchtextTokenizer.train(texts, tokens=tokens, **options)
         return Tokenizer.train(texts, kind=kind, **options)
 
-    @property
-    def tokenizer_json(self) -> str:
-        """The tokenizer as JSON, for the constructor of a model."""
-        return self.tokenizer.to_json()
-
     @cached_property
     def vectors(self) -> tuple[Tensor, Tensor] | None:
         """Vectors (V, E) of the tokens, and which tokens (V,) have one; None without a file."""
@@ -206,22 +207,12 @@ class TextData(TextDataModule):
             ValueError: The part does not exist, or a class is missing in the checkpoint that is
                 used.
         """
-        stages = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}
-        if stage not in stages:
-            raise ValueError(
-                f"TextData has texts to fit, validate and test with, and none to {stage}: label "
-                "texts with python train.py predict"
-            )
-        if stage == "test" and not self.has_test:
-            raise ValueError(
-                f"{self.corpus.name} has no test part: set test_fraction before training, to "
-                "split one off, or give a folder with train.csv and test.csv"
-            )
-        missing = [part for part in stages[stage] if part not in self._parts]
+        parts = self.parts_of(stage)
+        missing = [part for part in parts if part not in self._parts]
         for part in missing:
             self._parts[part] = self._encode(self._documents[part])
         if stage == "fit" and missing:
-            sizes = ", ".join(f"{len(self._parts[part])} for {part}" for part in stages["fit"])
+            sizes = ", ".join(f"{len(self._parts[part])} for {part}" for part in parts)
             about = f"{sizes}; {len(self.tokenizer)} tokens; {len(self.classes)} classes"
             lines = [self.corpus.notice, str(self.corpus.report), f"Documents: {about}"]
             rank_zero_info("\n".join(filter(None, lines)))
@@ -237,12 +228,12 @@ class TextData(TextDataModule):
         tokens = self.tokenizer.encode(documents.texts, self.hparams["max_length"])
         return TextDataset(tokens, labels)
 
-    def _loader(self, part: str, shuffle: bool) -> Batches[Item]:
+    def loader(self, part: str) -> Batches[Item]:
         sampler = BucketBatchSampler(
             self._parts[part].lengths,
             batch_size=self.hparams["batch_size"],
             max_tokens=self.hparams["max_tokens"],
-            shuffle=shuffle,
+            shuffle=part == "train",
             seed=self.hparams["seed"],
             noise=self.hparams["noise"],
             num_replicas=self.processes,
@@ -252,12 +243,3 @@ class TextData(TextDataModule):
             f"{part}: {len(sampler)} batches, {sampler.padding_waste():.1%} of their cells padding"
         )
         return Batches(self._parts[part], batch_sampler=sampler, collate_fn=collate)
-
-    def train_dataloader(self) -> Batches[Item]:
-        return self._loader("train", shuffle=True)
-
-    def val_dataloader(self) -> Batches[Item]:
-        return self._loader("validation", shuffle=False)
-
-    def test_dataloader(self) -> Batches[Item]:
-        return self._loader("test", shuffle=False)

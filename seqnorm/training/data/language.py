@@ -106,6 +106,9 @@ class LanguageData(TextDataModule):
         self._documents: dict[str, TextDataset] = {}
         self._unknown: dict[str, int] = {}
 
+    instead = "score or continue texts with python train.py predict"
+    no_test = "give a folder with train.txt and test.txt"
+
     @cached_property
     def texts(self) -> Texts:
         """The corpus, fetched if necessary."""
@@ -132,17 +135,12 @@ class LanguageData(TextDataModule):
         return LanguageTokenizer.learn(self.texts.parts["train"], **options)
 
     @property
-    def tokenizer_json(self) -> str:
-        """The tokenizer as JSON, for the constructor of a model."""
-        return self.tokenizer.to_json()
-
-    @property
     def columns(self) -> dict[str, tuple[Sequence[str], ...]]:
         return {part: (texts,) for part, texts in self.texts.parts.items()}
 
     @property
     def ends(self) -> bool:
-        """Whether each text ends with a token for its end; pieces of one long text do not."""
+        """True if each text ends with a token for its end, false for pieces of one long text."""
         return self.texts.ends
 
     @property
@@ -155,17 +153,7 @@ class LanguageData(TextDataModule):
         Raises:
             ValueError: The part does not exist.
         """
-        stages = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}
-        if stage not in stages:
-            raise ValueError(
-                f"LanguageData has texts to fit, validate and test with, and none to {stage}: "
-                "score or continue texts with python train.py predict"
-            )
-        if stage == "test" and not self.has_test:
-            raise ValueError(
-                f"{self.texts.name} has no test part: give a folder with train.txt and test.txt"
-            )
-        for part in stages[stage]:
+        for part in self.parts_of(stage):
             if part not in self._streams and part not in self._documents:
                 self._tokenise(part)
 
@@ -206,8 +194,8 @@ class LanguageData(TextDataModule):
         size: int = self.hparams[name]
         if stream and size < processes:
             raise ValueError(
-                f"data.{name} counts the rows of a stream over all processes, and each process "
-                f"needs at least one: {size} row(s) cannot be shared by {processes} processes"
+                f"data.{name} is the number of rows of a stream over all processes, and each "
+                f"needs a row: {size} row(s) cannot be divided among {processes} processes"
             )
         return size
 
@@ -221,7 +209,7 @@ class LanguageData(TextDataModule):
             rank=self.rank,
         )
 
-    def _loader(self, part: str) -> Batches[object]:
+    def loader(self, part: str) -> Batches[object]:
         if self.hparams["mode"] == "stream":
             windows: Dataset[object] = self._windows(part)
             return Batches(windows, batch_size=None)
@@ -236,12 +224,3 @@ class LanguageData(TextDataModule):
             rank=self.rank,
         )
         return Batches(documents, batch_sampler=sampler, collate_fn=collate_documents)
-
-    def train_dataloader(self) -> Batches[object]:
-        return self._loader("train")
-
-    def val_dataloader(self) -> Batches[object]:
-        return self._loader("validation")
-
-    def test_dataloader(self) -> Batches[object]:
-        return self._loader("test")

@@ -46,7 +46,7 @@ def append_once(
     finds out whether the row is there, even if the new row differs in its time.
 
     Returns:
-        Whether the row was appended.
+        True if the row was appended.
     """
     path, marker = Path(path), Path(marker)
     if marker.exists() and path.exists():

@@ -34,7 +34,7 @@ class Task(ABC):
     """A task, by which the commands differ.
 
     Attributes:
-        model: What is trained, in words.
+        model: The name of the model in the help.
         module, data, run: The classes whose arguments are the options.
         links: The arguments of the module that the data give, by their names there.
         curves: The quantities of the learning curve.

@@ -1,4 +1,4 @@
-"""A loss or a gradient that is no number ends training, with where it began."""
+"""Training ends at the first NaN or infinity, with a report of where it arose."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Command = Callable[..., None]
 def broken_at(
     monkeypatch: pytest.MonkeyPatch, step: int, layer: str, how: Callable[[torch.Tensor], Any]
 ) -> None:
-    """Has ``how`` done to the output of a layer at a step of training, again and again."""
+    """Apply ``how`` to the output of a layer whenever a certain step of training is run."""
     now = {"step": -1}
     train = TextClassification.training_step
 
@@ -93,7 +93,7 @@ def test_a_gradient(
     assert error.startswith("error: step 2 (epoch 0, batch 2): the gradient of network.embedding.")
     assert "network.recurrent.weight_hh_l0" in error
     assert "network.head.weight" not in error
-    # It is made between the two, in what the one gives and the other takes.
+    # The NaN arises between the two layers.
     place = r"behind network\.(pooling \(Pooling\)|recurrent \(LSTM\)) on the way back"
     assert re.search(
         rf"finite, first ({place}|on the way back to network\.recurrent \(LSTM\));", error
@@ -126,10 +126,10 @@ def test_weights_after_the_last_step(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """No loss or gradient shows them any more; the checkpoint of the epoch before stays."""
+    """Keep the checkpoint of the epoch before, although no later loss or gradient shows the NaN."""
 
     def end(self: TextClassification, *arguments: Any) -> None:
-        if self.trainer.global_step == 6:  # of 3 an epoch
+        if self.trainer.global_step == 6:  # an epoch has 3 steps
             with torch.no_grad():
                 self.network.head.bias[0] = torch.inf
 
@@ -149,7 +149,7 @@ def test_weights_after_the_last_step(
 
 
 class Line(LightningModule):
-    """One layer, with dropout before it."""
+    """A model of one layer, with dropout before it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -182,7 +182,7 @@ def test_half_precision_in_which_no_step_is_taken() -> None:
     stop.on_train_end(trainer, model)
     for _ in range(19):
         step(torch.inf)
-    held, stop = stop.state_dict(), StopAtNonFinite()  # as where the run was interrupted
+    held, stop = stop.state_dict(), StopAtNonFinite()  # as in a resumed run
     stop.load_state_dict(held)
     stop.on_train_end(trainer, model)
     message = r"layer\.bias is not finite in 20 steps in a row, left out; the scale is 0\.0625, wh"

@@ -1,4 +1,4 @@
-"""A run that is interrupted inside an epoch goes on with the next batch, as if it had not been."""
+"""A run that is interrupted inside an epoch is resumed with the next batch, without a trace."""
 
 from __future__ import annotations
 
@@ -64,8 +64,10 @@ def check(
     every: int = 1,
     crashes: Sequence[int] = (),
 ) -> None:
-    """Interrupted inside its second and its third epoch, or elsewhere, the run ends as one that
-    never was, nor ever saved there."""
+    """Interrupt a run inside its second and third epoch, or elsewhere, and resume it.
+
+    It must end like a run that was neither interrupted nor saved inside an epoch.
+    """
     train_py(*fit, "--run.name=whole", "--run.save_every_n_steps=null")
     steps = outcome(WHOLE)["last"]["global_step"] // 3
     assert steps > 3 * every
@@ -79,7 +81,7 @@ def check(
         assert crash - every <= stored["global_step"] + 1 <= crash + 1
         fit = ("fit", "--ckpt_path", last(BROKEN))
     crash_at(None)
-    train_py(*fit, "--run.save_every_n_steps=null")  # which is of writing, not of reading
+    train_py(*fit, "--run.save_every_n_steps=null")  # concerns writing only
     assert_same(outcome(BROKEN), outcome(WHOLE))
 
 
@@ -123,7 +125,7 @@ def test_a_language_model_goes_on_inside_an_epoch(
 def interrupted(
     corpus: Path, train_py: Callable[..., None], crash_at: Callable[[int | None], None]
 ) -> Path:
-    """The last checkpoint of a run that ended inside an epoch, after 5 of its 11 batches."""
+    """Return the last checkpoint of a run that ended inside an epoch, after 5 of its 11 batches."""
     crash_at(5)
     with pytest.raises(CrashError):
         train_py("fit", "--data.corpus", corpus, *TEXTS, "--run.save_every_n_steps=1")
@@ -135,7 +137,7 @@ def interrupted(
 def refused(
     interrupted: Path, train_py: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., str]:
-    """What is said where it is not gone on with, and nothing is written."""
+    """Return the error of a checkpoint that is not resumed, and check that nothing is written."""
 
     def resume(*more: str) -> str:
         def kept() -> list[bytes]:
@@ -239,7 +241,7 @@ def test_a_whole_epoch_is_not_gone_on_inside_of(
 def test_no_gradient_is_lost(
     corpus: Path, train_py: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is written after the second of two batches, and after a validation that follows it."""
+    """Save after the second of two batches, or after the validation that follows it."""
     taken = []
     write = AtomicCheckpointIO.save_checkpoint
 
@@ -259,7 +261,7 @@ def test_no_gradient_is_lost(
 def test_the_last_step_is_not_inside(
     corpus: Path, train_py: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run that is interrupted at its very end has its last epoch's end before it."""
+    """A run that is interrupted after its last step is resumed before the end of its last epoch."""
     fit = ("fit", "--data.corpus", corpus, *TEXTS, "--model.norm=layer", "--trainer.max_steps=26")
     train_py(*fit, "--run.name=whole")
 
@@ -303,7 +305,7 @@ def test_random_states_are_plain_data(tmp_path: Path) -> None:
         legacy = np.random.randn()  # noqa: NPY002  the global generator is what is restored
         return [random.gauss(0, 1), random.random(), legacy, float(torch.randn(()))]
 
-    draw()  # of two normal numbers that are drawn at once, one is kept
+    draw()  # a generator draws two normal numbers at once and keeps one
     cpu = torch.device("cpu")
     torch.save(random_states(cpu), tmp_path / "states")
     first = draw()

@@ -1,4 +1,4 @@
-"""Seeds of an epoch, and statistics taken anew."""
+"""Seeds of an epoch, and re-estimated statistics."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_seeds() -> None:
 
 
 def test_trying_validation_out_changes_no_statistics() -> None:
-    """Before a run goes on, which then has other statistics than where it ended."""
+    """A trial at the start of a resumed run must not change its statistics."""
     model = torch.nn.Sequential(seqnorm.BatchNorm(3, layout="NTC"))
     trainer = SimpleNamespace(sanity_checking=True, train_dataloader=[torch.randn(2, 3, 3)])
     again = ReestimateStatistics(lambda module, batch: module(batch))
@@ -45,7 +45,7 @@ def test_trying_validation_out_changes_no_statistics() -> None:
 
 
 def test_an_average_is_lent_unrounded() -> None:
-    """And the statistics that were taken for it are its own."""
+    """The re-estimated statistics belong to the average."""
     model = LightningModule()
     model.layer = torch.nn.Sequential(torch.nn.Linear(3, 50), torch.nn.BatchNorm1d(50)).bfloat16()
     average = WeightAverage(0.9)
@@ -99,12 +99,12 @@ def test_statistics_are_those_of_all_training_documents(corpus: Path, tmp_path: 
     table = recurrent.norm_ih_l0.table
     torch.testing.assert_close(table.running_mean[0], frames.mean(0), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(table.running_var[0], frames.var(0), rtol=1e-4, atol=1e-5)
-    assert model.training  # as fit leaves it
+    assert model.training  # fit leaves it so
     assert not table.running_mean.is_inference()
 
 
 class Frames(LightningModule):
-    """Another module than ours, whose batches are frames (B, T, 2)."""
+    """A user's own module, whose batches are frames (B, T, 2)."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""NormStatistics against sums over raw rows, and that it is felt by nobody.
+"""NormStatistics against sums over raw rows, and without influence on training.
 
 Axes: B rows, T steps, F features.
 """
@@ -37,7 +37,7 @@ def moments(column: Sequence[float]) -> tuple[float, float]:
 
 
 def slow(batches: list[dict[str, Any]], steps: int) -> Sums:
-    """Row by row; of one table, from the rows of every batch and what the table held before it."""
+    """Compute the statistics of one table row by row, from every batch and the table before it."""
     names = ("passes", "rows", "few", "compared", "mean", "var", "least")
     sums: Sums = {name: [0.0] * steps for name in names}
     sums["least"] = [math.inf] * steps
@@ -107,7 +107,7 @@ def test_sums_are_those_of_the_raw_rows(norm: str, every: int) -> None:
     assert_same(watch.sites["torch_norm"], slow(of_torch(model, looked), 1))
     longest = max(len(model.seen[k]["rows"]) for k in looked)
     assert int(watch.sites[SITE].longest) == longest
-    # What is logged is of the last epoch.
+    # The logged values are those of the last epoch.
     last = slow(of_table(model, [k for k in looked if k >= 4]), steps)
     total = {name: sum(values) for name, values in last.items()}
     expected = {
@@ -149,7 +149,7 @@ class Images(LightningModule):
         return self.head(y.mean((2, 3))).square().sum()  # type: ignore[no-any-return]
 
     def validation_step(self, batch: tuple[Tensor, Tensor]) -> None:
-        """There is none."""
+        """A model without such norms has nothing to log."""
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.05)
@@ -219,7 +219,7 @@ def test_a_resumed_run_goes_on(tmp_path: Path) -> None:
     fit(Model(max_steps=STEPS), watch, epochs=3, ckpt_path=tmp_path / "last.ckpt")
     for name in ("passes", "rows", "least", "few", "compared", "past", "longest"):
         assert torch.equal(getattr(watch.sites[SITE], name), getattr(whole.sites[SITE], name)), name
-    # A table of another length starts afresh.
+    # A table of another length starts from zero.
     other = quiet(every_n_steps=1)
     other.load_state_dict(watch.state_dict())
     fit(Model(max_steps=STEPS + 1), other, epochs=1)
@@ -247,7 +247,7 @@ def test_warnings_name_site_steps_and_remedy_once() -> None:
         assert remedy in few
     (rare,) = others
     assert rare.startswith(f"{SITE}: 20% of all steps of all batches, among steps 4-6, had fewer")
-    assert "lower min_count" not in rare  # it is the least already
+    assert "lower min_count" not in rare  # it cannot be lower
     assert "running statistics" in rare
 
 

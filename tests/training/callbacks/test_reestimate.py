@@ -1,4 +1,4 @@
-"""Averaged weights: tables of the average's own statistics, or a refusal that says what to do."""
+"""Averaged weights have statistics of their own, or an error says how to get them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
     pytest.mark.filterwarnings("ignore:SWA is currently only supported every epoch"),
 ]
-# Made anew for each run, for they keep the average.
+# Made for each run, because they keep the average.
 AVERAGES: dict[str, Any] = {
     "swa": lambda **kw: callbacks.StochasticWeightAveraging(0.01, 1),
     "mean": lambda **kw: callbacks.WeightAveraging(**kw),
@@ -69,7 +69,7 @@ def test_a_norm_of_one_example_needs_nothing(name: str, corpus: Path, tmp_path: 
 
 
 class Frames(LightningModule):
-    """Another module than ours, whose batches are frames (B, T, 2)."""
+    """A user's own module, whose batches are frames (B, T, 2)."""
 
     def __init__(self, norm: str = "batch") -> None:
         super().__init__()
@@ -96,7 +96,7 @@ def of_frames(model: torch.nn.Module, batch: torch.Tensor) -> None:
 
 @pytest.mark.parametrize("name", ["mean", "ema", "ours"])
 def test_tables_that_are_taken_anew_are_those_of_the_average(name: str, tmp_path: Path) -> None:
-    """So says the way that the refusal names: what is kept computes by its own statistics."""
+    """The solution in the error works: the kept model uses its own statistics."""
     model, data = Frames(), frames()
     found = [AVERAGES[name](use_buffers=False), ReestimateStatistics(of_frames)]
     fit(model, data, [*found, NormStatistics(picture=False)], tmp_path)

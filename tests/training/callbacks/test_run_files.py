@@ -26,7 +26,7 @@ def test_a_full_disk_spoils_no_file_of_a_run(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Resumed, a run writes most of them anew."""
+    """Resume a run, which writes most of its files again, on a full disk."""
     data = corpus if task == "classification" else lines
     options = (f"--task={task}", f"--data.corpus={data}", *SMALL, "--run.name=run")
     train_py("fit", *options, "--trainer.max_epochs=1")

@@ -1,4 +1,4 @@
-"""What is said of statistics, and how it is counted in half precision."""
+"""Words about statistics, and counts in half precision."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from seqnorm.training.callbacks.site_statistics import SiteStatistics, steps_in_
 
 
 def test_counts_beyond_half_precision() -> None:
-    """Running statistics are in half precision where a model is; the greatest number is 65504."""
+    """A model in half precision has running statistics in half precision, up to 65504."""
     site, half = SiteStatistics.empty(1), torch.float16
     known = (torch.zeros(1, 2, dtype=half), torch.ones(1, 2, dtype=half), torch.ones(1))
     site.see(torch.ones(1, 2), torch.full((1, 2), math.e), torch.tensor([80000]), 0, known, 2)

@@ -1,4 +1,4 @@
-"""Checkpoints: never half written, and read with a message that helps."""
+"""Checkpoints are never half written, and errors in reading them help."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ except OSError as error:
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
-    """The system takes no more than 50,000 bytes, as a disk that is full."""
+    """A limit of 50,000 bytes stands for a full disk."""
     path = tmp_path / "new" / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint({"epoch": 1}, path)
     said = subprocess.check_output([sys.executable, "-c", FULL, path], text=True, cwd=ROOT)
@@ -51,7 +51,7 @@ def test_a_full_disk_ends_a_run_with_one_line(
     train_py: Callable[..., None],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The second epoch finds no space; the first one's checkpoint is whole, and is resumed."""
+    """The second epoch finds no space, and the checkpoint of the first one is whole."""
     fsync = os.fsync
 
     def full(file: int) -> None:
@@ -82,7 +82,7 @@ def test_the_command_line_writes_so(
     train_py: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whatever other plugins are given."""
+    """Other plugins do not replace the atomic writer."""
     written: list[str] = []
     write = AtomicCheckpointIO.save_checkpoint
 
@@ -108,7 +108,7 @@ def test_an_old_torch_reads_what_is_trusted_alone(
     with pytest.raises(ValueError, match="CVE-2025-32434"):
         AtomicCheckpointIO().load_checkpoint(tmp_path / "given.ckpt")
     assert read_checkpoint(tmp_path / "own.ckpt").contents == content
-    torch.save(content, tmp_path / "own.ckpt")  # by somebody else, since
+    torch.save(content, tmp_path / "own.ckpt")  # written by another process since
     with pytest.raises(ValueError, match="CVE-2025-32434"):
         read_checkpoint(tmp_path / "own.ckpt")
     monkeypatch.setenv("SEQNORM_TRUST_CHECKPOINTS", "1")

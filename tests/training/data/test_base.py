@@ -1,4 +1,4 @@
-"""A run does not go on with other data than it began with."""
+"""A run is not resumed with other data."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def refused(train_py: Command, capsys: pytest.CaptureFixture[str], last: Path) -
 
 
 def exchanged(text: str) -> str:
-    """Other labels of the same texts."""
+    """Exchange the labels of the same texts."""
     return text.replace(",grain", ",x").replace(",sport", ",grain").replace(",x", ",sport")
 
 
@@ -73,7 +73,7 @@ def test_data_that_changed(
     told = refused(train_py, capsys, last)
     assert told.startswith(f"error: {last}: the run cannot be resumed, because the data")
     assert named in told
-    # Other data may be tested on, and those of before are what the run goes on with.
+    # A test accepts other data, and the original data resume the run.
     train_py("test", "--ckpt_path", last)
     train_py("validate", "--ckpt_path", last)
     (own / f"{part}.csv").write_text(before)
@@ -81,7 +81,7 @@ def test_data_that_changed(
 
 
 def test_data_that_were_moved(own: Path, train_py: Command) -> None:
-    """It is what they are that counts, not where."""
+    """Data may move, if they are the same."""
     train_py("fit", "--data.corpus", own, *ONCE)
     own.rename(own.with_name("moved"))
     last = Path("runs/own/version_0/checkpoints/last.ckpt")
@@ -98,7 +98,7 @@ def test_lines_that_changed(
     crash_at: Callable[[int | None], None],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """With as many tokens of the same vocabulary, at the end of an epoch and inside it."""
+    """Refuse as many tokens of the same vocabulary, at the end of an epoch and inside it."""
     own = Path(shutil.copytree(lines, tmp_path / "own"))
     small = [*ONCE, "--task=language", "--data.window=5", "--data.batch_size=4"]
     small.append("--run.save_every_n_steps=2")

@@ -1,4 +1,4 @@
-"""The data module: what it fits to what, and how it divides work."""
+"""TextData: its use of the parts, and its division of work among processes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_the_vocabulary_is_that_of_the_training_part_alone(corpus: Path) -> None
         for word in text.split()
     }
     assert words - {"<pad>", "<unk>"} == train
-    assert held_out - train  # there was something to leak
+    assert held_out - train  # some words could leak
     assert len(TextData(str(corpus), min_frequency=2).tokenizer) < len(data.tokenizer)
     assert len(TextData(str(corpus), vocab_size=10).tokenizer) == 10
     assert len(TextData(str(corpus), kind="character").tokenizer) < 40

@@ -20,7 +20,7 @@ def batches(loader: DataLoader[object]) -> list[LanguageBatch]:
 
 
 def targets(found: list[LanguageBatch]) -> dict[int, list[int]]:
-    """What is predicted, by row or document."""
+    """Return the predicted tokens, by row or document."""
     rows: dict[int, list[int]] = {}
     for batch in found:
         for row, (index, length) in enumerate(zip(batch.indices, batch.lengths)):
@@ -50,7 +50,7 @@ def test_every_token_is_predicted_once_an_epoch(mode: str, level: str, lines: Pa
             assert all(batch.starts for batch in found)
             assert max(len(batch.lengths) for batch in found) <= 4
         else:
-            # What is evaluated is one row, so that it never begins anew.
+            # An evaluated stream is one row, which starts only once.
             assert len(rows) == (4 if part == "train" else 1)
             assert [batch.starts for batch in found] == [True] + [False] * (len(found) - 1)
             assert found[0].tokens.shape[1] == 10

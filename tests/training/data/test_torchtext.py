@@ -65,7 +65,7 @@ def test_tokens_of_torchtext_for_another_pipeline(corpus: Path) -> None:
 
 
 def start(data: TextData, size: int = 4) -> tuple[TextClassification, torch.Tensor]:
-    """A model before training, and the embedding that was drawn for it."""
+    """Return a model before training, and the embedding that was drawn for it."""
     model = TextClassification(
         data.tokenizer_json, data.classes, embedding_size=size, hidden_size=4, embedding="normal"
     )
@@ -79,7 +79,7 @@ def start(data: TextData, size: int = 4) -> tuple[TextClassification, torch.Tens
     "pipeline", ["tokenizers", pytest.param("torchtext", marks=needs_torchtext)]
 )
 def test_embeddings_start_with_vectors(pipeline: str, corpus: Path, tmp_path: Path) -> None:
-    """Scaled, all by one factor, to the root mean square that drawn ones have."""
+    """All vectors are scaled by one factor to the root mean square of drawn ones."""
     path = tmp_path / "vectors.txt"
     path.write_text("corn 1 2 3 4\nteam -4 3 -2 1\nunheard 1 1 1 1\n")
     data = TextData(str(corpus), vectors=str(path), pipeline=pipeline)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What is drawn, and what is scored, of texts that end and of an endless one."""
+"""Draws and scores of a model of texts that end, and of one endless text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TOKENIZER = LanguageTokenizer.learn(["abcdefgh "])
 
 
 def model(ends: bool, **biases: float) -> LanguageModelling:
-    """An untrained model, to which tokens are as much more probable as ``biases`` say."""
+    """Return an untrained model, with ``biases`` added to the logits of some tokens."""
     torch.manual_seed(0)
     made = LanguageModelling(TOKENIZER.to_json(), ends=ends, embedding_size=4, hidden_size=4).eval()
     with torch.no_grad():
@@ -37,7 +37,7 @@ def test_what_is_never_drawn() -> None:
     assert len(text) == 50
     assert set(text) <= set("abcdefgh ")
     assert drawn(model(True, eos=50.0)) == ""
-    # One endless text has no end to be drawn.
+    # A model of one endless text never draws an end.
     text = drawn(model(False, unk=60.0, eos=50.0))
     assert len(text) == 50
     assert set(text) <= set("abcdefgh ")

@@ -1,4 +1,4 @@
-"""The table of language models: a norm's rate is chosen in validation, by the runs of seed 0."""
+"""The table of language models, whose rates are chosen in validation by the runs of seed 0."""
 
 from __future__ import annotations
 

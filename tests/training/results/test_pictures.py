@@ -1,4 +1,4 @@
-"""Pictures: drawn, of some size, with more than one colour in them."""
+"""Pictures have a size, and lines and letters in them."""
 
 from __future__ import annotations
 

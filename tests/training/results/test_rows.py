@@ -1,4 +1,4 @@
-"""Rows of results, written by many at once, and their table."""
+"""Rows of results, appended by many processes at once, and their table."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ except OSError as error:
 
 @pytest.mark.skipif(os.name != "posix", reason="limits of files")
 def test_a_row_that_does_not_fit_leaves_the_others(tmp_path: Path) -> None:
-    """The system takes 20 bytes more, as a disk that is full."""
+    """A limit of 20 more bytes stands for a full disk."""
     path = tmp_path / "a.csv"
     append(path, seed=1)
     before = path.read_bytes()
@@ -95,7 +95,7 @@ def test_a_row_is_appended_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         with path.open(newline="") as file:
             return [found["seconds"] for found in csv.DictReader(file)]
 
-    append(path, seconds=0.5)  # of another run
+    append(path, seconds=0.5)  # the row of another run
 
     def dies(*arguments: object) -> None:
         raise CrashError

@@ -1,4 +1,4 @@
-"""The command line, from the help to the files that a run leaves."""
+"""The commands of classifiers, from the help to the files of a run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OPTION = "--model.norm_options.max_steps=50"
 
 @pytest.fixture
 def trained(corpus: Path, train_py: Command, capsys: pytest.CaptureFixture[str]) -> Path:
-    """The folder of a run that has learned something, with what it printed in out.txt."""
+    """Train a model and return the folder of its run; out.txt has the output."""
     train_py(
         "fit",
         "--data.corpus",
@@ -76,7 +76,7 @@ def test_help(
     text = " ".join(capsys.readouterr().out.split())
     for words in expected:
         assert words in text
-    # What the corpus and the tokenizer decide is not asked for.
+    # Arguments that the corpus and the tokenizer decide are not options.
     for words in ("--model.tokenizer", "--model.classes", "--model.pad_id", "--data.seed "):
         assert words not in text
 
@@ -165,7 +165,7 @@ def test_test_and_validate_need_the_checkpoint_alone(
     for command, part in (("test", "test"), ("validate", "validation")):
         capsys.readouterr()
         train_py(command, "--ckpt_path=moved.ckpt")
-        # The same by hand, document by document.
+        # Compute the scores document by document.
         confusion = torch.zeros(3, 3, 3)
         documents = data._documents[part]
         for text, label in zipped(documents.texts, documents.labels):
@@ -223,7 +223,7 @@ def test_predict(
 def test_predict_into_its_input(
     trained: Path, train_py: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The output is there once it is whole; until then, or after an error, what was before."""
+    """The output replaces the file when it is complete, and never after an error."""
     predict = ("predict", "--ckpt_path", BEST, "--batch_size=1")
     Path("texts.txt").write_bytes(b"corn\n\xe9\n")
     Path("labels.tsv").write_text("old")
@@ -262,12 +262,12 @@ def test_predict_into_what_is_no_file(
         cwd=tmp_path,
         check=True,
     )
-    for _ in range(100):  # cat may still be at it
+    for _ in range(100):  # cat may not have finished
         if (tmp_path / "piped.txt").read_text() == piped:
             break
         time.sleep(0.1)
     assert (tmp_path / "piped.txt").read_text() == piped
-    with (tmp_path / "all.txt").open("a+") as file:  # in which it does not replace what is there
+    with (tmp_path / "all.txt").open("a+") as file:  # /dev/stdout appends to it
         file.write("before\n")
         file.flush()
         subprocess.run(predict, stdout=file, check=True)
@@ -323,7 +323,7 @@ def test_without_a_test_part_the_validation_part_is_shown(
     (shown,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│ all")]
     checkpoint = "--ckpt_path=runs/train/version_0/checkpoints/best.ckpt"
     train_py("validate", checkpoint)
-    assert shown in capsys.readouterr().out  # of the best epoch's average, not of the last
+    assert shown in capsys.readouterr().out  # the average of the best epoch
     with pytest.raises(SystemExit) as stop:
         train_py("test", checkpoint)
     assert stop.value.code == 2

@@ -1,4 +1,4 @@
-"""Callbacks of one's own beside those of a run."""
+"""Callbacks that the user gives beside those of a run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FULL = "lightning.pytorch.callbacks."
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[list[Callback]]:
-    """The callbacks of every trainer that is made."""
+    """Record the callbacks of every trainer."""
     found: list[list[Callback]] = []
 
     def keep(*args: Any, **options: Any) -> Trainer:
@@ -83,7 +83,7 @@ def test_the_runs_own_progress_bar(
     ],
 )
 def test_short_names_are_lightnings(name: str) -> None:
-    """Ours have names of their own."""
+    """No callback of this library has the name of one of Lightning's."""
     assert resolve_class_path_by_name(Callback, name).startswith(FULL)
 
 

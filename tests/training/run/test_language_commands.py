@@ -1,4 +1,4 @@
-"""The command line of language models, from a configuration to scores and continuations."""
+"""The commands of language models, from a configuration to scores and continuations."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TASK = ("fit", "--task=language", *SMALL)
 
 @pytest.fixture
 def trained(lines: Path, train_py: Command, capsys: pytest.CaptureFixture[str]) -> Path:
-    """The folder of a run that has learned something, with what it printed in out.txt."""
+    """Train a model and return the folder of its run; out.txt has the output."""
     train_py(
         *TASK,
         "--data.corpus",
@@ -76,7 +76,7 @@ def test_the_task_of_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     ("parameters", "task"), [({}, "language"), ({"classes": ["a"]}, "classification")]
 )
 def test_the_task_of_a_checkpoint(parameters: dict[str, object], task: str, tmp_path: Path) -> None:
-    """Whatever configuration it claims to have."""
+    """The hyper-parameters decide, whatever else a checkpoint holds."""
     content = {"hyper_parameters": {"tokenizer": "", **parameters}, "state_dict": {}}
     torch.save({"config": {"task": "other"}, **content}, tmp_path / "a.ckpt")
     assert read_checkpoint(tmp_path / "a.ckpt").task == task
@@ -207,7 +207,7 @@ def test_scores(
     assert header == ["perplexity", "bits_per_character", "scores"]
     assert len(table) == len(texts)
     for text, (perplexity, bits, scores) in zip(texts, table):
-        # By hand: windows of twelve tokens, the state carried on.
+        # Compute the scores in windows of twelve tokens with a carried state.
         tokens = encode(model, text)
         states, nats = None, []
         for start in range(0, len(tokens) - 1, 12):

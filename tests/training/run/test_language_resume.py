@@ -1,4 +1,4 @@
-"""An interrupted run of a language model, resumed, ends where an uninterrupted one ends."""
+"""An interrupted and resumed run of a language model ends like an uninterrupted one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An interrupted run, resumed, ends exactly where an uninterrupted one ends."""
+"""An interrupted and resumed run ends exactly like an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_run_goes_on_from_the_end_of_an_epoch(
     crash_at: Callable[[int | None], None],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """However often it is validated."""
+    """Several validations an epoch make no difference."""
     often = ("--trainer.val_check_interval=1", "--run.patience=100")
     arguments = ("fit", "--data.corpus", corpus, *OPTIONS, *often)
     whole, broken = Path("runs/whole/version_0"), Path("runs/broken/version_0")
@@ -79,7 +79,7 @@ def test_a_run_goes_on_from_the_end_of_an_epoch(
 def test_a_run_that_was_copied_goes_on_in_its_own_folder(
     corpus: Path, train_py: Callable[..., None], crash_at: Callable[[int | None], None]
 ) -> None:
-    """With its own best, whatever files its checkpoint names."""
+    """A copied run uses its own best epoch, whatever files its checkpoint names."""
     arguments = ("fit", "--data.corpus", corpus, *OPTIONS)
     whole, broken = Path("runs/whole/version_0"), Path("runs/broken/version_0")
     train_py(*arguments, "--run.name=whole")
@@ -125,7 +125,7 @@ def test_a_run_that_waits_for_its_least_epochs_stops_there(
     crash_at: Callable[[int | None], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Better epochs in between, or an interruption, change nothing; more patience does."""
+    """Later better epochs and an interruption change nothing, but more patience does."""
 
     def log(self: TextClassification, stage: str) -> None:
         value = (0.5, 0.4, 0.9, 0.95, 0.96, 0.97, 0.98, 0.99)[self.trainer.current_epoch]
@@ -161,7 +161,7 @@ def test_a_run_has_one_row_of_results(corpus: Path, train_py: Callable[..., None
     for more in ((), ("--trainer.max_epochs=2",)):
         train_py("fit", "--ckpt_path", last(run), *more)
         assert results.read_text("utf-8") == once
-    # As if it had been interrupted in its test.
+    # The state of a run that was interrupted in its test.
     (run / "confusion_matrix.png").unlink()
     results.unlink()
     train_py("fit", "--ckpt_path", last(run))
@@ -192,9 +192,9 @@ def test_a_checkpoint_that_was_moved_is_not_resumed(
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts a fit in a process of its own, which the test does not leave behind."""
+    """Return a function that starts ``fit`` in a process, and end the process after the test."""
     started: list[subprocess.Popen[str]] = []
-    # A shell's job in the background is begun with this signal ignored, and hands that on.
+    # A shell starts jobs in the background with this signal ignored, which they inherit.
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def fit(*arguments: str | Path) -> subprocess.Popen[str]:
@@ -221,7 +221,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 def test_resumes_exactly_after_signals(
     corpus: Path, tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    # So many epochs that none of the signals comes when all are over, busy as the machine may be.
+    # Enough epochs for all signals, even on a busy machine.
     longer = ("--trainer.max_epochs=80", "--run.patience=80")
     arguments = ("--data.corpus", corpus, *OPTIONS, *longer)
     whole = start(*arguments, "--run.name=whole")

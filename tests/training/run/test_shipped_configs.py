@@ -16,7 +16,7 @@ from seqnorm.training.run.options import parse
 from seqnorm.training.run.task import TASKS
 
 ROOT = Path(__file__).parents[3] / "configs"
-# Those of studies and language models are no overlays; they have tests of their own.
+# Other tests run the configurations of studies and of language models.
 OVERLAYS = sorted(
     str(path.relative_to(ROOT))
     for path in ROOT.rglob("*.yaml")
@@ -50,7 +50,7 @@ def needs(overlay: str) -> Any:
     return pytest.param(overlay, marks=needs_torchtext) if "torchtext" in overlay else overlay
 
 
-# Of several processes: test_distributed.py.
+# test_distributed.py runs the one of several processes.
 ALONE = [needs(overlay) for overlay in OVERLAYS if overlay != "ddp.yaml"]
 
 

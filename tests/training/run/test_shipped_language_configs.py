@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[3] / "configs" / "language"
-# Of the files that a benchmark needs, where it needs them.
+# The files that each benchmark needs.
 FILES = {
     "ptb": ("ptb/ptb.train.txt", "ptb/ptb.valid.txt", "ptb/ptb.test.txt"),
     "wikitext2": tuple(f"wikitext-2/wiki.{part}.tokens" for part in ("train", "valid", "test")),
@@ -29,7 +29,7 @@ def test_trains_a_few_steps(
     stated = yaml.safe_load((ROOT / f"{name}.yaml").read_text())
     assert stated["task"] == "language"
     assert name.startswith(stated["data"]["corpus"])
-    # AdamW takes the decay times its rate: below a thousandth it does nothing.
+    # AdamW multiplies the decay by its rate: below a thousandth it has no effect.
     decay = stated["model"].get("weight_decay", 0.0)
     assert decay == 0.0 or decay >= 1e-3
     text = "".join((lines / f"{part}.txt").read_text() for part in ("train", "valid", "test"))

@@ -1,4 +1,4 @@
-"""Runs that are cut short, to see whether all works, end well, with the state that they reached."""
+"""Short runs end without an error, with the state that they reached."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_what_is_shown_is_the_last_state(
 
 
 def test_statistics_are_taken_anew_at_the_end(corpus: Path, train_py: Command) -> None:
-    """As they are before a validation, where there is none."""
+    """Without a validation, statistics are re-estimated at the end of training."""
     seen: list[int] = []
     estimate = TextClassification.on_test_start
 
@@ -100,7 +100,7 @@ def test_statistics_are_taken_anew_at_the_end(corpus: Path, train_py: Command) -
                 "fit", "--data.corpus", corpus, *SMALL, "--model.norm=batch", *more,
                 "--trainer.max_epochs=3", "--trainer.limit_val_batches=0",
             )  # fmt: skip
-    assert seen == [3 * 81, 81]  # of every epoch, and of one pass over all documents
+    assert seen == [3 * 81, 81]  # three epochs, and one pass over all documents
 
 
 @pytest.mark.parametrize("share", ["0", "0.0001"])

@@ -1,4 +1,4 @@
-"""Texts of any spelling survive the command line, YAML and the configuration that is stored."""
+"""Texts of any spelling survive the command line, YAML and the stored configuration."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_the_parser_of_others_is_as_it_was() -> None:
 
 @pytest.mark.parametrize("spelling", ["7795e10", "no", "#x", "a: b", "-1", "none"])
 def test_a_run_of_any_name(spelling: str, train_py: Command) -> None:
-    """From its training to every use of what it leaves."""
+    """Train, resume and use a run whose names have this spelling."""
     header = f"id,{spelling},0\n"
     rows = "".join(
         f"{n},{'corn crop' if n % 2 else 'goal match'} w{n},{n % 2}e5\n" for n in range(30)
@@ -184,7 +184,7 @@ def test_names_that_no_folder_can_have(
 def test_a_folder_in_ones_home(
     corpus: Path, train_py: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A shell leaves the ~ of an option as it is."""
+    """A shell does not expand the ~ in an option."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     train_py("fit", "--data.corpus", corpus, *SMALL, "--trainer.max_epochs=1", "--run.folder=~/r")
     assert (tmp_path / "home/r/tiny/version_0/config.yaml").exists()

@@ -1,4 +1,4 @@
-"""The learning rate, what decays, and the loss."""
+"""The learning rate, the decaying parameters, and the loss."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def module(**options: Any) -> TextClassification:
 
 
 def rates(steps: int, **options: Any) -> list[float]:
-    """The learning rate of every step, as the optimizer has it."""
+    """Return the learning rate of the optimizer at every step."""
     model = module(**options)
     model._trainer = SimpleNamespace(estimated_stepping_batches=steps)
     configured = model.configure_optimizers()
@@ -104,7 +104,7 @@ def test_the_loss_smooths_labels_in_training_only(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
 def test_the_loss_of_many_batches_in_half_precision() -> None:
-    """A count in bfloat16 would end at 256."""
+    """A count in bfloat16 would stop at 256."""
     trainer = Trainer(
         precision="bf16-true",
         accelerator="cpu",

@@ -1,4 +1,4 @@
-"""The language model's loss, its states from batch to batch, and what it counts."""
+"""The language model's loss, its carried states, and its counts."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def documents(size: int) -> list[LanguageBatch]:
 
 
 def passed(model: LanguageModelling, batches: list[LanguageBatch]) -> dict[str, Tensor]:
-    """What a pass over the test part computes."""
+    """Return the metric of a pass over the test part."""
     model.eval()
     model.on_test_epoch_start()
     with torch.no_grad():
@@ -80,7 +80,7 @@ def test_states_go_on_within_a_stage_and_end_at_its_beginning() -> None:
     alone = model.surprisal(first, "train"), model.surprisal(second, "train")
     again = model.surprisal(first, "train")
     model.surprisal(first, "val")
-    model.surprisal(documents(5)[0], "val")  # of another number of rows
+    model.surprisal(documents(5)[0], "val")  # another number of rows
     assert_equal(again, alone[0])
     assert_equal(model.surprisal(second, "train"), alone[1])
     begun = model.surprisal(second._replace(starts=True), "train")
@@ -105,7 +105,7 @@ def test_what_a_pass_sums_up_does_not_depend_on_batches() -> None:
     for size in (1, 2, 3):
         for name, value in passed(model, documents(size)).items():
             assert_close(value, whole[name], VALUES, name)
-    # By hand, document by document.
+    # Compute the sums document by document.
     nats: list[float] = []
     for ids in TOKENIZER.documents(TEXTS):
         logits, _ = model(torch.tensor([ids[:-1]]))
@@ -206,7 +206,7 @@ def test_bad_warmup() -> None:
 
 @pytest.mark.parametrize("where", ["loss", "gradient"])
 def test_where_a_window_is_not_finite(where: str) -> None:
-    """A batch that goes on is run again from the states in which it began."""
+    """A batch that continues is run again from the states at its beginning."""
     model = module(norm="layer").train()
     stop = StopAtNonFinite()
     trainer: Any = SimpleNamespace(

@@ -1,4 +1,4 @@
-"""Metrics by length against counting by hand, and against torchmetrics."""
+"""Metrics by length against counts by hand, and against torchmetrics."""
 
 from __future__ import annotations
 
