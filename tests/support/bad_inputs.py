@@ -126,7 +126,7 @@ def page() -> str:
     text = [
         "# Bad inputs",
         "",
-        "Each bad input ends the program with one line on standard error and exit status 2, without",
+        "A bad input ends the program with one line on standard error and exit status 2, without",
         "a traceback (`SEQNORM_TRACEBACK=1` shows it). Some unusual inputs work like any other.",
         "`python tests/support/bad_inputs.py` makes this page; the tests run every line of it.",
     ]

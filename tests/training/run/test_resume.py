@@ -180,6 +180,40 @@ def test_the_command_line_goes_before_the_checkpoint(
     assert checkpoint["hyper_parameters"]["zoneout"] == 0.1
 
 
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
+def test_a_checkpoint_is_read_once(
+    command: str, corpus: Path, train_py: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Path("runs/tiny/version_0")
+    train_py("fit", "--data.corpus", corpus, *OPTIONS, "--trainer.max_epochs=1")
+    Path("lines.txt").write_text("corn\n")
+    more = {"fit": ("--trainer.max_epochs=2",), "predict": ("--input=lines.txt",)}
+    read: list[str] = []
+    load = torch.load
+
+    def note(path: Any, **options: Any) -> Any:
+        read.append(Path(path).name)
+        return load(path, **options)
+
+    monkeypatch.setattr(torch, "load", note)
+    train_py(command, "--ckpt_path", last(run), *more.get(command, ()))
+    # After training, fit tests the best epoch.
+    assert read == ["last.ckpt", *(["best.ckpt"] if command == "fit" else [])]
+
+
+def test_the_configuration_of_a_resumed_run_is_in_its_folder(
+    corpus: Path, train_py: Callable[..., None]
+) -> None:
+    run = Path("runs/tiny/version_0")
+    train_py("fit", "--data.corpus", corpus, *OPTIONS, "--trainer.max_epochs=1")
+    stored = torch.load(last(run), weights_only=True)
+    assert "config" not in stored
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace("max_epochs: 1", "max_epochs: 2"))
+    train_py("fit", "--ckpt_path", last(run))
+    assert torch.load(last(run), weights_only=True)["epoch"] == 1
+
+
 def test_a_checkpoint_that_was_moved_is_not_resumed(
     corpus: Path, train_py: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -188,6 +222,13 @@ def test_a_checkpoint_that_was_moved_is_not_resumed(
     with pytest.raises(SystemExit):
         train_py("fit", "--ckpt_path=moved.ckpt")
     assert "moved.ckpt is not where a run left it" in capsys.readouterr().err
+    Path("checkpoints").mkdir()
+    Path("moved.ckpt").rename("checkpoints/moved.ckpt")
+    with pytest.raises(SystemExit):
+        train_py("fit", "--ckpt_path=checkpoints/moved.ckpt")
+    error = capsys.readouterr().err
+    assert "in checkpoints/ beside the run's config.yaml" in error
+    assert "test, validate and predict need the checkpoint alone" in error
 
 
 @pytest.fixture
