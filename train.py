@@ -4,8 +4,7 @@ from seqnorm.extra import or_exit
 
 with or_exit():
     from seqnorm.studies.commands import main as study
-    from seqnorm.training.cli import main
-    from seqnorm.training.language_cli import LanguageCLI
+    from seqnorm.training.run.main import main
 
 if __name__ == "__main__":
-    main({"language": LanguageCLI}, study=study)
+    main(study=study)

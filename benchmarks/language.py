@@ -1,7 +1,7 @@
 """Language models with LayerNorm, with BatchNorm of every step and without a norm, at equal budget.
 
 ``python benchmarks/language.py mr_stream mr_documents`` makes the runs of these configurations that
-are missing in ``results/language.csv``, by the rule of ``seqnorm.training.language_results``:
+are missing in ``results/language.csv``, by the rule of ``seqnorm.training.results.language_table``:
 learning rates with seed 0, then seeds 1 to 3 at the best rate. It can be interrupted and resumed.
 """
 
@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from seqnorm.training.language_results import best_rate, losses_of, next_rate, setting
+from seqnorm.training.results.language_table import best_rate, losses_of, next_rate, setting
 
 ROOT = Path(__file__).resolve().parent.parent
 NORMS = ("layer", "batch", "none")

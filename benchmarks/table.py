@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import datetime
 import platform
-import subprocess
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,6 +18,7 @@ from typing import Protocol
 import torch
 
 import seqnorm
+from seqnorm.files import commit
 
 WHERE = ("threads", "torch", "machine", "instructions", "load", "date", "commit")
 SPEED = (
@@ -67,7 +67,7 @@ def environment(load: float) -> Row:
         "instructions": instructions(),
         "load": f"{load:.2f}",
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        "commit": commit(),
+        "commit": commit(Path(__file__).parent) or "unknown",
     }
 
 
@@ -84,16 +84,6 @@ def instructions() -> str:
     """Return the instruction set of our kernels, or "none" without kernels."""
     state, _, text = seqnorm.available_backends()["cpu"].partition(": ")
     return text.partition(",")[0] if state == "active" else "none"
-
-
-def commit() -> str:
-    """Return the commit, with -dirty if the working tree differs; "unknown" outside of git."""
-    command = ["git", "describe", "--always", "--dirty"]
-    folder = Path(__file__).parent
-    with suppress(FileNotFoundError):
-        answer = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        return answer.stdout.strip() or "unknown"
-    return "unknown"
 
 
 def summary(rows: Iterable[Row]) -> list[str]:

@@ -14,6 +14,18 @@ from source_tree import ROOT, WINGS, nodes
 import seqnorm.nn.layers.cells
 
 PACKAGE = ROOT / "seqnorm"
+# The rooms of seqnorm.training and the modules beside them, from the ground up.
+ROOMS = [
+    "errors",
+    "checkpoints",
+    "distributed",
+    "results",
+    "data",
+    "callbacks",
+    "tasks",
+    "prediction",
+    "run",
+]
 # The modules of nn that the file of a cell may import: it knows neither other cells nor backends.
 OF_A_CELL = ("check", "recurrence.", "layers.")
 ARROWS = {  # a package, and the packages of seqnorm that it may import
@@ -25,7 +37,7 @@ ARROWS = {  # a package, and the packages of seqnorm that it may import
     "studies": {"training", "models", "datasets", "nn"},
 }
 # Any package may import these, because they import nothing of ours.
-ABOVE = {"seqnorm.extra", "seqnorm.typed"}
+ABOVE = {"seqnorm.extra", "seqnorm.files", "seqnorm.typed"}
 HEAVY = ["lightning", "tokenizers", "matplotlib", "sklearn", "pandas", "rich", "torchmetrics"]
 HEAVY += ["torchtext", "datasets"]
 HEAVY += ["pyarrow", "tensorboard", "jsonargparse", "yaml", "hypothesis", "pytest"]
@@ -99,7 +111,7 @@ def test_the_top_imports_the_library_proper_alone() -> None:
 
 
 def wing(name: str) -> str:
-    """Return the wing of a module of seqnorm.nn."""
+    """Return the wing of a module of seqnorm.nn, or the room of one of seqnorm.training."""
     return name.split(".")[2]
 
 
@@ -111,6 +123,18 @@ def test_every_room_is_a_wing() -> None:
 def test_wings_import_those_below(name: str) -> None:
     for target in ours(name) - ABOVE:
         assert WINGS.index(wing(target)) <= WINGS.index(wing(name)), f"{name} imports {target}"
+
+
+def test_every_part_of_training_is_a_room() -> None:
+    inside = {name for name in MODULES if name.startswith("seqnorm.training.")}
+    assert {wing(name) for name in inside} == set(ROOMS)
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("seqnorm.training.")])
+def test_rooms_of_training_import_those_below(name: str) -> None:
+    for target in ours(name):
+        if target.startswith("seqnorm.training."):
+            assert ROOMS.index(wing(target)) <= ROOMS.index(wing(name)), f"{name} imports {target}"
 
 
 @pytest.mark.parametrize("name", CELL_FILES)

@@ -71,10 +71,10 @@ def test_the_studies(missing: str) -> None:
     assert "Traceback" not in error
 
 
-@pytest.mark.parametrize("module", ["results", "baseline", "language_results"])
+@pytest.mark.parametrize("module", ["classification_table", "baseline", "language_table"])
 def test_modules_that_are_programs(module: str) -> None:
     code = "import sys; sys.modules['lightning'] = None; import runpy; "
-    code += f"runpy.run_module('seqnorm.training.{module}', run_name='__main__')"
+    code += f"runpy.run_module('seqnorm.training.results.{module}', run_name='__main__')"
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert process.returncode == 1
     assert "seqnorm.training needs the module lightning" in process.stderr.splitlines()[-1]

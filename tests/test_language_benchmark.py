@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from seqnorm.training.language_results import COLUMNS, markdown
-from seqnorm.training.results import append_result
+from seqnorm.training.results.language_table import COLUMNS, markdown
+from seqnorm.training.results.rows import append_row
 
 ROOT = Path(__file__).parent.parent
 
@@ -45,7 +45,7 @@ def test_every_run_is_made_once(tmp_path: Path) -> None:
         row |= {"corpus": "mr", "mode": config, "norm": "none" if norm == "null" else norm}
         best = {"layer": 0.01, "batch": 0.1, "null": 0.003}[norm]
         row |= {"lr": lr, "seed": seed, "val_loss": str(abs(float(lr) - best))}
-        append_result(path, {**row, "config": shlex.join(arguments)}, COLUMNS)
+        append_row(path, {**row, "config": shlex.join(arguments)}, COLUMNS)
 
     configs = ["mr_stream", "mr_documents"]
     with pytest.raises(KeyboardInterrupt):
@@ -66,7 +66,7 @@ def test_runs_with_options_of_their_own_are_not_counted(tmp_path: Path) -> None:
     for more in ((), ("--trainer.max_epochs", "9"), ("--config", "configs/other.yaml")):
         arguments = language.options("mr_stream", "layer", 0.01, "0", path)
         row = dict.fromkeys(COLUMNS, "1") | {"norm": "layer"}
-        append_result(path, {**row, "config": shlex.join([*arguments, *more])}, COLUMNS)
+        append_row(path, {**row, "config": shlex.join([*arguments, *more])}, COLUMNS)
     assert len(language.rows_of(path, "mr_stream", "layer")) == 1
     assert language.rows_of(path, "mr_stream", "batch") == []
     made = ROOT / "results" / "language.csv"

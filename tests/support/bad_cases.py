@@ -1,4 +1,4 @@
-"""The bad inputs that are tried, and what the answer to each holds."""
+"""The bad inputs, and a part of the answer to each."""
 
 from __future__ import annotations
 
@@ -288,7 +288,7 @@ CASES = [
     ),
     Case(
         CONFIG,
-        "a class that is none",
+        "a function in place of a class",
         configured("trainer: {callbacks: [{class_path: os.system}]}"),
         "callbacks",
     ),

@@ -1,4 +1,4 @@
-"""Bad inputs, and what each gets: python tests/support/bad_inputs.py writes docs/bad_inputs.md.
+"""Bad inputs and their answers: python tests/support/bad_inputs.py writes docs/bad_inputs.md.
 
 Each is given to the command line as a user would, in a folder of its own, beside a checkpoint that
 was trained there. The tests run the same.
@@ -28,7 +28,7 @@ PAGE = ROOT / "docs" / "bad_inputs.md"
 
 @contextlib.contextmanager
 def within(path: Path) -> Iterator[None]:
-    """The current folder, for a while."""
+    """Change the current folder in the block."""
     before = Path.cwd()
     os.chdir(path)
     try:
@@ -38,9 +38,8 @@ def within(path: Path) -> Iterator[None]:
 
 
 def run(arguments: Sequence[str]) -> tuple[object, str, str]:
-    """Exit status, standard output and error of train.py."""
-    from seqnorm.training.cli import main
-    from seqnorm.training.language_cli import LanguageCLI
+    """Return the exit status, standard output and error of train.py."""
+    from seqnorm.training.run.main import main
 
     out, err, before = io.StringIO(), io.StringIO(), sys.argv
     sys.argv, status = ["train.py", *arguments], 0
@@ -51,7 +50,7 @@ def run(arguments: Sequence[str]) -> tuple[object, str, str]:
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore")
-            main({"language": LanguageCLI})
+            main()
     except SystemExit as stop:
         status = stop.code  # type: ignore[assignment]
     finally:
@@ -60,7 +59,7 @@ def run(arguments: Sequence[str]) -> tuple[object, str, str]:
 
 
 def train(path: Path) -> None:
-    """The good runs in the folder, whose checkpoints the cases begin with."""
+    """Make the good runs in the folder, whose checkpoints the cases use."""
     with within(path):
         write("good.csv", GOOD)
         write("texts/train.txt", SENTENCES)
@@ -74,14 +73,17 @@ def train(path: Path) -> None:
 
 
 def answer(case: Case, trained: Path, path: Path) -> str:
-    """What a case gets, run in the empty folder ``path``; raises AssertionError if it is not one
-    line and a status, or not what the case says."""
+    """Run a case in the empty folder ``path`` and return its answer.
+
+    Raises:
+        AssertionError: The answer is not one line and a status, or not that of the case.
+    """
     shutil.copytree(trained, path, dirs_exist_ok=True)
     with within(path):
         if case.group == FETCHED:
             try:
                 case.make()
-            except OF_INPUTS as error:  # as the command line does; all else has a traceback
+            except OF_INPUTS as error:  # like the command line; other errors are faults
                 status, out, err = 2, "", f"error: {line_of(error)}\n"
             else:
                 status, out, err = 0, "", ""
@@ -99,13 +101,13 @@ def answer(case: Case, trained: Path, path: Path) -> str:
         assert lines[0].isprintable(), lines
         found = lines[0].removeprefix("error: ")
     assert case.gets in found, f"{case.tried}: {found}"
-    # An archive is another one every time, by the date in it.
+    # An archive has another checksum every time, by the date in it.
     found = re.sub(r"\b[0-9a-f]{64}\b", "SHA256", found)
     return found.replace(f"{path}/", "").replace(str(path), ".")
 
 
 def described(out: str) -> str:
-    """That a run has trained, or how many lines were labelled with probabilities, or scored."""
+    """Describe an output: a run has trained, or so many lines were labelled or scored."""
     lines = out.splitlines()
     if "The run is in" in out or "accuracy" in lines[-1] or "bits a character" in lines[-1]:
         return "trained and tested"
@@ -120,14 +122,13 @@ def described(out: str) -> str:
 
 
 def page() -> str:
-    """The page, from what all cases get now."""
+    """Return the page with the answers to all cases."""
     text = [
         "# Bad inputs",
         "",
-        "What was tried, and the one line that it got on standard error, with exit status 2 and",
-        "without a traceback (`SEQNORM_TRACEBACK=1` shows it), or what came of it where it is an",
-        "input like any other. `python tests/support/bad_inputs.py` makes this page; the tests run",
-        "every line of it.",
+        "A bad input ends the program with one line on standard error and exit status 2, without",
+        "a traceback (`SEQNORM_TRACEBACK=1` shows it). Some unusual inputs work like any other.",
+        "`python tests/support/bad_inputs.py` makes this page; the tests run every line of it.",
     ]
     with tempfile.TemporaryDirectory() as temporary:
         trained = Path(temporary, "trained")
@@ -146,7 +147,7 @@ def page() -> str:
 
 
 def row(case: Case, found: str) -> str:
-    """A line of the table; long answers are cut."""
+    """Return a line of the table; long answers are cut."""
     shown = found if len(found) <= 300 else f"{found[:297]}..."
     if case.works:
         return f"| {case.tried} | {shown} |"

@@ -1,4 +1,4 @@
-"""How bad inputs are made."""
+"""Makers of bad inputs."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ class Case:
     """One input.
 
     Attributes:
-        group: what kind of input it is.
-        tried: what was tried, in words.
-        make: writes the input into the current folder and gives the arguments of train.py; or does
-            what is tried, and gives none.
-        gets: what the answer holds, in every environment.
-        works: whether it is an input like any other.
+        group: The kind of input.
+        tried: The input in words.
+        make: Writes the input into the current folder and returns the arguments of train.py; or
+            runs the case itself and returns none.
+        gets: A part of the answer, in every environment.
+        works: The input works like any other.
     """
 
     group: str
@@ -64,7 +64,7 @@ class Case:
 
 
 def fit(name: str, content: bytes | str, *options: str) -> Callable[[], Sequence[str]]:
-    """Training on a file."""
+    """Make arguments to train on a file."""
 
     def make() -> Sequence[str]:
         write(name, content)
@@ -74,7 +74,7 @@ def fit(name: str, content: bytes | str, *options: str) -> Callable[[], Sequence
 
 
 def label(content: bytes | str) -> Callable[[], Sequence[str]]:
-    """Labelling the lines of a file."""
+    """Make arguments to label the lines of a file."""
 
     def make() -> Sequence[str]:
         write("lines.txt", content)
@@ -84,7 +84,7 @@ def label(content: bytes | str) -> Callable[[], Sequence[str]]:
 
 
 def texts(content: bytes | str, *options: str) -> Callable[[], Sequence[str]]:
-    """Training a language model on the lines of a file."""
+    """Make arguments to train a language model on the lines of a file."""
 
     def make() -> Sequence[str]:
         write("texts/train.txt", content)
@@ -94,7 +94,7 @@ def texts(content: bytes | str, *options: str) -> Callable[[], Sequence[str]]:
 
 
 def score(content: bytes | str, *options: str) -> Callable[[], Sequence[str]]:
-    """Use of a language model on the lines of a file."""
+    """Make arguments to use a language model on the lines of a file."""
 
     def make() -> Sequence[str]:
         write("lines.txt", content)
@@ -106,7 +106,7 @@ def score(content: bytes | str, *options: str) -> Callable[[], Sequence[str]]:
 def configured(
     content: bytes | str, option: str = "--config=config.yaml"
 ) -> Callable[[], Sequence[str]]:
-    """Training with a configuration."""
+    """Make arguments to train with a configuration."""
 
     def make() -> Sequence[str]:
         write("good.csv", GOOD)
@@ -123,10 +123,11 @@ def command(*arguments: str) -> Callable[[], Sequence[str]]:
 def checkpoint(
     change: Callable[[dict[str, Any]], Any], use: str = "predict"
 ) -> Callable[[], Sequence[str]]:
-    """Use of a checkpoint whose contents were changed."""
+    """Make arguments to use a checkpoint with changed contents."""
 
     def make() -> Sequence[str]:
         stored = torch.load(BEST, weights_only=True)
+        stored["config"] = {"trainer": {}}  # which earlier versions wrote
         changed = change(stored)
         torch.save(stored if changed is None else changed, RUN + "bad.ckpt")
         write("lines.txt", "corn\n")
@@ -137,7 +138,7 @@ def checkpoint(
 
 
 def damaged(change: Callable[[bytes], bytes]) -> Callable[[], Sequence[str]]:
-    """Use of a file that is no checkpoint any more."""
+    """Make arguments to use a damaged checkpoint."""
 
     def make() -> Sequence[str]:
         write(RUN + "bad.ckpt", change(Path(BEST).read_bytes()))
@@ -147,7 +148,7 @@ def damaged(change: Callable[[bytes], bytes]) -> Callable[[], Sequence[str]]:
 
 
 def archive(*, checked: bool = True, limit: int = 0, **options: Any) -> Callable[[], Sequence[str]]:
-    """Fetching from an archive in the root, with the checksum pinned or another."""
+    """Fetch from an archive in the root, with its checksum or another one."""
 
     def make() -> Sequence[str]:
         content = b"x" * 100
@@ -188,14 +189,14 @@ def write(name: str, content: bytes | str) -> None:
 
 
 class Code:
-    """Unpickled, it would leave a file behind."""
+    """An object that would leave a file behind when it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.system, ("touch it_ran",)
 
 
 def assign(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
-    """Sets an entry of nested dicts."""
+    """Set an entry of nested dicts."""
 
     def change(stored: dict[str, Any]) -> None:
         for key in path[:-1]:
@@ -251,7 +252,7 @@ def folder(use: str) -> Callable[[], Sequence[str]]:
 
 
 def deflated() -> Sequence[str]:
-    """A checkpoint that unpacks to more than its own size."""
+    """Make a checkpoint that unpacks to more than its own size."""
     with (
         zipfile.ZipFile(BEST) as source,
         zipfile.ZipFile(RUN + "bad.ckpt", "w", zipfile.ZIP_DEFLATED) as target,
@@ -262,7 +263,7 @@ def deflated() -> Sequence[str]:
 
 
 def tokenizer(change: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], None]:
-    """Changes the tokenizer in a checkpoint."""
+    """Change the tokenizer in a checkpoint."""
 
     def changed(stored: dict[str, Any]) -> None:
         found = json.loads(stored["hyper_parameters"]["tokenizer"])
@@ -273,7 +274,7 @@ def tokenizer(change: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, An
 
 
 def doubled(levels: int) -> list[Any]:
-    """A list that holds two of a list that holds two of ..."""
+    """Return a list that holds two of a list that holds two of ..."""
     found: list[Any] = ["x"]
     for _ in range(levels):
         found = [found, found]
@@ -282,12 +283,12 @@ def doubled(levels: int) -> list[Any]:
 
 def file_of_values() -> Sequence[str]:
     write("values.yaml", "{class_path: os.abort}")
-    change = assign("config", "model", "norm_options", value="values.yaml")
+    change = assign("hyper_parameters", "norm_options", value="values.yaml")
     return checkpoint(change, "test")()
 
 
 def renamed(words: str, others: str) -> Callable[[], Sequence[str]]:
-    """Resuming on a corpus of as many words and classes, of which one is another."""
+    """Make arguments to resume on a corpus with one other word or class."""
 
     def make() -> Sequence[str]:
         write("other.csv", GOOD.replace(words, others))
@@ -297,7 +298,7 @@ def renamed(words: str, others: str) -> Callable[[], Sequence[str]]:
 
 
 def exchanged() -> Sequence[str]:
-    """Resuming on the same texts with the labels exchanged."""
+    """Make arguments to resume on the same texts with exchanged labels."""
     write("other.csv", GOOD.replace(",a\n", ",x\n").replace(",b\n", ",a\n").replace(",x\n", ",b\n"))
     return ["fit", f"--ckpt_path={BEST}", "--data.corpus=other.csv"]
 
@@ -325,7 +326,7 @@ def full_device() -> Sequence[str]:
 
 
 def smaller(stored: dict[str, Any]) -> str:
-    """The tokenizer of a checkpoint without its last word."""
+    """Return the tokenizer of a checkpoint without its last word."""
     found = json.loads(stored["hyper_parameters"]["tokenizer"])
     found["model"]["vocab"].popitem()
     return json.dumps(found)

@@ -1,5 +1,4 @@
-"""Callbacks that end one process of a run in the middle of training, leave it hanging, or spoil
-what it computes."""
+"""Callbacks that end one process of a run, let it hang, or make it compute NaN."""
 
 from __future__ import annotations
 
@@ -14,16 +13,16 @@ from torch import nn
 
 
 class DieError(Exception):
-    """What a process raises that dies of an error."""
+    """The error that ends a process."""
 
 
 class Die(Callback):
-    """After the fourth step, or another.
+    """End or stop a process after the fourth step, or another one.
 
     Args:
-        rank: of the process.
+        rank: The process.
         how: "kill" (as kill -9), "leave" (os._exit(0)), "raise" or "hang".
-        step: how many steps were done.
+        step: The number of steps.
     """
 
     def __init__(self, rank: int, how: str, step: int = 4) -> None:
@@ -44,12 +43,12 @@ class Die(Callback):
 
 
 class Spoil(Callback):
-    """At the fourth step, whenever it is run, makes what a layer gives no number any more.
+    """Make the output of a layer NaN whenever the fourth step is run.
 
     Args:
-        rank: of the process.
-        layer: its name in the network; its first output is what is spoilt.
-        what: "loss", or "gradient" to spoil what comes back alone.
+        rank: The process.
+        layer: The name of the layer; its first output becomes NaN.
+        what: "loss", or "gradient" for NaN in the backward pass only.
     """
 
     def __init__(self, rank: int, layer: str, what: str) -> None:

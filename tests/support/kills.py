@@ -1,4 +1,4 @@
-r"""Kills a training run again and again, resumes it, and compares with one that was never touched.
+r"""Kill a training run again and again, resume it, and compare it with one that was never killed.
 
     python tests/support/kills.py                      20 kills of one process, and 5 late ones
     python tests/support/kills.py --kills 3 --seed 7   fewer, at other moments
@@ -32,7 +32,7 @@ from typing import Any
 import torch
 
 ROOT = Path(__file__).parents[2]
-# All that has a state: dropout of every kind, statistics, an average of the weights, a schedule.
+# Everything with a state: dropout of every kind, statistics, an average of the weights.
 OPTIONS = (
     "--model.embedding_size=8",
     "--model.hidden_size=8",
@@ -51,7 +51,7 @@ OPTIONS = (
     "--trainer.enable_progress_bar=false",
     "--trainer.enable_model_summary=false",
 )
-# What of a checkpoint must be equal; the rest is times and paths.
+# The parts of a checkpoint that must be equal; the rest is times and paths.
 RESUMED = (
     "epoch",
     "global_step",
@@ -69,7 +69,7 @@ CLASSES = {
 
 
 def write_corpus(folder: Path, documents: int) -> None:
-    """A folder with a part to train on, and one to test on a third as large."""
+    """Make a folder with a training part, and a test part of a third of its size."""
     folder.mkdir()
     draw = random.Random(0)
     for part, count in (("train", documents), ("test", documents // 3)):
@@ -100,7 +100,7 @@ class Job:
             )
 
     def kill(self) -> bool:
-        """SIGKILL to all processes; whether they were still running."""
+        """Kill all processes and return whether they were still running."""
         running = self.process.poll() is None
         if running:
             os.killpg(self.process.pid, signal.SIGKILL)
@@ -115,7 +115,7 @@ class Job:
 
 
 def outcome(folder: Path) -> dict[str, Any]:
-    """All that must be equal of a run that has ended."""
+    """Return all that must be equal of a finished run."""
     run = folder / "runs" / "run" / "version_0"
     found: dict[str, Any] = {}
     for name in ("best", "last"):
@@ -129,7 +129,7 @@ def outcome(folder: Path) -> dict[str, Any]:
 
 
 def differences(one: Any, other: Any, place: str = "run") -> list[str]:
-    """Where two outcomes differ, in any bit."""
+    """Return the places where two outcomes differ in any bit."""
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
         return [] if torch.equal(one, other) else [place]
     if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
@@ -144,7 +144,7 @@ def differences(one: Any, other: Any, place: str = "run") -> list[str]:
 def kill_at_a_random_moment(
     job: Job, checkpoints: Path, draw: random.Random, startup: float
 ) -> str | None:
-    """Where the run was when it was killed; None if it ended before."""
+    """Kill the run and return where it was; None if it had ended."""
     last = checkpoints / "last.ckpt"
     before = last.stat().st_mtime_ns if last.exists() else 0
     begun = time.time_ns()
@@ -160,7 +160,7 @@ def kill_at_a_random_moment(
         time.sleep(draw.uniform(0.0, 0.5))
     if not job.kill():
         return None
-    # One that an earlier process left is older.
+    # A file that an earlier process left is older.
     unfinished = checkpoints.glob(".*.unfinished")
     if any(file.stat().st_mtime_ns > begun for file in unfinished):
         return "while it wrote a checkpoint"
@@ -170,7 +170,7 @@ def kill_at_a_random_moment(
 
 
 def trained(run: Path, epochs: int) -> bool:
-    """Whether all epochs are over: metrics.csv has a row of each."""
+    """Return whether all epochs are over: metrics.csv has a row of each."""
     metrics = run / "metrics.csv"
     return metrics.exists() and len(metrics.read_text().splitlines()) > epochs
 
@@ -178,8 +178,7 @@ def trained(run: Path, epochs: int) -> bool:
 def kill_in_its_test(
     job: Job, run: Path, epochs: int, draw: random.Random, startup: float, ending: float
 ) -> str | None:
-    """As ``kill_at_a_random_moment``, after the last epoch, within the ``ending`` seconds that the
-    rest takes."""
+    """Kill the run after its last epoch, within the ``ending`` seconds that the rest takes."""
     late = startup if trained(run, epochs) else 0.0
     while not trained(run, epochs) and job.process.poll() is None:
         time.sleep(0.001)

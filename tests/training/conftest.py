@@ -1,4 +1,4 @@
-"""A corpus small enough to train on in a second, and the command line without a process."""
+"""A small corpus, and the command line without a process."""
 
 from __future__ import annotations
 
@@ -11,25 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_runs import CrashError
 
 CLASSES = {
     "grain": ("corn", "crop", "wheat"),
     "sport": ("goal", "match", "team"),
     "trade": ("deal", "export", "tariff"),
 }
-# Enough of everything, and of nothing more than a test needs.
-SMALL = (
-    "--model.embedding_size=8",
-    "--model.hidden_size=8",
-    "--trainer.log_every_n_steps=1",
-    "--trainer.enable_progress_bar=false",
-    "--trainer.enable_model_summary=false",
-)
 
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with 90 documents to train on and 30 to test on."""
+    """Make a folder with 90 documents to train on and 30 to test on."""
     folder = tmp_path_factory.mktemp("corpora") / "tiny"
     folder.mkdir()
     draw = random.Random(0)
@@ -48,7 +41,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def lines(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with lines to train on, to validate with and to test on, for a language model."""
+    """Make a folder with training, validation and test lines for a language model."""
     folder = tmp_path_factory.mktemp("texts") / "lines"
     folder.mkdir()
     draw = random.Random(0)
@@ -61,13 +54,9 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class CrashError(Exception):
-    """What ``crash_at`` has training raise."""
-
-
 @pytest.fixture
 def crash_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
-    """Makes training, of whatever task, raise when so many steps were taken, or no longer."""
+    """Return a function that makes training raise at a step, or with None no longer."""
     from seqnorm.training import LanguageModelling, TextClassification
 
     at: list[int | None] = [None]
@@ -93,9 +82,8 @@ def crash_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
 
 @pytest.fixture
 def train_py(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
-    """Runs ``train.py`` with the given arguments, in a folder of the test's own."""
-    from seqnorm.training.cli import main
-    from seqnorm.training.language_cli import LanguageCLI
+    """Return a function that runs ``train.py`` in a folder of the test's own."""
+    from seqnorm.training.run.main import main
 
     monkeypatch.chdir(tmp_path)
 
@@ -104,6 +92,6 @@ def train_py(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., N
         with warnings.catch_warnings():
             # Lightning's CLI uses a method that jsonargparse has renamed.
             warnings.filterwarnings("ignore", ".*", DeprecationWarning, "lightning|jsonargparse")
-            main({"language": LanguageCLI})
+            main()
 
     return run

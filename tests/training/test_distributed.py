@@ -1,4 +1,4 @@
-"""Two processes train as one does, and end together.
+"""Two processes train like one, and end together.
 
 They run ``train.py``, which starts the second one itself.
 """
@@ -22,16 +22,16 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Trainer
 from lightning.pytorch.plugins.layer_sync import TorchSyncBatchNorm
+from small_runs import SMALL
 from tolerances import VALUES, assert_close
 from torch import nn
 from torch.utils.data import DataLoader
 
 import seqnorm
 from seqnorm.datasets import BucketBatchSampler, TextDataset
-from seqnorm.training.checkpoint import AtomicCheckpointIO
-from seqnorm.training.distributed import SyncBatchNorm, end, plugins
-
-from .conftest import SMALL
+from seqnorm.training.checkpoints.checkpoint_file import AtomicCheckpointIO
+from seqnorm.training.distributed import SyncBatchNorm, end
+from seqnorm.training.run.trainer import plugins
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and process groups")
 
@@ -43,7 +43,7 @@ OPTIONS = (
     *SMALL,
     "--data.validation_fraction=0.2",
     "--model.norm=batch",
-    "--data.max_length=5",  # there is an exchange a step
+    "--data.max_length=5",  # every step has an exchange
     "--model.dropout=0",
     "--model.embedding_dropout=0",
     "--model.word_dropout=0",
@@ -60,13 +60,13 @@ def command(corpus: Path, *arguments: str) -> list[str]:
 
 
 def dying(rank: int, how: str) -> list[str]:
-    """Options of a run in which a process comes to no good end."""
+    """Return options of a run in which a process dies or hangs."""
     die = ["--trainer.callbacks+=dying.Die", f"--trainer.callbacks.rank={rank}"]
     return ["--trainer.max_epochs=100", *die, f"--trainer.callbacks.how={how}"]
 
 
 def environment() -> dict[str, str]:
-    """One thread in each process, and what Lightning would take for another launcher's left out."""
+    """Return an environment with one thread, and without the variables of other launchers."""
     of_others = ("LOCAL_RANK", "NODE_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     kept = {name: value for name, value in os.environ.items() if name not in of_others}
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support")])
@@ -74,16 +74,16 @@ def environment() -> dict[str, str]:
 
 
 def outcome(run: Path) -> tuple[dict[str, torch.Tensor], list[dict[str, str]]]:
-    """The last state of a run, and its metrics."""
+    """Return the last state of a run, and its metrics."""
     state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     with (run / "metrics.csv").open(newline="") as file:
         return state, list(csv.DictReader(file))
 
 
 def run(arguments: list[str], folder: Path) -> tuple[int, str]:
-    """The exit status and output of a run, whose processes must all be gone soon after it."""
+    """Return the exit status and output of a run, and check that its processes are gone."""
     output = folder / "output.txt"
-    with output.open("w") as file:  # a pipe would be held open by whoever is left over
+    with output.open("w") as file:  # a process left over would keep a pipe open
         process = subprocess.Popen(
             arguments,
             cwd=folder,
@@ -117,7 +117,7 @@ def test_two_processes_train_as_one(
     corpus: Path, tmp_path: Path, train_py: Callable[..., None]
 ) -> None:
     own = shutil.copytree(corpus, tmp_path / "tiny")
-    with (own / "test.csv").open("a") as file:  # an odd number of them
+    with (own / "test.csv").open("a") as file:  # the number of documents is odd
         file.write("an odd one out,grain\n")
     options = ("--run.reestimate=true", "--run.folder=two", "--data.batch_size=12")
     status, said = run(command(own, *options), tmp_path)
@@ -150,12 +150,8 @@ def test_a_process_that_dies_ends_the_run(
 
 
 @pytest.mark.parametrize("inside", [False, True])
-def test_resumes_exactly_after_a_death(
-    inside: bool, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With statistics that each process takes of its own documents, and that normalise in training
-    too, at steps that one document has."""
-    monkeypatch.setenv("SEQNORM_ALLOW_CLASSES", "dying.Die")
+def test_resumes_exactly_after_a_death(inside: bool, corpus: Path, tmp_path: Path) -> None:
+    """Statistics are those of each process, and few rows make them normalise in training too."""
     options = ("--trainer.sync_batchnorm=false", "--run.reestimate=true", "--model.dropout=0.5")
     options += ("--data.max_length=20", "--data.batch_size=2", "--data.noise=5")
     options += ("--run.ema_decay=0.9", f"--run.save_every_n_steps={1 if inside else 'null'}")
@@ -208,7 +204,7 @@ LANGUAGE = (
 def test_what_is_not_finite_in_a_process_ends_all(
     task: str, what: str, corpus: Path, lines: Path, tmp_path: Path
 ) -> None:
-    """With a line that says where; nothing waits for an exchange that the others do not join."""
+    """All processes end with the same line, and none waits for an exchange."""
     layer = "network.layers.0" if task == "language" else "network.recurrent"
     fit = command(corpus)
     if task == "language":
@@ -222,7 +218,7 @@ def test_what_is_not_finite_in_a_process_ends_all(
     assert len(errors) == 1, said
     (error,) = errors
     begin = r"error: step 3 \(epoch \d, batch \d\): in process 1 the "
-    # In a norm of the batch the other one meets it as well.
+    # A norm of the batch passes the NaN on to the other process.
     end = r"; documents [\d, ]+" + ("(; in process .*)?" if task == "classification" else "")
     if task == "classification":
         begin = begin.replace("in process 1", "(in process 0 .*)?in process 1")
@@ -245,7 +241,7 @@ def test_only_what_is_asked_for_is_synchronised() -> None:
     assert kinds([other], True) == [TorchCheckpointIO, SyncBatchNorm]
     assert kinds(TorchSyncBatchNorm(), True) == [TorchSyncBatchNorm, AtomicCheckpointIO]
     added = plugins({"plugins": [other], "sync_batchnorm": True})
-    # Lightning takes it beside sync_batchnorm=True.
+    # Lightning accepts the plugin beside sync_batchnorm=True.
     Trainer(
         sync_batchnorm=True,
         plugins=added,
@@ -273,7 +269,7 @@ def test_the_plugin_converts_and_reverts() -> None:
 
 
 def test_lightning_refuses_to_divide_the_buckets_again() -> None:
-    """With its default, use_distributed_sampler=True, it says what to set rather than go wrong."""
+    """Lightning's default, use_distributed_sampler=True, raises an error that helps."""
     from lightning.pytorch.utilities.data import _update_dataloader
 
     sampler = BucketBatchSampler([3, 4, 5, 6], batch_size=1, num_replicas=2, rank=1)

@@ -1,0 +1,110 @@
+"""Atomic writing of files, locks on files, and the commit that results are labelled with."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+
+@contextmanager
+def replacing(path: str | Path, *, shared: bool = False) -> Iterator[IO[bytes]]:
+    """Open a file that replaces ``path`` at the end of the block, flushed to the disk.
+
+    The new file is written beside ``path``, because on another file system the final move would be
+    a copy that an interruption leaves half done. An error within the block removes it. A process
+    that is killed leaves it for the next one to overwrite. If several processes may write ``path``
+    at once (``shared``), each has a file of its own.
+
+    Raises:
+        OSError: The file cannot be written; the previous content of ``path`` is kept.
+    """
+    path = Path(path)
+    name = f"{path.name}.{os.getpid()}" if shared else path.name
+    unfinished = path.with_name(f".{name}.unfinished")
+    try:
+        file = unfinished.open("wb")
+    except OSError as error:  # name the file that the caller knows
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    try:
+        with file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileNotFoundError):
+            shutil.copymode(path, unfinished)
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    if os.name == "posix":  # other systems cannot open a folder, and need not
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def write_atomically(path: str | Path, content: str | bytes, *, shared: bool = False) -> None:
+    """Write a whole file, text as UTF-8, or leave the previous one.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    try:
+        with replacing(path, shared=shared) as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        raise unwritten(error, path, "the file") from error
+
+
+def unwritten(error: OSError, path: str | Path, what: str) -> OSError:
+    """Return the error in words; ``what`` describes the content, as in "the checkpoint"."""
+    before = "; the one before is whole" if Path(path).exists() else ""
+    words = f"{what} could not be written{before}: {error.strerror}"
+    return OSError(error.errno, words, str(path))
+
+
+def lock(file: IO[Any], *, wait: bool = True) -> None:
+    """Lock an open file against other processes until it is closed.
+
+    Without ``wait``, a file that another process has locked raises an error. Windows and file
+    systems without locks leave the file unlocked.
+
+    Raises:
+        BlockingIOError: Another process holds the lock, and ``wait`` is false.
+    """
+    try:
+        import fcntl  # exists on POSIX only
+    except ModuleNotFoundError:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        raise
+    except OSError:  # the file system has no locks
+        return
+
+
+def commit(folder: str | Path = ".") -> str:
+    """Name the commit of the working tree around ``folder``; "" outside of git.
+
+    The name ends in -dirty if files differ from the commit. Files in ``results`` are ignored, so
+    that a run that writes results does not change the name for the next one.
+    """
+
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments]
+        answer = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+        return answer.stdout.strip()
+
+    try:
+        name = git("describe", "--always")
+        changed = git("diff", "HEAD", "--name-only", "--", ":/", ":(top,exclude)results")
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return ""
+    return f"{name}-dirty" if changed else name

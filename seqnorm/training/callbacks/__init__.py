@@ -1,0 +1,1 @@
+"""Callbacks of training: what is watched, stopped, kept and written."""

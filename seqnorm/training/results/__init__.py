@@ -1,0 +1,1 @@
+"""Results of runs: scores, rows, tables and pictures, and the linear baseline."""

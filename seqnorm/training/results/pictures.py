@@ -1,0 +1,125 @@
+"""Pictures of a run: learning curve, confusion matrix and statistics of BatchNorm."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from seqnorm.extra import explained
+from seqnorm.files import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def _figure(width: float, height: float) -> Figure:
+    with explained("a picture"):
+        from matplotlib.figure import Figure
+    # A figure made without pyplot needs no screen and no global state.
+    return Figure((width, height), layout="constrained")
+
+
+def _save(figure: Figure, path: str | Path) -> None:
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=Path(path).suffix[1:], dpi=150)
+    write_atomically(path, drawn.getvalue())
+
+
+def learning_curve(
+    rows: Sequence[Mapping[str, float]],
+    path: str | Path,
+    quantities: Sequence[str] = ("loss", "accuracy"),
+) -> None:
+    """Draw quantities by epoch, from the ``rows`` of metrics.csv, into the file ``path``."""
+    figure = _figure(4.5 * len(quantities), 3.6)
+    panels = figure.subplots(1, len(quantities), squeeze=False)[0]
+    for axes, quantity in zip(panels, quantities):
+        for stage, label in (("train", "training"), ("val", "validation")):
+            key = f"{stage}_{quantity}"
+            values = {row["epoch"] + 1: row[key] for row in rows if key in row}
+            if values:
+                axes.plot(values.keys(), values.values(), marker="o", markersize=3, label=label)
+        axes.set(xlabel="epoch", ylabel=quantity)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend()
+    _save(figure, path)
+
+
+def confusion_matrix(confusion: Tensor, classes: Sequence[str], path: str | Path) -> None:
+    """Draw ``confusion`` (C, C), counts by class and predicted class, into the file ``path``.
+
+    A colour shows the part of the class, so that the errors of a small class are as visible as
+    those of a large one.
+    """
+    size = len(classes)
+    side = min(max(4.0, 0.34 * size + 2.0), 16.0)
+    figure = _figure(side + 1, side)
+    axes = figure.subplots()
+    parts = confusion / confusion.sum(1, keepdim=True).clamp(min=1)
+    image = axes.imshow(parts.numpy(), cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, label="part of the class", shrink=0.8)
+    # parse_math=False: a "$" in a name would begin a formula.
+    axes.set_xticks(range(size), classes, rotation=90, fontsize=8, parse_math=False)
+    axes.set_yticks(range(size), classes, fontsize=8, parse_math=False)
+    axes.set(xlabel="predicted", ylabel="class")
+    for row, column in confusion.nonzero().tolist():
+        colour = "white" if parts[row, column] > 0.5 else "black"
+        count = f"{int(confusion[row, column])}"
+        axes.text(column, row, count, ha="center", va="center", color=colour, fontsize=7)
+    _save(figure, path)
+
+
+def statistics_map(rows: Mapping[str, Tensor], drift: Mapping[str, Tensor], path: Path) -> None:
+    """Draw the rows of a batch and the drift of the mean, for each norm and step.
+
+    Args:
+        rows, drift: Values (S,) by site. NaN stays grey. A site with one step for all fills its
+            whole line.
+        path: The file.
+    """
+    import numpy as np
+    from matplotlib.colors import LogNorm, Normalize
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    seen = [int((~values.isnan()).nonzero().max()) + 1 for values in rows.values()]
+    width = max(seen)
+    figure = _figure(10, min(2.9 + 0.5 * len(rows), 40.0))
+    panels = figure.subplots(2, 1, sharex=True)
+    for axes, values, label, logarithmic, least in (
+        (panels[0], rows, "rows of a batch", True, 2.0),
+        (panels[1], drift, "drift of the mean,\nstandard deviations", False, 0.1),
+    ):
+        lines = np.full((len(values), width), np.nan)
+        for line, found in zip(lines, values.values()):
+            line[:] = found[0].item() if len(found) == 1 else np.nan
+            if len(found) > 1:
+                line[: min(width, len(found))] = found[:width].numpy()
+        axes.set_facecolor("0.85")
+        top = float(np.nanmax(lines, initial=least))
+        image = axes.imshow(
+            lines,
+            aspect="auto",
+            interpolation="nearest",
+            cmap="viridis" if logarithmic else "magma_r",
+            norm=LogNorm(1.0, top) if logarithmic else Normalize(0.0, top),
+            extent=(-0.5, width - 0.5, len(lines) - 0.5, -0.5),
+        )
+        bar = figure.colorbar(image, ax=axes, label=label)
+        if logarithmic:
+            bar.ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            bar.ax.yaxis.set_minor_locator(NullLocator())
+            bar.ax.yaxis.set_major_formatter("{x:g}")
+        axes.set_yticks(range(len(values)), list(values), fontsize=8)
+    if width > 1:
+        panels[1].set_xlabel("time step (grey: not reached)")
+        panels[1].xaxis.get_major_locator().set_params(integer=True)
+    else:
+        panels[1].set_xlabel("all steps together (grey: not reached)")
+        panels[1].set_xticks([])
+    _save(figure, path)

@@ -1,0 +1,94 @@
+"""``train.py validate`` and ``train.py test``: evaluate a checkpoint on a part of a corpus."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_info
+
+from ..checkpoints.checkpoint_file import Checkpoint, is_scalar
+from ..checkpoints.stored_model import stored_model
+from ..data.base import TextDataModule
+from ..tasks.base import TextModule
+from .options import command_parser, parse
+from .resume import config_of_run
+from .task import Task
+from .trainer import add_trainer, make_trainer
+from .yaml_texts import dump, load
+
+
+def evaluate(
+    command: Literal["validate", "test"],
+    task: Task,
+    arguments: Sequence[str],
+    checkpoint: Checkpoint | None,
+) -> None:
+    """Print the scores of a checkpoint.
+
+    The model and its data are built from the checkpoint's hyper-parameters, which are plain values.
+    If the checkpoint lies in a run's folder, the trainer has the options of the run's config.yaml.
+    Options on the command line override both.
+    """
+    part = "test" if command == "test" else "validation"
+    parser = command_parser(command, f"Evaluate a checkpoint on the {part} part.")
+    parser.add_argument("--ckpt_path", type=str, required=True, help="The checkpoint.")
+    add_trainer(parser)
+    kept = {"seed", "vocabulary"}  # the order of training, and the checkpoint's own
+    parser.add_class_arguments(task.data, "data", instantiate=False, skip=set(kept))
+    before = [] if checkpoint is None else ["--config", dump(_stored(task, checkpoint, kept))]
+    options = parse(parser, [*before, *arguments], checkpoint)
+    assert checkpoint is not None
+    model = stored_model(task.module, checkpoint)
+    data = task.data(**options.data)
+    data.adopt(checkpoint)
+    data.setup(command)
+    made = parser.instantiate(options)
+    trainer = make_trainer(made.trainer.as_dict(), model)
+    stage: Literal["val", "test"] = "test" if command == "test" else "val"
+    if evaluated(task, trainer, model, data, stage) is None:
+        raise ValueError(f"there is nothing to show: trainer.limit_{stage}_batches is 0")
+
+
+def _stored(task: Task, checkpoint: Checkpoint, left_out: set[str]) -> dict[str, Any]:
+    """Return the options of the data in a checkpoint, and of the trainer in its run's folder."""
+    known = inspect.signature(task.data).parameters
+    for name, value in checkpoint.data.items():
+        if name not in known or not is_scalar(value):
+            shown = repr(value) if is_scalar(value) else f"a {type(value).__name__}"
+            raise ValueError(
+                f"{checkpoint.path}: {name!r:.50}, {shown:.50}, is not an option of its data"
+            )
+    found: dict[str, Any] = {
+        "data": {name: value for name, value in checkpoint.data.items() if name not in left_out}
+    }
+    path: Path | None = config_of_run(checkpoint)
+    if path is not None:
+        config = load(path.read_text(encoding="utf-8"))
+        if isinstance(config, dict) and "trainer" in config:
+            found["trainer"] = config["trainer"]
+    return found
+
+
+def evaluated(
+    task: Task,
+    trainer: Trainer,
+    model: TextModule[Any, Any],
+    data: TextDataModule,
+    stage: Literal["val", "test"],
+) -> Any:
+    """Evaluate a model, print its scores and return its metric; None if there are no batches."""
+    evaluate = trainer.test if stage == "test" else trainer.validate
+    logged = evaluate(model, datamodule=data, verbose=False)
+    if not logged:
+        rank_zero_info(f"trainer.limit_{stage}_batches is 0: nothing is evaluated.")
+        return None
+    (values,) = logged
+    found = model.metric(stage).compute()
+    if trainer.is_global_zero:
+        title = f"{data.corpus_name} {'test' if stage == 'test' else 'validation'}"
+        task.show(title, values[f"{stage}_loss"], found, model)
+    return found

@@ -1,0 +1,164 @@
+"""``train.py fit``: train a model and test its best epoch, or resume a run."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.utilities import rank_zero_info
+
+from seqnorm.extra import need
+from seqnorm.files import commit
+
+from ..checkpoints.checkpoint_file import Checkpoint, read_checkpoint, trust
+from ..checkpoints.stored_model import load_weights
+from ..results.rows import append_once
+from .evaluate import evaluated
+from .options import command_parser, parse
+from .resume import check_progress, check_resumable, check_same_batches, config_to_resume
+from .run_folder import Run
+from .task import TASKS, Task
+from .trainer import add_trainer, make_trainer
+
+
+def fit_parser(task: Task) -> LightningArgumentParser:
+    """Return the parser of the command."""
+    (name,) = (name for name, known in TASKS.items() if known is task)
+    words = f"Train a {task.model} and test its best epoch, or resume a run that was interrupted."
+    parser = command_parser("fit", words, name)
+    parser.add_argument(
+        "--seed_everything", type=int, default=0, help="The seed of all random numbers."
+    )
+    parser.add_argument(
+        "--ckpt_path",
+        type=Optional[str],
+        default=None,
+        help="A checkpoint in a run's folder, to resume the run from.",
+    )
+    add_trainer(parser)
+    parser.add_lightning_class_args(task.module, "model")
+    parser.add_lightning_class_args(task.data, "data")
+    parser.add_class_arguments(task.run, "run")
+    parser.link_arguments("seed_everything", "data.seed")
+    for source, target in task.links.items():
+        parser.link_arguments(f"data.{source}", f"model.{target}", apply_on="instantiate")
+    return parser
+
+
+def plain_config(parser: LightningArgumentParser, options: Any) -> dict[str, Any]:
+    """Return the options as plain values, without the names of configuration files and checkpoint.
+
+    Options that are null are included.
+    """
+    config = yaml.safe_load(parser.dump(options, skip_unset=False))
+    return {key: value for key, value in config.items() if key not in ("config", "ckpt_path")}
+
+
+def fit(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None) -> None:
+    """Train a model, or resume a run from ``checkpoint``.
+
+    A resumed run has the options in its folder's config.yaml; those on the command line override
+    them.
+    """
+    parser = fit_parser(task)
+    before: list[str] = []
+    if checkpoint is not None:
+        before = ["--config", str(config_to_resume(checkpoint))]
+        check_progress(checkpoint)
+    options = parse(parser, [*before, *arguments], checkpoint)
+    config = plain_config(parser, options)
+    if checkpoint is not None:
+        check_same_batches(checkpoint, config)
+    seed_everything(options.seed_everything, workers=True)
+    try:
+        made = parser.instantiate(options)
+    except TypeError as error:  # an argument that no signature declares, as an option of a norm
+        raise ValueError(str(error)) from error
+    model, data, run, trainer_options = made.model, made.data, made.run, made.trainer.as_dict()
+    data.setup("fit")  # raises errors in a corpus before there is a folder of the run
+    if trainer_options["fast_dev_run"]:
+        trainer = make_trainer(trainer_options, model, resumed=checkpoint)
+        trainer.fit(model, datamodule=data, ckpt_path=options.ckpt_path)
+        return
+    logger = trainer_options["logger"]
+    # The logger needs tensorboard, and the pictures at the end need matplotlib.
+    need("train.py fit", "matplotlib", *(["tensorboard"] if logger is None else []))
+    run.check(model)
+    if checkpoint is not None:  # raises now, in one line, if the checkpoint does not fit
+        check_resumable(model, checkpoint)
+        data.check_same(checkpoint.contents, checkpoint.path)
+    path = run.start(options.data.corpus, checkpoint)
+    trainer = make_trainer(
+        trainer_options,
+        model,
+        run.callbacks(path, config, task, trainer_options["max_time"]),
+        checkpoint,
+        max_time=None,  # the run's own timer has the limit
+        logger=run.logger(path, checkpoint) if logger is None else logger,
+    )
+    del checkpoint  # the trainer's plugin has it, and frees it once the run is restored
+    trainer.fit(model, datamodule=data, ckpt_path=options.ckpt_path)
+    found, tested = _test_best(task, trainer, made)
+    if found is not None and trainer.is_global_zero:
+        if tested and run.results is not None:
+            best = run.best.best_model_score  # None without a validation
+            row = {
+                "corpus": data.corpus_name,
+                "cell": options.model.cell,
+                "norm": options.model.norm or "none",
+                "seed": options.seed_everything,
+                **task.row(found, options, best),
+                "epochs": trainer.current_epoch,
+                "seconds": f"{run.timer.time_elapsed():.1f}",
+                "config": shlex.join(arguments),
+                "commit": commit(),
+            }
+            _append(run, row, path, task)
+        task.write(found, model, path / task.finished, tested)
+    rank_zero_info(f"The run is in {path}")
+
+
+def _append(run: Run, row: dict[str, object], path: Path, task: Task) -> None:
+    assert run.results is not None
+    if (path / task.finished).exists() or not append_once(
+        run.results, row, path / "result.csv", task.columns
+    ):
+        rank_zero_info("The run had finished before: run.results gets no second row.")
+
+
+def _test_best(task: Task, trainer: Trainer, made: Any) -> tuple[Any, bool]:
+    """Test the best epoch, or validate it if the corpus has no test part.
+
+    Returns:
+        The metric, None if there are no batches, and whether it is that of a test.
+    """
+    model, tested = made.model, made.data.has_test
+    best: str | None = made.run.best.best_model_path or None
+    if best is None:
+        rank_zero_info(
+            f"Training ended at step {trainer.global_step} without a validation, so no epoch is "
+            "the best: what is shown is the last state."
+        )
+    if not tested:
+        shown = "the last state" if best is None else "the best epoch"
+        rank_zero_info(f"There is no test part: this is how {shown} is in validation.")
+        # The callbacks and loggers would take this for another validation of training.
+        trainer.callbacks = []  # type: ignore[attr-defined]  # set by a connector
+        trainer.loggers = []
+    if best is not None:
+        # The trainer's own loading would let the callback for averaged weights replace the average
+        # in the checkpoint by the weights of the last step.
+        trust(best)
+        load_weights(model, read_checkpoint(best).weights, best)
+    try:
+        found = evaluated(task, trainer, model, made.data, "test" if tested else "val")
+    except MisconfigurationException as error:  # a limit that leaves no batch
+        rank_zero_info(f"Nothing is shown: {error}")
+        found = None
+    return found, tested

@@ -1,0 +1,122 @@
+"""The command line of ``train.py``."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import yaml
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from ..checkpoints.checkpoint_file import Checkpoint, read_checkpoint
+from ..errors import one_line
+from .config_files import check_configs
+from .evaluate import evaluate
+from .fit import fit
+from .options import command_parser, parse
+from .task import TASKS, Task
+
+DESCRIPTION = "Text classifiers and language models with normalised recurrent layers."
+COMMANDS = {
+    "fit": "Train a model and test its best epoch, or resume a run that was interrupted.",
+    "validate": "Evaluate a checkpoint on the validation part.",
+    "test": "Evaluate a checkpoint on the test part.",
+    "predict": "Label, score or continue lines of text with a checkpoint.",
+}
+MORE = "Every command has options: train.py fit --help, train.py predict --help, and so on."
+
+
+def main(**others: Callable[[Sequence[str], str], None]) -> None:
+    """Run the command in ``sys.argv``.
+
+    Args:
+        others: Further commands by name. Each is called with its arguments and its name in usage.
+    """
+    command, arguments = "".join(sys.argv[1:2]), sys.argv[2:]
+    if command in others:
+        others[command](arguments, f"train.py {command}")
+        return
+    if command not in COMMANDS:
+        _list_commands(others)
+        return
+    # Documents are encoded once and padded when needed; worker processes would only cost time.
+    warnings.filterwarnings("ignore", ".*does not have many workers")
+    # A resumed run writes into its own folder.
+    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+    # Lightning calls a function of torch that torch 2.13 has deprecated.
+    warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
+    try:
+        with one_line():
+            _run(command, arguments)
+    except SIGTERMException:
+        # It carries no exit status, and a run that was cut short must not look like a success.
+        sys.exit(128 + signal.SIGTERM)
+
+
+def _list_commands(others: Mapping[str, Any]) -> None:
+    parser = argparse.ArgumentParser(prog="train.py", description=DESCRIPTION, epilog=MORE)
+    commands = parser.add_subparsers(title="commands", metavar="command", required=True)
+    for name, words in {**COMMANDS, **{name: f"Run a {name}." for name in others}}.items():
+        commands.add_parser(name, help=words)
+    parser.parse_args(sys.argv[1:])  # prints the list, or an error, and exits
+
+
+def _run(command: str, arguments: Sequence[str]) -> None:
+    check_configs(arguments)
+    named, path = named_in(arguments)
+    checkpoint = None if path is None else read_checkpoint(path)
+    if checkpoint is None and command != "fit" and not {"-h", "--help"}.intersection(arguments):
+        raise ValueError(f"{command} needs --ckpt_path, as runs/r8/version_0/checkpoints/best.ckpt")
+    if named is None and checkpoint is not None:
+        named = checkpoint.task
+    task = TASKS.get(named or "", TASKS["classification"])  # the parser reports another name
+    if command == "fit":
+        fit(task, arguments, checkpoint)
+    elif command == "predict":
+        predict(task, arguments, checkpoint)
+    else:
+        evaluate(cast("Literal['validate', 'test']", command), task, arguments, checkpoint)
+
+
+def predict(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None) -> None:
+    """Use a checkpoint on lines of text."""
+    parser = command_parser("predict", COMMANDS["predict"])
+    help = "The checkpoint; no other file of the training is needed."
+    parser.add_argument("--ckpt_path", type=str, required=True, help=help)
+    parser.add_function_arguments(task.predict, skip={"checkpoint"})
+    options = parse(parser, arguments, checkpoint).as_dict()
+    for name in ("config", "task", "ckpt_path"):
+        del options[name]
+    task.predict(checkpoint, **options)
+
+
+def named_in(arguments: Sequence[str]) -> tuple[str | None, str | None]:
+    """Return the task and the checkpoint that a command line or its configuration files name.
+
+    An option goes before a file, and a later file before an earlier one. The command's own parser
+    reports errors in them.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--task")
+    parser.add_argument("--ckpt_path")
+    parser.add_argument("-c", "--config", action="append", default=[])
+    with suppress(argparse.ArgumentError):
+        given, _ = parser.parse_known_args(list(arguments))
+        found: dict[str, Any] = {}
+        for path in given.config:
+            with suppress(OSError, ValueError, yaml.YAMLError):
+                stated = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+                found |= stated if isinstance(stated, dict) else {}
+        found |= {name: value for name, value in vars(given).items() if value is not None}
+        task, path = found.get("task"), found.get("ckpt_path")
+        return (
+            None if task is None else str(task),
+            None if path in (None, "null", "none", "None") else str(path),
+        )
+    return None, None

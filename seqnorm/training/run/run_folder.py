@@ -1,0 +1,164 @@
+"""The options of a run, its folder, and the callbacks that keep, stop and document it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from torch import nn
+
+from seqnorm.nn import report
+
+from ..callbacks.epoch_start import SeedEachEpoch, ShareBuffers
+from ..callbacks.finite import StopAtNonFinite
+from ..callbacks.inside_epoch import SaveInsideEpoch
+from ..callbacks.kept_weights import RunCheckpoint, RunEarlyStopping, WeightAverage
+from ..callbacks.run_files import RunFiles
+from ..checkpoints.checkpoint_file import Checkpoint
+from .resume import options_of_an_epoch
+from .yaml_texts import dump
+
+if TYPE_CHECKING:
+    from .task import Task
+
+
+class Run:
+    """A training run, in the folder ``<folder>/<name>/version_<n>``, where it is also resumed.
+
+    Args:
+        folder: The folder of all runs.
+        name: The name of the run; null for that of the corpus.
+        monitor: The quantity of the validation part that chooses the best epoch.
+        patience: Training stops after so many epochs without a better one.
+        ema_decay: The decay per step of an exponential moving average of the weights, which is
+            validated and kept in place of the weights; null for no average. With BatchNorm it needs
+            reestimate, because running averages are those of the weights before averaging.
+        reestimate: Validate and keep BatchNorm with statistics of the whole training part in place
+            of running averages.
+        results: A CSV file to append the test result to. A finished run that is resumed appends
+            nothing.
+        save_every_n_steps: Write last.ckpt after so many steps inside an epoch too; null for at its
+            end only.
+    """
+
+    def __init__(
+        self,
+        *,
+        folder: str = "runs",
+        name: str | None = None,
+        monitor: Literal["val_accuracy", "val_macro_f1", "val_loss"] = "val_accuracy",
+        patience: int = 5,
+        ema_decay: float | None = None,
+        reestimate: bool = False,
+        results: str | None = None,
+        save_every_n_steps: int | None = 1000,
+    ) -> None:
+        if save_every_n_steps is not None and save_every_n_steps < 1:
+            raise ValueError(
+                f"run.save_every_n_steps must be at least 1, or null, not {save_every_n_steps}"
+            )
+        if name == "":
+            raise ValueError("run.name is empty: give a name, or null for the corpus's")
+        self.folder = folder
+        self.name = name
+        self.monitor = monitor
+        self.patience = patience
+        self.ema_decay = ema_decay
+        self.reestimate = reestimate
+        self.results = results
+        self.save_every_n_steps = save_every_n_steps
+
+    def check(self, model: nn.Module) -> None:
+        """Refuse a model whose averaged weights would be validated with other statistics.
+
+        Raises:
+            ValueError: The weights are averaged, and BatchNorm's statistics are not re-estimated.
+        """
+        if self.ema_decay is not None and not self.reestimate and report(model).rows:
+            raise ValueError(
+                "run.ema_decay averages the weights, but BatchNorm's running statistics are those "
+                "of the weights before averaging: set --run.reestimate true"
+            )
+
+    def start(self, corpus: str, checkpoint: Checkpoint | None) -> Path:
+        """Return the run's folder: a new one, or that of the checkpoint to resume from."""
+        if checkpoint is not None:
+            return Path(checkpoint.path).absolute().parent.parent
+        # A shell does not expand ~ in --run.folder=~/runs, and the logger would not either.
+        base = Path(self.folder).expanduser() / (self.name or Path(corpus).stem)
+        if "::" in str(base):  # Lightning splits paths there
+            raise ValueError(f"the run's folder {str(base)!r} holds '::': choose other names")
+        number = 0
+        while True:
+            path = base / f"version_{number}"
+            # Only one process writes; Lightning tells the others the folder.
+            if getattr(rank_zero_only, "rank", 0) != 0:
+                return path
+            try:
+                path.mkdir(parents=True)
+                return path
+            except FileExistsError:
+                number += 1
+
+    def logger(self, path: Path, checkpoint: Checkpoint | None) -> TensorBoardLogger:
+        """Return TensorBoard's logger; entries later than ``checkpoint`` are logged again."""
+        steps = None if checkpoint is None else checkpoint.contents["global_step"]
+        return TensorBoardLogger(path.parent, name="", version=path.name, purge_step=steps)
+
+    def callbacks(
+        self, path: Path, config: Mapping[str, Any], task: Task, max_time: Any
+    ) -> list[Callback]:
+        """Return the callbacks of the run in the folder ``path``.
+
+        Args:
+            path: The folder.
+            config: The configuration of the run.
+            task: The task.
+            max_time: The trainer's limit.
+        """
+        monitor: dict[str, Any] = {
+            "monitor": self.monitor,
+            "mode": "min" if self.monitor == "val_loss" else "max",
+        }
+        files: dict[str, Any] = {"dirpath": path / "checkpoints", "enable_version_counter": False}
+        self.best = RunCheckpoint(**monitor, **files, filename="best")
+        self.timer = Timer(max_time)
+        chosen: list[Callback] = [*task.callbacks(), SeedEachEpoch(config["seed_everything"])]
+        chosen += [ShareBuffers(), StopAtNonFinite()]
+        if self.ema_decay is not None:
+            chosen.append(WeightAverage(self.ema_decay))
+        if self.reestimate:  # after the average, whose statistics it re-estimates
+            chosen.append(task.reestimation())
+        chosen += [RunEarlyStopping(**monitor, patience=self.patience), self.timer]
+        chosen.append(RunFiles(path, dump(config), task.curves))
+        return [
+            *chosen,
+            self.best,
+            # After the best epoch is known, because its state is saved.
+            SaveInsideEpoch(
+                path / "checkpoints" / "last.ckpt",
+                self.save_every_n_steps,
+                options_of_an_epoch(config),
+            ),
+            # A callback of its own, because save_last=True saves only when there is a new best. It
+            # comes after the best for the same reason, and saves at the end of an epoch however
+            # often there is a validation.
+            RunCheckpoint(**files, filename="last", save_on_train_epoch_end=True),
+        ]
+
+
+class LanguageRun(Run):
+    """A training run, in the folder ``<folder>/<name>/version_<n>``, where it is also resumed.
+
+    Args:
+        monitor: The quantity of the validation part that chooses the best epoch.
+        options: The other arguments of ``Run``.
+    """
+
+    def __init__(self, *, monitor: Literal["val_loss"] = "val_loss", **options: Any) -> None:
+        super().__init__(monitor=monitor, **options)

@@ -1,0 +1,157 @@
+"""The tasks that can be trained: the classes, files and results of each."""
+
+from __future__ import annotations
+
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from lightning.pytorch import Callback
+from torch import nn
+
+from seqnorm.files import write_atomically
+
+from ..callbacks.reestimate import ReestimateStatistics
+from ..data.base import TextDataModule
+from ..data.classification import TextData
+from ..data.language import LanguageData
+from ..prediction import classification as labels
+from ..prediction import language as scores
+from ..results import classification_table, language_table
+from ..results.pictures import confusion_matrix
+from ..results.scores import accuracy, macro_f1, print_scores
+from ..tasks.base import TextModule
+from ..tasks.classification import TextClassification
+from ..tasks.language import LanguageModelling
+from ..tasks.starting_embedding import StartEmbedding
+from .run_folder import LanguageRun, Run
+
+
+class Task(ABC):
+    """A task, by which the commands differ.
+
+    Attributes:
+        model: The name of the model in the help.
+        module, data, run: The classes whose arguments are the options.
+        links: The arguments of the module that the data give, by their names there.
+        curves: The quantities of the learning curve.
+        columns: The columns of a row of results.
+        finished: The file in a run's folder that is written last, after the row of results.
+        predict: The function of ``train.py predict``.
+    """
+
+    model: ClassVar[str]
+    module: ClassVar[type[TextModule[Any, Any]]]
+    data: ClassVar[type[TextDataModule]]
+    run: ClassVar[type[Run]]
+    links: ClassVar[Mapping[str, str]]
+    curves: ClassVar[Sequence[str]]
+    columns: ClassVar[Sequence[str]]
+    finished: ClassVar[str]
+    predict: ClassVar[Callable[..., None]]
+
+    def callbacks(self) -> list[Callback]:
+        """Return the callbacks that prepare a new model."""
+        return []
+
+    def reestimation(self) -> Callback:
+        """Return the callback that re-estimates the statistics of BatchNorm."""
+        return ReestimateStatistics()
+
+    @abstractmethod
+    def row(self, found: Any, options: Any, best: Any) -> dict[str, object]:
+        """Return the task's own part of a row of results.
+
+        Args:
+            found: The value of the test metric.
+            options: The options of the run.
+            best: The score of the best epoch, or None without a validation.
+        """
+
+    @abstractmethod
+    def show(self, title: str, loss: float, found: Any, model: Any) -> None:
+        """Print the value ``found`` of the metric."""
+
+    @abstractmethod
+    def write(self, found: Any, model: Any, path: Path, tested: bool) -> None:
+        """Write the file ``finished`` at ``path``, at least if there was a test."""
+
+
+class Classification(Task):
+    """Text classification."""
+
+    model = "text classifier"
+    module = TextClassification
+    data = TextData
+    run = Run
+    links: ClassVar[Mapping[str, str]] = {"tokenizer_json": "tokenizer", "classes": "classes"}
+    curves = ("loss", "accuracy")
+    columns = classification_table.COLUMNS
+    finished = "confusion_matrix.png"
+    predict = staticmethod(labels.predict)
+
+    def callbacks(self) -> list[Callback]:
+        return [StartEmbedding()]
+
+    def row(self, found: Any, options: Any, best: Any) -> dict[str, object]:
+        confusion = found.sum(0)
+        return {
+            "test_accuracy": f"{accuracy(confusion):.4f}",
+            "test_macro_f1": f"{macro_f1(confusion):.4f}",
+        }
+
+    def show(self, title: str, loss: float, found: Any, model: Any) -> None:
+        print_scores(title, loss, found, model.metric("test").names)
+
+    def write(self, found: Any, model: Any, path: Path, tested: bool) -> None:
+        confusion_matrix(found.sum(0), model.classes, path)
+
+
+class Language(Task):
+    """Language modelling."""
+
+    model = "language model"
+    module = LanguageModelling
+    data = LanguageData
+    run = LanguageRun
+    links: ClassVar[Mapping[str, str]] = {"tokenizer_json": "tokenizer", "ends": "ends"}
+    curves = ("loss", "perplexity")
+    columns = language_table.COLUMNS
+    finished = "test.json"
+    predict = staticmethod(scores.predict)
+
+    def reestimation(self) -> Callback:
+        return ReestimateStatistics(_observe)
+
+    def row(self, found: Any, options: Any, best: Any) -> dict[str, object]:
+        return {
+            "mode": options.data.mode,
+            "level": options.data.level,
+            "lr": options.model.lr,
+            "val_loss": f"{math.nan if best is None else float(best):.4f}",
+            "test_perplexity": f"{found['perplexity'].item():.4f}",
+            "test_bits_per_character": f"{found['bits_per_character'].item():.4f}",
+        }
+
+    def show(self, title: str, loss: float, found: Any, model: Any) -> None:
+        print(
+            f"{title}: perplexity {found['perplexity']:.4f}, {found['bits_per_character']:.4f} "
+            f"bits a character, loss {found['loss']:.4f} over {found['tokens']:,} tokens, "
+            f"{found['characters']:,} characters"
+        )
+
+    def write(self, found: Any, model: Any, path: Path, tested: bool) -> None:
+        if tested:
+            values = {name: value.item() for name, value in found.items()}
+            write_atomically(path, json.dumps(values, indent=1) + "\n")
+
+
+def _observe(model: nn.Module, batch: Any) -> None:
+    assert isinstance(model, LanguageModelling)
+    model.surprisal(batch, "estimate")
+
+
+TASKS: dict[str, Task] = {"classification": Classification(), "language": Language()}

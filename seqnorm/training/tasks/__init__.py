@@ -1,0 +1,1 @@
+"""The tasks as LightningModules, with their metrics and their optimizer."""

@@ -1,0 +1,113 @@
+"""The LightningModule of a text classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from seqnorm.datasets import TextBatch, tokenizer_from_json
+from seqnorm.models import TextClassifier
+
+from ..results.scores import accuracy, macro_f1
+from .base import Schedule, TextModule, number
+from .metrics import LengthBucketConfusion
+
+
+class TextClassification(TextModule[TextClassifier, LengthBucketConfusion]):
+    """A text classifier with its loss, metrics and optimizer.
+
+    Its checkpoints hold all that is needed to label texts, as plain data: the tokenizer, the names
+    of the classes and all arguments.
+
+    Args:
+        tokenizer: The tokenizer as JSON.
+        classes: The names of the classes.
+        lr: Highest learning rate.
+        warmup: The part of the training steps over which the rate rises linearly to ``lr``.
+        schedule: How the rate then falls to 0 at the end of training: cosine, linear, or constant
+            (it stays).
+        weight_decay: AdamW's weight decay, on weight matrices only, not on biases nor on the gains
+            and biases of norms.
+        decay_embedding: Apply weight decay to the embedding too.
+        label_smoothing: The probability spread evenly over the classes, in training.
+        embedding: The initial embedding: normal (random), or cooccurrence (vectors from the
+            co-occurrences in the training part, see ``seqnorm.models.cooccurrence_embedding``).
+        length_edges: The document lengths between the buckets of accuracy by length.
+        network: The arguments of ``seqnorm.models.TextClassifier``.
+    """
+
+    def __init__(
+        self,
+        tokenizer: str,
+        classes: Sequence[str],
+        *,
+        lr: float = 5e-3,
+        warmup: float = 0.05,
+        schedule: Schedule = "cosine",
+        weight_decay: float = 0.0,
+        decay_embedding: bool = False,
+        label_smoothing: float = 0.0,
+        embedding: Literal["normal", "cooccurrence"] = "cooccurrence",
+        length_edges: Sequence[int] = (25, 50, 100, 200),
+        **network: Any,
+    ) -> None:
+        codes = tokenizer_from_json(tokenizer)
+        super().__init__(
+            TextClassifier(
+                len(codes), len(classes), pad_id=codes.pad_id, unk_id=codes.unk_id, **network
+            ),
+            {s: LengthBucketConfusion(len(classes), length_edges) for s in ("val", "test")},
+            ("train_loss", "train_accuracy"),
+            lr=lr,
+            warmup=warmup,
+            schedule=schedule,
+            weight_decay=weight_decay,
+        )
+        self.save_hyperparameters(logger=False)
+        self.tokenizer = codes
+        self.classes = tuple(classes)
+        self.decay_embedding = decay_embedding
+        self.label_smoothing = label_smoothing
+        self.embedding = embedding
+
+    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Return class logits (B, C) of ``tokens`` (B, T), of which ``lengths`` (B,) are valid."""
+        return self.network(tokens, lengths)
+
+    def training_step(self, batch: TextBatch) -> Tensor:
+        logits = self(batch.tokens, batch.lengths)
+        loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
+        hits = (logits.argmax(-1) == batch.labels).float().mean()
+        self.log_means({"train_loss": loss, "train_accuracy": hits}, len(logits))
+        self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+        return loss
+
+    def predict_step(self, batch: TextBatch) -> Tensor:
+        """Return class probabilities (B, C)."""
+        return self(batch.tokens, batch.lengths).softmax(-1)  # type: ignore[no-any-return]
+
+    def evaluate(self, stage: str, batch: TextBatch) -> None:
+        logits = self(batch.tokens, batch.lengths)
+        self.metric(stage).update(logits.argmax(-1), batch.labels, batch.lengths)
+        loss = F.cross_entropy(logits, batch.labels)
+        documents = number(len(logits))
+        self.log(f"{stage}_loss", loss, batch_size=documents, sync_dist=True, prog_bar=True)
+
+    def log_metrics(self, stage: str) -> None:
+        metric = self.metric(stage)
+        confusion = metric.compute()
+        values = {
+            f"{stage}_accuracy": accuracy(confusion.sum(0)),
+            f"{stage}_macro_f1": macro_f1(confusion.sum(0)),
+        }
+        self.log_dict(values, sync_dist=True, prog_bar=True)
+        for name, bucket in zip(metric.names, confusion):
+            if bucket.sum() > 0:
+                self.log(f"{stage}_accuracy/{name}", accuracy(bucket), sync_dist=True)
+                self.log(f"{stage}_macro_f1/{name}", macro_f1(bucket), sync_dist=True)
+
+    def decays(self, name: str, parameter: Tensor) -> bool:
+        return parameter.ndim > 1 and (self.decay_embedding or name != "embedding.weight")

@@ -1,0 +1,130 @@
+"""The LightningModule of a language model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seqnorm.datasets import LanguageBatch, LanguageTokenizer
+from seqnorm.models import LanguageModel
+from seqnorm.models.language_model import LayerStates
+from seqnorm.nn.statistics.moments import widen
+
+from .base import Schedule, TextModule
+from .metrics import Surprisal
+
+
+class LanguageModelling(TextModule[LanguageModel, Surprisal]):
+    """A language model with its loss, metrics and optimizer.
+
+    A batch states whether its sequences start or continue those of the batch before
+    (``LanguageBatch.starts``). If they continue, the layers start with the states after the batch
+    before, and no gradient flows back beyond it (truncated back-propagation through time).
+    Perplexity and bits per character are those of all tokens of a part together, without padding.
+
+    Args:
+        tokenizer: The tokenizer as JSON.
+        ends: Each text ends with a token for its end; pieces of one long text do not.
+        lr: Highest learning rate.
+        warmup: The part of the training steps over which the rate rises linearly to ``lr``.
+        schedule: How the rate then falls to 0 at the end of training: cosine, linear, or constant
+            (it stays).
+        weight_decay: AdamW's weight decay, on the weight matrices of the layers only.
+        network: The arguments of ``seqnorm.models.LanguageModel``.
+    """
+
+    token_characters: Tensor
+
+    def __init__(
+        self,
+        tokenizer: str,
+        *,
+        ends: bool = True,
+        lr: float = 5e-3,
+        warmup: float = 0.05,
+        schedule: Schedule = "cosine",
+        weight_decay: float = 0.0,
+        **network: Any,
+    ) -> None:
+        codes = LanguageTokenizer.from_json(tokenizer)
+        super().__init__(
+            LanguageModel(len(codes), pad_id=LanguageTokenizer.pad_id, **network),
+            {stage: Surprisal() for stage in ("val", "test")},
+            ("train_loss",),
+            lr=lr,
+            warmup=warmup,
+            schedule=schedule,
+            weight_decay=weight_decay,
+        )
+        self.save_hyperparameters(logger=False)
+        self.tokenizer = codes
+        self.ends = ends
+        self.register_buffer("token_characters", self.tokenizer.characters(), persistent=False)
+        self._words = codes.level == "word"
+        self._states: dict[str, LayerStates] = {}
+        self._began: dict[str, LayerStates] = {}
+
+    def forward(
+        self, tokens: Tensor, lengths: Tensor | None = None, states: LayerStates | None = None
+    ) -> tuple[Tensor, LayerStates]:
+        """Call ``LanguageModel.forward``."""
+        return self.network(tokens, lengths, states)
+
+    def surprisal(self, batch: LanguageBatch, stage: str) -> Tensor:
+        """Return -log p (N,) of every target of a batch; states are carried within a ``stage``."""
+        before = None if batch.starts else self._states[stage]
+        self._began = {} if before is None else {stage: before}
+        nats, after = self.network.surprisal(batch.tokens, batch.targets, batch.lengths, before)
+        nats = widen(nats)  # half precision holds neither the sum nor the count of many tokens
+        self._states[stage] = [tuple(part.detach() for part in parts) for parts in after]
+        return nats
+
+    def rewind(self) -> None:
+        """Restore the states before the last batch, so that it can be run once more."""
+        self._states.update(self._began)
+
+    def state_inside_epoch(self) -> dict[str, Any]:
+        return {**super().state_inside_epoch(), "carried": self._states.get("train")}
+
+    def load_state_inside_epoch(self, state: Mapping[str, Any]) -> None:
+        super().load_state_inside_epoch(state)
+        if state["carried"] is not None:
+            self._states["train"] = [tuple(parts) for parts in state["carried"]]
+
+    def training_step(self, batch: LanguageBatch) -> Tensor:
+        nats = self.surprisal(batch, "train")
+        # Processes may have different numbers of tokens, and their gradients are averaged. The
+        # division gives every token of the step the same weight.
+        tokens = self.trainer.strategy.reduce(nats.new_tensor(len(nats)), reduce_op="mean")
+        assert isinstance(tokens, Tensor)
+        loss = nats.sum() / tokens.clamp(min=1.0)
+        self.log_means({"train_loss": nats.sum() / max(len(nats), 1)}, len(nats))
+        self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+        return loss
+
+    def characters(self, before: Tensor, targets: Tensor) -> Tensor:
+        """Return the characters (N,) of ``targets`` (N,), each after the token ``before`` (N,)."""
+        found = self.token_characters[targets]
+        if self._words:  # a word includes the space before it, except the first one of a line
+            words = (targets != self.tokenizer.eos_id) & (found > 0)
+            found = found - (words & (before == self.tokenizer.eos_id)).to(found.dtype)
+        return found
+
+    def evaluate(self, stage: str, batch: LanguageBatch) -> None:
+        nats = self.surprisal(batch, stage)
+        steps = torch.arange(batch.targets.shape[1], device=nats.device)
+        valid = steps < batch.lengths.to(nats.device)[:, None]
+        found = self.characters(batch.tokens[valid], batch.targets[valid])
+        self.metric(stage).update(nats, found)
+
+    def log_metrics(self, stage: str) -> None:
+        values = self.metric(stage).compute()
+        kept = ("loss", "perplexity", "bits_per_character")
+        logged = {f"{stage}_{name}": values[name].float() for name in kept}
+        self.log_dict(logged, prog_bar=True, sync_dist=True)
+
+    def decays(self, name: str, parameter: Tensor) -> bool:
+        return parameter.ndim > 1 and name.startswith("layers")

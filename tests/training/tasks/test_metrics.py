@@ -1,0 +1,58 @@
+"""Metrics by length against counts by hand, and against torchmetrics."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score
+
+from seqnorm.training.results.scores import accuracy, macro_f1
+from seqnorm.training.tasks.metrics import LengthBucketConfusion
+
+PREDICTED = [0, 1, 1, 2, 2, 0, 1, 0]
+LABELS = [0, 1, 2, 2, 1, 0, 1, 2]
+LENGTHS = [0, 3, 4, 4, 5, 9, 10, 400]
+
+
+def filled(edges: tuple[int, ...]) -> LengthBucketConfusion:
+    metric = LengthBucketConfusion(3, edges)
+    for part in (slice(0, 3), slice(3, 8)):
+        columns = (torch.tensor(values[part]) for values in (PREDICTED, LABELS, LENGTHS))
+        metric.update(*columns)
+    return metric
+
+
+def test_buckets_by_hand() -> None:
+    metric = filled((4, 9))
+    assert metric.names == ["0-4", "5-9", ">9"]
+    confusion = metric.compute()
+    # 0-4: (0,0) (1,1) (2,1) (2,2); 5-9: (1,2) (0,0); >9: (1,1) (2,0), as (class, predicted)
+    assert confusion.tolist() == [
+        [[1, 0, 0], [0, 1, 0], [0, 1, 1]],
+        [[1, 0, 0], [0, 0, 1], [0, 0, 0]],
+        [[0, 0, 0], [0, 1, 0], [1, 0, 0]],
+    ]
+    assert [accuracy(bucket) for bucket in confusion] == [0.75, 0.5, 0.5]
+    # In the second bucket class 0 has F1 1, class 1 has 0, class 2, only predicted, 0.
+    assert macro_f1(confusion[1]) == pytest.approx(1 / 3)
+    # In the third class 0, only predicted, has 0, class 1 has 1, class 2 has 0.
+    assert macro_f1(confusion[2]) == pytest.approx(1 / 3)
+    assert accuracy(confusion.sum(0)) == pytest.approx(5 / 8)
+
+
+def test_overall_as_torchmetrics_has_it() -> None:
+    predicted, labels = torch.randint(0, 5, (2, 300))
+    metric = LengthBucketConfusion(7, ())  # two classes never occur
+    metric.update(predicted, labels, torch.randint(0, 99, (300,)))
+    assert metric.names == ["all"]
+    (confusion,) = metric.compute()
+    expected = multiclass_accuracy(predicted, labels, 7, average="micro")
+    assert accuracy(confusion) == pytest.approx(float(expected))
+    expected = multiclass_f1_score(predicted, labels, 7, average="macro")
+    assert macro_f1(confusion) == pytest.approx(float(expected))
+
+
+@pytest.mark.parametrize("edges", [(5, 5), (9, 4), (-1, 3)])
+def test_bad_edges(edges: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="length_edges must increase from at least 0"):
+        LengthBucketConfusion(3, edges)
