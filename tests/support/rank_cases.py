@@ -40,13 +40,13 @@ Case = Callable[[Sequence[int], torch.dtype], tuple[nn.Module, dict[str, Tensor]
 
 
 def drawn(*shape: int, seed: int, dtype: torch.dtype) -> Tensor:
-    """Numbers that are the same wherever they are drawn."""
+    """Return numbers that every process draws alike."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype) + 0.3
 
 
 def redraw(module: nn.Module, seed: int = 7) -> None:
-    """Parameters far from their initial values."""
+    """Move the parameters far from their initial values."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -55,13 +55,13 @@ def redraw(module: nn.Module, seed: int = 7) -> None:
 
 
 def chosen_lengths(chosen: Sequence[int]) -> tuple[list[int], int]:
-    """Lengths of the examples, and that of the longest."""
+    """Return the lengths of the examples, and the longest of them."""
     lengths = [LENGTHS[i] for i in chosen]
     return lengths, max(lengths, default=0)
 
 
 def recurrent(cell: str, scheme: str, start: int = 0, **options: Any) -> Case:
-    """A layer over ragged sequences, padded to the longest of those that are chosen."""
+    """A layer over ragged sequences, padded to the longest of the chosen ones."""
 
     def case(chosen: Sequence[int], dtype: torch.dtype) -> tuple[nn.Module, dict[str, Tensor]]:
         layer: Any = getattr(seqnorm, cell)(
@@ -86,7 +86,7 @@ def recurrent(cell: str, scheme: str, start: int = 0, **options: Any) -> Case:
 
 
 def stepwise(cell: str) -> Case:
-    """A cell in a loop of one's own: sequences of equal length."""
+    """A cell in a time loop, over sequences of equal length."""
 
     def case(chosen: Sequence[int], dtype: torch.dtype) -> tuple[nn.Module, dict[str, Tensor]]:
         layer: Any = getattr(seqnorm, cell)(C, H, norm="batch", dtype=dtype)
@@ -154,7 +154,7 @@ def images(dims: int, masked: bool = False, **options: Any) -> Case:
 
 
 def torchs(dims: int) -> Case:
-    """torch's own norm, whose SyncBatchNorm is defined by it over the whole batch."""
+    """torch's own norm, which defines its SyncBatchNorm when it is given the whole batch."""
 
     def case(chosen: Sequence[int], dtype: torch.dtype) -> tuple[nn.Module, dict[str, Tensor]]:
         network = nn.Sequential(getattr(nn, f"BatchNorm{dims}d")(C, dtype=dtype))
@@ -218,7 +218,7 @@ OF_THREE: dict[str, tuple[Case, str]] = {
 
 
 def compute(case: Case, chosen: Sequence[int], dtype: torch.dtype, shared: bool) -> dict[str, Any]:
-    """Everything that comes of a case: by example, by parameter, by buffer."""
+    """Return the results of a case by example, by parameter and by buffer."""
 
     # Cases build the module that they run, so what converts it waits for its first call.
     def convert(module: nn.Module, _: object) -> None:
@@ -238,7 +238,7 @@ def compute(case: Case, chosen: Sequence[int], dtype: torch.dtype, shared: bool)
 
 
 def all_cases(rank: int) -> dict[tuple[str, torch.dtype], dict[str, Any]]:
-    """What one of two processes does: its part of every case, in both precisions."""
+    """Compute the part of one of two processes in every case, in both precisions."""
     return {
         (name, dtype): compute(case, SPLITS[split][rank], dtype, shared=True)
         for dtype in (torch.float64, torch.float32)
@@ -247,7 +247,7 @@ def all_cases(rank: int) -> dict[tuple[str, torch.dtype], dict[str, Any]]:
 
 
 def of_three(rank: int) -> dict[str, dict[str, Any]]:
-    """What one of three does."""
+    """Compute the part of one of three processes."""
     return {
         name: compute(case, SPLITS[split][rank], torch.float64, shared=True)
         for name, (case, split) in OF_THREE.items()

@@ -1,4 +1,4 @@
-"""What one of two processes finds out, one function for each question; the tests judge it."""
+"""Questions that one of two processes answers, a function for each; the tests judge the answers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Tagger(nn.Module):
 
 
 def sequences(*ranks: int) -> tuple[Tensor, list[int]]:
-    """The batch of these processes, padded to its own longest."""
+    """Return the batch of these processes, padded to its own longest sequence."""
     lengths = [length for rank in ranks for length in LENGTHS[rank]]
     rows = [3 * rank + k for rank in ranks for k in range(3)]
     x = rank_cases.drawn(6, 9, rank_cases.C, seed=1, dtype=torch.float64)
@@ -46,7 +46,7 @@ def sequences(*ranks: int) -> tuple[Tensor, list[int]]:
 
 
 def train(model: nn.Module, *ranks: int, steps: int = 3) -> dict[str, Tensor]:
-    """The state after some steps of gradient descent on the mean, over sequences, of a loss."""
+    """Return the state after some steps of gradient descent on a loss averaged over sequences."""
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
     x, lengths = sequences(*ranks)
     for _ in range(steps):
@@ -65,7 +65,7 @@ def data_parallel(rank: int) -> dict[str, Any]:
 
 
 def local(rank: int) -> dict[str, Any]:
-    """Without a conversion, and after it was undone."""
+    """Statistics without a conversion, and after it was undone."""
     undone = seqnorm.revert_sync_batchnorm(seqnorm.convert_sync_batchnorm(Tagger()))
     return {"never": train(Tagger(), rank), "undone": train(undone, rank)}
 
@@ -92,13 +92,13 @@ def merged(rank: int) -> dict[str, Any]:
 
 
 def constant(rank: int) -> dict[str, Any]:
-    """A large constant in different numbers, in float32."""
+    """Rows of a large constant, a different number of them in each process, in float32."""
     found = union(moments(torch.full((3 + 4 * rank, 2), 1.1e6), (0,)), Processes())
     return {"mean": found.mean, "var": found.var}
 
 
 def one_value(rank: int) -> dict[str, Any]:
-    """One position of one example in all; and one in each process, which are two."""
+    """One position in all, and one position in each of the two processes."""
     norm = seqnorm.convert_sync_batchnorm(seqnorm.BatchNorm2d(3))
     said = ""
     try:
@@ -109,7 +109,7 @@ def one_value(rank: int) -> dict[str, Any]:
 
 
 def scarce(rank: int) -> dict[str, Any]:
-    """Warnings of too few rows: never where all processes together have enough."""
+    """Warnings of too few rows, which all processes together may have enough of."""
     found = []
     for rows in ((1, 1), (1, 0)):
         lstm = seqnorm.convert_sync_batchnorm(seqnorm.LSTM(2, 3, norm="batch"))
@@ -125,7 +125,7 @@ def scarce(rank: int) -> dict[str, Any]:
 
 
 def backends(rank: int) -> dict[str, Any]:
-    """Who computes a layer in training and in inference, and what "cpu" says."""
+    """The backend of a layer in training and in inference, and the reason of "cpu"."""
     lstm = seqnorm.convert_sync_batchnorm(seqnorm.LSTM(2, 3, norm="batch"))
     x = torch.randn(4, 3, 2)
     said = ""
@@ -178,7 +178,7 @@ def look(model: nn.Module, batch: int, *ranks: int) -> None:
 
 
 def watched(rank: int) -> dict[str, Any]:
-    """What a hook on a table is told."""
+    """Arguments of a hook on a table."""
     norm = seqnorm.convert_sync_batchnorm(seqnorm.BatchNorm(3, max_steps=5, layout="NTC"))
     told = []
     norm.table.register_update_hook(
@@ -189,13 +189,13 @@ def watched(rank: int) -> dict[str, Any]:
 
 
 def no_steps(rank: int) -> dict[str, Any]:
-    """Of sequences without a step, in all processes: nothing to normalise or remember."""
+    """Sequences without a step in all processes, with nothing to normalise or remember."""
     norm = seqnorm.convert_sync_batchnorm(seqnorm.BatchNorm(3, max_steps=5, layout="NTC"))
     return {"shape": list(norm(torch.randn(2 + rank, 0, 3)).shape), "count": norm.table.count}
 
 
 def stays_away(rank: int) -> dict[str, Any]:
-    """A process that does not join an exchange: the other one is told, after its timeout."""
+    """The error of a process whose partner does not join an exchange, after the timeout."""
     group = dist.new_group([0, 1], timeout=datetime.timedelta(seconds=1))
     norm = seqnorm.convert_sync_batchnorm(seqnorm.BatchNorm(3, layout="NTC"), group)
     if rank == 1:
@@ -214,7 +214,7 @@ QUESTIONS.append(stays_away)  # it comes last, for its group is lost
 
 
 def everything(rank: int) -> dict[Any, Any]:
-    """The cases, and the answers by the names of the questions."""
+    """Return the cases, and the answers by the names of the questions."""
     answers: dict[Any, Any] = {**rank_cases.all_cases(rank)}
     for question in QUESTIONS:
         torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""A function run by several processes that are connected over gloo, within a given time."""
+"""Run a function in several processes that are connected over gloo, within a given time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def together(
     folder: Path,
     seconds: float = 270.0,
 ) -> list[Any]:
-    """What ``work(rank)`` gives in each of the processes, in the order of ranks.
+    """Return ``work(rank)`` of each process, in the order of ranks.
 
     Args:
         work: a function of a module that a new process can import.
