@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from golden import FOLDER, MODULES, answer, build
+from golden import FOLDER, MODULES, answer, build, predicted
 from tolerances import VALUES, assert_close
+from zipped import zipped
 
 import seqnorm
 from seqnorm.nn.layers.torch_contract import FORMAT
+from seqnorm.training.checkpoints.checkpoint_file import FORMAT as CHECKPOINT_FORMAT
+from seqnorm.training.checkpoints.checkpoint_file import FORMAT_KEY, read_checkpoint
 
 FILES = sorted(FOLDER.glob("format_*.pt"))
 
@@ -33,6 +36,34 @@ def test_there_is_a_file_of_this_format() -> None:
     assert FILES[-1].stem == f"format_{FORMAT}"
     kept = [(name, args, options) for name, args, options, *_ in torch.load(FILES[-1])]
     assert kept == MODULES
+
+
+CHECKPOINTS = sorted(FOLDER.glob("checkpoint_*.ckpt"))
+
+
+def fields(table: str) -> list[list[str]]:
+    return [line.split("\t") for line in table.splitlines()]
+
+
+@pytest.mark.parametrize("path", CHECKPOINTS, ids=lambda path: path.stem)
+def test_a_checkpoint_predicts_the_same(path: Path) -> None:
+    found, expected = fields(predicted(path)), fields(path.with_suffix(".txt").read_text())
+    assert len(found) == len(expected) > 2
+    for ours, theirs in zipped(found, expected):
+        for one, other in zipped(ours, theirs):
+            try:
+                assert float(one) == pytest.approx(float(other), abs=2e-4)
+            except ValueError:
+                assert one == other
+
+
+def test_a_checkpoint_of_a_later_format(tmp_path: Path) -> None:
+    contents = torch.load(CHECKPOINTS[-1], weights_only=True)
+    assert contents[FORMAT_KEY] == CHECKPOINT_FORMAT == len(CHECKPOINTS)
+    for version in (CHECKPOINT_FORMAT + 1, 0, "1", None):
+        torch.save({**contents, FORMAT_KEY: version}, tmp_path / "later.ckpt")
+        with pytest.raises(ValueError, match=f"reads up to {CHECKPOINT_FORMAT}.*newer version"):
+            read_checkpoint(tmp_path / "later.ckpt")
 
 
 @pytest.mark.parametrize("make", [seqnorm.LSTM, seqnorm.GRUCell])

@@ -1,14 +1,17 @@
-"""Golden files: state dicts and answers of modules as one version of seqnorm has saved them.
+"""Golden files: state dicts and checkpoints of one version of seqnorm, with their answers.
 
-    python tests/support/golden.py 1
+    python tests/support/golden.py modules 1
+    python tests/support/golden.py checkpoint 1
 
-writes tests/golden/format_1.pt. A file is written once, by the first version that saves in its
-format, and stays: all later versions have to load it.
+write tests/golden/format_1.pt, or checkpoint_1.ckpt and checkpoint_1.txt. A file is written once,
+by the first version that saves in its format, and stays: all later versions have to load it.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +61,30 @@ def answer(module: Any, x: Tensor) -> list[Tensor]:
     return [t.detach() for t in (found if isinstance(found, tuple) else (found,))]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("format", type=int)
-    path = FOLDER / f"format_{parser.parse_args().format}.pt"
-    if path.exists():
-        raise SystemExit(f"{path} exists, and a golden file is never written again")
+def predicted(checkpoint: Path) -> str:
+    """Return the output of ``predict`` for a few lines of text."""
+    from bad_inputs import run  # loads the training
+
+    with tempfile.TemporaryDirectory() as folder:
+        lines = Path(folder) / "lines.txt"
+        lines.write_text("good film\nbad film\n\nsomething else\n", encoding="utf-8")
+        status, out, err = run(["predict", "--ckpt_path", str(checkpoint), "--input", str(lines)])
+    if status != 0:
+        raise RuntimeError(err)
+    return out
+
+
+def write_checkpoint(path: Path) -> None:
+    from bad_inputs import train
+
+    with tempfile.TemporaryDirectory() as folder:
+        train(Path(folder))
+        (best,) = Path(folder).glob("runs/good/version_0/checkpoints/best.ckpt")
+        shutil.copy(best, path)
+    path.with_suffix(".txt").write_text(predicted(path), encoding="utf-8")
+
+
+def write_modules(path: Path) -> None:
     torch.manual_seed(0)
     entries = []
     for name, args, options in MODULES:
@@ -74,9 +95,7 @@ def main() -> None:
         found = answer(module, x)
         state = module.state_dict()
         entries.append((name, args, options, state, x, found))
-    FOLDER.mkdir(exist_ok=True)
     torch.save(entries, path)
-    print(path, path.stat().st_size, "bytes")
 
 
 def answer_in_training(module: Any) -> None:
@@ -86,6 +105,20 @@ def answer_in_training(module: Any) -> None:
         module(x.transpose(0, 1), LENGTHS)
     else:
         module(x, lengths=LENGTHS)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("modules", "checkpoint"))
+    parser.add_argument("format", type=int)
+    options = parser.parse_args()
+    names = {"modules": "format_{}.pt", "checkpoint": "checkpoint_{}.ckpt"}
+    path = FOLDER / names[options.what].format(options.format)
+    if path.exists():
+        raise SystemExit(f"{path} exists, and a golden file is never written again")
+    FOLDER.mkdir(exist_ok=True)
+    (write_modules if options.what == "modules" else write_checkpoint)(path)
+    print(path, path.stat().st_size, "bytes")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,9 @@ from seqnorm.files import replacing, unwritten
 TRUST = "SEQNORM_TRUST_CHECKPOINTS"
 # Before 2.6, torch.load could be made to run code even with weights_only=True.
 SAFE_TORCH = (2, 6)
+# The format of checkpoints, and the key that holds it. A checkpoint without the key has format 1.
+FORMAT = 1
+FORMAT_KEY = "seqnorm_format"
 # The files that this process wrote, with their modification times. They can be trusted.
 _written: dict[Path, int] = {}
 
@@ -173,6 +176,12 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     parameters = contents.get("hyper_parameters") if isinstance(contents, dict) else None
     if not isinstance(parameters, Mapping) or "tokenizer" not in parameters:
         raise ValueError(f"{str(path)!r} is not a checkpoint of seqnorm.training")
+    version = contents.get(FORMAT_KEY, 1)
+    if type(version) is not int or not 1 <= version <= FORMAT:
+        raise ValueError(
+            f"{str(path)!r} has format {str(version)[:20]!r}, and this seqnorm reads up to "
+            f"{FORMAT}: load it with a newer version"
+        )
     weights = contents.get("state_dict")
     if not isinstance(weights, Mapping) or not all(
         isinstance(tensor, torch.Tensor) for tensor in weights.values()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from ..callbacks.reestimate import stale_statistics
+from ..checkpoints.checkpoint_file import FORMAT, FORMAT_KEY
 from .metrics import Mean
 from .optimizer import check_rate, scheduled_adamw
 
@@ -107,6 +108,9 @@ class TextModule(LightningModule, ABC, Generic[N, M]):
         trouble = stale_statistics(self.trainer.callbacks, self)  # type: ignore[attr-defined]  # set by a connector
         if trouble is not None:
             raise ValueError(trouble)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[FORMAT_KEY] = FORMAT
 
     def on_validation_epoch_start(self) -> None:
         self.metric("val").reset()
