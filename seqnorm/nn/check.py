@@ -98,6 +98,12 @@ def check_flag(name: str, flag: object) -> bool:
     raise TypeError(f"{name} should be of type bool, got: {kind.__name__}")
 
 
+def check_floating(name: str, x: Tensor) -> None:
+    """Raise TypeError unless x holds floating-point numbers."""
+    if not x.is_floating_point():
+        raise TypeError(f"{name} takes floating-point numbers, got {x.dtype}")
+
+
 def check_untracked(track_running_stats: bool) -> None:
     """Raise ValueError if an InstanceNorm is asked for running statistics."""
     if track_running_stats:

@@ -22,7 +22,7 @@ from seqnorm.nn.norms import exchange as swap
 F64 = torch.float64
 Norm = Callable[[int], nn.Module]
 DROPPED = "running statistics are dropped, which the new norm has no use for"
-FRESH = "new running statistics know no data yet"
+FRESH = "new running statistics have seen no data yet"
 
 
 class Residual(nn.Module):
@@ -359,7 +359,7 @@ def test_one_example_without_a_batch() -> None:
 
 def test_nothing_to_exchange() -> None:
     with pytest.raises(
-        ValueError, match=r"Linear has no norm to exchange; convert_norm looks for B"
+        ValueError, match=r"Linear has no norm to replace; convert_norm looks for B"
     ):
         convert_norm(nn.Linear(2, 2), to="group")
     for layer in (seqnorm.LSTM(2, 3, norm="layer"), nn.GRU(2, 3)):
@@ -379,7 +379,7 @@ def test_options_that_mean_nothing() -> None:
         ValueError, match=r"to must be one of .* got 'groups' \(did you mean 'group'"
     ):
         convert_norm(model, to="groups")
-    with pytest.raises(ValueError, match="group_size is of to=\"group\", and to is 'layer'"):
+    with pytest.raises(ValueError, match="group_size is for to=\"group\", and to is 'layer'"):
         convert_norm(model, to="layer", group_size=4)
     with pytest.raises(ValueError, match="give one of them"):
         convert_norm(model, to="group", group_size=4, num_groups=2)
