@@ -47,11 +47,9 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             check_number("momentum", momentum)
             if not 0 <= momentum <= 1:
                 raise ValueError(f"momentum must lie in [0, 1] or be None, got {momentum}")
-        # Older versions of torch have no such argument.
-        options = {} if bias else {"bias": False}
-        super().__init__(
-            num_features, eps, momentum, affine, track_running_stats, device, dtype, **options
-        )
+        args = (num_features, eps, momentum, affine, track_running_stats, device, dtype)
+        # Older versions of torch have no argument `bias`.
+        super().__init__(*args, **({} if bias else {"bias": False}))
 
     def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
         check_input(self, input, self.num_features, self.spatial)

@@ -40,14 +40,11 @@ def convert_norm(
     4
 
     BatchNorm1d/2d/3d, InstanceNorm1d/2d/3d and GroupNorm (of torch or of this library),
-    SyncBatchNorm and LayerNorm2d are replaced by classes of this library. Each new norm has the eps
-    and the mode of the old one, and the same gain and bias objects, with their dtype, device and
-    ``requires_grad``. Shared parameters and norms stay shared. BatchNorm replaced by BatchNorm
-    keeps its running statistics, and the network computes the same (in one process: SyncBatchNorm
-    no longer uses all processes). Every other replacement changes the network, so train it on.
-
-    Other layers are unchanged. Recurrent layers are too, because their norm is a scheme: write
-    ``convert_rnn(model, norm="layer")``.
+    SyncBatchNorm and LayerNorm2d are replaced by classes of this library. A new norm keeps the eps,
+    the mode, and the gain and bias objects of the old one. Shared parameters and norms stay shared.
+    BatchNorm replaced by BatchNorm keeps its running statistics, and the network computes the same
+    (SyncBatchNorm does in one process only). Every other replacement changes the network, so train
+    it on. Other layers are unchanged; for recurrent layers use ``convert_rnn``.
 
     Args:
         model: any module, or a single norm.

@@ -4,16 +4,8 @@ These norms are torch's modules with a mask of valid positions. They take x (N, 
 ``mask``, boolean, broadcastable to (N, 1, *spatial) or (N, *spatial), true where an example is
 valid (``size_mask`` makes one from sizes). Padding enters no statistic and becomes 0; its values,
 even NaN or infinity, affect neither results nor gradients. Without a mask torch's fused kernels
-compute the same.
-
-================  =============================  ====================================
-norm              S, of images (N, C, H, W)      axes averaged over
-================  =============================  ====================================
-BatchNorm         one channel of the mini-batch  N, H, W
-InstanceNorm      one channel of one image       H, W
-GroupNorm         some channels of one image     H, W and the channels of a group
-LayerNorm2d       one position of one image      C
-================  =============================  ====================================
+compute the same. For images, BatchNorm averages over N, H and W, InstanceNorm over H and W,
+GroupNorm over H, W and the channels of a group, LayerNorm2d over C.
 
 Axes: N examples, C channels; L of signals, H and W of images, D, H, W of volumes.
 """

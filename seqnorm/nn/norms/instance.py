@@ -90,9 +90,9 @@ class _InstanceNorm(nn.modules.instancenorm._InstanceNorm):
         num_features = check_positive("num_features", num_features)
         check_eps(eps)
         check_untracked(track_running_stats)
-        # Older versions of torch have no such argument.
-        options = {} if bias else {"bias": False}
-        super().__init__(num_features, eps, momentum, affine, False, device, dtype, **options)
+        args = (num_features, eps, momentum, affine, False, device, dtype)
+        # Older versions of torch have no argument `bias`.
+        super().__init__(*args, **({} if bias else {"bias": False}))
 
     def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
         single = input.dim() == self.spatial + 1

@@ -25,18 +25,17 @@ from ..check import (
     refuse_scripting,
 )
 from ..statistics.masks import check_lengths, valid_mask
-from ..statistics.moments import widen
+from .images import valid
 
 LAYOUTS = ("NTC", "NCT")
 Lengths = Union[Tensor, Sequence[int], None]
 Init = TypeVar("Init", bound=Callable[..., None])
 # Arguments of torch's norms that have another name here, or do not exist.
 _OF_TORCH = {
-    "normalized_shape": "the number of channels, write num_channels",
-    "num_features": "the number of channels, write num_channels",
+    "normalized_shape": ", which is the number of channels, write num_channels",
+    "num_features": ", which is the number of channels, write num_channels",
     "track_running_stats": (
-        "whether there are running statistics, which the set S decides: BatchNorm alone has them, "
-        "and always"
+        ": the set S decides if there are running statistics; BatchNorm alone has them, and always"
     ),
 }
 
@@ -50,8 +49,7 @@ def layout_by_name(init: Init) -> Init:
         name = type(self).__name__
         for option in options:
             if option not in known:
-                of_torch = _OF_TORCH.get(option)
-                hint = nearest(option, known) if of_torch is None else f", which is {of_torch}"
+                hint = _OF_TORCH.get(option) or nearest(option, known)
                 raise TypeError(f"{name} has no argument {option!r}{hint}")
         check_untracked(options.get("track_running_stats", False))
         if "layout" not in options:
@@ -133,16 +131,12 @@ class SequenceNorm(nn.Module):
 
     def _masked(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Normalise x (N, T, C) under a mask (N, T, 1)."""
-        # Padding may hold NaN, and 0 * NaN is NaN, in the backward pass too.
-        wide = widen(x) if mask is None else torch.where(mask, widen(x), 0.0)
-        y = self.normalise_set(wide, mask)
+        y = self.normalise_set(valid(x, mask), mask)
         if self.weight is not None:
             y = y * self.weight
         if self.bias is not None:
             y = y + self.bias
-        if mask is not None:
-            y = torch.where(mask, y, 0.0)
-        return y.to(x.dtype)
+        return (y if mask is None else torch.where(mask, y, 0.0)).to(x.dtype)
 
     def normalise_set(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Normalise x (N, T, C) under a mask (N, T, 1), without gain and bias."""
@@ -152,7 +146,7 @@ class SequenceNorm(nn.Module):
     _flags: ClassVar[dict[str, str]] = {"affine": "weight"}
 
     def extra_repr(self) -> str:
-        parts = [str(self.num_channels), f"eps={self.eps}"]
-        for flag, name in self._flags.items():
-            parts.append(f"{flag}={getattr(self, name) is not None}")
-        return ", ".join([*parts, f"layout={self.layout!r}"])
+        flags = [f"{flag}={getattr(self, p) is not None}" for flag, p in self._flags.items()]
+        return ", ".join(
+            [f"{self.num_channels}, eps={self.eps}", *flags, f"layout={self.layout!r}"]
+        )

@@ -88,11 +88,10 @@ class ConditionalInstanceNorm2d(nn.Module):
         tensor = isinstance(style, Tensor)
         if not tensor or style.dtype == torch.bool or style.dtype.is_complex:
             raise TypeError(
-                "style must be a Tensor of whole numbers (one style an image) or of floating-point "
+                "style must be a Tensor of whole numbers (a style per image) or of floating-point "
                 f"weights of the styles, got {style.dtype if tensor else repr(style)}"
             )
-        wanted = (batch, S) if style.is_floating_point() else (batch,)
-        if style.shape != wanted:
+        if style.shape != ((batch, S) if style.is_floating_point() else (batch,)):
             raise ValueError(
                 f"style for {batch} images must be ({batch},) whole numbers or ({batch}, {S}) "
                 f"floating-point weights, got {tuple(style.shape)} {style.dtype}"
@@ -191,10 +190,11 @@ class AdaptiveInstanceNorm2d(nn.Module):
             weight, bias = style_statistics(style, style_mask, self.eps)
             check_planes(self, style, position_mask(style_mask, style), "styles")
         elif style is not None or weight is None or bias is None or style_mask is not None:
-            given = {"style": style, "weight": weight, "bias": bias, "style_mask": style_mask}
+            known = {"style": style, "weight": weight, "bias": bias, "style_mask": style_mask}
+            given = ", ".join(name for name, value in known.items() if value is not None)
             raise ValueError(
                 "AdaptiveInstanceNorm2d takes either a style (with its style_mask), or weight and "
-                f"bias, got {', '.join(n for n, v in given.items() if v is not None) or 'neither'}"
+                f"bias, got {given or 'neither'}"
             )
         for name, tensor in (("weight", weight), ("bias", bias)):
             rows = N if len(tensor) != 1 else 1

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ..check import check_table, choose, have_values, refuse_scripting, warn
-from .moments import HALF, Moments, merge, unbiased
+from .moments import HALF, Moments, merge, unbiased, widen
 from .processes import Processes
 from .recompute import is_recomputed
 
@@ -37,14 +37,11 @@ def few_rows(rows: int, min_count: int) -> str:
 class RunningTable(nn.Module):
     """Running mean, running variance and count of rows for each of ``max_steps`` time steps.
 
-    A step is *trustworthy* once training has updated it. Any other step, and any step beyond the
-    table, is read from the last trustworthy step before it. Before training the table holds mean 0
-    and variance 1.
-
-    In training, a step of the table with at least ``min_count`` rows is normalised by its own
-    moments, which then update that step alone. Every other step updates nothing and is read from
-    the table after the steps before it have updated it. In inference all steps are read from the
-    table. No gradient flows through it.
+    In training, a step with at least ``min_count`` rows is normalised by its own moments, which
+    then update that step of the table. Every other step updates nothing and is read from the table
+    after the steps before it, and so are all steps in inference. A step that training has never
+    updated, or that lies beyond the table, is read from the last updated step before it. The table
+    starts with mean 0 and variance 1, and no gradient flows through it.
 
     An update moves a step by ``max(momentum, n / count)`` towards the batch, where n is the number
     of its rows and ``count`` includes them. The average is cumulative at first, so that it forgets
@@ -60,13 +57,10 @@ class RunningTable(nn.Module):
     compiled autograd, updates twice: apply the checkpoint inside the compiled module.)
 
     Take over statistics from elsewhere with ``adopt``, which sets the count. If they are copied
-    into the buffers or loaded without a count, they are not trustworthy, and inference warns.
-
+    into the buffers or loaded without a count, they are not read, and inference warns.
     ``torch.optim.swa_utils.update_bn`` and Lightning's ``StochasticWeightAveraging`` silently skip
     tables, which are not BatchNorm modules of ``torch.nn``; ``seqnorm.update_bn`` includes them.
-
-    With ``processes``, which ``convert_sync_batchnorm`` sets, the moments and the rows of a step
-    are those of all processes.
+    With ``processes``, which ``convert_sync_batchnorm`` sets, moments and rows are those of all.
 
     Args:
         features: F.
@@ -100,20 +94,16 @@ class RunningTable(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        max_steps, min_count = check_table(max_steps, momentum, min_count, beyond)
+        self.max_steps, self.min_count = check_table(max_steps, momentum, min_count, beyond)
         self.features = features
-        self.max_steps = max_steps
         self.momentum = momentum
-        self.min_count = min_count
         self.beyond = beyond
         self._hooks: OrderedDict[int, Callable[..., None]] = OrderedDict()
-        dtype = dtype if dtype is not None else torch.get_default_dtype()
-        if dtype in HALF:
-            dtype = torch.float32
-        shape = (max_steps, features)
-        self.register_buffer("running_mean", torch.zeros(shape, device=device, dtype=dtype))
-        self.register_buffer("running_var", torch.ones(shape, device=device, dtype=dtype))
-        self.register_buffer("count", torch.zeros(max_steps, device=device, dtype=torch.int64))
+        mean = widen(torch.zeros(self.max_steps, features, device=device, dtype=dtype))
+        count = torch.zeros(self.max_steps, device=device, dtype=torch.int64)
+        self.register_buffer("running_mean", mean)
+        self.register_buffer("running_var", torch.ones_like(mean))
+        self.register_buffer("count", count)
 
     def reset(self) -> None:
         """Forget every step: mean 0, variance 1, count 0."""
@@ -200,12 +190,11 @@ class RunningTable(nn.Module):
         found = self.uncounted().nonzero().flatten().tolist()
         if not found:
             return
+        instead = "all steps are normalised by those of step 0"
         if self.max_steps == 1:
             instead = "they are read all the same, but the first batch in training replaces them"
         elif bool((self.count > 0).any()):
             instead = "these steps are normalised by those of the last step before with a count"
-        else:
-            instead = "all steps are normalised by those of step 0"
         warn(
             f"a RunningTable holds statistics of {len(found)} of {self.max_steps} steps (the first "
             f"is step {found[0]}) with a count of 0, as after copying or loading them without a "
@@ -222,11 +211,11 @@ class RunningTable(nn.Module):
         """
         if self.beyond != "error":
             return
-        end, missing = first + steps, max(first, self.max_steps)
-        if not training and first < self.max_steps:
-            unseen = (self.count[first : min(end, self.max_steps)] == 0).nonzero()
+        missing = max(first, self.max_steps)
+        if not training:
+            unseen = (self.count[first : first + steps] == 0).nonzero()
             missing = first + int(unseen[0]) if len(unseen) else missing
-        if missing < end:
+        if missing < first + steps:
             raise IndexError(
                 f"step {missing} has no statistics of its own (table of {self.max_steps} steps, "
                 f"{int((self.count > 0).sum())} of them seen in training): train on sequences that "
