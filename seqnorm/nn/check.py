@@ -134,7 +134,7 @@ def check_eps(eps: float) -> None:
     if isinstance(eps, numbers.Real) and not eps >= 1.2e-38:  # float32's smallest normal number
         raise ValueError(
             f"eps must be > 0, got {eps}, in float32 too: a set of equal elements has variance 0 "
-            "(every set does on a zero initial state), and 0 / 0 is NaN; write 1e-5, say"
+            "(every set does on a zero initial state), and 0 / 0 is NaN; write eps=1e-5"
         )
     check_number("eps", eps)
 
@@ -151,7 +151,9 @@ def check_first_step(first_step: int, bidirectional: bool) -> int:
     """Return as an int the time step at which a call begins; raise if it may not begin there."""
     first_step = as_integer("first_step", first_step)
     if first_step < 0:
-        raise ValueError(f"first_step counts the steps read before, from 0, got {first_step}")
+        raise ValueError(
+            f"first_step counts the steps read before and is at least 0, got {first_step}"
+        )
     if first_step > 0 and bidirectional:
         raise ValueError(
             "first_step is for a layer that reads forwards, and this one reads from both ends: "

@@ -96,8 +96,8 @@ class Wanted:
         single = [shape for shape in shapes if len(shape) == SOURCES[_base(old)] + 1]
         if isinstance(old, OF_INSTANCE) and single and self.to != "instance":
             raise ValueError(
-                f"x {single[0]} is one example without the axis N, which InstanceNorm alone takes: "
-                "let the model see batches"
+                f"x {single[0]} is one example without the axis N, which only InstanceNorm takes: "
+                "pass batches to the model"
             )
         affine = old.weight is not None if self.affine is None else self.affine
         new = self._built(
@@ -213,11 +213,11 @@ def _dims(old: nn.Module, shapes: list[Shape]) -> int:
     if len(seen) != 1:
         what = "several kinds of input reach it" if seen else "it takes any number of axes"
         raise ValueError(
-            f"{what}, and the new norm one: give example=x, an input of the model that shows which"
+            f"{what}, but the new norm takes one: give example=x, an input of the model, to show it"
         )
     if not seen <= {0, 1, 2, 3}:
         raise ValueError(
-            f'x {shapes[0]} has more positions than a volume: only to="group" has them'
+            f'x {shapes[0]} has more axes of positions than a volume: only to="group" takes them'
         )
     if seen == {1} and getattr(old, "layout", "NCT") == "NTC":
         raise ValueError(
@@ -232,13 +232,13 @@ def _check_positions(old: nn.Module, shapes: list[Shape]) -> None:
     alone = [shape for shape in shapes if _positions(old, shape) == 1]
     if alone:
         raise ValueError(
-            f"x {alone[0]} has one position a channel, and a set of one element is always "
+            f"x {alone[0]} has one position per channel, and a set of one element is always "
             'normalised to 0: leave this one out with exclude=..., or write to="group"'
         )
     if SOURCES[_base(old)] == 1 and isinstance(old, OF_BATCH) and not shapes:
         raise ValueError(
             "its input may be (N, C), with one element in every set of InstanceNorm: give "
-            "example=x, an input of the model, to see what it is"
+            "example=x, an input of the model, to show its shape"
         )
 
 

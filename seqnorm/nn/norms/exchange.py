@@ -51,20 +51,15 @@ def convert_norm(
         to: "batch", "group", "instance", "layer" or "none". "layer" is ``LayerNorm2d``, over the
             channels of one position as in ConvNeXt; the LayerNorm of the Group Normalization paper
             (Wu & He 2018) is ``to="group", num_groups=1``. "none" is ``nn.Identity``.
-        num_groups, group_size: number of groups, or channels per group, for "group"; 32 groups by
-            default.
-        affine: True adds a gain and a bias to norms without them, False removes them, None keeps
-            what there is.
+        num_groups, group_size: for "group", the number of groups (default 32) or of channels each.
+        affine: True adds a gain and a bias to norms without them, False removes them.
         include, exclude: paths, as in ``model.named_modules``, of the norms to replace or to keep,
             or of modules that contain them; patterns such as "layer1.*.bn2", or lists of them.
         example: an input of the model, or a tuple of inputs, on which a copy of the model is run
             once to find the shapes of the norms' inputs. It is needed for classes whose input may
             have any number of axes; "instance" and "group" also check the sizes of their sets.
-        inplace: replace the norms of ``model`` itself, whose parameters an optimiser may hold. It
-            is not the default, because dropped statistics are lost.
-
-    Returns:
-        The copy, or the model itself with ``inplace``.
+        inplace: replace the norms of ``model`` itself, whose parameters an optimiser may hold, and
+            return it. It is not the default, because dropped statistics are lost.
 
     Warns:
         UserWarning: running statistics, gains or biases are dropped, or new running statistics have

@@ -327,9 +327,6 @@ class BatchNorm(SequenceNorm):
     def _together(self, own: Moments, processes: Processes) -> Moments:
         """Return the moments of all processes, with the steps of the longest batch."""
         n = own.n.expand(own.mean.shape)[..., :1]
-        if self.per_step:
-            more = processes.most(n.shape[1], n.device) - n.shape[1]
-            own = Moments(*(F.pad(part, (0, 0, 0, more)) for part in (own.mean, own.var, n)))
-        else:
-            own = own._replace(n=n)
-        return union(own, processes)
+        more = processes.most(n.shape[1], n.device) - n.shape[1] if self.per_step else 0
+        padded = (F.pad(part, (0, 0, 0, more)) for part in (own.mean, own.var, n))
+        return union(Moments(*padded), processes)

@@ -18,20 +18,18 @@ def convert_sync_batchnorm(
 ) -> nn.Module:
     """Make every norm over the batch take its statistics over the batches of all processes.
 
-    This is ``torch.nn.SyncBatchNorm.convert_sync_batchnorm`` for all norms of this library that
-    average over the batch: in a recurrence, per step or pooled, and of padded sequences, signals,
-    images and volumes, with masks. torch's BatchNorm1d to 3d become those of this library, which
-    compute the same, on a CPU too, with the same parameter and buffer objects. A
-    ``torch.nn.SyncBatchNorm`` is unchanged. (torch's function skips running tables, and replaces
-    this library's ``BatchNorm1d`` to ``3d``, which derive from torch's, by a
-    ``torch.nn.SyncBatchNorm`` without masks.)
+    This is ``torch.nn.SyncBatchNorm.convert_sync_batchnorm`` for every norm of this library that
+    averages over the batch, in a recurrence or not, with masks. torch's BatchNorm1d to 3d become
+    those of this library, which compute the same, on a CPU too, with the same parameters and
+    buffers; a ``torch.nn.SyncBatchNorm`` is unchanged. (torch's function skips running tables, and
+    replaces this library's ``BatchNorm1d`` to ``3d`` by a ``torch.nn.SyncBatchNorm`` without masks.)
 
     In training each set S then holds the rows of all processes, ``min_count`` counts them all, and
-    the running statistics are the same in every process: those of one process with the whole batch.
-    Processes may have different batch sizes and lengths, or no rows. Every process must run the
-    layers equally often and in the same order, forward and backward. Inference exchanges nothing.
-    In ``DistributedDataParallel`` gradients are those of the mean loss of all processes, as in
-    torch. Without an initialised ``torch.distributed``, or in a group of one, nothing changes.
+    the running statistics of every process are those of one process with the whole batch. Processes
+    may have different batch sizes and lengths, or no rows, but must run the layers equally often
+    and in the same order, forward and backward. Inference exchanges nothing. As in torch, gradients
+    in ``DistributedDataParallel`` are those of the mean loss of all processes. Without an
+    initialised ``torch.distributed``, or in a group of one process, nothing changes.
 
     Args:
         module: any module; it is changed in place.

@@ -56,10 +56,10 @@ CONSEQUENCES = {
 
 @dataclass(frozen=True)
 class StatisticsSet:
-    """The set S of elements that share a mean and a variance, as ``statistics_set(layer)`` returns.
+    """The set S of elements that share a mean and a variance, as ``statistics_set`` returns it.
 
-    ``print(s)`` describes it in words, ``s.mask(...)`` marks its elements and ``s.svg()`` draws
-    them; a notebook shows the picture.
+    ``print(s)`` describes S in words, ``s.mask(...)`` marks its elements and ``s.svg()``, or a
+    notebook, draws them.
 
     Args:
         name: name of the layer.
@@ -186,7 +186,7 @@ class StatisticsSet:
             return whole
         if "T" not in self.axes:
             raise ValueError(
-                f"{self.name} has the axes ({', '.join(self.axes)}) and knows no lengths: leave "
+                f"{self.name} has the axes ({', '.join(self.axes)}) and no time axis: leave "
                 "lengths out"
             )
         batch, time = self.axes.index(self.batch_axis), self.axes.index("T")

@@ -89,11 +89,10 @@ def _refusal(layer: nn.Module) -> str:
             "something else: statistics_set knows torch's and seqnorm's own norms"
         )
     if isinstance(layer, nn.modules.lazy.LazyModuleMixin):
-        return f"{name} does not know its channels yet: call it once, and ask then"
+        return f"{name} does not know its channels yet: call it once first"
     if isinstance(layer, nn.RNNBase):
         return (
-            f'torch.nn.{name} has no norm; seqnorm.{name}.from_torch(layer, norm="layer") is one '
-            "that has"
+            f'torch.nn.{name} has no norm; seqnorm.{name}.from_torch(layer, norm="layer") has one'
         )
     inside = [
         path
@@ -102,10 +101,10 @@ def _refusal(layer: nn.Module) -> str:
     ]
     if inside:
         return (
-            f"{name} is no norm, but has some inside: ask for one of them, as "
+            f"{name} is not a norm but contains some: ask for one of them, such as "
             f"statistics_set(model.get_submodule({inside[0]!r})); they are {', '.join(inside)}"
         )
-    return f"{name} is no norm that statistics_set knows: give a norm of torch.nn or of seqnorm"
+    return f"{name} is not a norm that statistics_set knows: give a norm of torch.nn or of seqnorm"
 
 
 def _of_recurrence(layer: RecurrentLayer | RecurrentCell) -> SiteSets:
@@ -122,24 +121,15 @@ def _of_recurrence(layer: RecurrentLayer | RecurrentCell) -> SiteSets:
 
 
 def _of_site(name: str, site: SiteNorm, gates: str) -> StatisticsSet:
-    axes = ("T", "B", "F")
     gates = gates if len(gates) > 1 else ""
+    one = StatisticsSet(name, ("T", "B", "F"), (), channels=site.features, gates=gates)
     if isinstance(site, BatchSiteNorm):
         over_time = site.norm.over_time
-        return StatisticsSet(
-            name,
-            axes,
-            ("T", "B") if over_time else ("B",),
-            channels=site.features,
-            running=True,
-            per_step=not over_time,
-            gates=gates,
-            remark=_remark(site.table.processes, 0 if over_time else site.norm.min_count),
-        )
+        spans = ("T", "B") if over_time else ("B",)
+        remark = _remark(site.table.processes, 0 if over_time else site.norm.min_count)
+        return replace(one, spans=spans, running=True, per_step=not over_time, remark=remark)
     assert isinstance(site, FeatureNorm)
-    centred = site.norm.kind == "layer"
-    whole = StatisticsSet(name, axes, (), channels=site.features, centred=centred, gates=gates)
-    return _divided(whole, site.sizes)
+    return _divided(replace(one, centred=site.norm.kind == "layer"), site.sizes)
 
 
 def _divided(of: StatisticsSet, sizes: tuple[int, ...]) -> StatisticsSet:
@@ -193,7 +183,7 @@ def _tracked(layer: Any, dims: int, spans: str) -> StatisticsSet:
 
 def _group_norm(layer: nn.GroupNorm | GroupNorm, dims: int) -> StatisticsSet:
     if getattr(layer, "layout", "NCT") == "NTC":
-        raise ValueError('GroupNorm with layout="NTC" takes sequences alone: leave spatial out')
+        raise ValueError('GroupNorm with layout="NTC" takes only sequences: leave spatial out')
     return _grouped(_positions(layer, dims, "*"), layer)
 
 
