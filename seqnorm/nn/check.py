@@ -51,7 +51,7 @@ def check_sizes(
 
 
 def check_positive(name: str, size: int) -> int:
-    """Return the size as an int; raise TypeError if it is no integer, ValueError if it is < 1."""
+    """Return the size as an int; raise TypeError if not an integer, ValueError if below 1."""
     size = as_integer(name, size)
     if size <= 0:
         raise ValueError(f"{name} must be greater than zero, got {size}")
@@ -77,7 +77,7 @@ def check_probability(name: str, p: float) -> None:
 def check_table(
     max_steps: int, momentum: float | None, min_count: int, beyond: str
 ) -> tuple[int, int]:
-    """Return ``max_steps`` and ``min_count`` as ints; raise on options no table can have."""
+    """Return ``max_steps`` and ``min_count`` as ints; raise if an option is out of range."""
     max_steps = check_positive("max_steps", max_steps)
     if momentum is not None:
         check_number("momentum", momentum)
@@ -105,7 +105,7 @@ def check_floating(name: str, x: Tensor) -> None:
 
 
 def check_untracked(track_running_stats: bool) -> None:
-    """Raise ValueError if an InstanceNorm is asked for running statistics."""
+    """Raise ValueError if ``track_running_stats`` of an InstanceNorm is true."""
     if track_running_stats:
         raise ValueError(
             "InstanceNorm has no running statistics: its set S lies within one example, so "

@@ -136,7 +136,7 @@ class Wanted:
         return LayerNorm2d(channels, elementwise_affine=affine, **options)
 
     def _groups(self, old: nn.Module, shapes: list[Shape], common: int) -> int:
-        """Return the number of groups, which must divide the channels into several elements."""
+        """Return the number of groups, checked against the channels and the known shapes."""
         channels, size = _channels(old), self.group_size
         groups = self.num_groups or GROUPS if size is None else channels // size
         if groups == 0 or channels % groups or (size is not None and channels % size):

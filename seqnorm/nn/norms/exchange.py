@@ -182,7 +182,7 @@ def check_hooks(path: str, module: nn.Module, kind: str) -> None:
 
 
 def check_plain(path: str, module: nn.Module) -> None:
-    """Raise ValueError for a norm that has more than its class, such as hooks."""
+    """Raise ValueError for a norm whose own forward, hooks or tensors would be lost."""
     name, at = type(module).__name__, path or "the model"
     if isinstance(module, nn.modules.lazy.LazyModuleMixin):
         raise ValueError(

@@ -47,7 +47,7 @@ def in_dtype_of(x: Tensor, parameter: Tensor | None) -> Tensor | None:
 
 
 def wider_sets(x: Tensor) -> str:
-    """Return the end of an advice for x (N, C, *): norms whose sets have several channels."""
+    """Return the end of the advice for x (N, C, *): norms whose sets have several channels."""
     channels, spatial = x.shape[1], x.dim() - 2
     if channels == 1:
         return ""

@@ -21,8 +21,8 @@ def convert_sync_batchnorm(
     This is ``torch.nn.SyncBatchNorm.convert_sync_batchnorm`` for every norm of this library that
     averages over the batch, in a recurrence or not, with masks. torch's BatchNorm1d to 3d become
     those of this library, which compute the same, on a CPU too, with the same parameters and
-    buffers; a ``torch.nn.SyncBatchNorm`` is unchanged. (torch's function skips running tables, and
-    replaces this library's ``BatchNorm1d`` to ``3d`` by a ``torch.nn.SyncBatchNorm`` without masks.)
+    buffers; a ``torch.nn.SyncBatchNorm`` is unchanged. (torch's function skips running tables and
+    replaces this library's ``BatchNorm1d`` to ``3d`` by ``torch.nn.SyncBatchNorm``, without masks.)
 
     In training each set S then holds the rows of all processes, ``min_count`` counts them all, and
     the running statistics of every process are those of one process with the whole batch. Processes

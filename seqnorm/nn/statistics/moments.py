@@ -84,10 +84,10 @@ def moments(
 
 
 def normalise(x: Tensor, mean: Tensor, var: Tensor, eps: float, *, eps_on: str = "var") -> Tensor:
-    """Compute ``(x - mean) / sqrt(var + eps)``, with eps_on="std" over ``sqrt(var) + eps``.
+    """Subtract the mean and divide by ``sqrt(var + eps)``, or ``sqrt(var) + eps`` if eps_on="std".
 
     The result has the dtype of the statistics. At variance 0 the second form has its true
-    derivative, 1/eps, although the square root's own is infinite.
+    derivative, 1/eps, although the derivative of the square root is infinite.
     """
     if eps_on == "var":
         return (x - mean) * torch.rsqrt(var + eps)

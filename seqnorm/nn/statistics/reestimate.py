@@ -29,7 +29,7 @@ def reestimate_statistics(
     *,
     estimate: str = "population",
 ) -> int:
-    """Replace all running statistics in ``model`` by statistics of all of ``batches``.
+    """Replace all running statistics in ``model`` with statistics of all ``batches``.
 
     Running averages lag behind the weights and depend mostly on the last batches. This gives
     inference the statistics of the whole training set instead (Cooijmans et al. 2017, sec. 3).

@@ -118,7 +118,7 @@ class RunningTable(nn.Module):
         var: Tensor | Sequence[Any],
         count: Tensor | Sequence[int] | int | None = None,
     ) -> None:
-        """Replace the contents of the table by statistics from elsewhere.
+        """Replace the contents of the table with statistics from elsewhere.
 
         Args:
             mean, var: (F,) for every step, or (S', F) for the first S' steps, S' <= S; later steps
