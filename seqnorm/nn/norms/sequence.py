@@ -64,6 +64,7 @@ class LayerNorm(SequenceNorm):
             raise ValueError("LayerNorm over one channel is always 0: the set has one element")
 
     def normalise_set(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Normalise each frame of x (N, T, C)."""
         mean, var, _ = moments(x, (2,))
         return normalise(x, mean, var, self.eps)
 
@@ -103,6 +104,7 @@ class RMSNorm(SequenceNorm):
         self.eps = eps
 
     def normalise_set(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Divide each frame of x (N, T, C) by its root mean square."""
         mean, square, _ = moments(x, (2,), centred=False)
         eps = torch.finfo(x.dtype).eps if self.eps is None else self.eps
         return normalise(x, mean, square, eps)
@@ -198,6 +200,7 @@ class GroupNorm(SequenceNorm):
         def __call__(self) -> None: ...
 
     def normalise_set(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Normalise each group of channels of each example x (T, C)."""
         per_step = self.num_channels // self.num_groups
         if self.training and most_valid(mask, x, (1,)) * per_step == 1:
             raise ValueError(
@@ -242,6 +245,7 @@ class InstanceNorm(SequenceNorm):
         super().__init__(num_channels, eps, affine, True, layout, device, dtype)
 
     def normalise_set(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Normalise each channel of each sequence x (T, C)."""
         if self.training and most_valid(mask, x, (1,)) == 1:
             raise ValueError(
                 "InstanceNorm in training on sequences of one valid step: every set has one "
@@ -298,6 +302,7 @@ class BatchNorm(SequenceNorm):
         self._warned = False
 
     def normalise_set(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Normalise each channel over the mini-batch, and update the table in training."""
         steps = x.shape[1] if self.per_step else 1
         if not self.training:
             mean, var = self.table.read(steps)  # (T, C) or (1, C)
