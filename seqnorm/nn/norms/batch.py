@@ -78,7 +78,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         def __call__(self) -> None: ...
 
     def _again(self, x: Tensor) -> Tensor:
-        """Run torch's training forward, which saves as many tensors, on copies of the statistics."""
+        """Run torch's training forward on copies of the statistics; it saves as many tensors."""
         mean, var = (
             part.clone() if part is not None and self.track_running_stats else None
             for part in (self.running_mean, self.running_var)
