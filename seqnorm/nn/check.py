@@ -1,4 +1,4 @@
-"""Checks of constructor arguments, with torch's error types and messages where it has them."""
+"""Checks of arguments, with PyTorch's error types and messages where PyTorch has them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ BEYOND = ("last", "error")
 
 
 def as_integer(name: str, value: Any) -> int:
-    """``value`` as an int, which numpy's integers and integer tensors of no dimension are too.
+    """Return ``value``, an integer of Python or numpy or a 0-D integer tensor, as an int.
 
     Raises:
-        TypeError: it is something else, a bool included.
+        TypeError: ``value`` is anything else, such as a bool.
     """
     if type(value) is int:
         return value
@@ -31,20 +31,17 @@ def as_integer(name: str, value: Any) -> int:
         raise TypeError(f"{name} should be of type int, got: {type(value).__name__}")
     try:
         return operator.index(value)
-    except TypeError:  # of a tensor of another dtype
+    except TypeError:  # a tensor of another dtype
         raise TypeError(f"{name} should be of type int, got: {value!r}") from None
 
 
 def check_sizes(
     input_size: int, hidden_size: int, num_layers: int = 1, proj_size: int = 0
 ) -> tuple[int, int, int, int]:
-    """The sizes of a layer as ints.
-
-    Raises:
-        TypeError, ValueError: no layer can be built of them.
-    """
-    sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
-    inputs, hidden, layers = (check_positive(name, size) for name, size in sizes.items())
+    """Return the sizes of a layer as ints; raise TypeError or ValueError for a bad one."""
+    inputs = check_positive("input_size", input_size)
+    hidden = check_positive("hidden_size", hidden_size)
+    layers = check_positive("num_layers", num_layers)
     proj_size = as_integer("proj_size", proj_size)
     if proj_size < 0:
         raise ValueError("proj_size should be a positive integer or zero to disable projections")
@@ -54,12 +51,7 @@ def check_sizes(
 
 
 def check_positive(name: str, size: int) -> int:
-    """The size as an int.
-
-    Raises:
-        TypeError: it is no integer.
-        ValueError: it is below 1.
-    """
+    """Return the size as an int; raise TypeError if not an integer, ValueError if below 1."""
     size = as_integer(name, size)
     if size <= 0:
         raise ValueError(f"{name} must be greater than zero, got {size}")
@@ -67,7 +59,7 @@ def check_positive(name: str, size: int) -> int:
 
 
 def check_not_negative(name: str, size: int) -> int:
-    """As ``check_positive``, for a size that may be 0."""
+    """Return a size that may be 0 as an int; raise as ``check_positive`` does."""
     size = as_integer(name, size)
     if size < 0:
         raise ValueError(f"{name} must not be negative, got {size}")
@@ -85,16 +77,12 @@ def check_probability(name: str, p: float) -> None:
 def check_table(
     max_steps: int, momentum: float | None, min_count: int, beyond: str
 ) -> tuple[int, int]:
-    """``max_steps`` and ``min_count`` as ints.
-
-    Raises:
-        TypeError, ValueError: no running table can work with these options.
-    """
+    """Return ``max_steps`` and ``min_count`` as ints; raise if an option is out of range."""
     max_steps = check_positive("max_steps", max_steps)
     if momentum is not None:
         check_number("momentum", momentum)
-    if momentum is not None and not 0 < momentum <= 1:
-        raise ValueError(f"momentum must lie in (0, 1] or be None, got {momentum}")
+        if not 0 < momentum <= 1:
+            raise ValueError(f"momentum must lie in (0, 1] or be None, got {momentum}")
     min_count = check_positive("min_count", min_count)
     if min_count < 2:
         raise ValueError(f"min_count must be at least 2, got {min_count}: one row has variance 0")
@@ -103,19 +91,21 @@ def check_table(
 
 
 def check_flag(name: str, flag: object) -> bool:
-    """The flag as a bool, which numpy's are too.
-
-    Raises:
-        TypeError: it is something else.
-    """
+    """Return the flag, a bool of Python or numpy, as a bool; raise TypeError otherwise."""
     kind = type(flag)
     if kind is bool or (kind.__module__ == "numpy" and kind.__name__ in ("bool", "bool_")):
         return bool(flag)
     raise TypeError(f"{name} should be of type bool, got: {kind.__name__}")
 
 
+def check_floating(name: str, x: Tensor) -> None:
+    """Raise TypeError unless x holds floating-point numbers."""
+    if not x.is_floating_point():
+        raise TypeError(f"{name} takes floating-point numbers, got {x.dtype}")
+
+
 def check_untracked(track_running_stats: bool) -> None:
-    """Raise ValueError if running statistics are asked of a norm within one example."""
+    """Raise ValueError if ``track_running_stats`` of an InstanceNorm is true."""
     if track_running_stats:
         raise ValueError(
             "InstanceNorm has no running statistics: its set S lies within one example, so "
@@ -125,7 +115,7 @@ def check_untracked(track_running_stats: bool) -> None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`` (did you mean 'x'?)``, or nothing, to close an error message."""
+    """Return the end of an error message, `` (did you mean 'x'?)`` or nothing."""
     found = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {found[0]!r}?)" if found else ""
 
@@ -144,7 +134,7 @@ def check_eps(eps: float) -> None:
     if isinstance(eps, numbers.Real) and not eps >= 1.2e-38:  # float32's smallest normal number
         raise ValueError(
             f"eps must be > 0, got {eps}, in float32 too: a set of equal elements has variance 0 "
-            "(every set does on a zero initial state), and 0 / 0 is NaN; write 1e-5, say"
+            "(every set does on a zero initial state), and 0 / 0 is NaN; write eps=1e-5"
         )
     check_number("eps", eps)
 
@@ -158,26 +148,22 @@ def check_number(name: str, value: object) -> None:
 
 
 def check_first_step(first_step: int, bidirectional: bool) -> int:
-    """The step of its sequences at which a call begins, as an int.
-
-    Raises:
-        TypeError, ValueError: a call may not begin there.
-    """
+    """Return as an int the time step at which a call begins; raise if it may not begin there."""
     first_step = as_integer("first_step", first_step)
     if first_step < 0:
-        raise ValueError(f"first_step counts the steps read before, from 0, got {first_step}")
+        raise ValueError(
+            f"first_step counts the steps read before and is at least 0, got {first_step}"
+        )
     if first_step > 0 and bidirectional:
         raise ValueError(
             "first_step is for a layer that reads forwards, and this one reads from both ends: "
-            "give it whole sequences, in bounded memory after seqnorm.compute_in_chunks(layer, "
-            "steps)"
+            "pass whole sequences, in bounded memory after seqnorm.compute_in_chunks(layer, steps)"
         )
     return first_step
 
 
 def warn(message: str) -> None:
-    """Warn of the line of the user's that led here: the first outside of this library, of torch's
-    module call and of its quantisation."""
+    """Warn at the user's line: the first outside seqnorm, torch's modules and quantisation."""
     level, frame = 2, sys._getframe(1)
     ours = ("seqnorm.nn.", "torch.nn.modules.module", "torch.ao.quantization", "typing_extensions")
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(ours):
@@ -186,7 +172,7 @@ def warn(message: str) -> None:
 
 
 def refuse_scripting(module: object) -> NoReturn:
-    """Say no to torch.jit.script: torch asks every module for its ``__prepare_scriptable__``."""
+    """Refuse ``torch.jit.script``, which calls a module's ``__prepare_scriptable__``."""
     raise NotImplementedError(
         f"torch.jit.script cannot take seqnorm.{type(module).__name__}: PyTorch has deprecated "
         "TorchScript; use torch.compile or torch.export instead"
@@ -194,41 +180,28 @@ def refuse_scripting(module: object) -> NoReturn:
 
 
 def have_values(tensors: Sequence[Any]) -> bool:
-    """Return whether the tensors hold numbers to look at, and are not traced or transformed."""
+    """Return whether the tensors hold readable values: they are neither traced nor transformed."""
     if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
         return False
     if torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack():
         return False
     if any(tensor.is_cuda for tensor in tensors) and torch.cuda.is_current_stream_capturing():
-        return False  # a CUDA graph cannot wait for numbers
+        return False  # a CUDA graph cannot wait for values
     return all(type(tensor) is Tensor and not tensor.is_meta for tensor in tensors)
 
 
 def base_of(module: object, known: Container[type]) -> type | None:
-    """The known class that computes what a module does: its own, or one that it derives from
-    without a ``forward`` of its own."""
+    """Return the known class whose ``forward`` the module runs, its own or a base, or None."""
     cls: Any = next((cls for cls in type(module).__mro__ if cls in known), None)
     same = cls is not None and getattr(type(module), "forward", None) is cls.forward
     return cls if same else None
 
 
 def changed_options(module: object, names: Iterable[str]) -> list[str]:
-    """Constructor arguments that differ from their defaults, as ``bias=False``."""
+    """Return the constructor arguments that differ from their defaults, as ``bias=False``."""
     parameters = inspect.signature(type(module)).parameters
     return [
         f"{name}={getattr(module, name)}"
         for name in names
         if name in parameters and getattr(module, name) != parameters[name].default
     ]
-
-
-def as_numbers(name: str, value: Any, like: Tensor) -> Tensor:
-    """The value as a tensor with the dtype and on the device of another one.
-
-    Raises:
-        TypeError: it cannot be one.
-    """
-    try:
-        return torch.as_tensor(value, dtype=like.dtype, device=like.device)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"{name} must be numbers, got {value!r}") from error

@@ -1,3 +1,3 @@
-"""Norms outside of a recurrence: of padded sequences, of images, of styles."""
+"""Norms outside a recurrence: of padded sequences, images and styles."""
 
 from .style import style_statistics as style_statistics

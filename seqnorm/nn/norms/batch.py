@@ -1,6 +1,6 @@
 """BatchNorm of signals, images and volumes: S = one channel of all examples.
 
-S contains the batch, so there are running statistics for inference, kept as torch keeps them.
+S contains the batch, so there are running statistics for inference, as in torch.
 
 Axes: N examples, C channels; L of signals, H and W of images, D, H, W of volumes.
 """
@@ -47,16 +47,13 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             check_number("momentum", momentum)
             if not 0 <= momentum <= 1:
                 raise ValueError(f"momentum must lie in [0, 1] or be None, got {momentum}")
-        # Older versions of torch have no such argument.
-        options = {} if bias else {"bias": False}
-        super().__init__(
-            num_features, eps, momentum, affine, track_running_stats, device, dtype, **options
-        )
+        args = (num_features, eps, momentum, affine, track_running_stats, device, dtype)
+        # Older versions of torch have no argument `bias`.
+        super().__init__(*args, **({} if bias else {"bias": False}))
 
     def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
         check_input(self, input, self.num_features, self.spatial)
-        if mask is not None:
-            mask = position_mask(mask, input)
+        mask = position_mask(mask, input)
         dims = (0, *range(2, input.dim()))
         shared = sharing(self.processes, self.training) is not None
         if not shared and self._by_the_batch() and most_valid(mask, input, dims) == 1:
@@ -67,8 +64,8 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             tensor is None or (tensor.dtype == wide.dtype and tensor.device == wide.device)
             for tensor in held
         )
-        # torch counts a batch before it may refuse it: whatever does not fit is computed below. And
-        # it counts an empty batch, which a cumulative average would then take in as zeros.
+        # torch counts a batch before it refuses it, so what may not fit goes to `definition`. So
+        # does an empty batch, which torch would count into a cumulative average as zeros.
         if mask is None and alike and input.numel() and not shared:
             if self.training and is_recomputed():
                 return self._again(wide).to(input.dtype)
@@ -81,7 +78,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         def __call__(self) -> None: ...
 
     def _again(self, x: Tensor) -> Tensor:
-        """torch's forward in training, which saves as many tensors, with copies to update."""
+        """Run torch's training forward on copies of the statistics; it saves as many tensors."""
         mean, var = (
             part.clone() if part is not None and self.track_running_stats else None
             for part in (self.running_mean, self.running_var)
@@ -89,7 +86,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         return F.batch_norm(x, mean, var, self.weight, self.bias, True, 0.0, self.eps)
 
     def definition(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """What the module computes, by its equation. Takes x (N, C, *) and mask (N, 1, *)."""
+        """Compute the module's equation for x (N, C, *) and mask (N, 1, *)."""
         wide = valid(x, mask)
         if self._by_the_batch():
             dims = (0, *range(2, x.dim()))
@@ -97,7 +94,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             processes = sharing(self.processes, self.training)
             if processes is not None:
                 mean, var, n = union(Moments(mean, var, n[:, :1]), processes)
-                # Looked at only where it may be 1, for a GPU would have to be waited for.
+                # Read only where it may be 1, for reading waits for the GPU.
                 if most_valid(mask, x, dims) <= 1 and int(n) == 1:
                     raise ValueError(_one_value(x, mask))
         else:
@@ -107,7 +104,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
             mean = widen(self.running_mean).reshape(shape)
             var = widen(self.running_var).reshape(shape)
         y = scale(normalise(wide, mean, var, self.eps), self.weight, self.bias, mask).to(x.dtype)
-        # This comes last, when nothing can fail any more.
+        # Tracking comes last, when nothing can fail any more.
         if self.training and self.track_running_stats and not is_recomputed():
             self._track(mean.flatten(), var.flatten(), n.flatten())
         return y
@@ -117,25 +114,24 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
 
     @torch.no_grad()
     def _track(self, mean: Tensor, var: Tensor, n: Tensor) -> None:
-        """Take moments (C,) of n elements into the running statistics, the variance unbiased."""
+        """Update the running statistics by moments (C,) of n elements, the variance unbiased."""
         if self.running_mean is None or self.running_var is None:
             return
         calls = self.num_batches_tracked
         if calls is not None:
             calls = calls + (n > 0).any()
-        new = torch.ones_like(n)
+        weight = torch.ones_like(n)
         if self.momentum is not None:
-            new = new * self.momentum
+            weight = weight * self.momentum
         elif calls is not None:
-            new = new / calls
-        new = torch.where(n > 0, new, 0.0)
-        mean = moved(self.running_mean, mean, new)
-        var = moved(self.running_var, unbiased(var, n), new)
-        # Rounded once, to what the buffers have.
-        self.running_mean.copy_(mean)
-        self.running_var.copy_(var)
-        if self.num_batches_tracked is not None and calls is not None:
-            self.num_batches_tracked.copy_(calls)
+            weight = weight / calls
+        weight = torch.where(n > 0, weight, 0.0)
+        mean = moved(self.running_mean, mean, weight)
+        var = moved(self.running_var, unbiased(var, n), weight)
+        held = (self.running_mean, self.running_var, self.num_batches_tracked)
+        for buffer, value in zip(held, (mean, var, calls)):
+            if buffer is not None and value is not None:
+                buffer.copy_(value)  # rounded once, to the precision of the buffer
 
 
 def _one_value(x: Tensor, mask: Tensor | None) -> str:
@@ -149,7 +145,7 @@ def _one_value(x: Tensor, mask: Tensor | None) -> str:
 class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
     """S = the valid positions of one channel of the mini-batch: (N, C, L), or features (N, C).
 
-    Arguments, errors and source as for ``BatchNorm2d``. (For recurrent networks ``BatchNorm`` has
+    For arguments, errors and source see ``BatchNorm2d``. (``BatchNorm``, for sequences, can have
     statistics of every time step.)
     """
 
@@ -159,28 +155,27 @@ class BatchNorm1d(_BatchNorm, nn.BatchNorm1d):
 class BatchNorm2d(_BatchNorm, nn.BatchNorm2d):
     """S = the valid positions of one channel of the mini-batch (Ioffe & Szegedy 2015, sec. 3.2).
 
-    ``y = weight * (x - mean) / sqrt(var + eps) + bias`` for (N, C, H, W). S contains the batch, so
-    there are running statistics, by which inference normalises:
+    ``y = weight * (x - mean) / sqrt(var + eps) + bias`` for x (N, C, H, W), weight and bias (C,).
+    S contains the batch, so inference normalises by running statistics:
     ``running = (1 - momentum) * running + momentum * batch``, the variance unbiased. A mini-batch
-    without any valid position leaves them as they are and is not counted, and so does a pass that
-    runs inside a backward pass, as one that ``torch.utils.checkpoint`` computes once more (torch
-    takes its batch in twice).
+    without valid positions neither updates them nor counts. Nor does a pass inside a backward
+    pass, such as the second one of ``torch.utils.checkpoint``, which torch's class counts twice.
 
-    It differs from ``torch.nn.BatchNorm2d`` in taking a ``mask``, in a momentum that has to lie in
-    [0, 1], and in what half precision is rounded to: it is normalised in float32. As it derives
-    from torch's class, ``torch.nn.SyncBatchNorm.convert_sync_batchnorm`` replaces it without a word
-    by torch's ``SyncBatchNorm``, which takes no mask and trains on a GPU alone:
+    Unlike ``torch.nn.BatchNorm2d`` it takes a ``mask``, requires a momentum in [0, 1] and
+    normalises half precision in float32. As it derives from torch's class,
+    ``torch.nn.SyncBatchNorm.convert_sync_batchnorm`` silently replaces it by torch's
+    ``SyncBatchNorm``, which takes no mask and trains only on a GPU;
     ``seqnorm.convert_sync_batchnorm`` keeps it.
 
     Args:
         num_features: C.
         eps, momentum, affine, track_running_stats, bias: as in ``torch.nn.BatchNorm2d``;
-            bias=False needs a torch that has it.
+            bias=False needs a version of torch that has it.
 
     Raises:
-        ValueError: x does not have C channels, or the mask does not fit it; the mini-batch has one
-            valid position in all and is to be normalised by its own statistics (under
-            ``torch.compile`` not seen through a mask).
+        ValueError: x does not have C channels; the mask does not fit x; or a mini-batch with one
+            valid position would be normalised by its own statistics (``torch.compile`` does not
+            check this under a mask).
     """
 
     spatial = (2,)
@@ -189,7 +184,7 @@ class BatchNorm2d(_BatchNorm, nn.BatchNorm2d):
 class BatchNorm3d(_BatchNorm, nn.BatchNorm3d):
     """S = the valid positions of one channel of the mini-batch: (N, C, D, H, W).
 
-    Arguments, errors and source as for ``BatchNorm2d``.
+    For arguments, errors and source see ``BatchNorm2d``.
     """
 
     spatial = (3,)

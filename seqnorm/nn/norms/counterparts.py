@@ -1,4 +1,4 @@
-"""One norm in the place of another: which class, with which options, and what is lost by it.
+"""The class and the options of the norm that replaces another, and the losses in a replacement.
 
 Axes: N examples, C channels, then positions: L of signals, H, W of images, D, H, W of volumes.
 """
@@ -19,9 +19,9 @@ from .sequence import GroupNorm
 
 TARGETS = ("batch", "group", "instance", "layer", "none")
 GROUPS = 32  # of Wu & He 2018
-BATCH: dict[int, Any] = {1: BatchNorm1d, 2: BatchNorm2d, 3: BatchNorm3d}
-INSTANCE: dict[int, Any] = {1: InstanceNorm1d, 2: InstanceNorm2d, 3: InstanceNorm3d}
-# Every class that is exchanged, and its number of axes of positions; 0 if it takes any.
+BATCH: dict[int, type[nn.Module]] = {1: BatchNorm1d, 2: BatchNorm2d, 3: BatchNorm3d}
+INSTANCE: dict[int, type[nn.Module]] = {1: InstanceNorm1d, 2: InstanceNorm2d, 3: InstanceNorm3d}
+# Every class that can be replaced, and its number of axes of positions; 0 if it takes any.
 SOURCES: dict[type, int] = {
     **{cls: dims for family in (BATCH, INSTANCE) for dims, cls in family.items()},
     **{getattr(nn, f"{of}Norm{dims}d"): dims for of in ("Batch", "Instance") for dims in (1, 2, 3)},
@@ -32,17 +32,16 @@ SOURCES: dict[type, int] = {
 }
 OF_BATCH = nn.modules.batchnorm._BatchNorm
 OF_INSTANCE = nn.modules.instancenorm._InstanceNorm
-# By a norm's path, the shapes that reached it.
-Shapes = dict[str, list[tuple[int, ...]]]
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """The norm that is wanted; the fields are arguments of ``convert_norm``.
+    """The wanted norm; the fields are arguments of ``convert_norm``.
 
     Raises:
-        ValueError: an unknown word, or an option that does not belong to it.
-        TypeError: a number that is none.
+        ValueError: ``to`` is unknown, or another option does not belong to it.
+        TypeError: an option has the wrong type.
     """
 
     to: str
@@ -58,7 +57,7 @@ class Wanted:
                 check_positive(name, number)
                 if self.to != "group":
                     raise ValueError(
-                        f'{name} is of to="group", and to is {self.to!r}: leave it out'
+                        f'{name} is for to="group", and to is {self.to!r}: leave it out'
                     )
         if self.num_groups is not None and self.group_size is not None:
             raise ValueError("num_groups and group_size both say how many groups: give one of them")
@@ -68,17 +67,17 @@ class Wanted:
             raise ValueError('to="none" leaves neither norm nor gain: leave affine out')
 
     def instead(
-        self, norms: dict[str, nn.Module], shapes: Shapes, home: Tensor
+        self, norms: dict[str, nn.Module], shapes: dict[str, list[Shape]], home: Tensor
     ) -> dict[str, nn.Module]:
-        """The new norm of every old one, by the same paths.
+        """Return the replacement of every norm, by path.
 
         Args:
-            norms: modules of the classes ``SOURCES``.
-            shapes: what reached them, where it is known.
-            home: a tensor of the device and dtype to take where an old norm has none.
+            norms: modules of the classes ``SOURCES``, by path.
+            shapes: the known shapes of their inputs, by path.
+            home: a tensor whose device and dtype replace those of a norm without tensors.
 
         Raises:
-            ValueError: a norm cannot be exchanged, with its path.
+            ValueError: a norm cannot be replaced; the message has its path.
         """
         common = math.gcd(*(_channels(old) for old in norms.values()))
         new = {}
@@ -90,78 +89,55 @@ class Wanted:
                 raise ValueError(f"{at}: {error}") from None
         return new
 
-    def _one(self, old: Any, shapes: list[tuple[int, ...]], home: Tensor, common: int) -> nn.Module:
+    def _one(self, old: Any, shapes: list[Shape], home: Tensor, common: int) -> nn.Module:
         if self.to == "none":
             return nn.Identity().train(old.training)
         held = next((t for t in (*old.parameters(), *old.buffers()) if t.is_floating_point()), home)
         single = [shape for shape in shapes if len(shape) == SOURCES[_base(old)] + 1]
         if isinstance(old, OF_INSTANCE) and single and self.to != "instance":
             raise ValueError(
-                f"x {single[0]} is one example without the axis N, which InstanceNorm alone takes: "
-                "let the model see batches"
+                f"x {single[0]} is one example without the axis N, which only InstanceNorm takes: "
+                "pass batches to the model"
             )
         affine = old.weight is not None if self.affine is None else self.affine
-        options = {"eps": old.eps, "device": held.device, "dtype": held.dtype}
-        new: Any = {
-            "batch": self._batch,
-            "group": self._group,
-            "instance": self._instance,
-            "layer": self._layer,
-        }[self.to](old, shapes, affine, common, options)
+        new = self._built(
+            old, shapes, common, affine, eps=old.eps, device=held.device, dtype=held.dtype
+        )
         if affine and old.weight is not None:
-            for name in ("weight", "bias"):  # the parameters themselves, as they are
+            for name in ("weight", "bias"):  # the parameter objects themselves
                 new.register_parameter(name, getattr(old, name))
         if _running(new) is not None and _running(old) is not None and isinstance(old, OF_BATCH):
             for name in ("running_mean", "running_var", "num_batches_tracked"):
                 new.register_buffer(name, getattr(old, name))
-        new.train(old.training)
-        out: nn.Module = new
-        return out
+        return new.train(old.training)
 
-    def _batch(
-        self, old: Any, shapes: list[Any], affine: bool, common: int, options: dict[str, Any]
+    def _built(
+        self, old: Any, shapes: list[Shape], common: int, affine: bool, **options: Any
     ) -> nn.Module:
-        cls = BATCH[max(1, _dims(old, shapes))]
-        tracks = old.track_running_stats if isinstance(old, OF_BATCH) else True
-        momentum = getattr(old, "momentum", 0.1)
-        out: nn.Module = cls(
-            _channels(old), momentum=momentum, affine=affine, track_running_stats=tracks, **options
-        )
-        return out
-
-    def _instance(
-        self, old: Any, shapes: list[Any], affine: bool, common: int, options: dict[str, Any]
-    ) -> nn.Module:
+        channels = _channels(old)
+        if self.to == "group":
+            groups = self._groups(old, shapes, common)
+            # torch's norms have the channels second, with three axes too.
+            layout = getattr(old, "layout", "NCT")
+            return GroupNorm(groups, channels, affine=affine, layout=layout, **options)
         dims = _dims(old, shapes)
-        alone = [shape for shape in shapes if _positions(old, shape) == 1]
-        if alone:
-            raise ValueError(
-                f"x {alone[0]} has one position a channel, and a set of one element is always "
-                'normalised to 0: leave this one out with exclude=..., or write to="group"'
-            )
-        if SOURCES[_base(old)] == 1 and isinstance(old, OF_BATCH) and not shapes:
-            raise ValueError(
-                "its input may be (N, C), with one element in every set of InstanceNorm: give "
-                "example=x, an input of the model, to see what it is"
-            )
-        out: nn.Module = INSTANCE[dims](_channels(old), affine=affine, **options)
-        return out
-
-    def _layer(
-        self, old: Any, shapes: list[Any], affine: bool, common: int, options: dict[str, Any]
-    ) -> nn.Module:
-        if _dims(old, shapes) != 2:
+        if self.to == "batch":
+            tracks = old.track_running_stats if isinstance(old, OF_BATCH) else True
+            options |= {"momentum": getattr(old, "momentum", 0.1), "track_running_stats": tracks}
+            return BATCH[max(1, dims)](channels, affine=affine, **options)
+        if self.to == "instance":
+            _check_positions(old, shapes)
+            return INSTANCE[dims](channels, affine=affine, **options)
+        if dims != 2:
             raise ValueError(
                 "LayerNorm2d is for images (N, C, H, W); the set of all channels and all positions "
                 'is to="group", num_groups=1'
             )
-        return LayerNorm2d(_channels(old), elementwise_affine=affine, **options)
+        return LayerNorm2d(channels, elementwise_affine=affine, **options)
 
-    def _group(
-        self, old: Any, shapes: list[Any], affine: bool, common: int, options: dict[str, Any]
-    ) -> nn.Module:
-        channels = _channels(old)
-        size = self.group_size
+    def _groups(self, old: nn.Module, shapes: list[Shape], common: int) -> int:
+        """Return the number of groups, checked against the channels and the known shapes."""
+        channels, size = _channels(old), self.group_size
         groups = self.num_groups or GROUPS if size is None else channels // size
         if groups == 0 or channels % groups or (size is not None and channels % size):
             most = GROUPS if self.num_groups is None else self.num_groups
@@ -177,34 +153,30 @@ class Wanted:
                 f"x {alone[0]} has one element in each of {groups} groups, and a set of one "
                 "element is always normalised to 0: write fewer groups"
             )
-        # torch's norms have the channels second, with three axes too.
-        layout = getattr(old, "layout", "NCT")
-        return GroupNorm(groups, channels, affine=affine, layout=layout, **options)
+        return groups
 
 
 def losses(old: dict[str, nn.Module], new: dict[str, nn.Module]) -> str:
-    """What to warn of, empty if nothing is lost."""
-    pairs = [(path or "the model", old[path], new[path]) for path in old]
-    kept = [_running(then) is _running(now) for _, then, now in pairs]
-    dropped = [
-        p for (p, then, _), same in zip(pairs, kept) if not same and _running(then) is not None
-    ]
-    fresh = [p for (p, _, now), same in zip(pairs, kept) if not same and _running(now) is not None]
-    bare = [
-        path
-        for path, then, now in pairs
-        if getattr(then, "weight", None) is not None and getattr(now, "weight", None) is None
-    ]
+    """Return the warning of what the new norms lose; empty if they lose nothing."""
+    dropped, fresh, bare = [], [], []
+    for path in old:
+        then, now = old[path], new[path]
+        at = path or "the model"
+        if _running(then) is not _running(now):
+            dropped += [at] if _running(then) is not None else []
+            fresh += [at] if _running(now) is not None else []
+        if getattr(then, "weight", None) is not None and getattr(now, "weight", None) is None:
+            bare.append(at)
     messages = []
     if dropped:
         messages.append(
             "running statistics are dropped, which the new norm has no use for "
-            f"(at {_few(dropped)}): the network computes something else now and wants training"
+            f"(at {_few(dropped)}): the network now computes something else and needs training"
         )
     if fresh:
         messages.append(
-            f"new running statistics know no data yet, mean 0 and variance 1 (at {_few(fresh)}): "
-            "train, or run batches in training mode, before eval()"
+            f"new running statistics have seen no data yet, mean 0 and variance 1 (at "
+            f"{_few(fresh)}): train, or run batches in training mode, before eval()"
         )
     if bare:
         messages.append(f"gains and biases are dropped (at {_few(bare)})")
@@ -232,8 +204,8 @@ def _channels(norm: Any) -> int:
     return channels
 
 
-def _dims(old: nn.Module, shapes: list[tuple[int, ...]]) -> int:
-    """How many axes of positions the input of a norm has."""
+def _dims(old: nn.Module, shapes: list[Shape]) -> int:
+    """Return the number of axes of positions in the input of a norm."""
     dims = SOURCES[_base(old)]
     if dims:
         return dims
@@ -241,11 +213,11 @@ def _dims(old: nn.Module, shapes: list[tuple[int, ...]]) -> int:
     if len(seen) != 1:
         what = "several kinds of input reach it" if seen else "it takes any number of axes"
         raise ValueError(
-            f"{what}, and the new norm one: give example=x, an input of the model that shows which"
+            f"{what}, but the new norm takes one: give example=x, an input of the model, to show it"
         )
     if not seen <= {0, 1, 2, 3}:
         raise ValueError(
-            f'x {shapes[0]} has more positions than a volume: only to="group" has them'
+            f'x {shapes[0]} has more axes of positions than a volume: only to="group" takes them'
         )
     if seen == {1} and getattr(old, "layout", "NCT") == "NTC":
         raise ValueError(
@@ -255,8 +227,23 @@ def _dims(old: nn.Module, shapes: list[tuple[int, ...]]) -> int:
     return seen.pop()
 
 
-def _positions(old: nn.Module, shape: tuple[int, ...]) -> int:
-    """How many positions x has, (N, C, *positions), or of InstanceNorm (C, *positions)."""
+def _check_positions(old: nn.Module, shapes: list[Shape]) -> None:
+    """Raise ValueError where a channel of an example has, or may have, a single position."""
+    alone = [shape for shape in shapes if _positions(old, shape) == 1]
+    if alone:
+        raise ValueError(
+            f"x {alone[0]} has one position per channel, and a set of one element is always "
+            'normalised to 0: leave this one out with exclude=..., or write to="group"'
+        )
+    if SOURCES[_base(old)] == 1 and isinstance(old, OF_BATCH) and not shapes:
+        raise ValueError(
+            "its input may be (N, C), with one element in every set of InstanceNorm: give "
+            "example=x, an input of the model, to show its shape"
+        )
+
+
+def _positions(old: nn.Module, shape: Shape) -> int:
+    """Return the number of positions of x (N, C, *), or of InstanceNorm (C, *)."""
     if isinstance(old, OF_INSTANCE):
         return math.prod(shape[-SOURCES[_base(old)] :])
     if getattr(old, "layout", "NCT") == "NTC" and len(shape) == 3:

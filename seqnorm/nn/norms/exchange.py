@@ -1,4 +1,4 @@
-"""Other norms for a network that has some: BatchNorm out, GroupNorm in, the weights kept.
+"""Replacement of the norms of a network by others, such as BatchNorm by GroupNorm.
 
 Axes: N examples, C channels, then positions: L of signals, H, W of images, D, H, W of volumes.
 """
@@ -6,8 +6,9 @@ Axes: N examples, C channels, then positions: L of signals, H, W of images, D, H
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any, Union
 
 import torch
@@ -15,18 +16,8 @@ from torch import Tensor, nn
 
 from ..check import base_of, nearest, warn
 from ..recurrence.step import Step
-from .counterparts import SOURCES, Shapes, Wanted, losses
+from .counterparts import SOURCES, Shape, Wanted, losses
 
-_HOOKS = (
-    "_forward_hooks",
-    "_forward_pre_hooks",
-    "_backward_hooks",
-    "_backward_pre_hooks",
-    "_state_dict_hooks",
-    "_state_dict_pre_hooks",
-    "_load_state_dict_pre_hooks",
-    "_load_state_dict_post_hooks",
-)
 Patterns = Union[str, Iterable[str], None]
 
 
@@ -42,60 +33,51 @@ def convert_norm(
     example: Tensor | Sequence[Any] | None = None,
     inplace: bool = False,
 ) -> nn.Module:
-    """A copy of the model with another norm in the place of each of its norms.
+    """Return a copy of the model with each of its norms replaced by another.
 
     >>> network = nn.Sequential(nn.Conv2d(3, 64, 3), nn.InstanceNorm2d(64), nn.ReLU())
     >>> convert_norm(network, to="group", group_size=16)[1].num_groups
     4
 
-    Exchanged are torch's and this library's BatchNorm1d/2d/3d, InstanceNorm1d/2d/3d and GroupNorm,
-    SyncBatchNorm and LayerNorm2d, for classes of this library. Each new norm has the same eps,
-    mode (training or not), and the very parameters of the old one, gain and bias of a channel,
-    with their dtype, device and ``requires_grad``; a parameter or a norm that was shared still is.
-    From BatchNorm to BatchNorm running statistics are kept, and the network computes what it did
-    (in one process: SyncBatchNorm's are no longer those of all). Every other exchange changes what
-    it computes, so train it on. A norm with hooks is refused.
-
-    Other layers stay as they are; recurrent layers too, whose norm is a scheme: write
-    ``convert_rnn(model, norm="layer")``.
+    BatchNorm1d/2d/3d, InstanceNorm1d/2d/3d and GroupNorm (of torch or of this library),
+    SyncBatchNorm and LayerNorm2d are replaced by classes of this library. A new norm keeps the eps,
+    the mode, and the gain and bias objects of the old one. Shared parameters and norms stay shared.
+    BatchNorm replaced by BatchNorm keeps its running statistics, and the network computes the same
+    (SyncBatchNorm does in one process only). Every other replacement changes the network, so train
+    it on. Other layers are unchanged; for recurrent layers use ``convert_rnn``.
 
     Args:
-        model: any module, a single norm too.
-        to: "batch"; "group"; "instance"; "layer", which is ``LayerNorm2d`` (the channels of one
-            position, as in ConvNeXt), while the LayerNorm of the Group Normalization paper (Wu & He
-            2018) is ``to="group", num_groups=1``; or "none", which leaves ``nn.Identity``.
-        num_groups, group_size: of "group": how many groups, or how many channels a group; 32 groups
-            if neither is given.
-        affine: True gives a gain and a bias to those without, False takes them away; None leaves
-            both as they are.
-        include, exclude: paths of the norms to exchange, or not, as ``model.named_modules`` has
-            them, or of modules around them; patterns as "layer1.*.bn2" or lists of them.
-        example: an input of the model (or a tuple of them), with which a copy of it is run once to
-            see what shapes reach the norms. Needed where the class does not say how many axes its
-            input has; with it "instance" and "group" check that their sets have several elements.
-        inplace: exchange the norms of ``model`` itself, so that an optimiser that holds its
-            parameters still does, instead of leaving it as it was. It is not the default, for
-            there is no way back to dropped statistics.
-
-    Returns:
-        The copy, or the model itself with ``inplace``.
+        model: any module, or a single norm.
+        to: "batch", "group", "instance", "layer" or "none". "layer" is ``LayerNorm2d``, over the
+            channels of one position as in ConvNeXt; the LayerNorm of the Group Normalization paper
+            (Wu & He 2018) is ``to="group", num_groups=1``. "none" is ``nn.Identity``.
+        num_groups, group_size: for "group", the number of groups (default 32) or of channels each.
+        affine: True adds a gain and a bias to norms without them, False removes them.
+        include, exclude: paths, as in ``model.named_modules``, of the norms to replace or to keep,
+            or of modules that contain them; patterns such as "layer1.*.bn2", or lists of them.
+        example: an input of the model, or a tuple of inputs, on which a copy of the model is run
+            once to find the shapes of the norms' inputs. It is needed for classes whose input may
+            have any number of axes; "instance" and "group" also check the sizes of their sets.
+        inplace: replace the norms of ``model`` itself, whose parameters an optimiser may hold, and
+            return it. It is not the default, because dropped statistics are lost.
 
     Warns:
-        UserWarning: running statistics, gains or biases are dropped, or new running statistics know
-            no data yet.
+        UserWarning: running statistics, gains or biases are dropped, or new running statistics have
+            seen no data yet.
 
     Raises:
-        ValueError: there is no norm to exchange, or one that cannot be (with its path, and what to
-            write instead); a pattern that matches none; an option that does not belong to ``to``.
-        TypeError: ``model`` is no module, or an option has the wrong type.
+        ValueError: there is no norm to replace; a norm cannot be replaced, for example because it
+            has hooks (the message has its path and what to write instead); a pattern matches no
+            norm; or an option does not belong to ``to``.
+        TypeError: ``model`` is not a module, or an option has the wrong type.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"convert_norm takes a model, a torch.nn.Module, got {model!r}")
     wanted = Wanted(to, num_groups, group_size, affine)
     if inplace and base_of(model, SOURCES):
         raise ValueError(
-            "the model is itself a norm, which nothing holds in whose place another could be put: "
-            "leave inplace=False and take the returned one"
+            "the model is itself a norm, and no module contains it in which it could be replaced: "
+            "leave inplace=False and use the returned norm"
         )
     paths = _chosen(model, include, exclude)
     work = model if inplace else copy.deepcopy(model)
@@ -111,42 +93,39 @@ def convert_norm(
 
 
 def put(model: nn.Module, instead: dict[int, nn.Module]) -> nn.Module:
-    """The model with modules in the places of those that have these ids."""
+    """Return the model with the modules of these ids replaced."""
     for parent in list(model.modules()):
-        for name, child in list(parent._modules.items()):  # named_children tells a shared one once
+        for name, child in list(parent._modules.items()):  # named_children lists a shared one once
             if child is not None and id(child) in instead:
                 parent.register_module(name, instead[id(child)])
     return instead.get(id(model), model)
 
 
 def _chosen(model: nn.Module, include: Patterns, exclude: Patterns) -> list[str]:
-    """The first path of every norm to exchange."""
-    paths: dict[int, list[str]] = {}
-    norms: dict[int, nn.Module] = {}
+    """Return the first path of every norm to replace."""
+    paths: dict[nn.Module, list[str]] = {}
     for path, module in model.named_modules(remove_duplicate=False):
-        lazily = getattr(module, "cls_to_become", None)  # a lazy norm is of another class at first
+        lazily = getattr(module, "cls_to_become", None)  # a lazy norm has another class at first
         if any(cls in SOURCES for cls in (*type(module).__mro__, lazily)):
-            norms[id(module)] = module
-            paths.setdefault(id(module), []).append(path)
+            paths.setdefault(module, []).append(path)
     everything = [path for known in paths.values() for path in known]
     if not everything:
         raise ValueError(_nothing(model))
     wanted = matching("include", include, everything, set(everything), "norm")
     unwanted = matching("exclude", exclude, everything, set(), "norm")
     chosen: list[str] = []
-    for key, module in norms.items():
-        known = paths[key]
+    for module, known in paths.items():
         if wanted & set(known) and not unwanted & set(known):
             check_plain(known[0], module)
             chosen.append(known[0])
     if not chosen:
-        raise ValueError("include and exclude together leave no norm to exchange")
+        raise ValueError("include and exclude together leave no norm to replace")
     return chosen
 
 
 def _nothing(model: nn.Module) -> str:
     names = ", ".join(sorted({cls.__name__ for cls in SOURCES}))
-    message = f"{type(model).__name__} has no norm to exchange; convert_norm looks for {names}"
+    message = f"{type(model).__name__} has no norm to replace; convert_norm looks for {names}"
     found = [
         path
         for path, module in model.named_modules()
@@ -165,12 +144,12 @@ def _nothing(model: nn.Module) -> str:
 def matching(
     option: str, patterns: Patterns, paths: list[str], otherwise: set[str], kind: str
 ) -> set[str]:
-    """Return the paths that a pattern matches, or within a module that it matches.
+    """Return the paths that a pattern matches, itself or as the path of a containing module.
 
     Args:
-        option: the name of the argument that holds the patterns.
-        otherwise: the answer without patterns.
-        kind: the word for what stands at the paths.
+        option: name of the argument that holds the patterns.
+        otherwise: the result without patterns.
+        kind: the word in messages for the modules at the paths.
     """
     if patterns is None:
         return otherwise
@@ -189,31 +168,31 @@ def matching(
     return found
 
 
+def _instead(path: str) -> str:
+    return f'replace it by hand, or leave it with exclude="{path}"' if path else "build it anew"
+
+
 def check_hooks(path: str, module: nn.Module, kind: str) -> None:
     """Raise ValueError for a module with hooks."""
-    if any(getattr(module, hooks, None) for hooks in _HOOKS):
-        where = (
-            f'exchange it by hand, or leave it with exclude="{path}"' if path else "build it anew"
-        )
+    if any(held for name, held in vars(module).items() if name.endswith("_hooks")):
         raise ValueError(
             f"{path or 'the model'} ({type(module).__name__}) has hooks, which would be lost: "
-            f"remove them and register them on the new {kind}, or {where}"
+            f"remove them and register them on the new {kind}, or {_instead(path)}"
         )
 
 
 def check_plain(path: str, module: nn.Module) -> None:
-    """Raise ValueError for a norm that is more than a norm."""
+    """Raise ValueError for a norm whose own forward, hooks or tensors would be lost."""
     name, at = type(module).__name__, path or "the model"
-    where = f'exchange it by hand, or leave it with exclude="{path}"' if path else "build it anew"
     if isinstance(module, nn.modules.lazy.LazyModuleMixin):
         raise ValueError(
             f"{at} ({name}) does not know its channels yet: call the model with an input once "
-            "before its norms are exchanged"
+            "before its norms are replaced"
         )
     if base_of(module, SOURCES) is None:
         raise ValueError(
             f"{at} is a {name}, which has a forward of its own beyond the norm's, and that would "
-            f"be lost: {where}"
+            f"be lost: {_instead(path)}"
         )
     check_hooks(path, module, "norm")
     own = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
@@ -221,24 +200,23 @@ def check_plain(path: str, module: nn.Module) -> None:
     if more:
         raise ValueError(
             f"{at} ({name}) holds more than a norm ({', '.join(sorted(more))}), which would be "
-            f"lost: {where}"
+            f"lost: {_instead(path)}"
         )
 
 
 @torch.no_grad()
-def _shapes(model: nn.Module, paths: list[str], example: Tensor | Sequence[Any]) -> Shapes:
-    """What reaches the norms at these paths when a copy of the model sees the example."""
+def _shapes(
+    model: nn.Module, paths: list[str], example: Tensor | Sequence[Any]
+) -> dict[str, list[Shape]]:
+    """Run a copy of the model on the example and return the shapes that reach the paths."""
     probe = copy.deepcopy(model).eval()
-    found: Shapes = {path: [] for path in paths}
+    found: dict[str, list[Shape]] = {path: [] for path in paths}
 
-    def watch(path: str) -> Callable[..., None]:
-        def see(module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
-            x = args[0] if args else next(iter(named.values()))
-            found[path].append(tuple(x.shape))
-
-        return see
+    def see(path: str, module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        x = args[0] if args else next(iter(named.values()))
+        found[path].append(tuple(x.shape))
 
     for path in paths:
-        probe.get_submodule(path).register_forward_pre_hook(watch(path), with_kwargs=True)
+        probe.get_submodule(path).register_forward_pre_hook(partial(see, path), with_kwargs=True)
     probe(*((example,) if isinstance(example, Tensor) else example))
     return found

@@ -1,6 +1,6 @@
 """InstanceNorm of signals, images and volumes: S = one channel of one example.
 
-S lies within one example, so inference has the statistics of training, and nothing is tracked.
+S lies within one example, so inference computes what training does, and nothing is tracked.
 
 Axes: N examples, C channels; L of signals, H and W of images, D, H, W of volumes.
 """
@@ -23,34 +23,30 @@ from .images import check_input, scale, valid, wider_sets
 def instance_norm_definition(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, mask: Tensor | None
 ) -> Tensor:
-    """What ``instance_norm`` computes, by its equation."""
+    """Compute the equation of ``instance_norm``."""
     wide = valid(x, mask)
     mean, var, _ = moments(wide, range(2, x.dim()), mask)
     return scale(normalise(wide, mean, var, eps), weight, bias, mask).to(x.dtype)
 
 
 def instance_norm(
-    x: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    eps: float,
-    mask: Tensor | None = None,
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, mask: Tensor | None
 ) -> Tensor:
-    """``weight * (x - mean) / sqrt(var + eps) + bias``, S = one channel of one image.
+    """Compute ``weight * (x - mean) / sqrt(var + eps) + bias`` with S = one channel of one image.
 
     Args:
         x: (N, C, *).
-        weight, bias: (N, C), so that every image may have its own, or None.
-        mask: (N, 1, *), or None if all is valid.
+        weight, bias: (N, C), one of each image, or None.
+        mask: (N, 1, *), or None if everything is valid.
     """
     N, C, *spatial = x.shape
-    # torch's kernel refuses what has no position or a single one; that for a CPU loses digits to a
-    # large mean in float32, which is to be no less exact for half precision than torch's own.
+    # torch's kernel refuses x with one position or none. In float32 on a CPU it loses digits to a
+    # large mean, which would make half precision less exact than torch's own.
     inexact = x.dtype in HALF and x.device.type == "cpu"
     if mask is not None or inexact or most_valid(None, x, range(2, x.dim())) <= 1:
         return instance_norm_definition(x, weight, bias, eps, mask)
     wide = widen(x)
-    # Every channel of every image is a channel of one image, whose batch statistics are its own.
+    # Each channel of each image becomes a channel of one image, the batch of its own statistics.
     y = F.batch_norm(
         wide.reshape(1, N * C, *spatial),
         None,
@@ -64,7 +60,7 @@ def instance_norm(
 
 
 def check_planes(norm: nn.Module, x: Tensor, mask: Tensor | None, what: str = "planes") -> None:
-    """Raise ValueError in training if the batch has valid positions, but no plane has two."""
+    """Raise ValueError in training if planes have valid positions, but at most one each."""
     if norm.training and most_valid(mask, x, range(2, x.dim())) == 1:
         otherwise = wider_sets(x) if what == "planes" else ""
         raise ValueError(
@@ -94,16 +90,15 @@ class _InstanceNorm(nn.modules.instancenorm._InstanceNorm):
         num_features = check_positive("num_features", num_features)
         check_eps(eps)
         check_untracked(track_running_stats)
-        # Older versions of torch have no such argument.
-        options = {} if bias else {"bias": False}
-        super().__init__(num_features, eps, momentum, affine, False, device, dtype, **options)
+        args = (num_features, eps, momentum, affine, False, device, dtype)
+        # Older versions of torch have no argument `bias`.
+        super().__init__(*args, **({} if bias else {"bias": False}))
 
     def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
         single = input.dim() == self.spatial + 1
         x = input.unsqueeze(0) if single else input
         check_input(self, x, self.num_features, (self.spatial,))
-        if mask is not None:
-            mask = position_mask(mask.unsqueeze(0) if single else mask, x)
+        mask = position_mask(mask.unsqueeze(0) if single and mask is not None else mask, x)
         check_planes(self, x, mask)
         shape = x.shape[:2]
         weight = None if self.weight is None else self.weight.expand(shape)
@@ -120,7 +115,7 @@ class _InstanceNorm(nn.modules.instancenorm._InstanceNorm):
 class InstanceNorm1d(_InstanceNorm, nn.InstanceNorm1d):
     """S = the valid positions of one channel of one signal: (N, C, L), or (C, L).
 
-    Arguments, errors and source as for ``InstanceNorm2d``.
+    For arguments, errors and source see ``InstanceNorm2d``.
     """
 
     spatial = 1
@@ -129,19 +124,20 @@ class InstanceNorm1d(_InstanceNorm, nn.InstanceNorm1d):
 class InstanceNorm2d(_InstanceNorm, nn.InstanceNorm2d):
     """S = the valid positions of one channel of one image (Ulyanov et al. 2016).
 
-    ``y = weight * (x - mean) / sqrt(var + eps) + bias`` for (N, C, H, W), or one image (C, H, W).
-    In inference a plane of one valid position is normalised to 0 (torch refuses it there too).
+    ``y = weight * (x - mean) / sqrt(var + eps) + bias`` for x (N, C, H, W) or one image (C, H, W),
+    weight and bias (C,). In inference a plane with one valid position becomes 0 (torch refuses it).
 
     Args:
         num_features: C.
-        eps, affine, bias: as in ``torch.nn.InstanceNorm2d``; bias=False needs a torch that has it.
-        momentum: has no effect, as in torch's without running statistics.
-        track_running_stats: has to be False.
+        eps, affine, bias: as in ``torch.nn.InstanceNorm2d``; bias=False needs a version of torch
+            that has it.
+        momentum: has no effect, as in torch's class without running statistics.
+        track_running_stats: must be False, for S does not contain the batch.
 
     Raises:
-        ValueError: running statistics are asked for, but S does not contain the batch; x does not
-            have C channels, or the mask does not fit it; in training, no plane of the batch has
-            more than one valid position (under ``torch.compile`` not seen through a mask).
+        ValueError: ``track_running_stats`` is true; x does not have C channels; the mask does not
+            fit x; or, in training, no plane of the batch has more than one valid position
+            (``torch.compile`` does not check this under a mask).
     """
 
     spatial = 2
@@ -150,7 +146,7 @@ class InstanceNorm2d(_InstanceNorm, nn.InstanceNorm2d):
 class InstanceNorm3d(_InstanceNorm, nn.InstanceNorm3d):
     """S = the valid positions of one channel of one volume: (N, C, D, H, W), or (C, D, H, W).
 
-    Arguments, errors and source as for ``InstanceNorm2d``.
+    For arguments, errors and source see ``InstanceNorm2d``.
     """
 
     spatial = 3

@@ -1,4 +1,4 @@
-"""Norms of padded sequences: what they share, the layout above all.
+"""Base class of the norms of padded sequences: layout, lengths, gain and bias.
 
 Axes: N sequences, T steps, C channels.
 """
@@ -17,6 +17,7 @@ from ...typed import called_as
 from ..check import (
     check_eps,
     check_flag,
+    check_floating,
     check_positive,
     check_untracked,
     choose,
@@ -24,24 +25,23 @@ from ..check import (
     refuse_scripting,
 )
 from ..statistics.masks import check_lengths, valid_mask
-from ..statistics.moments import widen
+from .images import valid
 
 LAYOUTS = ("NTC", "NCT")
 Lengths = Union[Tensor, Sequence[int], None]
 Init = TypeVar("Init", bound=Callable[..., None])
-# Arguments of torch's norms that have another name here, or none.
+# Arguments of torch's norms that have another name here, or do not exist.
 _OF_TORCH = {
-    "normalized_shape": "the number of channels, write num_channels",
-    "num_features": "the number of channels, write num_channels",
+    "normalized_shape": ", which is the number of channels, write num_channels",
+    "num_features": ", which is the number of channels, write num_channels",
     "track_running_stats": (
-        "whether there are running statistics, which the set S decides: BatchNorm alone has them, "
-        "and always"
+        ": the set S decides if there are running statistics; BatchNorm alone has them, and always"
     ),
 }
 
 
 def layout_by_name(init: Init) -> Init:
-    """An ``__init__`` that says what to write where the layout, or an argument, is not its own."""
+    """Wrap an ``__init__`` to explain a missing layout or an unknown argument."""
     known = inspect.signature(init).parameters
 
     @functools.wraps(init)
@@ -49,8 +49,7 @@ def layout_by_name(init: Init) -> Init:
         name = type(self).__name__
         for option in options:
             if option not in known:
-                of_torch = _OF_TORCH.get(option)
-                hint = nearest(option, known) if of_torch is None else f", which is {of_torch}"
+                hint = _OF_TORCH.get(option) or nearest(option, known)
                 raise TypeError(f"{name} has no argument {option!r}{hint}")
         check_untracked(options.get("track_running_stats", False))
         if "layout" not in options:
@@ -95,18 +94,18 @@ class SequenceNorm(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Gain 1, bias 0."""
+        """Set the gain to 1 and the bias to 0."""
         if self.weight is not None:
             nn.init.ones_(self.weight)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor, lengths: Lengths = None) -> Tensor:
-        """Normalise x in its layout, zero in the padding.
+        """Normalise x in its layout; the padding becomes 0.
 
         Raises:
-            TypeError: x holds integers.
-            ValueError: x is not 3-D with C channels, or lengths do not fit it.
+            TypeError: x does not hold floating-point numbers, or ``lengths`` are not integers.
+            ValueError: x is not 3-D with C channels, or ``lengths`` do not fit it.
         """
         if x.dim() != 3 or x.shape[self.layout.index("C")] != self.num_channels:
             other = "NCT" if self.layout == "NTC" else "NTC"
@@ -116,8 +115,7 @@ class SequenceNorm(nn.Module):
                 f"{type(self).__name__} takes {self.layout} with C = {self.num_channels}, "
                 f"got {tuple(x.shape)}{hint}"
             )
-        if not x.is_floating_point():
-            raise TypeError(f"{type(self).__name__} takes floating-point numbers, got {x.dtype}")
+        check_floating(type(self).__name__, x)
         ntc = x if self.layout == "NTC" else x.transpose(1, 2)
         mask = None
         if lengths is not None:
@@ -132,27 +130,23 @@ class SequenceNorm(nn.Module):
         def __call__(self) -> None: ...
 
     def _masked(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """x (N, T, C), mask (N, T, 1)."""
-        # Padding may hold anything, and 0 * NaN is NaN in a backward pass too.
-        wide = widen(x) if mask is None else torch.where(mask, widen(x), 0.0)
-        y = self.normalise_set(wide, mask)
+        """Normalise x (N, T, C) under a mask (N, T, 1)."""
+        y = self.normalise_set(valid(x, mask), mask)
         if self.weight is not None:
             y = y * self.weight
         if self.bias is not None:
             y = y + self.bias
-        if mask is not None:
-            y = torch.where(mask, y, 0.0)
-        return y.to(x.dtype)
+        return (y if mask is None else torch.where(mask, y, 0.0)).to(x.dtype)
 
     def normalise_set(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """x (N, T, C), mask (N, T, 1)."""
+        """Normalise x (N, T, C) under a mask (N, T, 1), without gain and bias."""
         raise NotImplementedError
 
-    # The arguments that a repr shows, by the parameter that is there if they are true.
+    # Arguments in the repr, each with the parameter that exists if it is true.
     _flags: ClassVar[dict[str, str]] = {"affine": "weight"}
 
     def extra_repr(self) -> str:
-        parts = [str(self.num_channels), f"eps={self.eps}"]
-        for flag, name in self._flags.items():
-            parts.append(f"{flag}={getattr(self, name) is not None}")
-        return ", ".join([*parts, f"layout={self.layout!r}"])
+        flags = [f"{flag}={getattr(self, p) is not None}" for flag, p in self._flags.items()]
+        return ", ".join(
+            [f"{self.num_channels}, eps={self.eps}", *flags, f"layout={self.layout!r}"]
+        )

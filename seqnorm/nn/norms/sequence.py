@@ -1,10 +1,10 @@
-"""Masked norms for whole sequences: each one chooses the axes of its set S, and nothing else.
+"""Norms of padded sequences, each of which chooses the axes of its set S and nothing else.
 
-All take x (N, T, C) with ``layout="NTC"``, or (N, C, T) with ``layout="NCT"``, and ``lengths``
-(N,); steps at or beyond a length are padding: they enter no statistic and are zero in the result.
-Without lengths every step is valid, and the results are those of torch's norms. The layout has to
-be named, for torch's classes of the same names read other axes; ``GroupNorm`` alone reads x as
-torch's does, (N, C, *), unless it is told otherwise.
+They take x (N, T, C) with ``layout="NTC"``, or (N, C, T) with ``layout="NCT"``, and ``lengths``
+(N,). Steps at or beyond a length are padding, which enters no statistic and becomes 0. Without
+lengths every step is valid, and the results are those of torch's norms. ``layout`` is required,
+for torch's classes of the same names read other axes; only ``GroupNorm`` reads x (N, C, *) by
+default, as torch's does.
 
 Axes: N sequences, T steps, C channels.
 """
@@ -19,19 +19,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...typed import called_as
-from ..check import check_positive, have_values, warn
+from ..check import check_floating, check_positive, have_values, warn
 from ..statistics.masks import most_valid, position_mask
 from ..statistics.moments import Moments, moments, normalise, widen
 from ..statistics.processes import Processes, sharing, union
 from ..statistics.running_table import RunningTable, few_rows
+from .images import in_dtype_of
 from .layout import Lengths, SequenceNorm, layout_by_name
 
 
 class LayerNorm(SequenceNorm):
-    """S = the C channels of one frame (Ba et al. 2016). Padding changes nothing but its own frames.
+    """S = the C channels of one frame (Ba et al. 2016).
 
-    Unlike ``torch.nn.LayerNorm``, which takes the shape of the last axes of any x, it has one axis
-    of channels, of sequences, and refuses a single channel, which is always 0.
+    ``y = weight * (x - mean) / sqrt(var + eps) + bias``, weight and bias (C,). Unlike
+    ``torch.nn.LayerNorm``, which takes the shape of the last axes of any x, it takes sequences with
+    one axis of channels, and refuses a single channel, whose output would always be 0.
 
     Args:
         num_channels: C.
@@ -39,7 +41,8 @@ class LayerNorm(SequenceNorm):
         layout: "NTC" for x (N, T, C), or "NCT" for x (N, C, T).
 
     Raises:
-        TypeError: no layout, or an argument of another norm.
+        TypeError: ``layout`` is missing, or an argument is unknown.
+        ValueError: C is 1.
     """
 
     _flags: ClassVar[dict[str, str]] = {"elementwise_affine": "weight", "bias": "bias"}
@@ -61,25 +64,26 @@ class LayerNorm(SequenceNorm):
             raise ValueError("LayerNorm over one channel is always 0: the set has one element")
 
     def normalise_set(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Normalise each frame of x (N, T, C)."""
         mean, var, _ = moments(x, (2,))
         return normalise(x, mean, var, self.eps)
 
 
 class RMSNorm(SequenceNorm):
-    """S = the C channels of one frame, the mean not subtracted (Zhang & Sennrich 2019).
+    """S = the C channels of one frame, without subtracting the mean (Zhang & Sennrich 2019).
 
-    Unlike ``torch.nn.RMSNorm``, which takes the shape of the last axes of any x, it has one axis of
-    channels, of sequences.
+    ``y = weight * x / sqrt(mean(x^2) + eps)``, weight (C,). Unlike ``torch.nn.RMSNorm``, which
+    takes the shape of the last axes of any x, it takes sequences with one axis of channels.
 
     Args:
         num_channels: C.
         eps: added to the mean square; ``None`` for the epsilon of the dtype (of float32 if x is in
             half precision), as in ``torch.nn.RMSNorm``.
-        elementwise_affine: whether there is a gain.
+        elementwise_affine: if true, there is a gain.
         layout: "NTC" for x (N, T, C), or "NCT" for x (N, C, T).
 
     Raises:
-        TypeError: no layout, or an argument of another norm.
+        TypeError: ``layout`` is missing, or an argument is unknown.
     """
 
     _flags: ClassVar[dict[str, str]] = {"elementwise_affine": "weight"}
@@ -100,6 +104,7 @@ class RMSNorm(SequenceNorm):
         self.eps = eps
 
     def normalise_set(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Divide each frame of x (N, T, C) by its root mean square."""
         mean, square, _ = moments(x, (2,), centred=False)
         eps = torch.finfo(x.dtype).eps if self.eps is None else self.eps
         return normalise(x, mean, square, eps)
@@ -108,24 +113,27 @@ class RMSNorm(SequenceNorm):
 class GroupNorm(SequenceNorm):
     """S = the valid positions and the channels of one group, of one example (Wu & He 2018).
 
-    ``forward(x, lengths=None, mask=None)`` takes (N, C, *) as ``torch.nn.GroupNorm`` does:
-    features, signals and sequences, images, volumes. With ``layout="NTC"`` it takes sequences
-    (N, T, C) and nothing else. Sequences may have ``lengths``, and everything a ``mask``: boolean,
-    true where x is valid, as long as x or 1 at every axis and 1 at the channels', or without that
-    axis: (N, 1, H, W) or (N, H, W). Arguments, results and state dicts are torch's; x in half
-    precision is normalised in float32, and in training sets of one element, which are always 0,
-    are refused in every batch (torch refuses them in a batch of one, in inference too).
+    ``y = weight * (x - mean) / sqrt(var + eps) + bias``, weight and bias (C,).
+    ``forward(x, lengths=None, mask=None)`` takes x (N, C, *) as ``torch.nn.GroupNorm`` does:
+    features, sequences and signals, images, volumes. With ``layout="NTC"`` it takes only sequences
+    (N, T, C). Sequences may have ``lengths``. Any x may have a boolean ``mask``, true where x is
+    valid, that broadcasts to x with length 1 at the channels' axis or without that axis, such as
+    (N, 1, H, W) or (N, H, W).
+
+    Arguments, results and state dicts are those of torch's class, but half precision is normalised
+    in float32. In training, batches in which every set has one element, whose output would always
+    be 0, are refused (torch refuses a batch of one such example, in inference too).
 
     Args:
-        num_groups: groups into which the C channels are divided.
+        num_groups: number of groups into which the C channels are divided.
         num_channels: C.
         eps, affine, bias: as in ``torch.nn.GroupNorm``.
-        layout: "NCT" for (N, C, *), or "NTC".
+        layout: "NCT" for x (N, C, *), or "NTC" for x (N, T, C).
 
     Raises:
-        ValueError: C is no multiple of ``num_groups``; x does not have C channels; lengths or mask
-            do not fit it, or both are given; in training, no set of the batch has more than one
-            element (under ``torch.compile`` not seen through a mask).
+        ValueError: C is not a multiple of ``num_groups``; x does not have C channels; ``lengths``
+            or ``mask`` does not fit x, or both are given; or, in training, no set of the batch has
+            more than one element (``torch.compile`` does not check this under a mask).
     """
 
     def __init__(
@@ -150,18 +158,18 @@ class GroupNorm(SequenceNorm):
         self.affine = affine
 
     def extra_repr(self) -> str:
-        # torch's own, which shows other arguments in other versions.
+        # Arguments differ between torch's versions.
         shown = nn.GroupNorm.extra_repr(cast(nn.GroupNorm, self))
         return shown if self.layout == "NCT" else f"{shown}, layout={self.layout!r}"
 
     def forward(self, x: Tensor, lengths: Lengths = None, mask: Tensor | None = None) -> Tensor:
-        if lengths is not None and mask is not None:
-            raise ValueError("GroupNorm takes either lengths or a mask, got both")
-        if lengths is not None and x.dim() == 3:
-            return super().forward(x, lengths)
         if lengths is not None:
+            if mask is not None:
+                raise ValueError("GroupNorm takes either lengths or a mask, got both")
+            if x.dim() == 3:
+                return super().forward(x, lengths)
             raise ValueError(
-                f"lengths are those of sequences, 3-D, got {tuple(x.shape)}; images take a mask "
+                f"lengths are for sequences, 3-D, got {tuple(x.shape)}; images take a mask "
                 "(N, 1, H, W)"
             )
         of_frames = self.layout == "NTC"
@@ -173,24 +181,17 @@ class GroupNorm(SequenceNorm):
             raise ValueError(
                 f"GroupNorm {form} with C = {self.num_channels}, got {tuple(x.shape)}{hint}"
             )
-        if not x.is_floating_point():
-            raise TypeError(f"GroupNorm takes floating-point numbers, got {x.dtype}")
+        check_floating("GroupNorm", x)
         if mask is None and x.numel() and math.prod(x.shape[1:]) > self.num_groups:
             wide = widen(x.transpose(1, 2) if of_frames else x)
-            weight: Tensor | None = self.weight
-            bias: Tensor | None = self.bias
-            if weight is not None and weight.dtype != wide.dtype:
-                weight = weight.to(wide.dtype)
-            if bias is not None and bias.dtype != wide.dtype:
-                bias = bias.to(wide.dtype)
+            weight, bias = in_dtype_of(wide, self.weight), in_dtype_of(wide, self.bias)
             y = F.group_norm(wide, self.num_groups, weight, bias, self.eps)
             return (y.transpose(1, 2) if of_frames else y).to(x.dtype)
-        # Positions are the steps of a sequence, in whatever order.
+        # All positions become the steps of a sequence.
         last = x.movedim(axis, -1)
-        flat = (x.shape[0], math.prod(last.shape[1:-1]), self.num_channels)
-        if mask is not None:
-            mask = position_mask(mask, x, axis).reshape(*flat[:2], 1)
-        y = self._masked(last.reshape(flat), mask)
+        N, T, C = x.shape[0], math.prod(last.shape[1:-1]), self.num_channels
+        valid = position_mask(mask, x, axis)
+        y = self._masked(last.reshape(N, T, C), None if valid is None else valid.reshape(N, T, 1))
         return y.reshape(last.shape).movedim(-1, axis)
 
     if TYPE_CHECKING:
@@ -199,6 +200,7 @@ class GroupNorm(SequenceNorm):
         def __call__(self) -> None: ...
 
     def normalise_set(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Normalise each group of channels of each example x (T, C)."""
         per_step = self.num_channels // self.num_groups
         if self.training and most_valid(mask, x, (1,)) * per_step == 1:
             raise ValueError(
@@ -213,18 +215,19 @@ class GroupNorm(SequenceNorm):
 class InstanceNorm(SequenceNorm):
     """S = the valid steps of one channel of one sequence (Ulyanov et al. 2016).
 
-    A sequence of one valid step is normalised to 0, for its set has one element.
+    ``y = weight * (x - mean) / sqrt(var + eps) + bias``, weight and bias (C,). The output of a
+    sequence with one valid step is 0, for its sets have one element.
 
     Args:
         num_channels: C.
         eps, affine: as in ``torch.nn.InstanceNorm1d``.
-        track_running_stats: has to be False, as it is in ``InstanceNorm1d``.
+        track_running_stats: must be False, for S does not contain the batch.
         layout: "NTC" for x (N, T, C), or "NCT" for x (N, C, T).
 
     Raises:
-        ValueError: running statistics are asked for, but S does not contain the batch; in training,
-            no sequence of the batch has more than one valid step.
-        TypeError: no layout, or an argument of another norm.
+        ValueError: ``track_running_stats`` is true; or, in training, no sequence of the batch has
+            more than one valid step.
+        TypeError: ``layout`` is missing, or an argument is unknown.
     """
 
     @layout_by_name
@@ -242,6 +245,7 @@ class InstanceNorm(SequenceNorm):
         super().__init__(num_channels, eps, affine, True, layout, device, dtype)
 
     def normalise_set(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Normalise each channel of each sequence x (T, C)."""
         if self.training and most_valid(mask, x, (1,)) == 1:
             raise ValueError(
                 "InstanceNorm in training on sequences of one valid step: every set has one "
@@ -254,23 +258,24 @@ class InstanceNorm(SequenceNorm):
 class BatchNorm(SequenceNorm):
     """S spans the mini-batch (Ioffe & Szegedy 2015), so inference needs running statistics.
 
-    With ``max_steps=None`` S = all valid frames of batch and time. With a number, S = the valid
-    rows of one time step, and every step has statistics of its own; sequences need not be sorted.
-    In training a set with at least ``min_count`` elements is normalised by its own moments, every
-    other set, and all of them in inference, by the ``table`` (see ``RunningTable`` for its rules;
-    the first batches count fully there, unlike in ``torch.nn.BatchNorm1d``). The table is not one
-    of torch's norms: ``torch.optim.swa_utils.update_bn`` passes it over, ``seqnorm.update_bn`` does
-    not.
+    ``y = weight * (x - mean) / sqrt(var + eps) + bias``, weight and bias (C,). With
+    ``max_steps=None``, S = all valid frames of the batch. With a number, S = the valid rows of one
+    time step, and every step has statistics of its own; sequences need not be sorted.
+
+    In training a set with at least ``min_count`` elements is normalised by its own moments. Every
+    other set, and every set in inference, is normalised by the ``table``, whose rules stand at
+    ``RunningTable``: unlike in ``torch.nn.BatchNorm1d``, the first batches have full weight, and
+    ``torch.optim.swa_utils.update_bn`` skips the table (``seqnorm.update_bn`` does not).
 
     Args:
         num_channels: C.
         eps, affine: as in ``torch.nn.BatchNorm1d``.
         max_steps: None, or the number of steps with statistics of their own.
-        momentum, min_count, beyond: of the table.
+        momentum, min_count, beyond: as in ``RunningTable``.
         layout: "NTC" for x (N, T, C), or "NCT" for x (N, C, T).
 
     Raises:
-        TypeError: no layout, or an argument of another norm.
+        TypeError: ``layout`` is missing, or an argument is unknown.
     """
 
     @layout_by_name
@@ -294,10 +299,10 @@ class BatchNorm(SequenceNorm):
         self.table = RunningTable(
             self.num_channels, steps, momentum, min_count, beyond, device, dtype
         )
-        self._least = self.table.min_count
         self._warned = False
 
     def normalise_set(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Normalise each channel over the mini-batch, and update the table in training."""
         steps = x.shape[1] if self.per_step else 1
         if not self.training:
             mean, var = self.table.read(steps)  # (T, C) or (1, C)
@@ -312,24 +317,21 @@ class BatchNorm(SequenceNorm):
         means, variances = (part.reshape(steps, self.num_channels) for part in (own.mean, own.var))
         if not self._warned and rows.numel() and have_values((rows,)):
             most = int(rows.max())
-            if 0 < most < self._least:
+            if 0 < most < self.table.min_count:
                 self._warned = True
-                warn(few_rows(most, self._least))
+                warn(few_rows(most, self.table.min_count))
         self.table.update(means.detach(), variances.detach(), rows)
         mean, var = self.table.read(steps, training=True)
         known = torch.arange(steps, device=x.device) < self.table.max_steps
-        enough = ((rows >= self._least) & known)[:, None]
+        enough = ((rows >= self.table.min_count) & known)[:, None]
         mean, var = torch.where(enough, means, mean), torch.where(enough, variances, var)
-        if processes is not None and self.per_step:  # another one may have had more steps
+        if processes is not None and self.per_step:  # another process may have had more steps
             mean, var = mean[: x.shape[1]], var[: x.shape[1]]
         return normalise(x, mean, var, self.eps)
 
     def _together(self, own: Moments, processes: Processes) -> Moments:
-        """The moments of all processes, of as many steps as the longest batch has."""
+        """Return the moments of all processes, with the steps of the longest batch."""
         n = own.n.expand(own.mean.shape)[..., :1]
-        if self.per_step:
-            more = processes.most(n.shape[1], n.device) - n.shape[1]
-            own = Moments(*(F.pad(part, (0, 0, 0, more)) for part in (own.mean, own.var, n)))
-        else:
-            own = own._replace(n=n)
-        return union(own, processes)
+        more = processes.most(n.shape[1], n.device) - n.shape[1] if self.per_step else 0
+        padded = (F.pad(part, (0, 0, 0, more)) for part in (own.mean, own.var, n))
+        return union(Moments(*padded), processes)

@@ -1,7 +1,6 @@
-"""InstanceNorm whose gain and bias are a style's: learnt for each style, or taken from an image.
+"""InstanceNorm whose gain and bias come from a style: learnt, or computed from another image.
 
-The mean and the variance of every channel of an image are taken away and those of a style put in
-their place; S is that of InstanceNorm.
+They replace the mean and the variance of each channel of an image by those of a style.
 
 Axes: N images, C channels, H and W; S styles.
 """
@@ -24,25 +23,25 @@ from .instance import check_planes, instance_norm
 class ConditionalInstanceNorm2d(nn.Module):
     """InstanceNorm with a gain and a bias for every style (Dumoulin, Shlens & Kudlur 2017).
 
-    ``y = weight[s] * (x - mean) / sqrt(var + eps) + bias[s]`` (sec. 2.2, eq. 5), mean and variance
-    those of one channel of one image, s the style wanted of that image. Everything else in a
-    network is shared by the styles.
+    ``y = weight[s] * (x - mean) / sqrt(var + eps) + bias[s]`` (sec. 2.2, eq. 5), with the mean and
+    the variance of one channel of one image and the style s of that image. The styles share
+    everything else in a network.
 
     ``forward(x, style, mask=None)`` takes x (N, C, H, W) and ``style``: (N,) the number of each
-    image's style, or (N, num_styles) floating-point weights, by which the gains and the biases of
-    several styles are added up (so the paper blends styles). Rows of weights need not add up to
-    one nor be positive: they are used as they are, and a row of zeros gives 0. ``mask`` is that of
-    ``InstanceNorm2d``, and so are the planes of one valid position.
+    image's style, or (N, S) floating-point weights of a sum of the styles' gains and biases, as
+    the paper blends styles. Weights are used unchanged: their sum need not be 1, they may be
+    negative, and zeros give 0. ``mask`` and planes with one valid position are treated as in
+    ``InstanceNorm2d``.
 
     Args:
         num_features: C.
-        num_styles: S; ``weight`` and ``bias`` are (S, C), 1 and 0 at first.
+        num_styles: S; ``weight`` and ``bias`` are (S, C), initialised to 1 and 0.
         eps: added to the variance.
 
     Raises:
-        ValueError: x does not have C channels, the style or the mask does not fit it; in training,
-            no plane of the batch has more than one valid position.
-        TypeError: the style is neither of whole nor of floating-point numbers.
+        ValueError: x does not have C channels; the style or the mask does not fit x; or, in
+            training, no plane of the batch has more than one valid position.
+        TypeError: the style holds neither whole nor floating-point numbers.
         IndexError: there is no such style.
     """
 
@@ -57,25 +56,23 @@ class ConditionalInstanceNorm2d(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        num_features = check_positive("num_features", num_features)
-        num_styles = check_positive("num_styles", num_styles)
+        self.num_features = check_positive("num_features", num_features)
+        self.num_styles = check_positive("num_styles", num_styles)
         check_eps(eps)
-        self.num_features = num_features
-        self.num_styles = num_styles
         self.eps = eps
-        shape = (num_styles, num_features)
+        shape = (self.num_styles, self.num_features)
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Gain 1, bias 0 for every style."""
+        """Set the gain of every style to 1 and its bias to 0."""
         nn.init.ones_(self.weight)
         nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor, style: Tensor, mask: Tensor | None = None) -> Tensor:
         check_input(self, x, self.num_features, (2,))
-        mask = None if mask is None else position_mask(mask, x)
+        mask = position_mask(mask, x)
         check_planes(self, x, mask)
         weight, bias = self._of_style(style, len(x))
         return instance_norm(x, weight, bias, self.eps, mask)
@@ -86,22 +83,21 @@ class ConditionalInstanceNorm2d(nn.Module):
         def __call__(self) -> None: ...
 
     def _of_style(self, style: Tensor, batch: int) -> tuple[Tensor, Tensor]:
-        """Gain and bias (N, C) of each image."""
+        """Return the gain and the bias (N, C) of each image."""
         S = self.num_styles
         tensor = isinstance(style, Tensor)
         if not tensor or style.dtype == torch.bool or style.dtype.is_complex:
             raise TypeError(
-                "style must be a Tensor of whole numbers (one style an image) or of floating-point "
+                "style must be a Tensor of whole numbers (a style per image) or of floating-point "
                 f"weights of the styles, got {style.dtype if tensor else repr(style)}"
             )
-        wanted = (batch, S) if style.is_floating_point() else (batch,)
-        if style.shape != wanted:
+        if style.shape != ((batch, S) if style.is_floating_point() else (batch,)):
             raise ValueError(
                 f"style for {batch} images must be ({batch},) whole numbers or ({batch}, {S}) "
                 f"floating-point weights, got {tuple(style.shape)} {style.dtype}"
             )
         if style.is_floating_point():
-            # Added up here rather than in a matrix product, which autocast rounds to half.
+            # Not by a matrix product, which autocast rounds to half precision.
             mixture = widen(style)[:, :, None]
             return (mixture * self.weight).sum(1), (mixture * self.bias).sum(1)
         index = style.long()
@@ -116,58 +112,57 @@ class ConditionalInstanceNorm2d(nn.Module):
 def style_statistics(
     features: Tensor, mask: Tensor | None = None, eps: float = 1e-5
 ) -> tuple[Tensor, Tensor]:
-    """The gain ``sqrt(var + eps)`` and the bias ``mean`` that ``AdaptiveInstanceNorm2d`` applies.
+    """Compute the gain ``sqrt(var + eps)`` and the bias ``mean`` of ``AdaptiveInstanceNorm2d``.
 
-    To keep a style's, or to mix those of several: AdaIN is linear in them, so this mixes its
-    results, as Huang & Belongie 2017 interpolate styles.
+    Use it to store the statistics of a style or to mix those of several. AdaIN is linear in them,
+    so this mixes its results, as Huang & Belongie 2017 interpolate styles.
 
     Args:
-        features: (N, C, H, W) of the style.
-        mask: boolean, (N, 1, H, W) or (N, H, W), true where they are valid.
-        eps: of the norm to which they go.
+        features: (N, C, H, W), features of the style.
+        mask: boolean, (N, 1, H, W) or (N, H, W), true where the features are valid.
+        eps: the eps of the norm that uses the statistics.
 
     Returns:
-        Gain (N, C) and bias (N, C), at least in float32.
+        Gain (N, C) and bias (N, C), in float32 at least.
 
     Raises:
-        ValueError: the features are not 4-D, the mask does not fit them, eps is not positive, or a
-            style has no valid position and therefore no statistics (under ``torch.compile`` not
-            seen).
-        TypeError: the features are whole numbers.
+        ValueError: the features are not 4-D; the mask does not fit them; eps is not positive; or a
+            style has no valid position (``torch.compile`` does not check this).
+        TypeError: the features are not floating-point numbers.
     """
-    if not torch.compiler.is_compiling():  # where a number may be a symbol
+    if not torch.compiler.is_compiling():  # eps may be a symbol there
         check_eps(eps)
     if features.dim() != 4:
         raise ValueError(f"features of a style must be (N, C, H, W), got {tuple(features.shape)}")
     if not features.is_floating_point():
         raise TypeError(f"features of a style must be floating-point numbers, got {features.dtype}")
-    mask = None if mask is None else position_mask(mask, features)
-    mean, var, n = moments(features, (2, 3), mask)
+    mean, var, n = moments(features, (2, 3), position_mask(mask, features))
     if len(features) and have_values((n,)) and bool((n == 0).any()):
         raise ValueError("a style without a valid position has no statistics")
     return (var + eps).sqrt().flatten(1), mean.flatten(1)
 
 
 class AdaptiveInstanceNorm2d(nn.Module):
-    """AdaIN: InstanceNorm whose gain and bias are another image's deviation and mean.
+    """AdaIN: InstanceNorm whose gain and bias are the deviation and the mean of another image.
 
     ``y = sigma(style) * (x - mu(x)) / sigma(x) + mu(style)`` (Huang & Belongie 2017, eq. 8), where
-    mu is the mean and ``sigma = sqrt(var + eps)``, of x and of the style alike, over the valid
-    positions of one channel of one image (eq. 5 and 6); so a style is left as it is by itself.
-    There are no parameters.
+    mu is the mean and ``sigma = sqrt(var + eps)`` over the valid positions of one channel of one
+    image (eq. 5 and 6), for x and the style alike. A style applied to itself changes nothing. There
+    are no parameters.
 
     ``forward(x, style=None, *, weight=None, bias=None, mask=None, style_mask=None)`` takes x
-    (N, C, H, W) and either ``style``, features (N, C, H', W') or (1, C, H', W') for all images,
-    with ``style_mask`` where they are valid; or ``weight`` and ``bias``, both (N, C) or (1, C), as
-    ``style_statistics`` makes them or a network may. ``mask`` is that of ``InstanceNorm2d``.
+    (N, C, H, W) and either ``style`` or ``weight`` and ``bias``. ``style`` holds features
+    (N, C, H', W'), or (1, C, H', W') for all images, and ``style_mask`` is true where they are
+    valid. ``weight`` and ``bias`` are (N, C) or (1, C), from ``style_statistics`` or a network.
+    ``mask`` is that of ``InstanceNorm2d``.
 
     Args:
         eps: added to the variance.
 
     Raises:
-        ValueError: neither or both of a style and a gain with its bias are given; shapes do not fit
-            x; a style has no valid position; in training, no plane of x, or none of the style, has
-            more than one valid position.
+        ValueError: neither or both of ``style`` and ``weight`` with ``bias`` are given; shapes do
+            not fit x; a style has no valid position; or, in training, no plane of x or no plane of
+            the style has more than one valid position.
     """
 
     __prepare_scriptable__ = refuse_scripting
@@ -189,17 +184,17 @@ class AdaptiveInstanceNorm2d(nn.Module):
     ) -> Tensor:
         check_input(self, x, None, (2,))
         N, C = x.shape[:2]
-        mask = None if mask is None else position_mask(mask, x)
+        mask = position_mask(mask, x)
         check_planes(self, x, mask)
         if style is not None and weight is None and bias is None:
             weight, bias = style_statistics(style, style_mask, self.eps)
-            valid = None if style_mask is None else position_mask(style_mask, style)
-            check_planes(self, style, valid, "styles")
+            check_planes(self, style, position_mask(style_mask, style), "styles")
         elif style is not None or weight is None or bias is None or style_mask is not None:
-            given = {"style": style, "weight": weight, "bias": bias, "style_mask": style_mask}
+            known = {"style": style, "weight": weight, "bias": bias, "style_mask": style_mask}
+            given = ", ".join(name for name, value in known.items() if value is not None)
             raise ValueError(
                 "AdaptiveInstanceNorm2d takes either a style (with its style_mask), or weight and "
-                f"bias, got {', '.join(n for n, v in given.items() if v is not None) or 'neither'}"
+                f"bias, got {given or 'neither'}"
             )
         for name, tensor in (("weight", weight), ("bias", bias)):
             rows = N if len(tensor) != 1 else 1

@@ -1,4 +1,4 @@
-"""Means and variances: over which elements, under which mask, and the running ones."""
+"""Means and variances of sets of elements under masks, and running statistics."""
 
 from .reestimate import batch_statistics as batch_statistics
 from .report import Report as Report

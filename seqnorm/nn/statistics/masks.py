@@ -1,6 +1,6 @@
-"""Which positions of signals and images padded to a common size are valid.
+"""Masks of the valid positions of padded sequences, signals and images.
 
-Axes: N examples, C channels, then one axis for each spatial dimension: L, or H and W, or D, H, W.
+Axes: N examples (of sequences B), C channels, then positions: L, or H and W, or D, H, W (or T).
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ Sizes = Union[Tensor, Sequence[int], Sequence[Sequence[int]]]
 def size_mask(
     sizes: Sizes, shape: Sequence[int], device: torch.device | str | None = None
 ) -> Tensor:
-    """(N, 1, *shape) boolean, true where a position lies within its example's own size.
+    """Return a boolean mask (N, 1, *shape), true where a position lies within its example's size.
 
     >>> size_mask([[1, 2], [2, 1]], (2, 3)).int().tolist()
     [[[[1, 1, 0], [0, 0, 0]]], [[[1, 0, 0], [1, 0, 0]]]]
 
     Args:
-        sizes: (N, d) whole numbers, of images their height and width; (N,) will do for signals.
+        sizes: (N, d) whole numbers, such as the height and width of images; or (N,) for signals.
         shape: the d sizes to which the batch is padded, ``x.shape[2:]``.
-        device: of the result; that of ``sizes`` by default.
+        device: device of the result; by default that of ``sizes``.
 
     Raises:
-        TypeError: the sizes are not whole numbers.
-        ValueError: there are not d of them, or one is negative or beyond the shape.
+        TypeError: ``sizes`` are not whole numbers.
+        ValueError: ``sizes`` are not (N, d), or one is negative or beyond ``shape``.
     """
     shape = tuple(shape)
     given = sizes if isinstance(sizes, Tensor) else torch.tensor(sizes)
@@ -57,20 +57,22 @@ def size_mask(
     return mask
 
 
-def position_mask(mask: Tensor, x: Tensor, axis: int = 1) -> Tensor:
-    """The mask of x as a norm's sets need it: one entry for all channels of a position.
+def position_mask(mask: Tensor | None, x: Tensor, axis: int = 1) -> Tensor | None:
+    """Expand a mask to one entry for each position of x, shared by its channels; None stays None.
 
     Args:
         mask: boolean, broadcastable to x with length 1 at the channels' axis, or without that axis.
         x: (N, C, *), or with its channels at ``axis``.
 
     Returns:
-        As long as x at every axis, but 1 at the channels'.
+        The mask (N, 1, *), with length 1 at the channels' axis and the shape of x elsewhere.
 
     Raises:
         TypeError: the mask is not boolean.
-        ValueError: it does not fit x.
+        ValueError: the mask does not fit x.
     """
+    if mask is None:
+        return None
     if mask.dtype != torch.bool:
         raise TypeError(f"mask must be boolean, true where x is valid, got {mask.dtype}")
     wanted = list(x.shape)
@@ -88,9 +90,9 @@ def position_mask(mask: Tensor, x: Tensor, axis: int = 1) -> Tensor:
 
 
 def most_valid(mask: Tensor | None, x: Tensor, dims: Sequence[int]) -> float:
-    """The largest number of positions that a set spanning the axes ``dims`` of x has, 0 if none.
+    """Return the largest number of valid positions in a set that spans the axes ``dims`` of x.
 
-    Unknown, and infinite, within a mask that cannot be looked at: it is traced, or on ``meta``.
+    It is infinite if the mask has no readable values (traced, or on ``meta``).
     """
     if x.numel() == 0:
         return 0
@@ -104,13 +106,14 @@ def most_valid(mask: Tensor | None, x: Tensor, dims: Sequence[int]) -> float:
 def check_lengths(
     lengths: Tensor | Sequence[int], batch: int, steps: int, batch_first: bool | None = None
 ) -> Tensor:
-    """The lengths as an int64 tensor (B,).
+    """Return the lengths as an int64 tensor (B,).
 
     Args:
-        batch_first: how the layer reads its input, if it could be told to read it otherwise.
+        batch_first: the layer's option of that name, if it has one; the error may propose to
+            change it.
 
     Raises:
-        TypeError: lengths are not integers.
+        TypeError: ``lengths`` are not integers.
         ValueError: there are not B of them, or one lies outside 0..steps (in a compiled graph a
             RuntimeError).
     """
@@ -122,7 +125,7 @@ def check_lengths(
         shown = f"a {type(lengths).__name__} of tensors: is it hx?" if states else repr(lengths)
         raise TypeError(f"lengths must be integers, got {shown}") from error
     if not isinstance(lengths, Tensor) and tensor.numel() == 0:
-        tensor = tensor.to(torch.int64)  # an empty list says no dtype
+        tensor = tensor.to(torch.int64)  # an empty list has no dtype
     if tensor.dtype.is_floating_point or tensor.dtype.is_complex or tensor.dtype == torch.bool:
         raise TypeError(f"lengths must be integers, got {tensor.dtype}")
     if tensor.shape != (batch,):
@@ -152,5 +155,5 @@ def check_lengths(
 
 
 def valid_mask(lengths: Tensor, steps: int) -> Tensor:
-    """(B, T) boolean: true at the steps that a sequence has."""
+    """Return a boolean mask (B, T), true at the steps that a sequence has."""
     return torch.arange(steps, device=lengths.device)[None, :] < lengths[:, None]

@@ -1,7 +1,6 @@
-"""The one idea under every norm here: a set S of elements that share a mean and a variance.
+"""Moments of a set S of elements that share a mean and a variance, the idea under every norm.
 
-A norm chooses S by naming the axes to average over; everything else is shared. For a tensor
-(N, T, C) of sequences:
+A norm chooses S by the axes to average over; everything else is shared. For sequences (N, T, C):
 
 ====================  ==================  =================================================
 norm                  S                   axes averaged over
@@ -13,12 +12,13 @@ BatchNorm, pooled     the mini-batch      N and T (valid frames)
 BatchNorm, per step   the mini-batch      N (sequences still running at that step)
 ====================  ==================  =================================================
 
-Running statistics exist if and only if S contains the batch axis: only then does an answer depend
-on other examples, and only then must inference find another source for the mean and the variance.
+Running statistics exist if and only if S contains the batch axis. Only then does an output depend
+on other examples, so that inference needs another source for the mean and the variance.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -29,11 +29,11 @@ HALF = (torch.bfloat16, torch.float16)
 
 
 class Moments(NamedTuple):
-    """Mean, biased variance (divided by the count) and number of elements of every set.
+    """Mean, biased variance (divided by n) and number of elements n of every set.
 
-    Mean and variance have the input's shape with the averaged axes kept as 1; so has the number,
-    which without a mask is the same for every set and has length 1 everywhere. A set without
-    elements has mean 0 and variance 0.
+    The mean and the variance have the shape of the input with length 1 at the averaged axes. So
+    has n, except that it has length 1 at every axis without a mask. An empty set has mean 0 and
+    variance 0.
     """
 
     mean: Tensor
@@ -42,7 +42,7 @@ class Moments(NamedTuple):
 
 
 def widen(x: Tensor) -> Tensor:
-    """Half precision becomes float32, the least in which statistics are taken."""
+    """Convert half precision to float32, the lowest precision in which statistics are taken."""
     return x.float() if x.dtype in HALF else x
 
 
@@ -52,25 +52,23 @@ def moments(
     """Mean and biased variance over the axes ``dims`` of the elements where ``mask`` is true.
 
     Args:
-        x: any floating tensor; half precision is averaged in float32.
+        x: any floating-point tensor; half precision is averaged in float32.
         dims: the axes that span one set.
-        mask: boolean, broadcastable to ``x``; ``None`` takes every element. What stands where it
-            is false (NaN, infinity) has no influence, on gradients neither.
-        centred: false gives mean 0 and the mean square in the place of the variance, the
+        mask: boolean, broadcastable to ``x``; ``None`` takes every element. Values where it is
+            false, even NaN or infinity, affect neither the moments nor their gradients.
+        centred: if false, return mean 0 and the mean square instead of the variance, the
             statistics of RMSNorm.
     """
     x = widen(x)
     dims = tuple(dims)
     if mask is None:
-        size = 1
-        for dim in dims:
-            size *= x.shape[dim]
+        size = math.prod([x.shape[dim] for dim in dims])
         count = x.new_full([1] * x.dim(), float(size))
         if size == 0:
             return Moments(x.sum(dims, keepdim=True), x.sum(dims, keepdim=True), count)
     else:
         mask = mask.expand(x.shape)
-        # `where`, not a product: NaN times zero is NaN, in the backward pass too.
+        # By `where`, for NaN times 0 is NaN, in the backward pass too.
         x = torch.where(mask, x, 0.0)
         count = mask.sum(dims, keepdim=True).to(x.dtype)
     divisor = count.clamp(min=1.0)
@@ -86,10 +84,10 @@ def moments(
 
 
 def normalise(x: Tensor, mean: Tensor, var: Tensor, eps: float, *, eps_on: str = "var") -> Tensor:
-    """``(x - mean) / sqrt(var + eps)``, or ``(x - mean) / (sqrt(var) + eps)`` with eps_on="std".
+    """Subtract the mean and divide by ``sqrt(var + eps)``, or ``sqrt(var) + eps`` if eps_on="std".
 
-    The result has the dtype of the statistics. At variance 0 the second form keeps its true
-    derivative, 1/eps, where the square root's own would be infinite.
+    The result has the dtype of the statistics. At variance 0 the second form has its true
+    derivative, 1/eps, although the derivative of the square root is infinite.
     """
     if eps_on == "var":
         return (x - mean) * torch.rsqrt(var + eps)
@@ -104,18 +102,18 @@ def merge(a: Moments, b: Moments) -> Moments:
     divisor = count.clamp(min=1.0)
     delta = b.mean - a.mean
     mean = a.mean + delta * (b.n / divisor)
-    var = (a.n * a.var + b.n * b.var + delta * delta * (a.n * b.n / divisor)) / (divisor)
+    var = (a.n * a.var + b.n * b.var + delta * delta * (a.n * b.n / divisor)) / divisor
     return Moments(mean, var, count)
 
 
 def moved(old: Tensor, new: Tensor, weight: Tensor) -> Tensor:
-    """``(1 - weight) * old + weight * new``, as torch's running averages.
+    """Compute ``(1 - weight) * old + weight * new``, as torch's running averages.
 
-    Not by ``lerp``, which makes NaN of infinities, as a variance beyond half precision becomes.
+    ``lerp`` would turn an infinity, such as a variance beyond half precision, into NaN.
     """
     return torch.addcmul(new * weight, old, 1.0 - weight)
 
 
 def unbiased(var: Tensor, count: Tensor) -> Tensor:
-    """The variance divided by count - 1 from the one divided by count."""
+    """Return the variance divided by count - 1, given the one divided by count."""
     return var * (count / (count - 1.0).clamp(min=1.0))

@@ -1,8 +1,8 @@
-"""Statistics of several processes as if their batches were one.
+"""Statistics of several processes, as if their batches were one.
 
-Each process takes the moments of its own rows; they gather (count, mean, variance) of all and merge
-them, each by itself and in the same order, so all hold the same numbers, bit for bit. A process
-without rows takes part with a count of 0.
+Each process computes the moments of its own rows, gathers (count, mean, variance) of all processes
+and merges them in the same order, so that all hold bitwise equal numbers. A process without rows
+takes part with a count of 0.
 
 Axes: W processes in the order of their ranks, T steps.
 """
@@ -23,7 +23,7 @@ class Processes:
     """The processes of ``torch.distributed`` that share the statistics of their batches.
 
     Args:
-        group: a process group; ``None`` for all processes there are when they are asked.
+        group: a process group; ``None`` for all processes that exist at the time of a call.
     """
 
     def __init__(self, group: dist.ProcessGroup | None = None) -> None:
@@ -34,26 +34,26 @@ class Processes:
 
     @property
     def several(self) -> bool:
-        """Whether there are others to share with."""
+        """True if there are other processes to share with."""
         return dist.is_available() and dist.is_initialized() and dist.get_world_size(self.group) > 1
 
     def gather(self, values: Tensor) -> Tensor:
-        """(W, *) what all processes hold in a tensor of this shape and dtype."""
+        """Stack the tensors of all processes, which have one shape and dtype, to (W, *)."""
         values = values.contiguous()
         found = [torch.empty_like(values) for _ in range(dist.get_world_size(self.group))]
         dist.all_gather(found, values, group=self.group)
         return torch.stack(found)
 
     def most(self, number: int, device: torch.device) -> int:
-        """The largest number that one of them says."""
+        """Return the largest of the processes' numbers."""
         return int(self.gather(torch.tensor([number], device=device)).max())
 
     def rows(self, own: Sequence[int], device: torch.device) -> list[int]:
-        """Rows of every step in all of them together, to the last step of the longest batch.
+        """Return the rows of each step in all processes together, to the longest batch's end.
 
         Args:
-            own: (T,) rows of this process; T may differ.
-            device: of the tensors that they exchange.
+            own: (T,) rows of this process; T may differ between processes.
+            device: device of the tensors that are exchanged.
         """
         steps = self.most(len(own), device)
         padded = torch.tensor([*own, *[0] * (steps - len(own))], dtype=torch.int64, device=device)
@@ -62,15 +62,15 @@ class Processes:
 
 
 def sharing(processes: Processes | None, training: bool) -> Processes | None:
-    """Those with whom a norm shares statistics now: in training alone, and if there are others."""
+    """Return the processes with which a norm shares now: only in training, if there are others."""
     return processes if processes is not None and training and processes.several else None
 
 
 def the_same(found: Iterable[Processes]) -> Processes | None:
-    """The processes that the norms of one layer share with; ``None`` if none do.
+    """Return the processes with which all norms of a layer share, or ``None``.
 
     Raises:
-        ValueError: they are not the same for all.
+        ValueError: the norms have different process groups.
     """
     distinct = list({id(processes.group): processes for processes in found}.values())
     if len(distinct) > 1:
@@ -82,19 +82,19 @@ def the_same(found: Iterable[Processes]) -> Processes | None:
 
 
 def union(own: Moments, processes: Processes) -> Moments:
-    """Moments of the union of the sets of all processes (Chan, Golub & LeVeque 1979, eq. 2.1).
+    """Merge the moments of the sets of all processes (Chan, Golub & LeVeque 1979, eq. 2.1).
 
     With n_r, m_r, v_r of process r and N = sum_r n_r::
 
         mean = sum_r n_r m_r / N        var = sum_r n_r (v_r + (m_r - mean)^2) / N
 
-    One exchange in each direction. Gradients are those of the sum of the losses of all processes,
-    as of ``torch.nn.SyncBatchNorm``; ``DistributedDataParallel``, which averages the gradients of
-    parameters, makes of it the gradient of the mean of the losses.
+    There is one exchange in each direction. Gradients are those of the sum of the losses of all
+    processes, as with ``torch.nn.SyncBatchNorm``; ``DistributedDataParallel`` averages them to the
+    gradients of the mean loss.
 
     Args:
-        own: the moments in this process; ``n`` broadcasts to the mean, and all three have the same
-            shapes everywhere.
+        own: the moments in this process; ``n`` broadcasts to the mean, and the shapes of all three
+            are the same in every process.
     """
     found: tuple[Tensor, ...] = _Union.apply(*own, processes)  # type: ignore[no-untyped-call]  # torch's own
     return Moments(*found)
@@ -111,7 +111,7 @@ class _Union(torch.autograd.Function):
         means, variances = (part.reshape(len(found), *mean.shape) for part in (of_mean, of_var))
         total = counts.sum(0)
         parts = counts / total.clamp(min=1.0)
-        # About the mean of whoever has most rows, so that equal means give exactly that mean.
+        # Deviations are from the mean of the process with most rows: equal means merge exactly.
         most = counts.argmax(0, keepdim=True).expand(1, *mean.shape)
         about = means.gather(0, most)
         merged = about[0] + (parts * (means - about)).sum(0)
@@ -123,7 +123,7 @@ class _Union(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        # That of merged in the spread is 0: deviations from a mean add up to 0.
+        # The gradient of `spread` by `merged` is 0, for deviations from a mean add up to 0.
         mean, n, merged, total = ctx.saved_tensors
         sums: Tensor = _Sum.apply(torch.stack(grads[:2]), ctx.processes)  # type: ignore[no-untyped-call]  # torch's own
         of_mean, of_var = sums
@@ -132,7 +132,7 @@ class _Union(torch.autograd.Function):
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all processes, whose gradient is the sum of theirs."""
+    """Sum over all processes; its gradient is the sum of their gradients."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, processes: Processes) -> Tensor:

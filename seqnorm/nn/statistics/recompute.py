@@ -1,4 +1,4 @@
-"""Passes that are computed once more for their gradients."""
+"""Detection of forward passes that run a second time to compute gradients."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 def is_recomputed() -> bool:
     """Return whether this pass runs inside a backward pass, as in ``torch.utils.checkpoint``.
 
-    Running statistics have then taken its batch in already, when it was first computed. A graph of
-    ``torch.compile`` cannot tell, and the answer there is False.
+    If so, the first pass has already updated the running statistics. A graph of ``torch.compile``
+    cannot tell; there the result is False.
     """
     return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() >= 0

@@ -1,14 +1,10 @@
-"""Other statistics for trained BatchNorm layers: of the whole population, or of each batch.
-
-``update_bn`` and ``reestimate_statistics`` take them anew in the same way: tables and norms as
-torch's are watched during the pass over the batches, and get at its end what was gathered.
-"""
+"""Statistics of trained BatchNorm layers computed anew: of a whole data set, or of each batch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any, TypeVar
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any, TypeVar, Union
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +18,7 @@ from .processes import sharing, union
 from .running_table import ESTIMATES, RunningTable
 
 Batch = TypeVar("Batch")
+Device = Union[int, str, torch.device, None]
 
 
 @torch.no_grad()
@@ -32,88 +29,81 @@ def reestimate_statistics(
     *,
     estimate: str = "population",
 ) -> int:
-    """Replace all running statistics in ``model`` by statistics of all of ``batches``.
+    """Replace all running statistics in ``model`` with statistics of all ``batches``.
 
-    Running averages follow the weights with a lag and rest on the last batches only; inference with
-    statistics of the whole training set, as Cooijmans et al. 2017 (sec. 3) report it, is what this
-    gives. BatchNorm layers normalise by the batch during the pass, everything else (dropout,
-    zoneout) is in inference mode; the mode of every module is restored. Norms of images and torch's
-    own (``torch.nn.BatchNorm1d`` to ``3d``) take part; their ``num_batches_tracked`` becomes the
-    number of times they were called. After ``convert_sync_batchnorm`` the statistics are those of
-    the batches of all processes, each of which has to give equally many; those of a
-    ``torch.nn.SyncBatchNorm`` are of its own process's.
+    Running averages lag behind the weights and depend mostly on the last batches. This gives
+    inference the statistics of the whole training set instead (Cooijmans et al. 2017, sec. 3).
+    During the pass BatchNorm layers normalise by the batch, and everything else (dropout, zoneout)
+    is in inference mode; afterwards the mode of every module is restored.
+
+    Norms of images and ``torch.nn.BatchNorm1d`` to ``3d`` are included; their
+    ``num_batches_tracked`` becomes the number of their calls. After ``convert_sync_batchnorm`` the
+    statistics are those of the batches of all processes, each of which must pass the same number.
+    A ``torch.nn.SyncBatchNorm`` takes those of its own process.
 
     Args:
-        model: any module with normalised layers in it.
-        batches: an iterable, gone through once; a training loader, say.
-        forward: ``forward(model, batch)`` runs the model; ``model(batch)`` if None. Where batches
-            hold more than the input, say what is: ``lambda model, batch: model(batch[0])``.
+        model: any module that contains normalised layers.
+        batches: an iterable that is read once, such as a training loader.
+        forward: ``forward(model, batch)`` runs the model; ``None`` means ``model(batch)``. If a
+            batch holds more than the input, select it: ``lambda model, batch: model(batch[0])``.
         estimate: "population" for the moments of all rows as one batch, "average" for the
             row-weighted average of the batches' means and variances.
 
     Returns:
-        The number of batches seen.
+        The number of batches.
 
     Raises:
-        ValueError: there is nothing to estimate, or no batch; all statistics are then as they were.
-        TypeError: ``model`` is no module; without ``forward``, it does not take a batch as it is.
+        ValueError: there is nothing to estimate, or no batch; all statistics are then unchanged.
+        TypeError: ``model`` is not a module or, without ``forward``, does not accept a batch.
     """
     choose("estimate", estimate, ESTIMATES)
     _check_model(model, "reestimate_statistics(model, batches)")
-    if not _tables(model) and not _others(model):
+    if not _tables(model) and not _tracking(model):
         raise ValueError(
             "this model has no running statistics: no norm in it averages over the batch"
         )
-    with _by_the_batch(model), _anew(model, estimate):
-        return _run(model, batches, _alone if forward is None else forward)
+    with _normalising_by_the_batch(model), _estimating(model, estimate):
+        return _run(model, batches, _call if forward is None else forward)
 
 
 @torch.no_grad()
-def update_bn(
-    loader: Iterable[Any], model: nn.Module, device: int | str | torch.device | None = None
-) -> None:
-    """``torch.optim.swa_utils.update_bn``, for the norms of this library too.
+def update_bn(loader: Iterable[Any], model: nn.Module, device: Device = None) -> None:
+    """Update running statistics as ``torch.optim.swa_utils.update_bn``, for seqnorm's norms too.
 
-    After weights were averaged (``torch.optim.swa_utils.AveragedModel``) or set otherwise, running
-    statistics are those of other weights. torch's function takes them anew for its own BatchNorm
-    classes and those derived from them (this library's ``BatchNorm1d`` to ``3d``), but knows
-    nothing of the tables of a recurrent layer with ``norm="batch"`` or of ``seqnorm.BatchNorm``: of
-    a model with these alone it does nothing, not even a warning. This one does both in one pass.
+    Averaging the weights of a model (``torch.optim.swa_utils.AveragedModel``), or setting them by
+    hand, makes its running statistics stale. torch's function recomputes those of torch's BatchNorm
+    classes and of their subclasses, this library's ``BatchNorm1d`` to ``3d``. It silently skips the
+    tables of ``seqnorm.BatchNorm`` and of recurrent layers with ``norm="batch"``. This function
+    updates both in one pass.
 
-    As in torch's, the model is in training mode, dropout included, and the statistics of torch's
-    classes are the mean of those of the batches, each weighing alike. A table weighs the batches by
-    the rows that they have at a step, and counts these. Unlike in torch's, an exception leaves all
-    statistics as they were, and each module gets back the mode that it had. See
-    ``reestimate_statistics`` for statistics of all rows as one batch, without dropout, and for
-    models whose call takes more than one argument.
+    As in torch's function, the model is in training mode, dropout included, and the statistics of
+    torch's classes are the unweighted mean over the batches. A table weights the batches by their
+    rows at each step, and counts the rows. Unlike torch's function, an exception leaves all
+    statistics unchanged, and the mode of every module is restored. For statistics of all rows as
+    one batch, without dropout, or for models with several inputs, see ``reestimate_statistics``.
 
     Args:
-        loader: batches, gone through once: the input, or a list or tuple whose first element is.
+        loader: batches, read once: the input, or a list or tuple whose first element is the input.
             A ``PackedSequence`` is an input.
         model: any module. Without running statistics nothing is done.
-        device: where inputs are moved first.
+        device: the device to which inputs are moved first.
 
     Raises:
         ValueError: there is no batch.
-        TypeError: ``model`` is no module, or does not take the first element of a batch alone.
+        TypeError: ``model`` is not a module, or does not accept the first element of a batch.
     """
     _check_model(model, "update_bn(loader, model)")
-    if not _tables(model) and not _others(model):
+    if not _tables(model) and not _tracking(model):
         return
-    modes = {module: module.training for module in model.modules()}
 
     def forward(model: nn.Module, batch: Any) -> None:
-        several = isinstance(batch, (list, tuple)) and not isinstance(batch, PackedSequence)
-        given = batch[0] if several else batch
-        what = "the first element of a batch" if several else "a whole batch"
-        _alone(model, given, what, device)
+        if isinstance(batch, (list, tuple)) and not isinstance(batch, PackedSequence):
+            _call(model, batch[0], "the first element of a batch", device)
+        else:
+            _call(model, batch, device=device)
 
-    with _untracked(model), _anew(model, "average", alike=True):
-        try:
-            _run(model.train(), loader, forward)
-        finally:
-            for module, training in modes.items():
-                module.training = training
+    with _same_modes(model), _untracked(model), _estimating(model, "average", alike=True):
+        _run(model.train(), loader, forward)
 
 
 def _check_model(model: object, call: str) -> None:
@@ -126,7 +116,7 @@ def _check_model(model: object, call: str) -> None:
 def _run(
     model: nn.Module, batches: Iterable[Batch], forward: Callable[[nn.Module, Batch], object]
 ) -> int:
-    """How many batches there were."""
+    """Run the model on every batch and return their number."""
     seen = 0
     for batch in batches:
         forward(model, batch)
@@ -136,108 +126,111 @@ def _run(
     return seen
 
 
-def _alone(
-    model: nn.Module,
-    given: Any,
-    what: str = "a whole batch",
-    device: int | str | torch.device | None = None,
-) -> None:
-    """The model on what it is given, moved to the device, and nothing else.
+def _call(model: nn.Module, given: Any, what: str = "a whole batch", device: Device = None) -> None:
+    """Call the model with one argument, moved to the device.
 
     Raises:
-        TypeError: it does not take that, with what to write instead.
+        TypeError: the model does not accept it; the message says what to write instead.
     """
     try:
         model(given if device is None else given.to(device))
     except (TypeError, AttributeError) as error:
         if isinstance(error, AttributeError) and isinstance(given, Tensor):
-            raise  # by a mistake in the model, for tensors have what models ask of them
+            raise  # a mistake in the model, for a tensor has the attributes that models read
         raise TypeError(
             f"{type(model).__name__} does not take {what}, a {type(given).__name__}, as its only "
-            f"argument ({error}). Say how it is to be run on a batch: "
+            f"argument ({error}). Say how to run it on a batch: "
             "seqnorm.reestimate_statistics(model, loader, forward=lambda model, batch: "
             "model(batch[0])), or with the further arguments that it takes"
         ) from error
 
 
 @contextmanager
-def _anew(model: nn.Module, estimate: str, *, alike: bool = False) -> Iterator[None]:
-    """Within, statistics are gathered, which all tables and norms hold at the end.
-
-    Args:
-        alike: whether the batches of norms that keep statistics as torch's do weigh alike.
-    """
-    with ExitStack() as stack:
-        for table in _tables(model):
-            stack.enter_context(table.estimating(estimate))
-        for norm in _others(model):
-            stack.enter_context(_estimating(norm, estimate, alike))
-        yield
-
-
-@contextmanager
 def batch_statistics(model: nn.Module) -> Iterator[None]:
-    """Within, BatchNorm layers normalise by the batch as in training, and nothing is changed by it.
+    """Normalise by each batch's own statistics inside this context, without updating anything.
 
-    Everything else (dropout, zoneout) is in inference mode, and running tables take nothing in, so
-    that what a model answers by the statistics of a batch can be compared with what it answers by
-    its running statistics, weights and all else being equal. A step with fewer than ``min_count``
-    rows, or beyond the table, is read from the table, as in training. Norms of images and torch's
-    own (``torch.nn.BatchNorm1d`` to ``3d``) take part. At the end the mode of every module is as
-    before. A model without running statistics is simply in inference mode.
+    This compares the outputs of a model under batch statistics and under running statistics, all
+    else being equal: everything but BatchNorm (dropout, zoneout) is in inference mode. As in
+    training, a step with fewer than ``min_count`` rows or beyond its table is read from the table.
+    Norms of images and ``torch.nn.BatchNorm1d`` to ``3d`` are included. At the end the mode of
+    every module is restored. A model without running statistics is simply in inference mode.
     """
-    with _by_the_batch(model), ExitStack() as stack:
-        for table in _tables(model):
-            stack.enter_context(table.held())
+    with _normalising_by_the_batch(model), _all(table.held() for table in _tables(model)):
         yield
 
 
 @contextmanager
-def _by_the_batch(model: nn.Module) -> Iterator[None]:
-    """Norms over the batch in training mode, all else in inference mode.
-
-    Norms that keep running statistics as torch's do keep them as they are.
-    """
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    with _untracked(model), ExitStack() as stack:
-        for module, training in modes.items():
-            stack.callback(setattr, module, "training", training)
+def _normalising_by_the_batch(model: nn.Module) -> Iterator[None]:
+    """Put norms over the batch in training mode, without tracking, and all else in inference."""
+    with _same_modes(model), _untracked(model):
+        model.eval()
+        for module in model.modules():
             tables = any(isinstance(child, RunningTable) for child in module.children())
             module.training = tables or isinstance(module, _BatchNorm)
         yield
 
 
 @contextmanager
-def _untracked(model: nn.Module) -> Iterator[None]:
-    """Within, norms that keep running statistics as torch's do keep them as they are."""
-    with ExitStack() as stack:
-        for module in model.modules():
-            if isinstance(module, _BatchNorm):
-                stack.callback(setattr, module, "track_running_stats", module.track_running_stats)
-                module.track_running_stats = False
+def _same_modes(model: nn.Module) -> Iterator[None]:
+    """Restore the mode of every module at the end."""
+    modes = {module: module.training for module in model.modules()}
+    try:
         yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextmanager
+def _untracked(model: nn.Module) -> Iterator[None]:
+    """Keep norms that track running statistics as torch's do from updating them."""
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    tracks = [norm.track_running_stats for norm in norms]
+    try:
+        for norm in norms:
+            norm.track_running_stats = False
+        yield
+    finally:
+        for norm, before in zip(norms, tracks):
+            norm.track_running_stats = before
 
 
 def _tables(model: nn.Module) -> list[RunningTable]:
     return [module for module in model.modules() if isinstance(module, RunningTable)]
 
 
-def _others(model: nn.Module) -> list[_BatchNorm]:
-    """Norms that keep running statistics as torch's do."""
-    return [
-        module
-        for module in model.modules()
-        if isinstance(module, _BatchNorm) and module.running_mean is not None
-    ]
+def _tracking(model: nn.Module) -> list[_BatchNorm]:
+    """Return the norms that track running statistics as torch's do."""
+    norms = (module for module in model.modules() if isinstance(module, _BatchNorm))
+    return [norm for norm in norms if norm.running_mean is not None]
 
 
 @contextmanager
-def _estimating(norm: _BatchNorm, estimate: str, alike: bool = False) -> Iterator[None]:
-    """Within, the inputs of the norm are watched; at the end it holds their statistics.
+def _all(contexts: Iterable[AbstractContextManager[None]]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for context in contexts:
+            stack.enter_context(context)
+        yield
 
-    An exception leaves it as it was, and so does it if the norm is never called. With ``alike``
-    every batch weighs as much as any other.
+
+def _estimating(
+    model: nn.Module, estimate: str, *, alike: bool = False
+) -> AbstractContextManager[None]:
+    """Gather statistics inside this context, which all tables and norms hold at its end.
+
+    Args:
+        alike: give all batches the same weight in norms that track as torch's do.
+    """
+    tables = [table.estimating(estimate) for table in _tables(model)]
+    norms = [_estimating_norm(norm, estimate, alike) for norm in _tracking(model)]
+    return _all([*tables, *norms])
+
+
+@contextmanager
+def _estimating_norm(norm: _BatchNorm, estimate: str, alike: bool) -> Iterator[None]:
+    """Gather the statistics of the norm's inputs, which it holds at the end of this context.
+
+    An exception leaves the norm unchanged, and so does a context without a call of it.
     """
     found: Moments | None = None
     calls = 0
@@ -246,8 +239,8 @@ def _estimating(norm: _BatchNorm, estimate: str, alike: bool = False) -> Iterato
         nonlocal found, calls
         x = args[0] if args else kwargs["input"]
         mask = args[1] if len(args) > 1 else kwargs.get("mask")
-        mask = None if mask is None else position_mask(mask, x)
-        batch = Moments(*(part.flatten() for part in moments(x, (0, *range(2, x.dim())), mask)))
+        own = moments(x, (0, *range(2, x.dim())), position_mask(mask, x))
+        batch = Moments(*(part.flatten() for part in own))
         processes = sharing(getattr(norm, "processes", None), training=True)
         if processes is not None:
             batch = union(batch._replace(n=batch.n[:1]), processes)

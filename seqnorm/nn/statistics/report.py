@@ -1,4 +1,4 @@
-"""What running statistics rest on, step by step."""
+"""The number of rows behind the running statistics of each time step."""
 
 from __future__ import annotations
 
@@ -15,12 +15,7 @@ BAR = 24
 
 
 class Band(NamedTuple):
-    """Steps next to each other that rest on about as many rows.
-
-    Attributes:
-        first, last: its steps.
-        fewest, most: rows that they rest on.
-    """
+    """Consecutive steps, ``first`` to ``last``, that rest on ``fewest`` to ``most`` rows."""
 
     first: int
     last: int
@@ -35,13 +30,13 @@ class Band(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """Rows seen in training at every step, for each table of a module.
+    """Rows seen in training at each step, for every table of a module.
 
-    Attributes:
-        rows: by the table's name in the module, a tuple of ``max_steps`` counts.
-        min_count: rows that a batch needs for one update, by the same names.
-        beyond: what becomes of steps without statistics, by the same names.
-        uncounted: number of steps that hold statistics with a count of 0, by the same names; see
+    Attributes, dictionaries by the table's name in the module:
+        rows: ``max_steps`` counts.
+        min_count: rows that a batch needs for an update.
+        beyond: the treatment of steps without statistics, "last" or "error".
+        uncounted: number of steps that hold statistics with a count of 0; see
             ``RunningTable.adopt``.
     """
 
@@ -51,14 +46,14 @@ class Report:
     uncounted: dict[str, int] = field(default_factory=dict)
 
     def trusted(self, name: str) -> int:
-        """Number of steps that have statistics of their own."""
+        """Return the number of steps that have statistics of their own."""
         return sum(count > 0 for count in self.rows[name])
 
     def bands(self, name: str) -> list[Band]:
-        """The steps of a table in at most 12 bands, which printing shows.
+        """Divide the steps of a table into at most 12 bands, as printing shows them.
 
-        Steps of equal count are one band; if that makes too many, so are steps whose counts differ
-        by a factor of at most 2, or 4, and so on. Steps without statistics stay apart.
+        Consecutive steps of equal count form a band. If there are too many, so do steps whose
+        counts differ by a factor of at most 2, 4 and so on; steps without statistics stay apart.
         """
         return _bands(self.rows[name])
 
@@ -91,7 +86,7 @@ class Report:
 
 
 def report(module: nn.Module) -> Report:
-    """The counts of every ``RunningTable`` in ``module``."""
+    """Return the counts of every ``RunningTable`` in ``module``."""
     tables = {
         name: table for name, table in module.named_modules() if isinstance(table, RunningTable)
     }
@@ -118,14 +113,13 @@ def _bands(counts: Sequence[int]) -> list[Band]:
 
 
 def _within(counts: Sequence[int], factor: int) -> list[Band]:
-    """Bands whose counts differ by that factor at most, those of 0 apart."""
+    """Return bands of counts that differ by at most the factor; counts of 0 stay apart."""
     found: list[Band] = []
     for step, count in enumerate(counts):
-        if found:
-            first, _, fewest, most = found[-1]
-            fewest, most = min(fewest, count), max(most, count)
-            if most <= fewest * factor:
-                found[-1] = Band(first, step, fewest, most)
-                continue
-        found.append(Band(step, step, count, count))
+        last = found[-1] if found else Band(step, step, 0, 1)
+        fewest, most = min(last.fewest, count), max(last.most, count)
+        if most <= fewest * factor:
+            found[-1] = Band(last.first, step, fewest, most)
+        else:
+            found.append(Band(step, step, count, count))
     return found

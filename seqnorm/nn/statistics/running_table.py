@@ -1,4 +1,4 @@
-"""Running statistics of every time step, in one table: what inference uses in the batch's place.
+"""Running statistics of every time step in one table, which inference uses instead of the batch.
 
 Axes: S = max_steps, T steps of this batch, F features.
 """
@@ -9,34 +9,24 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ..check import as_numbers, check_table, choose, have_values, refuse_scripting, warn
-from .moments import HALF, Moments, merge, unbiased
+from ..check import check_table, choose, have_values, refuse_scripting, warn
+from .moments import HALF, Moments, merge, unbiased, widen
 from .processes import Processes
 from .recompute import is_recomputed
 
 ESTIMATES = ("population", "average")
-# Rows that adopted statistics count for if nothing is said: so many that a batch moves them by the
-# momentum, as it would move torch's running statistics.
+# Default count of adopted statistics: so large that the momentum decides, as in torch.
 ADOPTED = 1_000_000
 
 
-class _Estimate(NamedTuple):
-    """What a table holds, gathered beside it."""
-
-    mean: Tensor
-    var: Tensor
-    rows: Tensor
-    rule: str
-
-
 def few_rows(rows: int, min_count: int) -> str:
-    """What to warn of when a training batch has too few rows for any statistics."""
+    """Return the warning for a training batch with too few rows for any statistics."""
     return (
         f"BatchNorm in training on {rows} row(s), min_count={min_count}: they are normalised by "
         "running statistics and update none; a norm over the units of one example (LayerNorm, "
@@ -45,49 +35,41 @@ def few_rows(rows: int, min_count: int) -> str:
 
 
 class RunningTable(nn.Module):
-    """Running mean, running variance and the count of rows seen, for each of ``max_steps`` steps.
+    """Running mean, running variance and count of rows for each of ``max_steps`` time steps.
 
-    A step is *trustworthy* once training has updated it. A step that is not, or that lies beyond
-    the table, is read from the last trustworthy step before it; before any training the table holds
-    mean 0 and variance 1. An update never touches another step, and a step with fewer than
-    ``min_count`` rows updates nothing.
+    In training, a step with at least ``min_count`` rows is normalised by its own moments, which
+    then update that step of the table. Every other step updates nothing and is read from the table
+    after the steps before it, and so are all steps in inference. A step that training has never
+    updated, or that lies beyond the table, is read from the last updated step before it. The table
+    starts with mean 0 and variance 1, and no gradient flows through it.
 
-    In training a step of the table with at least ``min_count`` rows is normalised by their own
-    moments, which then enter the table. Every other step, one beyond the table too, is read from
-    the table, as all steps are in inference; the steps before it have entered by then. No gradient
-    flows through the table.
-
-    An update moves a step by ``max(momentum, n / count)`` towards the batch (n rows now, count rows
-    with them): a cumulative average at first, so that a late step seen three times rests on those
-    three and not on its initial (0, 1), an exponential one after. ``momentum=None`` stays
-    cumulative. The variance enters unbiased, as in ``torch.nn.BatchNorm1d``.
+    An update moves a step by ``max(momentum, n / count)`` towards the batch, where n is the number
+    of its rows and ``count`` includes them. The average is cumulative at first, so that it forgets
+    the initial (0, 1) at once, and exponential later; with ``momentum=None`` it stays cumulative.
+    The variance is unbiased, as in ``torch.nn.BatchNorm1d``.
 
     Buffers: ``running_mean`` (S, F), ``running_var`` (S, F), ``count`` (S,) int64. They stay at
     least float32 when the module is cast to half precision. A state dict with another number of
-    steps is cut or grown on loading (cutting steps that hold statistics warns).
+    steps is cut or grown on loading, with a warning if that drops statistics.
 
-    A pass that runs inside a backward pass, as one that ``torch.utils.checkpoint`` computes once
-    more, updates nothing, for its batch has entered before. (A module that was compiled and is
-    checkpointed as a whole takes it in twice, for its graph cannot tell: checkpoint inside of what
-    is compiled. So does a checkpoint with ``use_reentrant=True`` under compiled autograd.)
+    A pass inside a backward pass, such as the second one of ``torch.utils.checkpoint``, updates
+    nothing. (A compiled module that is checkpointed as a whole, or ``use_reentrant=True`` under
+    compiled autograd, updates twice: apply the checkpoint inside the compiled module.)
 
-    Statistics from elsewhere come in by ``adopt``, which sets the count. Copied into the buffers by
-    hand, or loaded without a count, they are not trustworthy, and inference warns of them.
-
-    A table is no BatchNorm of ``torch.nn``: ``torch.optim.swa_utils.update_bn`` and Lightning's
-    ``StochasticWeightAveraging`` pass it over and say nothing; ``seqnorm.update_bn`` does not.
-
-    With ``processes`` (``convert_sync_batchnorm`` sets it) the moments and the rows of a step are
-    those of all of them.
+    Take over statistics from elsewhere with ``adopt``, which sets the count. If they are copied
+    into the buffers or loaded without a count, they are not read, and inference warns.
+    ``torch.optim.swa_utils.update_bn`` and Lightning's ``StochasticWeightAveraging`` silently skip
+    tables, which are not BatchNorm modules of ``torch.nn``; ``seqnorm.update_bn`` includes them.
+    With ``processes``, which ``convert_sync_batchnorm`` sets, moments and rows are those of all.
 
     Args:
         features: F.
         max_steps: S.
         momentum: weight of a new batch, 0 < momentum <= 1, or ``None``.
         min_count: rows that a step needs for statistics of its own, at least 2.
-        beyond: "last" as above; "error" refuses, in inference, a step without statistics of its
-            own, and in training too a step beyond the table. (A graph of ``torch.compile`` or
-            ``torch.export`` cannot look at the count: there use "last" in inference.)
+        beyond: "last" as above. "error" refuses a step without statistics of its own in inference,
+            and a step beyond the table in training too. (A graph of ``torch.compile`` or
+            ``torch.export`` cannot read the count: there use "last" in inference.)
     """
 
     running_mean: Tensor
@@ -95,8 +77,11 @@ class RunningTable(nn.Module):
     count: Tensor
     processes: Processes | None = None
     __prepare_scriptable__ = refuse_scripting
-    # The buffers and their versions when they were last looked at for statistics without a count.
+    # Identities and versions of the buffers at the last search for statistics without a count.
     _looked: tuple[int, ...] = ()
+    # Means, variances and counts that `estimating` gathers, and its rule.
+    _estimate: tuple[Tensor, Tensor, Tensor, str] | None = None
+    _held = False
 
     def __init__(
         self,
@@ -109,22 +94,16 @@ class RunningTable(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        max_steps, min_count = check_table(max_steps, momentum, min_count, beyond)
+        self.max_steps, self.min_count = check_table(max_steps, momentum, min_count, beyond)
         self.features = features
-        self.max_steps = max_steps
         self.momentum = momentum
-        self.min_count = min_count
         self.beyond = beyond
-        self._estimate: _Estimate | None = None
-        self._held = False
         self._hooks: OrderedDict[int, Callable[..., None]] = OrderedDict()
-        dtype = dtype if dtype is not None else torch.get_default_dtype()
-        if dtype in HALF:
-            dtype = torch.float32
-        shape = (max_steps, features)
-        self.register_buffer("running_mean", torch.zeros(shape, device=device, dtype=dtype))
-        self.register_buffer("running_var", torch.ones(shape, device=device, dtype=dtype))
-        self.register_buffer("count", torch.zeros(max_steps, device=device, dtype=torch.int64))
+        mean = widen(torch.zeros(self.max_steps, features, device=device, dtype=dtype))
+        count = torch.zeros(self.max_steps, device=device, dtype=torch.int64)
+        self.register_buffer("running_mean", mean)
+        self.register_buffer("running_var", torch.ones_like(mean))
+        self.register_buffer("count", count)
 
     def reset(self) -> None:
         """Forget every step: mean 0, variance 1, count 0."""
@@ -139,31 +118,31 @@ class RunningTable(nn.Module):
         var: Tensor | Sequence[Any],
         count: Tensor | Sequence[int] | int | None = None,
     ) -> None:
-        """Take over statistics from elsewhere in the place of all that the table holds.
+        """Replace the contents of the table with statistics from elsewhere.
 
         Args:
             mean, var: (F,) for every step, or (S', F) for the first S' steps, S' <= S; later steps
-                have none and are read from the last. The variance is the unbiased one, as torch's
-                ``running_var`` is.
+                are read from the last of them. The variance is unbiased, as torch's
+                ``running_var``.
             count: rows that the statistics rest on, one number or (S',); a step with 0 has none.
-                The next updates move a step by ``max(momentum, n / (count + n))`` towards a batch
-                of n rows: with a small count training soon replaces what was adopted. ``None``
-                stands for a million, so that the momentum decides, as in ``torch.nn.BatchNorm1d``.
+                The next update moves a step by ``max(momentum, n / (count + n))`` towards a batch
+                of n rows, so that after a small count training soon replaces what was adopted.
+                ``None`` means a million: the momentum decides, as in ``torch.nn.BatchNorm1d``.
 
         Raises:
-            ValueError: a shape does not fit the table, a number is not finite or, of ``var`` and
-                ``count``, negative; no count where ``momentum=None`` weighs by it alone. The table
-                is then as it was.
-            TypeError: mean or var are no numbers, or the count is not of whole numbers.
+            ValueError: a shape does not fit the table; a number is not finite; ``var`` or ``count``
+                is negative; or ``count`` is missing with ``momentum=None``, which weighs by it
+                alone. The table is then unchanged.
+            TypeError: ``mean`` or ``var`` are not numbers, or ``count`` is not whole numbers.
         """
         like = self.running_mean
-        pair = [as_numbers(name, value, like) for name, value in (("mean", mean), ("var", var))]
-        steps = pair[0].shape[0] if pair[0].dim() == 2 else self.max_steps
-        for name, value in zip(("mean", "var"), pair):
+        given = {"mean": _as_numbers("mean", mean, like), "var": _as_numbers("var", var, like)}
+        steps = len(given["mean"]) if given["mean"].dim() == 2 else self.max_steps
+        for name, value in given.items():
             if value.shape not in ((self.features,), (steps, self.features)):
                 raise ValueError(
                     f"{name} must be ({self.features},) or, for the first S' steps, (S', "
-                    f"{self.features}), of both the same S', got {tuple(value.shape)}"
+                    f"{self.features}), with the same S' for both, got {tuple(value.shape)}"
                 )
             if not bool(value.isfinite().all()) or (name == "var" and bool((value < 0).any())):
                 raise ValueError(f"{name} must be finite{' and not negative' * (name == 'var')}")
@@ -179,7 +158,7 @@ class RunningTable(nn.Module):
             )
         rows = torch.as_tensor(ADOPTED if count is None else count, device=like.device)
         if rows.is_floating_point() or rows.is_complex() or rows.dtype == torch.bool:
-            raise TypeError(f"count must be of whole numbers, got {rows.dtype}")
+            raise TypeError(f"count must be whole numbers, got {rows.dtype}")
         if rows.shape not in ((), (steps,)) or bool((rows < 0).any()):
             raise ValueError(
                 f"count must be one number or ({steps},) of them, none negative, got "
@@ -188,16 +167,16 @@ class RunningTable(nn.Module):
         self.reset()
         self.count[:steps] = rows
         known = (self.count[:steps] > 0)[:, None]
-        for buffer, value in zip((self.running_mean, self.running_var), pair):
+        for buffer, value in zip((self.running_mean, self.running_var), given.values()):
             buffer[:steps] = torch.where(known, value, buffer[:steps])
 
     def uncounted(self) -> Tensor:
-        """(S,) boolean, true for steps that hold statistics, but have a count of 0."""
+        """Return a boolean tensor (S,), true at steps that hold statistics with a count of 0."""
         initial = (self.running_mean == 0).all(1) & (self.running_var == 1).all(1)
         return (self.count == 0) & ~initial
 
     def _look(self) -> None:
-        """Warn of statistics that are not read for want of a count, once after each change."""
+        """Warn of statistics without a count, which are not read, once after each change."""
         if torch.compiler.is_compiling() or self.beyond == "error":  # which refuses such steps
             return
         buffers = mean, var, count = tuple(self._buffers.values())
@@ -211,42 +190,41 @@ class RunningTable(nn.Module):
         found = self.uncounted().nonzero().flatten().tolist()
         if not found:
             return
+        instead = "all steps are normalised by those of step 0"
         if self.max_steps == 1:
             instead = "they are read all the same, but the first batch in training replaces them"
         elif bool((self.count > 0).any()):
             instead = "these steps are normalised by those of the last step before with a count"
-        else:
-            instead = "all steps are normalised by those of step 0"
         warn(
             f"a RunningTable holds statistics of {len(found)} of {self.max_steps} steps (the first "
-            f"is step {found[0]}) with a count of 0, as after copying them in or loading them "
-            f"without a count, and does not trust them: {instead}. Statistics of another model "
-            "come in by table.adopt(mean, var), which sets the count; print(seqnorm.report(model)) "
-            "names the tables"
+            f"is step {found[0]}) with a count of 0, as after copying or loading them without a "
+            f"count, and does not trust them: {instead}. Take over statistics of "
+            "another model by table.adopt(mean, var), which sets the count; "
+            "print(seqnorm.report(model)) names the tables"
         )
 
     def check(self, steps: int, first: int = 0, training: bool = False) -> None:
-        """Refuse steps first, first + 1, ... that ``beyond="error"`` allows no other to stand for.
+        """Check T = ``steps`` steps first, first + 1, ... against ``beyond="error"``.
 
         Raises:
-            IndexError: a step has no statistics of its own, or, in training, lies beyond the table.
+            IndexError: a step has no statistics of its own or, in training, lies beyond the table.
         """
         if self.beyond != "error":
             return
-        end, missing = first + steps, max(first, self.max_steps)
-        if not training and first < self.max_steps:
-            unseen = (self.count[first : min(end, self.max_steps)] == 0).nonzero()
+        missing = max(first, self.max_steps)
+        if not training:
+            unseen = (self.count[first : first + steps] == 0).nonzero()
             missing = first + int(unseen[0]) if len(unseen) else missing
-        if missing < end:
+        if missing < first + steps:
             raise IndexError(
                 f"step {missing} has no statistics of its own (table of {self.max_steps} steps, "
                 f"{int((self.count > 0).sum())} of them seen in training): train on sequences that "
-                "long with a larger max_steps, or allow the last trusted step to stand in with "
-                'beyond="last"; statistics of another model come in by table.adopt(mean, var)'
+                "long with a larger max_steps, or read such steps from the last trusted one with "
+                'beyond="last"; take over statistics of another model by table.adopt(mean, var)'
             )
 
     def sources(self, steps: int, first: int = 0, training: bool = False) -> Tensor:
-        """(T,) row of the table that speaks for each of the steps first, first + 1, ...
+        """Return the rows (T,) of the table that hold for the steps first, first + 1, ...
 
         Raises:
             IndexError: as ``check`` does.
@@ -258,7 +236,7 @@ class RunningTable(nn.Module):
         return trusted[wanted.clamp(max=self.max_steps - 1)].clamp(min=0)
 
     def read(self, steps: int, first: int = 0, training: bool = False) -> tuple[Tensor, Tensor]:
-        """Mean and variance (T, F) that stand for the steps first, first + 1, ...
+        """Return the mean and the variance (T, F) for the steps first, first + 1, ...
 
         Raises:
             IndexError: as ``check`` does.
@@ -266,19 +244,19 @@ class RunningTable(nn.Module):
         if not training:
             self._look()
         sources = self.sources(steps, first, training)
-        # Indexing copies, so a later update cannot disturb a graph that holds what was read.
+        # Indexing copies, so that a later update cannot disturb an autograd graph.
         return self.running_mean[sources], self.running_var[sources]
 
     @torch.no_grad()
     def update(self, mean: Tensor, var: Tensor, rows: Tensor, first: int = 0) -> None:
-        """Take in the moments of a batch for the steps first, first + 1, ...
+        """Update the steps first, first + 1, ... with the moments of a batch.
 
-        Inside a backward pass nothing is taken in, and no hook is told.
+        Inside a backward pass nothing is updated, and no hook is called.
 
         Args:
             mean, var: (K, F), the variance biased; steps beyond the table are ignored.
-            rows: (T,) rows that each step has, K <= T; a step with fewer than ``min_count`` is
-                passed over, and at the end may be without moments.
+            rows: (T,) rows of each step, K <= T. Steps with fewer than ``min_count`` rows are
+                skipped; at the end they may lack moments.
         """
         if is_recomputed():
             return
@@ -286,9 +264,8 @@ class RunningTable(nn.Module):
             hook(self, mean, var, rows, first)
         if self._held:
             return
-        means, variances, count, rule = self.running_mean, self.running_var, self.count, "running"
-        if self._estimate is not None:
-            means, variances, count, rule = self._estimate
+        running = (self.running_mean, self.running_var, self.count, "running")
+        means, variances, count, rule = running if self._estimate is None else self._estimate
         steps = max(0, min(len(mean), self.max_steps - first))
         here = slice(first, first + steps)
         old_mean, old_var = means[here], variances[here]
@@ -306,7 +283,7 @@ class RunningTable(nn.Module):
             if self.momentum is not None and rule == "running":
                 weight = weight.clamp(min=self.momentum)
             var = var * (n / (n - 1.0))
-        # Of too few rows all this may be infinite or NaN, and times 0 it is NaN.
+        # With too few rows these may be infinite or NaN, and NaN stays NaN when multiplied by 0.
         weight = torch.where(enough, weight, 0.0)
         stays = 1.0 - weight
         for old, new in ((old_mean, mean), (old_var, var)):
@@ -314,10 +291,10 @@ class RunningTable(nn.Module):
         count[here].add_(torch.where(enough[:, 0], rows, 0))
 
     def register_update_hook(self, hook: Callable[..., None]) -> RemovableHandle:
-        """Have ``hook(table, mean, var, rows, first)`` called before every update.
+        """Register ``hook(table, mean, var, rows, first)``, to be called before every update.
 
-        It is told of every pass in training, also of one that updates nothing, with the arguments
-        of ``update``; the table is as it was before. It must change none of them.
+        It is called in every training pass, even one that updates nothing, with the arguments of
+        ``update``. It must change neither them nor the table.
         """
         handle = RemovableHandle(self._hooks)
         self._hooks[handle.id] = hook
@@ -325,7 +302,7 @@ class RunningTable(nn.Module):
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Within, updates change nothing: whatever is read from the table stays as it was."""
+        """Keep the table unchanged by updates inside this context."""
         before, self._held = self._held, True
         try:
             yield
@@ -334,24 +311,24 @@ class RunningTable(nn.Module):
 
     @contextmanager
     def estimating(self, estimate: str) -> Iterator[None]:
-        """Within, updates gather apart, every row weighing alike; at the end the table holds them.
+        """Gather the updates inside this context, which replace the table's contents at its end.
 
-        "population" holds the moments of all rows seen, as if they were one batch; "average" the
-        row-weighted average of the batches' means and variances (Cooijmans et al. 2017, sec. 3).
-        Until the end the table is read as it was, and an exception leaves it so.
+        "population" gives the moments of all rows seen, as if they were one batch; "average" gives
+        the row-weighted average of the batches' means and variances (Cooijmans et al. 2017,
+        sec. 3). Until the end, and after an exception, the table is unchanged.
         """
         choose("estimate", estimate, ESTIMATES)
-        means, variances = torch.zeros_like(self.running_mean), torch.ones_like(self.running_var)
-        gathered = _Estimate(means, variances, torch.zeros_like(self.count), estimate)
-        self._estimate = gathered
+        mean, var = torch.zeros_like(self.running_mean), torch.ones_like(self.running_var)
+        count = torch.zeros_like(self.count)
+        self._estimate = (mean, var, count, estimate)
         try:
             yield
         finally:
             self._estimate = None
         with torch.no_grad():
-            self.running_mean.copy_(gathered.mean)
-            self.running_var.copy_(gathered.var)
-            self.count.copy_(gathered.rows)
+            self.running_mean.copy_(mean)
+            self.running_var.copy_(var)
+            self.count.copy_(count)
 
     def extra_repr(self) -> str:
         return (
@@ -363,7 +340,7 @@ class RunningTable(nn.Module):
         for name, buffer in list(self._buffers.items()):
             assert buffer is not None
             moved = fn(buffer)
-            if moved.dtype in HALF:  # keep the precision: an average in half forgets small steps
+            if moved.dtype in HALF:  # keep the precision: an average in half loses small steps
                 moved = buffer.to(device=moved.device)
             self._buffers[name] = moved
         return self
@@ -389,3 +366,11 @@ class RunningTable(nn.Module):
                     grown[:kept] = value[:kept]
                     state_dict[prefix + name] = grown
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _as_numbers(name: str, value: Any, like: Tensor) -> Tensor:
+    """Return the value as a tensor with the dtype and the device of another; raise TypeError."""
+    try:
+        return torch.as_tensor(value, dtype=like.dtype, device=like.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name} must be numbers, got {value!r}") from error

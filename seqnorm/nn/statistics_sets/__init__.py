@@ -1,4 +1,4 @@
-"""The set S of a norm told: which elements share a mean, in words, as a mask and as a picture."""
+"""The set S of elements that share a mean in a norm, in words, as a mask and as a picture."""
 
 from .description import SiteSets as SiteSets
 from .description import StatisticsSet as StatisticsSet

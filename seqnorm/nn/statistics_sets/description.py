@@ -1,4 +1,4 @@
-"""What a set S is, in words, as a mask and as a picture: three views of the same few fields.
+"""A set S in words, as a mask and as a picture.
 
 Axes: N examples, C channels, L or D, H, W positions; of a recurrent layer T time steps, B
 sequences, F units.
@@ -20,8 +20,7 @@ from .picture import panel
 
 BATCH = ("N", "B")
 CHANNELS = ("C", "F")
-POSITIONS = ("L", "D", "H", "W")
-TENSORS = {  # what the norm at a site gets
+TENSORS = {  # by site, the input of its norm
     "input": "W_ih x_t",
     "hidden": "W_hh h_(t-1)",
     "sum": "W_ih x_t + W_hh h_(t-1)",
@@ -30,31 +29,54 @@ TENSORS = {  # what the norm at a site gets
     "frame": "x_t",
     "output": "h_t",
 }
+# By (S spans the batch, there are running statistics): what follows, in short and in full.
+CONSEQUENCES = {
+    (True, True): (
+        "Spans the batch, hence running statistics{short}.",
+        "Spans the batch: an answer in training depends on the other {one}s of the mini-batch, and "
+        "inference takes running statistics instead{full}.",
+    ),
+    (True, False): (
+        "Spans the batch: the other {one}s matter, in inference too.",
+        "Spans the batch: an answer depends on the other {one}s of the mini-batch, in inference "
+        "too, for there are no running statistics.",
+    ),
+    (False, True): (
+        "Inside one {one}, and yet running statistics in inference.",
+        "Stays inside one {one} in training; inference takes running statistics all the same, so "
+        "the two compute different things.",
+    ),
+    (False, False): (
+        "Inside one {one}: no other {one} matters, no running statistics.",
+        "Stays inside one {one}: an answer does not depend on the other {one}s, training and "
+        "inference compute the same, and there are no running statistics.",
+    ),
+}
 
 
 @dataclass(frozen=True)
 class StatisticsSet:
-    """The set S of elements that share a mean and a variance: words, mask and picture of it.
+    """The set S of elements that share a mean and a variance, as ``statistics_set`` returns it.
 
-    ``print(s)`` says it in words, ``s.mask(...)`` which elements they are, ``s.svg()`` draws them;
-    a notebook shows the picture by itself. ``statistics_set(layer)`` makes one.
+    ``print(s)`` describes S in words, ``s.mask(...)`` marks its elements and ``s.svg()``, or a
+    notebook, draws them.
 
     Args:
-        name: of the layer.
-        axes: of the normalised tensor, in order, as letters: N (or B) examples, C (or F) channels,
-            T time steps, L, D, H, W positions.
-        spans: axes along which S holds every element.
+        name: name of the layer.
+        axes: letters of the axes of the normalised tensor, in order: N (or B) examples, C (or F)
+            channels, T time steps, L, D, H, W positions.
+        spans: axes along which S contains every element.
         groups: numbers of channels of the sets into which the channel axis is divided; empty if S
-            spans it or holds one channel.
-        channels: how many channels the layer has.
-        running: whether inference takes mean and variance from running statistics.
-        per_step: whether these are apart for every time step.
-        centred: whether the mean is subtracted.
-        gates: letters of the gates that lie one after the other along F; empty without gates.
-        remark: what else there is to say, as a sentence.
+            spans that axis or contains one channel.
+        channels: number of channels of the layer.
+        running: true if inference uses running statistics.
+        per_step: true if every time step has its own running statistics.
+        centred: true if the mean is subtracted.
+        gates: letters of the gates along F, in order; empty without gates.
+        remark: a further sentence.
 
     Raises:
-        ValueError: axes that no norm has, ``spans`` that are none of them, or groups of channels
+        ValueError: no norm has these ``axes``; ``spans`` has others; or ``groups`` divide channels
             that S spans.
     """
 
@@ -75,7 +97,7 @@ class StatisticsSet:
         known = rest == ["T"] or tuple(rest) in (("L",), ("H", "W"), ("D", "H", "W"))
         if not (one_each and known) or not set(self.spans) <= set(self.axes):
             raise ValueError(
-                "axes are N or B, C or F, and T, or L, or (D,) H, W; spans some of them: got "
+                "axes are N or B, C or F, and T, or L, or (D,) H, W, and spans are among them: got "
                 f"axes={self.axes!r}, spans={self.spans!r}"
             )
         if self.groups and self.channel_axis in self.spans:
@@ -85,12 +107,12 @@ class StatisticsSet:
 
     @property
     def divided(self) -> tuple[str, ...]:
-        """The axes of which S holds one of several parts: that of the channels, or none."""
+        """The axes of which S contains one of several parts: the channels', or no axis."""
         return (self.channel_axis,) if self.groups else ()
 
     @property
     def spans_batch(self) -> bool:
-        """Whether S reaches across the examples of a mini-batch."""
+        """True if S contains elements of all examples of a mini-batch."""
         return self.batch_axis in self.spans
 
     @property
@@ -105,8 +127,13 @@ class StatisticsSet:
 
     @property
     def example(self) -> str:
-        """What one entry of the batch axis is: "sequence" or "example"."""
+        """The word for an entry of the batch axis, "sequence" or "example"."""
         return "sequence" if "T" in self.axes else "example"
+
+    @property
+    def unit(self) -> str:
+        """The word for an entry of the channel axis, "unit" or "channel"."""
+        return "unit" if self.channel_axis == "F" else "channel"
 
     def mask(
         self,
@@ -114,18 +141,19 @@ class StatisticsSet:
         element: Sequence[int],
         lengths: Tensor | Sequence[int] | None = None,
     ) -> Tensor:
-        """Boolean tensor of ``shape``: true at the elements whose mean ``element`` shares.
+        """Return a boolean tensor of ``shape``, true at the elements of the set of ``element``.
 
         Args:
-            shape: size of every one of ``axes``; the number of channels may be smaller than the
-                layer's if its groups keep their proportions.
-            element: an index into every axis.
-            lengths: of the sequences, where there is a time axis; padding is in no set.
+            shape: size of each of ``axes``; the number of channels may differ from the layer's if
+                the groups keep their proportions.
+            element: an index into each axis.
+            lengths: lengths of the sequences, if there is a time axis; padding is in no set.
 
         Raises:
-            ValueError: shape or element do not fit ``axes``, the channels cannot be divided into
-                the groups, lengths are given without a time axis, or the element is padding.
-            TypeError: lengths are not integers.
+            ValueError: ``shape`` or ``element`` does not fit ``axes``; the channels cannot be
+                divided into the groups; there are ``lengths`` but no time axis; or the element is
+                padding.
+            TypeError: ``lengths`` are not integers.
         """
         if len(shape) != len(self.axes) or len(element) != len(self.axes):
             raise ValueError(
@@ -148,31 +176,29 @@ class StatisticsSet:
                 parts = torch.tensor(self._scaled(size))
                 label = torch.arange(len(parts)).repeat_interleave(parts)
             own = label == label[element[dim]]
-            same = same & _along(own, dim, len(shape))
+            same = same & own.view([-1 if d == dim else 1 for d in range(len(shape))])
         return same
 
     def valid(self, shape: Sequence[int], lengths: Tensor | Sequence[int] | None = None) -> Tensor:
-        """Boolean tensor of ``shape``: false in the padding; see ``mask``."""
+        """Return a boolean tensor of ``shape``, false in the padding; see ``mask``."""
         whole = torch.ones(tuple(shape), dtype=torch.bool)
         if lengths is None:
             return whole
         if "T" not in self.axes:
             raise ValueError(
-                f"{self.name} has the axes ({', '.join(self.axes)}) and knows no lengths: leave "
+                f"{self.name} has the axes ({', '.join(self.axes)}) and no time axis: leave "
                 "lengths out"
             )
         batch, time = self.axes.index(self.batch_axis), self.axes.index("T")
         alive = valid_mask(check_lengths(lengths, shape[batch], shape[time]).cpu(), shape[time])
         if time < batch:
             alive = alive.T
-        first, second = sorted((batch, time))
-        for dim in range(len(shape)):
-            if dim not in (first, second):
-                alive = alive.unsqueeze(dim)
-        return whole & alive
+        return whole & alive.reshape(
+            [size if dim in (batch, time) else 1 for dim, size in enumerate(shape)]
+        )
 
     def _scaled(self, channels: int) -> list[int]:
-        """The groups of a tensor with that many channels."""
+        """Return the groups of a tensor with this number of channels."""
         total, unit = sum(self.groups), gcd(*self.groups)
         least = total // unit
         if channels % least:
@@ -185,22 +211,19 @@ class StatisticsSet:
     @cached_property
     def words(self) -> str:
         """S in words: "one channel, all examples of the mini-batch, all positions"."""
-        parts = [self._channel_words(), self._batch_words()]
-        if any(axis in POSITIONS for axis in self.axes):
-            spans = any(axis in POSITIONS for axis in self.spans)
-            parts.append("all positions" if spans else "one position")
-        if "T" in self.axes:
-            parts.append("all time steps" if "T" in self.spans else "one time step")
-        return ", ".join(parts)
-
-    def _batch_words(self) -> str:
-        if not self.spans_batch:
-            return f"one {self.example}"
-        running = " that reach this step" if "T" in self.axes and "T" not in self.spans else ""
-        return f"all {self.example}s of the mini-batch{running}"
+        timed = "T" in self.axes
+        along = "time step" if timed else "position"
+        over_time = any(axis not in (*BATCH, *CHANNELS) for axis in self.spans)
+        batch = f"one {self.example}"
+        if self.spans_batch:
+            reached = " that reach this step" if timed and not over_time else ""
+            batch = f"all {self.example}s of the mini-batch{reached}"
+        return (
+            f"{self._channel_words()}, {batch}, {f'all {along}s' if over_time else f'one {along}'}"
+        )
 
     def _channel_words(self) -> str:
-        unit = "unit" if self.channel_axis == "F" else "channel"
+        unit = self.unit
         if self.channel_axis in self.spans:
             return f"all {unit}s" + (f" of the gates {_listed(self.gates)}" if self.gates else "")
         if not self.groups:
@@ -209,13 +232,13 @@ class StatisticsSet:
         if named:
             one = "gate" if all(len(part) == 1 for part in named) else "set of gates"
             return f"all {unit}s of one {one} ({_listed(named, 'or')})"
-        sizes = sorted(set(self.groups))
-        size = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+        least, most = min(self.groups), max(self.groups)
+        size = f"{least}" if least == most else f"{least} to {most}"
         return f"the {size} {unit}s of one of {len(self.groups)} groups"
 
     @property
     def gates_of_groups(self) -> list[str]:
-        """The gates of every set; empty if a gate is divided, or there are none."""
+        """The gates of every set; empty if a gate is divided, or without gates."""
         named: list[str] = []
         start = 0
         for size in self.groups:
@@ -228,39 +251,17 @@ class StatisticsSet:
 
     @property
     def consequence(self) -> str:
-        """What follows from S for the batch and for inference, in a few words."""
-        one = self.example
-        if self.spans_batch and self.running:
-            each = " of each time step" if self.per_step else ""
-            return f"Spans the batch, hence running statistics{each}."
-        if self.spans_batch:
-            return f"Spans the batch: the other {one}s matter, in inference too."
-        if self.running:
-            return f"Inside one {one}, and yet running statistics in inference."
-        return f"Inside one {one}: no other {one} matters, no running statistics."
+        """The consequence of S for the batch and for inference, in a few words."""
+        return self._consequences()[0]
+
+    def _consequences(self) -> list[str]:
+        short = " of each time step" if self.per_step else ""
+        full = ", with those of each time step apart" if self.per_step else ""
+        texts = CONSEQUENCES[self.spans_batch, self.running]
+        return [text.format(one=self.example, short=short, full=full) for text in texts]
 
     def __str__(self) -> str:
-        one = self.example
-        follows = (
-            f"Stays inside one {one}: an answer does not depend on the other {one}s, training and "
-            "inference compute the same, and there are no running statistics."
-        )
-        if self.spans_batch and self.running:
-            each = ", with those of each time step apart" if self.per_step else ""
-            follows = (
-                f"Spans the batch: an answer in training depends on the other {one}s of the "
-                f"mini-batch, and inference takes running statistics instead{each}."
-            )
-        elif self.spans_batch:
-            follows = (
-                f"Spans the batch: an answer depends on the other {one}s of the mini-batch, in "
-                "inference too, for there are no running statistics."
-            )
-        elif self.running:
-            follows = (
-                f"Stays inside one {one} in training; inference takes running statistics all the "
-                "same, so the two compute different things."
-            )
+        follows = self._consequences()[1]
         sentences = [f"{self.name}, x ({', '.join(self.axes)}): {self.words}.", follows]
         if not self.centred:
             sentences.append("The mean is not subtracted: what S shares is the mean square.")
@@ -274,19 +275,19 @@ class StatisticsSet:
         channels: int | None = None,
         positions: int | None = None,
     ) -> str:
-        """A picture of S in a small block: its elements dark, those of other sets pale.
+        """Draw S in a small block, its elements dark and those of other sets pale.
 
         Args:
-            lengths: of the sequences drawn, (5, 3, 2) if None; only with a time axis.
-            examples: how many are drawn, 3 if None; with a time axis ``lengths`` says it.
-            channels: how many are drawn; few if None.
-            positions: length of each side of the plane, 3 if None; without a time axis.
+            lengths: lengths of the sequences, (5, 3, 2) by default; only with a time axis.
+            examples: number of examples, 3 by default; only without a time axis.
+            channels: number of channels; few by default.
+            positions: length of each side of a plane, 3 by default; only without a time axis.
 
         Returns:
-            The text of an SVG image, for a file or to stand in HTML as it is.
+            The text of an SVG image, which can be a file or part of HTML.
 
         Raises:
-            ValueError: a size is not positive, does not belong to this norm, or the channels
+            ValueError: a size is not positive or does not belong to this norm, or the channels
                 cannot be divided into its groups.
         """
         shown = panel(self, lengths, examples, channels, positions)
@@ -298,15 +299,14 @@ class StatisticsSet:
 
 @dataclass(frozen=True)
 class SiteSets(Mapping[str, StatisticsSet]):
-    """The sets of a recurrent layer, by the site at which each norm stands.
+    """A mapping from the sites of a recurrent layer, as ``NormScheme`` names them, to their sets.
 
-    A mapping: ``sets["hidden"]`` is a ``StatisticsSet`` of a tensor (T, B, F), T counted in the
-    direction of travel, as ``NormScheme`` names the sites; GRU's "candidate" is the second part of
-    a norm of the sum.
+    ``sets["hidden"]`` is the ``StatisticsSet`` of a tensor (T, B, F), where T counts in the
+    direction of travel. GRU's "candidate" is the second part of a norm of the sum.
 
     Args:
-        name: of the layer.
-        sites: the sets by site.
+        name: name of the layer.
+        sites: pairs of a site and its set.
     """
 
     name: str
@@ -325,13 +325,13 @@ class SiteSets(Mapping[str, StatisticsSet]):
         return "\n".join(str(of_site) for of_site in self.values())
 
     def svg(self, *, lengths: Sequence[int] | None = None) -> str:
-        """One picture for all sites; sites with equal sets share a panel. See ``StatisticsSet``."""
+        """Draw all sites, as ``StatisticsSet.svg`` does; sites with equal sets share a panel."""
         places: dict[StatisticsSet, list[str]] = {}
         for site, of_site in self.sites:
             places.setdefault(replace(of_site, name=self.name), []).append(site)
         panels = [
             replace(
-                panel(of_sites, lengths, None, None, None),
+                panel(of_sites, lengths),
                 heading="; ".join(f"{site}: {TENSORS[site]}" for site in sites),
             )
             for of_sites, sites in places.items()
@@ -342,12 +342,6 @@ class SiteSets(Mapping[str, StatisticsSet]):
         return self.svg()
 
 
-def _along(values: Tensor, dim: int, dims: int) -> Tensor:
-    """A vector as a tensor that broadcasts along one axis."""
-    return values.view([-1 if d == dim else 1 for d in range(dims)])
-
-
 def _listed(words: Sequence[str], last: str = "and") -> str:
-    """ "i, f, g and o"."""
-    words = list(words)
+    """Join words, as "i, f, g and o"."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"

@@ -1,4 +1,4 @@
-"""Which set S a layer averages over: one entry for every norm that torch and this library have.
+"""The set S that a layer averages over, with an entry for every norm of torch and this library.
 
 Axes: N examples, C channels, L or D, H, W positions; of a recurrent layer T time steps, B
 sequences, F units.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, overload
 
 from torch import nn
@@ -37,32 +38,31 @@ def statistics_set(layer: nn.Module, spatial: int | None = None) -> StatisticsSe
 
 
 def statistics_set(layer: nn.Module, spatial: int | None = None) -> StatisticsSet | SiteSets:
-    """Which elements share a mean and a variance in a layer: its set S, in words and as a picture.
+    """Return the set S of elements that share a mean and a variance in a layer.
 
     >>> print(statistics_set(nn.InstanceNorm2d(8)).words)
     one channel, one example, all positions
 
     Args:
-        layer: a norm of this library or of torch, or a recurrent layer or cell of this library,
-            whatever its scheme.
-        spatial: how many axes of positions there are, 1 to 3, for a norm that takes any number:
-            GroupNorm and SyncBatchNorm. By default they are shown on images, and
-            ``seqnorm.GroupNorm(..., layout="NTC")`` on sequences.
+        layer: a norm of this library or of torch, or a recurrent layer or cell of this library with
+            any scheme.
+        spatial: number of axes of positions, 1 to 3, for GroupNorm and SyncBatchNorm, which take
+            any number. By default they are shown for images, and
+            ``seqnorm.GroupNorm(..., layout="NTC")`` for sequences.
 
     Returns:
-        A ``StatisticsSet``: ``print`` it, ask it for a ``mask``, or for an image with ``svg()``; a
-        notebook shows the image. Of a recurrent layer a mapping of them by site, as ``NormScheme``
-        names the sites, which can be printed and drawn alike.
+        A ``StatisticsSet``, which has ``print``, ``mask`` and ``svg()``; a notebook shows the
+        picture. For a recurrent layer a mapping from its sites, as ``NormScheme`` names them, to
+        their sets, which can be printed and drawn likewise.
 
     Raises:
-        TypeError: the layer is none of these, or a class derived from one that computes something
-            of its own.
-        ValueError: the recurrent layer has no norm, or ``spatial`` is none of its numbers.
+        TypeError: the layer is not one of these, or is of a subclass with a ``forward`` of its own.
+        ValueError: the recurrent layer has no norm, or ``spatial`` does not fit the norm.
     """
     known = base_of(layer, _RULES)
     if spatial is not None:
-        if known not in _ANY_POSITIONS:
-            anyhow = " and ".join(sorted({cls.__name__ for cls in _ANY_POSITIONS if cls}))
+        if known is None or known not in _ANY_POSITIONS:
+            anyhow = " and ".join(sorted({cls.__name__ for cls in _ANY_POSITIONS}))
             raise ValueError(
                 f"spatial={spatial!r} is for norms that take any number of axes ({anyhow}), and "
                 f"{type(layer).__name__} takes its own: leave it out"
@@ -89,11 +89,10 @@ def _refusal(layer: nn.Module) -> str:
             "something else: statistics_set knows torch's and seqnorm's own norms"
         )
     if isinstance(layer, nn.modules.lazy.LazyModuleMixin):
-        return f"{name} does not know its channels yet: call it once, and ask then"
+        return f"{name} does not know its channels yet: call it once first"
     if isinstance(layer, nn.RNNBase):
         return (
-            f'torch.nn.{name} has no norm; seqnorm.{name}.from_torch(layer, norm="layer") is one '
-            "that has"
+            f'torch.nn.{name} has no norm; seqnorm.{name}.from_torch(layer, norm="layer") has one'
         )
     inside = [
         path
@@ -102,10 +101,10 @@ def _refusal(layer: nn.Module) -> str:
     ]
     if inside:
         return (
-            f"{name} is no norm, but has some inside: ask for one of them, as "
+            f"{name} is not a norm but contains some: ask for one of them, such as "
             f"statistics_set(model.get_submodule({inside[0]!r})); they are {', '.join(inside)}"
         )
-    return f"{name} is no norm that statistics_set knows: give a norm of torch.nn or of seqnorm"
+    return f"{name} is not a norm that statistics_set knows: give a norm of torch.nn or of seqnorm"
 
 
 def _of_recurrence(layer: RecurrentLayer | RecurrentCell) -> SiteSets:
@@ -122,35 +121,37 @@ def _of_recurrence(layer: RecurrentLayer | RecurrentCell) -> SiteSets:
 
 
 def _of_site(name: str, site: SiteNorm, gates: str) -> StatisticsSet:
-    axes = ("T", "B", "F")
     gates = gates if len(gates) > 1 else ""
+    one = StatisticsSet(name, ("T", "B", "F"), (), channels=site.features, gates=gates)
     if isinstance(site, BatchSiteNorm):
         over_time = site.norm.over_time
-        return StatisticsSet(
-            name,
-            axes,
-            ("T", "B") if over_time else ("B",),
-            channels=site.features,
-            running=True,
-            per_step=not over_time,
-            gates=gates,
-            remark=_remark(site.table.processes, 0 if over_time else site.norm.min_count),
-        )
+        spans = ("T", "B") if over_time else ("B",)
+        remark = _remark(site.table.processes, 0 if over_time else site.norm.min_count)
+        return replace(one, spans=spans, running=True, per_step=not over_time, remark=remark)
     assert isinstance(site, FeatureNorm)
-    centred = site.norm.kind == "layer"
-    whole = StatisticsSet(name, axes, (), channels=site.features, centred=centred, gates=gates)
-    return _divided(whole, site.sizes)
+    return _divided(replace(one, centred=site.norm.kind == "layer"), site.sizes)
 
 
 def _divided(of: StatisticsSet, sizes: tuple[int, ...]) -> StatisticsSet:
-    """The same set with its channels in sets of these sizes."""
+    """Return the set with its channels divided into sets of these sizes."""
     if len(sizes) == 1:
         return replace(of, spans=tuple(a for a in of.axes if a in (*of.spans, of.channel_axis)))
     return of if max(sizes) == 1 else replace(of, groups=sizes)
 
 
-def _grouped(of: StatisticsSet, groups: int) -> StatisticsSet:
-    return _divided(of, (of.channels // groups,) * groups)
+def _grouped(of: StatisticsSet, layer: Any) -> StatisticsSet:
+    return _divided(of, (of.channels // layer.num_groups,) * layer.num_groups)
+
+
+def _remark(processes: Processes | None, least: int = 0) -> str:
+    """Return the remark on processes, and on steps that fewer than ``least`` sequences reach."""
+    said = [] if processes is None else ["The mini-batch is that of all processes."]
+    if least:
+        said.append(
+            f"Steps that fewer than {least} sequences reach take running statistics in training "
+            "too."
+        )
+    return " ".join(said)
 
 
 def _sequences(layer: SequenceNorm, spans: str, **options: Any) -> StatisticsSet:
@@ -166,94 +167,60 @@ def _batch_norm(layer: BatchNorm) -> StatisticsSet:
     return _sequences(layer, spans, running=True, per_step=layer.per_step, remark=remark)
 
 
-def _remark(processes: Processes | None, least: int = 0) -> str:
-    """On norms of the batch that share it with others, and on steps with fewer than ``least``."""
-    said = [] if processes is None else ["The mini-batch is that of all processes."]
-    if least:
-        said.append(
-            f"Steps that fewer than {least} sequences reach take running statistics in training "
-            "too."
-        )
-    return " ".join(said)
-
-
-def _positions(layer: nn.Module, dims: int, spans: str, **options: Any) -> StatisticsSet:
-    """x (N, C, *positions); "*" in ``spans`` are all positions."""
+def _positions(layer: Any, dims: int, spans: str, **options: Any) -> StatisticsSet:
+    """Return the set for x (N, C, *positions), where "*" in ``spans`` means all positions."""
     axes = ("N", "C", *POSITIONS[dims])
     spanned = tuple(a for a in axes if a in spans or ("*" in spans and a in POSITIONS[dims]))
-    return StatisticsSet(type(layer).__name__, axes, spanned, **options)
-
-
-def _over_the_batch(dims: int) -> Callable[[Any], StatisticsSet]:
-    return lambda layer: _tracked(layer, dims, "N*")
-
-
-def _over_an_instance(dims: int) -> Callable[[Any], StatisticsSet]:
-    return lambda layer: _tracked(layer, dims, "*")
+    channels = getattr(layer, "num_features", getattr(layer, "num_channels", 0))
+    return StatisticsSet(type(layer).__name__, axes, spanned, channels=channels, **options)
 
 
 def _tracked(layer: Any, dims: int, spans: str) -> StatisticsSet:
-    running = layer.running_mean is not None
-    remark = _remark(getattr(layer, "processes", None))
-    return _positions(
-        layer, dims, spans, channels=layer.num_features, running=running, remark=remark
-    )
-
-
-def _of_style(layer: nn.Module) -> StatisticsSet:
-    if isinstance(layer, ConditionalInstanceNorm2d):
-        remark = f"Gain and bias: those of one of {layer.num_styles} styles."
-        return _positions(layer, 2, "*", channels=layer.num_features, remark=remark)
-    return _positions(layer, 2, "*", remark="Gain and bias: from a style's features.")
+    synced = Processes() if isinstance(layer, nn.SyncBatchNorm) else None
+    remark = _remark(getattr(layer, "processes", synced))
+    return _positions(layer, dims, spans, running=layer.running_mean is not None, remark=remark)
 
 
 def _group_norm(layer: nn.GroupNorm | GroupNorm, dims: int) -> StatisticsSet:
     if getattr(layer, "layout", "NCT") == "NTC":
-        raise ValueError('GroupNorm with layout="NTC" takes sequences alone: leave spatial out')
-    whole = _positions(layer, dims, "*", channels=layer.num_channels)
-    return _grouped(whole, layer.num_groups)
-
-
-def _groups_in_layout(layer: GroupNorm) -> StatisticsSet:
-    if layer.layout == "NCT":
-        return _group_norm(layer, 2)
-    return _grouped(_sequences(layer, "T"), layer.num_groups)
-
-
-def _over_all_processes(layer: nn.SyncBatchNorm, dims: int) -> StatisticsSet:
-    return replace(_over_the_batch(dims)(layer), remark=_remark(Processes()))
+        raise ValueError('GroupNorm with layout="NTC" takes only sequences: leave spatial out')
+    return _grouped(_positions(layer, dims, "*"), layer)
 
 
 def _last_axes(layer: Any) -> StatisticsSet:
     name, shape = type(layer).__name__, tuple(layer.normalized_shape)
-    centred = isinstance(layer, nn.LayerNorm)
-    if len(shape) == 1:
-        return StatisticsSet(name, ("N", "L", "C"), ("C",), channels=shape[0], centred=centred)
-    axes = {2: ("N", "C", "L"), 3: ("N", "C", "H", "W"), 4: ("N", "C", "D", "H", "W")}
-    if len(shape) not in axes:
+    if not 1 <= len(shape) <= 4:
         raise TypeError(
             f"{name} with normalized_shape {shape}: statistics_set names up to four axes"
         )
-    own = axes[len(shape)]
-    return StatisticsSet(name, own, own[1:], channels=shape[0], centred=centred)
+    axes = ("N", "C", *POSITIONS[len(shape) - 1]) if len(shape) > 1 else ("N", "L", "C")
+    spans = axes[1:] if len(shape) > 1 else ("C",)
+    centred = isinstance(layer, nn.LayerNorm)
+    return StatisticsSet(name, axes, spans, channels=shape[0], centred=centred)
 
 
-_ANY_POSITIONS: dict[type[nn.Module] | None, Callable[[Any, int], StatisticsSet]] = {
+_ANY_POSITIONS: dict[type[nn.Module], Callable[[Any, int], StatisticsSet]] = {
     GroupNorm: _group_norm,
     nn.GroupNorm: _group_norm,
-    nn.SyncBatchNorm: _over_all_processes,
+    nn.SyncBatchNorm: partial(_tracked, spans="N*"),
 }
 _RULES: dict[type[nn.Module], Callable[[Any], StatisticsSet]] = {
-    LayerNorm: lambda layer: _sequences(layer, "C"),
-    RMSNorm: lambda layer: _sequences(layer, "C", centred=False),
-    GroupNorm: _groups_in_layout,
-    InstanceNorm: lambda layer: _sequences(layer, "T"),
+    LayerNorm: partial(_sequences, spans="C"),
+    RMSNorm: partial(_sequences, spans="C", centred=False),
+    GroupNorm: lambda layer: (
+        _grouped(_sequences(layer, "T"), layer) if layer.layout == "NTC" else _group_norm(layer, 2)
+    ),
+    InstanceNorm: partial(_sequences, spans="T"),
     BatchNorm: _batch_norm,
-    LayerNorm2d: lambda layer: _positions(layer, 2, "C", channels=layer.num_channels),
-    ConditionalInstanceNorm2d: _of_style,
-    AdaptiveInstanceNorm2d: _of_style,
-    nn.GroupNorm: lambda layer: _group_norm(layer, 2),
-    nn.SyncBatchNorm: lambda layer: _over_all_processes(layer, 2),
+    LayerNorm2d: partial(_positions, dims=2, spans="C"),
+    ConditionalInstanceNorm2d: lambda layer: _positions(
+        layer, 2, "*", remark=f"Gain and bias: those of one of {layer.num_styles} styles."
+    ),
+    AdaptiveInstanceNorm2d: partial(
+        _positions, dims=2, spans="*", remark="Gain and bias: from a style's features."
+    ),
+    nn.GroupNorm: partial(_group_norm, dims=2),
+    nn.SyncBatchNorm: partial(_tracked, dims=2, spans="N*"),
     nn.LayerNorm: _last_axes,
 }
 if hasattr(nn, "RMSNorm"):  # since torch 2.4
@@ -263,5 +230,6 @@ for _dims, _batch, _instance in (
     (2, BatchNorm2d, InstanceNorm2d),
     (3, BatchNorm3d, InstanceNorm3d),
 ):
-    _RULES[_batch] = _RULES[getattr(nn, _batch.__name__)] = _over_the_batch(_dims)
-    _RULES[_instance] = _RULES[getattr(nn, _instance.__name__)] = _over_an_instance(_dims)
+    for _norm, _spans in ((_batch, "N*"), (_instance, "*")):
+        _rule = partial(_tracked, dims=_dims, spans=_spans)
+        _RULES[_norm] = _RULES[getattr(nn, _norm.__name__)] = _rule

@@ -1,6 +1,6 @@
-"""From a set S to the picture of it: which small block is drawn, and what stands beside it.
+"""The block that is drawn for a set S, and the words beside it.
 
-Axes as in ``description``. The block's mask is the set's own ``mask``: picture and numbers agree.
+Axes as in ``description``. The block shows the set's own ``mask``, so picture and numbers agree.
 """
 
 from __future__ import annotations
@@ -8,77 +8,76 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from math import gcd, lcm
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from .drawing import Block, Panel
+from .drawing import Panel
 
 if TYPE_CHECKING:
     from .description import StatisticsSet
 
 LENGTHS = (5, 3, 2)
 EXAMPLES, SIDE, CHANNELS, UNITS_OF_GATE = 3, 3, 4, 2
-# More channels of images, channels of sequences, and units of gates are drawn only if asked for.
+# More channels of images, channels of sequences, and units of gates are drawn only on request.
 MOST_PLANES, MOST_ROWS, MOST_UNITS = 6, 8, 16
 
 
 def panel(
     of: StatisticsSet,
-    lengths: Sequence[int] | None,
-    examples: int | None,
-    channels: int | None,
-    positions: int | None,
+    lengths: Sequence[int] | None = None,
+    examples: int | None = None,
+    channels: int | None = None,
+    positions: int | None = None,
 ) -> Panel:
-    """The picture's content; arguments and errors as in ``StatisticsSet.svg``."""
+    """Return the content of a picture; arguments and errors are those of ``StatisticsSet.svg``."""
     timed = "T" in of.axes
     _check(of, {"examples": examples, "channels": channels, "positions": positions}, lengths)
     drawn, channels, note = _few_channels(of, channels)
     lengths = LENGTHS if lengths is None else tuple(lengths)
     side = positions or SIDE
-    # The element whose set is shown: the first that stands at the second step, inside the plane.
+    # The element whose set is shown: the first one at the second step, inside the plane.
     step = min(1, max(lengths) - 1)
     size = {"T": max(lengths), "L": side + 2, "D": 2, "H": side, "W": side}
     at = {"T": step, "L": 1, "D": 0, "H": side // 2, "W": side // 2}
-    if "D" in of.axes and positions is None:
-        size["H"], at["H"] = 2, 0
     if positions is not None:
         size |= {"L": side, "D": side}
         at["L"] = min(1, side - 1)
+    elif "D" in of.axes:
+        size["H"], at["H"] = 2, 0
     size[of.channel_axis], at[of.channel_axis] = channels, min(1, channels - 1)
+    size[of.batch_axis], at[of.batch_axis] = examples or EXAMPLES, 0
     if timed:
         size[of.batch_axis] = len(lengths)
         at[of.batch_axis] = next(n for n, length in enumerate(lengths) if length > step)
-    else:
-        size[of.batch_axis], at[of.batch_axis] = examples or EXAMPLES, 0
     shape = [size[axis] for axis in of.axes]
     element = [at[axis] for axis in of.axes]
     known = lengths if timed else None
     one = torch.zeros(shape, dtype=torch.bool)
     one[tuple(element)] = True
-    masks = (drawn.mask(shape, element, known), drawn.valid(shape, known), one)
     return Panel(
-        block=_block(of, drawn.gates, [_turn(of, mask) for mask in masks], known),
+        same=_turn(of, drawn.mask(shape, element, known)),
+        valid=_turn(of, drawn.valid(shape, known)),
+        element=_turn(of, one),
         words=of.words,
         consequence=of.consequence,
         shared="mean and variance" if of.centred else "mean square",
         note=" ".join(filter(None, (note, of.remark))),
+        **_edges(of, drawn.gates, size[of.batch_axis], known),
     )
 
 
 def _check(of: StatisticsSet, sizes: dict[str, int | None], lengths: Sequence[int] | None) -> None:
     axes = f"{of.name} has the axes ({', '.join(of.axes)})"
-    given = [name for name, size in sizes.items() if size is not None]
+    given = {name: size for name, size in sizes.items() if size is not None}
     if "T" in of.axes:
         unfit = [name for name in given if name != "channels"]
         if unfit:
             raise ValueError(f"{axes}: leave {unfit[0]} out, and write lengths=(5, 3, 2), say")
     elif lengths is not None:
         raise ValueError(f"{axes}: leave lengths out, and write examples=3, positions=4, say")
-    for name in given:
-        size = sizes[name]
-        assert size is not None
+    for name, size in given.items():
         if size < 1:
             raise ValueError(f"{name} must be at least 1, got {size}")
     if lengths is not None and (len(lengths) == 0 or max(lengths) < 1):
@@ -86,12 +85,12 @@ def _check(of: StatisticsSet, sizes: dict[str, int | None], lengths: Sequence[in
 
 
 def _few_channels(of: StatisticsSet, channels: int | None) -> tuple[StatisticsSet, int, str]:
-    """The set that is drawn, its channels, and what to say where its groups are others."""
+    """Return the set that is drawn, its channels, and a note if its groups are others."""
     drawn = of
     if channels is None:
         least = sum(of.groups) // gcd(*of.groups) if of.groups else 1
         step = lcm(least, len(of.gates)) if of.gates else least
-        # Several to a gate, and to a group, for a group of one would look like no group.
+        # Several to a gate and to a group, for a group of one would not look like a group.
         wanted = UNITS_OF_GATE * max(len(of.gates), len(of.groups))
         channels = step * -(-max(CHANNELS, wanted) // step)
         most = MOST_UNITS if of.gates else MOST_PLANES if "H" in of.axes else MOST_ROWS
@@ -104,49 +103,37 @@ def _few_channels(of: StatisticsSet, channels: int | None) -> tuple[StatisticsSe
         )
     if not of.groups or of.gates_of_groups or channels == sum(of.groups):
         return drawn, channels, ""
-    unit = "units" if of.channel_axis == "F" else "channels"
-    return (
-        drawn,
-        channels,
-        f"Drawn: {channels} {unit} in {len(drawn.groups)} groups, "
-        f"not {sum(of.groups)} in {len(of.groups)}.",
-    )
+    groups = f"{len(drawn.groups)} groups, not {sum(of.groups)} in {len(of.groups)}"
+    return drawn, channels, f"Drawn: {channels} {of.unit}s in {groups}."
 
 
 def _turn(of: StatisticsSet, mask: Tensor) -> Tensor:
-    """(stacks, planes, rows, columns): examples, channels, H, W of images, the row in front last;
-    else one stack of examples, each channels by steps."""
-    if "H" in of.axes:
-        order = [of.batch_axis, of.channel_axis, *(a for a in ("D", "H", "W") if a in of.axes)]
-        turned = mask.permute([of.axes.index(axis) for axis in order])
-        return turned.flatten(2, -2).flip(2)
-    order = [of.batch_axis, of.channel_axis, "T" if "T" in of.axes else "L"]
-    return mask.permute([of.axes.index(axis) for axis in order]).unsqueeze(0)
+    """Permute a mask to (stacks, planes, rows, columns).
+
+    They are examples, channels, H, W for images, with the first row in front. Otherwise there is
+    one stack of examples, each channels by steps.
+    """
+    order = [
+        of.batch_axis,
+        of.channel_axis,
+        *(a for a in ("T", "L", "D", "H", "W") if a in of.axes),
+    ]
+    turned = mask.permute([of.axes.index(axis) for axis in order])
+    return turned.flatten(2, -2).flip(2) if "H" in of.axes else turned.unsqueeze(0)
 
 
-def _block(
-    of: StatisticsSet, gates: str, masks: list[Tensor], lengths: Sequence[int] | None
-) -> Block:
-    same, valid, element = masks
-    unit = "units" if of.channel_axis == "F" else "channels"
+def _edges(
+    of: StatisticsSet, gates: str, examples: int, lengths: Sequence[int] | None
+) -> dict[str, Any]:
+    """Return the words along the edges of a panel."""
+    named = tuple(f"{of.example} {n + 1}" for n in range(examples))
     if "H" in of.axes:
-        return Block(
-            same,
-            valid,
-            element,
-            back="D x H" if "D" in of.axes else "H",
-            along="W",
-            up=unit,
-            stacks=tuple(f"example {n + 1}" for n in range(same.shape[0])),
-        )
-    known = () if lengths is None else tuple(lengths)
-    return Block(
-        same,
-        valid,
-        element,
-        back=unit,
-        along="time steps" if "T" in of.axes else "positions",
-        planes=tuple(f"{of.example} {n + 1}" for n in range(same.shape[1])),
-        details=tuple(f"{n} step" if n == 1 else f"{n} steps" for n in known),
-        gates=gates,
-    )
+        back = "D x H" if "D" in of.axes else "H"
+        return {"back": back, "along": "W", "up": f"{of.unit}s", "stacks": named}
+    return {
+        "back": f"{of.unit}s",
+        "along": "time steps" if "T" in of.axes else "positions",
+        "planes": named,
+        "details": tuple(f"{n} step" if n == 1 else f"{n} steps" for n in lengths or ()),
+        "gates": gates,
+    }

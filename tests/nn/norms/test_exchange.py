@@ -22,7 +22,7 @@ from seqnorm.nn.norms import exchange as swap
 F64 = torch.float64
 Norm = Callable[[int], nn.Module]
 DROPPED = "running statistics are dropped, which the new norm has no use for"
-FRESH = "new running statistics know no data yet"
+FRESH = "new running statistics have seen no data yet"
 
 
 class Residual(nn.Module):
@@ -176,7 +176,7 @@ def test_signals_volumes_and_features() -> None:
     assert_close(grouped(x), nn.functional.group_norm(features[0](x), 2), 1e-6)
     with pytest.raises(ValueError, match=r"^1 \(BatchNorm1d\): its input may be"):
         quietly(features, to="instance")
-    with pytest.raises(ValueError, match=r"x \(4, 6\) has one position a channel"):
+    with pytest.raises(ValueError, match=r"x \(4, 6\) has one position per channel"):
         quietly(features, to="instance", example=x)
     with pytest.raises(ValueError, match=r"has one element in each of 6 groups"):
         quietly(features, to="group", group_size=1, example=x)
@@ -323,7 +323,7 @@ def test_channels_that_do_not_fall_into_groups() -> None:
 def test_planes_of_one_position() -> None:
     x = torch.randn(2, 3, 4, 4)
     model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
-    with pytest.raises(ValueError, match=r"2 .*x \(2, 4, 1, 1\) has one position a channel"):
+    with pytest.raises(ValueError, match=r"2 .*x \(2, 4, 1, 1\) has one position per channel"):
         convert_norm(model, to="instance", example=x)
     assert quietly(model, to="group", num_groups=2, example=(x,))(x).shape == (2, 4, 1, 1)
 
@@ -336,7 +336,9 @@ def test_norms_of_unknown_dimension() -> None:
         new: Any = quietly(model, to="batch", example=torch.randn(2, 4, 3, 3))[0]  # type: ignore[index]  # a Sequential
         assert type(new) is seqnorm.BatchNorm2d
     one = nn.Sequential(nn.GroupNorm(2, 4))
-    with pytest.raises(ValueError, match=r'has more positions than a volume: only to="group"'):
+    with pytest.raises(
+        ValueError, match=r'has more axes of positions than a volume: only to="group"'
+    ):
         convert_norm(one, to="batch", example=torch.randn(2, 4, 1, 1, 1, 2))
     assert type(quietly(one, to="batch", example=torch.randn(2, 4))[0]) is seqnorm.BatchNorm1d  # type: ignore[index]  # a Sequential
     sequences = nn.Sequential(seqnorm.GroupNorm(2, 4, layout="NTC"))
@@ -359,7 +361,7 @@ def test_one_example_without_a_batch() -> None:
 
 def test_nothing_to_exchange() -> None:
     with pytest.raises(
-        ValueError, match=r"Linear has no norm to exchange; convert_norm looks for B"
+        ValueError, match=r"Linear has no norm to replace; convert_norm looks for B"
     ):
         convert_norm(nn.Linear(2, 2), to="group")
     for layer in (seqnorm.LSTM(2, 3, norm="layer"), nn.GRU(2, 3)):
@@ -379,7 +381,7 @@ def test_options_that_mean_nothing() -> None:
         ValueError, match=r"to must be one of .* got 'groups' \(did you mean 'group'"
     ):
         convert_norm(model, to="groups")
-    with pytest.raises(ValueError, match="group_size is of to=\"group\", and to is 'layer'"):
+    with pytest.raises(ValueError, match="group_size is for to=\"group\", and to is 'layer'"):
         convert_norm(model, to="layer", group_size=4)
     with pytest.raises(ValueError, match="give one of them"):
         convert_norm(model, to="group", group_size=4, num_groups=2)

@@ -106,7 +106,7 @@ def test_of_torchs_norm_into_a_layer() -> None:
     ("arguments", "error", "message"),
     [
         ((torch.zeros(F + 1), torch.ones(F + 1)), ValueError, r"mean must be \(3,\)"),
-        ((torch.zeros(2, F), torch.ones(3, F)), ValueError, r"var must be .* both the same S'"),
+        ((torch.zeros(2, F), torch.ones(3, F)), ValueError, r"var must be .* the same S'"),
         ((torch.zeros(S + 1, F), torch.ones(S + 1, F)), ValueError, "max_steps=6"),
         ((torch.zeros(F), -torch.ones(F)), ValueError, "var must be finite and not negative"),
         ((torch.full((F,), torch.nan), torch.ones(F)), ValueError, "mean must be finite"),
