@@ -16,9 +16,7 @@ from source_tree import FIRST_WORDS, ROOT, docstrings, first_word, nodes, python
 LATER: tuple[str, ...] = (
     "seqnorm/nn/",
     "seqnorm/training/",
-    "seqnorm/studies/",
     "tests/training/",
-    "tests/studies/",
     "tests/support/bad_",
     "tests/support/dying.py",
     "tests/support/kills.py",

@@ -17,7 +17,6 @@ from statistics import mean, stdev
 from typing import NamedTuple
 
 LEVEL = 0.95
-SHOWN = 10  # findings of a study that a page shows at once
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from seqnorm.nn import statistics_set
 
 from . import table as tables
 from .configuration import load
-from .evidence import SHOWN, Finding
+from .evidence import Finding
 from .registry import STUDIES
 from .runner import StudyError, path_of
 from .study import Study
@@ -90,7 +90,7 @@ def _page(template: str, folder: Path, quick: bool, **more: Any) -> str:
         keep_trailing_newline=True,
     )
     page = environment.get_template(template)
-    return page.render(found=found, missing=missing, quick=quick, shown=SHOWN, **more)
+    return page.render(found=found, missing=missing, quick=quick, **more)
 
 
 def _row(finding: Finding) -> str:

@@ -92,7 +92,7 @@ def test_the_page_is_whole_and_needs_no_network(folder: Path) -> None:
     ):
         assert part in text
     assert "6 runs" in text
-    assert "3 more numbers" in text
+    assert "quantity 12 <b>" in text
     outside = [link for link in page.links if not link.startswith(("#", "data:"))]
     assert outside == []
     assert not re.search(r"url\((?!#)|@import|<script", raw)

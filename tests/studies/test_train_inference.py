@@ -12,10 +12,10 @@ from tuned import tuned
 
 from seqnorm.studies.configuration import load
 from seqnorm.studies.table import Table, run_id
+from seqnorm.studies.texts import at_random, load_texts
 from seqnorm.studies.train_inference import TrainInference, verdict
-from seqnorm.studies.train_inference.data import companions, load_parts, pools
-from seqnorm.studies.train_inference.measures import ASKED, COMPANY, KINDS
-from seqnorm.studies.train_inference.training import look_steps
+from seqnorm.studies.train_inference.measures import ASKED, COMPANY, KINDS, companions, pools
+from seqnorm.studies.train_inference.study import look_steps
 
 FULL = load(TrainInference)
 
@@ -85,9 +85,9 @@ def test_the_same_weights_and_order_for_every_norm(corpus: Path) -> None:
     study = tiny(corpus)
     found = []
     for norm in ("layer", "none"):
-        parts = load_parts(str(corpus), "data", 100, 6, 40, 24)
+        texts = load_texts(str(corpus), "data", 6, 100, at_random, (40, None, 24))
         torch.manual_seed(3)
-        found.append(study.classifier(norm, parts).recurrent.weight_hh_l0)
+        found.append(study.classifier(norm, texts).recurrent.weight_hh_l0)
     assert torch.equal(*found)
 
 

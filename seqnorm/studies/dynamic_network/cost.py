@@ -1,11 +1,10 @@
-"""Cost of a norm in parameters, running tables, time and memory, with one long document too."""
+"""Cost of a norm in parameters, running tables, and time, with one long document too."""
 
 from __future__ import annotations
 
 import random
 import time
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 
 from torch.nn import functional as F
@@ -13,11 +12,9 @@ from torch.nn import functional as F
 from seqnorm.datasets import TextBatch
 from seqnorm.models import TextClassifier
 from seqnorm.studies.study import Outcome
+from seqnorm.studies.texts import Part
 
-from .data import Part
 from .measures import tables_of
-
-PROCESS = Path("/proc/self")
 
 
 def cost_of(
@@ -31,9 +28,8 @@ def cost_of(
 ) -> Outcome:
     """Measure a training step on a random batch with the longest document, cut and whole.
 
-    The times, and the memory that the whole document adds at its peak, depend on the machine. They
-    are curves over the length of the batch's longest document. Numbers that are the same on every
-    machine are values.
+    The times depend on the machine. They are a curve over the length of the batch's longest
+    document. Numbers that are the same on every machine are values.
 
     Args:
         make: returns a network whose tables have this number of steps.
@@ -53,12 +49,7 @@ def cost_of(
     taken = [timed(model, short) for _ in range(repeats + 1)]
     seconds = [(float(steps), median(taken[1:]))]  # the first one warms up
     model = make(length).train()
-
-    def once() -> None:
-        seconds.append((float(length), timed(model, long)))
-
-    peak = peak_memory(once)
-    memory = [] if peak is None else [(float(length), peak)]
+    seconds.append((float(length), timed(model, long)))
     tables = tables_of(model).values()
     values["parameters"] = float(sum(p.numel() for p in model.recurrent.parameters()))
     values["table_bytes"] = float(
@@ -66,7 +57,7 @@ def cost_of(
     )
     if tables:
         values["updated_steps"] = float(max(int((t.count > 0).sum()) for t in tables))
-    return Outcome(values, {"seconds": seconds, "memory": memory})
+    return Outcome(values, {"seconds": seconds})
 
 
 def timed(model: TextClassifier, batch: TextBatch) -> float:
@@ -75,24 +66,3 @@ def timed(model: TextClassifier, batch: TextBatch) -> float:
     start = time.perf_counter()
     F.cross_entropy(model(batch.tokens, batch.lengths), batch.labels).backward()
     return time.perf_counter() - start
-
-
-def peak_memory(work: Callable[[], object]) -> float | None:
-    """Measure the bytes that ``work`` adds to this process at its peak.
-
-    Return ``None`` if the system does not tell.
-    """
-    try:
-        (PROCESS / "clear_refs").write_text("5")  # reset the peak
-        before = _status("VmRSS")
-    except (OSError, KeyError):
-        work()
-        return None
-    work()
-    return max(0.0, _status("VmHWM") - before)
-
-
-def _status(name: str) -> float:
-    lines = (PROCESS / "status").read_text().splitlines()
-    found = dict(line.split(":", 1) for line in lines)
-    return 1024.0 * float(found[name].split()[0])

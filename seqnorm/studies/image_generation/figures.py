@@ -68,14 +68,6 @@ def _gallery(runs: Table, styles: Sequence[str], size: int, *, faded: bool) -> F
     return drawn
 
 
-CONTRAST = (
-    "One photograph whose contrast is lowered to the share above it, and the pictures that the "
-    "networks make of it. A style has a contrast of its own, so a good picture does not fade with "
-    "its content. InstanceNorm divides each picture's contrast out; BatchNorm divides by that of "
-    "the pictures it was trained on, and a faint photograph stays faint."
-)
-
-
 def _marks(axes: Axes, runs: Table, places: Sequence[tuple[Sequence[str], str]]) -> None:
     """Draw marks of all norms side by side, at the places of (styles, measure)."""
     for norm in NORMS:

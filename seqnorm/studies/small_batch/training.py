@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seqnorm.models import ImageClassifier, TextClassifier
+from seqnorm.studies.texts import Texts, classifier
 
-from .data import Task, TextTask
+from .data import CLASSES, DigitsOnPhotographs
 
 
 @dataclass(frozen=True)
@@ -33,16 +34,13 @@ class ImageRun:
     width: int
     seed: int
 
-    def model(self, task: Task, group: int | None) -> ImageClassifier:
-        channels = task.test[0].shape[1]
-        return ImageClassifier(
-            channels, task.classes, norm=self.norm, width=self.width, group_size=group
-        )
+    def model(self, group: int | None) -> ImageClassifier:
+        return ImageClassifier(1, CLASSES, norm=self.norm, width=self.width, group_size=group)
 
-    def train(self, task: Task) -> tuple[ImageClassifier, float, Tensor]:
+    def train(self, task: DigitsOnPhotographs) -> tuple[ImageClassifier, float, Tensor]:
         """Return the network, and the mean loss and the images of the last epoch."""
         torch.manual_seed(self.seed)
-        model = self.model(task, self.group)
+        model = self.model(self.group)
         generator = torch.Generator().manual_seed(self.seed)
         rate = self.rate * self.batch / 32
         optimiser = torch.optim.SGD(model.parameters(), rate, momentum=0.9, weight_decay=1e-4)
@@ -86,40 +84,29 @@ class TextRun:
     seed: int
     twice: bool = False
 
-    def train(self, task: TextTask) -> tuple[TextClassifier, float]:
+    def train(self, texts: Texts) -> tuple[TextClassifier, float]:
         """Return the network and the mean loss of the last epoch."""
         torch.manual_seed(self.seed)
-        model = TextClassifier(
-            task.vocabulary,
-            task.classes,
-            norm=None if self.norm == "none" else self.norm,
-            embedding_size=self.hidden,
-            hidden_size=self.hidden,
-            bidirectional=False,
-            pooling="mean",
-            pool_embeddings=False,  # a path around the recurrent layer would hide what it learns
-            word_dropout=0.0,
-            embedding_dropout=0.0,
-            dropout=0.0,
-        )
+        sizes = {"embedding": self.hidden, "hidden": self.hidden}
+        model = classifier(texts, self.norm, max_steps=None, **sizes)
         with warnings.catch_warnings():
             if self.batch == 1:
                 # The study measures that BatchNorm cannot use a single row.
                 warnings.filterwarnings("ignore", "BatchNorm in training on 1 row")
-            return model, self._train(model, task)
+            return model, self._train(model, texts)
 
-    def _train(self, model: TextClassifier, task: TextTask) -> float:
+    def _train(self, model: TextClassifier, texts: Texts) -> float:
         optimiser = torch.optim.Adam(model.parameters(), self.rate)
         generator = torch.Generator().manual_seed(self.seed)
-        steps = len(task.train) // self.batch
+        steps = len(texts.train) // self.batch
         model.train()
         for _ in range(self.epochs):
-            order = torch.randperm(len(task.train), generator=generator)[: steps * self.batch]
+            order = torch.randperm(len(texts.train), generator=generator)[: steps * self.batch]
             total = 0.0
             for chosen in order.split(self.batch):
                 optimiser.zero_grad()
                 for group in chosen.split(self.group or self.batch):
-                    batch = task.subset(task.train, group.tolist() * (1 + self.twice))
+                    batch = texts.train.batch(group.tolist() * (1 + self.twice))
                     logits = model(batch.tokens, batch.lengths)
                     loss = F.cross_entropy(logits, batch.labels, reduction="sum")
                     loss = loss / (self.batch * (1 + self.twice))
