@@ -80,11 +80,14 @@ def run(study: Study, options: argparse.Namespace) -> bool:
         return True
     keep_beside(study, folder)
     engine = Engine(options.engine, options.processes)
-    table = make_runs(
-        study, folder, engine=engine, only=only, say=lambda line: print(line, flush=True)
-    )
+    table = make_runs(study, folder, engine=engine, only=only, say=say)
     draw(study, table, folder)
     return True
+
+
+def say(line: str) -> None:
+    """Print a line of progress at once, into a pipe too."""
+    print(line, flush=True)
 
 
 def draw(study: Study, table: Table, folder: Path) -> None:
@@ -104,19 +107,19 @@ def report(options: argparse.Namespace) -> None:
     from .report import html, markdown
 
     folder: Path = options.results
-    if options.markdown:
-        tables.replace(options.markdown, markdown(folder, options.markdown).encode())
-    else:
-        page = folder / "report.html"
-        tables.replace(page, html(folder, options.quick).encode())
-        print(f"The report is in {page}")
+    page: Path = options.markdown or folder / "report.html"
+    text = markdown(folder, page) if options.markdown else html(folder, options.quick)
+    tables.replace(page, text.encode())
+    print(f"The report is in {page}")
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m seqnorm.studies") -> None:
     """Run the command line. Exit with 1 if runs failed or came out differently."""
     options = arguments(argv, prog)
     try:
-        need(prog, "matplotlib", "scipy")  # for the figures and findings after the runs
+        need(
+            prog, "matplotlib", "PIL", "scipy"
+        )  # for pictures, figures and findings after the runs
         if options.study == "report":
             report(options)
             return

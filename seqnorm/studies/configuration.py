@@ -55,11 +55,7 @@ def load(kind: type[Study], quick: bool = False, config: Path | None = None) -> 
 
 
 def keep_beside(study: Study, folder: Path) -> None:
-    """Write the configuration beside the study's table.
-
-    Raises:
-        StudyError: the table was made with another configuration.
-    """
+    """Write the configuration beside the study's table, after ``check_beside``."""
     check_beside(study, folder)
     path = path_of(study, folder).with_suffix(".yaml")
     replace(path, yaml.safe_dump(_plain(study), sort_keys=False).encode())

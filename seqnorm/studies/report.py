@@ -43,7 +43,7 @@ def html(folder: Path, quick: bool = False) -> str:
     Raises:
         StudyError: the folder has no table at all.
     """
-    return _page("report.html.j2", folder, quick, sets=_sets(), svg=svg, width=_width, wide=WIDE)
+    return _page("report.html.j2", folder, quick, sets=_sets(), svg=svg, wide=WIDE)
 
 
 def markdown(folder: Path, place: Path) -> str:
@@ -119,11 +119,6 @@ def _sets() -> dict[str, list[tuple[str, str]]]:
         heading: [(statistics_set(norm).svg(), text) for text, norm in norms.items()]
         for heading, norms in (("Images", images), ("Sequences of different length", sequences))
     }
-
-
-def _width(drawn: Figure) -> int:
-    """Return the width of a figure in pixels."""
-    return round(96 * float(drawn.get_size_inches()[0]))
 
 
 def svg(drawn: Figure, name: str, caption: str) -> str:

@@ -66,17 +66,11 @@ def matches(row: Setting, wanted: Setting) -> bool:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of a study, each a mapping from column to value, and their curves.
+    """Rows of a study, each a mapping from column to value, and their curves."""
 
-    Attributes:
-        rows: in the order in which they were made.
-        curves: by run and curve name.
-        files: the folder of the files that runs left beside the table; None without a folder.
-    """
-
-    rows: Sequence[Mapping[str, Value]] = ()
-    curves: Mapping[tuple[str, str], Curve] = field(default_factory=dict)
-    files: Path | None = field(default=None, compare=False)
+    rows: Sequence[Mapping[str, Value]] = ()  # in the order in which they were made
+    curves: Mapping[tuple[str, str], Curve] = field(default_factory=dict)  # by run and name
+    files: Path | None = field(default=None, compare=False)  # folder of files that runs left
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -130,21 +124,16 @@ def read(path: Path) -> Table:
     Raises:
         ValueError: a line has more or fewer columns than the header.
     """
-    rows: list[dict[str, Value]] = []
-    for line in _lines(path):
-        row: dict[str, Value] = {name: from_text(text) for name, text in line.items()}
-        row["run"] = line["run"]  # text, even where it reads as a number
-        rows.append(row)
+    # A run is text, even where it reads as a number.
+    rows = [
+        {name: from_text(text) for name, text in line.items()} | {"run": line["run"]}
+        for line in _lines(path)
+    ]
     curves: dict[tuple[str, str], Curve] = {}
-    for line in _lines(curves_path(path)):
+    for line in _lines(path.with_name(f"{path.stem}_curves.csv")):
         points = curves.setdefault((line["run"], line["curve"]), [])
         points.append((float(line["x"]), float(line["y"])))
     return Table(rows, curves, path.with_suffix(""))
-
-
-def curves_path(path: Path) -> Path:
-    """Return the path of the curves of the table ``path``."""
-    return path.with_name(f"{path.stem}_curves.csv")
 
 
 def write(path: Path, columns: Sequence[str], table: Table) -> None:
@@ -159,8 +148,7 @@ def write(path: Path, columns: Sequence[str], table: Table) -> None:
         if run in known
         for x, y in values
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(curves_path(path), ("run", "curve", "x", "y"), points)
+    _replace(path.with_name(f"{path.stem}_curves.csv"), ("run", "curve", "x", "y"), points)
     header = ("run", *columns, *ABOUT)
     rows = (tuple(to_text(row.get(name)) for name in header) for row in table.rows)
     _replace(path, header, rows)

@@ -16,8 +16,8 @@ from tuned import tuned
 
 from seqnorm.models import TextClassifier
 from seqnorm.studies.configuration import load
-from seqnorm.studies.dynamic_network import DynamicNetwork, measures
-from seqnorm.studies.dynamic_network.study import SITES
+from seqnorm.studies.dynamic_network import measures
+from seqnorm.studies.dynamic_network.study import SITES, DynamicNetwork
 from seqnorm.studies.table import Setting, Table, run_id
 from seqnorm.studies.texts import Part, evenly, load_texts
 
@@ -212,7 +212,6 @@ def test_a_run_of_each_part(norm: str, corpus: Path) -> None:
             assert set(outcome.values) <= set(study.measures)
             if setting["part"] != "cost":
                 assert study.run(setting).values == outcome.values
-            assert study.cost(setting) > 0
             rows.append({"run": run} | dict(setting) | dict(outcome.values))
             curves |= {(run, name): list(points) for name, points in outcome.curves.items()}
         table = Table(rows, curves)

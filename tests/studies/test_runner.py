@@ -78,7 +78,7 @@ def test_a_failed_run_stops_no_other_and_is_named(tmp_path: Path) -> None:
 
 def test_a_process_that_dies_is_named(tmp_path: Path) -> None:
     with pytest.raises(
-        StudyError, match=r"a process of toy died .* at one of: .*tune/batch/0.1/1000.*; what"
+        StudyError, match=r"a process of toy died .* at one of: .*tune/batch/0.1/1000.*; finished"
     ):
         make_runs(Toy(1, [0.1], fail="die"), tmp_path, engine=TWO, say=silent)
 

@@ -11,9 +11,10 @@ from tuned import tuned
 
 from seqnorm.studies.configuration import load
 from seqnorm.studies.runner import StudyError
-from seqnorm.studies.small_batch import SmallBatch, data, study, verdict
+from seqnorm.studies.small_batch import data, study, verdict
 from seqnorm.studies.small_batch.measures import measure_text
-from seqnorm.studies.small_batch.training import TextRun
+from seqnorm.studies.small_batch.study import SmallBatch
+from seqnorm.studies.small_batch.training import Run
 from seqnorm.studies.table import Table, Value
 from seqnorm.studies.texts import Part, Texts
 
@@ -98,7 +99,6 @@ def test_tunes_and_then_runs_every_part_the_same_twice() -> None:
         fresh = "error_reestimated" in values
         assert fresh == (setting["norm"] == "batch" and again), setting
         assert made.run(setting).values == values
-        assert made.cost(setting) > 0
 
 
 def made_parts(reported: list[Any]) -> list[str]:
@@ -115,19 +115,19 @@ def test_the_rate_is_the_one_with_the_least_validation_error() -> None:
 
 
 def test_a_ghost_batch_of_all_documents_is_the_batch(texts: Texts) -> None:
-    plain = measure_text(TextRun("batch", 4, None, 0.01, 2, 4, 0), texts)
-    whole = measure_text(TextRun("batch", 4, 4, 0.01, 2, 4, 0), texts)
-    divided = measure_text(TextRun("batch", 4, 2, 0.01, 2, 4, 0), texts)
+    plain = measure_text(Run("batch", 4, None, 0.01, 2, 4, 0), texts)
+    whole = measure_text(Run("batch", 4, 4, 0.01, 2, 4, 0), texts)
+    divided = measure_text(Run("batch", 4, 2, 0.01, 2, 4, 0), texts)
     assert plain == whole
     assert plain["loss"] != divided["loss"]
 
 
 def test_groups_change_nothing_without_batch_statistics(texts: Texts) -> None:
-    whole = measure_text(TextRun("layer", 4, None, 0.01, 2, 4, 0), texts)
-    divided = measure_text(TextRun("layer", 4, 2, 0.01, 2, 4, 0), texts)
+    whole = measure_text(Run("layer", 4, None, 0.01, 2, 4, 0), texts)
+    divided = measure_text(Run("layer", 4, 2, 0.01, 2, 4, 0), texts)
     assert whole["loss"] == pytest.approx(divided["loss"], rel=1e-4)
-    twice = measure_text(TextRun("layer", 1, None, 0.01, 2, 4, 0, twice=True), texts)
-    once = measure_text(TextRun("layer", 1, None, 0.01, 2, 4, 0), texts)
+    twice = measure_text(Run("layer", 1, None, 0.01, 2, 4, 0, twice=True), texts)
+    once = measure_text(Run("layer", 1, None, 0.01, 2, 4, 0), texts)
     assert once["loss"] == pytest.approx(twice["loss"], rel=1e-4)
 
 
@@ -215,7 +215,7 @@ def test_the_verdict_says_what_the_table_does_not_confirm() -> None:
 
 
 def test_findings_begin_with_the_answer() -> None:
-    told = [finding.quantity for finding in verdict.findings(made_up(growth=0.4))]
+    told = [finding.quantity for finding in FULL.findings(made_up(growth=0.4))]
     assert len(set(told)) == len(told)
     assert [what.split(":")[0] for what in told[:5]] == [
         "images",
@@ -228,7 +228,7 @@ def test_findings_begin_with_the_answer() -> None:
 
 
 def test_findings_know_what_was_predicted() -> None:
-    found = {f.quantity: f for f in verdict.findings(made_up(growth=0.4))}
+    found = {f.quantity: f for f in FULL.findings(made_up(growth=0.4))}
     small = found["images, batch 2: test error, BatchNorm minus GroupNorm"]
     assert small.outcome == "as predicted"
     assert small.interval.mean == pytest.approx(20.0)

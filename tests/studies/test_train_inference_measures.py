@@ -111,8 +111,8 @@ def test_scores() -> None:
         math.exp(row[label]) / sum(math.exp(value) for value in row)
         for row, label in zip(answers.tolist(), (0, 1, 2))
     ]
-    assert found.loss == pytest.approx(-sum(math.log(p) for p in chances) / 3)
-    assert found.accuracy == pytest.approx(2 / 3)
+    assert found["loss"] == pytest.approx(-sum(math.log(p) for p in chances) / 3)
+    assert found["accuracy"] == pytest.approx(2 / 3)
     other = answers.clone()
     other[0] = torch.tensor([0.0, 5.0, 0.0])
     assert measures.changed(answers, other) == pytest.approx(1 / 3)

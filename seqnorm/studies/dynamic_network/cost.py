@@ -4,39 +4,38 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
 from statistics import median
+from typing import TYPE_CHECKING
 
 from torch.nn import functional as F
 
 from seqnorm.datasets import TextBatch
 from seqnorm.models import TextClassifier
 from seqnorm.studies.study import Outcome
-from seqnorm.studies.texts import Part
+from seqnorm.studies.table import Setting
+from seqnorm.studies.texts import Part, Texts
 
 from .measures import tables_of
 
+if TYPE_CHECKING:
+    from .study import DynamicNetwork
 
-def cost_of(
-    make: Callable[[int], TextClassifier],
-    part: Part,
-    *,
-    steps: int,
-    batch: int,
-    repeats: int,
-    seed: int,
-) -> Outcome:
+
+def cost_of(study: DynamicNetwork, setting: Setting, texts: Texts) -> Outcome:
     """Measure a training step on a random batch with the longest document, cut and whole.
 
-    The times depend on the machine. They are a curve over the length of the batch's longest
-    document. Numbers that are the same on every machine are values.
-
-    Args:
-        make: returns a network whose tables have this number of steps.
-        steps: length at which the other documents, and at first the longest, are cut.
+    The other documents are cut. The times depend on the machine. They are a curve over the length
+    of the batch's longest document. Numbers that are the same on every machine are values.
     """
+    part, steps, batch = texts.train, study.steps, study.batch
+
+    def make(max_steps: int) -> TextClassifier:
+        return study.model({**setting, "pooling": study.poolings[0]}, texts, max_steps)
+
     longest = max(range(len(part)), key=part.lengths.__getitem__)
-    others = random.Random(seed).sample([i for i in range(len(part)) if i != longest], batch - 1)
+    others = random.Random(setting["seed"]).sample(
+        [i for i in range(len(part)) if i != longest], batch - 1
+    )
     short = part.head(steps).batch([longest, *others])
     tokens = [part.tokens[longest], *(part.tokens[i][:steps] for i in others)]
     long = Part(tokens, [part.labels[i] for i in (longest, *others)]).batch(range(batch))
@@ -46,7 +45,7 @@ def cost_of(
         "alone_long": (length - max(map(len, tokens[1:]))) / sum(map(len, tokens)),
     }
     model = make(length).train()
-    taken = [timed(model, short) for _ in range(repeats + 1)]
+    taken = [timed(model, short) for _ in range(study.repeats + 1)]
     seconds = [(float(steps), median(taken[1:]))]  # the first one warms up
     model = make(length).train()
     seconds.append((float(length), timed(model, long)))

@@ -13,18 +13,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from seqnorm.models import TextClassifier
-from seqnorm.studies.evidence import Finding
 from seqnorm.studies.study import Outcome, Study
 from seqnorm.studies.table import Setting, Table
 from seqnorm.studies.texts import Texts, classifier, evenly, load_texts, train
 from seqnorm.studies.tuning import tuned_runs
 
-from . import figures, measures, verdict
+from . import figures as drawing
+from . import measures, verdict
 from .cost import cost_of
 
 # Changes of the sites of norm="batch" that make a retrained variant.
@@ -37,9 +37,6 @@ SITES: dict[str, dict[str, Any]] = {
 BATCHES = (64, 16, 4)
 CURVE_EVERY = 20
 UNCUT = 10**6
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -143,21 +140,11 @@ class DynamicNetwork(Study):
         main = ("cut", self.corpora[0], self.cells[0], "batch", self.poolings[0])
         return tuple(task[name] for name in ("part", "corpus", "cell", "norm", "pooling")) == main
 
-    def cost(self, setting: Setting) -> float:
-        if setting["part"] in ("rows", "cost"):
-            return 6.0
-        whole = setting["part"] == "whole"
-        epochs = self.epochs[setting["corpus"]] if whole else self.epochs_cut
-        train = (5.0 if whole else 1.5) * epochs
-        if setting["stage"] == "tune":
-            return train
-        return train + (9.0 if setting["norm"] == "batch" else 4.0)
-
     def run(self, setting: Setting) -> Outcome:
         if setting["part"] == "rows":
             return self._rows(setting)
         if setting["part"] == "cost":
-            return self._cost(setting)
+            return cost_of(self, setting, self._load(setting["corpus"], UNCUT))
         data = self._load(setting["corpus"], self.steps)
         seed, whole = setting["seed"], setting["part"] == "whole"
         model = self.model(setting, data)
@@ -222,17 +209,6 @@ class DynamicNetwork(Study):
             ]
         return Outcome(values, curves)
 
-    def _cost(self, setting: Setting) -> Outcome:
-        data = self._load(setting["corpus"], UNCUT)
-        return cost_of(
-            lambda steps: self.model({**setting, "pooling": self.poolings[0]}, data, steps),
-            data.train,
-            steps=self.steps,
-            batch=self.batch,
-            repeats=self.repeats,
-            seed=setting["seed"],
-        )
-
     def _whole(self, model: TextClassifier, data: Texts, seed: int) -> Outcome:
         right = measures.right(model, data.test)
         values = {"accuracy": measures.share(right)}
@@ -295,14 +271,9 @@ class DynamicNetwork(Study):
                 values[f"shift_{name}"], values[f"ratio_{name}"] = found[site]
         return Outcome(values)
 
-    def figures(self, table: Table) -> dict[str, Figure]:
-        return figures.figures(self, table.where(stage="run"))
-
-    def findings(self, table: Table) -> list[Finding]:
-        return verdict.findings(self, table.where(stage="run"))
-
-    def quantities(self, table: Table) -> dict[str, Any]:
-        return verdict.quantities(self, table.where(stage="run"))
+    figures = drawing.figures
+    findings = verdict.findings
+    quantities = verdict.quantities
 
 
 def _thin(curve: Sequence[float]) -> list[tuple[float, float]]:

@@ -76,8 +76,9 @@ def networks(study: DynamicNetwork, runs: Table) -> list[Networks]:
     ]
 
 
-def findings(study: DynamicNetwork, runs: Table) -> list[Finding]:
+def findings(study: DynamicNetwork, table: Table) -> list[Finding]:
     """Return the findings of the first cell and pooling."""
+    runs = table.where(stage="run")
     found: list[Finding] = []
     for corpus in study.corpora:
         of = Networks(runs, corpus, study.cells[0], study.poolings[0])
@@ -98,8 +99,9 @@ def findings(study: DynamicNetwork, runs: Table) -> list[Finding]:
     return found
 
 
-def quantities(study: DynamicNetwork, runs: Table) -> dict[str, Any]:
+def quantities(study: DynamicNetwork, table: Table) -> dict[str, Any]:
     """Return the numbers of the text: networks of two corpora and cells, and costs."""
+    runs = table.where(stage="run")
 
     def costs(measure: str) -> Seeds:
         return runs.by_seed(measure, part="cost", norm="batch", cell=study.cells[0])

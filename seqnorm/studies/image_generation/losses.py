@@ -63,11 +63,8 @@ def gram(features: Tensor) -> Tensor:
 def style_loss(features: Sequence[Tensor], style: Sequence[Tensor]) -> Tensor:
     """Compute ``mean over scales of |G - G_style|^2 / |G_style|^2`` of each picture (N,).
 
-    A picture with the style's Gram matrices has loss 0, a picture without any features loss 1.
-
-    Args:
-        features: of the pictures.
-        style: the Gram matrices (N or 1, C, C) of the style, by scale.
+    ``style`` has the Gram matrices (N or 1, C, C) of the style, by scale. A picture that equals
+    them has loss 0, a picture without any features loss 1.
     """
     losses = [
         ((gram(f) - target) ** 2).sum((1, 2)) / (target**2).sum((1, 2))
@@ -79,11 +76,8 @@ def style_loss(features: Sequence[Tensor], style: Sequence[Tensor]) -> Tensor:
 def content_loss(features: Sequence[Tensor], contents: Sequence[Tensor], unit: float) -> Tensor:
     """Compute ``mean (f - f_content)^2 / unit`` at the coarsest scale of each picture (N,).
 
-    Args:
-        features: of the pictures.
-        contents: of the photographs that they redraw.
-        unit: the mean square of a photograph's features at that scale. Without any features the
-            loss is then 1 on average.
+    With the mean square of a photograph's features as unit, a picture without any features has
+    loss 1 on average.
     """
     return ((features[-1] - contents[-1]) ** 2).mean((1, 2, 3)) / unit
 

@@ -10,26 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import torch
 
 from seqnorm.datasets import PHOTOGRAPHS, TEXTURES
-from seqnorm.studies.evidence import Finding
 from seqnorm.studies.study import Outcome, Study
 from seqnorm.studies.table import Setting, Table
 from seqnorm.studies.tuning import tuned_runs
 
-from . import data, figures, verdict
+from . import data, verdict
+from . import figures as drawing
 from .data import CONTRASTS, SHOWN, Task, fade, shrink, to_png
-from .losses import RandomFeatures
 from .measures import measure, redrawn
 from .training import train
 from .verdict import ALL, OF_ALL, OF_ONE
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -97,45 +91,32 @@ class ImageGeneration(Study):
         numbers = {"tuning": self.tune_seeds, "seeds": self.seeds}
         return tuned_runs(done, cases, **numbers, measure="validation", largest=False)
 
-    def cost(self, setting: Setting) -> float:
-        return float(self.steps_of_all if setting["style"] == ALL else self.steps)
-
     def run(self, setting: Setting) -> Outcome:
         norm, style = setting["norm"], setting["style"]
-        rate, seed = setting["rate"], setting["seed"]
         styles = self.styles if style == ALL else [style]
         task = self.task(styles)
-        trained = train(
-            task,
-            norm,
-            rate=rate,
-            seed=seed,
-            steps=self.steps_of_all if style == ALL else self.steps,
-            batch=self.batch,
-            width=self.width,
-            blocks=self.blocks,
-        )
-        values, by_contrast = measure(trained.net, task, self.batch)
-        values = {**values, **trained.last}
+        net, curves, last = train(self, task, setting)
+        values, by_contrast = measure(net, task, self.batch)
+        values = {**values, **last}
         if setting["stage"] == "tune":
             return Outcome(values)
         files: dict[str, bytes] = {}
-        if seed == 0:
-            shown = self.shown(task.test)
+        if setting["seed"] == 0:
+            # The contents in the figures: crops of photographs, then the first one fading.
+            faded = [fade(task.test[:1], contrast) for contrast in CONTRASTS]
+            shown = torch.cat([task.test[:SHOWN], *faded])
             files = {"contents.png": to_png(shown)}
             for number, name in enumerate(styles):
-                pictures = redrawn(trained.net, task, shown, number)
-                files[f"{norm}_{name}.png"] = to_png(pictures)
+                files[f"{norm}_{name}.png"] = to_png(redrawn(net, task, shown, number))
                 files[f"style_{name}.png"] = to_png(task.styles[number : number + 1])
-        return Outcome(values, {**trained.curves, "contrast": by_contrast}, files)
+        return Outcome(values, {**curves, "contrast": by_contrast}, files)
 
     def task(self, styles: Sequence[str]) -> Task:
         """Return the task of a network with these styles."""
         parts = {"training": self.training, "validation": self.validation, "test": self.test}
         names = (*(name for part in parts.values() for name in part), *styles)
         loaded = data.load(names)
-        return Task.of(
-            RandomFeatures(),
+        return Task(
             {part: [shrink(loaded[n], self.side) for n in names] for part, names in parts.items()},
             [shrink(loaded[name], self.texture_side) for name in styles],
             size=self.size,
@@ -143,17 +124,6 @@ class ImageGeneration(Study):
             content_weight=self.content_weight,
         )
 
-    @staticmethod
-    def shown(contents: Tensor) -> Tensor:
-        """Return the contents in the figures: crops of photographs, then the first one fading."""
-        faded = [fade(contents[:1], contrast) for contrast in CONTRASTS]
-        return torch.cat([contents[:SHOWN], *faded])
-
-    def figures(self, table: Table) -> dict[str, Figure]:
-        return figures.figures(table.where(stage="run"), self.styles, self.size)
-
-    def findings(self, table: Table) -> list[Finding]:
-        return verdict.findings(table.where(stage="run"), self.styles)
-
-    def quantities(self, table: Table) -> dict[str, Any]:
-        return verdict.quantities(table.where(stage="run"), self.styles)
+    figures = drawing.figures
+    findings = verdict.findings
+    quantities = verdict.quantities

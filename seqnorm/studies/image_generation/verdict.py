@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seqnorm.studies.evidence import Finding, Seeds, mean_of
 from seqnorm.studies.table import Table
+
+if TYPE_CHECKING:
+    from .study import ImageGeneration
 
 # One network for each style, or one for all of them.
 OF_ONE = ("none", "batch", "instance")
@@ -38,8 +41,9 @@ def compare(runs: Table, measure: str, styles: Sequence[str]) -> Seeds:
     return by_seed(runs, "batch", styles, measure) - by_seed(runs, "instance", styles, measure)
 
 
-def findings(runs: Table, styles: Sequence[str]) -> list[Finding]:
+def findings(study: ImageGeneration, table: Table) -> list[Finding]:
     """Return all findings."""
+    runs, styles = table.where(stage="run"), study.styles
     found: list[Finding] = []
 
     def add(what: str, value: Seeds, expected: int = 0, key: bool = False) -> None:
@@ -60,8 +64,9 @@ def findings(runs: Table, styles: Sequence[str]) -> list[Finding]:
     return found
 
 
-def quantities(runs: Table, styles: Sequence[str]) -> dict[str, Any]:
+def quantities(study: ImageGeneration, table: Table) -> dict[str, Any]:
     """Return the numbers of the text: means over styles, and BatchNorm minus InstanceNorm."""
+    runs, styles = table.where(stage="run"), study.styles
     return {
         "of": lambda norm, measure: by_seed(runs, norm, styles, measure),
         "more": lambda measure, *of: compare(runs, measure, of or styles),

@@ -25,22 +25,15 @@ class DigitsOnPhotographs:
 
     A pixel is the brighter one of photograph and digit. Every epoch turns every training digit
     anew and puts it on another piece. The images of ``validation`` and ``test`` are fixed.
-
-    Args:
-        digits: (N, 28, 28) from 0 to 1.
-        classes: (N,).
-        photographs: (H, W) from 0 to 1.
-        count: training digits, which are apart from the test digits.
-        turn: the largest angle to both sides, in degrees.
     """
 
     def __init__(
         self,
-        digits: Tensor,
-        classes: Tensor,
-        photographs: Sequence[Tensor],
-        count: int,
-        turn: float = 90.0,
+        digits: Tensor,  # (N, 28, 28) from 0 to 1
+        classes: Tensor,  # (N,)
+        photographs: Sequence[Tensor],  # (H, W) from 0 to 1
+        count: int,  # of training digits, which are apart from the test digits
+        turn: float = 90.0,  # the largest angle to both sides, in degrees
     ) -> None:
         if count + VALIDATION + TEST > len(digits):
             raise ValueError(

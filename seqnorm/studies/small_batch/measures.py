@@ -10,21 +10,21 @@ from seqnorm.nn import reestimate_statistics
 from seqnorm.studies.texts import Part, Texts, logits, with_statistics
 
 from .data import DigitsOnPhotographs, Labelled
-from .training import ImageRun, TextRun
+from .training import Run
 
 EVALUATED = 64  # documents in a batch
 
 
-def measure_images(run: ImageRun, task: DigitsOnPhotographs) -> dict[str, float]:
+def measure_images(run: Run, task: DigitsOnPhotographs) -> dict[str, float]:
     """Train, and measure the errors on validation and test images and the last training loss."""
-    model, loss, images = run.train(task)
+    model, loss, images = run.train_images(task)
     measured = {
         "loss": loss,
         "validation_error": image_error(model, task.validation),
         "error": image_error(model, task.test),
     }
     if run.norm == "batch":
-        whole = run.model(None)
+        whole = run.image_classifier(None)
         whole.load_state_dict(model.state_dict())
         reestimate_statistics(whole, images.split(100), estimate="average")
         measured["error_reestimated"] = image_error(whole, task.test)
@@ -39,9 +39,9 @@ def image_error(model: nn.Module, part: Labelled) -> float:
     return float((found != part[1]).float().mean())
 
 
-def measure_text(run: TextRun, texts: Texts) -> dict[str, float]:
+def measure_text(run: Run, texts: Texts) -> dict[str, float]:
     """Train, and measure the errors on validation and test documents and the last loss."""
-    model, loss = run.train(texts)
+    model, loss = run.train_texts(texts)
     measured = {
         "loss": loss,
         "validation_error": text_error(model, texts.validation),

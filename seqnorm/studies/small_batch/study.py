@@ -15,21 +15,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any
 
-from seqnorm.studies.evidence import Finding
 from seqnorm.studies.study import Outcome, Study
 from seqnorm.studies.table import Setting, Table
 from seqnorm.studies.texts import Texts, at_random, load_texts
 from seqnorm.studies.tuning import tuned_runs
 
-from . import figures, verdict
+from . import figures as drawing
+from . import verdict
 from .data import load_images
 from .measures import measure_images, measure_text
-from .training import ImageRun, TextRun
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .training import Run
 
 
 @dataclass(frozen=True)
@@ -102,15 +98,21 @@ class SmallBatch(Study):
                 yield {**run, "part": "text_one_row"}
 
     def run(self, setting: Setting) -> Outcome:
-        norm, batch, group = setting["norm"], setting["batch"], setting.get("group")
-        rate, seed = setting["rate"], setting["seed"]
-        if setting["part"].startswith("images"):
-            of_images = ImageRun(norm, batch, group, rate, self.image_epochs, self.width, seed)
-            return Outcome(measure_images(of_images, load_images(self.image_count, self.root)))
-        epochs = self.text_epochs if batch > 1 else 1
-        twice = setting["part"] == "text_one_row"
-        made = TextRun(norm, batch, group, rate, epochs, self.hidden, seed, twice)
-        return Outcome(measure_text(made, self.texts()))
+        images, batch = setting["part"].startswith("images"), setting["batch"]
+        epochs = self.image_epochs if images else self.text_epochs if batch > 1 else 1
+        run = Run(
+            setting["norm"],
+            batch,
+            setting.get("group"),
+            setting["rate"],
+            epochs,
+            self.width if images else self.hidden,
+            setting["seed"],
+            twice=setting["part"] == "text_one_row",
+        )
+        if images:
+            return Outcome(measure_images(run, load_images(self.image_count, self.root)))
+        return Outcome(measure_text(run, self.texts()))
 
     def texts(self) -> Texts:
         """Load the documents; the training documents are a random choice."""
@@ -120,20 +122,6 @@ class SmallBatch(Study):
             raise ValueError(f"{self.corpus} has only {count} training documents: lower text_count")
         return texts
 
-    def cost(self, setting: Setting) -> float:
-        """Return seconds on the machine of the committed results, by calls and by examples."""
-        batch, group = setting["batch"], setting.get("group")
-        if setting["part"].startswith("images"):
-            examples = self.image_count * self.image_epochs
-            return float(examples * (0.0016 / batch + 0.0002))
-        examples = self.text_count * (self.text_epochs if batch > 1 else 1)
-        return float(1 + examples * (0.0035 / (group or batch) + 0.0003))
-
-    def figures(self, table: Table) -> dict[str, Figure]:
-        return figures.figures(table.where(stage="run"))
-
-    def findings(self, table: Table) -> list[Finding]:
-        return verdict.findings(table.where(stage="run"))
-
-    def quantities(self, table: Table) -> dict[str, Any]:
-        return verdict.quantities(table.where(stage="run"))
+    figures = drawing.figures
+    findings = verdict.findings
+    quantities = verdict.quantities

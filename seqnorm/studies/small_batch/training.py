@@ -17,30 +17,34 @@ from .data import CLASSES, DigitsOnPhotographs
 
 
 @dataclass(frozen=True)
-class ImageRun:
-    """Training with SGD and momentum, the rate falling to 0 as a cosine.
-
-    Attributes:
-        rate: for a batch of 32 images. The rate of another batch is in proportion (Goyal et al.
-            2017, as in Wu & He 2018, sec. 4.1).
-        group: images whose statistics BatchNorm takes together; None for the whole batch.
-    """
+class Run:
+    """Training of one network."""
 
     norm: str
-    batch: int
+    batch: int  # examples in a step of the optimiser
+    # Number of examples whose statistics BatchNorm takes together; None for the whole batch. Groups
+    # of documents go through the network one after the other before the optimiser's step.
     group: int | None
+    # For images, the rate of a batch of 32. That of another batch is in proportion (Goyal et al.
+    # 2017, as in Wu & He 2018, sec. 4.1).
     rate: float
     epochs: int
-    width: int
+    features: int  # width of the network of images, embedding and hidden size of that of texts
     seed: int
+    # Give every document twice. BatchNorm of a single document then has no statistics but those of
+    # its row: the row as mean and 0 as variance.
+    twice: bool = False
 
-    def model(self, group: int | None) -> ImageClassifier:
-        return ImageClassifier(1, CLASSES, norm=self.norm, width=self.width, group_size=group)
+    def image_classifier(self, group: int | None) -> ImageClassifier:
+        return ImageClassifier(1, CLASSES, norm=self.norm, width=self.features, group_size=group)
 
-    def train(self, task: DigitsOnPhotographs) -> tuple[ImageClassifier, float, Tensor]:
-        """Return the network, and the mean loss and the images of the last epoch."""
+    def train_images(self, task: DigitsOnPhotographs) -> tuple[ImageClassifier, float, Tensor]:
+        """Train with SGD and momentum, the rate falling to 0 as a cosine.
+
+        Return the network, and the mean loss and the images of the last epoch.
+        """
         torch.manual_seed(self.seed)
-        model = self.model(self.group)
+        model = self.image_classifier(self.group)
         generator = torch.Generator().manual_seed(self.seed)
         rate = self.rate * self.batch / 32
         optimiser = torch.optim.SGD(model.parameters(), rate, momentum=0.9, weight_decay=1e-4)
@@ -61,33 +65,13 @@ class ImageRun:
                 total += loss.item()
         return model, total / steps, images
 
+    def train_texts(self, texts: Texts) -> tuple[TextClassifier, float]:
+        """Train an LSTM with Adam at a constant rate, every epoch in another random order.
 
-@dataclass(frozen=True)
-class TextRun:
-    """Training of an LSTM with Adam at a constant rate, every epoch in another random order.
-
-    Attributes:
-        batch: documents in a step of the optimiser.
-        group: documents whose statistics BatchNorm takes together; None for the whole batch. The
-            groups of a batch go through the network one after the other, and their gradients are
-            summed before the step.
-        twice: give every document twice. BatchNorm of a single document then has no statistics but
-            those of its row: the row as mean and 0 as variance.
-    """
-
-    norm: str
-    batch: int
-    group: int | None
-    rate: float
-    epochs: int
-    hidden: int
-    seed: int
-    twice: bool = False
-
-    def train(self, texts: Texts) -> tuple[TextClassifier, float]:
-        """Return the network and the mean loss of the last epoch."""
+        Return the network and the mean loss of the last epoch.
+        """
         torch.manual_seed(self.seed)
-        sizes = {"embedding": self.hidden, "hidden": self.hidden}
+        sizes = {"embedding": self.features, "hidden": self.features}
         model = classifier(texts, self.norm, max_steps=None, **sizes)
         with warnings.catch_warnings():
             if self.batch == 1:

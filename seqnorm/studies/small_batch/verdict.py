@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from seqnorm.studies.evidence import Finding, Seeds
 from seqnorm.studies.figures import NAMES
 from seqnorm.studies.table import Table
+
+if TYPE_CHECKING:
+    from .study import SmallBatch
 
 # The argument against BatchNorm predicts that it is worse from here downwards (Wu & He 2018, fig.
 # 1: clearly at 4 and 2 images); above it no difference is predicted.
@@ -54,8 +59,9 @@ class Errors:
         return 100 * self.runs.by_seed("error", part=f"{self.part}_one_row") - self.of(norm, 1)
 
 
-def findings(runs: Table) -> list[Finding]:
+def findings(study: SmallBatch, table: Table) -> list[Finding]:
     """Return all findings, for each part with its rival, and BatchNorm beside InstanceNorm."""
+    runs = table.where(stage="run")
     found: list[Finding] = []
 
     def add(what: str, value: Seeds, expected: int, key: bool = False) -> None:
@@ -92,6 +98,7 @@ def findings(runs: Table) -> list[Finding]:
     return found
 
 
-def quantities(runs: Table) -> dict[str, Errors]:
+def quantities(study: SmallBatch, table: Table) -> dict[str, Errors]:
     """Return the numbers of the text."""
+    runs = table.where(stage="run")
     return {part: Errors(runs, part) for part in RIVALS}

@@ -9,7 +9,6 @@ Axes: N documents, C classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -86,18 +85,11 @@ def accompanied(
     return torch.stack(rows)
 
 
-class Score(NamedTuple):
-    """Mean cross-entropy and accuracy of answers."""
-
-    loss: float
-    accuracy: float
-
-
-def score(answers: Tensor, part: Part) -> Score:
-    """Return the loss and the accuracy of ``answers`` (N, C)."""
+def score(answers: Tensor, part: Part) -> dict[str, float]:
+    """Return the mean cross-entropy "loss" and the "accuracy" of ``answers`` (N, C)."""
     labels = torch.tensor(part.labels)
     hits = (answers.argmax(-1) == labels).double().mean()
-    return Score(float(F.cross_entropy(answers, labels)), float(hits))
+    return {"loss": float(F.cross_entropy(answers, labels)), "accuracy": float(hits)}
 
 
 def changed(a: Tensor, b: Tensor) -> float:
@@ -134,7 +126,7 @@ def by_kind(
     return {
         f"{name}_{kind}": value
         for kind, answers in found.items()
-        for name, value in score(answers, test)._asdict().items()
+        for name, value in score(answers, test).items()
     }
 
 

@@ -11,32 +11,17 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any
 
 import torch
 
 from seqnorm.models import TextClassifier
-from seqnorm.studies.evidence import Finding
 from seqnorm.studies.study import Outcome, Study
 from seqnorm.studies.table import Setting, Table
 from seqnorm.studies.texts import Part, Texts, at_random, classifier, load_texts, logits, train
 from seqnorm.studies.tuning import tuned_runs
 
-from . import figures, verdict
-from .measures import (
-    ASKED,
-    COMPANY,
-    KINDS,
-    by_company,
-    by_kind,
-    equal_batches,
-    first,
-    generator,
-    score,
-)
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from . import figures as drawing
+from . import measures, verdict
 
 
 @dataclass(frozen=True)
@@ -53,9 +38,9 @@ class TrainInference(Study):
     factors = ("stage", "norm", "batch", "rate", "seed")
     measures = (
         "val_accuracy",
-        *(f"{what}_{kind}" for kind in KINDS for what in ("loss", "accuracy")),
-        *(f"changed_{company}_{size}" for size in ASKED for company in COMPANY),
-        *(f"logit_{company}_{size}" for size in ASKED for company in COMPANY),
+        *(f"{what}_{kind}" for kind in measures.KINDS for what in ("loss", "accuracy")),
+        *(f"changed_{company}_{size}" for size in measures.ASKED for company in measures.COMPANY),
+        *(f"logit_{company}_{size}" for size in measures.ASKED for company in measures.COMPANY),
         "changed_running",
         "logit_running",
     )
@@ -84,8 +69,8 @@ class TrainInference(Study):
     pool: float  # share of the test documents that short companions are drawn from, and long ones
 
     def __post_init__(self) -> None:
-        if other := set(self.batch_sizes) - set(ASKED):
-            raise ValueError(f"batch_sizes are among {ASKED}, for which there are columns: {other}")
+        if other := set(self.batch_sizes) - set(measures.ASKED):
+            raise ValueError(f"batch_sizes are among {measures.ASKED}, not {other}")
         if self.looks < 1 or self.tuning_runs < 1 or not self.rates:
             raise ValueError("looks, tuning_runs and the number of rates must be at least 1")
 
@@ -96,12 +81,6 @@ class TrainInference(Study):
         ]
         tuning, seeds = self.tuning_runs, self.seeds
         return tuned_runs(done, cases, tuning=tuning, seeds=seeds, measure="val_accuracy")
-
-    def cost(self, setting: Setting) -> float:
-        """Count documents of training, which cost more in small batches, and of the questions."""
-        trained = self.epochs * self.train_documents * (1 + 12 / setting["batch"])
-        asked = 0 if setting["stage"] == "tune" else 120 * self.targets + 6 * self.test_documents
-        return float(trained + 0.3 * asked)
 
     def run(self, setting: Setting) -> Outcome:
         """Train a classifier, and ask it in all ways if the run is a reported one."""
@@ -128,12 +107,12 @@ class TrainInference(Study):
                 for kind, loss in self._look(model, texts.test, size, seed).items():
                     epoch = step / steps * self.epochs
                     curves.setdefault(f"loss_{kind}", []).append((epoch, loss))
-        batches = equal_batches(len(texts.validation), 64, generator(seed))
+        batches = measures.equal_batches(len(texts.validation), 64, measures.generator(seed))
         found = logits(model, texts.validation, batches)
-        values = {"val_accuracy": score(found, texts.validation).accuracy}
+        values = {"val_accuracy": measures.score(found, texts.validation)["accuracy"]}
         if stage == "run":
-            values |= by_kind(model, texts, size, seed, self.estimate_documents)
-            values |= by_company(model, texts.test, seed, self.targets, self.pool)
+            values |= measures.by_kind(model, texts, size, seed, self.estimate_documents)
+            values |= measures.by_company(model, texts.test, seed, self.targets, self.pool)
         return Outcome({name: v for name, v in values.items() if not math.isnan(v)}, curves)
 
     def classifier(self, norm: str, texts: Texts) -> TextClassifier:
@@ -149,21 +128,16 @@ class TrainInference(Study):
         )
 
     def _look(self, model: TextClassifier, test: Part, size: int, seed: int) -> dict[str, float]:
-        some = first(test, self.look_documents)
-        order = equal_batches(len(some), size, generator(seed))
+        some = measures.first(test, self.look_documents)
+        order = measures.equal_batches(len(some), size, measures.generator(seed))
         return {
-            kind: score(logits(model, some, order, by_batch), some).loss
+            kind: measures.score(logits(model, some, order, by_batch), some)["loss"]
             for kind, by_batch in (("running", False), ("batch", True))
         }
 
-    def figures(self, table: Table) -> dict[str, Figure]:
-        return figures.figures(table.where(stage="run"), self.batch_sizes)
-
-    def findings(self, table: Table) -> list[Finding]:
-        return verdict.findings(table.where(stage="run"), self.batch_sizes)
-
-    def quantities(self, table: Table) -> dict[str, Any]:
-        return verdict.quantities(table.where(stage="run"))
+    figures = drawing.figures
+    findings = verdict.findings
+    quantities = verdict.quantities
 
 
 def look_steps(steps: int, looks: int) -> set[int]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 from seqnorm.studies.evidence import Finding, Seeds
 from seqnorm.studies.table import Table
+
+if TYPE_CHECKING:
+    from .study import TrainInference
 
 COMPANY = {"random": "random", "short": "all short", "long": "all long"}
 OVER_BATCH = ("batch", "batch_pooled")
@@ -43,8 +46,9 @@ def largest(runs: Table, norm: str, companies: Iterable[str]) -> Seeds:
     return found
 
 
-def findings(runs: Table, sizes: Sequence[int]) -> list[Finding]:
+def findings(study: TrainInference, table: Table) -> list[Finding]:
     """Return the findings of BatchNorm of every step, by batch size."""
+    runs = table.where(stage="run")
     cases: tuple[tuple[str, str, int, Callable[[int], Seeds]], ...] = (
         (
             "answers changed by random companions, batch {}, BatchNorm - LayerNorm",
@@ -68,15 +72,18 @@ def findings(runs: Table, sizes: Sequence[int]) -> list[Finding]:
         ),
     )
     return [
-        Finding(what.format(size), value(size).interval, unit, sign, key=size == sizes[0])
+        Finding(
+            what.format(size), value(size).interval, unit, sign, key=size == study.batch_sizes[0]
+        )
         for what, unit, sign, value in cases
-        for size in sizes
+        for size in study.batch_sizes
         if value(size)
     ]
 
 
-def quantities(runs: Table) -> dict[str, Any]:
+def quantities(study: TrainInference, table: Table) -> dict[str, Any]:
     """Return the numbers of the text, of BatchNorm at batch sizes 64, 16 and 4."""
+    runs = table.where(stage="run")
     sizes = (64, 16, 4)
     moved = [f"changed_random_{size}" for size in sizes]
     return {
