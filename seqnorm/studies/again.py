@@ -1,4 +1,4 @@
-"""Making stored runs once more, and comparing their numbers."""
+"""Repeat stored runs and compare their numbers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WITHIN = (
 
 
 def run_again(study: Study, folder: Path, only: Setting, say: Say = print) -> bool:
-    """Make stored runs once more, and return True if all their measures came out the same.
+    """Repeat stored runs, and return True if all their measures came out the same.
 
     Runs of the same processor, instruction set and version of torch must have the same digits.
     Others are compared with a tolerance, which is stated. ``only`` selects runs by their factors;

@@ -41,9 +41,9 @@ def arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
         metavar="FACTOR=VALUE",
         help="only these runs, as norm=batch; may be repeated",
     )
-    add("--again", action="store_true", help="make runs of the table once more and compare")
-    add("--markdown", type=Path, metavar="FILE", help="report: as a page of Markdown, not HTML")
-    add("--draw", action="store_true", help="figures and verdict alone, no runs")
+    add("--again", action="store_true", help="repeat runs of the table and compare")
+    add("--markdown", type=Path, metavar="FILE", help="for the report: write Markdown, not HTML")
+    add("--draw", action="store_true", help="make no runs, only figures and the verdict")
     options = parser.parse_args(argv)
     if options.processes < 1:
         parser.error(f"--processes must be at least 1, got {options.processes}")
@@ -51,8 +51,7 @@ def arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
         parser.error("--markdown belongs to the report")
     if options.config and options.study in ("all", "report"):
         parser.error("--config belongs to one study")
-    if options.results is None:
-        options.results = QUICK if options.quick else FULL
+    options.results = options.results or (QUICK if options.quick else FULL)
     return options
 
 
@@ -65,7 +64,7 @@ def factor(text: str) -> tuple[str, tables.Value]:
 
 
 def run(study: Study, options: argparse.Namespace) -> bool:
-    """Do for one study as the command line says, and return True if all went well."""
+    """Run the command for one study. Return False if a repeated run differs."""
     only: Setting = dict(options.only)
     if unknown := set(only) - set(study.factors):
         raise StudyError(
@@ -129,6 +128,6 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m seqnorm.studi
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("stopped; run the same command again to go on", file=sys.stderr)
+        print("stopped; run the same command again to continue", file=sys.stderr)
         sys.exit(130)
     sys.exit(0 if all(well) else 1)

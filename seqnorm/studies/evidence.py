@@ -3,8 +3,8 @@
 Runs of one seed share initial weights, data order and everything else that is drawn. Two norms are
 therefore compared by the differences between their runs of the same seeds (a paired comparison). An
 interval is Student's: ``mean ± t * s / sqrt(n)``, where s is the standard deviation of n
-differences and t the quantile with n - 1 degrees of freedom. Each interval holds at its own level;
-the intervals are not widened for being many.
+differences and t the quantile with n - 1 degrees of freedom. The
+intervals are not corrected for multiple comparisons.
 """
 
 from __future__ import annotations

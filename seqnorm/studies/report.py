@@ -58,7 +58,7 @@ def markdown(folder: Path, place: Path) -> str:
 
 
 def key_figures(folder: Path) -> str:
-    """Return the few findings of each study that matter most, as a Markdown table."""
+    """Return the key findings of each study as a Markdown table."""
     found, _ = studies(folder)
     titles = "| study | quantity | mean | 95 % interval | seeds | outcome |"
     rows = [

@@ -1,4 +1,4 @@
-"""Making the runs of a study: several at once, on one machine or many, and resumable.
+"""Make the runs of a study, several at once, on one machine or many.
 
 Each run is computed by one thread, so its numbers depend neither on the number of runs at once nor
 on their order. Its row is on disk as soon as it is made, and an interruption costs only the runs
@@ -70,7 +70,7 @@ def make_runs(
     from seqnorm.training.results import commit
 
     engine = engine or Engine()
-    about: dict[str, Value] = {"commit": commit()}  # before the runs, while which it may change
+    about: dict[str, Value] = {"commit": commit()}  # it may change during the runs
     failed: dict[str, str] = {}
     seconds: list[float] = []
     with _alone(study, folder), engine.started() as jobs:
@@ -159,7 +159,7 @@ def _all_made(study: Study, missing: Sequence[Setting], engine: Engine) -> Itera
         for made in engine.results(make_one, calls()):
             under_way.remove(run_id(made.setting, study.factors))
             yield made
-    except Exception as error:  # of the engine: exceptions of runs are results
+    except Exception as error:  # from the engine; exceptions of runs are results
         raise StudyError(
             f"a process of {study.name} died (out of memory, or killed) at one of: "
             f"{', '.join(under_way)}; finished runs are kept: run again, with fewer --processes "
@@ -188,7 +188,7 @@ def machine() -> str:
 
 @contextmanager
 def _alone(study: Study, folder: Path) -> Iterator[None]:
-    """Hold the lock of the study's table within."""
+    """Hold the lock of the study's table."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f".{study.name}.lock"
     with open(path, "w", encoding="utf-8") as file:

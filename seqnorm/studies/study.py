@@ -4,9 +4,9 @@ A study is a dataclass; its fields are its configuration, ``configs/studies/<nam
 is one setting of the factors, including the seed, and depends on no run but those that chose its
 learning rate. Runs can therefore be made in any order and on several machines.
 
-Every study is a folder with the same files: ``study`` (the runs), ``data``, ``training``,
-``measures`` (of a trained network), ``figures``, ``verdict`` (the numbers that the table yields),
-and ``text.md.j2`` (the verdict and the captions, written by hand).
+Every study is a folder: ``study`` makes the runs, ``measures`` evaluates a trained network,
+``figures`` draws the table, ``verdict`` computes the numbers of the verdict, and ``text.md.j2``
+holds the verdict and the captions, written by hand. Studies on texts share ``texts``.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Study(ABC):
 
     @abstractmethod
     def run(self, setting: Setting) -> Outcome:
-        """Make one run. Everything random in it follows from the setting."""
+        """Make one run. All random numbers in it follow from the setting."""
 
     @abstractmethod
     def figures(self, table: Table) -> dict[str, Figure]:
@@ -92,7 +92,7 @@ class Study(ABC):
         return Path(inspect.getfile(type(self))).with_name("text.md.j2").read_text(encoding="utf-8")
 
     def text(self, table: Table) -> Text:
-        """Fill the table's numbers into the text. Claims that it does not bear out say so."""
+        """Fill the table's numbers into the text and mark claims that it does not bear out."""
         claims: list[Claim] = []
 
         def claim(text: str, *grounds: list[Ground]) -> str:

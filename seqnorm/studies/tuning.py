@@ -3,7 +3,7 @@
 Every rate of a grid is tried with the tuning seeds, which are different from the reported seeds.
 The rate with the best mean of a measure on validation data is chosen; of two equal ones, the
 smaller. If it is the smallest or the largest of the grid, another rate is tried one step of the
-grid beyond it, at most ``EXTENSIONS`` times. The test part takes no part in the choice.
+grid beyond it, at most ``EXTENSIONS`` times. Test data play no role in the choice.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def best_rate(
 def choose_rate(
     table: Table, rates: Sequence[float], seeds: Sequence[int], measure: str, largest: bool = True
 ) -> tuple[list[float], float | None]:
-    """Return the rates to try as far as they are known, and the chosen one, None while it is open.
+    """Return the rates to try so far, and the chosen one or None while runs are missing.
 
     A grid of a single rate needs no runs. Arguments are those of ``best_rate``.
     """

@@ -116,7 +116,7 @@ def test_errors_of_statistics(part: Part) -> None:
     model = classifier(part)
     true = measures.population(model, part)
     assert measures.relative_error(true, true).equal(torch.zeros(max(part.lengths)))
-    assert measures.relative_error(model, true).isnan().all(), "no step was seen yet"
+    assert measures.relative_error(model, true).isnan().all(), "no step has statistics yet"
     half = measures.population(model, part.take(evenly(len(part), 35)))
     error = measures.relative_error(half, true)
     found, right = measures.tables_of(half), measures.tables_of(true)
@@ -156,7 +156,7 @@ def test_a_head_fitted_anew_reads_what_the_state_holds(part: Part) -> None:
         torch.testing.assert_close(features[i], states[0, -1])
     score = features @ torch.tensor([1.0, -2.0, 0.5, 1.0])
     learnable = Part(part.tokens, (score > score.quantile(0.4)).long().tolist())
-    with torch.no_grad():  # a head that knows nothing but the third class
+    with torch.no_grad():  # a head that always predicts the third class
         model.head.weight.zero_()
         model.head.bias.copy_(torch.tensor([0.0, 0.0, 9.0]))
     assert measures.accuracy(model, learnable) == 0

@@ -20,7 +20,7 @@ from seqnorm.studies.runner import StudyError, machine, make_runs, path_of
 from seqnorm.studies.table import Setting, read
 
 TWO = Engine(processes=2)
-# Folders that the tests of this process were told of.
+# Folders of the test process's own PYTHONPATH.
 EXTRA = os.environ.get("PYTHONPATH", "").split(os.pathsep)
 
 

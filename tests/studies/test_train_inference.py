@@ -1,4 +1,4 @@
-"""The study of training's and inference's statistics: its draws, a tiny run, its verdict."""
+"""The study of the statistics of training and inference: random draws, a tiny run, the verdict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers by kind of statistics and by company, against single documents asked by hand."""
+"""Answers with each kind of statistics and companions, compared with single documents."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def classifier(norm: str | None) -> TextClassifier:
         embedding_std=1.0, pool_embeddings=False, word_dropout=0.5, zoneout=0.2,
     )  # fmt: skip
     batch = DOCUMENTS.batch(range(6))
-    model(batch.tokens, batch.lengths)  # something for the tables to hold
+    model(batch.tokens, batch.lengths)  # fills the running tables
     return model
 
 
@@ -62,7 +62,7 @@ def test_running_statistics_answer_each_document_by_itself(norm: str | None) -> 
 
 
 @pytest.mark.parametrize("norm", ["batch", "batch_pooled"])
-def test_statistics_of_the_batch_depend_on_the_company_and_leave_no_trace(norm: str) -> None:
+def test_statistics_of_the_batch_depend_on_its_documents_and_are_not_kept(norm: str) -> None:
     model = classifier(norm)
     before = state(model)
     a = logits(model, DOCUMENTS, [[3, 0, 5], [1, 4, 2]], by_batch=True)
@@ -76,7 +76,7 @@ def test_statistics_of_the_batch_depend_on_the_company_and_leave_no_trace(norm: 
 
 
 @pytest.mark.parametrize("norm", ["layer", None])
-def test_other_norms_know_no_company(norm: str | None) -> None:
+def test_other_norms_do_not_depend_on_companions(norm: str | None) -> None:
     model = classifier(norm)
     a = logits(model, DOCUMENTS, [[3, 0, 5], [1, 4, 2]], by_batch=True)
     b = measures.accompanied(model, DOCUMENTS, range(6), [[5]] * 5 + [[]])
@@ -85,7 +85,7 @@ def test_other_norms_know_no_company(norm: str | None) -> None:
 
 
 def test_one_row_normalises_to_nothing() -> None:
-    """With the statistics of one row, only the length of a document is left of it."""
+    """Normalised by a single row's statistics, documents differ in nothing but their length."""
     model = classifier("batch")
     found = logits(model, DOCUMENTS, measures.twice(6), by_batch=True)
     torch.testing.assert_close(found[0], found[4], rtol=0, atol=1e-6)

@@ -155,10 +155,7 @@ class DynamicNetwork(Study):
         how = {"rate": setting["rate"], "epochs": epochs, "batch": self.batch, "seed": seed}
         losses = list(train(model, learned, **how))
         last = losses[-len(losses) // epochs :]
-        values = {
-            "loss": sum(last) / len(last),
-            "validation": measures.accuracy(model, validation),
-        }
+        values = {"loss": sum(last) / len(last), "validation": measures.accuracy(model, validation)}
         if setting["stage"] == "tune":
             return Outcome(values)
         measured = self._whole(model, data, seed) if whole else self._cut(model, data)

@@ -19,7 +19,7 @@ from seqnorm.models import StylisationNet
 
 from .losses import RandomFeatures, content_loss, gram, mean_square, style_loss
 
-# The pictures that every run is judged by are the same for all.
+# Every run is judged by the same pictures.
 CROPS_SEED = 20160727
 CONTRASTS = (1.0, 0.5, 0.25, 0.125)
 # Test contents that are shown at full contrast.
@@ -109,11 +109,7 @@ class Task:
         generator = torch.Generator().manual_seed(CROPS_SEED)
         self.test, self.validation, sample = (
             crops(islice(cycle(photographs[part]), count), size, generator)
-            for part, count in (
-                ("test", judged),
-                ("validation", judged // 2),
-                ("training", judged),
-            )
+            for part, count in (("test", judged), ("validation", judged // 2), ("training", judged))
         )
         with torch.no_grad():
             # The Gram matrices of each style's whole picture, by style and scale.

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 SIZE = 7
 FILTERS = 32
-# The filters are the ruler of all runs, so they are the same for every run.
+# All runs are measured with the same filters.
 SEED = 20151117
 
 

@@ -100,16 +100,9 @@ class SmallBatch(Study):
     def run(self, setting: Setting) -> Outcome:
         images, batch = setting["part"].startswith("images"), setting["batch"]
         epochs = self.image_epochs if images else self.text_epochs if batch > 1 else 1
-        run = Run(
-            setting["norm"],
-            batch,
-            setting.get("group"),
-            setting["rate"],
-            epochs,
-            self.width if images else self.hidden,
-            setting["seed"],
-            twice=setting["part"] == "text_one_row",
-        )
+        features, seed = self.width if images else self.hidden, setting["seed"]
+        how = (setting["rate"], epochs, features, seed, setting["part"] == "text_one_row")
+        run = Run(setting["norm"], batch, setting.get("group"), *how)
         if images:
             return Outcome(measure_images(run, load_images(self.image_count, self.root)))
         return Outcome(measure_text(run, self.texts()))

@@ -11,8 +11,8 @@ from seqnorm.studies.table import Table
 if TYPE_CHECKING:
     from .study import SmallBatch
 
-# The argument against BatchNorm predicts that it is worse from here downwards (Wu & He 2018, fig.
-# 1: clearly at 4 and 2 images); above it no difference is predicted.
+# The argument against BatchNorm predicts that it is worse at this batch size and below (Wu & He
+# 2018, fig. 1: clearly at 4 and 2 images); above it no difference is predicted.
 SMALL = 4
 RIVALS = {"images": "group", "text": "layer"}
 THINGS = {"images": "images", "text": "documents"}

@@ -1,7 +1,7 @@
-"""Answers of one model to the same documents, by different statistics and in other company.
+"""Answers of one model for the same documents with different statistics or companions.
 
-The weights stay as they are. The source of BatchNorm's mean and variance differs, and so do the
-documents in the batch beside the one that is asked about.
+The weights stay the same. The source of BatchNorm's mean and variance differs, and so do a
+document's companions, the other documents in its batch.
 
 Axes: N documents, C classes.
 """
@@ -133,10 +133,10 @@ def by_kind(
 def by_company(
     model: nn.Module, test: Part, seed: int, asked: int, share: float
 ) -> dict[str, float]:
-    """Measure the change of answers from random companions to others: random, short or long ones.
+    """Measure how much answers change from random companions to other random, short or long ones.
 
     Args:
-        asked: number of documents that are asked about beside short and long ones.
+        asked: number of documents that are evaluated beside short and long ones.
         share: of the test documents that count as short, and as long.
     """
     values: dict[str, float] = {}

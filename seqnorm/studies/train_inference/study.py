@@ -1,8 +1,8 @@
 """Study of the statistics of training and of inference, by the answers of a classifier.
 
 BatchNorm trains with the statistics of a mini-batch and is used with running averages of them, so
-it is two functions of the same weights. The study asks both about the same documents, during
-training and after it, and the function of the batch in different company.
+it is two functions of the same weights. The study evaluates both on the same documents, during and
+after training, and evaluates the function of the batch with different other documents in it.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class TrainInference(Study):
     looks: int  # number of times that the test loss is measured in a run
     look_documents: int  # test documents for these
     estimate_documents: int  # training documents that statistics are taken anew from
-    targets: int  # documents that are asked about in chosen company
+    targets: int  # documents that are evaluated beside chosen companions
     pool: float  # share of the test documents that short companions are drawn from, and long ones
 
     def __post_init__(self) -> None:
