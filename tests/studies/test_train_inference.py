@@ -154,7 +154,7 @@ def test_findings_and_verdict_follow_the_table(worse: float) -> None:
     assert holds["With statistics of the batch, an answer "]
     assert holds["LayerNorm's answer does not change by a "]
     assert holds["Running statistics, which inference uses"] == (worse < 0)
-    assert not holds["Against statistics of the whole training"]
+    assert not holds["Compared with statistics of the whole tr"]
     assert "in 10.0 % of cases at batch 64, 10.0 % at batch 16" in FULL.text(table).verdict
     found = {finding.quantity: finding for finding in FULL.findings(table)}
     company = found["answers changed by random companions, batch 4, BatchNorm - LayerNorm"]

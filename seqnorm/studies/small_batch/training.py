@@ -25,8 +25,8 @@ class Run:
     # Number of examples whose statistics BatchNorm takes together; None for the whole batch. Groups
     # of documents go through the network one after the other before the optimiser's step.
     group: int | None
-    # For images, the rate of a batch of 32. That of another batch is in proportion (Goyal et al.
-    # 2017, as in Wu & He 2018, sec. 4.1).
+    # For images, the rate of a batch of 32; the rate of another batch is in proportion (Goyal et
+    # al. 2017, as in Wu & He 2018, sec. 4.1).
     rate: float
     epochs: int
     features: int  # width of the network of images, embedding and hidden size of that of texts
