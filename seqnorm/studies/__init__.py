@@ -4,18 +4,8 @@
 verdict. ``python -m seqnorm.studies report`` makes a page of all of them.
 """
 
-from seqnorm.studies.evidence import Claim, Finding, Interval, Seeds, interval
-from seqnorm.studies.study import Outcome, Study, Text
+from seqnorm.studies.evidence import Finding, Seeds, interval
+from seqnorm.studies.study import Outcome, Study
 from seqnorm.studies.table import Table
 
-__all__ = [
-    "Claim",
-    "Finding",
-    "Interval",
-    "Outcome",
-    "Seeds",
-    "Study",
-    "Table",
-    "Text",
-    "interval",
-]
+__all__ = ["Finding", "Outcome", "Seeds", "Study", "Table", "interval"]

@@ -1,4 +1,4 @@
-"""Making stored runs once more, and comparing their numbers."""
+"""Repeat stored runs and compare their numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from . import table as tables
 from .runner import Say, StudyError, machine, make_one, path_of
 from .study import Study
-from .table import Setting, Value, run_id, to_text
+from .table import Setting, run_id, to_text
 
 # Another instruction set rounds differently, and training enlarges that. Between AVX-512 and AVX2,
 # 63 of 648 numbers of the quick studies differed, by up to a fifth.
@@ -20,16 +20,11 @@ WITHIN = (
 
 
 def run_again(study: Study, folder: Path, only: Setting, say: Say = print) -> bool:
-    """Make stored runs once more, and return True if all their measures came out the same.
+    """Repeat stored runs, and return True if all their measures came out the same.
 
     Runs of the same processor, instruction set and version of torch must have the same digits.
-    Others are compared with a tolerance, which is stated.
-
-    Args:
-        study: whose runs are compared.
-        folder: of results.
-        only: compare only runs whose factors have these values.
-        say: takes a line for each run and number.
+    Others are compared with a tolerance, which is stated. ``only`` selects runs by their factors;
+    ``say`` takes a line for each run and number.
 
     Raises:
         StudyError: the table has no such run.
@@ -45,7 +40,7 @@ def run_again(study: Study, folder: Path, only: Setting, say: Say = print) -> bo
         run = run_id(setting, study.factors)
         row = stored[run]
         alike = row.get("machine") == here
-        made_on = row.get("machine") or "a machine that the table does not name"
+        made_on = row.get("machine") or "an unnamed machine"
         rule = "every digit must be the same" if alike else f"this is {here}: {WITHIN}"
         say(f"{run}: stored on {made_on}; {rule}")
         outcome = make_one(study, setting).outcome
@@ -56,15 +51,13 @@ def run_again(study: Study, folder: Path, only: Setting, say: Say = print) -> bo
             if then is None and now is None:
                 continue
             same = to_text(then) == to_text(now)
-            held = same or (not alike and _close(then, now))
+            held = same or (
+                not (alike or None in (then, now))
+                and math.isclose(
+                    float(str(then)), float(str(now)), rel_tol=RELATIVE, abs_tol=ABSOLUTE
+                )
+            )
             well = well and held
             verdict = "" if same else ": within the tolerance" if held else ": DIFFERS"
             say(f"{run} {name}: {to_text(then)} then, {to_text(now)} now{verdict}")
     return well
-
-
-def _close(then: Value, now: Value) -> bool:
-    numbers = isinstance(then, (int, float)), isinstance(now, (int, float))
-    return all(numbers) and math.isclose(
-        float(str(then)), float(str(now)), rel_tol=RELATIVE, abs_tol=ABSOLUTE
-    )

@@ -41,9 +41,9 @@ def arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
         metavar="FACTOR=VALUE",
         help="only these runs, as norm=batch; may be repeated",
     )
-    add("--again", action="store_true", help="make runs of the table once more and compare")
-    add("--markdown", type=Path, metavar="FILE", help="report: as a page of Markdown, not HTML")
-    add("--draw", action="store_true", help="figures and verdict alone, no runs")
+    add("--again", action="store_true", help="repeat runs of the table and compare")
+    add("--markdown", type=Path, metavar="FILE", help="for the report: write Markdown, not HTML")
+    add("--draw", action="store_true", help="make no runs, only figures and the verdict")
     options = parser.parse_args(argv)
     if options.processes < 1:
         parser.error(f"--processes must be at least 1, got {options.processes}")
@@ -51,8 +51,7 @@ def arguments(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
         parser.error("--markdown belongs to the report")
     if options.config and options.study in ("all", "report"):
         parser.error("--config belongs to one study")
-    if options.results is None:
-        options.results = QUICK if options.quick else FULL
+    options.results = options.results or (QUICK if options.quick else FULL)
     return options
 
 
@@ -65,7 +64,7 @@ def factor(text: str) -> tuple[str, tables.Value]:
 
 
 def run(study: Study, options: argparse.Namespace) -> bool:
-    """Do for one study as the command line says, and return True if all went well."""
+    """Run the command for one study. Return False if a repeated run differs."""
     only: Setting = dict(options.only)
     if unknown := set(only) - set(study.factors):
         raise StudyError(
@@ -80,11 +79,14 @@ def run(study: Study, options: argparse.Namespace) -> bool:
         return True
     keep_beside(study, folder)
     engine = Engine(options.engine, options.processes)
-    table = make_runs(
-        study, folder, engine=engine, only=only, say=lambda line: print(line, flush=True)
-    )
+    table = make_runs(study, folder, engine=engine, only=only, say=say)
     draw(study, table, folder)
     return True
+
+
+def say(line: str) -> None:
+    """Print a line of progress at once, into a pipe too."""
+    print(line, flush=True)
 
 
 def draw(study: Study, table: Table, folder: Path) -> None:
@@ -104,19 +106,19 @@ def report(options: argparse.Namespace) -> None:
     from .report import html, markdown
 
     folder: Path = options.results
-    if options.markdown:
-        tables.replace(options.markdown, markdown(folder, options.markdown).encode())
-    else:
-        page = folder / "report.html"
-        tables.replace(page, html(folder, options.quick).encode())
-        print(f"The report is in {page}")
+    page: Path = options.markdown or folder / "report.html"
+    text = markdown(folder, page) if options.markdown else html(folder, options.quick)
+    tables.replace(page, text.encode())
+    print(f"The report is in {page}")
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m seqnorm.studies") -> None:
     """Run the command line. Exit with 1 if runs failed or came out differently."""
     options = arguments(argv, prog)
     try:
-        need(prog, "matplotlib", "scipy")  # for the figures and findings after the runs
+        need(
+            prog, "matplotlib", "PIL", "scipy"
+        )  # for pictures, figures and findings after the runs
         if options.study == "report":
             report(options)
             return
@@ -126,6 +128,6 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m seqnorm.studi
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("stopped; run the same command again to go on", file=sys.stderr)
+        print("stopped; run the same command again to continue", file=sys.stderr)
         sys.exit(130)
     sys.exit(0 if all(well) else 1)

@@ -7,6 +7,7 @@ of two configurations never end up in one table.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +55,10 @@ def load(kind: type[Study], quick: bool = False, config: Path | None = None) -> 
 
 
 def keep_beside(study: Study, folder: Path) -> None:
-    """Write the configuration beside the study's table.
-
-    Raises:
-        StudyError: the table was made with another configuration.
-    """
+    """Write the configuration beside the study's table, after ``check_beside``."""
     check_beside(study, folder)
     path = path_of(study, folder).with_suffix(".yaml")
-    replace(path, yaml.safe_dump(_plain(vars(study)), sort_keys=False).encode())
+    replace(path, yaml.safe_dump(_plain(study), sort_keys=False).encode())
 
 
 def check_beside(study: Study, folder: Path) -> None:
@@ -73,7 +70,7 @@ def check_beside(study: Study, folder: Path) -> None:
     path = path_of(study, folder).with_suffix(".yaml")
     if not (path.exists() and path_of(study, folder).exists()):
         return
-    now, then = _plain(vars(study)), yaml.safe_load(path.read_text(encoding="utf-8"))
+    now, then = _plain(study), yaml.safe_load(path.read_text(encoding="utf-8"))
     differing = [
         f"{name} was {then.get(name)!r} and is {now.get(name)!r}"
         for name in sorted(now.keys() | then.keys())
@@ -86,10 +83,7 @@ def check_beside(study: Study, folder: Path) -> None:
         )
 
 
-def _plain(value: Any) -> Any:
-    """Turn tuples into lists, so that a value read back equals the one written."""
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
-    return value
+def _plain(study: Study) -> dict[str, Any]:
+    """Return the fields as YAML reads them back, with lists for tuples."""
+    fields: dict[str, Any] = json.loads(json.dumps(vars(study)))
+    return fields

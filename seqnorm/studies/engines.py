@@ -47,7 +47,7 @@ class Engine:
     def results(self, function: Callable[..., T], calls: Iterable[tuple[Any, ...]]) -> Iterator[T]:
         """Yield the results of calls as they come, while the engine is started.
 
-        No more calls are handed over than can run at once, so that an interruption is soon obeyed.
+        No more calls are handed over than can run at once, so an interruption takes effect soon.
         """
         parallel = joblib.Parallel(
             return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1

@@ -3,21 +3,20 @@
 Runs of one seed share initial weights, data order and everything else that is drawn. Two norms are
 therefore compared by the differences between their runs of the same seeds (a paired comparison). An
 interval is Student's: ``mean ± t * s / sqrt(n)``, where s is the standard deviation of n
-differences and t the quantile with n - 1 degrees of freedom. Each interval holds at its own level;
-the intervals are not widened for being many.
+differences and t the quantile with n - 1 degrees of freedom. The
+intervals are not corrected for multiple comparisons.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import NamedTuple
 
 LEVEL = 0.95
-SHOWN = 10  # findings of a study that a page shows at once
 
 
 @dataclass(frozen=True)
@@ -84,21 +83,13 @@ def mean_of(parts: Iterable[Seeds]) -> Seeds:
 
 @dataclass(frozen=True)
 class Finding:
-    """A difference or a mean, and the sign that was expected of it.
+    """A difference or a mean, and the sign that was expected of it."""
 
-    Attributes:
-        quantity: in words, as "test error at batch 2, BatchNorm minus GroupNorm".
-        interval: its value.
-        unit: of the value; "" for none.
-        expected: the sign that the argument against BatchNorm predicts; 0 for no prediction.
-        key: True for the few findings that stand in the README.
-    """
-
-    quantity: str
+    quantity: str  # in words, as "test error at batch 2, BatchNorm minus GroupNorm"
     interval: Interval
     unit: str = ""
-    expected: int = 0
-    key: bool = False
+    expected: int = 0  # sign that the argument against BatchNorm predicts; 0 for no prediction
+    key: bool = False  # True for the few findings that stand in the README
 
     @property
     def outcome(self) -> str:
@@ -145,41 +136,25 @@ class Ground(NamedTuple):
     holds: bool
 
 
-def above(*values: Seeds) -> list[Ground]:
-    """State that the intervals of these numbers lie above zero."""
-    return [Ground(value.interval, value.interval.sign > 0) for value in values]
+def _grounds(holds: Callable[[Seeds], bool]) -> Callable[..., list[Ground]]:
+    return lambda *values: [Ground(value.interval, holds(value)) for value in values]
 
 
-def below(*values: Seeds) -> list[Ground]:
-    """State that the intervals of these numbers lie below zero."""
-    return [Ground(value.interval, value.interval.sign < 0) for value in values]
-
-
-def level(*values: Seeds) -> list[Ground]:
-    """State that the intervals of these numbers hold zero: no difference is shown."""
-    return [Ground(value.interval, value.interval.sign == 0) for value in values]
-
-
-def zero(*values: Seeds) -> list[Ground]:
-    """State that these numbers are exactly zero for every seed."""
-    return [Ground(value.interval, not any(value.values())) for value in values]
-
-
-def given(*values: Seeds) -> list[Ground]:
-    """State nothing of these numbers but that they were measured."""
-    return [Ground(value.interval, True) for value in values]
+# Statements about numbers. The interval of each lies above zero, below zero, or holds zero (no
+# difference is shown); each is exactly zero for every seed; each was measured, whatever it is.
+above = _grounds(lambda value: value.interval.sign > 0)
+below = _grounds(lambda value: value.interval.sign < 0)
+level = _grounds(lambda value: value.interval.sign == 0)
+zero = _grounds(lambda value: not any(value.values()))
+given = _grounds(lambda value: True)
 
 
 class Claim:
     """A sentence of a verdict, written by hand, and the numbers that it rests on.
 
     The sentence is stated only of a table that bears it out. Otherwise the claim says that the
-    table does not confirm it.
-
-    Args:
-        text: with the intervals of the numbers as ``{0}``, ``{1}``, ... and their means as
-            ``{0.mean:.1f}``.
-        grounds: lists of numbers from ``above``, ``below``, ``level``, ``zero`` and ``given``.
+    table does not confirm it. The text refers to the intervals of the numbers as ``{0}``, ``{1}``,
+    ... and to their means as ``{0.mean:.1f}``.
     """
 
     def __init__(self, text: str, *grounds: list[Ground]) -> None:

@@ -9,11 +9,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .evidence import Interval, Seeds
+from .evidence import Seeds
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 STYLES: dict[str, dict[str, Any]] = {
@@ -41,17 +42,9 @@ NAMES = {
 
 
 def figure(width: float = 7.0, height: float = 3.6) -> Figure:
-    """Return an empty figure of this size in inches.
+    """Return an empty figure of this size in inches."""
+    from matplotlib.figure import Figure
 
-    Raises:
-        ModuleNotFoundError: matplotlib is missing; the message says how to install it.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "figures need matplotlib: pip install 'seqnorm[train]'"
-        ) from error
     # A figure made without pyplot draws into files only and leaves no global state behind.
     return Figure((width, height), layout="constrained")
 
@@ -95,16 +88,6 @@ def draw_line(
     )
 
 
-def draw_point(
-    axes: Axes, place: float, value: Interval, label: str, *, vertical: bool, **style: Any
-) -> None:
-    """Draw one mean with its 95 % interval, at this place of the axis of categories."""
-    if value.n:
-        x, y = (place, value.mean) if vertical else (value.mean, place)
-        across, up = (None, value.half) if vertical else (value.half, None)
-        axes.errorbar(x, y, up, across, label=label, capsize=2.5, markersize=6, **style)
-
-
 def legend(drawn: Figure, panels: Iterable[Axes], columns: int, **style: Any) -> None:
     """Put one legend of all panels below them."""
     found: dict[str, Artist] = {}
@@ -121,3 +104,12 @@ def tidy(axes: Axes) -> None:
     """Add a light grid and remove the frame at the top and the right."""
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def log_ticks(axis: Axis) -> None:
+    """Label 1, 2 and 5 of every decade."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(NullLocator())

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .dynamic_network import DynamicNetwork
-from .image_generation import ImageGeneration
-from .small_batch import SmallBatch
+from .dynamic_network.study import DynamicNetwork
+from .image_generation.study import ImageGeneration
+from .small_batch.study import SmallBatch
 from .study import Study
-from .train_inference import TrainInference
+from .train_inference.study import TrainInference
 
 STUDIES: dict[str, type[Study]] = {
     study.name: study for study in (SmallBatch, ImageGeneration, DynamicNetwork, TrainInference)

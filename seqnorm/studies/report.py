@@ -21,7 +21,7 @@ from seqnorm.nn import statistics_set
 
 from . import table as tables
 from .configuration import load
-from .evidence import SHOWN, Finding
+from .evidence import Finding
 from .registry import STUDIES
 from .runner import StudyError, path_of
 from .study import Study
@@ -43,7 +43,7 @@ def html(folder: Path, quick: bool = False) -> str:
     Raises:
         StudyError: the folder has no table at all.
     """
-    return _page("report.html.j2", folder, quick, sets=_sets(), svg=svg, width=_width, wide=WIDE)
+    return _page("report.html.j2", folder, quick, sets=_sets(), svg=svg, wide=WIDE)
 
 
 def markdown(folder: Path, place: Path) -> str:
@@ -58,7 +58,7 @@ def markdown(folder: Path, place: Path) -> str:
 
 
 def key_figures(folder: Path) -> str:
-    """Return the few findings of each study that matter most, as a Markdown table."""
+    """Return the key findings of each study as a Markdown table."""
     found, _ = studies(folder)
     titles = "| study | quantity | mean | 95 % interval | seeds | outcome |"
     rows = [
@@ -90,7 +90,7 @@ def _page(template: str, folder: Path, quick: bool, **more: Any) -> str:
         keep_trailing_newline=True,
     )
     page = environment.get_template(template)
-    return page.render(found=found, missing=missing, quick=quick, shown=SHOWN, **more)
+    return page.render(found=found, missing=missing, quick=quick, **more)
 
 
 def _row(finding: Finding) -> str:
@@ -119,11 +119,6 @@ def _sets() -> dict[str, list[tuple[str, str]]]:
         heading: [(statistics_set(norm).svg(), text) for text, norm in norms.items()]
         for heading, norms in (("Images", images), ("Sequences of different length", sequences))
     }
-
-
-def _width(drawn: Figure) -> int:
-    """Return the width of a figure in pixels."""
-    return round(96 * float(drawn.get_size_inches()[0]))
 
 
 def svg(drawn: Figure, name: str, caption: str) -> str:

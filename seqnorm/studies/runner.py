@@ -1,4 +1,4 @@
-"""Making the runs of a study: several at once, on one machine or many, and resumable.
+"""Make the runs of a study, several at once, on one machine or many.
 
 Each run is computed by one thread, so its numbers depend neither on the number of runs at once nor
 on their order. Its row is on disk as soon as it is made, and an interruption costs only the runs
@@ -11,10 +11,11 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 from typing import NamedTuple
 
 import torch
@@ -36,6 +37,7 @@ class StudyError(RuntimeError):
 class Made(NamedTuple):
     """A run that was made, or the exception that ended it."""
 
+    setting: Setting
     outcome: Outcome | Exception
     seconds: float
     machine: str
@@ -57,7 +59,6 @@ def make_runs(
     """Make all runs that are missing in the study's table, and return the table.
 
     Args:
-        study: whose runs are made.
         folder: of results; the table is ``<folder>/<name>.csv``.
         engine: makes the runs; by default one run at a time in this process.
         only: make only runs whose factors have these values.
@@ -67,51 +68,48 @@ def make_runs(
         StudyError: runs failed (after all others were made), or another process writes the table.
     """
     engine = engine or Engine()
-    code = commit()  # before the runs, because it may change while they are made
+    about: dict[str, Value] = {"commit": commit()}  # it may change during the runs
+    failed: dict[str, str] = {}
+    seconds: list[float] = []
     with _alone(study, folder), engine.started() as jobs:
         table = tables.read(path_of(study, folder))
-        failed: dict[str, str] = {}
-        clock = _Clock(study, jobs)
         while missing := _missing(study, table, only or {}, failed):
-            clock.left = sum(map(study.cost, missing))
-            for setting, made in _all_made(study, missing, engine):
-                run = run_id(setting, study.factors)
-                left = clock.time_left(setting, made.seconds)
+            for made, left in zip(_all_made(study, missing, engine), range(len(missing))[::-1]):
+                name = f"{study.name} {run_id(made.setting, study.factors)}"
+                seconds.append(made.seconds)
                 if isinstance(made.outcome, Exception):
-                    failed[run] = f"{type(made.outcome).__name__}: {made.outcome}"
-                    say(f"{study.name} {run}: failed, {failed[run]}")
+                    reason = f"{type(made.outcome).__name__}: {made.outcome}"
+                    failed[run_id(made.setting, study.factors)] = reason
+                    say(f"{name}: failed, {reason}")
                     continue
-                about: dict[str, Value] = {"seconds": round(made.seconds, 1), "commit": code}
-                about["machine"] = made.machine
-                table = _with(study, folder, table, setting, made.outcome, about)
-                say(f"{study.name} {run}: {made.seconds:.0f} s; {left}")
+                about |= {"seconds": round(made.seconds, 1), "machine": made.machine}
+                table = _with(study, folder, table, made, about)
+                say(f"{name}: {made.seconds:.0f} s; {_in_words(left * mean(seconds) / jobs)}")
     if failed:
         lines = "\n".join(f"  {run}: {reason}" for run, reason in failed.items())
         raise StudyError(f"{len(failed)} run(s) of {study.name} failed:\n{lines}")
     return table
 
 
-def _missing(study: Study, table: Table, only: Setting, failed: dict[str, str]) -> list[Setting]:
-    there = {row["run"] for row in table} | failed.keys()
-    return [
-        setting
-        for setting in study.settings(table)
-        if tables.matches(setting, only) and run_id(setting, study.factors) not in there
-    ]
+def _in_words(seconds: float) -> str:
+    if seconds <= 0:
+        return "none left of this stage"
+    return f"about {seconds / 60:.0f} min left" if seconds >= 60 else "less than a minute left"
 
 
-def _with(
-    study: Study,
-    folder: Path,
-    table: Table,
-    setting: Setting,
-    outcome: Outcome,
-    about: Setting,
-) -> Table:
+def _missing(study: Study, table: Table, only: Setting, failed: Collection[str]) -> list[Setting]:
+    there = {row["run"] for row in table}.union(failed)
+    found = (s for s in study.settings(table) if tables.matches(s, only))
+    return [setting for setting in found if run_id(setting, study.factors) not in there]
+
+
+def _with(study: Study, folder: Path, table: Table, made: Made, about: Setting) -> Table:
     """Write the table with one more row, and return it as it is read back.
 
     An interrupted and an uninterrupted study then go on alike.
     """
+    setting, outcome = made.setting, made.outcome
+    assert isinstance(outcome, Outcome)
     run = run_id(setting, study.factors)
     if unknown := set(outcome.values) - set(study.measures):
         raise StudyError(f"{study.name} measured {sorted(unknown)}, which its measures do not list")
@@ -143,34 +141,28 @@ def make_one(study: Study, setting: Setting, parent: int | None = None) -> Made:
         outcome = error
     finally:
         torch.set_num_threads(threads)
-    return Made(outcome, time.perf_counter() - start, machine())
+    return Made(setting, outcome, time.perf_counter() - start, machine())
 
 
-def _all_made(
-    study: Study, missing: Sequence[Setting], engine: Engine
-) -> Iterator[tuple[Setting, Made]]:
+def _all_made(study: Study, missing: Sequence[Setting], engine: Engine) -> Iterator[Made]:
     """Yield the runs as they are made."""
-    under_way: dict[str, Setting] = {}
+    under_way: list[str] = []
 
     def calls() -> Iterator[tuple[Study, Setting, int]]:
         for setting in missing:
-            under_way[run_id(setting, study.factors)] = setting
+            under_way.append(run_id(setting, study.factors))
             yield study, setting, os.getpid()
 
     try:
-        for setting, made in engine.results(_with_setting, calls()):
-            del under_way[run_id(setting, study.factors)]
-            yield setting, made
-    except Exception as error:  # of the engine: exceptions of runs are results
+        for made in engine.results(make_one, calls()):
+            under_way.remove(run_id(made.setting, study.factors))
+            yield made
+    except Exception as error:  # from the engine; exceptions of runs are results
         raise StudyError(
             f"a process of {study.name} died (out of memory, or killed) at one of: "
-            f"{', '.join(under_way)}; what was finished is kept: run again, with fewer --processes "
+            f"{', '.join(under_way)}; finished runs are kept: run again, with fewer --processes "
             f"if memory was short ({type(error).__name__}: {error})"
         ) from error
-
-
-def _with_setting(study: Study, setting: Setting, parent: int) -> tuple[Setting, Made]:
-    return setting, make_one(study, setting, parent)
 
 
 def _end_with(parent: int) -> None:
@@ -194,39 +186,22 @@ def machine() -> str:
 
 @contextmanager
 def _alone(study: Study, folder: Path) -> Iterator[None]:
-    """Hold the lock of the study's table within."""
+    """Hold the lock of the study's table."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f".{study.name}.lock"
     with open(path, "w", encoding="utf-8") as file:
         try:
             lock(file, wait=False)
             # The last holder removes the file: a file opened before that locks nothing.
-            if not (path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())):
-                raise BlockingIOError
-        except BlockingIOError as error:
+            alone = path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())
+        except BlockingIOError:
+            alone = False
+        if not alone:
             raise StudyError(
                 f"another process is writing {path_of(study, folder)}: let it finish, or give this "
                 "one another --results"
-            ) from error
+            )
         try:
             yield
         finally:
             path.unlink(missing_ok=True)
-
-
-class _Clock:
-    """Estimate of the time left, from the runs made so far and the costs of all."""
-
-    def __init__(self, study: Study, jobs: int) -> None:
-        self.study, self.jobs = study, jobs
-        self.left = self.spent = self.cost = 0.0
-
-    def time_left(self, setting: Setting, seconds: float) -> str:
-        """Count a run that was made, and return the time left in words."""
-        self.left -= self.study.cost(setting)
-        self.cost += self.study.cost(setting)
-        self.spent += seconds
-        if self.left <= 0:
-            return "none left of this stage"
-        minutes = self.left * self.spent / max(self.cost, 1e-9) / self.jobs / 60
-        return f"about {minutes:.0f} min left" if minutes >= 1 else "less than a minute left"

@@ -4,9 +4,9 @@ A study is a dataclass; its fields are its configuration, ``configs/studies/<nam
 is one setting of the factors, including the seed, and depends on no run but those that chose its
 learning rate. Runs can therefore be made in any order and on several machines.
 
-Every study is a folder with the same files: ``study`` (the runs), ``data``, ``training``,
-``measures`` (of a trained network), ``figures``, ``verdict`` (the numbers that the table yields),
-and ``text.md.j2`` (the verdict and the captions, written by hand).
+Every study is a folder: ``study`` makes the runs, ``measures`` evaluates a trained network,
+``figures`` draws the table, ``verdict`` computes the numbers of the verdict, and ``text.md.j2``
+holds the verdict and the captions, written by hand. Studies on texts share ``texts``.
 """
 
 from __future__ import annotations
@@ -31,17 +31,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Results of one run.
+    """Results of one run."""
 
-    Attributes:
-        values: a number for each of the study's measures that applies; others stay empty.
-        curves: points (x, y) by name, such as a loss over steps.
-        files: contents of small files to keep beside the table, by name.
-    """
-
-    values: Mapping[str, float]
-    curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
-    files: Mapping[str, bytes] = field(default_factory=dict)
+    values: Mapping[str, float]  # a number for each of the study's measures that applies
+    curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)  # (x, y)
+    files: Mapping[str, bytes] = field(default_factory=dict)  # small files to keep beside the table
 
 
 class Text(NamedTuple):
@@ -53,24 +47,16 @@ class Text(NamedTuple):
 
 
 class Study(ABC):
-    """A question about a limitation of BatchNorm, and the way it is answered.
+    """A question about a limitation of BatchNorm, and the way it is answered."""
 
-    Attributes:
-        name: of its folder, its configuration and its results.
-        title: the limitation in a few words.
-        question: in a sentence or two.
-        factors: columns of the table that tell runs apart, "stage" and "seed" among them. The stage
-            is "tune" for runs that choose a learning rate and "run" for reported ones.
-        measures: columns with the numbers that a run measured.
-        extent: fields of the configuration that say how many runs there are. They may change
-            between calls that write into one table.
-    """
-
-    name: ClassVar[str]
-    title: ClassVar[str]
+    name: ClassVar[str]  # of its folder, its configuration and its results
+    title: ClassVar[str]  # the limitation in a few words
     question: ClassVar[str]
+    # Columns that tell runs apart, "stage" and "seed" among them. The stage is "tune" for runs that
+    # choose a learning rate and "run" for reported ones.
     factors: ClassVar[tuple[str, ...]]
-    measures: ClassVar[tuple[str, ...]]
+    measures: ClassVar[tuple[str, ...]]  # columns with the numbers that a run measured
+    # Fields that say how many runs there are, which may change while a table grows.
     extent: ClassVar[tuple[str, ...]] = ("seeds",)
 
     @abstractmethod
@@ -83,11 +69,7 @@ class Study(ABC):
 
     @abstractmethod
     def run(self, setting: Setting) -> Outcome:
-        """Make one run. Everything random in it follows from the setting."""
-
-    def cost(self, setting: Setting) -> float:
-        """Return the time that a run takes in any unit, to estimate the time left."""
-        return 1.0
+        """Make one run. All random numbers in it follow from the setting."""
 
     @abstractmethod
     def figures(self, table: Table) -> dict[str, Figure]:
@@ -110,7 +92,7 @@ class Study(ABC):
         return Path(inspect.getfile(type(self))).with_name("text.md.j2").read_text(encoding="utf-8")
 
     def text(self, table: Table) -> Text:
-        """Fill the table's numbers into the text. Claims that it does not bear out say so."""
+        """Fill the table's numbers into the text and mark claims that it does not bear out."""
         claims: list[Claim] = []
 
         def claim(text: str, *grounds: list[Ground]) -> str:

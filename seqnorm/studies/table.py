@@ -32,12 +32,12 @@ def run_id(setting: Setting, factors: Sequence[str]) -> str:
         ValueError: the setting has a key that is not a factor.
     """
     if unknown := set(setting) - set(factors):
-        raise ValueError(f"{sorted(unknown)} are no factors; these are: {', '.join(factors)}")
+        raise ValueError(f"unknown factors {sorted(unknown)}: write some of {', '.join(factors)}")
     return "/".join(to_text(setting.get(name)) for name in factors)
 
 
 def to_text(value: Value) -> str:
-    """Write a value as in the file: a number with six digits, ``None`` as the empty text."""
+    """Return a value as text: a float with six digits, ``None`` as the empty string."""
     if value is None:
         return ""
     if isinstance(value, float):
@@ -60,23 +60,17 @@ def from_text(text: str) -> Value:
 
 
 def matches(row: Setting, wanted: Setting) -> bool:
-    """Return True if the row has these values, to the digits that the file keeps."""
+    """Return True if the row has these values, to the six digits that the file keeps."""
     return all(to_text(row.get(name)) == to_text(value) for name, value in wanted.items())
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of a study, each a mapping from column to value, and their curves.
+    """Rows of a study, each a mapping from column to value, and their curves."""
 
-    Attributes:
-        rows: in the order in which they were made.
-        curves: by run and curve name.
-        files: the folder of the files that runs left beside the table; None without a folder.
-    """
-
-    rows: Sequence[Mapping[str, Value]] = ()
-    curves: Mapping[tuple[str, str], Curve] = field(default_factory=dict)
-    files: Path | None = field(default=None, compare=False)
+    rows: Sequence[Mapping[str, Value]] = ()  # in the order in which they were made
+    curves: Mapping[tuple[str, str], Curve] = field(default_factory=dict)  # by run and name
+    files: Path | None = field(default=None, compare=False)  # folder of files that runs left
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -85,19 +79,19 @@ class Table:
         return iter(self.rows)
 
     def where(self, **setting: Value) -> Table:
-        """Return the rows with these values, to the digits of the file; ``None`` is empty."""
+        """Return the rows with these values, to six digits; ``None`` matches an empty cell."""
         kept = [row for row in self.rows if matches(row, setting)]
         return Table(kept, self.curves, self.files)
 
     def distinct(self, column: str) -> list[Value]:
-        """Return the values of a column, each once, as they first appear, without empty ones."""
+        """Return the distinct values of a column in order of appearance, without empty ones."""
         return list(dict.fromkeys(v for row in self.rows if (v := row.get(column)) is not None))
 
     def by_seed(self, measure: str, **setting: Value) -> Seeds:
         """Return the measure by seed, from the rows with these values that have it.
 
         Raises:
-            ValueError: two rows have the same seed, so the setting must say more.
+            ValueError: two rows have the same seed, so the setting must name more factors.
         """
         found = Seeds()
         for row in self.where(**setting):
@@ -107,7 +101,9 @@ class Table:
             if not isinstance(seed, int) or isinstance(value, str):
                 raise ValueError(f"row {row['run']}: the seed or {measure} is not a number")
             if seed in found:
-                raise ValueError(f"two rows have seed {seed}, at {row['run']}: say more of them")
+                raise ValueError(
+                    f"two rows have seed {seed}, one of them {row['run']}: name more factors"
+                )
             found[seed] = float(value)
         return found
 
@@ -130,21 +126,16 @@ def read(path: Path) -> Table:
     Raises:
         ValueError: a line has more or fewer columns than the header.
     """
-    rows: list[dict[str, Value]] = []
-    for line in _lines(path):
-        row: dict[str, Value] = {name: from_text(text) for name, text in line.items()}
-        row["run"] = line["run"]  # text, even where it reads as a number
-        rows.append(row)
+    # A run is text, even where it reads as a number.
+    rows = [
+        {name: from_text(text) for name, text in line.items()} | {"run": line["run"]}
+        for line in _lines(path)
+    ]
     curves: dict[tuple[str, str], Curve] = {}
-    for line in _lines(curves_path(path)):
+    for line in _lines(path.with_name(f"{path.stem}_curves.csv")):
         points = curves.setdefault((line["run"], line["curve"]), [])
         points.append((float(line["x"]), float(line["y"])))
     return Table(rows, curves, path.with_suffix(""))
-
-
-def curves_path(path: Path) -> Path:
-    """Return the path of the curves of the table ``path``."""
-    return path.with_name(f"{path.stem}_curves.csv")
 
 
 def write(path: Path, columns: Sequence[str], table: Table) -> None:
@@ -159,8 +150,7 @@ def write(path: Path, columns: Sequence[str], table: Table) -> None:
         if run in known
         for x, y in values
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(curves_path(path), ("run", "curve", "x", "y"), points)
+    _replace(path.with_name(f"{path.stem}_curves.csv"), ("run", "curve", "x", "y"), points)
     header = ("run", *columns, *ABOUT)
     rows = (tuple(to_text(row.get(name)) for name in header) for row in table.rows)
     _replace(path, header, rows)

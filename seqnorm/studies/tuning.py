@@ -3,13 +3,13 @@
 Every rate of a grid is tried with the tuning seeds, which are different from the reported seeds.
 The rate with the best mean of a measure on validation data is chosen; of two equal ones, the
 smaller. If it is the smallest or the largest of the grid, another rate is tried one step of the
-grid beyond it, at most ``EXTENSIONS`` times. The test part takes no part in the choice.
+grid beyond it, at most ``EXTENSIONS`` times. Test data play no role in the choice.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from statistics import mean
 
@@ -41,14 +41,15 @@ def best_rate(
         found = table.by_seed(measure, rate=rate)
         if any(seed not in found for seed in seeds):
             return None
-        scores[rate] = _score([found[seed] for seed in seeds], largest)
+        score = mean(found[seed] for seed in seeds)
+        scores[rate] = -math.inf if math.isnan(score) else score if largest else -score
     return max(scores, key=lambda rate: scores[rate])
 
 
 def choose_rate(
     table: Table, rates: Sequence[float], seeds: Sequence[int], measure: str, largest: bool = True
 ) -> tuple[list[float], float | None]:
-    """Return the rates to try as far as they are known, and the chosen one, None while it is open.
+    """Return the rates to try so far, and the chosen one or None while runs are missing.
 
     A grid of a single rate needs no runs. Arguments are those of ``best_rate``.
     """
@@ -65,29 +66,31 @@ def choose_rate(
     return grid, best
 
 
-def plan(
+def tuned_runs(
     done: Table,
-    case: Setting,
-    rates: Sequence[float],
-    runs: int,
+    cases: Iterable[tuple[Setting, Sequence[float]]],
+    *,
+    tuning: int,
+    seeds: int,
     measure: str,
     largest: bool = True,
-) -> tuple[list[Setting], float | None]:
-    """Return the tuning runs of one norm and task, and the chosen rate, None while it is open.
+) -> Iterator[Setting]:
+    """Yield the tuning runs of all cases, then the runs of the cases whose rate is known.
 
     Args:
         done: all runs so far.
-        case: factors of the norm and task.
-        runs: number of tuning seeds.
+        cases: factors of a norm and task, and its grid of rates.
+        tuning: number of seeds to tune with.
+        seeds: number of reported seeds.
     """
-    seeds = tuning_seeds(runs)
-    tuned = done.where(stage="tune", **case)
-    grid, best = choose_rate(tuned, rates, seeds, measure, largest)
-    tries = product(grid, seeds)
-    return [{**case, "stage": "tune", "rate": rate, "seed": seed} for rate, seed in tries], best
-
-
-def _score(values: Sequence[float], largest: bool) -> float:
-    if any(math.isnan(value) for value in values):
-        return -math.inf
-    return mean(values) if largest else -mean(values)
+    chosen: list[Setting] = []
+    for case, rates in cases:
+        tuned = done.where(stage="tune", **case)
+        grid, best = choose_rate(tuned, rates, tuning_seeds(tuning), measure, largest)
+        for rate, seed in product(grid, tuning_seeds(tuning)):
+            yield {**case, "stage": "tune", "rate": rate, "seed": seed}
+        if best is not None:
+            chosen.append({**case, "stage": "run", "rate": best})
+    # Seeds outermost, so that an interrupted study has all settings of the first seeds.
+    for seed, run in product(range(seeds), chosen):
+        yield {**run, "seed": seed}

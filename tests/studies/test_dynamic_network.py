@@ -16,10 +16,10 @@ from tuned import tuned
 
 from seqnorm.models import TextClassifier
 from seqnorm.studies.configuration import load
-from seqnorm.studies.dynamic_network import DynamicNetwork, data, measures
-from seqnorm.studies.dynamic_network.data import Part
-from seqnorm.studies.dynamic_network.study import SITES
+from seqnorm.studies.dynamic_network import measures
+from seqnorm.studies.dynamic_network.study import SITES, DynamicNetwork
 from seqnorm.studies.table import Setting, Table, run_id
+from seqnorm.studies.texts import Part, evenly, load_texts
 
 
 def tiny(corpus: Path, **changed: Any) -> DynamicNetwork:
@@ -66,29 +66,6 @@ def part() -> Part:
     lengths = [draw.randrange(1, 9) for _ in range(70)]
     tokens = [[draw.randrange(1, 20) for _ in range(length)] for length in lengths]
     return Part(tokens, [draw.randrange(3) for _ in lengths])
-
-
-def test_parts_of_documents() -> None:
-    part = Part([[1, 2, 3, 4, 5], [6], [7, 8, 9]], [0, 1, 2])
-    assert part.lengths == [5, 1, 3]
-    assert part.head(2).tokens == [[1, 2], [6], [7, 8]]
-    assert part.tail(2).tokens == [[4, 5], [6], [8, 9]]
-    assert part.again(2).tokens == [[1, 2, 1, 2, 1], [6], [7, 8, 7]]
-    assert part.longer(2) == Part([[1, 2, 3, 4, 5], [7, 8, 9]], [0, 2])
-    assert part.sample(2) == Part([[1, 2, 3, 4, 5], [7, 8, 9]], [0, 2])
-    assert part.sample(3) == part.sample(10) == part
-
-
-def test_batches_hold_every_document_once(part: Part) -> None:
-    for found in (data.batches(part, 8, seed=3), data.in_order(part, 8)):
-        indices = torch.cat([batch.indices for batch in found])
-        assert sorted(indices.tolist()) == list(range(len(part)))
-    orders = [
-        torch.cat([b.indices for b in data.batches(part, 8, seed=seed, epoch=epoch)]).tolist()
-        for seed, epoch in ((0, 0), (0, 0), (0, 1), (1, 0))
-    ]
-    assert orders[0] == orders[1]
-    assert orders[0] not in orders[2:]
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])
@@ -139,8 +116,8 @@ def test_errors_of_statistics(part: Part) -> None:
     model = classifier(part)
     true = measures.population(model, part)
     assert measures.relative_error(true, true).equal(torch.zeros(max(part.lengths)))
-    assert measures.relative_error(model, true).isnan().all(), "no step was seen yet"
-    half = measures.population(model, part.sample(35))
+    assert measures.relative_error(model, true).isnan().all(), "no step has statistics yet"
+    half = measures.population(model, part.take(evenly(len(part), 35)))
     error = measures.relative_error(half, true)
     found, right = measures.tables_of(half), measures.tables_of(true)
     for t in range(max(part.lengths)):
@@ -167,7 +144,8 @@ def test_slope() -> None:
 
 def test_by_length() -> None:
     right = torch.tensor([True, False, True, True])
-    assert measures.by_length(right, [1, 2, 3, 9], [2, 5, 8]) == [0.5, 1.0, None, 1.0]
+    found = measures.by_length(right, [1, 2, 3, 9], [2, 5, 8])
+    assert found == {"length_0": 0.5, "length_1": 1.0, "length_3": 1.0}, "no document in class 2"
 
 
 def test_a_head_fitted_anew_reads_what_the_state_holds(part: Part) -> None:
@@ -178,7 +156,7 @@ def test_a_head_fitted_anew_reads_what_the_state_holds(part: Part) -> None:
         torch.testing.assert_close(features[i], states[0, -1])
     score = features @ torch.tensor([1.0, -2.0, 0.5, 1.0])
     learnable = Part(part.tokens, (score > score.quantile(0.4)).long().tolist())
-    with torch.no_grad():  # a head that knows nothing but the third class
+    with torch.no_grad():  # a head that always predicts the third class
         model.head.weight.zero_()
         model.head.bias.copy_(torch.tensor([0.0, 0.0, 9.0]))
     assert measures.accuracy(model, learnable) == 0
@@ -217,7 +195,7 @@ def test_settings_of_the_shipped_configuration() -> None:
     smallest = min(float(str(row["rate"])) for row in done)
     assert smallest < min(study.rates), "the smaller one of equal rates is at the edge"
     assert {s["rate"] for s in reported} == {smallest}
-    assert {s["variant"] for s in reported} == {None, *study.variants}
+    assert {s.get("variant") for s in reported} == {None, *study.variants}
 
 
 @pytest.mark.parametrize("norm", ["batch", "batch_pooled", "layer", "none"])
@@ -234,7 +212,6 @@ def test_a_run_of_each_part(norm: str, corpus: Path) -> None:
             assert set(outcome.values) <= set(study.measures)
             if setting["part"] != "cost":
                 assert study.run(setting).values == outcome.values
-            assert study.cost(setting) > 0
             rows.append({"run": run} | dict(setting) | dict(outcome.values))
             curves |= {(run, name): list(points) for name, points in outcome.curves.items()}
         table = Table(rows, curves)
@@ -251,7 +228,7 @@ def test_a_run_of_each_part(norm: str, corpus: Path) -> None:
 def test_seeds_start_alike_and_variants_keep_the_sites_they_name(corpus: Path) -> None:
     study = tiny(corpus)
     cell = study.cells[0]
-    loaded = data.load(str(corpus), "data", 9, 60, 30, 20)
+    loaded = load_texts(str(corpus), "data", 9, 20, evenly, (60, 30, 30))
     base: Setting = {"cell": cell, "seed": 3, "pooling": "last"}
     models = [study.model({**base, "norm": norm}, loaded) for norm in ("batch", "layer", "none")]
     models += [study.model({**base, "norm": "batch", "variant": site}, loaded) for site in SITES]
@@ -372,8 +349,7 @@ def test_the_verdict_follows_the_table(
     assert {start.split(" w")[0] for start, claim in starts.items() if claim.holds} == held
     found = study.findings(table)
     quantities = [finding.quantity for finding in found]
-    assert len(set(quantities)) == len(quantities) > 15
-    assert [finding.key for finding in found[:11]] == [True] * 10 + [False]
+    assert len(set(quantities)) == len(quantities) == 10, "five of each corpus"
     more = found[3]
     assert more.quantity.endswith("BatchNorm's change minus LayerNorm's, r8, LSTM, last pooling")
     assert more.interval.mean == pytest.approx(-100 * loss)

@@ -5,22 +5,21 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from tuned import tuned
 from zipped import zipped
 
 from seqnorm.studies.configuration import load
-from seqnorm.studies.image_generation import ImageGeneration, data, losses
+from seqnorm.studies.image_generation import data, losses
 from seqnorm.studies.image_generation.data import CONTRASTS
+from seqnorm.studies.image_generation.study import ImageGeneration
 from seqnorm.studies.image_generation.training import thin
 from seqnorm.studies.image_generation.verdict import ALL, NORMS, OF_ALL, by_seed
 from seqnorm.studies.table import Table, Value, run_id
@@ -106,13 +105,11 @@ def test_a_style_is_at_no_distance_from_itself_and_grey_at_one() -> None:
 def test_crops_are_pieces_of_their_pictures() -> None:
     pictures = [torch.full((3, 9, 12), value) for value in (0.1, 0.2, 0.3)]
     generator = torch.Generator().manual_seed(0)
-    in_turn = data.crops_in_turn(pictures, 5, 8, generator)
-    assert in_turn.shape == (5, 3, 8, 8)
-    assert in_turn[:, 0, 0, 0].tolist() == pytest.approx([0.1, 0.2, 0.3, 0.1, 0.2])
-    drawn = data.crops(pictures, 200, 8, generator)[:, 0, 0, 0]
-    assert all((drawn == value).sum() > 40 for value in (0.1, 0.2, 0.3))
+    found = data.crops(pictures, 8, generator)
+    assert found.shape == (3, 3, 8, 8)
+    assert found[:, 0, 0, 0].tolist() == pytest.approx([0.1, 0.2, 0.3])
     ramp = torch.arange(9 * 12.0).view(1, 9, 12).expand(3, 9, 12)
-    corners = {int(c[0, 0, 0]) for c in data.crops([ramp], 200, 8, generator)}
+    corners = {int(c[0, 0, 0]) for c in data.crops([ramp] * 200, 8, generator)}
     assert corners == {12 * y + x for y in range(2) for x in range(5)}
     assert torch.equal(data.middle(ramp, 3), ramp[:, 3:6, 4:7])
     assert data.shrink(torch.rand(3, 90, 60), 30).shape == (3, 45, 30)
@@ -211,12 +208,6 @@ def test_the_rate_is_the_one_with_the_least_validation_loss() -> None:
     assert {row["seed"] for row in done} == set(tuning_seeds(1))
 
 
-def test_a_run_with_all_styles_costs_its_steps() -> None:
-    made = tiny(steps=3, steps_of_all=7, rates=[0.001])
-    costs = {(s["norm"], made.cost(s)) for s in made.settings(Table())}
-    assert costs == {(norm, 7.0 if norm in OF_ALL else 3.0) for norm in NORMS}
-
-
 def made_up(changed: Mapping[str, Mapping[str, float]], seeds: int = 5) -> Table:
     """Make runs with all measures 0.5 but those changed for a norm, with a little noise."""
     made = tiny()
@@ -268,12 +259,11 @@ def test_findings_of_a_table_and_of_none() -> None:
     assert told[0].quantity.startswith(
         "style loss of test photographs, BatchNorm minus InstanceNorm"
     )
-    assert not any("gravel" in finding.quantity for finding in told[:10])
+    assert len(told) == 10
     whole = found["style loss of test photographs, BatchNorm minus InstanceNorm, mean over styles"]
     assert whole.interval.mean == pytest.approx(0.4, abs=0.01)
     assert whole.outcome == "as predicted"
-    one = found["style loss of test photographs, gravel, BatchNorm minus InstanceNorm"]
-    assert one.interval.n == 5
+    assert whole.interval.n == 5
     assert all(f.outcome == "too few runs to say" for f in made.findings(Table()))
     assert list(made.figures(Table()))[:2] == ["pictures", "contrast"]
 
@@ -297,53 +287,9 @@ def test_means_over_styles_need_every_style() -> None:
         ({"test": ["lena"]}, r"unknown photographs \['lena'\]: write some of"),
         ({"test": ["coffee"]}, "name one twice"),
         ({"rates": []}, "rates must name at least one"),
-        ({"features": "resnet"}, "features must be random or vgg, got 'resnet'"),
         ({"judged": 5}, "two batches of 2 or more, all full"),
     ],
 )
 def test_bad_configurations(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         tiny(**changed)
-
-
-def test_vgg_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torchvision.models", None)
-    with pytest.raises(RuntimeError, match="pip install torchvision"):
-        losses.features_by_name("vgg")
-    with pytest.raises(ValueError, match="one of random, vgg, got 'resnet'"):
-        losses.features_by_name("resnet")
-
-
-def test_vgg_ends_after_the_rectifications(monkeypatch: pytest.MonkeyPatch) -> None:
-    # The layers of VGG-16 down to relu3_3, with few channels.
-    widths = [[4, 4], [6, 6], [8, 8, 8]]
-    layers: list[nn.Module] = []
-    channels = 3
-    for block in widths:
-        for width in block:
-            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
-            channels = width
-        layers.append(nn.MaxPool2d(2))
-
-    class Network(nn.Module):
-        features = nn.Sequential(*layers, nn.Conv2d(8, 8, 3))
-
-    def vgg16(weights: str) -> Network:
-        if not available:
-            raise OSError("no network")
-        assert weights == "IMAGENET1K_V1"
-        return Network()
-
-    module = ModuleType("torchvision.models")
-    module.vgg16 = vgg16  # type: ignore[attr-defined]  # a module made here
-    monkeypatch.setitem(sys.modules, "torchvision", ModuleType("torchvision"))
-    monkeypatch.setitem(sys.modules, "torchvision.models", module)
-    available = False
-    with pytest.raises(RuntimeError, match=r"weights of vgg16.*no network.*features: random"):
-        losses.features_by_name("vgg")
-    available = True
-    features = losses.features_by_name("vgg")
-    found = features(torch.rand(2, 3, 16, 16))
-    assert [tuple(f.shape) for f in found] == [(2, 4, 16, 16), (2, 6, 8, 8), (2, 8, 4, 4)]
-    assert all(float(f.min()) >= 0 for f in found)
-    assert not any(p.requires_grad for p in features.parameters())

@@ -92,7 +92,7 @@ def test_the_page_is_whole_and_needs_no_network(folder: Path) -> None:
     ):
         assert part in text
     assert "6 runs" in text
-    assert "3 more numbers" in text
+    assert "quantity 12 <b>" in text
     outside = [link for link in page.links if not link.startswith(("#", "data:"))]
     assert outside == []
     assert not re.search(r"url\((?!#)|@import|<script", raw)
@@ -101,7 +101,7 @@ def test_the_page_is_whole_and_needs_no_network(folder: Path) -> None:
     assert missing == set()
 
 
-def test_words_of_results_are_no_markup(folder: Path) -> None:
+def test_text_of_results_is_escaped(folder: Path) -> None:
     raw = report.html(folder)
     assert "Errors of &lt;b&gt;two&lt;/b&gt; norms." in raw
     assert "Limits &lt;script&gt;alert(1)&lt;/script&gt; &amp; more" in raw

@@ -20,7 +20,7 @@ from seqnorm.studies.runner import StudyError, machine, make_runs, path_of
 from seqnorm.studies.table import Setting, read
 
 TWO = Engine(processes=2)
-# Folders that the tests of this process were told of.
+# Folders of the test process's own PYTHONPATH.
 EXTRA = os.environ.get("PYTHONPATH", "").split(os.pathsep)
 
 
@@ -78,7 +78,7 @@ def test_a_failed_run_stops_no_other_and_is_named(tmp_path: Path) -> None:
 
 def test_a_process_that_dies_is_named(tmp_path: Path) -> None:
     with pytest.raises(
-        StudyError, match=r"a process of toy died .* at one of: .*tune/batch/0.1/1000.*; what"
+        StudyError, match=r"a process of toy died .* at one of: .*tune/batch/0.1/1000.*; finished"
     ):
         make_runs(Toy(1, [0.1], fail="die"), tmp_path, engine=TWO, say=silent)
 

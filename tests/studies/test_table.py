@@ -65,7 +65,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_run_is_named_by_its_factors() -> None:
     assert run_id({"norm": "batch", "seed": 3}, ("norm", "rate", "seed")) == "batch//3"
-    with pytest.raises(ValueError, match="are no factors"):
+    with pytest.raises(ValueError, match="unknown factors"):
         run_id({"nrom": "batch"}, ("norm", "seed"))
 
 

@@ -1,46 +1,41 @@
-"""Cost of a norm in parameters, running tables, time and memory, with one long document too."""
+"""Cost of a norm in parameters, running tables, and time, with one long document too."""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
-from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
 from torch.nn import functional as F
 
 from seqnorm.datasets import TextBatch
 from seqnorm.models import TextClassifier
 from seqnorm.studies.study import Outcome
+from seqnorm.studies.table import Setting
+from seqnorm.studies.texts import Part, Texts
 
-from .data import Part
 from .measures import tables_of
 
-PROCESS = Path("/proc/self")
+if TYPE_CHECKING:
+    from .study import DynamicNetwork
 
 
-def cost_of(
-    make: Callable[[int], TextClassifier],
-    part: Part,
-    *,
-    steps: int,
-    batch: int,
-    repeats: int,
-    seed: int,
-) -> Outcome:
+def cost_of(study: DynamicNetwork, setting: Setting, texts: Texts) -> Outcome:
     """Measure a training step on a random batch with the longest document, cut and whole.
 
-    The times, and the memory that the whole document adds at its peak, depend on the machine. They
-    are curves over the length of the batch's longest document. Numbers that are the same on every
-    machine are values.
-
-    Args:
-        make: returns a network whose tables have this number of steps.
-        steps: length at which the other documents, and at first the longest, are cut.
+    The other documents are cut. The times depend on the machine. They are a curve over the length
+    of the batch's longest document. Numbers that are the same on every machine are values.
     """
+    part, steps, batch = texts.train, study.steps, study.batch
+
+    def make(max_steps: int) -> TextClassifier:
+        return study.model({**setting, "pooling": study.poolings[0]}, texts, max_steps)
+
     longest = max(range(len(part)), key=part.lengths.__getitem__)
-    others = random.Random(seed).sample([i for i in range(len(part)) if i != longest], batch - 1)
+    others = random.Random(setting["seed"]).sample(
+        [i for i in range(len(part)) if i != longest], batch - 1
+    )
     short = part.head(steps).batch([longest, *others])
     tokens = [part.tokens[longest], *(part.tokens[i][:steps] for i in others)]
     long = Part(tokens, [part.labels[i] for i in (longest, *others)]).batch(range(batch))
@@ -50,15 +45,10 @@ def cost_of(
         "alone_long": (length - max(map(len, tokens[1:]))) / sum(map(len, tokens)),
     }
     model = make(length).train()
-    taken = [timed(model, short) for _ in range(repeats + 1)]
+    taken = [timed(model, short) for _ in range(study.repeats + 1)]
     seconds = [(float(steps), median(taken[1:]))]  # the first one warms up
     model = make(length).train()
-
-    def once() -> None:
-        seconds.append((float(length), timed(model, long)))
-
-    peak = peak_memory(once)
-    memory = [] if peak is None else [(float(length), peak)]
+    seconds.append((float(length), timed(model, long)))
     tables = tables_of(model).values()
     values["parameters"] = float(sum(p.numel() for p in model.recurrent.parameters()))
     values["table_bytes"] = float(
@@ -66,7 +56,7 @@ def cost_of(
     )
     if tables:
         values["updated_steps"] = float(max(int((t.count > 0).sum()) for t in tables))
-    return Outcome(values, {"seconds": seconds, "memory": memory})
+    return Outcome(values, {"seconds": seconds})
 
 
 def timed(model: TextClassifier, batch: TextBatch) -> float:
@@ -75,24 +65,3 @@ def timed(model: TextClassifier, batch: TextBatch) -> float:
     start = time.perf_counter()
     F.cross_entropy(model(batch.tokens, batch.lengths), batch.labels).backward()
     return time.perf_counter() - start
-
-
-def peak_memory(work: Callable[[], object]) -> float | None:
-    """Measure the bytes that ``work`` adds to this process at its peak.
-
-    Return ``None`` if the system does not tell.
-    """
-    try:
-        (PROCESS / "clear_refs").write_text("5")  # reset the peak
-        before = _status("VmRSS")
-    except (OSError, KeyError):
-        work()
-        return None
-    work()
-    return max(0.0, _status("VmHWM") - before)
-
-
-def _status(name: str) -> float:
-    lines = (PROCESS / "status").read_text().splitlines()
-    found = dict(line.split(":", 1) for line in lines)
-    return 1024.0 * float(found[name].split()[0])

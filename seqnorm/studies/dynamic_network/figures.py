@@ -6,7 +6,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from seqnorm.studies.evidence import Seeds
-from seqnorm.studies.figures import NAMES, STYLES, draw_line, draw_point, legend, panels
+from seqnorm.studies.figures import NAMES, STYLES, draw_line, legend, panels
 from seqnorm.studies.table import Table
 
 from .verdict import SITE_WORDS, Networks, networks
@@ -26,24 +26,33 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 
-def figures(study: DynamicNetwork, runs: Table) -> dict[str, Figure]:
+def figures(study: DynamicNetwork, table: Table) -> dict[str, Figure]:
     """Draw all figures of the reported runs."""
+    runs = table.where(stage="run")
     drawings = (_rows, _errors, _lengths, _cut, _causes, _sites, _cost)
     return {draw.__name__[1:]: draw(study, runs) for draw in drawings}
 
 
 def _draw_curve(axes: Axes, values: dict[float, Seeds], label: str, style: str) -> None:
     """Draw the mean over seeds with its 95 % interval as a band."""
-    if not values:
-        return
-    xs = sorted(values)
+    xs, look = sorted(values), SIZES[style]
     found = [values[x].interval for x in xs]
-    look = SIZES[style]
-    axes.plot(xs, [i.mean for i in found], label=label, markersize=3.5, linewidth=1.3, **look)
-    if all(i.n > 2 for i in found):  # the band of two seeds would hide everything
-        axes.fill_between(
-            xs, [i.low for i in found], [i.high for i in found], alpha=0.2, color=look["color"]
-        )
+    if found:
+        axes.plot(xs, [i.mean for i in found], label=label, markersize=3.5, linewidth=1.3, **look)
+    if found and all(i.n > 2 for i in found):  # the band of two seeds would hide everything
+        low, high = [i.low for i in found], [i.high for i in found]
+        axes.fill_between(xs, low, high, alpha=0.2, color=look["color"])
+
+
+def _point(
+    axes: Axes, place: float, value: Seeds, norm: str, label: str, *, upright: bool, **style: Any
+) -> None:
+    """Draw a mean with its 95 % interval, at this place of the axis of categories."""
+    found, look = value.interval, STYLES[norm] | {"linestyle": ""} | style
+    if found.n:
+        x, y = (place, found.mean) if upright else (found.mean, place)
+        across, up = (None, found.half) if upright else (found.half, None)
+        axes.errorbar(x, y, up, across, label=label, capsize=2.5, markersize=6, **look)
 
 
 def _legend(drawn: Figure, grid: list[Axes], columns: int = 5) -> None:
@@ -108,12 +117,13 @@ def _cut(study: DynamicNetwork, runs: Table) -> Figure:
     cases = list(product(study.poolings, study.corpora))
     drawn, grid = panels([f"{corpus}, {pooling} pooling" for pooling, corpus in cases], 2.9, 2)
     for axes, (pooling, corpus) in zip(grid, cases):
-        for number, cell in enumerate(study.cells):
-            for place, norm in enumerate(study.norms):
-                value = Networks(runs, corpus, cell, pooling).change(norm).interval
-                style = STYLES[norm] | {"linestyle": "", "fillstyle": ("full", "none")[number % 2]}
-                x = place + 0.25 * (number - (len(study.cells) - 1) / 2)
-                draw_point(axes, x, value, cell.upper(), vertical=True, **style)
+        for (number, cell), (place, norm) in product(
+            enumerate(study.cells), enumerate(study.norms)
+        ):
+            value = Networks(runs, corpus, cell, pooling).change(norm)
+            x = place + 0.25 * (number - (len(study.cells) - 1) / 2)
+            fill = ("full", "none")[number % 2]
+            _point(axes, x, value, norm, cell.upper(), upright=True, fillstyle=fill)
         axes.axhline(0, color="black", linewidth=0.8)
         _norm_ticks(axes, study)
         axes.set_ylabel("change, points")
@@ -142,14 +152,13 @@ def _causes(study: DynamicNetwork, runs: Table) -> Figure:
     drawn, grid = panels([f"{corpus}, {cell.upper()}" for corpus, cell in cases], 4.8, 2)
     for axes, (corpus, cell) in zip(grid, cases):
         of = Networks(runs, corpus, cell, pooling)
-        for number, norm in enumerate(n for n in ("batch", "layer", "none") if n in study.norms):
-            style = STYLES[norm] | {"linestyle": ""}
-            for place, measure in enumerate(CONDITIONS):
-                found = of.cut(measure, norm) - of.cut("accuracy_cut", norm)
-                if measure == "accuracy_head":  # the control has a new head too
-                    found = of.rest(norm)
-                at = place + 0.22 * (number - 1)
-                draw_point(axes, at, found.interval, NAMES[norm], vertical=False, **style)
+        norms = [norm for norm in ("batch", "layer", "none") if norm in study.norms]
+        for (number, norm), (place, measure) in product(enumerate(norms), enumerate(CONDITIONS)):
+            found = of.cut(measure, norm) - of.cut("accuracy_cut", norm)
+            if measure == "accuracy_head":  # the control has a new head too
+                found = of.rest(norm)
+            at = place + 0.22 * (number - 1)
+            _point(axes, at, found, norm, NAMES[norm], upright=False)
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set_yticks(range(len(CONDITIONS)), list(CONDITIONS.values()), fontsize=8)
         axes.invert_yaxis()
@@ -171,8 +180,7 @@ def _sites(study: DynamicNetwork, runs: Table) -> Figure:
     shown += [("LayerNorm", "layer", None), ("no norm", "none", None)]
     shown = [line for line in shown if line[1] in study.norms]
     for place, (_, norm, variant) in enumerate(shown):
-        style = STYLES[norm] | {"linestyle": ""}
-        draw_point(axes, place, of.change(norm, variant).interval, "", vertical=False, **style)
+        _point(axes, place, of.change(norm, variant), norm, "", upright=False)
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(shown)), [text for text, _, _ in shown])
     axes.invert_yaxis()
@@ -195,11 +203,10 @@ def _cost(study: DynamicNetwork, runs: Table) -> Figure:
             (grid[1], "parameters", False, runs.by_seed("parameters", **of)),
             (grid[1], "running statistics", True, kept),
         ):
-            look = {"color": "black", "marker": "D", "fillstyle": "none", "linestyle": ""}
-            if filled:
-                look |= {"marker": "o", "fillstyle": "full"}
+            look: dict[str, Any] = {"marker": "o" if filled else "D", "color": "black"}
+            look["fillstyle"] = "full" if filled else "none"
             if values.interval.mean > 0:
-                draw_point(axes, place, values.interval, label, vertical=True, **look)
+                _point(axes, place, values, norm, label, upright=True, **look)
     for axes in grid:
         _norm_ticks(axes, study)
         axes.set_xlim(-0.5, len(study.norms) - 0.5)

@@ -7,31 +7,28 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqnorm.datasets import TextBatch
+from seqnorm.datasets import BucketBatchSampler
 from seqnorm.models import TextClassifier
-from seqnorm.nn import reestimate_statistics
-from seqnorm.nn.statistics import RunningTable, batch_statistics
-
-from .data import Part, batches, in_order
+from seqnorm.nn.statistics import RunningTable
+from seqnorm.studies.texts import Part, logits, random_batches, with_statistics
 
 # Enough documents that a late step of the whole training part has more than a few rows.
 POPULATION_BATCH = 1024
 
 
-@torch.no_grad()
+def in_order(part: Part) -> BucketBatchSampler:
+    """Return batches of all documents, those of one length together."""
+    return BucketBatchSampler(part.lengths, batch_size=256, shuffle=False)
+
+
 def right(model: TextClassifier, part: Part) -> Tensor:
     """Return (documents,) True for each one that is classified correctly in inference mode."""
-    model.eval()
-    found = torch.zeros(len(part), dtype=torch.bool)
-    for tokens, lengths, labels, indices in in_order(part):
-        found[indices] = model(tokens, lengths).argmax(-1) == labels
-    return found
+    return logits(model, part, in_order(part)).argmax(-1) == torch.tensor(part.labels)
 
 
 def share(flags: Tensor) -> float:
@@ -44,6 +41,12 @@ def accuracy(model: TextClassifier, part: Part) -> float:
     return share(right(model, part))
 
 
+def accuracy_by_batch(model: TextClassifier, part: Part, size: int) -> float:
+    """Compute the accuracy in random batches of ``size`` with the statistics of each batch."""
+    answers = logits(model, part, random_batches(part, size), by_batch=True)
+    return share(answers.argmax(-1) == torch.tensor(part.labels))
+
+
 def tables_of(model: nn.Module) -> dict[str, RunningTable]:
     """Return the running tables of a model by site: ``norm_ih``, ``norm_hh``, ``norm_cell``."""
     return {
@@ -51,6 +54,11 @@ def tables_of(model: nn.Module) -> dict[str, RunningTable]:
         for name, table in model.named_modules()
         if isinstance(table, RunningTable)
     }
+
+
+def has_steps(model: nn.Module) -> bool:
+    """Return True if the model has running statistics of more than one step."""
+    return any(len(table.count) > 1 for table in tables_of(model).values())
 
 
 def rows_alive(lengths: Sequence[int], size: int, seed: int) -> tuple[list[float], float]:
@@ -64,9 +72,7 @@ def rows_alive(lengths: Sequence[int], size: int, seed: int) -> tuple[list[float
         ValueError: there are fewer documents than ``size``.
     """
     if len(lengths) < size:
-        raise ValueError(
-            f"{len(lengths)} documents do not fill a batch of {size}: take more of them"
-        )
+        raise ValueError(f"{len(lengths)} documents do not fill a batch of {size}: load more")
     order = list(lengths)
     random.Random(seed).shuffle(order)
     whole = [sorted(order[i : i + size]) for i in range(0, len(order) - size + 1, size)]
@@ -79,33 +85,18 @@ def rows_alive(lengths: Sequence[int], size: int, seed: int) -> tuple[list[float
     return (alive / len(whole)).tolist(), alone / sum(map(sum, whole))
 
 
-def with_statistics(model: TextClassifier, source: Iterable[TextBatch]) -> TextClassifier:
-    """Return a copy whose running tables hold the moments of all rows of ``source``."""
-    copy = deepcopy(model)
-    reestimate_statistics(copy, source, lambda m, batch: m(batch.tokens, batch.lengths))
-    return copy
-
-
 def population(model: TextClassifier, part: Part) -> TextClassifier:
     """Return a copy whose running tables hold the moments of all documents of ``part``."""
-    return with_statistics(model, batches(part, POPULATION_BATCH))
-
-
-@torch.no_grad()
-def accuracy_by_batch(model: TextClassifier, part: Part, size: int) -> float:
-    """Compute the accuracy in random batches of ``size`` with the statistics of each batch."""
-    found = 0
-    with batch_statistics(model):
-        for tokens, lengths, labels, _ in batches(part, size):
-            found += int((model(tokens, lengths).argmax(-1) == labels).sum())
-    return found / len(part)
+    return with_statistics(model, part, random_batches(part, POPULATION_BATCH))
 
 
 @torch.no_grad()
 def pooled(model: TextClassifier, part: Part) -> Tensor:
     """Compute the input (documents, features) of the model's head in inference mode."""
+    model.eval()
     found = torch.zeros(len(part), model.head.in_features)
-    for tokens, lengths, _, indices in in_order(part):
+    for chosen in in_order(part):
+        tokens, lengths, _, indices = part.batch(chosen)
         output, _ = model.recurrent(model.embedding(tokens), lengths=lengths)
         found[indices] = model.pooling(output, lengths)
     return found
@@ -135,14 +126,14 @@ def refitted(
         nn.init.zeros_(head.weight)
         nn.init.zeros_(head.bias)
         _minimise(
-            list(head.parameters()),
+            head.parameters(),
             lambda: F.cross_entropy(head(x), y) + penalty * head.weight.square().sum(),
         )
         scores = head(z)
     return share(scores.argmax(-1) == torch.tensor(test.labels))
 
 
-def _minimise(parameters: list[nn.Parameter] | list[Tensor], loss: Callable[[], Tensor]) -> None:
+def _minimise(parameters: Iterable[Tensor], loss: Callable[[], Tensor]) -> None:
     optimiser = torch.optim.LBFGS(parameters, max_iter=100, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
@@ -181,8 +172,8 @@ def error_of_batches(
     drawn = random.Random(seed)
     errors = []
     for _ in range(count):
-        batch = part.batch(drawn.sample(range(len(part)), size))
-        errors.append(relative_error(with_statistics(model, [batch]), true))
+        batch = drawn.sample(range(len(part)), size)
+        errors.append(relative_error(with_statistics(model, part, [batch]), true))
     return torch.stack(errors).nanmean(0)
 
 
@@ -213,16 +204,17 @@ def shift(model: TextClassifier, trained: int) -> dict[str, tuple[float, float]]
     return found
 
 
-def by_length(right: Tensor, lengths: Sequence[int], bounds: Sequence[int]) -> list[float | None]:
-    """Compute the share of right answers by length.
+def by_length(right: Tensor, lengths: Sequence[int], bounds: Sequence[int]) -> dict[str, float]:
+    """Compute the share of right answers by length, as ``length_0``, ``length_1``, ...
 
     The classes are documents of at most ``bounds[0]`` tokens, of more but at most ``bounds[1]``,
-    ..., and of more than the last. The share of a class without documents is ``None``.
+    ..., and of more than the last. A class without documents is left out.
     """
     of = torch.tensor(lengths)
     edges = [0, *bounds, int(of.max()) + 1]
-    found: list[float | None] = []
-    for low, high in zip(edges, edges[1:]):
+    found: dict[str, float] = {}
+    for number, (low, high) in enumerate(zip(edges, edges[1:])):
         inside = right[(of > low) & (of <= high)]
-        found.append(share(inside) if len(inside) else None)
+        if len(inside):
+            found[f"length_{number}"] = share(inside)
     return found

@@ -13,19 +13,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from seqnorm.models import TextClassifier
-from seqnorm.studies.evidence import Finding
 from seqnorm.studies.study import Outcome, Study
 from seqnorm.studies.table import Setting, Table
-from seqnorm.studies.tuning import plan
+from seqnorm.studies.texts import Texts, classifier, evenly, load_texts, train
+from seqnorm.studies.tuning import tuned_runs
 
-from . import figures, measures, training, verdict
+from . import figures as drawing
+from . import measures, verdict
 from .cost import cost_of
-from .data import Part, Texts, load
 
 # Changes of the sites of norm="batch" that make a retrained variant.
 SITES: dict[str, dict[str, Any]] = {
@@ -38,40 +38,10 @@ BATCHES = (64, 16, 4)
 CURVE_EVERY = 20
 UNCUT = 10**6
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 
 @dataclass(frozen=True)
 class DynamicNetwork(Study):
     """BatchNorm with statistics of every time step, beside norms without running statistics.
-
-    Args:
-        seeds: number of reported runs of each setting.
-        tuning_seeds: number of runs of each rate to choose one by.
-        rates: learning rates to choose from, by the accuracy on validation documents.
-        corpora: to train on.
-        tails: corpora of which only the lengths are used.
-        longest: corpus whose longest document goes into a batch of ``cost``.
-        root: folder that corpora are fetched to.
-        cells: recurrent cells; variants are made of the first.
-        norms: of the first cell; "none" for no norm.
-        other_norms: of the other cells, which are trained with the first pooling only.
-        variants: of norm="batch", retrained: the sites that are left.
-        poolings: of the outputs of all steps; the first is that of the variants.
-        documents: largest number of training documents, by corpus.
-        tested: largest number of test documents.
-        sampled: largest number of training documents for new statistics or a new head.
-        vocabulary: largest number of known words.
-        steps: length at which documents are cut.
-        cut: tokens of a beginning.
-        bounds: upper bounds of the length classes.
-        batch: documents in a batch.
-        epochs: of training on whole documents, by corpus.
-        epochs_cut: of training on beginnings.
-        embedding, hidden: features.
-        repeats: of the timing of a batch without the longest document.
-        drawn: number of batches of each size whose statistics are compared with the population's.
 
     Raises:
         ValueError: a variant is unknown, lengths do not fit, or a corpus lacks a number of epochs
@@ -100,32 +70,32 @@ class DynamicNetwork(Study):
         *("shift_cell", "shift_input", "ratio_cell", "ratio_input"),
     )
 
-    seeds: int
-    tuning_seeds: int
-    rates: tuple[float, ...]
-    corpora: tuple[str, ...]
-    tails: tuple[str, ...]
-    longest: str
-    root: str
-    cells: tuple[str, ...]
-    norms: tuple[str, ...]
-    other_norms: tuple[str, ...]
-    variants: tuple[str, ...]
-    poolings: tuple[str, ...]
-    documents: dict[str, int]
-    tested: int
-    sampled: int
-    vocabulary: int
-    steps: int
-    cut: int
-    bounds: tuple[int, ...]
+    seeds: int  # reported runs of each setting
+    tuning_seeds: int  # runs of each rate to choose one by
+    rates: tuple[float, ...]  # to choose from, by the accuracy on validation documents
+    corpora: tuple[str, ...]  # to train on
+    tails: tuple[str, ...]  # corpora of which only the lengths are used
+    longest: str  # corpus whose longest document goes into a batch of ``cost``
+    root: str  # folder that corpora are fetched to
+    cells: tuple[str, ...]  # variants are made of the first
+    norms: tuple[str, ...]  # of the first cell; "none" for no norm
+    other_norms: tuple[str, ...]  # of the other cells, with the first pooling only
+    variants: tuple[str, ...]  # of norm="batch", retrained: the sites that are left
+    poolings: tuple[str, ...]  # of the outputs of all steps; the first is that of the variants
+    documents: dict[str, int]  # at most so many training documents, by corpus
+    tested: int  # at most so many test documents
+    sampled: int  # at most so many training documents for new statistics or a new head
+    vocabulary: int  # at most so many known words
+    steps: int  # length at which documents are cut
+    cut: int  # tokens of a beginning
+    bounds: tuple[int, ...]  # upper bounds of the length classes
     batch: int
-    epochs: dict[str, int]
-    epochs_cut: int
-    embedding: int
+    epochs: dict[str, int]  # of training on whole documents, by corpus
+    epochs_cut: int  # of training on beginnings
+    embedding: int  # features
     hidden: int
-    repeats: int
-    drawn: int
+    repeats: int  # of the timing of a batch without the longest document
+    drawn: int  # batches of each size whose statistics are compared with the population's
 
     def __post_init__(self) -> None:
         if unknown := set(self.variants) - set(SITES):
@@ -145,93 +115,68 @@ class DynamicNetwork(Study):
         run: dict[str, Any] = {"stage": "run"}
         for corpus, seed in product(self.tails, range(self.seeds)):
             yield {"part": "rows", **run, "corpus": corpus, "seed": seed}
-        for cell, norm, seed in product(self.cells[:1], self.norms, range(self.seeds)):
-            yield {
-                **{"part": "cost", **run, "corpus": self.longest, "cell": cell, "norm": norm},
-                "seed": seed,
-            }
-        chosen: list[tuple[dict[str, str], float]] = []
-        for task in self._tasks():
-            tries, best = plan(done, task, self.rates, self.tuning_seeds, "validation")
-            yield from tries
-            if best is not None:
-                chosen.append((task, best))
-        # Seeds outermost, so that an interrupted study has all settings of the first seeds.
-        for seed, (task, best) in product(range(self.seeds), chosen):
-            variants = self.variants if self._is_main(task) else ()
-            for variant in (None, *variants):
-                yield {**task, **run, "variant": variant, "rate": best, "seed": seed}
+        of_cost = {"part": "cost", **run, "corpus": self.longest, "cell": self.cells[0]}
+        for norm, seed in product(self.norms, range(self.seeds)):
+            yield {**of_cost, "norm": norm, "seed": seed}
+        cases = [(task, self.rates) for task in self._tasks()]
+        tuning, seeds = self.tuning_seeds, self.seeds
+        runs = tuned_runs(done, cases, tuning=tuning, seeds=seeds, measure="validation")
+        for setting in runs:
+            yield setting
+            if setting["stage"] == "run" and self._is_main(setting):
+                for variant in self.variants:
+                    yield {**setting, "variant": variant}
 
-    def _tasks(self) -> Iterator[dict[str, str]]:
+    def _tasks(self) -> Iterator[Setting]:
         for corpus, cell in product(self.corpora, self.cells):
             first = cell == self.cells[0]
-            for norm in self.norms if first else self.other_norms:
-                of = {"corpus": corpus, "cell": cell, "norm": norm}
-                for pooling in self.poolings if first else self.poolings[:1]:
-                    yield {"part": "whole", **of, "pooling": pooling}
-                    yield {"part": "cut", **of, "pooling": pooling}
+            norms = self.norms if first else self.other_norms
+            poolings = self.poolings if first else self.poolings[:1]
+            for norm, pooling, part in product(norms, poolings, ("whole", "cut")):
+                of = {"corpus": corpus, "cell": cell, "norm": norm, "pooling": pooling}
+                yield {"part": part, **of}
 
-    def _is_main(self, task: dict[str, str]) -> bool:
+    def _is_main(self, task: Setting) -> bool:
         main = ("cut", self.corpora[0], self.cells[0], "batch", self.poolings[0])
         return tuple(task[name] for name in ("part", "corpus", "cell", "norm", "pooling")) == main
-
-    def cost(self, setting: Setting) -> float:
-        if setting["part"] in ("rows", "cost"):
-            return 6.0
-        whole = setting["part"] == "whole"
-        epochs = self.epochs[setting["corpus"]] if whole else self.epochs_cut
-        train = (5.0 if whole else 1.5) * epochs
-        if setting["stage"] == "tune":
-            return train
-        return train + (9.0 if setting["norm"] == "batch" else 4.0)
 
     def run(self, setting: Setting) -> Outcome:
         if setting["part"] == "rows":
             return self._rows(setting)
         if setting["part"] == "cost":
-            return self._cost(setting)
+            return cost_of(self, setting, self._load(setting["corpus"], UNCUT))
         data = self._load(setting["corpus"], self.steps)
         seed, whole = setting["seed"], setting["part"] == "whole"
         model = self.model(setting, data)
-        train, validation = data.train, data.validation
         epochs = self.epochs[setting["corpus"]] if whole else self.epochs_cut
-        if not whole:
-            train, validation = train.head(self.cut), validation.head(self.cut)
-        values = {
-            "loss": training.train(
-                model,
-                train,
-                rate=setting["rate"],
-                epochs=epochs,
-                batch=self.batch,
-                seed=seed,
-            ),
-            "validation": measures.accuracy(model, validation),
-        }
+        learned, validation = (
+            part if whole else part.head(self.cut) for part in (data.train, data.validation)
+        )
+        how = {"rate": setting["rate"], "epochs": epochs, "batch": self.batch, "seed": seed}
+        losses = list(train(model, learned, **how))
+        last = losses[-len(losses) // epochs :]
+        values = {"loss": sum(last) / len(last), "validation": measures.accuracy(model, validation)}
         if setting["stage"] == "tune":
             return Outcome(values)
         measured = self._whole(model, data, seed) if whole else self._cut(model, data)
         return Outcome(values | dict(measured.values), measured.curves)
 
-    def _load(self, corpus: object, steps: int) -> Texts:
-        sizes = self.documents[str(corpus)], self.tested, self.vocabulary
-        return load(str(corpus), self.root, steps, *sizes)
+    def _load(self, corpus: str, steps: int) -> Texts:
+        sizes = (self.documents[corpus], self.tested, self.tested)
+        return load_texts(corpus, self.root, steps, self.vocabulary, evenly, sizes)
 
     def model(self, setting: Setting, data: Texts, max_steps: int | None = None) -> TextClassifier:
         """Return the untrained network of a setting. One seed gives the same first matrices."""
         seed, norm = setting["seed"], setting["norm"]
         torch.manual_seed(seed)
-        model = TextClassifier(
-            data.vocabulary,
-            data.classes,
+        model = classifier(
+            data,
+            norm,
+            embedding=self.embedding,
+            hidden=self.hidden,
+            max_steps=max_steps or self.steps,
             cell=setting["cell"],
-            norm=None if norm == "none" else norm,
-            norm_options={"max_steps": max_steps or self.steps} if norm == "batch" else None,
-            embedding_size=self.embedding,
-            hidden_size=self.hidden,
-            bidirectional=False,
             pooling=setting["pooling"],
-            pool_embeddings=False,
             word_dropout=0.1,
             embedding_dropout=0.3,
             dropout=0.3,
@@ -261,22 +206,11 @@ class DynamicNetwork(Study):
             ]
         return Outcome(values, curves)
 
-    def _cost(self, setting: Setting) -> Outcome:
-        data = self._load(setting["corpus"], UNCUT)
-        return cost_of(
-            lambda steps: self.model({**setting, "pooling": self.poolings[0]}, data, steps),
-            data.train,
-            steps=self.steps,
-            batch=self.batch,
-            repeats=self.repeats,
-            seed=setting["seed"],
-        )
-
     def _whole(self, model: TextClassifier, data: Texts, seed: int) -> Outcome:
         right = measures.right(model, data.test)
         values = {"accuracy": measures.share(right)}
-        values |= self._by_length(right, data.test)
-        if not (tables := measures.tables_of(model)) or len(next(iter(tables.values())).count) == 1:
+        values |= measures.by_length(right, data.test.lengths, self.bounds)
+        if not measures.has_steps(model):
             return Outcome(values)
         true = measures.population(model, data.train)
         values["accuracy_population"] = measures.accuracy(true, data.test)
@@ -300,7 +234,10 @@ class DynamicNetwork(Study):
 
     def _cut(self, model: TextClassifier, data: Texts) -> Outcome:
         """Measure on the test documents that are longer than the documents of training."""
-        long, sample = data.test.longer(self.cut), data.train.sample(self.sampled)
+        long, sample = (
+            data.test.longer(self.cut),
+            data.train.take(evenly(len(data.train), self.sampled)),
+        )
         head, again = long.head(self.cut), long.again(self.cut)
         short = sample.head(self.cut)
         right = measures.right(model, long)
@@ -313,8 +250,8 @@ class DynamicNetwork(Study):
             "accuracy_head": measures.refitted(model, sample, long, bias_alone=False),
             "accuracy_cut_head": measures.refitted(model, short, head, bias_alone=False),
         }
-        values |= self._by_length(right, long)
-        if not (tables := measures.tables_of(model)) or len(next(iter(tables.values())).count) == 1:
+        values |= measures.by_length(right, long.lengths, self.bounds)
+        if not measures.has_steps(model):
             return Outcome(values)
         true = measures.population(model, sample)
         repeated = measures.population(model, sample.again(self.cut))
@@ -331,20 +268,9 @@ class DynamicNetwork(Study):
                 values[f"shift_{name}"], values[f"ratio_{name}"] = found[site]
         return Outcome(values)
 
-    def _by_length(self, right: torch.Tensor, part: Part) -> dict[str, float]:
-        shares = measures.by_length(right, part.lengths, self.bounds)
-        return {
-            f"length_{number}": share for number, share in enumerate(shares) if share is not None
-        }
-
-    def figures(self, table: Table) -> dict[str, Figure]:
-        return figures.figures(self, table.where(stage="run"))
-
-    def findings(self, table: Table) -> list[Finding]:
-        return verdict.findings(self, table.where(stage="run"))
-
-    def quantities(self, table: Table) -> dict[str, Any]:
-        return verdict.quantities(self, table.where(stage="run"))
+    figures = drawing.figures
+    findings = verdict.findings
+    quantities = verdict.quantities
 
 
 def _thin(curve: Sequence[float]) -> list[tuple[float, float]]:

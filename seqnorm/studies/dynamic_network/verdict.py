@@ -1,26 +1,16 @@
-"""Findings and claims of the study of dynamic networks."""
+"""Numbers of the study of dynamic networks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from seqnorm.studies.evidence import Finding, Seeds, interval
-from seqnorm.studies.figures import NAMES
+from seqnorm.studies.evidence import Finding, Seeds
 from seqnorm.studies.table import Table
 
 if TYPE_CHECKING:
     from .study import DynamicNetwork
 
-# Other ways to run or to read the same trained network, the prediction for each, and its words.
-REMEDIES = {
-    "accuracy_population": (1, "running statistics of every step from whole training documents"),
-    "accuracy_own": (1, "statistics of every step from the test documents themselves"),
-    "accuracy_batch": (1, "statistics of the batch in test"),
-    "accuracy_bias": (0, "biases of the head fitted anew to whole training documents"),
-    "accuracy_head": (0, "head fitted anew to whole training documents"),
-}
 SITE_WORDS = {
     "input": "at the input alone",
     "hidden": "at the recurrent part alone",
@@ -86,97 +76,32 @@ def networks(study: DynamicNetwork, runs: Table) -> list[Networks]:
     ]
 
 
-def findings(study: DynamicNetwork, runs: Table) -> list[Finding]:
-    """Return all findings; those of the first cell and pooling that answer the question first."""
+def findings(study: DynamicNetwork, table: Table) -> list[Finding]:
+    """Return the findings of the first cell and pooling."""
+    runs = table.where(stage="run")
     found: list[Finding] = []
+    for corpus in study.corpora:
+        of = Networks(runs, corpus, study.cells[0], study.poolings[0])
 
-    def add(what: str, value: Seeds, unit: str, expected: int = 0, key: bool = False) -> None:
-        found.append(Finding(what, value.interval, unit, expected, key))
+        def add(what: str, value: Seeds, expected: int, unit: str = "points") -> None:
+            found.append(Finding(what, value.interval, unit, expected, key=True))
 
-    for corpus in study.tails:
-        alone = 100 * runs.by_seed("alone_4", part="rows", corpus=corpus)
-        add(f"share of tokens alone at their step, {corpus}, batches of 4", alone, "%", 1)
-    for of in networks(study, runs):
-        first = of.pooling == study.poolings[0]
-        main = first and of.cell == study.cells[0]
-        where = f"{of.corpus}, {of.cell.upper()}"
-        for name, words in (("running", "running statistics"), ("64", "a batch of 64")):
-            if first:
-                what = f"relative error of a step's variance, growth over 100 steps, {words}"
-                key = main and name == "running"
-                add(f"{what}, {where}", of.whole(f"slope_{name}"), "", 1, key)
-        if first:
-            what = "relative error of a step's running variance, the last"
-            late = of.whole("error_late") - of.whole("error_early")
-            add(f"{what} {study.cut} steps minus the first, {where}", late, "", 1)
-            seen, last = of.whole("rows_first"), of.whole("rows_last")
-            share = Seeds({seed: 100 * last[seed] / rows for seed, rows in seen.items()})
-            what = "rows that the last step's running statistics have seen, of the first's"
-            add(f"{what}, {where}", share, "%")
-        longest = f"length_{len(study.bounds)}"
-        whole = {"accuracy": "accuracy on whole documents"}
-        whole[longest] = f"accuracy beyond {study.bounds[-1]} tokens"
-        for measure, what in whole.items():
-            key = main and measure == longest
-            words = f"{what}, BatchNorm minus LayerNorm, {of}"
-            add(words, of.beside_layer(measure), "points", -1, key)
-        what = "accuracy with running statistics minus that with the population's"
-        add(f"{what}, {of}", of.population(), "points", -1)
+        what = "relative error of a step's variance, growth over 100 steps, running statistics"
+        add(f"{what}, {corpus}, {of.cell.upper()}", of.whole("slope_running"), 1, "")
+        longest = of.beside_layer(f"length_{len(study.bounds)}")
+        what = f"accuracy beyond {study.bounds[-1]} tokens, BatchNorm minus LayerNorm"
+        add(f"{what}, {of}", longest, -1)
         what = f"trained on {study.cut} tokens: accuracy on whole documents minus the same cut"
-        for norm, expected in (("batch", -1), ("layer", 0)):
-            key = main and norm == "batch"
-            add(f"{what}, {NAMES[norm]}, {of}", of.change(norm), "points", expected, key)
-        words = f"{what}, BatchNorm's change minus LayerNorm's, {of}"
-        add(words, of.more(), "points", -1, main)
-        if main:
-            found += _causes(study, of)
-    return sorted(found, key=lambda finding: not finding.key)
+        add(f"{what}, BatchNorm, {of}", of.change(), -1)
+        add(f"{what}, BatchNorm's change minus LayerNorm's, {of}", of.more(), -1)
+        what = "gain of whole documents by statistics of every step from the test documents"
+        add(f"{what} themselves, BatchNorm, {of}", of.gain("accuracy_own"), 1)
+    return found
 
 
-def _causes(study: DynamicNetwork, of: Networks) -> Iterator[Finding]:
-    """Yield the effects of running or reading the same networks in another way."""
-
-    def points(what: str, value: Seeds, expected: int = 0, key: bool = False) -> Finding:
-        return Finding(what, value.interval, "points", expected, key)
-
-    cut = study.cut
-    yield points(
-        f"as many steps as the whole document, its first {cut} tokens over and over, minus these "
-        f"once, BatchNorm, {of}",
-        of.gain("accuracy_again", "accuracy_cut"),
-        -1,
-    )
-    yield points(
-        f"the last {cut} tokens alone minus the first, BatchNorm, {of}",
-        of.gain("accuracy_tail", "accuracy_cut"),
-    )
-    yield points(
-        "first tokens over and over: each step's own statistics minus those of the last trusted "
-        f"step, {of}",
-        of.gain("accuracy_again_population", "accuracy_again"),
-        1,
-    )
-    for measure, (expected, words) in REMEDIES.items():
-        what = f"gain of whole documents by {words}, BatchNorm, {of}"
-        yield points(what, of.gain(measure), expected, measure == "accuracy_own")
-    for site, words in (("input", "W x"), ("cell", "the cell state")):
-        for measure, name in (("shift", "mean"), ("ratio", "standard deviation")):
-            moved = of.cut(f"{measure}_{site}")
-            yield Finding(
-                f"shift of the {name} of {words} at steps beyond {cut}, in standard deviations "
-                f"there, BatchNorm, {of}",
-                interval(value - (measure == "ratio") for value in moved.values()),
-            )
-    what = "loss that a new head does not give back, BatchNorm"
-    yield points(f"{what}, {of}", of.rest())
-    yield points(f"{what} minus LayerNorm, {of}", of.rest() - of.rest("layer"), -1)
-    for variant in study.variants if of.corpus == study.corpora[0] else ():
-        what = f"loss on whole documents of BatchNorm {SITE_WORDS[variant]} minus that at all sites"
-        yield points(what, of.change(variant=variant) - of.change())
-
-
-def quantities(study: DynamicNetwork, runs: Table) -> dict[str, Any]:
+def quantities(study: DynamicNetwork, table: Table) -> dict[str, Any]:
     """Return the numbers of the text: networks of two corpora and cells, and costs."""
+    runs = table.where(stage="run")
 
     def costs(measure: str) -> Seeds:
         return runs.by_seed(measure, part="cost", norm="batch", cell=study.cells[0])

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle, islice
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from seqnorm.datasets import load_photographs
 from seqnorm.models import StylisationNet
 
-from .losses import content_loss, gram, mean_square, style_loss
+from .losses import RandomFeatures, content_loss, gram, mean_square, style_loss
 
-# The pictures that every run is judged by are the same for all.
+# Every run is judged by the same pictures.
 CROPS_SEED = 20160727
 CONTRASTS = (1.0, 0.5, 0.25, 0.125)
 # Test contents that are shown at full contrast.
@@ -41,18 +41,9 @@ def shrink(picture: Tensor, side: int) -> Tensor:
     return small[0].clamp(0, 1)
 
 
-def crops(pictures: Sequence[Tensor], count: int, size: int, generator: torch.Generator) -> Tensor:
-    """Cut squares (count, 3, size, size) from random places of random pictures."""
-    places = torch.randint(len(pictures), (count,), generator=generator)
-    return torch.stack([_crop(pictures[place], size, generator) for place in places.tolist()])
-
-
-def crops_in_turn(
-    pictures: Sequence[Tensor], count: int, size: int, generator: torch.Generator
-) -> Tensor:
-    """Cut squares (count, 3, size, size) from random places of each picture in turn."""
-    chosen = [pictures[i % len(pictures)] for i in range(count)]
-    return torch.stack([_crop(picture, size, generator) for picture in chosen])
+def crops(pictures: Iterable[Tensor], size: int, generator: torch.Generator) -> Tensor:
+    """Cut a square (3, size, size) from a random place of each picture."""
+    return torch.stack([_crop(picture, size, generator) for picture in pictures])
 
 
 def _crop(picture: Tensor, size: int, generator: torch.Generator) -> Tensor:
@@ -76,17 +67,9 @@ def fade(pictures: Tensor, contrast: float) -> Tensor:
 
 
 def to_png(pictures: Tensor) -> bytes:
-    """Return a PNG file that shows pictures (N, 3, H, W) side by side.
+    """Return a PNG file that shows pictures (N, 3, H, W) side by side."""
+    from PIL import Image
 
-    Raises:
-        ModuleNotFoundError: Pillow is missing; the message says how to install it.
-    """
-    try:
-        from PIL import Image
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "pictures are written with Pillow: pip install 'seqnorm[train]'"
-        ) from error
     row = torch.cat(list(pictures), 2).permute(1, 2, 0)
     pixels = (row.clamp(0, 1) * 255).round().byte().contiguous()
     image = Image.frombytes("RGB", (row.shape[1], row.shape[0]), bytes(pixels.flatten().tolist()))
@@ -95,63 +78,44 @@ def to_png(pictures: Tensor) -> bytes:
     return stream.getvalue()
 
 
-@dataclass(frozen=True)
 class Task:
     """Contents, styles, and the losses between them, which a network learns from.
 
-    Attributes:
-        features: of the losses.
-        training: photographs (3, H, W) to cut contents from.
-        validation, test: contents (N, 3, size, size) of other photographs.
-        styles: pictures (S, 3, size, size), a piece of each style.
-        grams: the Gram matrices of each style's whole picture, by style and scale.
-        unit: of the content loss.
+    Args:
+        photographs: pictures (3, H, W) by part: "training", "validation" and "test".
+        styles: pictures (3, H, W).
+        size: of contents and of pieces of styles.
+        judged: number of test contents; half as many validate.
         content_weight: of the content loss, beside the style loss.
+
+    Attributes:
+        training: photographs to cut contents from.
+        validation, test: contents (N, 3, size, size).
+        styles: pictures (S, 3, size, size), a piece of each style.
     """
 
-    features: nn.Module
-    training: Sequence[Tensor]
-    validation: Tensor
-    test: Tensor
-    styles: Tensor
-    grams: Sequence[Sequence[Tensor]]
-    unit: float
-    content_weight: float
-
-    @classmethod
-    def of(
-        cls,
-        features: nn.Module,
+    def __init__(
+        self,
         photographs: Mapping[str, Sequence[Tensor]],
         styles: Sequence[Tensor],
         *,
         size: int,
         judged: int,
         content_weight: float,
-    ) -> Task:
-        """Make a task with ``judged`` test contents and half as many for validation.
-
-        Args:
-            photographs: by part: "training", "validation" and "test".
-        """
+    ) -> None:
+        self.features = RandomFeatures()
+        self.training = photographs["training"]
+        self.content_weight = content_weight
         generator = torch.Generator().manual_seed(CROPS_SEED)
-        test = crops_in_turn(photographs["test"], judged, size, generator)
-        validation = crops_in_turn(photographs["validation"], judged // 2, size, generator)
-        sample = crops_in_turn(photographs["training"], judged, size, generator)
-        with torch.no_grad():
-            grams = [[gram(f) for f in features(style[None])] for style in styles]
-            unit = mean_square(features(sample))
-        pieces = torch.stack([middle(style, size) for style in styles])
-        return cls(
-            features,
-            photographs["training"],
-            validation,
-            test,
-            pieces,
-            grams,
-            unit,
-            content_weight,
+        self.test, self.validation, sample = (
+            crops(islice(cycle(photographs[part]), count), size, generator)
+            for part, count in (("test", judged), ("validation", judged // 2), ("training", judged))
         )
+        with torch.no_grad():
+            # The Gram matrices of each style's whole picture, by style and scale.
+            self.grams = [[gram(f) for f in self.features(style[None])] for style in styles]
+            self.unit = mean_square(self.features(sample))
+        self.styles = torch.stack([middle(style, size) for style in styles])
 
     def losses(self, redrawn: Tensor, contents: Tensor, styles: Tensor) -> tuple[Tensor, Tensor]:
         """Return the style and the content loss (N,) of contents redrawn in these styles (N,)."""

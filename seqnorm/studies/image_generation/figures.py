@@ -8,7 +8,7 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from seqnorm.studies.evidence import Seeds, mean_of
-from seqnorm.studies.figures import NAMES, STYLES, draw_line, figure, legend, tidy
+from seqnorm.studies.figures import NAMES, STYLES, draw_line, figure, legend, log_ticks, tidy
 from seqnorm.studies.table import Table
 
 from .data import CONTRASTS, SHOWN
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from .study import ImageGeneration
+
 # Between norms at one place of an axis.
 APART = 0.14
 SHORT = NAMES | {"conditional": "Conditional IN"}
@@ -25,11 +27,12 @@ SHORT = NAMES | {"conditional": "Conditional IN"}
 EDGE: dict[str, dict[str, Any]] = {"adaptive": {"markeredgecolor": "black", "markeredgewidth": 0.6}}
 
 
-def figures(runs: Table, styles: Sequence[str], size: int) -> dict[str, Figure]:
-    """Draw all figures of the reported runs, whose crops have this size."""
+def figures(study: ImageGeneration, table: Table) -> dict[str, Figure]:
+    """Draw all figures of the reported runs."""
+    runs, styles = table.where(stage="run"), study.styles
     return {
-        "pictures": _gallery(runs, styles, size, faded=False),
-        "contrast": _gallery(runs, styles, size, faded=True),
+        "pictures": _gallery(runs, styles, study.size, faded=False),
+        "contrast": _gallery(runs, styles, study.size, faded=True),
         "losses": _losses(runs, styles),
         "dependence": _dependence(runs, styles),
         "training": _training(runs, styles),
@@ -66,14 +69,6 @@ def _gallery(runs: Table, styles: Sequence[str], size: int, *, faded: bool) -> F
             axes.set_xticks(places, [f"{c:g}" for c in CONTRASTS], fontsize=7)
             axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
     return drawn
-
-
-CONTRAST = (
-    "One photograph whose contrast is lowered to the share above it, and the pictures that the "
-    "networks make of it. A style has a contrast of its own, so a good picture does not fade with "
-    "its content. InstanceNorm divides each picture's contrast out; BatchNorm divides by that of "
-    "the pictures it was trained on, and a faint photograph stays faint."
-)
 
 
 def _marks(axes: Axes, runs: Table, places: Sequence[tuple[Sequence[str], str]]) -> None:
@@ -149,8 +144,6 @@ def _dependence(runs: Table, styles: Sequence[str]) -> Figure:
 
 def _training(runs: Table, styles: Sequence[str]) -> Figure:
     """Draw losses in training as lines, and losses on test contents in inference as marks."""
-    from matplotlib.ticker import LogLocator, NullLocator
-
     groups = [*((style, style, OF_ONE) for style in styles), ("all styles", ALL, OF_ALL)]
     drawn = figure(9.0, 4.8)
     grid = drawn.subplots(2, len(groups), sharey="row", squeeze=False)
@@ -163,9 +156,7 @@ def _training(runs: Table, styles: Sequence[str]) -> Figure:
         grid[1, column].set_xlabel("step")
     if any(axes.lines for axes in grid[0]):
         grid[0, 0].set_yscale("log")
-        grid[0, 0].yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        grid[0, 0].yaxis.set_major_formatter("{x:g}")
-        grid[0, 0].yaxis.set_minor_locator(NullLocator())
+        log_ticks(grid[0, 0].yaxis)
     # At the end, because it fixes the top too, and the axes of a row share theirs.
     grid[1, 0].set_ylim(bottom=0)
     grid[0, 0].set_ylabel("style loss")
@@ -175,13 +166,9 @@ def _training(runs: Table, styles: Sequence[str]) -> Figure:
 
 
 def _draw_curves(axes: Axes, runs: Table, part: str, norm: str) -> None:
-    for kind in ("train", "test"):
-        curve = runs.curve_by_seed(f"{kind}_{part}")
-        look = {name: STYLES[norm][name] for name in ("color", "linestyle", "marker")}
-        if kind == "train":
-            look["marker"] = ""
-        else:
-            look |= {"linestyle": "none", "label": SHORT[norm], "markersize": 5}
-            look |= EDGE.get(norm, {})
-        if curve:
-            axes.plot(sorted(curve), [mean(curve[x].values()) for x in sorted(curve)], **look)
+    look = {name: STYLES[norm][name] for name in ("color", "linestyle", "marker")}
+    marks = {"linestyle": "none", "label": SHORT[norm], "markersize": 5, **EDGE.get(norm, {})}
+    for kind, change in (("train", {"marker": ""}), ("test", marks)):
+        if curve := runs.curve_by_seed(f"{kind}_{part}"):
+            means = [mean(curve[x].values()) for x in sorted(curve)]
+            axes.plot(sorted(curve), means, **(look | change))

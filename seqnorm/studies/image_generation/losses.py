@@ -2,8 +2,8 @@
 
 The Gram matrices of the features describe a style: they say which features occur together, but not
 where (Gatys et al. 2015). The places of the features of a coarse scale describe a content. Shallow
-random filters at several scales suffice for textures (Ustyuzhaninov et al. 2017). VGG, which Gatys,
-Johnson and Ulyanov used, is an option; it needs weights from elsewhere.
+random filters at several scales suffice for textures (Ustyuzhaninov et al. 2017) and need no
+weights from elsewhere, as VGG does, which Gatys, Johnson and Ulyanov used.
 
 Axes: N pictures, C features, H, W pixels.
 """
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 SIZE = 7
 FILTERS = 32
-# The filters are the ruler of all runs, so they are the same for every run.
+# All runs are measured with the same filters.
 SEED = 20151117
 
 
@@ -54,63 +54,6 @@ class RandomFeatures(nn.Module):
         return found
 
 
-class VGGFeatures(nn.Module):
-    """Features of VGG-16 after relu1_2, relu2_2 and relu3_3 (Johnson et al. 2016).
-
-    Raises:
-        RuntimeError: torchvision or its weights are missing and could not be fetched.
-    """
-
-    MEAN = (0.485, 0.456, 0.406)
-    DEVIATION = (0.229, 0.224, 0.225)
-    # Places in torchvision's vgg16().features that follow the three rectifications.
-    ENDS = (4, 9, 16)
-    mean: Tensor
-    deviation: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        try:
-            from torchvision.models import vgg16  # type: ignore[import-not-found,unused-ignore]  # an option
-        except ImportError as error:
-            raise RuntimeError(
-                "features: vgg needs torchvision: pip install torchvision; or write features: "
-                "random"
-            ) from error
-        try:
-            layers = vgg16(weights="IMAGENET1K_V1").features.eval().requires_grad_(False)
-        except OSError as error:
-            raise RuntimeError(
-                "features: vgg needs the weights of vgg16, which torchvision could not fetch "
-                f"({error}); put them where torch.hub looks, or write features: random"
-            ) from error
-        starts = (0, *self.ENDS)
-        self.parts = nn.ModuleList(layers[a:b] for a, b in zip(starts, self.ENDS))
-        self.register_buffer("mean", torch.tensor(self.MEAN).view(3, 1, 1))
-        self.register_buffer("deviation", torch.tensor(self.DEVIATION).view(3, 1, 1))
-
-    def forward(self, pictures: Tensor) -> list[Tensor]:
-        """Compute the features (N, C, H, W) of each scale from pictures (N, 3, H, W)."""
-        x = (pictures - self.mean) / self.deviation
-        found = []
-        for part in self.parts:
-            x = part(x)
-            found.append(x)
-        return found
-
-
-def features_by_name(name: str) -> nn.Module:
-    """Return the features "random" or "vgg".
-
-    Raises:
-        ValueError: the name is unknown.
-    """
-    kinds: dict[str, type[nn.Module]] = {"random": RandomFeatures, "vgg": VGGFeatures}
-    if name not in kinds:
-        raise ValueError(f"features must be one of {', '.join(kinds)}, got {name!r}")
-    return kinds[name]()
-
-
 def gram(features: Tensor) -> Tensor:
     """Compute ``G[c, d] = mean over positions of f_c f_d``: (N, C, C) from (N, C, H, W)."""
     flat = features.flatten(2)
@@ -120,11 +63,8 @@ def gram(features: Tensor) -> Tensor:
 def style_loss(features: Sequence[Tensor], style: Sequence[Tensor]) -> Tensor:
     """Compute ``mean over scales of |G - G_style|^2 / |G_style|^2`` of each picture (N,).
 
-    A picture with the style's Gram matrices has loss 0, a picture without any features loss 1.
-
-    Args:
-        features: of the pictures.
-        style: the Gram matrices (N or 1, C, C) of the style, by scale.
+    ``style`` has the Gram matrices (N or 1, C, C) of the style, by scale. A picture that equals
+    them has loss 0, a picture without any features loss 1.
     """
     losses = [
         ((gram(f) - target) ** 2).sum((1, 2)) / (target**2).sum((1, 2))
@@ -136,11 +76,8 @@ def style_loss(features: Sequence[Tensor], style: Sequence[Tensor]) -> Tensor:
 def content_loss(features: Sequence[Tensor], contents: Sequence[Tensor], unit: float) -> Tensor:
     """Compute ``mean (f - f_content)^2 / unit`` at the coarsest scale of each picture (N,).
 
-    Args:
-        features: of the pictures.
-        contents: of the photographs that they redraw.
-        unit: the mean square of a photograph's features at that scale. Without any features the
-            loss is then 1 on average.
+    With the mean square of a photograph's features as unit, a picture without any features has
+    loss 1 on average.
     """
     return ((features[-1] - contents[-1]) ** 2).mean((1, 2, 3)) / unit
 

@@ -17,48 +17,31 @@ from .data import CONTRASTS, CROPS_SEED, Task, fade, redraw
 HALF, FAINT = 0.5, 0.25
 
 
-def judge(net: StylisationNet, task: Task, contents: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the style and the content loss (S, N) of all contents in all styles, in inference."""
-    return _losses(Inference(net), task, contents)
+@torch.no_grad()
+def redrawn(
+    net: StylisationNet, task: Task, contents: Tensor, style: int, group: int | None = None
+) -> Tensor:
+    """Redraw contents (N, 3, H, W) in one style.
+
+    Args:
+        group: number of pictures whose statistics are taken together, as in training; by default
+            the network is in inference mode.
+    """
+    net = copy.deepcopy(net).train(group is not None)
+    parts = contents.split(group or len(contents))
+    return torch.cat([redraw(net, part, torch.full((len(part),), style), task) for part in parts])
 
 
-class Inference:
-    """Redraws in inference, with the statistics that were kept for it."""
-
-    def __init__(self, net: StylisationNet) -> None:
-        self.net = net
-
-    @torch.no_grad()
-    def __call__(self, contents: Tensor, style: int, task: Task) -> Tensor:
-        was = self.net.training
-        self.net.eval()
-        styles = torch.full((len(contents),), style)
-        redrawn = redraw(self.net, contents, styles, task)
-        self.net.train(was)
-        return redrawn
-
-
-class Together:
-    """Redraws with the statistics of groups of pictures, as in training, without keeping them."""
-
-    def __init__(self, net: StylisationNet, size: int) -> None:
-        self.net = copy.deepcopy(net).train()
-        self.size = size
-
-    @torch.no_grad()
-    def __call__(self, contents: Tensor, style: int, task: Task) -> Tensor:
-        parts = contents.split(self.size)
-        return torch.cat(
-            [redraw(self.net, part, torch.full((len(part),), style), task) for part in parts]
-        )
-
-
-def _losses(redrawing: Inference | Together, task: Task, contents: Tensor) -> tuple[Tensor, Tensor]:
+def judge(
+    net: StylisationNet, task: Task, contents: Tensor, group: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the style and the content loss (S, N) of all contents in all styles."""
     found = []
     with torch.no_grad():
         for style in range(len(task.styles)):
             styles = torch.full((len(contents),), style)
-            found.append(task.losses(redrawing(contents, style, task), contents, styles))
+            pictures = redrawn(net, task, contents, style, group)
+            found.append(task.losses(pictures, contents, styles))
     return torch.stack([s for s, _ in found]), torch.stack([c for _, c in found])
 
 
@@ -72,43 +55,41 @@ def measure(
     Returns:
         The measures, and the style loss in inference over the contrast of the content.
     """
-    inference, together, alone = Inference(net), Together(net, batch), Together(net, 1)
-    test, count = task.test, range(len(task.styles))
+    test = task.test
+
+    def pictures(contents: Tensor, group: int | None = None) -> Tensor:
+        styles = range(len(task.styles))
+        return torch.stack([redrawn(net, task, contents, style, group) for style in styles])
+
+    def change_of_mates(group: int | None) -> float:
+        # The contents once more in a random order, which is undone for the comparison.
+        generator = torch.Generator().manual_seed(CROPS_SEED)
+        order = torch.randperm(len(test), generator=generator)
+        second = pictures(test[order], group)[:, order.argsort()]
+        return float((pictures(test, group) - second).abs().mean((2, 3, 4)).mean())
+
     style, content = judge(net, task, test)
-    validation = task.total(*judge(net, task, task.validation))
     by_contrast = [
         (contrast, float(judge(net, task, fade(test, contrast))[0].mean()))
         for contrast in CONTRASTS
     ]
-    redrawn = torch.stack([inference(test, s, task) for s in count])
-    faded = torch.stack([inference(fade(test, HALF), s, task) for s in count])
-    mates = torch.stack([_change_of_mates(together, test, s, task) for s in count])
-    mates_later = torch.stack([_change_of_mates(inference, test, s, task) for s in count])
+    plain = pictures(test)
     values = {
-        "validation": float(validation),
+        "validation": float(task.total(*judge(net, task, task.validation))),
         "test_style": float(style.mean()),
         "test_content": float(content.mean()),
         "test_total": float(task.total(style, content)),
         "worst_style": float(style.topk(max(style.shape[1] // 4, 1)).values.mean()),
         "faint_style": dict(by_contrast)[FAINT],
-        "batch_style": float(_losses(together, task, test)[0].mean()),
-        "alone_style": float(_losses(alone, task, test)[0].mean()),
-        "mates": float(mates.mean()),
-        "mates_inference": float(mates_later.mean()),
-        "contrast": float((faded - redrawn).abs().mean()),
-        "between": float((redrawn - redrawn.roll(1, 1)).abs().mean()),
+        "batch_style": float(judge(net, task, test, batch)[0].mean()),
+        "alone_style": float(judge(net, task, test, 1)[0].mean()),
+        "mates": change_of_mates(batch),
+        "mates_inference": change_of_mates(None),
+        "contrast": _distance(pictures(fade(test, HALF)), plain),
+        "between": _distance(plain, plain.roll(1, 1)),
     }
     return values, by_contrast
 
 
-def _change_of_mates(
-    redrawing: Inference | Together, contents: Tensor, style: int, task: Task
-) -> Tensor:
-    """Return the change of each picture (N,) when it is redrawn among others.
-
-    The second time the contents are in a random order, which is undone for the comparison.
-    """
-    order = torch.randperm(len(contents), generator=torch.Generator().manual_seed(CROPS_SEED))
-    first = redrawing(contents, style, task)
-    second = redrawing(contents[order], style, task)[order.argsort()]
-    return (first - second).abs().mean((1, 2, 3))
+def _distance(a: Tensor, b: Tensor) -> float:
+    return float((a - b).abs().mean())

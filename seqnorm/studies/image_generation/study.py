@@ -10,53 +10,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
-from typing import TYPE_CHECKING, Any
 
 import torch
 
 from seqnorm.datasets import PHOTOGRAPHS, TEXTURES
-from seqnorm.studies.evidence import Finding
 from seqnorm.studies.study import Outcome, Study
 from seqnorm.studies.table import Setting, Table
-from seqnorm.studies.tuning import plan
+from seqnorm.studies.tuning import tuned_runs
 
-from . import data, figures, verdict
+from . import data, verdict
+from . import figures as drawing
 from .data import CONTRASTS, SHOWN, Task, fade, shrink, to_png
-from .losses import features_by_name
-from .measures import Inference, measure
+from .measures import measure, redrawn
 from .training import train
 from .verdict import ALL, OF_ALL, OF_ONE
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from torch import Tensor
 
 
 @dataclass(frozen=True)
 class ImageGeneration(Study):
-    """Stylisation with and without norms; see ``configs/studies/image_generation.yaml``.
-
-    Args:
-        seeds: runs of each norm and style that are reported.
-        tune_seeds: runs of each norm, style and rate that the rate is chosen by.
-        rates: learning rates to choose from; a single one is used without tuning.
-        styles: textures.
-        training, validation, test: photographs; no crop of one is in two parts.
-        features: of the losses, random or vgg.
-        content_weight: of the content loss beside the style loss.
-        steps: of training with one style.
-        steps_of_all: of training with all styles.
-        batch: photographs per step.
-        size: of a crop, pixels.
-        side: length of the shorter side of a shrunk photograph.
-        texture_side: the same for a texture.
-        width, blocks: of the network.
-        judged: test crops; half as many for validation.
+    """Stylisation with and without norms.
 
     Raises:
-        ValueError: a photograph, texture or kind of features is unknown, a photograph is in two
-            parts, or a list is empty.
+        ValueError: a photograph or texture is unknown, a photograph is in two parts, or a list is
+            empty.
     """
 
     name = "image_generation"
@@ -72,24 +48,23 @@ class ImageGeneration(Study):
         *("mates", "mates_inference", "contrast", "between"),
     )
 
-    seeds: int
-    tune_seeds: int
-    rates: list[float]
-    styles: list[str]
-    training: list[str]
+    seeds: int  # reported runs of each norm and style
+    tune_seeds: int  # runs of each norm, style and rate that the rate is chosen by
+    rates: list[float]  # to choose from; a single one is used without tuning
+    styles: list[str]  # textures
+    training: list[str]  # photographs; no crop of one is in two parts
     validation: list[str]
     test: list[str]
-    features: str
-    content_weight: float
-    steps: int
-    steps_of_all: int
-    batch: int
-    size: int
-    side: int
-    texture_side: int
-    width: int
+    content_weight: float  # of the content loss beside the style loss
+    steps: int  # of training with one style
+    steps_of_all: int  # of training with all styles
+    batch: int  # photographs per step
+    size: int  # of a crop, pixels
+    side: int  # length of the shorter side of a shrunk photograph
+    texture_side: int  # the same for a texture
+    width: int  # of the network
     blocks: int
-    judged: int
+    judged: int  # test crops; half as many for validation
 
     def __post_init__(self) -> None:
         parts = [*self.training, *self.validation, *self.test]
@@ -104,8 +79,6 @@ class ImageGeneration(Study):
         for part in ("rates", "styles", "training", "validation", "test"):
             if not getattr(self, part):
                 raise ValueError(f"{part} must name at least one")
-        if self.features not in ("random", "vgg"):
-            raise ValueError(f"features must be random or vgg, got {self.features!r}")
         if self.judged < 2 * self.batch or self.judged % self.batch:
             raise ValueError(
                 f"judged={self.judged} must be two batches of {self.batch} or more, all full"
@@ -114,55 +87,36 @@ class ImageGeneration(Study):
     def settings(self, done: Table) -> Iterator[Setting]:
         groups = [(norm, style) for style in self.styles for norm in OF_ONE]
         groups += [(norm, ALL) for norm in OF_ALL]
-        chosen: list[tuple[Setting, float]] = []
-        for norm, style in groups:
-            case: Setting = {"norm": norm, "style": style}
-            tries, best = plan(done, case, self.rates, self.tune_seeds, "validation", largest=False)
-            yield from tries
-            if best is not None:
-                chosen.append((case, best))
-        for seed, (case, best) in product(range(self.seeds), chosen):
-            yield {**case, "stage": "run", "rate": best, "seed": seed}
-
-    def cost(self, setting: Setting) -> float:
-        return float(self.steps_of_all if setting["style"] == ALL else self.steps)
+        cases = [({"norm": norm, "style": style}, self.rates) for norm, style in groups]
+        numbers = {"tuning": self.tune_seeds, "seeds": self.seeds}
+        return tuned_runs(done, cases, **numbers, measure="validation", largest=False)
 
     def run(self, setting: Setting) -> Outcome:
         norm, style = setting["norm"], setting["style"]
-        rate, seed = setting["rate"], setting["seed"]
         styles = self.styles if style == ALL else [style]
         task = self.task(styles)
-        trained = train(
-            task,
-            norm,
-            rate=rate,
-            seed=seed,
-            steps=self.steps_of_all if style == ALL else self.steps,
-            batch=self.batch,
-            width=self.width,
-            blocks=self.blocks,
-        )
-        values, by_contrast = measure(trained.net, task, self.batch)
-        values = {**values, **trained.last}
+        net, curves, last = train(self, task, setting)
+        values, by_contrast = measure(net, task, self.batch)
+        values = {**values, **last}
         if setting["stage"] == "tune":
             return Outcome(values)
         files: dict[str, bytes] = {}
-        if seed == 0:
-            shown = self.shown(task.test)
+        if setting["seed"] == 0:
+            # The contents in the figures: crops of photographs, then the first one fading.
+            faded = [fade(task.test[:1], contrast) for contrast in CONTRASTS]
+            shown = torch.cat([task.test[:SHOWN], *faded])
             files = {"contents.png": to_png(shown)}
             for number, name in enumerate(styles):
-                redrawn = Inference(trained.net)(shown, number, task)
-                files[f"{norm}_{name}.png"] = to_png(redrawn)
+                files[f"{norm}_{name}.png"] = to_png(redrawn(net, task, shown, number))
                 files[f"style_{name}.png"] = to_png(task.styles[number : number + 1])
-        return Outcome(values, {**trained.curves, "contrast": by_contrast}, files)
+        return Outcome(values, {**curves, "contrast": by_contrast}, files)
 
     def task(self, styles: Sequence[str]) -> Task:
         """Return the task of a network with these styles."""
         parts = {"training": self.training, "validation": self.validation, "test": self.test}
         names = (*(name for part in parts.values() for name in part), *styles)
         loaded = data.load(names)
-        return Task.of(
-            features_by_name(self.features),
+        return Task(
             {part: [shrink(loaded[n], self.side) for n in names] for part, names in parts.items()},
             [shrink(loaded[name], self.texture_side) for name in styles],
             size=self.size,
@@ -170,17 +124,6 @@ class ImageGeneration(Study):
             content_weight=self.content_weight,
         )
 
-    @staticmethod
-    def shown(contents: Tensor) -> Tensor:
-        """Return the contents in the figures: crops of photographs, then the first one fading."""
-        faded = [fade(contents[:1], contrast) for contrast in CONTRASTS]
-        return torch.cat([contents[:SHOWN], *faded])
-
-    def figures(self, table: Table) -> dict[str, Figure]:
-        return figures.figures(table.where(stage="run"), self.styles, self.size)
-
-    def findings(self, table: Table) -> list[Finding]:
-        return verdict.findings(table.where(stage="run"), self.styles)
-
-    def quantities(self, table: Table) -> dict[str, Any]:
-        return verdict.quantities(table.where(stage="run"), self.styles)
+    figures = drawing.figures
+    findings = verdict.findings
+    quantities = verdict.quantities

@@ -2,63 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from statistics import mean
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from seqnorm.models import StylisationNet
+from seqnorm.studies.table import Setting
 
 from .data import Task, crops, redraw
 from .measures import judge
+from .verdict import ALL
+
+if TYPE_CHECKING:
+    from .study import ImageGeneration
 
 Point = tuple[float, float]
 POINTS = 20
 CHECKS = 8
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A network and its losses in training: curves over steps, and means of the last tenth."""
-
-    net: StylisationNet
-    curves: Mapping[str, Sequence[Point]]
-    last: Mapping[str, float]
-
-
 def train(
-    task: Task,
-    norm: str,
-    *,
-    rate: float,
-    seed: int,
-    steps: int,
-    batch: int,
-    width: int,
-    blocks: int,
-) -> Trained:
+    study: ImageGeneration, task: Task, setting: Setting
+) -> tuple[StylisationNet, dict[str, list[Point]], dict[str, float]]:
     """Train a network with Adam, its rate falling to zero as half a cosine.
 
     The first pictures are far from any style. Their gradients, thousands of times those at the end,
     are clipped to norm 1, and their squares are averaged over 100 steps, not 1,000.
+
+    Returns:
+        The network, its losses as curves over steps, and the means of the last tenth.
     """
-    count = len(task.styles)
+    count, norm, seed = len(task.styles), setting["norm"], setting["seed"]
+    steps = study.steps_of_all if setting["style"] == ALL else study.steps
     torch.manual_seed(seed)
-    net = StylisationNet(
-        norm, width=width, blocks=blocks, styles=count if norm == "conditional" else 1
-    )
-    optimizer = torch.optim.Adam(net.parameters(), rate, betas=(0.9, 0.99))
+    styles_of_net = count if norm == "conditional" else 1
+    net = StylisationNet(norm, width=study.width, blocks=study.blocks, styles=styles_of_net)
+    optimizer = torch.optim.Adam(net.parameters(), setting["rate"], betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     contents_of = torch.Generator().manual_seed(seed)
     styles_of = torch.Generator().manual_seed(seed)
-    size = task.test.shape[-1]
     seen: dict[str, list[float]] = {"train_style": [], "train_content": []}
     curves: dict[str, list[Point]] = {"test_style": [], "test_content": []}
     for step in range(1, steps + 1):
-        contents = crops(task.training, batch, size, contents_of)
-        styles = torch.randint(count, (batch,), generator=styles_of)
+        places = torch.randint(len(task.training), (study.batch,), generator=contents_of)
+        photographs = [task.training[place] for place in places.tolist()]
+        contents = crops(photographs, study.size, contents_of)
+        styles = torch.randint(count, (study.batch,), generator=styles_of)
         losses = task.losses(redraw(net, contents, styles, task), contents, styles)
         optimizer.zero_grad()
         task.total(*losses).backward()
@@ -73,7 +65,7 @@ def train(
     tail = max(steps // 10, 1)
     last = {name: mean(values[-tail:]) for name, values in seen.items()}
     thinned = {name: thin(values) for name, values in seen.items()}
-    return Trained(net, thinned | curves, last)
+    return net, thinned | curves, last
 
 
 def thin(values: Sequence[float], points: int = POINTS) -> list[Point]:

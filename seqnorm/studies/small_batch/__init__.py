@@ -1,5 +1,1 @@
 """Small batches give noisy statistics: the first of BatchNorm's limitations."""
-
-from .study import SmallBatch
-
-__all__ = ["SmallBatch"]

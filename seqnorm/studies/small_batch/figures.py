@@ -14,9 +14,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from .study import SmallBatch
 
-def figures(runs: Table) -> dict[str, Figure]:
+
+def figures(study: SmallBatch, table: Table) -> dict[str, Figure]:
     """Draw all figures of the reported runs."""
+    runs = table.where(stage="run")
     batches = {part: _batches(runs, part) for part in RIVALS}
     return {**batches, "ghost": _ghosts(runs), "online": _online(runs)}
 

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from seqnorm.datasets import TextDataset
 from seqnorm.models import TextClassifier
 from seqnorm.nn import reestimate_statistics
+from seqnorm.studies.texts import Part, Texts, logits, with_statistics
 
-from .data import Labelled, Task, TextTask
-from .training import ImageRun, TextRun
+from .data import DigitsOnPhotographs, Labelled
+from .training import Run
+
+EVALUATED = 64  # documents in a batch
 
 
-def measure_images(run: ImageRun, task: Task) -> dict[str, float]:
+def measure_images(run: Run, task: DigitsOnPhotographs) -> dict[str, float]:
     """Train, and measure the errors on validation and test images and the last training loss."""
-    model, loss, images = run.train(task)
+    model, loss, images = run.train_images(task)
     measured = {
         "loss": loss,
         "validation_error": image_error(model, task.validation),
         "error": image_error(model, task.test),
     }
     if run.norm == "batch":
-        whole = run.model(task, None)
+        whole = run.image_classifier(None)
         whole.load_state_dict(model.state_dict())
         reestimate_statistics(whole, images.split(100), estimate="average")
         measured["error_reestimated"] = image_error(whole, task.test)
@@ -37,28 +39,28 @@ def image_error(model: nn.Module, part: Labelled) -> float:
     return float((found != part[1]).float().mean())
 
 
-def measure_text(run: TextRun, task: TextTask) -> dict[str, float]:
+def measure_text(run: Run, texts: Texts) -> dict[str, float]:
     """Train, and measure the errors on validation and test documents and the last loss."""
-    model, loss = run.train(task)
+    model, loss = run.train_texts(texts)
     measured = {
         "loss": loss,
-        "validation_error": text_error(model, task, task.validation),
-        "error": text_error(model, task, task.test),
+        "validation_error": text_error(model, texts.validation),
+        "error": text_error(model, texts.test),
     }
     # Statistics of many documents would undo the effect of a batch of one.
     if run.norm == "batch" and run.batch > 1:
-        batches = task.in_order(task.train)
-        reestimate_statistics(model, batches, lambda m, b: m(b.tokens, b.lengths))
-        measured["error_reestimated"] = text_error(model, task, task.test)
+        again = with_statistics(model, texts.train, in_order(texts.train))
+        measured["error_reestimated"] = text_error(again, texts.test)
     return measured
 
 
-@torch.no_grad()
-def text_error(model: TextClassifier, task: TextTask, part: TextDataset) -> float:
+def in_order(part: Part) -> list[range]:
+    """Return all documents of a part in batches."""
+    places = range(len(part))
+    return [places[start : start + EVALUATED] for start in places[::EVALUATED]]
+
+
+def text_error(model: TextClassifier, part: Part) -> float:
     """Return the fraction of documents that are put into a wrong class."""
-    model.eval()
-    wrong = 0
-    for batch in task.in_order(part):
-        found: Tensor = model(batch.tokens, batch.lengths).argmax(1)
-        wrong += int((found != batch.labels).sum())
-    return wrong / len(part)
+    found = logits(model, part, in_order(part)).argmax(1)
+    return int((found != torch.tensor(part.labels)).sum()) / len(part)

@@ -12,50 +12,25 @@ The factor ``part`` has these values:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any
 
-from seqnorm.studies.evidence import Finding
 from seqnorm.studies.study import Outcome, Study
 from seqnorm.studies.table import Setting, Table
-from seqnorm.studies.tuning import plan
+from seqnorm.studies.texts import Texts, at_random, load_texts
+from seqnorm.studies.tuning import tuned_runs
 
-from . import figures, verdict
-from .data import load_task, load_text_task
+from . import figures as drawing
+from . import verdict
+from .data import load_images
 from .measures import measure_images, measure_text
-from .training import ImageRun, TextRun
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .training import Run
 
 
 @dataclass(frozen=True)
 class SmallBatch(Study):
-    """Batch sizes from dozens down to one, on images and on text.
-
-    Args:
-        seeds: number of reported seeds, from 0.
-        tuning: number of seeds that choose learning rates.
-        root: folder of the data sets.
-        images: digits (on photographs) or cifar10.
-        image_norms, image_batches: largest batch first.
-        image_count: training images of an epoch.
-        image_epochs: passes over them.
-        image_rates: grid for the largest batch; others in proportion to the batch.
-        image_groups: sizes of ghost batches.
-        width: of the convolutional network.
-        corpus: of texts.
-        text_norms, text_batches: largest batch first; batch 1 is trained for one epoch.
-        text_count: training documents.
-        text_epochs: passes over them.
-        text_rates: grid for every batch size.
-        text_groups: sizes of ghost batches.
-        tokens: length at which documents are cut.
-        words: size of the vocabulary.
-        hidden: features of the embedding and of the LSTM.
-    """
+    """Batch sizes from dozens down to one, on images and on text."""
 
     name = "small_batch"
     title = "Small batches give noisy statistics"
@@ -67,27 +42,26 @@ class SmallBatch(Study):
     measures = ("error", "error_reestimated", "validation_error", "loss")
     extent = ("seeds", "root")
 
-    seeds: int
-    tuning: int
-    root: str
-    images: str
+    seeds: int  # reported seeds, from 0
+    tuning: int  # seeds that choose learning rates
+    root: str  # folder of the data sets
     image_norms: list[str]
-    image_batches: list[int]
-    image_count: int
+    image_batches: list[int]  # the largest first
+    image_count: int  # training images of an epoch
     image_epochs: int
-    image_rates: list[float]
-    image_groups: list[int]
-    width: int
+    image_rates: list[float]  # grid for the largest batch; others in proportion to the batch
+    image_groups: list[int]  # sizes of ghost batches
+    width: int  # of the convolutional network
     corpus: str
     text_norms: list[str]
-    text_batches: list[int]
-    text_count: int
+    text_batches: list[int]  # the largest first; batch 1 is trained for one epoch
+    text_count: int  # training documents
     text_epochs: int
-    text_rates: list[float]
-    text_groups: list[int]
-    tokens: int
-    words: int
-    hidden: int
+    text_rates: list[float]  # grid for every batch size
+    text_groups: list[int]  # sizes of ghost batches
+    tokens: int  # length at which documents are cut
+    words: int  # size of the vocabulary
+    hidden: int  # features of the embedding and of the LSTM
 
     def __post_init__(self) -> None:
         for part in ("image", "text"):
@@ -98,75 +72,49 @@ class SmallBatch(Study):
                 raise ValueError(f"{part}_groups {wrong} do not divide the batch {batches[0]}")
 
     def settings(self, done: Table) -> Iterator[Setting]:
-        chosen: dict[tuple[str, str, int], float | None] = {}
         # Smaller batches of images have the largest one's rate, in proportion.
-        images = product(["images"], self.image_norms, self.image_batches[:1])
-        for part, norm, batch in [*images, *product(["text"], self.text_norms, self.text_batches)]:
-            case: Setting = {"part": part, "norm": norm, "batch": batch}
-            grid = self.image_rates if part == "images" else self.text_rates
-            tries, best = plan(done, case, grid, self.tuning, "validation_error", largest=False)
-            yield from tries
-            chosen[part, norm, batch] = best
-        for seed in range(self.seeds):
-            yield from self._reported(chosen, seed)
-
-    def _reported(
-        self, chosen: Mapping[tuple[str, str, int], float | None], seed: int
-    ) -> Iterator[Setting]:
-        for norm in self.image_norms:
-            largest = self.image_batches[0]
-            rate = chosen["images", norm, largest]
-            if rate is None:
-                continue
-            for batch in self.image_batches:
-                yield _run("images", norm, batch, rate, seed)
-            for group in self.image_groups if norm == "batch" else ():
-                yield _run("images_ghost", norm, largest, rate, seed, group)
+        cases: list[tuple[Setting, list[float]]] = [
+            ({"part": "images", "norm": norm, "batch": self.image_batches[0]}, self.image_rates)
+            for norm in self.image_norms
+        ]
         for norm, batch in product(self.text_norms, self.text_batches):
-            rate = chosen["text", norm, batch]
-            if rate is None:
-                continue
-            yield _run("text", norm, batch, rate, seed)
-            if norm == "batch" and batch == self.text_batches[0]:
-                for group in self.text_groups:
-                    yield _run("text_ghost", norm, batch, rate, seed, group)
-            if norm == "batch" and batch == 1:
-                yield _run("text_one_row", norm, batch, rate, seed)
+            cases.append(({"part": "text", "norm": norm, "batch": batch}, self.text_rates))
+        numbers = {"tuning": self.tuning, "seeds": self.seeds}
+        for run in tuned_runs(done, cases, measure="validation_error", largest=False, **numbers):
+            yield run
+            if run["stage"] == "run":
+                yield from self._beside(run)
+
+    def _beside(self, run: Setting) -> Iterator[Setting]:
+        """Yield the other runs at the rate of this one."""
+        part, batch = run["part"], run["batch"]
+        for size in self.image_batches[1:] if part == "images" else ():
+            yield {**run, "batch": size}
+        if run["norm"] == "batch":
+            groups = self.image_groups if part == "images" else self.text_groups
+            for group in groups if part == "images" or batch == self.text_batches[0] else ():
+                yield {**run, "part": f"{part}_ghost", "group": group}
+            if part == "text" and batch == 1:
+                yield {**run, "part": "text_one_row"}
 
     def run(self, setting: Setting) -> Outcome:
-        norm, batch, group = setting["norm"], setting["batch"], setting.get("group")
-        rate, seed = setting["rate"], setting["seed"]
-        if setting["part"].startswith("images"):
-            task = load_task(self.images, self.image_count, self.root)
-            of_images = ImageRun(norm, batch, group, rate, self.image_epochs, self.width, seed)
-            return Outcome(measure_images(of_images, task))
-        texts = load_text_task(self.corpus, self.tokens, self.words, self.text_count, self.root)
-        epochs = self.text_epochs if batch > 1 else 1
-        twice = setting["part"] == "text_one_row"
-        made = TextRun(norm, batch, group, rate, epochs, self.hidden, seed, twice)
-        return Outcome(measure_text(made, texts))
+        images, batch = setting["part"].startswith("images"), setting["batch"]
+        epochs = self.image_epochs if images else self.text_epochs if batch > 1 else 1
+        features, seed = self.width if images else self.hidden, setting["seed"]
+        how = (setting["rate"], epochs, features, seed, setting["part"] == "text_one_row")
+        run = Run(setting["norm"], batch, setting.get("group"), *how)
+        if images:
+            return Outcome(measure_images(run, load_images(self.image_count, self.root)))
+        return Outcome(measure_text(run, self.texts()))
 
-    def cost(self, setting: Setting) -> float:
-        """Return seconds on the machine of the committed results, by calls and by examples."""
-        batch, group = setting["batch"], setting.get("group")
-        if setting["part"].startswith("images"):
-            examples = self.image_count * self.image_epochs
-            return float(examples * (0.0016 / batch + 0.0002))
-        examples = self.text_count * (self.text_epochs if batch > 1 else 1)
-        return float(1 + examples * (0.0035 / (group or batch) + 0.0003))
+    def texts(self) -> Texts:
+        """Load the documents; the training documents are a random choice."""
+        sizes = (self.text_count, None, None)
+        texts = load_texts(self.corpus, self.root, self.tokens, self.words, at_random, sizes)
+        if (count := len(texts.train)) < self.text_count:
+            raise ValueError(f"{self.corpus} has only {count} training documents: lower text_count")
+        return texts
 
-    def figures(self, table: Table) -> dict[str, Figure]:
-        return figures.figures(table.where(stage="run"))
-
-    def findings(self, table: Table) -> list[Finding]:
-        return verdict.findings(table.where(stage="run"))
-
-    def quantities(self, table: Table) -> dict[str, Any]:
-        return verdict.quantities(table.where(stage="run"))
-
-
-def _run(
-    part: str, norm: str, batch: int, rate: float, seed: int, group: int | None = None
-) -> Setting:
-    """Return a reported run."""
-    return dict(zip(SmallBatch.factors, (part, "run", norm, batch, group, rate, seed)))
+    figures = drawing.figures
+    findings = verdict.findings
+    quantities = verdict.quantities

@@ -11,38 +11,40 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seqnorm.models import ImageClassifier, TextClassifier
+from seqnorm.studies.texts import Texts, classifier
 
-from .data import Task, TextTask
+from .data import CLASSES, DigitsOnPhotographs
 
 
 @dataclass(frozen=True)
-class ImageRun:
-    """Training with SGD and momentum, the rate falling to 0 as a cosine.
-
-    Attributes:
-        rate: for a batch of 32 images. The rate of another batch is in proportion (Goyal et al.
-            2017, as in Wu & He 2018, sec. 4.1).
-        group: images whose statistics BatchNorm takes together; None for the whole batch.
-    """
+class Run:
+    """Training of one network."""
 
     norm: str
-    batch: int
+    batch: int  # examples in a step of the optimiser
+    # Number of examples whose statistics BatchNorm takes together; None for the whole batch. Groups
+    # of documents go through the network one after the other before the optimiser's step.
     group: int | None
+    # For images, the rate of a batch of 32; the rate of another batch is in proportion (Goyal et
+    # al. 2017, as in Wu & He 2018, sec. 4.1).
     rate: float
     epochs: int
-    width: int
+    features: int  # width of the network of images, embedding and hidden size of that of texts
     seed: int
+    # Give every document twice. BatchNorm of a single document then has no statistics but those of
+    # its row: the row as mean and 0 as variance.
+    twice: bool = False
 
-    def model(self, task: Task, group: int | None) -> ImageClassifier:
-        channels = task.test[0].shape[1]
-        return ImageClassifier(
-            channels, task.classes, norm=self.norm, width=self.width, group_size=group
-        )
+    def image_classifier(self, group: int | None) -> ImageClassifier:
+        return ImageClassifier(1, CLASSES, norm=self.norm, width=self.features, group_size=group)
 
-    def train(self, task: Task) -> tuple[ImageClassifier, float, Tensor]:
-        """Return the network, and the mean loss and the images of the last epoch."""
+    def train_images(self, task: DigitsOnPhotographs) -> tuple[ImageClassifier, float, Tensor]:
+        """Train with SGD and momentum, the rate falling to 0 as a cosine.
+
+        Return the network, and the mean loss and the images of the last epoch.
+        """
         torch.manual_seed(self.seed)
-        model = self.model(task, self.group)
+        model = self.image_classifier(self.group)
         generator = torch.Generator().manual_seed(self.seed)
         rate = self.rate * self.batch / 32
         optimiser = torch.optim.SGD(model.parameters(), rate, momentum=0.9, weight_decay=1e-4)
@@ -63,63 +65,32 @@ class ImageRun:
                 total += loss.item()
         return model, total / steps, images
 
+    def train_texts(self, texts: Texts) -> tuple[TextClassifier, float]:
+        """Train an LSTM with Adam at a constant rate, every epoch in another random order.
 
-@dataclass(frozen=True)
-class TextRun:
-    """Training of an LSTM with Adam at a constant rate, every epoch in another random order.
-
-    Attributes:
-        batch: documents in a step of the optimiser.
-        group: documents whose statistics BatchNorm takes together; None for the whole batch. The
-            groups of a batch go through the network one after the other, and their gradients are
-            summed before the step.
-        twice: give every document twice. BatchNorm of a single document then has no statistics but
-            those of its row: the row as mean and 0 as variance.
-    """
-
-    norm: str
-    batch: int
-    group: int | None
-    rate: float
-    epochs: int
-    hidden: int
-    seed: int
-    twice: bool = False
-
-    def train(self, task: TextTask) -> tuple[TextClassifier, float]:
-        """Return the network and the mean loss of the last epoch."""
+        Return the network and the mean loss of the last epoch.
+        """
         torch.manual_seed(self.seed)
-        model = TextClassifier(
-            task.vocabulary,
-            task.classes,
-            norm=None if self.norm == "none" else self.norm,
-            embedding_size=self.hidden,
-            hidden_size=self.hidden,
-            bidirectional=False,
-            pooling="mean",
-            pool_embeddings=False,  # a path around the recurrent layer would hide what it learns
-            word_dropout=0.0,
-            embedding_dropout=0.0,
-            dropout=0.0,
-        )
+        sizes = {"embedding": self.features, "hidden": self.features}
+        model = classifier(texts, self.norm, max_steps=None, **sizes)
         with warnings.catch_warnings():
             if self.batch == 1:
                 # The study measures that BatchNorm cannot use a single row.
                 warnings.filterwarnings("ignore", "BatchNorm in training on 1 row")
-            return model, self._train(model, task)
+            return model, self._train(model, texts)
 
-    def _train(self, model: TextClassifier, task: TextTask) -> float:
+    def _train(self, model: TextClassifier, texts: Texts) -> float:
         optimiser = torch.optim.Adam(model.parameters(), self.rate)
         generator = torch.Generator().manual_seed(self.seed)
-        steps = len(task.train) // self.batch
+        steps = len(texts.train) // self.batch
         model.train()
         for _ in range(self.epochs):
-            order = torch.randperm(len(task.train), generator=generator)[: steps * self.batch]
+            order = torch.randperm(len(texts.train), generator=generator)[: steps * self.batch]
             total = 0.0
             for chosen in order.split(self.batch):
                 optimiser.zero_grad()
                 for group in chosen.split(self.group or self.batch):
-                    batch = task.subset(task.train, group.tolist() * (1 + self.twice))
+                    batch = texts.train.batch(group.tolist() * (1 + self.twice))
                     logits = model(batch.tokens, batch.lengths)
                     loss = F.cross_entropy(logits, batch.labels, reduction="sum")
                     loss = loss / (self.batch * (1 + self.twice))

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from statistics import mean
 from typing import TYPE_CHECKING
 
-from seqnorm.studies.figures import NAMES, STYLES, draw_line, figure, legend, tidy
+from seqnorm.studies.figures import NAMES, STYLES, draw_line, figure, legend, log_ticks, tidy
 from seqnorm.studies.table import Table
 
 from .verdict import COMPANY, OVER_BATCH
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from .study import TrainInference
 
 KINDS = {  # in the order of the figure
     "batch1": "1 row",
@@ -26,10 +28,11 @@ KINDS = {  # in the order of the figure
 OF_BATCHES = 4  # kinds from the left that are of a batch
 
 
-def figures(runs: Table, sizes: Sequence[int]) -> dict[str, Figure]:
+def figures(study: TrainInference, table: Table) -> dict[str, Figure]:
     """Draw the loss by kind of statistics, changed answers, and the gap during training."""
     drawings = {"statistics": _kinds, "company": _company, "gap": _gap}
-    return {name: draw(runs, sizes) for name, draw in drawings.items()}
+    runs = table.where(stage="run")
+    return {name: draw(runs, study.batch_sizes) for name, draw in drawings.items()}
 
 
 def _norms(runs: Table) -> list[str]:
@@ -37,8 +40,6 @@ def _norms(runs: Table) -> list[str]:
 
 
 def _kinds(runs: Table, sizes: Sequence[int]) -> Figure:
-    from matplotlib.ticker import LogLocator, NullLocator
-
     drawn = figure(9.0, 4.2)
     panels = drawn.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
     means: list[float] = []
@@ -67,9 +68,7 @@ def _kinds(runs: Table, sizes: Sequence[int]) -> Figure:
         tidy(axes)
     if means:  # intervals of two seeds would hide everything else
         panels[0].set_ylim(0.6 * min(means), 1.6 * max(means))
-    panels[0].yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    panels[0].yaxis.set_major_formatter("{x:g}")
-    panels[0].yaxis.set_minor_locator(NullLocator())
+    log_ticks(panels[0].yaxis)
     panels[0].set_ylabel("test loss (log scale)")
     legend(drawn, panels[:1], 4, fontsize=9)
     return drawn

@@ -1,26 +1,22 @@
-"""Answers of one model to the same documents, by different statistics and in other company.
+"""Answers of one model for the same documents with different statistics or companions.
 
-The weights stay as they are. The differences are the source of BatchNorm's mean and variance, and
-the documents in the batch beside the one that is asked about.
+The weights stay the same. The source of BatchNorm's mean and variance differs, and so do a
+document's companions, the other documents in its batch.
 
 Axes: N documents, C classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqnorm.datasets import TextDataset, collate
-from seqnorm.nn import reestimate_statistics
+from seqnorm.models import TextClassifier
 from seqnorm.nn.statistics import RunningTable, batch_statistics
-
-from .data import Order, Parts, companions, first, generator, pools, random_batches, twice
+from seqnorm.studies.texts import Part, Texts, logits, with_statistics
 
 ASKED = (64, 16, 4)
 COMPANY = ("random", "short", "long")
@@ -28,67 +24,76 @@ ESTIMATES = ("population", "average")
 KINDS = ("running", *ESTIMATES, *(f"batch{size}" for size in ASKED), "batch1")
 
 
-def has_statistics(model: nn.Module) -> bool:
-    """Return True if a norm of the model averages over the batch."""
-    return any(isinstance(module, RunningTable) for module in model.modules())
+def generator(seed: int, also: int = 0) -> torch.Generator:
+    """Return a generator whose draws follow from these numbers alone."""
+    return torch.Generator().manual_seed(1_000_003 * also + seed)
 
 
-@torch.no_grad()
-def logits(model: nn.Module, documents: TextDataset, order: Order, by_batch: bool) -> Tensor:
-    """Compute the logits (N, C) of the documents in these batches.
+def first(part: Part, count: int) -> Part:
+    """Return the first ``count`` documents, which are in random order."""
+    return part.take(range(min(count, len(part))))
 
-    Args:
-        order: batches that hold every document; the last answer about a document is kept.
-        by_batch: normalise by the statistics of each batch, not by the running ones.
+
+def pools(lengths: Sequence[int], share: float) -> dict[str, list[int]]:
+    """Return the shortest and the longest documents, each this share of all."""
+    order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
+    count = max(2, round(share * len(order)))
+    return {"short": order[:count], "long": order[-count:]}
+
+
+def companions(
+    targets: Sequence[int], pool: Sequence[int], count: int, draw: torch.Generator
+) -> list[list[int]]:
+    """Draw ``count`` documents of the pool for each target, without the target itself.
+
+    No document is drawn twice while the pool lasts.
     """
-    mode = batch_statistics(model) if by_batch else nullcontext()
-    if not by_batch:
-        model.eval()
-    found: Tensor | None = None
-    with mode:
-        for indices in order:
-            batch = collate([documents[index] for index in indices])
-            answer = model(batch.tokens, batch.lengths)
-            if found is None:
-                found = answer.new_full((len(documents), answer.shape[1]), torch.nan)
-            found[batch.indices] = answer
-    assert found is not None
-    return found
+    chosen = []
+    for target in targets:
+        others = [index for index in pool if index != target]
+        rounds = -(-count // len(others))
+        order = torch.cat([torch.randperm(len(others), generator=draw) for _ in range(rounds)])
+        chosen.append([others[place] for place in order[:count].tolist()])
+    return chosen
+
+
+def equal_batches(count: int, size: int, draw: torch.Generator) -> list[list[int]]:
+    """Divide 0 to count - 1 into random batches of at most ``size``, equal up to one."""
+    order = torch.randperm(count, generator=draw)
+    return [part.tolist() for part in order.tensor_split(-(-count // size))]
+
+
+def twice(count: int) -> list[list[int]]:
+    """Put each document into a batch with a copy of itself.
+
+    The mean of the two rows is the row and their variance 0. These are the statistics of a single
+    row, which a running table does not take (``min_count``).
+    """
+    return [[index, index] for index in range(count)]
 
 
 @torch.no_grad()
 def accompanied(
-    model: nn.Module, documents: TextDataset, targets: Sequence[int], companions: Order
+    model: nn.Module, part: Part, targets: Sequence[int], companions: Sequence[Sequence[int]]
 ) -> Tensor:
-    """Compute logits (len(targets), C) by the statistics of the batch.
-
-    Each target stands in a batch of its own with its companions.
-    """
+    """Compute the logits (len(targets), C) of targets, each in a batch with its companions."""
     with batch_statistics(model):
         rows = []
         for target, others in zip(targets, companions):
-            batch = collate([documents[index] for index in (target, *others)])
+            batch = part.batch([target, *others])
             rows.append(model(batch.tokens, batch.lengths)[0])
     return torch.stack(rows)
 
 
-@dataclass(frozen=True)
-class Score:
-    """Mean cross-entropy and accuracy of answers."""
-
-    loss: float
-    accuracy: float
-
-
-def score(answers: Tensor, documents: TextDataset) -> Score:
-    """Return the loss and the accuracy of ``answers`` (N, C)."""
-    labels = torch.tensor(documents.labels)
+def score(answers: Tensor, part: Part) -> dict[str, float]:
+    """Return the mean cross-entropy "loss" and the "accuracy" of ``answers`` (N, C)."""
+    labels = torch.tensor(part.labels)
     hits = (answers.argmax(-1) == labels).double().mean()
-    return Score(float(F.cross_entropy(answers, labels)), float(hits))
+    return {"loss": float(F.cross_entropy(answers, labels)), "accuracy": float(hits)}
 
 
 def changed(a: Tensor, b: Tensor) -> float:
-    """Return the part of the documents for which two answers (N, C) name different classes."""
+    """Return the share of the documents for which two answers (N, C) name different classes."""
     return float((a.argmax(-1) != b.argmax(-1)).double().mean())
 
 
@@ -97,29 +102,8 @@ def largest_difference(a: Tensor, b: Tensor) -> float:
     return float((a - b).abs().max())
 
 
-@contextmanager
-def reestimated(
-    model: nn.Module, documents: TextDataset, order: Order, estimate: str
-) -> Iterator[None]:
-    """Put statistics of all ``documents`` into the running tables, and restore them at the end."""
-    buffers = [b for m in model.modules() if isinstance(m, RunningTable) for b in m.buffers()]
-    before = [buffer.clone() for buffer in buffers]
-    try:
-        reestimate_statistics(
-            model,
-            (collate([documents[index] for index in indices]) for indices in order),
-            lambda m, batch: m(batch.tokens, batch.lengths),
-            estimate=estimate,
-        )
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, value in zip(buffers, before):
-                buffer.copy_(value)
-
-
 def by_kind(
-    model: nn.Module, parts: Parts, size: int, seed: int, estimate_documents: int
+    model: TextClassifier, texts: Texts, size: int, seed: int, estimate_documents: int
 ) -> dict[str, float]:
     """Measure loss and accuracy on the test documents by every kind of statistics.
 
@@ -127,53 +111,52 @@ def by_kind(
         size: of the batches of training.
         estimate_documents: training documents that statistics are taken anew from.
     """
-    test = parts.test
-    order = random_batches(len(test), 64, generator(seed))
-    found = {"running": logits(model, test, order, by_batch=False)}
-    if has_statistics(model):
-        some = first(parts.train, estimate_documents)
-        seen = random_batches(len(some), size, generator(seed))
+    test = texts.test
+    order = equal_batches(len(test), 64, generator(seed))
+    found = {"running": logits(model, test, order)}
+    if any(isinstance(module, RunningTable) for module in model.modules()):
+        some = first(texts.train, estimate_documents)
+        seen = equal_batches(len(some), size, generator(seed))
         for estimate in ESTIMATES:
-            with reestimated(model, some, seen, estimate):
-                found[estimate] = logits(model, test, order, by_batch=False)
+            found[estimate] = logits(with_statistics(model, some, seen, estimate), test, order)
     for asked in ASKED:
-        batches = random_batches(len(test), asked, generator(seed))
+        batches = equal_batches(len(test), asked, generator(seed))
         found[f"batch{asked}"] = logits(model, test, batches, by_batch=True)
     found["batch1"] = logits(model, test, twice(len(test)), by_batch=True)
-    scores = {kind: score(answers, test) for kind, answers in found.items()}
-    values = {f"loss_{kind}": found.loss for kind, found in scores.items()}
-    return values | {f"accuracy_{kind}": found.accuracy for kind, found in scores.items()}
+    return {
+        f"{name}_{kind}": value
+        for kind, answers in found.items()
+        for name, value in score(answers, test).items()
+    }
 
 
 def by_company(
-    model: nn.Module, test: TextDataset, seed: int, asked: int, part: float
+    model: nn.Module, test: Part, seed: int, asked: int, share: float
 ) -> dict[str, float]:
-    """Measure the change of answers from random companions to others: random, short or long ones.
+    """Measure how much answers change from random companions to other random, short or long ones.
 
     Args:
-        asked: documents that are asked about beside short and long ones.
-        part: of the test documents that count as short, and as long.
+        asked: number of documents that are evaluated beside short and long ones.
+        share: of the test documents that count as short, and as long.
     """
     values: dict[str, float] = {}
+
+    def compare(name: str, one: Tensor, other: Tensor) -> None:
+        values[f"changed_{name}"] = changed(one, other)
+        values[f"logit_{name}"] = largest_difference(one, other)
+
+    def at_random(size: int, draw: torch.Generator, by_batch: bool) -> Tensor:
+        return logits(model, test, equal_batches(len(test), size, draw), by_batch)
+
     for size in ASKED:
         draw = generator(seed, size)
-        one, other = (
-            logits(model, test, random_batches(len(test), size, draw), by_batch=True)
-            for _ in range(2)
-        )
+        answers = at_random(size, draw, True)
+        compare(f"random_{size}", answers, at_random(size, draw, True))
         targets = torch.randperm(len(test), generator=draw)[:asked].tolist()
-        pairs: dict[str, tuple[Tensor, Tensor]] = {"random": (one, other)}
-        for company, pool in pools(test.lengths, part).items():
+        for company, pool in pools(test.lengths, share).items():
             chosen = companions(targets, pool, size - 1, draw)
             told = accompanied(model, test, targets, chosen)
-            pairs[company] = (one[targets], told)
-        for company, (a, b) in pairs.items():
-            values[f"changed_{company}_{size}"] = changed(a, b)
-            values[f"logit_{company}_{size}"] = largest_difference(a, b)
+            compare(f"{company}_{size}", answers[targets], told)
     draw = generator(seed)
-    a, b = (
-        logits(model, test, random_batches(len(test), 16, draw), by_batch=False) for _ in range(2)
-    )
-    values["changed_running"] = changed(a, b)
-    values["logit_running"] = largest_difference(a, b)
+    compare("running", at_random(16, draw, False), at_random(16, draw, False))
     return values

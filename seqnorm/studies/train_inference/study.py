@@ -1,59 +1,32 @@
 """Study of the statistics of training and of inference, by the answers of a classifier.
 
 BatchNorm trains with the statistics of a mini-batch and is used with running averages of them, so
-it is two functions of the same weights. The study asks both about the same documents, during
-training and after it, and the function of the batch in different company.
+it is two functions of the same weights. The study evaluates both on the same documents, during and
+after training, and evaluates the function of the batch with different other documents in it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
-from seqnorm.datasets import TextDataset
 from seqnorm.models import TextClassifier
-from seqnorm.studies.evidence import Finding
 from seqnorm.studies.study import Outcome, Study
 from seqnorm.studies.table import Setting, Table
-from seqnorm.studies.tuning import plan
+from seqnorm.studies.texts import Part, Texts, at_random, classifier, load_texts, logits, train
+from seqnorm.studies.tuning import tuned_runs
 
-from . import figures, verdict
-from .data import Parts, first, generator, load_parts, random_batches
-from .measures import ASKED, COMPANY, KINDS, by_company, by_kind, logits, score
-from .training import look_steps, train
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from . import figures as drawing
+from . import measures, verdict
 
 
 @dataclass(frozen=True)
 class TrainInference(Study):
-    """BatchNorm of every step and pooled, beside norms without statistics of the batch.
-
-    Args:
-        corpus, root: documents to classify, and the folder they are fetched to.
-        train_documents, test_documents: their numbers; drawn once for all runs.
-        max_length: length at which documents are cut.
-        vocab_size: number of known tokens.
-        embedding_size, hidden_size, embedding_dropout, dropout: of the classifier.
-        epochs: over the training documents.
-        norms: "none" for no norm.
-        batch_sizes: of training.
-        rates: learning rates to choose from; a single one is used without tuning.
-        tuning_runs: number of seeds for the choice.
-        seeds: reported runs of every norm and batch size.
-        looks: number of times that the test loss is measured in a run.
-        look_documents: test documents for these.
-        estimate_documents: training documents that statistics are taken anew from.
-        targets: documents that are asked about in chosen company.
-        pool: part of the test documents that short companions are drawn from, and long ones.
-    """
+    """BatchNorm of every step and pooled, beside norms without statistics of the batch."""
 
     name = "train_inference"
     title = "Training and inference use different statistics"
@@ -65,122 +38,108 @@ class TrainInference(Study):
     factors = ("stage", "norm", "batch", "rate", "seed")
     measures = (
         "val_accuracy",
-        *(f"{what}_{kind}" for kind in KINDS for what in ("loss", "accuracy")),
-        *(f"changed_{company}_{size}" for size in ASKED for company in COMPANY),
-        *(f"logit_{company}_{size}" for size in ASKED for company in COMPANY),
+        *(f"{what}_{kind}" for kind in measures.KINDS for what in ("loss", "accuracy")),
+        *(f"changed_{company}_{size}" for size in measures.ASKED for company in measures.COMPANY),
+        *(f"logit_{company}_{size}" for size in measures.ASKED for company in measures.COMPANY),
         "changed_running",
         "logit_running",
     )
     extent = ("seeds", "norms", "batch_sizes")
 
     corpus: str
-    root: str
-    train_documents: int
+    root: str  # folder that the corpus is fetched to
+    train_documents: int  # drawn once for all runs
     test_documents: int
-    max_length: int
-    vocab_size: int
+    max_length: int  # at which documents are cut
+    vocab_size: int  # at most so many known tokens
     embedding_size: int
     hidden_size: int
     embedding_dropout: float
     dropout: float
     epochs: int
-    norms: tuple[str, ...]
-    batch_sizes: tuple[int, ...]
-    rates: tuple[float, ...]
-    tuning_runs: int
-    seeds: int
-    looks: int
-    look_documents: int
-    estimate_documents: int
-    targets: int
-    pool: float
+    norms: tuple[str, ...]  # "none" for no norm
+    batch_sizes: tuple[int, ...]  # of training
+    rates: tuple[float, ...]  # to choose from; a single one is used without tuning
+    tuning_runs: int  # seeds for the choice
+    seeds: int  # reported runs of every norm and batch size
+    looks: int  # number of times that the test loss is measured in a run
+    look_documents: int  # test documents for these
+    estimate_documents: int  # training documents that statistics are taken anew from
+    targets: int  # documents that are evaluated beside chosen companions
+    pool: float  # share of the test documents that short companions are drawn from, and long ones
 
     def __post_init__(self) -> None:
-        if other := set(self.batch_sizes) - set(ASKED):
-            raise ValueError(f"batch_sizes are among {ASKED}, for which there are columns: {other}")
+        if other := set(self.batch_sizes) - set(measures.ASKED):
+            raise ValueError(f"batch_sizes are among {measures.ASKED}, not {other}")
         if self.looks < 1 or self.tuning_runs < 1 or not self.rates:
             raise ValueError("looks, tuning_runs and the number of rates must be at least 1")
 
     def settings(self, done: Table) -> Iterator[Setting]:
-        """Yield the tuning, then the runs of each norm and batch size whose rate is known."""
-        chosen: list[tuple[Setting, float]] = []
-        for norm, batch in product(self.norms, self.batch_sizes):
-            case: Setting = {"norm": norm, "batch": batch}
-            tries, best = plan(done, case, self.rates, self.tuning_runs, "val_accuracy")
-            yield from tries
-            if best is not None:
-                chosen.append((case, best))
-        for seed, (case, best) in product(range(self.seeds), chosen):
-            yield {**case, "stage": "run", "rate": best, "seed": seed}
-
-    def cost(self, setting: Setting) -> float:
-        """Count documents of training, which cost more in small batches, and of the questions."""
-        trained = self.epochs * self.train_documents * (1 + 12 / setting["batch"])
-        asked = 0 if setting["stage"] == "tune" else 120 * self.targets + 6 * self.test_documents
-        return float(trained + 0.3 * asked)
+        cases = [
+            ({"norm": norm, "batch": batch}, self.rates)
+            for norm, batch in product(self.norms, self.batch_sizes)
+        ]
+        tuning, seeds = self.tuning_runs, self.seeds
+        return tuned_runs(done, cases, tuning=tuning, seeds=seeds, measure="val_accuracy")
 
     def run(self, setting: Setting) -> Outcome:
         """Train a classifier, and ask it in all ways if the run is a reported one."""
         seed, size, stage = setting["seed"], setting["batch"], setting["stage"]
-        parts = load_parts(
-            self.corpus,
-            self.root,
-            self.vocab_size,
-            self.max_length,
-            self.train_documents,
-            self.test_documents,
-        )
+        sizes = (self.train_documents, None, self.test_documents)
+        how = (self.corpus, self.root, self.max_length, self.vocab_size, at_random, sizes)
+        texts = load_texts(*how, words_of_chosen=True)
         torch.manual_seed(seed)
-        model = self.classifier(setting["norm"], parts)
+        model = self.classifier(setting["norm"], texts)
         curves: dict[str, list[tuple[float, float]]] = {}
-        steps = self.epochs * -(-len(parts.train) // size)
-        due = look_steps(steps, self.looks) if stage == "run" else []
-        for step in train(model, parts.train, size, self.epochs, setting["rate"], seed):
+        steps = self.epochs * -(-len(texts.train) // size)
+        due = look_steps(steps, self.looks) if stage == "run" else set()
+        losses = train(
+            model,
+            texts.train,
+            rate=setting["rate"],
+            epochs=self.epochs,
+            batch=size,
+            seed=seed,
+            falling=True,
+        )
+        for step, _ in enumerate(losses, start=1):
             if step in due:
-                for kind, loss in self._look(model, parts.test, size, seed).items():
+                for kind, loss in self._look(model, texts.test, size, seed).items():
                     epoch = step / steps * self.epochs
                     curves.setdefault(f"loss_{kind}", []).append((epoch, loss))
-        batches = random_batches(len(parts.validation), 64, generator(seed))
-        found = logits(model, parts.validation, batches, by_batch=False)
-        values = {"val_accuracy": score(found, parts.validation).accuracy}
+        batches = measures.equal_batches(len(texts.validation), 64, measures.generator(seed))
+        found = logits(model, texts.validation, batches)
+        values = {"val_accuracy": measures.score(found, texts.validation)["accuracy"]}
         if stage == "run":
-            values |= by_kind(model, parts, size, seed, self.estimate_documents)
-            values |= by_company(model, parts.test, seed, self.targets, self.pool)
+            values |= measures.by_kind(model, texts, size, seed, self.estimate_documents)
+            values |= measures.by_company(model, texts.test, seed, self.targets, self.pool)
         return Outcome({name: v for name, v in values.items() if not math.isnan(v)}, curves)
 
-    def classifier(self, norm: str, parts: Parts) -> TextClassifier:
+    def classifier(self, norm: str, texts: Texts) -> TextClassifier:
         """Return the model of a run, its weights drawn from torch's generator."""
-        return TextClassifier(
-            parts.vocab_size,
-            parts.classes,
-            norm=None if norm == "none" else norm,
-            norm_options={"max_steps": self.max_length} if norm == "batch" else None,
-            embedding_size=self.embedding_size,
-            hidden_size=self.hidden_size,
-            bidirectional=False,
-            pooling="mean",
-            # Everything that the head sees has then gone through the norms.
-            pool_embeddings=False,
-            word_dropout=0.0,
+        return classifier(
+            texts,
+            norm,
+            embedding=self.embedding_size,
+            hidden=self.hidden_size,
+            max_steps=self.max_length,
             embedding_dropout=self.embedding_dropout,
             dropout=self.dropout,
         )
 
-    def _look(
-        self, model: nn.Module, test: TextDataset, size: int, seed: int
-    ) -> Mapping[str, float]:
-        some = first(test, self.look_documents)
-        order = random_batches(len(some), size, generator(seed))
+    def _look(self, model: TextClassifier, test: Part, size: int, seed: int) -> dict[str, float]:
+        some = measures.first(test, self.look_documents)
+        order = measures.equal_batches(len(some), size, measures.generator(seed))
         return {
-            kind: score(logits(model, some, order, by_batch), some).loss
+            kind: measures.score(logits(model, some, order, by_batch), some)["loss"]
             for kind, by_batch in (("running", False), ("batch", True))
         }
 
-    def figures(self, table: Table) -> dict[str, Figure]:
-        return figures.figures(table.where(stage="run"), self.batch_sizes)
+    figures = drawing.figures
+    findings = verdict.findings
+    quantities = verdict.quantities
 
-    def findings(self, table: Table) -> list[Finding]:
-        return verdict.findings(table.where(stage="run"), self.batch_sizes)
 
-    def quantities(self, table: Table) -> dict[str, Any]:
-        return verdict.quantities(table.where(stage="run"))
+def look_steps(steps: int, looks: int) -> set[int]:
+    """Return steps to look at: the last one, and others that are denser towards the start."""
+    return {max(1, round(steps * ((look + 1) / looks) ** 2)) for look in range(looks)}

@@ -1,13 +1,15 @@
-"""Findings and claims of the study of training's and inference's statistics."""
+"""Numbers of the study of training's and inference's statistics."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 from seqnorm.studies.evidence import Finding, Seeds
-from seqnorm.studies.figures import NAMES
 from seqnorm.studies.table import Table
+
+if TYPE_CHECKING:
+    from .study import TrainInference
 
 COMPANY = {"random": "random", "short": "all short", "long": "all long"}
 OVER_BATCH = ("batch", "batch_pooled")
@@ -44,54 +46,44 @@ def largest(runs: Table, norm: str, companies: Iterable[str]) -> Seeds:
     return found
 
 
-def findings(runs: Table, sizes: Sequence[int]) -> list[Finding]:
-    """Return all findings, those of BatchNorm of every step first."""
-    found: list[Finding] = []
-
-    def add(what: str, value: Seeds, unit: str, expected: int, key: bool = False) -> None:
-        if value:
-            found.append(Finding(what, value.interval, unit, expected, key))
-
-    def company(norm: str, which: str) -> None:
-        for size in sizes:
-            what = f"answers changed by {COMPANY[which]} companions, batch {size}, {NAMES[norm]}"
-            difference = beside_layer(runs, norm, size, f"changed_{which}_{size}")
-            key = (norm, which, size) == ("batch", "random", sizes[0])
-            add(f"{what} - LayerNorm", difference, "points", 1, key)
-
-    for norm in OVER_BATCH:
-        name = NAMES[norm]
-        company(norm, "random")
-        key = {size: norm == "batch" and size == sizes[0] for size in sizes}
-        for size in sizes:
-            what = f"test accuracy in inference, batch {size}, {name} - LayerNorm"
-            add(what, beside_layer(runs, norm, size, "accuracy_running"), "points", -1, key[size])
-        for size in sizes:
-            what = f"test loss, running statistics - batches of {size}, trained at that, {name}"
-            change = within(runs, norm, size, "loss_running", f"loss_batch{size}")
-            add(what, change, "", 1, key[size])
-        for size in sizes:
-            what = f"accuracy, running statistics - one row's, trained at batch {size}, {name}"
-            add(what, better(runs, norm, size, "running", "batch1"), "points", 1, key[size])
-        if norm == "batch":  # the sets of the pooled norm are larger, and its answers alike
-            company(norm, "short")
-            company(norm, "long")
-            for size in sizes:
-                what = f"test loss, running - population statistics, batch {size}, {name}"
-                add(what, within(runs, norm, size, "loss_running", "loss_population"), "", 1)
-            for size in sizes:
-                what = f"accuracy, running - population statistics, batch {size}, {name}"
-                add(what, better(runs, norm, size, "running", "population"), "points", -1)
-    for norm in ("layer", *OVER_BATCH):
-        running = norm in OVER_BATCH
-        moved = largest(runs, norm, ("running",) if running else COMPANY)
-        what = f"largest change of a logit with the company, {NAMES[norm]}"
-        add(f"{what}, running statistics" if running else what, moved, "", 0)
-    return found
+def findings(study: TrainInference, table: Table) -> list[Finding]:
+    """Return the findings of BatchNorm of every step, by batch size."""
+    runs = table.where(stage="run")
+    cases: tuple[tuple[str, str, int, Callable[[int], Seeds]], ...] = (
+        (
+            "answers changed by random companions, batch {}, BatchNorm - LayerNorm",
+            *("points", 1),
+            lambda n: beside_layer(runs, "batch", n, f"changed_random_{n}"),
+        ),
+        (
+            "test accuracy in inference, batch {}, BatchNorm - LayerNorm",
+            *("points", -1),
+            lambda n: beside_layer(runs, "batch", n, "accuracy_running"),
+        ),
+        (
+            "test loss, running statistics - batches of {}, trained at that, BatchNorm",
+            *("", 1),
+            lambda n: within(runs, "batch", n, "loss_running", f"loss_batch{n}"),
+        ),
+        (
+            "accuracy, running statistics - one row's, trained at batch {}, BatchNorm",
+            *("points", 1),
+            lambda n: better(runs, "batch", n, "running", "batch1"),
+        ),
+    )
+    return [
+        Finding(
+            what.format(size), value(size).interval, unit, sign, key=size == study.batch_sizes[0]
+        )
+        for what, unit, sign, value in cases
+        for size in study.batch_sizes
+        if value(size)
+    ]
 
 
-def quantities(runs: Table) -> dict[str, Any]:
+def quantities(study: TrainInference, table: Table) -> dict[str, Any]:
     """Return the numbers of the text, of BatchNorm at batch sizes 64, 16 and 4."""
+    runs = table.where(stage="run")
     sizes = (64, 16, 4)
     moved = [f"changed_random_{size}" for size in sizes]
     return {
