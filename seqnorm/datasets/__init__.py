@@ -11,10 +11,16 @@ Texts are encoded once, at the beginning, and then batched with others of simila
 """
 
 from seqnorm.datasets.batching import BucketBatchSampler, Item, TextBatch, TextDataset, collate
-from seqnorm.datasets.cleaning import CleaningReport, PartReport
 from seqnorm.datasets.corpora import CORPORA, load_corpus
 from seqnorm.datasets.digits import load_digits
-from seqnorm.datasets.documents import Corpus, DatasetError, Documents
+from seqnorm.datasets.documents import (
+    CleaningReport,
+    Corpus,
+    CorpusSource,
+    DatasetError,
+    Documents,
+    PartReport,
+)
 from seqnorm.datasets.fetching import FetchError, Package
 from seqnorm.datasets.language_texts import LANGUAGE_CORPORA, Texts, load_texts
 from seqnorm.datasets.language_tokens import LanguageTokenizer, Level
@@ -25,7 +31,6 @@ from seqnorm.datasets.pipelines import (
     tokenizer_from_json,
     torchtext_tokens,
 )
-from seqnorm.datasets.source import CorpusSource
 from seqnorm.datasets.splitting import split_last, split_validation
 from seqnorm.datasets.streams import LanguageBatch, StreamWindows, collate_documents
 from seqnorm.datasets.tokenizing import Encoder, Tokenizer, default_kind

