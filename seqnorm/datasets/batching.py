@@ -58,16 +58,14 @@ def collate(items: Sequence[Item], pad_id: int = 0) -> TextBatch:
     """Pad (tokens, label, index) to the longest; T is 1, not 0, if all documents are empty."""
     if not items:
         raise ValueError("a batch needs at least one document")
-    lengths = [len(tokens) for tokens, _, _ in items]
+    tokens, labels, indices = zip(*items)
+    lengths = [len(document) for document in tokens]
     padded = torch.full((len(items), max(1, *lengths)), pad_id, dtype=torch.int64, device="cpu")
-    for row, (tokens, _, _) in zip(padded, items):
-        row[: len(tokens)] = torch.tensor(tokens, dtype=torch.int64, device="cpu")
-    return TextBatch(
-        tokens=padded,
-        lengths=torch.tensor(lengths, dtype=torch.int64, device="cpu"),
-        labels=torch.tensor([label for _, label, _ in items], dtype=torch.int64, device="cpu"),
-        indices=torch.tensor([index for _, _, index in items], dtype=torch.int64, device="cpu"),
-    )
+    for row, document in zip(padded, tokens):
+        row[: len(document)] = torch.tensor(document, dtype=torch.int64, device="cpu")
+    columns = (lengths, labels, indices)
+    numbers = (torch.tensor(found, dtype=torch.int64, device="cpu") for found in columns)
+    return TextBatch(padded, *numbers)
 
 
 def _shuffled(count: int, generator: torch.Generator) -> Tensor:

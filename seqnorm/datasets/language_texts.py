@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from seqnorm.datasets import huggingface, torchtext_corpora
 from seqnorm.datasets.corpora import CORPORA, load_corpus
@@ -79,7 +80,11 @@ def load_texts(
         ModuleNotFoundError: the library that a corpus comes from is not installed.
         ValueError: ``text_column`` or another argument for files is given for other texts.
     """
-    options = {"delimiter": delimiter, "quotes": quotes, "drop_unlabelled": drop_unlabelled}
+    options: dict[str, Any] = {
+        "delimiter": delimiter,
+        "quotes": quotes,
+        "drop_unlabelled": drop_unlabelled,
+    }
     given = [name for name, value in options.items() if value]
     if corpus.startswith(huggingface.PREFIX):
         if given:
@@ -101,14 +106,7 @@ def load_texts(
             f"{corpus or repr(corpus)} is neither a corpus ({', '.join(LANGUAGE_CORPORA)}) nor an "
             "existing file or folder"
         )
-    found = load_corpus(
-        corpus,
-        root=root,
-        text_column=text_column,
-        delimiter=delimiter,
-        quotes=quotes,
-        drop_unlabelled=drop_unlabelled,
-    )
+    found = load_corpus(corpus, root=root, text_column=text_column, **options)
     train, validation = found.train, found.validation
     if validation is None:
         train, validation = split_validation(train, validation_fraction, split_seed)

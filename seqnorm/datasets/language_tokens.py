@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 import torch
 from torch import Tensor
 
-from seqnorm.datasets.tokenizing import PAD, UNK, Tokenizer, check_sizes, import_library
+from seqnorm.datasets.tokenizing import PAD, UNK, Tokenizer, check_sizes, word_trainer
+from seqnorm.extra import explained
 
 if TYPE_CHECKING:
     import tokenizers
@@ -63,16 +64,10 @@ class LanguageTokenizer(Tokenizer):
         check_sizes("vocab_size", vocab_size, 4, min_frequency)
         backend = _untrained(level, lowercase)
         from tokenizers import Tokenizer as Backend
-        from tokenizers import models, trainers
+        from tokenizers import models
 
         special = [PAD, UNK, EOS]
-        trainer = trainers.WordLevelTrainer(
-            vocab_size=2**31 - 1 if vocab_size is None else vocab_size,
-            min_frequency=min_frequency,
-            special_tokens=special,
-            show_progress=False,
-        )
-        backend.train_from_iterator(texts, trainer)
+        backend.train_from_iterator(texts, word_trainer(special, vocab_size, min_frequency))
         numbers = backend.get_vocab()
         # A word spelt like a special token has taken the number of that token.
         words = [word for word in sorted(numbers, key=numbers.__getitem__) if word not in special]
@@ -133,9 +128,9 @@ class LanguageTokenizer(Tokenizer):
 
 def _untrained(level: Level, lowercase: bool) -> tokenizers.Tokenizer:
     """Return a tokenizer with its steps and without a vocabulary."""
-    import_library()
-    from tokenizers import Regex, models, normalizers, pre_tokenizers
-    from tokenizers import Tokenizer as Backend
+    with explained("tokenising"):
+        from tokenizers import Regex, models, normalizers, pre_tokenizers
+        from tokenizers import Tokenizer as Backend
 
     backend = Backend(models.WordLevel(unk_token=UNK))
     steps = [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " ")]
@@ -143,10 +138,8 @@ def _untrained(level: Level, lowercase: bool) -> tokenizers.Tokenizer:
         steps.append(normalizers.Lowercase())
     if level == "word":
         steps.append(normalizers.Replace(Regex(rf"(?<!\S)({PAD}|{EOS})(?!\S)"), UNK))
+        backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    else:
+        backend.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
     backend.normalizer = normalizers.Sequence(steps)
-    backend.pre_tokenizer = (
-        pre_tokenizers.WhitespaceSplit()
-        if level == "word"
-        else pre_tokenizers.Split(Regex("."), "isolated")
-    )
     return backend

@@ -37,10 +37,13 @@ from typing import Any
 from seqnorm.datasets.delimited import Quotes, check_delimiter, no_column, read_delimited
 from seqnorm.datasets.documents import DatasetError, Row
 from seqnorm.datasets.json_files import read_json, read_json_lines
+from seqnorm.extra import explained
 
 _PARTS = ("train", "validation", "test")
 _MISNAMED = {"val": "validation", "valid": "validation", "dev": "validation", "training": "train"}
 _WHOLE = re.compile(r"[+-]?[0-9]+(?:\.0*)?")
+_DELIMITED = (".csv", ".tsv")
+_ENDINGS = (*_DELIMITED, ".jsonl", ".json", ".parquet")
 LEAVE_OUT = "leave such rows out with drop_unlabelled (--data.drop_unlabelled true)"
 _log = logging.getLogger(__name__)
 # Control characters, ends of lines and paragraphs, halves of surrogate pairs.
@@ -51,8 +54,8 @@ _NOT_IN_NAMES = {"Cc", "Zl", "Zp", "Cs"}
 class Layout:
     """Options for reading files; the arguments of `seqnorm.datasets.load_corpus`."""
 
-    text_column: str
-    label_column: str
+    text_column: str = "text"
+    label_column: str = "label"
     delimiter: str | None = None
     quotes: Quotes | None = None
     drop_unlabelled: bool = False
@@ -62,14 +65,11 @@ class Layout:
         return self.text_column, self.label_column
 
 
-def read(path: Path, text_column: str, label_column: str, **options: Any) -> dict[str, list[Row]]:
+def read(path: Path, layout: Layout) -> dict[str, list[Row]]:
     """Read the rows of each part found at `path`; a single file is a "train" part.
-
-    The `options` are further fields of `Layout`.
 
     Raises DatasetError, which names file and line, if something is missing or cannot be read.
     """
-    layout = Layout(text_column, label_column, **options)
     return with_whole_numbers(str(path), _read(path, layout))
 
 
@@ -117,7 +117,7 @@ def _find_part(folder: Path, part: str) -> Path | None:
 
 
 def _is_part(path: Path) -> bool:
-    return path.is_dir() or (path.is_file() and path.suffix.lower() in _READERS)
+    return path.is_dir() or (path.is_file() and path.suffix.lower() in _ENDINGS)
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -146,12 +146,12 @@ def _read_class_folders(folder: Path) -> list[Row]:
 
 def _read_file(path: Path, layout: Layout) -> list[Row]:
     ending = path.suffix.lower()
-    if ending not in _READERS:
-        raise DatasetError(f"{path}: a file must end in one of {', '.join(_READERS)}")
+    if ending not in _ENDINGS:
+        raise DatasetError(f"{path}: a file must end in one of {', '.join(_ENDINGS)}")
     if ending not in _DELIMITED and (layout.delimiter or layout.quotes):
         raise DatasetError(f"{path}: delimiter and quotes are for {' and '.join(_DELIMITED)} files")
     rows, dropped = [], []
-    for where, text, label in _READERS[ending](path, layout):
+    for where, text, label in _records(path, ending, layout):
         if is_missing(label) and layout.drop_unlabelled:
             dropped.append(where)
             continue
@@ -164,6 +164,17 @@ def _read_file(path: Path, layout: Layout) -> list[Row]:
     if not rows:
         raise DatasetError(f"{path}: no documents")
     return rows
+
+
+def _records(path: Path, ending: str, layout: Layout) -> Iterator[tuple[str, Any, Any]]:
+    """Return an iterator over the place, the text and the label of each record."""
+    if ending == ".parquet":
+        return _read_parquet(path, layout.columns)
+    if ending in _DELIMITED:
+        delimiter = check_delimiter(layout.delimiter)
+        return read_delimited(path, read_text(path), layout.columns, delimiter, layout.quotes)
+    read_records = read_json if ending == ".json" else read_json_lines
+    return read_records(path, read_text(path), layout.columns)
 
 
 def log_dropped(places: Sequence[str]) -> None:
@@ -232,31 +243,10 @@ def read_text(path: Path, empty_allowed: bool = False) -> str:
     return text
 
 
-_Found = Iterator[tuple[str, Any, Any]]
-
-
-def _read_delimited(path: Path, layout: Layout) -> _Found:
-    delimiter = check_delimiter(layout.delimiter)
-    return read_delimited(path, read_text(path), layout.columns, delimiter, layout.quotes)
-
-
-def _read_json_lines(path: Path, layout: Layout) -> _Found:
-    return read_json_lines(path, read_text(path), layout.columns)
-
-
-def _read_json(path: Path, layout: Layout) -> _Found:
-    return read_json(path, read_text(path), layout.columns)
-
-
-def _read_parquet(path: Path, layout: Layout) -> _Found:
-    try:
+def _read_parquet(path: Path, columns: tuple[str, str]) -> Iterator[tuple[str, Any, Any]]:
+    with explained(f"reading {path}"):
         import pyarrow
         from pyarrow import parquet
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"reading {path} needs the package pyarrow: pip install 'seqnorm[train]'"
-        ) from error
-    columns = layout.columns
     try:
         with parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
@@ -270,12 +260,3 @@ def _read_parquet(path: Path, layout: Layout) -> _Found:
     texts, labels = (table.column(column).to_pylist() for column in columns)
     for number, (text, label) in enumerate(zip(texts, labels), start=1):
         yield f"{path}, row {number}", text, label
-
-
-_DELIMITED = (".csv", ".tsv")
-_READERS = {
-    **dict.fromkeys(_DELIMITED, _read_delimited),
-    ".jsonl": _read_json_lines,
-    ".json": _read_json,
-    ".parquet": _read_parquet,
-}

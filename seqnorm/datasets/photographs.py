@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from seqnorm.datasets.fetching import Package, load_members
+from seqnorm.extra import explained
 
 # For each picture, its file in the package and its licence.
 _PHOTOGRAPHS = {
@@ -101,12 +102,8 @@ def notice() -> str:
 
 
 def _decode(content: bytes) -> Tensor:
-    try:
+    with explained("reading pictures with Pillow"):
         from PIL import Image
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "pictures are read with Pillow: pip install 'seqnorm[train]'"
-        ) from error
     with Image.open(io.BytesIO(content)) as image:
         colours = image.convert("RGB")
     # torch warns of bytes, which are read-only.

@@ -20,6 +20,8 @@ from collections.abc import Iterable, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, get_args
 
+from seqnorm.extra import explained
+
 if TYPE_CHECKING:
     import tokenizers
 
@@ -103,7 +105,6 @@ class Tokenizer:
                 "phrase: use kind='character' or kind='bpe'",
                 stacklevel=2,
             )
-        import_library()
         backend, trainer = _untrained(kind, vocab_size, min_frequency, lowercase)
         backend.train_from_iterator(chain(first, texts), trainer)
         return cls(backend)
@@ -135,8 +136,8 @@ class Tokenizer:
     @classmethod
     def from_json(cls: type[_T], text: str) -> _T:
         """Return the tokenizer that `to_json` wrote; raise ValueError for anything else."""
-        import_library()
-        from tokenizers import Tokenizer as Backend
+        with explained("tokenising"):
+            from tokenizers import Tokenizer as Backend
 
         try:
             backend = Backend.from_str(text)
@@ -177,16 +178,6 @@ def check_texts(texts: Sequence[str], max_length: int | None) -> None:
         raise ValueError(f"max_length must be at least 1 or None, not {max_length}")
 
 
-def import_library() -> None:
-    """Import `tokenizers`, or raise ModuleNotFoundError with the command that installs it."""
-    try:
-        import tokenizers  # noqa: F401 - imported only to raise the error in one place
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "tokenising needs the package tokenizers: pip install 'seqnorm[train]'"
-        ) from error
-
-
 def _steps(backend: tokenizers.Tokenizer) -> dict[str, Any]:
     """Return the description of a tokenizer without its vocabulary."""
     found: dict[str, Any] = json.loads(backend.to_str())
@@ -195,11 +186,26 @@ def _steps(backend: tokenizers.Tokenizer) -> dict[str, Any]:
     return {**found, "model": model, "added_tokens": None}
 
 
+def word_trainer(
+    special: list[str], vocab_size: int | None, min_frequency: int
+) -> tokenizers.trainers.WordLevelTrainer:
+    """Return a trainer of whole words or characters."""
+    from tokenizers import trainers
+
+    return trainers.WordLevelTrainer(
+        vocab_size=_NO_LIMIT if vocab_size is None else vocab_size,
+        min_frequency=min_frequency,
+        special_tokens=special,
+        show_progress=False,
+    )
+
+
 def _untrained(
     kind: Kind, vocab_size: int | None, min_frequency: int, lowercase: bool
 ) -> tuple[tokenizers.Tokenizer, tokenizers.trainers.Trainer]:
-    from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
-    from tokenizers import Tokenizer as Backend
+    with explained("tokenising"):
+        from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
+        from tokenizers import Tokenizer as Backend
 
     special = [PAD, UNK]
     if kind == "bpe":
@@ -214,17 +220,10 @@ def _untrained(
         backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     else:
         backend = Backend(models.WordLevel(unk_token=UNK))
-        trainer = trainers.WordLevelTrainer(
-            vocab_size=_NO_LIMIT if vocab_size is None else vocab_size,
-            min_frequency=min_frequency,
-            special_tokens=special,
-            show_progress=False,
-        )
-        backend.pre_tokenizer = (
-            pre_tokenizers.Whitespace()
-            if kind == "word"
-            else pre_tokenizers.Split(Regex("."), "isolated")
-        )
+        trainer = word_trainer(special, vocab_size, min_frequency)
+        backend.pre_tokenizer = pre_tokenizers.Whitespace()
+        if kind == "character":
+            backend.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
     steps = [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
     if lowercase:
         steps.append(normalizers.Lowercase())
