@@ -25,17 +25,17 @@ from seqnorm.datasets.fetching import FetchError, Package
 from seqnorm.datasets.language_texts import LANGUAGE_CORPORA, Texts, load_texts
 from seqnorm.datasets.language_tokens import LanguageTokenizer, Level
 from seqnorm.datasets.photographs import PHOTOGRAPHS, TEXTURES, load_photographs
-from seqnorm.datasets.pipelines import (
-    AnyTokenizer,
-    Pipeline,
-    tokenizer_from_json,
-    torchtext_tokens,
-)
 from seqnorm.datasets.splitting import split_last, split_validation
 from seqnorm.datasets.streams import LanguageBatch, StreamWindows, collate_documents
 from seqnorm.datasets.tokenizing import Encoder, Tokenizer, default_kind
 from seqnorm.datasets.torchtext_corpora import read_lines
-from seqnorm.datasets.torchtext_tokenizing import TorchtextTokenizer
+from seqnorm.datasets.torchtext_tokenizing import (
+    AnyTokenizer,
+    Pipeline,
+    TorchtextTokenizer,
+    tokenizer_from_json,
+    torchtext_tokens,
+)
 from seqnorm.datasets.vectors import read_vectors, read_vectors_by_torchtext
 
 __all__ = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from seqnorm.datasets import huggingface, own_files, torchtext_corpora
@@ -140,7 +141,7 @@ def _assemble(
     test = None
     if test_fraction is not None:
         train, test = split_validation(train, test_fraction, TEST_SEED)
-        report = report.with_split(len(test.texts))
+        report = replace(report, split_off=len(test.texts))
     if len(classes) < 2:
         raise DatasetError(
             f"{name}: the {len(train.texts)} training documents left after cleaning have "

@@ -7,6 +7,8 @@ import io
 import logging
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,21 +46,23 @@ def read_delimited(
     Raises DatasetError, which names the line, if a column is missing, if a record has too many or
     too few fields, or if quotation marks are broken or may enclose further records.
     """
-    skipped = _SEPARATOR_LINE.match(text)
-    if skipped:
-        text, delimiter = text[skipped.end() :], delimiter or skipped[1]
-    chosen = delimiter or _guessed(path, text, columns, quotes)
+    lines = list(io.StringIO(text, newline=""))
+    before = 0
+    if skipped := _SEPARATOR_LINE.match(text):
+        delimiter, before = delimiter or skipped[1], 1
+    headers = _headers(lines[before:], quotes)
+    chosen = delimiter or _guessed(path, headers, columns)
     header: list[str] = []
     places = (0, 0)
     labels: set[str] = set()
     suspects: list[tuple[str, list[str]]] = []
-    for number, fields, lines in _records(path, text, chosen, quotes, 1 if skipped else 0):
+    for number, end, fields in _records(path, lines, chosen, quotes, before):
         where = f"{path}, line {number}"
         if not header:
             header = fields
             for column in columns:
                 if header.count(column) != 1:
-                    raise DatasetError(_no_column(where, column, header, _headers(text, quotes)))
+                    raise DatasetError(_no_column(where, column, header, headers))
             places = header.index(columns[0]), header.index(columns[1])
             continue
         if len(fields) != len(header):
@@ -67,25 +71,20 @@ def read_delimited(
                 "that holds separators in double quotes, or name another separator with delimiter"
             )
         label = fields[places[1]]
-        if len(lines) == 1:
+        if number == end:
             labels.add(label.strip())
         elif quotes is None:
-            end = number + len(lines) - 1
-            if chosen == "\t" and any(
-                "\t" in field and len(field.splitlines()) > 1 for field in fields
-            ):
-                raise DatasetError(_swallowed(where, end))
-            suspects.append((_swallowed(where, end), _labels(lines, chosen, len(header), places)))
+            told = _swallowed(where, end)
+            if chosen == "\t" and any("\t" in f and len(f.splitlines()) > 1 for f in fields):
+                raise DatasetError(told)
+            rows = (line.rstrip("\r\n").split(chosen) for line in lines[number - 1 : end])
+            # The labels of its lines if each line were a record of its own.
+            alone = [row[places[1]].strip().strip('"') for row in rows if len(row) == len(header)]
+            suspects.append((told, alone))
         yield where, fields[places[0]], label
     for told, found in suspects:
         if sum(label in labels for label in found) > 1:
             raise DatasetError(told)
-
-
-def _labels(lines: Sequence[str], delimiter: str, size: int, places: tuple[int, int]) -> list[str]:
-    """Return the labels of the lines of one record if each line were a record of its own."""
-    rows = (line.rstrip("\r\n").split(delimiter) for line in lines)
-    return [row[places[1]].strip().strip('"') for row in rows if len(row) == size]
 
 
 def _swallowed(where: str, end: int) -> str:
@@ -97,21 +96,13 @@ def _swallowed(where: str, end: int) -> str:
 
 
 def _records(
-    path: Path, text: str, delimiter: str, quotes: Quotes | None, before: int
-) -> Iterator[tuple[int, list[str], list[str]]]:
-    """Yield the first line's number, the fields and the lines of each record but empty ones."""
-    lines: list[str] = []
-
-    def taken() -> Iterator[str]:
-        for line in io.StringIO(text, newline=""):
-            lines.append(line)
-            yield line
-
+    path: Path, lines: Sequence[str], delimiter: str, quotes: Quotes | None, before: int = 0
+) -> Iterator[tuple[int, int, list[str]]]:
+    """Yield the first and the last line number and the fields of each record but empty ones."""
     marks: dict[str, Any] = {"quoting": csv.QUOTE_NONE} if quotes == "literal" else {}
-    reader = csv.reader(taken(), delimiter=delimiter, strict=True, **marks)
+    reader = csv.reader(islice(lines, before, None), delimiter=delimiter, strict=True, **marks)
     while True:
         number = before + reader.line_num + 1
-        lines.clear()
         try:
             fields = _next_record(reader)
         except csv.Error as error:
@@ -124,7 +115,7 @@ def _records(
         if fields is None:
             return
         if fields:
-            yield number, fields, list(lines)
+            yield number, before + reader.line_num, fields
 
 
 def _next_record(reader: Iterator[list[str]]) -> list[str] | None:
@@ -137,23 +128,20 @@ def _next_record(reader: Iterator[list[str]]) -> list[str] | None:
         csv.field_size_limit(limit)
 
 
-def _headers(text: str, quotes: Quotes | None) -> dict[str, list[str]]:
+def _headers(lines: Sequence[str], quotes: Quotes | None) -> dict[str, list[str]]:
     """Return the fields of the header for each delimiter with which it can be read."""
     found = {}
     for delimiter in dict.fromkeys(DELIMITERS.values()):
-        try:
-            records = _records(Path(), text, delimiter, quotes, 0)
-            found[delimiter] = next(records, (0, [], []))[1]
-        except DatasetError:
-            continue
+        with suppress(DatasetError):
+            found[delimiter] = next(_records(Path(), lines, delimiter, quotes), (0, 0, []))[2]
     return found
 
 
-def _guessed(path: Path, text: str, columns: tuple[str, str], quotes: Quotes | None) -> str:
+def _guessed(path: Path, headers: dict[str, list[str]], columns: tuple[str, str]) -> str:
     usual = "\t" if path.suffix.lower() == ".tsv" else ","
     fits = [
         delimiter
-        for delimiter, header in _headers(text, quotes).items()
+        for delimiter, header in headers.items()
         if all(header.count(column) == 1 for column in columns)
     ]
     if usual in fits or len(fits) != 1:

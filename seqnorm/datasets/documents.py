@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 from seqnorm.datasets.fetching import Package
@@ -69,10 +69,6 @@ class CleaningReport:
             )
         return "\n".join(lines)
 
-    def with_split(self, split_off: int) -> CleaningReport:
-        """Return the report of a corpus whose test part was split off after cleaning."""
-        return replace(self, split_off=split_off)
-
 
 @dataclass(frozen=True)
 class Corpus:
@@ -109,14 +105,6 @@ class CorpusSource:
     description: str
     licence: str
     citation: str
-
-    @property
-    def version(self) -> str:
-        return self.package.version
-
-    @property
-    def sha256(self) -> str:
-        return self.package.sha256
 
     @property
     def notice(self) -> str:

@@ -98,8 +98,7 @@ def _loaded(where: str, text: str) -> Any:
         return json.loads(text, object_pairs_hook=unique)
     except DatasetError:
         raise
-    except json.JSONDecodeError as error:
-        place = f"{where}, line {error.lineno}" if ", line " not in where else where
-        raise DatasetError(f"{place}: not JSON: {error}") from error
     except (ValueError, RecursionError) as error:
+        if isinstance(error, json.JSONDecodeError) and ", line " not in where:
+            where = f"{where}, line {error.lineno}"
         raise DatasetError(f"{where}: not JSON: {error}") from error

@@ -78,8 +78,14 @@ def _read(path: Path, layout: Layout) -> dict[str, list[Row]]:
         raise DatasetError(f"{path}: neither a file nor a folder, but a device, a pipe or the like")
     if path.is_file():
         return {"train": _read_file(path, layout)}
-    found = {part: _find_part(path, part) for part in _PARTS}
-    parts = {part: place for part, place in found.items() if place is not None}
+    parts: dict[str, Path] = {}
+    for part in _PARTS:
+        places = [entry for entry in _entries(path) if entry.stem == part and _is_part(entry)]
+        if len(places) > 1:
+            names = ", ".join(place.name for place in places)
+            raise DatasetError(f"{path} has more than one {part} part: {names}")
+        if places:
+            parts[part] = places[0]
     if not parts:
         return {"train": _read_class_folders(path)}
     for entry in _entries(path):
@@ -105,15 +111,6 @@ def with_whole_numbers(name: str, parts: dict[str, list[Row]]) -> dict[str, list
         part: [Row(row.text, changed.get(row.label, row.label)) for row in rows]
         for part, rows in parts.items()
     }
-
-
-def _find_part(folder: Path, part: str) -> Path | None:
-    places = [entry for entry in _entries(folder) if entry.stem == part and _is_part(entry)]
-    if len(places) > 1:
-        raise DatasetError(
-            f"{folder} has more than one {part} part: {', '.join(place.name for place in places)}"
-        )
-    return places[0] if places else None
 
 
 def _is_part(path: Path) -> bool:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from seqnorm.datasets.documents import DatasetError
-from seqnorm.datasets.torchtext_support import import_torchtext
+from seqnorm.datasets.torchtext_tokenizing import import_torchtext
 
 
 def read_vectors(path: str | Path, vocabulary: Sequence[str]) -> tuple[Tensor, Tensor]:
