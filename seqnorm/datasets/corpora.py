@@ -9,10 +9,10 @@ from pathlib import Path
 
 from seqnorm.datasets import huggingface, own_files, torchtext_corpora
 from seqnorm.datasets.cleaning import clean
-from seqnorm.datasets.delimited import Quotes
 from seqnorm.datasets.documents import Corpus, CorpusSource, DatasetError, Documents, Row
 from seqnorm.datasets.fetching import load_members
 from seqnorm.datasets.package_corpora import IMDB, MR, R8, R52, TWENTY_NEWSGROUPS, ZH_REVIEWS
+from seqnorm.datasets.record_files import Layout, Quotes
 from seqnorm.datasets.splitting import split_validation
 
 CORPORA: Mapping[str, CorpusSource] = {
@@ -73,7 +73,7 @@ def load_corpus(
         ValueError: an argument for your own files is given for a corpus that takes none.
     """
     name = str(name_or_path)
-    layout = own_files.Layout(
+    layout = Layout(
         "text" if text_column is None else text_column,
         "label" if label_column is None else label_column,
         delimiter,

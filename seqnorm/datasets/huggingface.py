@@ -14,12 +14,12 @@ from typing import Any
 from seqnorm.datasets.documents import DatasetError, Row
 from seqnorm.datasets.own_files import (
     LEAVE_OUT,
-    Layout,
     is_missing,
     log_dropped,
     name_of_class,
     with_whole_numbers,
 )
+from seqnorm.datasets.record_files import Layout
 
 _log = logging.getLogger(__name__)
 

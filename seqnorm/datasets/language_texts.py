@@ -17,9 +17,8 @@ from typing import Any
 
 from seqnorm.datasets import huggingface, torchtext_corpora
 from seqnorm.datasets.corpora import CORPORA, load_corpus
-from seqnorm.datasets.delimited import Quotes
 from seqnorm.datasets.documents import DatasetError
-from seqnorm.datasets.own_files import read_text
+from seqnorm.datasets.record_files import Quotes, read_text
 from seqnorm.datasets.splitting import split_validation
 
 PARTS = ("train", "validation", "test")

@@ -29,40 +29,19 @@ import logging
 import math
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from seqnorm.datasets.delimited import Quotes, check_delimiter, no_column, read_delimited
 from seqnorm.datasets.documents import DatasetError, Row
-from seqnorm.datasets.json_files import read_json, read_json_lines
-from seqnorm.extra import explained
+from seqnorm.datasets.record_files import ENDINGS, Layout, read_records, read_text
 
 _PARTS = ("train", "validation", "test")
 _MISNAMED = {"val": "validation", "valid": "validation", "dev": "validation", "training": "train"}
 _WHOLE = re.compile(r"[+-]?[0-9]+(?:\.0*)?")
-_DELIMITED = (".csv", ".tsv")
-_ENDINGS = (*_DELIMITED, ".jsonl", ".json", ".parquet")
 LEAVE_OUT = "leave such rows out with drop_unlabelled (--data.drop_unlabelled true)"
 _log = logging.getLogger(__name__)
 # Control characters, ends of lines and paragraphs, halves of surrogate pairs.
 _NOT_IN_NAMES = {"Cc", "Zl", "Zp", "Cs"}
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Options for reading files; the arguments of `seqnorm.datasets.load_corpus`."""
-
-    text_column: str = "text"
-    label_column: str = "label"
-    delimiter: str | None = None
-    quotes: Quotes | None = None
-    drop_unlabelled: bool = False
-
-    @property
-    def columns(self) -> tuple[str, str]:
-        return self.text_column, self.label_column
 
 
 def read(path: Path, layout: Layout) -> dict[str, list[Row]]:
@@ -114,7 +93,7 @@ def with_whole_numbers(name: str, parts: dict[str, list[Row]]) -> dict[str, list
 
 
 def _is_part(path: Path) -> bool:
-    return path.is_dir() or (path.is_file() and path.suffix.lower() in _ENDINGS)
+    return path.is_dir() or (path.is_file() and path.suffix.lower() in ENDINGS)
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -142,13 +121,8 @@ def _read_class_folders(folder: Path) -> list[Row]:
 
 
 def _read_file(path: Path, layout: Layout) -> list[Row]:
-    ending = path.suffix.lower()
-    if ending not in _ENDINGS:
-        raise DatasetError(f"{path}: a file must end in one of {', '.join(_ENDINGS)}")
-    if ending not in _DELIMITED and (layout.delimiter or layout.quotes):
-        raise DatasetError(f"{path}: delimiter and quotes are for {' and '.join(_DELIMITED)} files")
     rows, dropped = [], []
-    for where, text, label in _records(path, ending, layout):
+    for where, text, label in read_records(path, layout):
         if is_missing(label) and layout.drop_unlabelled:
             dropped.append(where)
             continue
@@ -161,17 +135,6 @@ def _read_file(path: Path, layout: Layout) -> list[Row]:
     if not rows:
         raise DatasetError(f"{path}: no documents")
     return rows
-
-
-def _records(path: Path, ending: str, layout: Layout) -> Iterator[tuple[str, Any, Any]]:
-    """Return an iterator over the place, the text and the label of each record."""
-    if ending == ".parquet":
-        return _read_parquet(path, layout.columns)
-    if ending in _DELIMITED:
-        delimiter = check_delimiter(layout.delimiter)
-        return read_delimited(path, read_text(path), layout.columns, delimiter, layout.quotes)
-    read_records = read_json if ending == ".json" else read_json_lines
-    return read_records(path, read_text(path), layout.columns)
 
 
 def log_dropped(places: Sequence[str]) -> None:
@@ -222,38 +185,3 @@ def check_text(where: str, text: str) -> str:
     except UnicodeEncodeError as error:
         raise DatasetError(f"{where}: half of a surrogate pair is not text: {error}") from error
     return text
-
-
-def read_text(path: Path, empty_allowed: bool = False) -> str:
-    """Return the text of a UTF-8 file; raise DatasetError, with the line, for other data."""
-    content = path.read_bytes()
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise DatasetError(f"{path}, line {line}: not UTF-8: {error}; convert the file") from error
-    if (place := text.find("\0")) >= 0:
-        line = text.count("\n", 0, place) + 1
-        raise DatasetError(f"{path}, line {line}: a NUL character; the file is binary or damaged")
-    if not (text.strip() or empty_allowed):
-        raise DatasetError(f"{path}: the file is empty")
-    return text
-
-
-def _read_parquet(path: Path, columns: tuple[str, str]) -> Iterator[tuple[str, Any, Any]]:
-    with explained(f"reading {path}"):
-        import pyarrow
-        from pyarrow import parquet
-    try:
-        with parquet.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            for column in columns:
-                if names.count(column) != 1:
-                    raise DatasetError(no_column(str(path), column, names))
-            table = file.read(columns=list(columns))
-        table.validate(full=True)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DatasetError(f"{path}: not readable as Parquet: {error}") from error
-    texts, labels = (table.column(column).to_pylist() for column in columns)
-    for number, (text, label) in enumerate(zip(texts, labels), start=1):
-        yield f"{path}, row {number}", text, label

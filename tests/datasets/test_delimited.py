@@ -11,7 +11,8 @@ import pytest
 
 from seqnorm.datasets import DatasetError, load_corpus
 from seqnorm.datasets.documents import Row
-from seqnorm.datasets.own_files import Layout, read
+from seqnorm.datasets.own_files import read
+from seqnorm.datasets.record_files import Layout
 
 SEPARATORS = [",", ";", "\t", "|"]
 
