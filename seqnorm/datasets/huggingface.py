@@ -14,49 +14,44 @@ from typing import Any
 from seqnorm.datasets.documents import DatasetError, Row
 from seqnorm.datasets.own_files import (
     LEAVE_OUT,
-    Layout,
     is_missing,
     log_dropped,
     name_of_class,
     with_whole_numbers,
 )
+from seqnorm.datasets.record_files import Layout
 
 _log = logging.getLogger(__name__)
 
 PREFIX = "hf:"
 # Names of a part in the library, and here.
 PARTS = {
-    "train": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "dev": "validation",
-    "test": "test",
+    **{name: name for name in ("train", "validation", "test")},
+    **dict.fromkeys(("valid", "dev"), "validation"),
 }
 
 
-def read_huggingface(
-    source: str, root: str | Path, text_column: str, label_column: str, **options: Any
-) -> dict[str, list[Row]]:
+def read_huggingface(source: str, root: str | Path, layout: Layout) -> dict[str, list[Row]]:
     """Return the parts of a data set that `PARTS` names, without others such as "unsupervised".
 
     Classes have the names that the data set gives them. A validation or test part without any
     label, as competitions publish it, is left out with a warning in the log. Downloads are kept in
-    `<root>/huggingface`. The `options` are further fields of `Layout`.
+    `<root>/huggingface`.
 
     Raises ModuleNotFoundError without the library, and DatasetError for data that cannot be loaded
     or lack a column, a training part or a label.
     """
-    layout = Layout(text_column, label_column, **options)
     found = {}
     for part, (theirs, table) in _parts(source, root).items():
-        _check_column(source, theirs, table, layout.text_column, "text_column")
-        _check_column(source, theirs, table, layout.label_column, "label_column")
+        where = f"{PREFIX}{source}, part {theirs}"
+        _check_column(where, table, layout.text_column, "text_column")
+        _check_column(where, table, layout.label_column, "label_column")
         if part != "train" and _without_labels(table, layout.label_column):
             _log.warning(
                 "%s%s: no row of the part %s has a label; it is left out", PREFIX, source, theirs
             )
-            continue
-        found[part] = _rows(source, theirs, table, layout)
+        else:
+            found[part] = _rows(where, table, layout)
     return with_whole_numbers(f"{PREFIX}{source}", found)
 
 
@@ -66,9 +61,10 @@ def read_huggingface_texts(
     """Return the texts of the same parts, without white space around them and without labels."""
     parts = {}
     for part, (theirs, table) in _parts(source, root).items():
-        _check_column(source, theirs, table, text_column, "text_column")
+        where = f"{PREFIX}{source}, part {theirs}"
+        _check_column(where, table, text_column, "text_column")
         texts = enumerate(table[text_column])
-        parts[part] = tuple(_text(source, theirs, number, text).strip() for number, text in texts)
+        parts[part] = tuple(_text(f"{where}, row {n}", text).strip() for n, text in texts)
     return parts
 
 
@@ -114,21 +110,16 @@ def _load(source: str, cache: Path) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {"train": found}
 
 
-def _check_column(source: str, part: str, table: Any, column: str, argument: str) -> None:
+def _check_column(where: str, table: Any, column: str, argument: str) -> None:
     if column not in table.column_names:
         raise DatasetError(
-            f"{PREFIX}{source}, part {part}: there is no column {column!r}; there are "
-            f"{', '.join(table.column_names)}; set {argument}"
+            f"{where}: there is no column {column!r}; there are {', '.join(table.column_names)}; "
+            f"set {argument}"
         )
 
 
-def _where(source: str, part: str, number: int) -> str:
-    return f"{PREFIX}{source}, part {part}, row {number}"
-
-
-def _text(source: str, part: str, number: int, text: object) -> str:
+def _text(where: str, text: object) -> str:
     if not isinstance(text, str):
-        where = _where(source, part, number)
         raise DatasetError(f"{where}: the text is {type(text).__name__}, not a string")
     return text
 
@@ -139,17 +130,17 @@ def _without_labels(table: Any, label_column: str) -> bool:
     return bool(labels) and all(label is None or (classes and label == -1) for label in labels)
 
 
-def _rows(source: str, part: str, table: Any, layout: Layout) -> list[Row]:
+def _rows(part: str, table: Any, layout: Layout) -> list[Row]:
     names = getattr(table.features[layout.label_column], "names", None)
     rows, dropped = [], []
     pairs = zip(table[layout.text_column], table[layout.label_column])
     for number, (text, label) in enumerate(pairs):
-        where = _where(source, part, number)
+        where = f"{part}, row {number}"
         none = is_missing(label) or (names is not None and label == -1)
         if none and layout.drop_unlabelled:
             dropped.append(where)
             continue
-        text = _text(source, part, number, text)
+        text = _text(where, text)
         if names is not None and isinstance(label, int):
             if not 0 <= label < len(names):
                 raise DatasetError(f"{where}: the row has no label ({label}); {LEAVE_OUT}")

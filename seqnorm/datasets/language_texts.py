@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from seqnorm.datasets import huggingface, torchtext_corpora
 from seqnorm.datasets.corpora import CORPORA, load_corpus
-from seqnorm.datasets.delimited import Quotes
 from seqnorm.datasets.documents import DatasetError
-from seqnorm.datasets.own_files import read_text
+from seqnorm.datasets.record_files import Quotes, read_text
 from seqnorm.datasets.splitting import split_validation
 
 PARTS = ("train", "validation", "test")
@@ -79,7 +79,11 @@ def load_texts(
         ModuleNotFoundError: the library that a corpus comes from is not installed.
         ValueError: ``text_column`` or another argument for files is given for other texts.
     """
-    options = {"delimiter": delimiter, "quotes": quotes, "drop_unlabelled": drop_unlabelled}
+    options: dict[str, Any] = {
+        "delimiter": delimiter,
+        "quotes": quotes,
+        "drop_unlabelled": drop_unlabelled,
+    }
     given = [name for name, value in options.items() if value]
     if corpus.startswith(huggingface.PREFIX):
         if given:
@@ -87,13 +91,15 @@ def load_texts(
         source = corpus[len(huggingface.PREFIX) :]
         rows = huggingface.read_huggingface_texts(source, root, text_column or "text")
         return _with_validation(corpus, rows, validation_fraction)
-    lines = None if corpus == "text8" else _lines_by_part(corpus, Path(root))
-    given += [] if text_column is None else ["text_column"]
-    if given and (corpus == "text8" or lines is not None):
-        raise ValueError(f"{', '.join(given)} cannot be given for {corpus}, whose texts are lines")
-    if corpus == "text8":
-        return _text8(*_benchmark(corpus, Path(root)).values())
+    lines = _lines_by_part(corpus, Path(root))
     if lines is not None:
+        given += [] if text_column is None else ["text_column"]
+        if given:
+            raise ValueError(
+                f"{', '.join(given)} cannot be given for {corpus}, whose texts are lines"
+            )
+        if corpus == "text8":
+            return Texts(corpus, lines, ends=False)
         return _with_validation(corpus, lines, validation_fraction)
     labelled = corpus in CORPORA or corpus.startswith(torchtext_corpora.PREFIX)
     if not labelled and not (corpus and Path(corpus).exists()):
@@ -101,14 +107,7 @@ def load_texts(
             f"{corpus or repr(corpus)} is neither a corpus ({', '.join(LANGUAGE_CORPORA)}) nor an "
             "existing file or folder"
         )
-    found = load_corpus(
-        corpus,
-        root=root,
-        text_column=text_column,
-        delimiter=delimiter,
-        quotes=quotes,
-        drop_unlabelled=drop_unlabelled,
-    )
+    found = load_corpus(corpus, root=root, text_column=text_column, **options)
     train, validation = found.train, found.validation
     if validation is None:
         train, validation = split_validation(train, validation_fraction, split_seed)
@@ -125,6 +124,8 @@ def _lines_by_part(corpus: str, root: Path) -> dict[str, tuple[str, ...]] | None
         return {part: tuple(line.strip() for line in lines) for part, lines in read.items()}
     if corpus in _BENCHMARKS:
         paths = _benchmark(corpus, root)
+        if corpus == "text8":
+            return _text8(paths["train"])
     elif corpus not in CORPORA and (Path(corpus) / "train.txt").exists():
         files = zip(PARTS, ("train.txt", "valid.txt", "test.txt"))
         paths = {part: Path(corpus) / file for part, file in files}
@@ -165,7 +166,7 @@ def _with_validation(name: str, parts: Mapping[str, tuple[str, ...]], fraction: 
     return Texts(name, {part: parts[part] for part in PARTS if part in parts})
 
 
-def _text8(path: Path) -> Texts:
+def _text8(path: Path) -> dict[str, tuple[str, ...]]:
     text = read_text(path, empty_allowed=True).rstrip("\n")
     held_out = _TEXT8_HELD_OUT
     if len(text) <= 2 * held_out:
@@ -174,8 +175,7 @@ def _text8(path: Path) -> Texts:
             f"{2 * held_out:,} are needed for a validation and a test part of {held_out:,} each"
         )
     cut = [0, len(text) - 2 * held_out, len(text) - held_out, len(text)]
-    parts = {part: tuple(_pieces(text[start:end])) for part, start, end in zip(PARTS, cut, cut[1:])}
-    return Texts("text8", parts, ends=False)
+    return {part: tuple(_pieces(text[start:end])) for part, start, end in zip(PARTS, cut, cut[1:])}
 
 
 def _pieces(text: str) -> Iterator[str]:

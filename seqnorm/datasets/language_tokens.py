@@ -8,12 +8,13 @@ of the other two special tokens is unknown as well.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from seqnorm.datasets.tokenizing import PAD, UNK, Tokenizer, check_sizes, import_library
+from seqnorm.datasets.tokenizing import PAD, UNK, Tokenizer, check_sizes, trainer
+from seqnorm.extra import explained
 
 if TYPE_CHECKING:
     import tokenizers
@@ -31,6 +32,7 @@ class LanguageTokenizer(Tokenizer):
     """
 
     eos_id = 2
+    _kinds = get_args(Level)
 
     def __init__(self, backend: object) -> None:
         super().__init__(backend)  # type: ignore[arg-type]  # the library is imported where used
@@ -61,18 +63,12 @@ class LanguageTokenizer(Tokenizer):
         if level not in get_args(Level):
             raise ValueError(f"level must be one of {', '.join(get_args(Level))}, not {level!r}")
         check_sizes("vocab_size", vocab_size, 4, min_frequency)
-        backend = _untrained(level, lowercase)
+        backend = cls._untrained(level, lowercase)
         from tokenizers import Tokenizer as Backend
-        from tokenizers import models, trainers
+        from tokenizers import models
 
         special = [PAD, UNK, EOS]
-        trainer = trainers.WordLevelTrainer(
-            vocab_size=2**31 - 1 if vocab_size is None else vocab_size,
-            min_frequency=min_frequency,
-            special_tokens=special,
-            show_progress=False,
-        )
-        backend.train_from_iterator(texts, trainer)
+        backend.train_from_iterator(texts, trainer(special, vocab_size, min_frequency))
         numbers = backend.get_vocab()
         # A word spelt like a special token has taken the number of that token.
         words = [word for word in sorted(numbers, key=numbers.__getitem__) if word not in special]
@@ -82,10 +78,24 @@ class LanguageTokenizer(Tokenizer):
         found.add_special_tokens(special)
         return cls(found)
 
-    @classmethod
-    def _untrained(cls) -> list[tokenizers.Tokenizer]:
-        levels: tuple[Level, ...] = get_args(Level)
-        return [_untrained(level, case) for level in levels for case in (False, True)]
+    @staticmethod
+    def _untrained(kind: Any, lowercase: bool) -> tokenizers.Tokenizer:
+        """Return a tokenizer with its steps and without a vocabulary."""
+        with explained("tokenising"):
+            from tokenizers import Regex, models, normalizers, pre_tokenizers
+            from tokenizers import Tokenizer as Backend
+
+        backend = Backend(models.WordLevel(unk_token=UNK))
+        steps = [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " ")]
+        if lowercase:
+            steps.append(normalizers.Lowercase())
+        if kind == "word":
+            steps.append(normalizers.Replace(Regex(rf"(?<!\S)({PAD}|{EOS})(?!\S)"), UNK))
+            backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        else:
+            backend.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+        backend.normalizer = normalizers.Sequence(steps)
+        return backend
 
     @property
     def level(self) -> Level:
@@ -129,24 +139,3 @@ class LanguageTokenizer(Tokenizer):
         """Return each text between two ends, cut after ``max_length`` tokens."""
         whole = [[self.eos_id, *ids, self.eos_id] for ids in self.encode(texts)]
         return whole if max_length is None else [ids[: max_length + 1] for ids in whole]
-
-
-def _untrained(level: Level, lowercase: bool) -> tokenizers.Tokenizer:
-    """Return a tokenizer with its steps and without a vocabulary."""
-    import_library()
-    from tokenizers import Regex, models, normalizers, pre_tokenizers
-    from tokenizers import Tokenizer as Backend
-
-    backend = Backend(models.WordLevel(unk_token=UNK))
-    steps = [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " ")]
-    if lowercase:
-        steps.append(normalizers.Lowercase())
-    if level == "word":
-        steps.append(normalizers.Replace(Regex(rf"(?<!\S)({PAD}|{EOS})(?!\S)"), UNK))
-    backend.normalizer = normalizers.Sequence(steps)
-    backend.pre_tokenizer = (
-        pre_tokenizers.WhitespaceSplit()
-        if level == "word"
-        else pre_tokenizers.Split(Regex("."), "isolated")
-    )
-    return backend

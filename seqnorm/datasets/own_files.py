@@ -29,14 +29,11 @@ import logging
 import math
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from seqnorm.datasets.delimited import Quotes, check_delimiter, no_column, read_delimited
 from seqnorm.datasets.documents import DatasetError, Row
-from seqnorm.datasets.json_files import read_json, read_json_lines
+from seqnorm.datasets.record_files import ENDINGS, Layout, read_records, read_text
 
 _PARTS = ("train", "validation", "test")
 _MISNAMED = {"val": "validation", "valid": "validation", "dev": "validation", "training": "train"}
@@ -47,29 +44,11 @@ _log = logging.getLogger(__name__)
 _NOT_IN_NAMES = {"Cc", "Zl", "Zp", "Cs"}
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Options for reading files; the arguments of `seqnorm.datasets.load_corpus`."""
-
-    text_column: str
-    label_column: str
-    delimiter: str | None = None
-    quotes: Quotes | None = None
-    drop_unlabelled: bool = False
-
-    @property
-    def columns(self) -> tuple[str, str]:
-        return self.text_column, self.label_column
-
-
-def read(path: Path, text_column: str, label_column: str, **options: Any) -> dict[str, list[Row]]:
+def read(path: Path, layout: Layout) -> dict[str, list[Row]]:
     """Read the rows of each part found at `path`; a single file is a "train" part.
-
-    The `options` are further fields of `Layout`.
 
     Raises DatasetError, which names file and line, if something is missing or cannot be read.
     """
-    layout = Layout(text_column, label_column, **options)
     return with_whole_numbers(str(path), _read(path, layout))
 
 
@@ -78,8 +57,14 @@ def _read(path: Path, layout: Layout) -> dict[str, list[Row]]:
         raise DatasetError(f"{path}: neither a file nor a folder, but a device, a pipe or the like")
     if path.is_file():
         return {"train": _read_file(path, layout)}
-    found = {part: _find_part(path, part) for part in _PARTS}
-    parts = {part: place for part, place in found.items() if place is not None}
+    parts: dict[str, Path] = {}
+    for part in _PARTS:
+        places = [entry for entry in _entries(path) if entry.stem == part and _is_part(entry)]
+        if len(places) > 1:
+            names = ", ".join(place.name for place in places)
+            raise DatasetError(f"{path} has more than one {part} part: {names}")
+        if places:
+            parts[part] = places[0]
     if not parts:
         return {"train": _read_class_folders(path)}
     for entry in _entries(path):
@@ -107,17 +92,8 @@ def with_whole_numbers(name: str, parts: dict[str, list[Row]]) -> dict[str, list
     }
 
 
-def _find_part(folder: Path, part: str) -> Path | None:
-    places = [entry for entry in _entries(folder) if entry.stem == part and _is_part(entry)]
-    if len(places) > 1:
-        raise DatasetError(
-            f"{folder} has more than one {part} part: {', '.join(place.name for place in places)}"
-        )
-    return places[0] if places else None
-
-
 def _is_part(path: Path) -> bool:
-    return path.is_dir() or (path.is_file() and path.suffix.lower() in _READERS)
+    return path.is_dir() or (path.is_file() and path.suffix.lower() in ENDINGS)
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -145,13 +121,8 @@ def _read_class_folders(folder: Path) -> list[Row]:
 
 
 def _read_file(path: Path, layout: Layout) -> list[Row]:
-    ending = path.suffix.lower()
-    if ending not in _READERS:
-        raise DatasetError(f"{path}: a file must end in one of {', '.join(_READERS)}")
-    if ending not in _DELIMITED and (layout.delimiter or layout.quotes):
-        raise DatasetError(f"{path}: delimiter and quotes are for {' and '.join(_DELIMITED)} files")
     rows, dropped = [], []
-    for where, text, label in _READERS[ending](path, layout):
+    for where, text, label in read_records(path, layout):
         if is_missing(label) and layout.drop_unlabelled:
             dropped.append(where)
             continue
@@ -214,68 +185,3 @@ def check_text(where: str, text: str) -> str:
     except UnicodeEncodeError as error:
         raise DatasetError(f"{where}: half of a surrogate pair is not text: {error}") from error
     return text
-
-
-def read_text(path: Path, empty_allowed: bool = False) -> str:
-    """Return the text of a UTF-8 file; raise DatasetError, with the line, for other data."""
-    content = path.read_bytes()
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise DatasetError(f"{path}, line {line}: not UTF-8: {error}; convert the file") from error
-    if (place := text.find("\0")) >= 0:
-        line = text.count("\n", 0, place) + 1
-        raise DatasetError(f"{path}, line {line}: a NUL character; the file is binary or damaged")
-    if not (text.strip() or empty_allowed):
-        raise DatasetError(f"{path}: the file is empty")
-    return text
-
-
-_Found = Iterator[tuple[str, Any, Any]]
-
-
-def _read_delimited(path: Path, layout: Layout) -> _Found:
-    delimiter = check_delimiter(layout.delimiter)
-    return read_delimited(path, read_text(path), layout.columns, delimiter, layout.quotes)
-
-
-def _read_json_lines(path: Path, layout: Layout) -> _Found:
-    return read_json_lines(path, read_text(path), layout.columns)
-
-
-def _read_json(path: Path, layout: Layout) -> _Found:
-    return read_json(path, read_text(path), layout.columns)
-
-
-def _read_parquet(path: Path, layout: Layout) -> _Found:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"reading {path} needs the package pyarrow: pip install 'seqnorm[train]'"
-        ) from error
-    columns = layout.columns
-    try:
-        with parquet.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            for column in columns:
-                if names.count(column) != 1:
-                    raise DatasetError(no_column(str(path), column, names))
-            table = file.read(columns=list(columns))
-        table.validate(full=True)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DatasetError(f"{path}: not readable as Parquet: {error}") from error
-    texts, labels = (table.column(column).to_pylist() for column in columns)
-    for number, (text, label) in enumerate(zip(texts, labels), start=1):
-        yield f"{path}, row {number}", text, label
-
-
-_DELIMITED = (".csv", ".tsv")
-_READERS = {
-    **dict.fromkeys(_DELIMITED, _read_delimited),
-    ".jsonl": _read_json_lines,
-    ".json": _read_json,
-    ".parquet": _read_parquet,
-}

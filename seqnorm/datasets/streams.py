@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from seqnorm.datasets.batching import Item
+from seqnorm.datasets.batching import Item, padded
 
 
 class LanguageBatch(NamedTuple):
@@ -96,7 +96,7 @@ class StreamWindows(Dataset[LanguageBatch]):
         start = index * self._window
         # A row that has ended leaves its last token, which has no target.
         pieces = [row[start : start + self._window + 1] for row in self._text]
-        return _padded(pieces, list(self._rows), starts=index == 0)
+        return _batch(pieces, list(self._rows), starts=index == 0)
 
 
 def collate_documents(items: Sequence[Item], pad_id: int = 0) -> LanguageBatch:
@@ -105,22 +105,14 @@ def collate_documents(items: Sequence[Item], pad_id: int = 0) -> LanguageBatch:
     This is the counterpart of `collate` for language models. T is 1, not 0, if all documents have a
     single token.
     """
-    if not items:
-        raise ValueError("a batch needs at least one document")
     pieces = [torch.as_tensor(tokens, device="cpu") for tokens, _, _ in items]
-    return _padded(pieces, [index for _, _, index in items], starts=True, pad_id=pad_id)
+    return _batch(pieces, [index for _, _, index in items], starts=True, pad_id=pad_id)
 
 
-def _padded(
+def _batch(
     pieces: Sequence[Tensor], indices: Sequence[int], *, starts: bool, pad_id: int = 0
 ) -> LanguageBatch:
     """Make tokens of all but the last token of each piece, and targets of all but the first."""
-    lengths = [max(len(piece) - 1, 0) for piece in pieces]
-    shape = len(pieces), max(1, *lengths)
-    tokens = torch.full(shape, pad_id, dtype=torch.int64, device="cpu")
-    targets = tokens.clone()
-    for row, (piece, length) in enumerate(zip(pieces, lengths)):
-        tokens[row, :length] = piece[:length]
-        targets[row, :length] = piece[1 : length + 1]
-    counts, places = (torch.tensor(found, device="cpu") for found in (lengths, indices))
-    return LanguageBatch(tokens, targets, counts, places, starts)
+    tokens, lengths = padded([piece[:-1] for piece in pieces], pad_id)
+    targets, _ = padded([piece[1:] for piece in pieces], pad_id)
+    return LanguageBatch(tokens, targets, lengths, torch.tensor(indices, device="cpu"), starts)

@@ -20,6 +20,8 @@ from collections.abc import Iterable, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, get_args
 
+from seqnorm.extra import explained
+
 if TYPE_CHECKING:
     import tokenizers
 
@@ -64,6 +66,7 @@ class Tokenizer:
 
     pad_id = 0
     unk_id = 1
+    _kinds: tuple[str, ...] = get_args(Kind)
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         if [backend.token_to_id(PAD), backend.token_to_id(UNK)] != [self.pad_id, self.unk_id]:
@@ -103,9 +106,9 @@ class Tokenizer:
                 "phrase: use kind='character' or kind='bpe'",
                 stacklevel=2,
             )
-        import_library()
-        backend, trainer = _untrained(kind, vocab_size, min_frequency, lowercase)
-        backend.train_from_iterator(chain(first, texts), trainer)
+        backend = cls._untrained(kind, lowercase)
+        learning = trainer([PAD, UNK], vocab_size, min_frequency, pairs=kind == "bpe")
+        backend.train_from_iterator(chain(first, texts), learning)
         return cls(backend)
 
     def encode(self, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
@@ -135,8 +138,8 @@ class Tokenizer:
     @classmethod
     def from_json(cls: type[_T], text: str) -> _T:
         """Return the tokenizer that `to_json` wrote; raise ValueError for anything else."""
-        import_library()
-        from tokenizers import Tokenizer as Backend
+        with explained("tokenising"):
+            from tokenizers import Tokenizer as Backend
 
         try:
             backend = Backend.from_str(text)
@@ -144,17 +147,32 @@ class Tokenizer:
             # The library raises bare `Exception`.
             raise ValueError(f"not the JSON of a tokenizer: {error}") from error
         # Other steps could make a text huge, or end the process.
-        if _steps(backend) not in map(_steps, cls._untrained()):
+        known = [cls._untrained(kind, case) for kind in cls._kinds for case in (False, True)]
+        if _steps(backend) not in map(_steps, known):
             raise ValueError("not the JSON of a tokenizer of seqnorm: it has other steps")
         if sorted(backend.get_vocab().values()) != list(range(backend.get_vocab_size())):
             raise ValueError("not the JSON of a tokenizer: its tokens are not numbered from 0")
         return cls(backend)
 
-    @classmethod
-    def _untrained(cls) -> list[tokenizers.Tokenizer]:
-        """Return one tokenizer of every kind, with its steps and without a vocabulary."""
-        kinds: tuple[Kind, ...] = get_args(Kind)
-        return [_untrained(kind, None, 1, case)[0] for kind in kinds for case in (False, True)]
+    @staticmethod
+    def _untrained(kind: Any, lowercase: bool) -> tokenizers.Tokenizer:
+        """Return a tokenizer with its steps and without a vocabulary."""
+        with explained("tokenising"):
+            from tokenizers import Regex, models, normalizers, pre_tokenizers
+            from tokenizers import Tokenizer as Backend
+
+        backend = Backend(models.BPE() if kind == "bpe" else models.WordLevel(unk_token=UNK))
+        if kind == "bpe":
+            backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+        elif kind == "word":
+            backend.pre_tokenizer = pre_tokenizers.Whitespace()
+        else:
+            backend.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+        steps = [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
+        if lowercase:
+            steps.append(normalizers.Lowercase())
+        backend.normalizer = normalizers.Sequence(steps)
+        return backend
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         # Pickling the library's object would lose `encode_special_tokens`.
@@ -177,16 +195,6 @@ def check_texts(texts: Sequence[str], max_length: int | None) -> None:
         raise ValueError(f"max_length must be at least 1 or None, not {max_length}")
 
 
-def import_library() -> None:
-    """Import `tokenizers`, or raise ModuleNotFoundError with the command that installs it."""
-    try:
-        import tokenizers  # noqa: F401 - imported only to raise the error in one place
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "tokenising needs the package tokenizers: pip install 'seqnorm[train]'"
-        ) from error
-
-
 def _steps(backend: tokenizers.Tokenizer) -> dict[str, Any]:
     """Return the description of a tokenizer without its vocabulary."""
     found: dict[str, Any] = json.loads(backend.to_str())
@@ -195,41 +203,23 @@ def _steps(backend: tokenizers.Tokenizer) -> dict[str, Any]:
     return {**found, "model": model, "added_tokens": None}
 
 
-def _untrained(
-    kind: Kind, vocab_size: int | None, min_frequency: int, lowercase: bool
-) -> tuple[tokenizers.Tokenizer, tokenizers.trainers.Trainer]:
-    from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
-    from tokenizers import Tokenizer as Backend
+def trainer(
+    special: list[str], vocab_size: int | None, min_frequency: int, *, pairs: bool = False
+) -> tokenizers.trainers.Trainer:
+    """Return a trainer of whole tokens, or of pairs (byte-pair encoding)."""
+    from tokenizers import pre_tokenizers, trainers
 
-    special = [PAD, UNK]
-    if kind == "bpe":
-        backend = Backend(models.BPE())
-        trainer: trainers.Trainer = trainers.BpeTrainer(
-            vocab_size=DEFAULT_BPE_VOCABULARY if vocab_size is None else vocab_size,
-            min_frequency=min_frequency,
-            special_tokens=special,
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        )
-        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    else:
-        backend = Backend(models.WordLevel(unk_token=UNK))
-        trainer = trainers.WordLevelTrainer(
-            vocab_size=_NO_LIMIT if vocab_size is None else vocab_size,
-            min_frequency=min_frequency,
-            special_tokens=special,
-            show_progress=False,
-        )
-        backend.pre_tokenizer = (
-            pre_tokenizers.Whitespace()
-            if kind == "word"
-            else pre_tokenizers.Split(Regex("."), "isolated")
-        )
-    steps = [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
-    if lowercase:
-        steps.append(normalizers.Lowercase())
-    backend.normalizer = normalizers.Sequence(steps)
-    return backend, trainer
+    limit = DEFAULT_BPE_VOCABULARY if pairs else _NO_LIMIT
+    options: dict[str, Any] = {
+        "vocab_size": limit if vocab_size is None else vocab_size,
+        "min_frequency": min_frequency,
+        "special_tokens": special,
+        "show_progress": False,
+    }
+    if pairs:
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        return trainers.BpeTrainer(initial_alphabet=alphabet, **options)
+    return trainers.WordLevelTrainer(**options)
 
 
 def _without_spaces(texts: Iterable[str]) -> bool:

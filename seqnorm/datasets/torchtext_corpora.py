@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from seqnorm.datasets.documents import DatasetError, Row
-from seqnorm.datasets.torchtext_support import import_torchtext
+from seqnorm.datasets.torchtext_tokenizing import import_torchtext
 
 PREFIX = "torchtext:"
 

@@ -1,4 +1,4 @@
-"""Encoding of texts as lists of token numbers, with torchtext.
+"""Encoding of texts as lists of token numbers, with torchtext; and the choice of a library.
 
 The interface is that of `seqnorm.datasets.tokenizing.Tokenizer`, made of torchtext's
 `get_tokenizer`, `build_vocab_from_iterator` and `transforms`. As there, a text is put into Unicode
@@ -12,19 +12,47 @@ which also lowers a Greek sigma at the end of a word to its final form.
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from types import ModuleType
+from typing import Any, Literal, Union
 
-from seqnorm.datasets.tokenizing import PAD, UNK, check_sizes, check_texts
-from seqnorm.datasets.torchtext_support import import_torchtext
+import torch
 
+from seqnorm.datasets.tokenizing import PAD, UNK, Kind, Tokenizer, check_sizes, check_texts
+
+Pipeline = Literal["tokenizers", "torchtext"]
 Tokens = Callable[[str], list[str]]
 _WORDS = re.compile(r"\w+|[^\w\s]+")
 # Kinds that `Tokenizer` has as well, as callables for `get_tokenizer`.
 _OWN: dict[str, Tokens] = {"word": _WORDS.findall, "character": list}
+
+
+def import_torchtext(what: str, *parts: str) -> ModuleType:
+    """Import torchtext with these parts and those for tokens; `what` names the user of it.
+
+    Raises ModuleNotFoundError, which names the extra to install, if it is missing or cannot be
+    loaded with the installed torch.
+    """
+    try:
+        torchtext = importlib.import_module("torchtext")
+    except (ImportError, OSError) as error:  # OSError: its library lacks symbols of torch
+        missing = isinstance(error, ModuleNotFoundError) and error.name == "torchtext"
+        reason = "it is not installed" if missing else f"it cannot be loaded ({error})"
+        raise ModuleNotFoundError(
+            f"{what} needs torchtext 0.18, which works with torch 2.3 alone; here is torch "
+            f"{torch.__version__}, and {reason}. Install it in an environment of its own: "
+            "pip install -c constraints-torchtext.txt 'seqnorm[train,torchtext]'",
+            name="torchtext",
+        ) from error
+    # Each import of a part warns that torchtext is no longer developed; the README says so too.
+    torchtext.disable_torchtext_deprecation_warning()
+    for part in ("data.utils", "transforms", "vocab", *parts):
+        importlib.import_module(f"torchtext.{part}")
+    return torchtext
 
 
 class TorchtextTokenizer:
@@ -148,3 +176,33 @@ def _splitter(tokens: str) -> Tokens:
     except ValueError as error:  # its message lists the known names
         raise ValueError(f"tokens of torchtext cannot be {tokens!r}: {error}") from error
     return split
+
+
+AnyTokenizer = Union[Tokenizer, TorchtextTokenizer]
+
+
+def tokenizer_from_json(text: str) -> AnyTokenizer:
+    """Return the tokenizer, of either pipeline, whose `to_json` wrote the text.
+
+    Raises ValueError for anything else, and ModuleNotFoundError if its library cannot be loaded.
+    """
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"not the JSON of a tokenizer: {error}") from error
+    if isinstance(content, dict) and content.get("pipeline") == "torchtext":
+        return TorchtextTokenizer.from_json(text)
+    return Tokenizer.from_json(text)
+
+
+def torchtext_tokens(tokens: str | None, kind: Kind) -> str:
+    """Return the tokens into which torchtext splits a text: `tokens`, or a kind of `Tokenizer`.
+
+    Raises ValueError for byte-pair encoding, which torchtext does not train.
+    """
+    if tokens is None and kind == "bpe":
+        raise ValueError(
+            "the torchtext pipeline cannot train byte-pair encoding: set data.kind to word or "
+            "character, or data.pipeline to tokenizers"
+        )
+    return kind if tokens is None else tokens

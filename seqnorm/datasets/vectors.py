@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from seqnorm.datasets.documents import DatasetError
-from seqnorm.datasets.torchtext_support import import_torchtext
+from seqnorm.datasets.torchtext_tokenizing import import_torchtext
 
 
 def read_vectors(path: str | Path, vocabulary: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -31,7 +32,7 @@ def read_vectors(path: str | Path, vocabulary: Sequence[str]) -> tuple[Tensor, T
     size: int | None = None
     found: dict[int, list[float]] = {}
     with _opened(path) as file:
-        for line, text in enumerate(_decoded(file, path), start=1):
+        for line, text in enumerate(file, start=1):
             parts = text.rstrip("\n").rstrip(" ").split(" ")
             if line == 1 and len(parts) == 2 and all(part.isdigit() for part in parts):
                 size = int(parts[1])
@@ -46,7 +47,10 @@ def read_vectors(path: str | Path, vocabulary: Sequence[str]) -> tuple[Tensor, T
                 )
             number = numbers.get(token)
             if number is not None and number not in found:
-                found[number] = _floats(path, line, parts[len(parts) - size :])
+                try:
+                    found[number] = [float(part) for part in parts[len(parts) - size :]]
+                except ValueError as error:
+                    raise DatasetError(f"{path}, line {line}: {error}") from error
     return _assembled(path, found, len(vocabulary), size)
 
 
@@ -76,25 +80,15 @@ def read_vectors_by_torchtext(path: str | Path, vocabulary: Sequence[str]) -> tu
     return _assembled(path, found, len(vocabulary), vectors.dim)
 
 
-def _opened(path: str | Path) -> TextIO:
+@contextmanager
+def _opened(path: str | Path) -> Iterator[TextIO]:
     try:
-        return open(path, encoding="utf-8", newline="\n")
+        with open(path, encoding="utf-8", newline="\n") as file:
+            yield file
     except OSError as error:
         raise DatasetError(f"vectors cannot be read from {path}: {error.strerror}") from error
-
-
-def _decoded(file: TextIO, path: str | Path) -> Iterator[str]:
-    try:
-        yield from file
     except UnicodeDecodeError as error:
         raise DatasetError(f"{path} is not UTF-8 text: {error}") from error
-
-
-def _floats(path: str | Path, line: int, parts: Sequence[str]) -> list[float]:
-    try:
-        return [float(part) for part in parts]
-    except ValueError as error:
-        raise DatasetError(f"{path}, line {line}: {error}") from error
 
 
 def _assembled(

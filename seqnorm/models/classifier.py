@@ -11,15 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqnorm.nn import compute_in_chunks, preset
-from seqnorm.nn.layers.cells import LAYERS
+from seqnorm.nn import compute_in_chunks
 from seqnorm.nn.statistics.masks import check_lengths, valid_mask
 from seqnorm.typed import called_as
 
 from .long_documents import is_streamed, pool
 from .pooling import Pooling
-
-CELLS = {name.lower(): name for name in LAYERS}
+from .recurrent import layer_maker
 
 
 class TextClassifier(nn.Module):
@@ -86,14 +84,6 @@ class TextClassifier(nn.Module):
         unk_id: int = 1,
     ) -> None:
         super().__init__()
-        if cell not in CELLS:
-            raise ValueError(f"cell {cell!r} is unknown: write one of {', '.join(CELLS)}")
-        if norm is None and norm_options:
-            raise ValueError(
-                f"norm_options {norm_options} without a norm: choose a norm, such as layer, or "
-                "leave them out"
-            )
-        options = {"gain": 0.1} | (norm_options or {})
         if not 0 <= word_dropout <= 1:
             raise ValueError(f"word_dropout must be a probability from 0 to 1, got {word_dropout}")
         self.pad_id = pad_id
@@ -104,16 +94,14 @@ class TextClassifier(nn.Module):
         with torch.no_grad():
             self.embedding.weight.normal_(0.0, embedding_std)[pad_id] = 0.0
         self.embedding_dropout = nn.Dropout(embedding_dropout)
-        keeps: Any = zoneout  # only an LSTM takes a pair, and the other cells refuse it
-        self.recurrent = LAYERS[CELLS[cell]](
+        layers = layer_maker(cell, norm, norm_options, gain=0.1)
+        self.recurrent = layers(
             embedding_size,
             hidden_size,
             num_layers,
-            batch_first=True,
             dropout=layer_dropout,
             bidirectional=bidirectional,
-            norm=None if norm is None else preset(norm, CELLS[cell], **options),
-            zoneout=keeps,
+            zoneout=zoneout,
             recurrent_dropout=recurrent_dropout,
         )
         self.pooling = Pooling(pooling, hidden_size * (1 + bidirectional), bidirectional)

@@ -64,16 +64,9 @@ class GhostBatchNorm2d(BatchNorm2d):
         momentum = self.momentum
         if momentum is None and tracked and self.num_batches_tracked is not None:
             momentum = 1.0 / (int(self.num_batches_tracked) + 1)
-        y = F.batch_norm(
-            grouped.reshape(self.group_size, G * C, H, W),
-            mean,
-            var,
-            weight,
-            bias,
-            training=True,
-            momentum=0.0 if momentum is None else momentum,
-            eps=self.eps,
-        )
+        momentum = 0.0 if momentum is None else momentum
+        images = grouped.reshape(self.group_size, G * C, H, W)
+        y = F.batch_norm(images, mean, var, weight, bias, True, momentum, self.eps)
         if tracked and not is_recomputed():
             if self.num_batches_tracked is not None:
                 self.num_batches_tracked.add_(1)
@@ -140,10 +133,10 @@ class ImageClassifier(nn.Module):
 
 
 def _norm(name: str, channels: int, group_size: int | None) -> nn.Module:
+    if group_size is not None:
+        return GhostBatchNorm2d(channels, group_size)
     if name == "batch":
-        return (
-            BatchNorm2d(channels) if group_size is None else GhostBatchNorm2d(channels, group_size)
-        )
+        return BatchNorm2d(channels)
     if name == "instance":
         return InstanceNorm2d(channels, affine=True)
     if name == "none":

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from seqnorm.nn import compute_in_chunks, preset
-from seqnorm.nn.check import check_probability, choose
-from seqnorm.nn.layers.cells import LAYERS
+from seqnorm.nn import compute_in_chunks
+from seqnorm.nn.check import check_probability
 from seqnorm.nn.statistics.masks import valid_mask
 from seqnorm.typed import called_as
 
-CELLS = {name.lower(): name for name in LAYERS}
+from .recurrent import layer_maker
+
 # For every layer, the tensors (1, B, H) of its state.
 LayerStates = list[tuple[Tensor, ...]]
 # Number of rows whose logits (., V) are computed at once.
@@ -102,12 +102,7 @@ class LanguageModel(nn.Module):
         pad_id: int = 0,
     ) -> None:
         super().__init__()
-        choose("cell", cell, CELLS)
-        if norm is None and norm_options:
-            raise ValueError(
-                f"norm_options {norm_options} without a norm: choose a norm, such as layer, or "
-                "leave them out"
-            )
+        make_layer = layer_maker(cell, norm, norm_options)
         for name, p in (
             ("word_dropout", word_dropout),
             ("embedding_dropout", embedding_dropout),
@@ -125,22 +120,13 @@ class LanguageModel(nn.Module):
         self.embedding_dropout = embedding_dropout
         self.layer_dropout = layer_dropout
         self.output_dropout = output_dropout
-        scheme = None if norm is None else preset(norm, CELLS[cell], **(norm_options or {}))
         self.embedding = nn.Embedding(vocab_size, embedding_size, padding_idx=pad_id)
         last = embedding_size if tied else hidden_size
         sizes = [embedding_size, *[hidden_size] * (num_layers - 1), last]
-        keeps: Any = zoneout  # only an LSTM takes a pair, and the other cells refuse it
         # One module for each layer: they differ in size, with variational dropout between them.
         self.layers = nn.ModuleList(
-            LAYERS[CELLS[cell]](
-                sizes[layer],
-                sizes[layer + 1],
-                batch_first=True,
-                norm=scheme,
-                zoneout=keeps,
-                recurrent_dropout=weight_drop,
-            )
-            for layer in range(num_layers)
+            make_layer(*sizes[n : n + 2], zoneout=zoneout, recurrent_dropout=weight_drop)
+            for n in range(num_layers)
         )
         self.decoder = nn.Linear(last, vocab_size)
         if tied:

@@ -31,8 +31,6 @@ class PoolingSoFar:
     def __init__(self, pooling: Pooling) -> None:
         self._pooling = pooling
         self._held: dict[str, Tensor] = {}
-        self._highest = torch.empty(0)
-        self._total = torch.empty(0)
         self._dtype = torch.get_default_dtype()
 
     def add(self, output: Tensor, lengths: Tensor) -> None:
@@ -52,7 +50,7 @@ class PoolingSoFar:
         if "mean" in found:
             found["mean"] = found["mean"] / lengths.clamp(min=1)[:, None]
         if "attention" in found:
-            found["attention"] = found["attention"] / self._total.clamp(min=1)[:, None]
+            found["attention"] = found["attention"] / found["total"].clamp(min=1)[:, None]
         empty = (lengths == 0)[:, None]
         return [found[part].masked_fill(empty, 0).to(self._dtype) for part in self._pooling.parts]
 
@@ -72,16 +70,15 @@ class PoolingSoFar:
 
     def _attention(self, output: Tensor, lengths: Tensor, valid: Tensor) -> None:
         scores = widen(self._pooling.scores(output, valid))  # (B, K)
-        highest = scores.amax(1)
-        if "attention" in self._held:
-            highest = highest.maximum(self._highest)
+        before = self._held.get("highest", scores.amax(1))
+        highest = before.maximum(scores.amax(1))
         weights = (scores - highest[:, None]).exp() * valid
-        pooled, total = (weights[..., None] * widen(output)).sum(1), weights.sum(1)
-        if "attention" in self._held:
-            shrunk = (self._highest - highest).exp()
-            pooled = pooled + shrunk[:, None] * self._held["attention"]
-            total = total + shrunk * self._total
-        self._held["attention"], self._highest, self._total = pooled, highest, total
+        shrunk = (before - highest).exp()
+        pooled = shrunk[:, None] * self._held.get("attention", 0)
+        total = shrunk * self._held.get("total", 0)
+        self._held["attention"] = pooled + (weights[..., None] * widen(output)).sum(1)
+        self._held["total"] = total + weights.sum(1)
+        self._held["highest"] = highest
 
 
 def is_streamed(layers: RecurrentLayer, pooling: Pooling) -> bool:

@@ -5,6 +5,8 @@ Axes: N pictures, H, W pixels; S styles, H', W' pixels of a style picture.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -63,14 +65,7 @@ class StylisationNet(nn.Module):
             )
         self.norm = norm
         inner = 2 * width
-
-        def layer(
-            channels: int, features: int, size: int = 3, *, stride: int = 1, relu: bool = True
-        ) -> _Layer:
-            return _Layer(
-                channels, features, size, stride, _norm(norm, features, styles, inner), relu
-            )
-
+        layer = partial(_Layer, partial(_norm, norm, styles, inner))
         self.encoder = nn.ModuleList(
             [layer(3, width, 5), layer(width, inner, stride=2), layer(inner, inner, stride=2)]
         )
@@ -122,12 +117,10 @@ class StylisationNet(nn.Module):
                 )
             style = self.reader(style)
         x = picture
-        for layer in self.encoder:
-            x = layer(x, style)
-        for block in self.blocks:
-            x = block(x, style)
-        for layer in self.decoder:
-            x = layer(F.interpolate(x, scale_factor=2.0), style)
+        for module in (*self.encoder, *self.blocks):
+            x = module(x, style)
+        for module in self.decoder:
+            x = module(F.interpolate(x, scale_factor=2.0), style)
         redrawn: Tensor = self.last(x).sigmoid()
         return redrawn
 
@@ -142,18 +135,19 @@ class _Layer(nn.Module):
 
     def __init__(
         self,
+        make_norm: Callable[[int], nn.Module | None],
         channels: int,
         features: int,
-        size: int,
-        stride: int,
-        norm: nn.Module | None,
-        relu: bool,
+        size: int = 3,
+        *,
+        stride: int = 1,
+        relu: bool = True,
     ) -> None:
         super().__init__()
         self.convolution = nn.Conv2d(
             channels, features, size, stride, size // 2, padding_mode="reflect"
         )
-        self.norm = norm
+        self.norm = make_norm(features)
         self.relu = relu
 
     def forward(self, x: Tensor, style: Tensor | None) -> Tensor:
@@ -166,7 +160,7 @@ class _Layer(nn.Module):
         return x.relu() if self.relu else x
 
 
-def _norm(norm: str, features: int, styles: int, code: int) -> nn.Module | None:
+def _norm(norm: str, styles: int, code: int, features: int) -> nn.Module | None:
     if norm == "batch":
         return BatchNorm2d(features)
     if norm == "instance":

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
-from seqnorm.datasets.cleaning import PartReport, clean
-from seqnorm.datasets.documents import Row
+from dataclasses import replace
+
+from seqnorm.datasets.cleaning import clean
+from seqnorm.datasets.documents import PartReport, Row
 
 
 def rows(*pairs: str) -> list[Row]:
@@ -57,7 +59,7 @@ def test_nothing_is_dropped_from_clean_parts() -> None:
 
 def test_report_prints_as_a_table() -> None:
     _, report = clean({"train": rows("x:a", "x:a", "y:b"), "test": rows("z:a")})
-    assert str(report.with_split(1)).splitlines() == [
+    assert str(replace(report, split_off=1)).splitlines() == [
         "part   read  empty  two labels  held out  duplicate  kept",
         "train     3      0           0         0          1     2",
         "test      1      0           0         0          0     1",

@@ -175,9 +175,9 @@ def test_the_registry_is_described_where_the_data_lie() -> None:
     readme = (REPOSITORY / "data" / "README.md").read_text("utf-8")
     for name, source in CORPORA.items():
         assert name == source.name
-        assert f"| `{name}` | {source.package.name} {source.version} |" in readme
+        assert f"| `{name}` | {source.package.name} {source.package.version} |" in readme
         assert f"| {source.package.filename} (" in readme
-        assert source.sha256 in readme
+        assert source.package.sha256 in readme
         assert set(source.members) <= set(source.package.members)
 
 

@@ -12,12 +12,13 @@ import pytest
 from seqnorm.datasets import DatasetError, load_corpus
 from seqnorm.datasets.documents import Row
 from seqnorm.datasets.own_files import read
+from seqnorm.datasets.record_files import Layout
 
 SEPARATORS = [",", ";", "\t", "|"]
 
 
 def rows_of(path: Path, **options: Any) -> list[Row]:
-    return read(path, "text", "label", **options)["train"]
+    return read(path, Layout(**options))["train"]
 
 
 def refused(path: Path, **options: Any) -> str:
@@ -122,7 +123,7 @@ def test_the_separator_is_not_guessed_where_it_may_be_wrong(tmp_path: Path) -> N
     message = refused(path)
     assert "there are 'text;stars', or, separated by ';', 'text', 'stars'; name the" in message
     assert message.endswith("and the separator with delimiter")
-    assert read(path, "text", "stars")["train"] == [Row("x", "a")]
+    assert read(path, Layout(label_column="stars"))["train"] == [Row("x", "a")]
     path.write_text("text,label\nx;y,a\n", encoding="utf-8")
     assert rows_of(path) == [Row("x;y", "a")]
 

@@ -9,6 +9,7 @@ import pytest
 from seqnorm.datasets import DatasetError
 from seqnorm.datasets.documents import Row
 from seqnorm.datasets.own_files import read
+from seqnorm.datasets.record_files import Layout
 
 
 @pytest.mark.parametrize(
@@ -23,12 +24,12 @@ from seqnorm.datasets.own_files import read
 def test_each_form(content: str, tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(content, encoding="utf-8")
-    assert read(path, "text", "label") == {"train": [Row("x", "a"), Row("y", "b")]}
+    assert read(path, Layout()) == {"train": [Row("x", "a"), Row("y", "b")]}
 
 
 def test_one_record(tmp_path: Path) -> None:
     (tmp_path / "train.json").write_text('{"text": "x",\n "label": 3}', encoding="utf-8")
-    assert read(tmp_path, "text", "label") == {"train": [Row("x", "3")]}
+    assert read(tmp_path, Layout()) == {"train": [Row("x", "3")]}
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,7 @@ def test_what_is_refused(content: str, expected: str, tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(DatasetError) as caught:
-        read(path, "text", "label")
+        read(path, Layout())
     assert str(caught.value).startswith(f"{path}{expected}")
 
 
@@ -65,4 +66,4 @@ def test_a_key_twice_in_a_line(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "x", "label": "a", "label": "b"}\n', encoding="utf-8")
     with pytest.raises(DatasetError, match="line 1: the key 'label' occurs twice"):
-        read(path, "text", "label")
+        read(path, Layout())

@@ -12,6 +12,7 @@ import pytest
 from seqnorm.datasets import DatasetError
 from seqnorm.datasets.documents import Row
 from seqnorm.datasets.own_files import read
+from seqnorm.datasets.record_files import Layout
 
 ROWS = [Row("good, really", "pos"), Row('so "bad"\nindeed', "neg"), Row("  ", "neg")]
 
@@ -55,12 +56,12 @@ WRITERS: dict[str, Callable[[Path, list[Row]], None]] = {
 
 
 def read_default(path: Path) -> dict[str, list[Row]]:
-    return read(path, "text", "label")
+    return read(path, Layout())
 
 
 def message(path: Path, text_column: str = "text", label_column: str = "label") -> str:
     with pytest.raises(DatasetError) as caught:
-        read(path, text_column, label_column)
+        read(path, Layout(text_column, label_column))
     return str(caught.value)
 
 
@@ -87,7 +88,7 @@ def test_columns_by_name(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     WRITERS[f"train{path.suffix}"](path, ROWS)
     path.write_text(path.read_text("utf-8").replace("label", "stars"), encoding="utf-8")
-    assert read(path, "text", "stars") == {"train": ROWS}
+    assert read(path, Layout(label_column="stars")) == {"train": ROWS}
     text = message(path)
     assert f"{path}, line 1: no column 'label'; there are " in text
     assert "'stars', 'text'" in text
@@ -261,5 +262,5 @@ def test_rows_without_a_label(name: str, tmp_path: Path, caplog: pytest.LogCaptu
         )
     assert "'label' is missing or empty" in message(path)
     assert "--data.drop_unlabelled true" in message(path)
-    assert read(path, "text", "label", drop_unlabelled=True) == {"train": [Row("x", "1")]}
+    assert read(path, Layout(drop_unlabelled=True)) == {"train": [Row("x", "1")]}
     assert f"2 rows without a label were dropped, the first: {path}, " in caplog.text

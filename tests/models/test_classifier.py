@@ -10,7 +10,7 @@ import torch
 
 import seqnorm
 from seqnorm.models import TextClassifier
-from seqnorm.models.classifier import CELLS
+from seqnorm.models.recurrent import CELLS
 
 NORMS = [None, "layer", "rms", "batch", "batch_pooled"]
 LENGTHS = torch.tensor([6, 0, 2, 4])

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seqnorm.models import LanguageModel
-from seqnorm.models.language_model import CELLS
+from seqnorm.models.recurrent import CELLS
 
 NORMS = [None, "layer", "rms", "batch", "batch_pooled"]
 LENGTHS = [6, 2, 0, 4]

@@ -11,9 +11,9 @@ from tolerances import VALUES, assert_close
 
 import seqnorm
 from seqnorm.models import TextClassifier
-from seqnorm.models.classifier import CELLS
 from seqnorm.models.long_documents import PoolingSoFar
 from seqnorm.models.pooling import Pooling
+from seqnorm.models.recurrent import CELLS
 
 NORMS = [None, "layer", "batch", "batch_pooled"]
 LENGTHS = torch.tensor([13, 0, 7, 11])

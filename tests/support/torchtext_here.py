@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from seqnorm.datasets.torchtext_support import import_torchtext
+from seqnorm.datasets.torchtext_tokenizing import import_torchtext
 
 
 def _why_not() -> str:
