@@ -35,7 +35,8 @@ def explaining(init: Callable[..., None]) -> Callable[..., None]:
     def explained(self: nn.Module, *args: Any, **options: Any) -> None:
         for option in options:
             if option not in parameters:
-                _refuse_option(type(self), option, options, list(parameters)[1:])
+                names = list(parameters)[1:]
+                _refuse_option(type(self), option, dict(zip(names, args)) | options, names)
         init(self, *args, **options)
 
     return explained
@@ -55,8 +56,10 @@ def _refuse_option(
         hint = f": a scheme says where norms stand, norm=seqnorm.NormScheme({option}=...)"
     elif option in _OF_NORMS and not hint:
         kind = norm if isinstance(norm, str) else "batch" if option in TABLE_FIELDS else "layer"
-        ours = (base.__name__.removesuffix("Cell") for base in cls.__mro__)  # a subclass has others
-        cell = next(base for base in ours if base in STEPS)
+        step = options.get("step")
+        names = [step.name] if isinstance(step, Step) else []
+        names += [base.__name__.removesuffix("Cell") for base in cls.__mro__]  # of a subclass too
+        cell = next(base for base in names if base in STEPS)
         scheme = f'seqnorm.preset("{kind}", "{cell}", {option}={value!r})'
         if isinstance(norm, NormScheme):
             scheme = f"scheme.replace({option}={value!r})"

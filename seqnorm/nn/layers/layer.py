@@ -33,7 +33,7 @@ from ..recurrence.presets import described, resolve
 from ..recurrence.scheme import NormScheme
 from ..recurrence.step import Step
 from ..statistics.masks import check_lengths
-from ..statistics.processes import the_same
+from ..statistics.processes import Processes, the_same
 from ..statistics.report import Report, report
 from .arguments import check_step, check_zoneout, refuse_input, refuse_states
 from .chunks import Chunks, in_chunks
@@ -126,14 +126,18 @@ class RecurrentLayer(TorchContract):
 
     def direction(self, suffix: str) -> Direction:
         """What one layer in one direction owns, by the suffix of its parameters."""
+        given = self.step, self.norm, self.zoneout
+        if torch.compiler.is_compiling():  # whose graph would be bound to what it has read here
+            return gather(self, suffix, *given)
         known = self._gathered.get(suffix)
-        graph = torch.compiler.is_compiling()
-        if known is not None and not graph and known.is_of(self, suffix, self.norm, self.zoneout):
+        if known is not None and known.is_of(self, suffix, *given):
             return known
-        found = gather(self, suffix, self.step, self.norm, self.zoneout)
-        # Tensors of ``functional_call`` and the like are not kept alive beyond the call.
-        if not graph and all([type(tensor) is nn.Parameter for tensor in found.tensors]):
+        found = gather(self, suffix, *given)
+        # Neither the computed weights of one call nor the parameters before them are kept alive.
+        if all([type(tensor) is nn.Parameter for tensor in found.tensors]):
             self._gathered[suffix] = found
+        else:
+            self._gathered.pop(suffix, None)
         return found
 
     def directions(self) -> list[Direction]:
@@ -247,7 +251,7 @@ class RecurrentLayer(TorchContract):
         suffixes: list[list[str]],
     ) -> tuple[Tensor, Packing, States]:
         """Packed rows (N, I), their packing and the initial states, of checked arguments."""
-        if first_step != 0 or type(first_step) is not int:
+        if type(first_step) is not int or first_step != 0:
             first_step = check_first_step(first_step, len(suffixes[0]) > 1)
         if hx is not None and not (
             isinstance(hx, (tuple, list)) and all([isinstance(part, Tensor) for part in hx])
@@ -303,6 +307,8 @@ class RecurrentLayer(TorchContract):
         Nothing is computed: the rows of all layers but the first are zeros.
         """
         rows, packing, initial = self._prepare(input, None, lengths, 0, self.suffixes)
+        if self._over_batch and _sharing(self.directions()) is not None:
+            packing.totals = packing.batch_sizes  # those of the others would have to be asked for
         found: dict[str, tuple[Direction, Tensor, Packing, States]] = {}
         for layer in self.suffixes:
             for suffix in layer:
@@ -372,7 +378,7 @@ class RecurrentLayer(TorchContract):
         Raises:
             IndexError: a norm has no statistics for a step.
         """
-        processes = the_same(found for direction in directions for found in direction.shared_with())
+        processes = _sharing(directions)
         if processes is not None:
             packing = packing.among(processes.rows(packing.batch_sizes, packing.device))
         for direction in directions:
@@ -447,6 +453,11 @@ class RecurrentLayer(TorchContract):
             refuse_freed(hx)
             hx = tuple([packing.sort(part) for part in hx])
         return tuple(hx)
+
+
+def _sharing(directions: list[Direction]) -> Processes | None:
+    """Return the processes with which the norms of a layer share statistics in a pass now."""
+    return the_same(found for direction in directions for found in direction.shared_with())
 
 
 def compute_in_chunks(module: nn.Module, steps: int | None, *, recompute: bool = False) -> None:

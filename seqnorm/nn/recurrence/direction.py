@@ -43,7 +43,8 @@ class Direction:
         affine: gain and bias of each norm, by its site.
         over_batch: whether one of them takes statistics over the rows of a step.
         tensors: every parameter, in a fixed order.
-        plans: a plan that a backend has made for this direction, by the backend's name.
+        plans: a plan that a backend has made for this direction, by the backend's name. It depends
+            on no tensor, so a direction with other tensors shares it.
     """
 
     step: Step
@@ -57,14 +58,13 @@ class Direction:
     norms: dict[str, SiteNorm]
     training: bool
     zoneout: tuple[float, ...]
+    plans: dict[str, Any] = field(default_factory=dict)
     affine: dict[str, tuple[Tensor | None, Tensor | None]] = field(init=False)
     over_batch: bool = field(init=False)
     tensors: tuple[Tensor, ...] = field(init=False)
-    plans: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
         self.over_batch = any([norm.norm.over_batch for norm in self.norms.values()])
-        self.plans = {}
         self.affine = {site: (norm.weight, norm.bias) for site, norm in self.norms.items()}
         found = [getattr(self, name) for name in _WEIGHTS] + list(self.own.values())
         for pair in self.affine.values():
@@ -93,6 +93,7 @@ class Direction:
         self,
         module: nn.Module,
         suffix: str,
+        step: Step,
         scheme: NormScheme | None,
         zoneout: tuple[float, ...],
     ) -> bool:
@@ -103,7 +104,7 @@ class Direction:
         parameters, modules = module._parameters, module._modules
         if self.training is not module.training or self.zoneout != zoneout:
             return False
-        if self.scheme is not scheme:
+        if self.step is not step or self.scheme is not scheme:
             return False
         for name in _WEIGHTS:
             if parameters.get(name + suffix) is not getattr(self, name):

@@ -48,7 +48,9 @@ class Step:
     ...         return (state[0] + leak.sigmoid() * (a.tanh() - state[0]),)
     >>> layer = seqnorm.RecurrentLayer(LeakyStep(), 16, 32, norm="layer")
 
-    Defining a subclass that has ``gates`` makes its name and its presets known to ``preset``.
+    Defining a subclass that has ``gates`` makes its name and its presets known to ``preset``. A
+    subclass of a step is a step of its own: it has another name, and no backend takes it for its
+    base class.
 
     Attributes:
         name: the name of its layer; by default that of the class, without "Step".
@@ -64,6 +66,7 @@ class Step:
             "cell_state", or "update".
         zoned: the parts of the state that a single zoneout probability holds back.
         heads: number of equal parts into which the recurrence falls; 0 for a step without heads.
+        fused: torch's own function for a whole layer without a norm, or ``None``.
     """
 
     name: ClassVar[str]
@@ -75,10 +78,13 @@ class Step:
     fields: ClassVar[tuple[str, ...]] = ()
     zoned: ClassVar[str]
     heads: int = 0
+    fused: Any = None
 
     def __init_subclass__(cls) -> None:
-        if "gates" not in vars(cls):
+        if not hasattr(cls, "gates"):
             return  # a base of several steps
+        if "fused" not in vars(cls):
+            cls.fused = None  # that of a base class computes the base class
         if "name" not in vars(cls):
             cls.name = cls.__name__.removesuffix("Step") or cls.__name__
         known = STEPS.get(cls.name)
@@ -112,11 +118,6 @@ class Step:
             The parts of the state after, (n, H) each, in the order of ``states``.
         """
         raise NotImplementedError(f"{type(self).__name__} has no method step")
-
-    @property
-    def fused(self) -> Any:
-        """torch's own function for a whole layer without a norm, or ``None``."""
-        return None
 
     def check(self, scheme: NormScheme) -> None:
         """Raise ValueError for a scheme that this step cannot have, with what to write instead."""

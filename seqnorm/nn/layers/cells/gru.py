@@ -5,7 +5,7 @@ Axes: T steps, B sequences, n rows, I = input_size, H = hidden_size.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ class GRUStep(Step):
 
     gates = "rzn"
     fields = ("update",)
+    fused = torch.gru
     presets: ClassVar[dict[str, NormScheme]] = {
         "layer": NormScheme(input=_BA_GRU, hidden=_BA_GRU, bias_ih=None),
         "rms": NormScheme(
@@ -52,10 +53,6 @@ class GRUStep(Step):
         "laurent2016": NormScheme(input=Norm("batch_pooled", bias=None), bias_hh="outside"),
         "nemo_batch": NormScheme(frame=Norm("batch_pooled"), bias_ih=None),
     }
-
-    @property
-    def fused(self) -> Any:
-        return torch.gru
 
     def check(self, scheme: NormScheme) -> None:
         super().check(scheme)

@@ -6,7 +6,7 @@ proj_size), L = num_layers, D = directions.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,7 @@ class LSTMStep(Step):
     gates = "ifgo"
     states = "hc"
     fields = ("cell", "cell_state")
+    fused = torch.lstm
     presets: ClassVar[dict[str, NormScheme]] = {
         "layer": _BA,
         "rms": NormScheme(input=_RMS, hidden=_RMS, cell=_RMS),
@@ -104,10 +105,6 @@ class LSTMStep(Step):
         ),
         "laurent2016": NormScheme(input=Norm("batch_pooled", bias=None)),
     }
-
-    @property
-    def fused(self) -> Any:
-        return torch.lstm
 
     def step(
         self, x: Tensor, h: Tensor, state: State, norm: Normalise, scheme: NormScheme | None
