@@ -1,4 +1,4 @@
-"""Weights from torch's recurrent layers and cells, and back."""
+"""Conversion of weights from torch's recurrent layers and cells, and back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OurCell = TypeVar("OurCell", bound=RecurrentCell)
 
 
 class TorchWeights(RecurrentLayer, Generic[TorchLayer]):
-    """A layer that torch has too."""
+    """A layer that exists in torch too."""
 
     torch_class: ClassVar[type[nn.RNNBase]]
 
@@ -35,9 +35,9 @@ class TorchWeights(RecurrentLayer, Generic[TorchLayer]):
     ) -> Ours:
         """Return a layer with the options, matrices and biases of a torch layer.
 
-        Norms start as those of a new layer do. A scheme with fewer biases takes over their sum: in
-        the vector that it keeps, else in the bias of its norms. Where z of a GRU takes the
-        candidate (``update="write"``), its rows change sign, so that it means the same.
+        Norms start as in a new layer. A scheme with fewer biases takes their sum into the vector
+        that it keeps, or else into the bias of its norms. If z of a GRU takes the candidate
+        (``update="write"``), its rows change sign, so that the layer computes the same.
 
         Raises:
             TypeError: the torch layer is of another class.
@@ -56,7 +56,7 @@ class TorchWeights(RecurrentLayer, Generic[TorchLayer]):
         """Return the torch layer that computes the same.
 
         Raises:
-            ValueError: torch has no such layer, for this one has norms, zoneout or weight drop.
+            ValueError: torch has no such layer: this one has norms, zoneout or weight drop.
         """
         for name in ("norm", "zoneout", "recurrent_dropout"):
             value = getattr(self, name)
@@ -73,7 +73,7 @@ class TorchWeights(RecurrentLayer, Generic[TorchLayer]):
 
 
 class TorchCellWeights(RecurrentCell, Generic[TorchCell]):
-    """A cell that torch has too."""
+    """A cell that exists in torch too."""
 
     torch_class: ClassVar[type[nn.RNNCellBase]]
 
@@ -99,7 +99,7 @@ class TorchCellWeights(RecurrentCell, Generic[TorchCell]):
 
 
 def _check_kind(cls: type[nn.Module], module: nn.Module, kind: type[nn.Module]) -> None:
-    ours = isinstance(module, (RecurrentLayer, RecurrentCell))  # and torch's too, it may be
+    ours = isinstance(module, (RecurrentLayer, RecurrentCell))  # may derive from torch's class too
     if ours or not isinstance(module, kind):
         raise TypeError(
             f"seqnorm.{cls.__name__}.from_torch takes a torch.nn.{kind.__name__}, "
@@ -120,7 +120,7 @@ def _take_over(direction: Direction, weights: list[Tensor], bias: bool) -> None:
 
 
 def _options(layer: RecurrentLayer | nn.RNNBase) -> dict[str, Any]:
-    """The constructor arguments that torch's layers and ours share."""
+    """Return the constructor arguments that torch's layers and ours share."""
     names = ["input_size", "hidden_size", "num_layers", "bias"]
     names += ["batch_first", "dropout", "bidirectional"]
     if layer.proj_size:  # an argument of the LSTM alone
@@ -131,32 +131,27 @@ def _options(layer: RecurrentLayer | nn.RNNBase) -> dict[str, Any]:
 
 
 def _adopt_biases(direction: Direction, bias_ih: Tensor, bias_hh: Tensor) -> None:
-    norms = direction.norms
-    x = direction.bias_ih if direction.bias_ih is not None else _norm_bias(norms.get("input"))
-    h = direction.bias_hh if direction.bias_hh is not None else _norm_bias(norms.get("hidden"))
+    """Copy both biases to the vectors of the scheme, else to those of its norms."""
+    own = direction.norms
+    x = direction.bias_ih if direction.bias_ih is not None else _norm_bias(own.get("input"))
+    h = direction.bias_hh if direction.bias_hh is not None else _norm_bias(own.get("hidden"))
     if x is not None and h is not None:
         x.copy_(bias_ih)
         h.copy_(bias_hh)
         return
-    total = bias_ih + bias_hh
+    step, scheme, total = direction.step, direction.scheme, bias_ih + bias_hh
     only = x if x is not None else h
-    if only is not None:
-        only.copy_(total)
-        return
-    if direction.scheme is not None:
-        size = len(bias_ih) // len(direction.step.gates)
-        by_gate = dict(zip(direction.step.gates, total.split(size)))
-        spans = direction.step.spans(direction.scheme)
-        places = [(_norm_bias(norms[site]), span) for site, span in spans.items() if span]
-        if places and all(place is not None for place, _ in places):
-            for place, span in places:
-                assert place is not None
-                place.copy_(torch.cat([by_gate[gate] for gate in span]))
-            return
-    raise ValueError(
-        "this norm scheme has no bias that could take over those of the torch layer: give it one "
-        '(bias_ih="outside"), or a torch layer with bias=False'
-    )
+    places: list[tuple[Tensor | None, str]] = [(only, step.gates)]
+    if only is None and scheme is not None:
+        places = [(own[site].bias, span) for site, span in step.spans(scheme).items() if span]
+    by_gate = dict(zip(step.gates, total.chunk(len(step.gates))))
+    for place, span in places or [(None, "")]:
+        if place is None:
+            raise ValueError(
+                "this norm scheme has no bias that could take over those of the torch layer: give "
+                'it one (bias_ih="outside"), or a torch layer with bias=False'
+            )
+        place.copy_(torch.cat([by_gate[gate] for gate in span]))
 
 
 def _norm_bias(site: SiteNorm | None) -> Tensor | None:

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from ..statistics.moments import widen
 from ..statistics.processes import Processes, sharing
 from ..statistics.running_table import few_rows
+from .packing import Packing
 from .scheme import NormScheme
 from .site_norms import BatchSiteNorm, FeatureNorm, SiteNorm, SiteRun
-from .step import Step
+from .step import State, Step
 
 _WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 _NORMS = {
@@ -152,6 +153,10 @@ class Direction:
         return SiteRun(
             {site: norm.start(batch_sizes, first, totals) for site, norm in self.norms.items()}
         )
+
+
+# A call of a backend: the direction, packed rows (N, I), their packing, and the initial state.
+DirectionCall = tuple[Direction, Tensor, Packing, State]
 
 
 def register(

@@ -230,7 +230,7 @@ def test_a_step_that_derives_from_another_computes_itself(
     plain = seqnorm.LSTM(I, H, norm=norm)
     plain.load_state_dict(layer.state_dict())
     assert_close(layer(X[:1])[0], 0.5 * plain(X[:1])[0], SINGLE)
-    with pytest.raises(RuntimeError, match="a cell that torch has not, Halved"):
+    with pytest.raises(RuntimeError, match="a step that torch does not have, Halved"):
         _ = layer._flat_weights
 
 

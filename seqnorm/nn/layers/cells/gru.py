@@ -1,4 +1,4 @@
-"""GRU: its mathematics, its published norms, the layer and the single step.
+"""GRU: the step, its published norms, the layer and the cell.
 
 Axes: T steps, B sequences, n rows, I = input_size, H = hidden_size.
 """
@@ -24,8 +24,10 @@ _UNIFORM = Norm("layer", sets="separate", gain="uniform", bias="uniform")
 
 
 class GRUStep(Step):
-    """r, z, n; n = tanh(x_n + sigmoid(r) h_n); h = z h + (1 - z) n, and what a norm of the sum
-    makes of it (see ``NormScheme``)."""
+    """r, z, n; n = tanh(x_n + sigmoid(r) h_n); h = z h + (1 - z) n.
+
+    A norm of the sum changes n, see ``NormScheme``.
+    """
 
     gates = "rzn"
     fields = ("update",)
@@ -71,7 +73,7 @@ class GRUStep(Step):
     def spans(self, scheme: NormScheme) -> dict[str, str]:
         if scheme.sum is None or scheme.sum.over_batch or scheme.sum.sets == "joint":
             return super().spans(scheme)
-        # The candidate's sum contains the reset gate, so r and z are normalised before it.
+        # The candidate's sum contains the reset gate, so r and z are normalised first.
         return {"sum": "rz", "candidate": "n"}
 
     def step(
@@ -79,12 +81,8 @@ class GRUStep(Step):
     ) -> State:
         (before,) = state
         size = before.shape[-1]
-        if scheme is None or scheme.sum is None:
-            x_rz, x_n = x.split([2 * size, size], -1)
-            h_rz, h_n = h.split([2 * size, size], -1)
-            r, z = (x_rz + h_rz).sigmoid().chunk(2, -1)
-            n = (x_n + r * h_n).tanh()
-        elif "candidate" not in self.spans(scheme):
+        of_sum = scheme is not None and scheme.sum is not None
+        if scheme is not None and of_sum and "candidate" not in self.spans(scheme):
             r, z, n = norm("sum", x + h).chunk(3, -1)
             r, z, n = r.sigmoid(), z.sigmoid(), (r.sigmoid() * n).tanh()
         else:
@@ -97,7 +95,7 @@ class GRUStep(Step):
 
 
 class GRU(Layer[Tensor], TorchWeights[nn.GRU]):
-    """``torch.nn.GRU`` with normalisation inside the recurrence, and with lengths.
+    """``torch.nn.GRU`` with normalisation inside the recurrence and with lengths.
 
     With gates r, z, n stacked in this order in W_ih (3H, I) and W_hh (3H, H), and the terms
     x = N(W_ih x_t) + b and h = N(W_hh h_(t-1)) + b'::
@@ -129,8 +127,7 @@ class GRU(Layer[Tensor], TorchWeights[nn.GRU]):
                  the first layer's norm)
     ============ ===================================================================================
 
-    Everything else is as in ``LSTM``; ``zoneout`` is one probability, there is no
-    proj_size.
+    Everything else is as in ``LSTM``; ``zoneout`` is one probability, and there is no proj_size.
     """
 
     step_class = GRUStep

@@ -1,4 +1,4 @@
-"""LiGRU: a GRU without reset gate; its published norms, the layer and the single step.
+"""LiGRU, a GRU without a reset gate: the step, its published norms, the layer and the cell.
 
 Axes: T steps, B sequences, n rows, I = input_size, H = hidden_size.
 """
@@ -47,7 +47,7 @@ class LiGRUStep(Nonlinear):
 
 
 class LiGRU(NonlinearLayer):
-    """Light gated recurrent unit (Ravanelli et al. 2018) with normalisation, and with lengths.
+    """Light gated recurrent unit (Ravanelli et al. 2018) with normalisation and with lengths.
 
     With gates a, z stacked in this order in W_ih (2H, I) and W_hh (2H, H), the terms
     x = N(W_ih x_t) + b and h = N(W_hh h_(t-1)), and f = ReLU or tanh::
@@ -64,13 +64,12 @@ class LiGRU(NonlinearLayer):
     batch         [a, z] = BN(W_x x; 0.1, -) + BN(W_h h; 0.1, -) + b, statistics of every step
     batch_pooled  [a, z] = BN(W_x x; 0.1, -) + b + W_h h, statistics over all valid frames
     ravanelli2018 [a, z] = BN(W_x x; 1, 0) + W_h h, over all valid frames, momentum 0.05
-                  (SpeechBrain, "batchnorm", which counts padding too); W_hh
-                  orthogonal
+                  (SpeechBrain, "batchnorm", which counts padding too); W_hh orthogonal
     moumen2023    as ravanelli2018 with N(W_h h; -, -) (SLi-GRU, Moumen and Parcollet 2023)
     ============= ==================================================================================
 
     Everything else is as in ``LSTM``; ``zoneout`` is one probability, there is no proj_size, and
-    there is one bias, ``bias_ih_l0``. SpeechBrain's dropout of f(a) is not here.
+    the only bias is ``bias_ih_l0``. SpeechBrain's dropout of f(a) is left out.
 
     Args:
         nonlinearity: "relu" or "tanh".

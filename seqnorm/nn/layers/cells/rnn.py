@@ -1,4 +1,4 @@
-"""RNN: Elman's cell, its published norms, the layer and the single step.
+"""RNN, Elman's network: the step, its published norms, the layer and the cell.
 
 Axes: T steps, B sequences, n rows, I = input_size, H = hidden_size.
 """
@@ -44,7 +44,7 @@ class RNNStep(Nonlinear):
 
 
 class RNN(NonlinearLayer, TorchWeights[nn.RNN]):
-    """``torch.nn.RNN`` (Elman 1990) with normalisation inside the recurrence, and with lengths.
+    """``torch.nn.RNN`` (Elman 1990) with normalisation inside the recurrence and with lengths.
 
     With the terms x = N(W_ih x_t) + b and h = N(W_hh h_(t-1)) + b', W_ih (H, I), W_hh (H, H), and
     f = tanh or ReLU::
@@ -67,7 +67,7 @@ class RNN(NonlinearLayer, TorchWeights[nn.RNN]):
                  leaves out the first layer's norm)
     ============ ===================================================================================
 
-    Everything else is as in ``LSTM``; ``zoneout`` is one probability, there is no proj_size.
+    Everything else is as in ``LSTM``; ``zoneout`` is one probability, and there is no proj_size.
 
     Args:
         nonlinearity: "tanh" or "relu".
