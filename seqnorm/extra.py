@@ -1,4 +1,4 @@
-"""The message for a package that an extra of seqnorm would have installed."""
+"""The message for a missing package that an extra of seqnorm installs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from importlib import import_module
 
 HINT = "pip install 'seqnorm[train]'"
-# What the extra brings, by the names of modules.
+# The modules that the extra installs.
 MODULES = frozenset(
     [
         "lightning",
@@ -30,16 +30,16 @@ MODULES = frozenset(
 
 @contextmanager
 def explained(user: str) -> Iterator[None]:
-    """Imports within that miss a module say that ``user`` needs it, and how it is installed.
+    """Explain failed imports within the context: ``user`` needs the module.
 
     Raises:
-        ModuleNotFoundError: a module is missing that is not seqnorm's own.
+        ModuleNotFoundError: a module is missing; the message says how to install it.
     """
     try:
         yield
     except ModuleNotFoundError as error:
         named = (error.name or "seqnorm").partition(".")[0]
-        if named == "seqnorm" or "seqnorm[" in str(error):  # a fault of ours, or explained already
+        if named == "seqnorm" or "seqnorm[" in str(error):  # a bug here, or explained already
             raise
         raise ModuleNotFoundError(
             f"{user} needs the module {named}, which is not installed: {HINT}", name=error.name
@@ -47,7 +47,7 @@ def explained(user: str) -> Iterator[None]:
 
 
 def need(user: str, *modules: str) -> None:
-    """Asks for modules before a long computation that would miss them at its end.
+    """Import modules before a long computation that needs them at its end.
 
     Raises:
         ModuleNotFoundError: one is missing.
@@ -59,7 +59,7 @@ def need(user: str, *modules: str) -> None:
 
 @contextmanager
 def or_exit() -> Iterator[None]:
-    """Within, a missing module of an extra ends the program with one line and status 2."""
+    """End the program with one line and status 2 if a module of an extra is missing."""
     try:
         yield
     except ModuleNotFoundError as error:

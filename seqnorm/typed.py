@@ -1,4 +1,4 @@
-"""For type checkers: in torch's own declaration a module takes and gives anything."""
+"""Types of ``__call__`` for type checkers, where torch declares any argument and result."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ Forward = TypeVar("Forward", bound=Callable[..., Any])
 
 
 def called_as(forward: Forward) -> Callable[[object], Forward]:
-    """Declares a ``__call__`` with the types of ``forward``, overloads included; never run.
+    """Declare a ``__call__`` with the types of ``forward``, overloads included; never run.
 
-    A subclass whose ``forward`` takes or gives something else declares a ``__call__`` of its own.
+    A subclass whose ``forward`` has other types declares a ``__call__`` of its own.
     """
     raise NotImplementedError

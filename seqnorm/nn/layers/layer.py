@@ -21,7 +21,6 @@ from ..backends.watching import refuse_freed
 from ..check import (
     check_first_step,
     check_flag,
-    check_positive,
     check_probability,
     check_sizes,
     warn,
@@ -454,40 +453,3 @@ class RecurrentLayer(TorchContract):
 def _sharing(directions: list[Direction]) -> Processes | None:
     """Return the processes with which the norms of a layer share statistics in a pass now."""
     return the_same(found for direction in directions for found in direction.shared_with())
-
-
-def compute_in_chunks(module: nn.Module, steps: int | None, *, recompute: bool = False) -> None:
-    """Make every recurrent layer in ``module`` compute at most ``steps`` time steps at once.
-
-    The state is carried from chunk to chunk. Outputs, states, gradients and BatchNorm's statistics
-    are those of the whole sequence; nothing is truncated. Working memory (normalised sums, gates)
-    is needed for one chunk only, while the inputs and outputs of every layer are kept whole.
-
-    With ``recompute``, a pass in training keeps only the state at the beginning of every chunk for
-    its backward pass, which computes the chunk a second time (Chen et al. 2016, "Training Deep Nets
-    with Sublinear Memory Cost", section 3, with segments of time). This takes about a third more
-    time. Gradients are exact, and running statistics and their hooks see a pass once. There are no
-    gradients of gradients.
-
-    Under ``torch.compile`` layers are computed whole. From the same seed, zoneout draws other units
-    than for a whole sequence.
-
-    Args:
-        module: a layer, or a network that contains layers; changed in place.
-        steps: T of a chunk; ``None`` for whole sequences again.
-        recompute: see above; without gradients it has no effect.
-
-    Raises:
-        ValueError: ``module`` has no recurrent layer, or ``steps`` is below 1. In training with
-            more steps: a norm is pooled over time, so a chunk does not have its statistics, or
-            several processes share statistics, which they exchange for whole sequences.
-        RuntimeError: in a backward pass, running statistics that the pass has read have since been
-            updated.
-    """
-    if steps is not None:
-        steps = check_positive("steps", steps)
-    layers = [layer for layer in module.modules() if isinstance(layer, RecurrentLayer)]
-    if not layers:
-        raise ValueError(f"there is no recurrent layer of seqnorm in {type(module).__name__}")
-    for layer in layers:
-        layer.chunks = None if steps is None else Chunks(steps, recompute)

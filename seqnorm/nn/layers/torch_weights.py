@@ -44,8 +44,7 @@ class TorchWeights(RecurrentLayer, Generic[TorchLayer]):
             ValueError: the scheme has no place for the biases.
         """
         _check_kind(cls, layer, cls.torch_class)  # type: ignore[attr-defined]  # of this class
-        weight = layer.all_weights[0][0]
-        options = _options(layer) | {"device": weight.device, "dtype": weight.dtype}
+        options = _options(layer, layer.all_weights[0][0])
         options |= {"norm": norm, "zoneout": zoneout, "recurrent_dropout": recurrent_dropout}
         new = cls(**options)
         for direction, weights in zip(new.directions(), layer.all_weights):
@@ -65,9 +64,7 @@ class TorchWeights(RecurrentLayer, Generic[TorchLayer]):
                     f"torch.nn.{self.torch_class.__name__} has no {name}: only a layer without one "
                     "can go back"
                 )
-        weight = self.weight_ih_l0
-        options = _options(self) | {"device": weight.device, "dtype": weight.dtype}
-        new: Any = self.torch_class(**options)
+        new: Any = self.torch_class(**_options(self, self.weight_ih_l0))
         new.load_state_dict(self.state_dict())
         return new.train(self.training)  # type: ignore[no-any-return]  # of torch_class
 
@@ -86,11 +83,7 @@ class TorchCellWeights(RecurrentCell, Generic[TorchCell]):
         See ``seqnorm.LSTM.from_torch``.
         """
         _check_kind(cls, cell, cls.torch_class)  # type: ignore[attr-defined]  # of this class
-        weight = cell.weight_ih
-        names = ["input_size", "hidden_size", "bias"]
-        names += ["nonlinearity"] if hasattr(cell, "nonlinearity") else []
-        options: dict[str, Any] = {name: getattr(cell, name) for name in names}
-        new = cls(**options, device=weight.device, dtype=weight.dtype, norm=norm)
+        new = cls(**_options(cell, cell.weight_ih), norm=norm)
         weights = [cell.weight_ih, cell.weight_hh]
         if cell.bias:
             weights += [cell.bias_ih, cell.bias_hh]
@@ -119,15 +112,14 @@ def _take_over(direction: Direction, weights: list[Tensor], bias: bool) -> None:
         _adopt_biases(direction, *turned)
 
 
-def _options(layer: RecurrentLayer | nn.RNNBase) -> dict[str, Any]:
-    """Return the constructor arguments that torch's layers and ours share."""
-    names = ["input_size", "hidden_size", "num_layers", "bias"]
-    names += ["batch_first", "dropout", "bidirectional"]
-    if layer.proj_size:  # an argument of the LSTM alone
+def _options(module: nn.Module, weight: Tensor) -> dict[str, Any]:
+    """Return the constructor arguments that torch's modules and ours share."""
+    names = ["input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout"]
+    names += ["bidirectional", "nonlinearity"]
+    if getattr(module, "proj_size", 0):  # an argument of the LSTM alone
         names.append("proj_size")
-    if hasattr(layer, "nonlinearity"):  # of the RNN alone
-        names.append("nonlinearity")
-    return {name: getattr(layer, name) for name in names}
+    options = {name: getattr(module, name) for name in names if hasattr(module, name)}
+    return options | {"device": weight.device, "dtype": weight.dtype}
 
 
 def _adopt_biases(direction: Direction, bias_ih: Tensor, bias_hh: Tensor) -> None:

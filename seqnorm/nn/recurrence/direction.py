@@ -218,14 +218,9 @@ def gather(
     """Return the parameters and norms that ``register`` gave the module."""
     # ``Module.__getattr__`` is slow for missing names.
     norms = {site: module._modules.get(name + suffix) for site, name in _NORMS.items()}
+    weights = [getattr(module, name + suffix, None) for name in _WEIGHTS]
     return Direction(
-        step=step,
-        scheme=scheme,
-        weight_ih=getattr(module, "weight_ih" + suffix),
-        weight_hh=getattr(module, "weight_hh" + suffix),
-        bias_ih=getattr(module, "bias_ih" + suffix),
-        bias_hh=getattr(module, "bias_hh" + suffix),
-        weight_hr=getattr(module, "weight_hr" + suffix, None),
+        *(step, scheme, *weights),  # type: ignore[arg-type]  # as registered
         own={name: getattr(module, name + suffix) for name in step.parameters},
         norms={site: norm for site, norm in norms.items() if norm is not None},  # type: ignore[misc]  # as registered
         training=module.training,

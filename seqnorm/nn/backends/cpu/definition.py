@@ -70,19 +70,10 @@ def definition(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
             units = norm.sizes(step.gates, spans[site], plan.hidden_size, step.heads)
             norms[site] = _KernelNorm(norm, units, sizes, *given)
     run = SiteRun({**norms})
-    direction = Direction(
-        step=step,
-        scheme=scheme,
-        weight_ih=inputs.input if inputs.weight_ih is None else inputs.weight_ih,
-        weight_hh=inputs.weight_hh,
-        bias_ih=inputs.bias_0,
-        bias_hh=inputs.bias_1,
-        weight_hr=None,
-        own={},
-        norms={},
-        training=False,
-        zoneout=call.zoneout,
-    )
+    weight_ih = inputs.input if inputs.weight_ih is None else inputs.weight_ih
+    weights = weight_ih, inputs.weight_hh, inputs.bias_0, inputs.bias_1, None
+    options: dict[str, Any] = {"own": {}, "norms": {}, "training": False, "zoneout": call.zoneout}
+    direction = Direction(step, scheme, *weights, **options)
     drawn = inputs[STAYS : STAYS + len(call.zoneout)]
     held = [p if stay is None else stay != 0 for p, stay in zip(call.zoneout, drawn)]
     x = inputs.input if inputs.weight_ih is None else input_term(direction, run, inputs.input)

@@ -137,15 +137,19 @@ def _in_places(call: Call, inputs: Inputs, results: Sequence[Tensor]) -> tuple[T
     return _filled(inputs, *(found.get(name) for name in (*RESULTS, *STATISTICS)))
 
 
+def _results(call: Call, inputs: Inputs, kept: Tensor | None) -> tuple[Tensor, ...]:
+    """Return the results of a call; ``kept`` takes the values for a backward pass."""
+    if call.sizes and (kept is not None or _has_kernels(inputs)):
+        space = None if kept is None else _bytes(kept)
+        compute([forward := Forward(call, inputs, kept is not None, space)])
+        return forward.results
+    # Without steps the final state is the initial one, but a result must not be an argument.
+    return tuple(value.clone() for value in definition(call, inputs))
+
+
 def _forward(*arguments: Any) -> tuple[Tensor, ...]:
     call, inputs = _checked(arguments[:CALL], arguments[CALL:])
-    if call.sizes and _has_kernels(inputs):
-        compute([forward := Forward(call, inputs, keep=False)])
-        results = forward.results
-    else:
-        # Without steps the final state is the initial one, but a result must not be an argument.
-        results = tuple(value.clone() for value in definition(call, inputs))
-    return _in_places(call, Inputs(*arguments[CALL:]), results)
+    return _in_places(call, Inputs(*arguments[CALL:]), _results(call, inputs, None))
 
 
 def _forward_shapes(*arguments: Any) -> tuple[Tensor, ...]:
@@ -165,12 +169,7 @@ def _training(*arguments: Any) -> tuple[Tensor, ...]:
     given = Inputs(*arguments[CALL:])
     # Zeros where nothing is written, because equal calls must have equal results.
     kept = inputs.input.new_zeros(len(given.input), kept_width(call, inputs))
-    if call.sizes:
-        compute([forward := Forward(call, inputs, keep=True, kept=_bytes(kept))])
-        results = forward.results
-    else:
-        results = tuple(value.clone() for value in definition(call, inputs))
-    return *_in_places(call, given, results), kept
+    return *_in_places(call, given, _results(call, inputs, kept)), kept
 
 
 def _training_shapes(*arguments: Any) -> tuple[Tensor, ...]:

@@ -23,7 +23,6 @@ class IndRNNStep(Nonlinear):
         "layer": NormScheme(input=Norm("layer", bias=None)),
         "rms": NormScheme(input=Norm("rms", bias=None)),
         "batch": NormScheme(input=Norm("batch", gain=0.1, bias=None)),
-        "batch_pooled": NormScheme(input=Norm("batch_pooled", gain=0.1, bias=None)),
         "haste": NormScheme(input=Norm("layer", bias=None)),
     }
 

@@ -14,7 +14,6 @@ from ...recurrence.scheme import Norm, NormScheme
 from ...recurrence.step import Nonlinear, Normalise, State
 from ..forms import NonlinearCell, NonlinearLayer, passed
 
-_BATCH = Norm("batch", gain=0.1, bias=None)
 _SPEECHBRAIN = Norm("batch_pooled", momentum=0.05)
 
 
@@ -26,8 +25,6 @@ class LiGRUStep(Nonlinear):
     presets: ClassVar[dict[str, NormScheme]] = {
         "layer": NormScheme(input=Norm("layer"), bias_ih=None),
         "rms": NormScheme(input=Norm("rms", bias=None)),
-        "batch": NormScheme(input=_BATCH, hidden=_BATCH),
-        "batch_pooled": NormScheme(input=Norm("batch_pooled", gain=0.1, bias=None)),
         "ravanelli2018": NormScheme(input=_SPEECHBRAIN, bias_ih=None, hidden_init="orthogonal"),
         "moumen2023": NormScheme(
             input=_SPEECHBRAIN,

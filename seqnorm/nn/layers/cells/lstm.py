@@ -24,7 +24,6 @@ _LAYER_GAIN = Norm("layer", gain=1.0, bias=None)
 _RMS = Norm("rms", gain=1.0, bias=None)
 _BATCH = Norm("batch", gain=0.1, bias=None)
 _BATCH_BIAS = Norm("batch", gain=0.1, bias=0.0)
-_POOLED = Norm("batch_pooled", gain=0.1, bias=None)
 _UNIFORM = Norm("layer", gain="uniform", bias="uniform")
 _FORGET = (("f", 1.0),)
 
@@ -44,7 +43,6 @@ class LSTMStep(Step):
         "layer": _BA,
         "rms": NormScheme(input=_RMS, hidden=_RMS, cell=_RMS),
         "batch": _COOIJMANS,
-        "batch_pooled": NormScheme(input=_POOLED),
         "ba2016": _BA,
         "ba2016_draw": NormScheme(cell=_LAYER),
         "kiros2016": _BA.replace(bias_ih="both", hidden_init="orthogonal"),
@@ -76,7 +74,9 @@ class LSTMStep(Step):
         ),
         "di_engine": NormScheme(input=_LAYER, hidden=_LAYER, bias_init="uniform"),
         "cooijmans2016": _COOIJMANS,
-        "cooijmans2016_sequencewise": _COOIJMANS.replace(input=_POOLED),
+        "cooijmans2016_sequencewise": _COOIJMANS.replace(
+            input=Norm("batch_pooled", gain=0.1, bias=None)
+        ),
         "nemo_batch": NormScheme(frame=Norm("batch_pooled"), bias_ih=None),
         "jihunchoi": _COOIJMANS.replace(bias=0.0, gate_bias=(), hidden_init="identity"),
         "laurent2016": NormScheme(input=Norm("batch_pooled", bias=None)),

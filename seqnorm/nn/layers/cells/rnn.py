@@ -15,8 +15,6 @@ from ...recurrence.step import Nonlinear, Normalise, State
 from ..forms import NonlinearCell, NonlinearLayer
 from ..torch_weights import TorchCellWeights, TorchWeights
 
-_BATCH = Norm("batch", gain=0.1, bias=None)
-
 
 class RNNStep(Nonlinear):
     """h = f(N(x + h))."""
@@ -25,8 +23,6 @@ class RNNStep(Nonlinear):
     presets: ClassVar[dict[str, NormScheme]] = {
         "layer": NormScheme(sum=Norm("layer"), bias_ih=None),
         "rms": NormScheme(sum=Norm("rms"), bias_ih=None),
-        "batch": NormScheme(input=_BATCH, hidden=_BATCH),
-        "batch_pooled": NormScheme(input=Norm("batch_pooled", gain=0.1, bias=None)),
         "ba2016": NormScheme(sum=Norm("layer"), bias_ih=None),
         "tfa": NormScheme(sum=Norm("layer"), bias_ih=None, hidden_init="orthogonal"),
         "laurent2016": NormScheme(input=Norm("batch_pooled", bias=None)),

@@ -19,7 +19,6 @@ from ..forms import Cell, Layer, passed
 from ..layer import RecurrentLayer
 
 FourStates = tuple[Tensor, Tensor, Tensor, Tensor]
-_BATCH = Norm("batch", gain=0.1, bias=None)
 _HEADS = Norm("layer", sets="heads", bias=None)
 
 
@@ -33,8 +32,6 @@ class SLSTMStep(Step):
     presets: ClassVar[dict[str, NormScheme]] = {
         "layer": NormScheme(output=_HEADS),
         "rms": NormScheme(output=Norm("rms", sets="heads", bias=None)),
-        "batch": NormScheme(input=_BATCH, hidden=_BATCH),
-        "batch_pooled": NormScheme(input=Norm("batch_pooled", gain=0.1, bias=None)),
         "xlstm": NormScheme(output=_HEADS),
     }
 
