@@ -83,8 +83,9 @@ def _parts(state: Any) -> tuple[Tensor, ...]:
     return (state,) if isinstance(state, Tensor) else tuple(state)
 
 
-def _same(actual: Any, expected: Any) -> None:
-    torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
+def _same(actual: Any, expected: Any, named: str = "") -> None:
+    say = named.__add__
+    torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9, msg=say)
 
 
 def _values(step: nn.Step, oracle: Oracle) -> None:
@@ -100,10 +101,8 @@ def _values(step: nn.Step, oracle: Oracle) -> None:
     for row in range(rows):
         expected = oracle(x[row], h[row], tuple(part[row] for part in state), **own)
         for part, one, other in zip(step.states, new, expected):
-            try:
-                _same(one[row], torch.as_tensor(other, dtype=_F64))
-            except AssertionError as error:
-                raise AssertionError(f"{step.name}: {part} is not the oracle's: {error}") from error
+            named = f"{step.name}: {part} is not the oracle's: "
+            _same(one[row], torch.as_tensor(other, dtype=_F64), named)
 
 
 def _outcome(layer: Any, x: Tensor, state: Any = None, **options: Any) -> list[Tensor]:

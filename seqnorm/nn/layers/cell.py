@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ..backends import reference
-from ..check import as_integer, check_not_negative, warn
-from ..recurrence.direction import Direction, gather, initialise, register, small_batch
+from ..check import as_integer, check_not_negative
+from ..recurrence.direction import Direction, gather, initialise, register
 from ..recurrence.presets import resolve
 from ..recurrence.scheme import NormScheme
 from ..recurrence.step import Step
@@ -127,11 +127,8 @@ class RecurrentCell(TorchTools):
         totals = reference.rows_together(direction, x)
         direction.check(1, index)
         # Later steps may well have few rows.
-        if self.training and not self._warned and not first_step:
-            message = small_batch(self.norm, totals or [len(x)])
-            if message is not None:
-                self._warned = True
-                warn(message)
+        if self.training and not first_step:
+            self._warn_of_few_rows(totals or [len(x)])
         new = reference.single(direction, x, state, index, totals)
         return new if batched else tuple(part.squeeze(0) for part in new)
 

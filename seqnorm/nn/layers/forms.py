@@ -71,14 +71,7 @@ class Layer(RecurrentLayer, Generic[State]):
             first_step: int = 0,
         ) -> tuple[Tensor, State]: ...
 
-        def forward(
-            self,
-            input: Tensor | PackedSequence,
-            hx: State | None = None,
-            lengths: Tensor | Sequence[int] | None = None,
-            *,
-            first_step: int = 0,
-        ) -> tuple[Tensor | PackedSequence, State]: ...
+        def forward(self, *args: Any, **options: Any) -> Any: ...
 
         @called_as(forward)
         def __call__(self) -> None: ...

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Union
 
 import torch
 import torch.nn.functional as F
@@ -18,21 +18,8 @@ from torch.nn.utils.rnn import PackedSequence
 from .. import backends
 from ..autocast import autocast_dtype, is_autocast
 from ..backends.watching import refuse_freed
-from ..check import (
-    check_first_step,
-    check_flag,
-    check_probability,
-    check_sizes,
-    warn,
-)
-from ..recurrence.direction import (
-    Direction,
-    DirectionCall,
-    gather,
-    initialise,
-    register,
-    small_batch,
-)
+from ..check import check_first_step, check_flag, check_probability, check_sizes, warn
+from ..recurrence.direction import Direction, DirectionCall, gather, initialise, register
 from ..recurrence.packing import Packing, TensorPacking
 from ..recurrence.presets import resolve
 from ..recurrence.scheme import NormScheme
@@ -44,6 +31,9 @@ from .chunks import Chunks, in_chunks
 from .torch_contract import TorchContract
 
 States = tuple[Tensor, ...]
+Input = Union[Tensor, PackedSequence]
+Lengths = Union[Tensor, Sequence[int], None]
+Suffixes = list[list[str]]
 
 
 class RecurrentLayer(TorchContract):
@@ -211,13 +201,8 @@ class RecurrentLayer(TorchContract):
         return self._run(input, hx, lengths, first_step, suffixes)  # type: ignore[return-value]  # a tensor gives a tensor
 
     def _run(
-        self,
-        input: Tensor | PackedSequence,
-        hx: States | None,
-        lengths: Tensor | Sequence[int] | None,
-        first_step: int,
-        suffixes: list[list[str]],
-    ) -> tuple[Tensor | PackedSequence, States]:
+        self, input: Input, hx: States | None, lengths: Lengths, first_step: int, suffixes: Suffixes
+    ) -> tuple[Input, States]:
         """Return the output in the form of the input, and the final states (L * D, B, .).
 
         Args:
@@ -236,12 +221,7 @@ class RecurrentLayer(TorchContract):
         return output.transpose(0, 1) if self.batch_first else output, final
 
     def _prepare(
-        self,
-        input: Tensor | PackedSequence,
-        hx: States | None,
-        lengths: Tensor | Sequence[int] | None,
-        first_step: int,
-        suffixes: list[list[str]],
+        self, input: Input, hx: States | None, lengths: Lengths, first_step: int, suffixes: Suffixes
     ) -> tuple[Tensor, Packing, States]:
         """Check the arguments; return packed rows (N, I), their packing and the initial states."""
         if type(first_step) is not int or first_step != 0:
@@ -290,9 +270,7 @@ class RecurrentLayer(TorchContract):
         initial = self._initial(hx, packing, input, suffixes)
         return packing.pack(input), packing, initial
 
-    def calls(
-        self, input: Tensor | PackedSequence, lengths: Tensor | Sequence[int] | None = None
-    ) -> dict[str, DirectionCall]:
+    def calls(self, input: Input, lengths: Lengths = None) -> dict[str, DirectionCall]:
         """Return the calls of a backend that this input would make, by the suffix of the direction.
 
         Nothing is computed: the rows of all layers but the first are zeros.
@@ -310,7 +288,7 @@ class RecurrentLayer(TorchContract):
         return found
 
     def _packing(
-        self, input: Tensor, hx: States | None, lengths: Tensor, suffixes: list[list[str]]
+        self, input: Tensor, hx: States | None, lengths: Tensor, suffixes: Suffixes
     ) -> Packing:
         """Return the packing of a padded batch, for all lengths if a graph's backend allows it."""
         on_cpu = input.device.type == lengths.device.type == "cpu"
@@ -325,7 +303,7 @@ class RecurrentLayer(TorchContract):
         return Packing.from_lengths(lengths, input.device)
 
     def _layers(
-        self, rows: Tensor, packing: Packing, initial: States, suffixes: list[list[str]]
+        self, rows: Tensor, packing: Packing, initial: States, suffixes: Suffixes
     ) -> tuple[Tensor, States]:
         """Run all layers over packed rows (N, I).
 
@@ -382,11 +360,8 @@ class RecurrentLayer(TorchContract):
         for direction in directions:
             direction.check(len(packing.batch_sizes), packing.first)
         # Later parts of long sequences may well have few rows.
-        if self.training and not (self._warned or packing.first):
-            message = small_batch(self.norm, packing.totals or packing.batch_sizes)
-            if message is not None:
-                self._warned = True
-                warn(message)
+        if self.training and not packing.first:
+            self._warn_of_few_rows(packing.totals or packing.batch_sizes)
         return packing
 
     def _compute(self, calls: list[DirectionCall]) -> list[tuple[Tensor, States]]:
@@ -406,7 +381,7 @@ class RecurrentLayer(TorchContract):
         return [in_chunks(chunks, *call) for call in calls]
 
     def _initial(
-        self, hx: States | None, packing: Packing, input: Tensor, suffixes: list[list[str]]
+        self, hx: States | None, packing: Packing, input: Tensor, suffixes: Suffixes
     ) -> States:
         """Return the initial states in packed order, checked; zeros if none are given."""
         entries = len(suffixes) * len(suffixes[0])

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..autocast import is_autocast
 from ..check import changed_options, refuse_scripting, warn
+from ..recurrence.direction import small_batch
 from ..recurrence.presets import described
 from ..recurrence.scheme import NormScheme
 from ..recurrence.step import Step
@@ -25,6 +26,7 @@ class TorchTools(nn.Module):
     input_size: int
     hidden_size: int
     norm: NormScheme | None
+    _warned: bool
     _options: ClassVar[tuple[str, ...]]
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -33,6 +35,13 @@ class TorchTools(nn.Module):
             cls.__init__ = explaining(cls.__init__)  # type: ignore[method-assign]
 
     __prepare_scriptable__ = refuse_scripting
+
+    def _warn_of_few_rows(self, rows: list[int]) -> None:
+        """Warn once if no step of a training batch has enough rows for statistics."""
+        message = None if self._warned else small_batch(self.norm, rows)
+        if message is not None:
+            self._warned = True
+            warn(message)
 
     def report(self) -> Report:
         """Return the number of rows behind the running statistics of every step."""
@@ -117,7 +126,7 @@ class TorchContract(TorchTools):
     @property
     def mode(self) -> str:
         """The name of the step, followed by its nonlinearity, as in torch's layers."""
-        nonlinearity = getattr(self, "nonlinearity", None)
+        nonlinearity = getattr(self.step, "nonlinearity", None)
         return self.step.name + (f"_{nonlinearity.upper()}" if nonlinearity else "")
 
     @property

@@ -99,8 +99,8 @@ class Norm:
         for field in () if self.over_batch else fields(Norm):
             if field.name in TABLE_FIELDS and getattr(self, field.name) != field.default:
                 raise ValueError(
-                    f"{field.name} is of running statistics, and {self.kind!r} has none, for its "
-                    "set is inside one example: leave it out"
+                    f"{field.name} belongs to running statistics, and {self.kind!r} has none, as "
+                    "its set is within one example: leave it out"
                 )
         if isinstance(self.sets, list):  # as YAML gives it
             object.__setattr__(self, "sets", tuple(self.sets))

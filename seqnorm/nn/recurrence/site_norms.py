@@ -212,7 +212,7 @@ class BatchPass(SitePass):
         self.first = first
         self.end = first
         if site.training:
-            # Steps with enough rows come first, for later ones have fewer rows.
+            # Steps with enough rows come first, because later ones have fewer rows.
             enough = sum(n >= site.norm.min_count for n in self._rows)
             self.end = max(first, min(first + enough, site.table.max_steps))
         self._others = first + len(batch_sizes) - self.end

@@ -254,3 +254,8 @@ def test_an_option_of_the_norm_of_a_step_of_ones_own(kind: Any) -> None:
         kind(RNNStep(), I, H, eps=0.01)
     with pytest.raises(TypeError, match=r'norm=seqnorm.preset\("batch", "RNN", momentum=0.2\)$'):
         kind(step=RNNStep(), input_size=I, hidden_size=H, momentum=0.2)
+
+
+def test_the_mode_of_a_step_names_its_nonlinearity() -> None:
+    assert seqnorm.RecurrentLayer(RNNStep("relu"), I, H).mode == "RNN_RELU"
+    assert seqnorm.RNN(I, H).mode == torch.nn.RNN(I, H).mode == "RNN_TANH"

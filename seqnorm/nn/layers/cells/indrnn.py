@@ -1,4 +1,4 @@
-"""IndRNN: the step, whose units read no other unit of the state, the layer and the cell.
+"""IndRNN, whose units read no other unit of the state: the step, the layer and the cell.
 
 Axes: T steps, B sequences, n rows, I = input_size, H = hidden_size.
 """
@@ -30,7 +30,7 @@ class IndRNNStep(Nonlinear):
         super().check(scheme)
         if scheme.hidden_init != "uniform":
             raise ValueError(
-                f"hidden_init={scheme.hidden_init!r} speaks of a square matrix, and an IndRNN has "
+                f"hidden_init={scheme.hidden_init!r} needs a square matrix, and an IndRNN has "
                 'one weight for each unit: leave hidden_init="uniform"'
             )
 

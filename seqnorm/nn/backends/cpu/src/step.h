@@ -194,7 +194,7 @@ INLINE vec standard(const real *row, const Spread *of, int64_t g, int64_t j, int
     return (load(row + j, m) - of->mean[g]) * of->scale[g];
 }
 
-/* Return whether a step of this many rows computes its own x. With fewer, many at once is faster. */
+/* Return whether a step of this many rows computes its own x. Smaller steps are joined. */
 #define FRESH 8
 INLINE int at_its_step(const Call *c, int64_t alive, int64_t size) {
     return c->a->weight_ih && alive >= FRESH * size;
