@@ -1,4 +1,4 @@
-"""Checks for a step of one's own."""
+"""Checks of steps that users define."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _F64 = torch.float64
 
 
 def check_step(step: nn.Step, oracle: Oracle | None = None, *, seed: int = 0) -> list[str]:
-    """Check that a step works in everything that ``RecurrentLayer`` offers.
+    """Check that a step supports everything that ``RecurrentLayer`` offers.
 
     The checks need no second definition of the step. They run in float64, without a norm and with
     the presets "layer", "rms", "batch" and "batch_pooled":
 
     - first and second derivatives against finite differences;
     - ragged sequences against each sequence by itself, or packed where norms span the batch;
-    - NaN, infinity and 1e6 in the padding change nothing;
+    - NaN, infinity and 1e6 in the padding, which must change nothing;
     - chunks of time, kept and recomputed, against the whole sequence;
     - the backward direction against the forward one on reversed sequences;
     - a cell, step by step, against the layer;
@@ -37,11 +37,11 @@ def check_step(step: nn.Step, oracle: Oracle | None = None, *, seed: int = 0) ->
         step: the step to check.
         oracle: ``oracle(x, h, state, **parameters)``, the definition for a single row in plain
             loops: x (G * H,) and h (G * H,) are the finished terms, and state and the returned next
-            state are tuples of parts (H,). Given one, values without a norm are compared with it.
-        seed: for the random numbers; the global generator is left as it was.
+            state are tuples of parts (H,). Values without a norm are compared with it.
+        seed: seed of the random numbers; the state of the global generator is restored.
 
     Returns:
-        The checks that were made, a line each.
+        A line for each check.
 
     Raises:
         AssertionError: a check failed; the message names the check and the norm.
@@ -57,9 +57,7 @@ def check_step(step: nn.Step, oracle: Oracle | None = None, *, seed: int = 0) ->
                 named = f"{(check.__doc__ or '').rstrip('.').lower()}, norm={norm!r}"
                 try:
                     check(step, norm)
-                except AssertionError as error:
-                    raise AssertionError(f"{step.name}: {named}: {error}") from error
-                except RuntimeError as error:  # of gradcheck too
+                except (AssertionError, RuntimeError) as error:  # gradcheck raises the latter
                     raise AssertionError(f"{step.name}: {named}: {error}") from error
                 done.append(named)
     return done
@@ -77,7 +75,7 @@ def _states(step: nn.Step, *shape: int) -> tuple[Tensor, ...]:
 
 
 def _form(parts: tuple[Tensor, ...]) -> Any:
-    """The state in the form in which a layer takes it."""
+    """Return the state in the form of ``hx``."""
     return parts[0] if len(parts) == 1 else parts
 
 
@@ -85,8 +83,9 @@ def _parts(state: Any) -> tuple[Tensor, ...]:
     return (state,) if isinstance(state, Tensor) else tuple(state)
 
 
-def _same(actual: Any, expected: Any) -> None:
-    torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
+def _same(actual: Any, expected: Any, named: str = "") -> None:
+    say = named.__add__
+    torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9, msg=say)
 
 
 def _values(step: nn.Step, oracle: Oracle) -> None:
@@ -102,14 +101,12 @@ def _values(step: nn.Step, oracle: Oracle) -> None:
     for row in range(rows):
         expected = oracle(x[row], h[row], tuple(part[row] for part in state), **own)
         for part, one, other in zip(step.states, new, expected):
-            try:
-                _same(one[row], torch.as_tensor(other, dtype=_F64))
-            except AssertionError as error:
-                raise AssertionError(f"{step.name}: {part} is not the oracle's: {error}") from error
+            named = f"{step.name}: {part} is not the oracle's: "
+            _same(one[row], torch.as_tensor(other, dtype=_F64), named)
 
 
 def _outcome(layer: Any, x: Tensor, state: Any = None, **options: Any) -> list[Tensor]:
-    """Output, final state, gradients and running statistics of one call in training."""
+    """Return output, final state, gradients and running statistics of one call in training."""
     layer = copy.deepcopy(layer).train()
     x = x.clone().requires_grad_()
     output, final = layer(x, state, **options)
@@ -172,7 +169,7 @@ def _poison(step: nn.Step, norm: str | None) -> None:
 def _chunks(step: nn.Step, norm: str | None) -> None:
     """Chunks of time."""
     if norm == "batch_pooled":
-        return  # whose statistics a chunk does not have
+        return  # a chunk does not have its statistics
     layer = _layer(step, norm)
     x = torch.randn(_T, len(_LENGTHS), _I, dtype=_F64)
     expected = _outcome(layer, x, lengths=_LENGTHS)

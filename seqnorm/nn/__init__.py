@@ -1,4 +1,4 @@
-"""The library proper: norms, recurrences, statistics. It needs torch alone."""
+"""Norms, recurrences and statistics, which depend on torch alone."""
 
 from .backends import available_backends, use_backend
 from .layers.cell import RecurrentCell
@@ -16,8 +16,9 @@ from .layers.cells import (
     RNNCell,
     SLSTMCell,
 )
+from .layers.chunks import compute_in_chunks
 from .layers.explain import explain
-from .layers.layer import RecurrentLayer, compute_in_chunks
+from .layers.layer import RecurrentLayer
 from .layers.replacement import convert_rnn
 from .norms.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from .norms.exchange import convert_norm

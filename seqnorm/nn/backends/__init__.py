@@ -1,7 +1,7 @@
-"""Backends: who computes a layer. Each claims the calls it can do, or says why it cannot.
+"""Backends compute layers. Each claims the calls that it can compute, or says why it cannot.
 
-The order is that of preference, and the last one, ``reference``, takes every call. A backend that
-breaks raises; nothing falls back silently from an error.
+They are in the order of preference, and the last one, ``reference``, takes every call. An error in
+a backend is raised; no call falls back silently.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..check import choose
-from ..recurrence.direction import Direction
+from ..recurrence.direction import Direction, DirectionCall
 from ..recurrence.packing import Packing
 from ..recurrence.step import State
 from . import aten, cpu, reference
@@ -25,8 +25,8 @@ from . import aten, cpu, reference
 BACKENDS: dict[str, ModuleType] = {"aten": aten, "cpu": cpu, "reference": reference}
 VARIABLE = "SEQNORM_BACKEND"
 _pinned: ContextVar[str | None] = ContextVar("seqnorm_backend", default=None)
-# The pins of all threads and tasks in the order in which they were entered, and the last of them
-# for torch.compile, which reads no ContextVar, but watches a global that it has read.
+# The pins of all threads and tasks in the order of their contexts. The last one is for
+# torch.compile, which cannot read a ContextVar but guards the globals that it reads.
 _held: dict[object, str] = {}
 _lock = threading.Lock()
 _pinned_when_traced: str | None = None
@@ -36,21 +36,20 @@ _pinned_when_traced: str | None = None
 def use_backend(name: str) -> Iterator[None]:
     """Compute every layer within the context by this backend alone.
 
-    ``with seqnorm.use_backend("reference"): ...`` gives the definition, differentiable to any
-    order.
-    The environment variable ``SEQNORM_BACKEND`` instead prefers a backend for a whole program: the
-    calls that it does not take go to the others as usual.
+    ``with seqnorm.use_backend("reference"): ...`` uses the definition, which is differentiable to
+    any order. The environment variable ``SEQNORM_BACKEND`` prefers a backend for a whole program
+    instead: the calls that it does not take go to the others as usual.
 
-    Both hold for layers under ``torch.compile`` and ``torch.export`` too, within a traced function
-    as around it. There the pin that was entered last holds in all threads, elsewhere each thread
-    and task has its own; and the variable is read when a layer is traced.
+    Each thread and task has its own context. Under ``torch.compile`` and ``torch.export``, within a
+    traced function and around it, the context that was entered last holds in all threads, and the
+    variable is read when a layer is traced.
 
     Args:
-        name: "aten" (torch's own kernels, cells without a norm), "cpu" (compiled loops for LSTM
-            and GRU with most norms), or "reference".
+        name: "aten" (torch's own kernels, for layers without a norm), "cpu" (compiled loops for
+            LSTM and GRU with most norms), or "reference".
 
     Raises:
-        ValueError: no backend of that name.
+        ValueError: there is no backend of that name.
         RuntimeError: on a call that the backend does not take, with its reason.
     """
     global _pinned_when_traced
@@ -75,12 +74,11 @@ def use_backend(name: str) -> Iterator[None]:
 
 
 def available_backends() -> dict[str, str]:
-    """Every backend by name, in the order of preference, with what it runs on here or why it does
-    not.
+    """Return all backends by name, in the order of preference, with a line on each one's state.
 
-    The environment variable ``SEQNORM_KERNELS`` chooses what "cpu" runs on, once, when seqnorm is
-    imported: "avx512", "avx2" or "base", of which the widest that the processor has is the default,
-    or "none". Another word, or one of kernels that are not here, raises ValueError in the import.
+    The environment variable ``SEQNORM_KERNELS`` chooses the instruction set of "cpu" when seqnorm
+    is imported: "avx512", "avx2", "base" or "none". The default is the widest set of the processor.
+    The import raises ValueError for a set that does not exist here.
     """
     found = {}
     for name, module in BACKENDS.items():
@@ -92,16 +90,16 @@ def available_backends() -> dict[str, str]:
 def explain(
     direction: Direction, rows: Tensor, packing: Packing, state: State
 ) -> dict[str, str | None]:
-    """Every backend with ``None`` if it takes this call, or the reason why it does not."""
+    """Return for every backend ``None`` if it takes this call, or the reason why it does not."""
     call = direction, rows, packing, state
     return {name: module.claims(*call) for name, module in BACKENDS.items()}
 
 
-def run_layer(
-    calls: Sequence[tuple[Direction, Tensor, Packing, State]],
-) -> list[tuple[Tensor, State]]:
-    """Each direction of a layer, by the pinned backend or the first that claims the call; those of
-    one backend together, if it has a ``run_layer``."""
+def run_layer(calls: Sequence[DirectionCall]) -> list[tuple[Tensor, State]]:
+    """Compute each direction of a layer by the backend of its call.
+
+    A backend with a ``run_layer`` of its own computes all its directions together.
+    """
     chosen = []
     for call in calls:
         chosen.append(choice(*call))
@@ -112,7 +110,7 @@ def run_layer(
 
 
 def choice(direction: Direction, rows: Tensor, packing: Packing, state: State) -> ModuleType:
-    """Who will compute a call."""
+    """Return the backend of a call: the pinned one, or the first that claims the call."""
     pinned = _pinned_when_traced if torch.compiler.is_compiling() else _pinned.get()
     if pinned is not None:
         reason = BACKENDS[pinned].claims(direction, rows, packing, state)
@@ -129,8 +127,8 @@ def _variable() -> str | None:
     return os.environ.get(VARIABLE)
 
 
-# As torch.compiler.assume_constant_result does, which would import the compiler: that of torch 2.3
-# cannot read the environment itself.
+# torch.compiler.assume_constant_result would set this too, but import the compiler. The compiler of
+# torch 2.3 cannot read the environment itself.
 _variable._dynamo_marked_constant = True  # type: ignore[attr-defined]  # as above
 
 

@@ -1,4 +1,4 @@
-"""PyTorch's own fused layer, for cells without a norm.
+"""PyTorch's own fused layers, for steps without a norm.
 
 Axes: T steps, B sequences, N packed rows, I inputs, H = hidden_size, P = size of h.
 """
@@ -25,12 +25,12 @@ _HALVES = (torch.bfloat16, torch.float16)
 
 
 def status() -> tuple[bool, str]:
-    """Always there."""
+    """Return True, as torch's kernels always exist, and a description."""
     return True, "torch's own kernels, for cells without a norm"
 
 
 def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -> str | None:
-    """Unnormalised cells whose call torch's kernel answers with the same numbers."""
+    """Return ``None`` for a call that torch's kernel computes with the same numbers, or why not."""
     if direction.scheme is not None:
         return "torch's fused layer has no norm"
     if direction.step.fused is None:
@@ -42,7 +42,7 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
     if packing.empty:
         return "no rows"
     if torch.compiler.is_compiling():
-        # On other devices torch's operator is all that a graph could hold.
+        # On other devices a graph could hold nothing but torch's operator.
         on_cpu = rows.device.type == "cpu"
         return "a graph of torch's fused layer holds for one T and B on a CPU" if on_cpu else None
     given = (*direction.tensors, rows, *state)
@@ -75,10 +75,10 @@ def _refusal(
     recording: bool,
     onednn: bool,
 ) -> str | None:
-    """Why torch has no such layer in half precision on this processor, if it has none.
+    """Return the reason if torch has no such layer in half precision on this processor.
 
-    Found by a call on one number: of an LSTM it depends on the processor, on the release of oneDNN
-    and on whether gradients follow, and PyTorch does not tell before it fails.
+    A call on one number finds it out. For an LSTM it depends on the processor, the release of
+    oneDNN and the need of gradients, and PyTorch has no other way to ask.
     """
     said: list[str] = []
 
@@ -103,7 +103,7 @@ def _refusal(
         finally:
             torch._C._set_mkldnn_enabled(before)
 
-    # In a thread of its own, where none of the caller's modes and transforms is entered.
+    # A new thread has none of the caller's modes and transforms.
     thread = threading.Thread(target=call)
     thread.start()
     thread.join()
@@ -111,15 +111,8 @@ def _refusal(
 
 
 def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> tuple[Tensor, State]:
-    """Packed inputs (N, I) and initial state (B, P), (B, H) to packed outputs and final state."""
-    flat = (
-        direction.weight_ih,
-        direction.weight_hh,
-        direction.bias_ih,
-        direction.bias_hh,
-        direction.weight_hr,
-    )
-    weights = [weight for weight in flat if weight is not None]
+    """Compute packed outputs and final state from packed inputs (N, I) and state (B, P), (B, H)."""
+    weights = direction.tensors  # in torch's order
     # Arguments: biases, one layer, no dropout, training, one direction.
     options = (direction.bias_ih is not None, 1, 0.0, direction.training, False)
     running = packing.batch if packing.uniform else packing.batch_sizes[0]
@@ -142,8 +135,10 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
 
 @contextmanager
 def _unwarned(rows: Tensor) -> Iterator[None]:
-    """Without what cuDNN says at every call: it would have all weights in one piece of memory. They
-    are parameters of their own here, and copying them costs little beside the call."""
+    """Silence cuDNN, which warns at every call that weights are not in one piece of memory.
+
+    They are separate parameters here, and copying them costs little beside the call.
+    """
     if rows.device.type == "cpu" or torch.compiler.is_compiling():
         yield
         return

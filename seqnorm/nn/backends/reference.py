@@ -1,4 +1,4 @@
-"""The definition: one step at a time in plain PyTorch, gradients of every order by autograd.
+"""The definition: one step at a time in plain PyTorch, differentiable to any order.
 
 Axes: B sequences, N packed rows, n rows alive at a step, I inputs, H = hidden_size, P = size of h.
 """
@@ -23,17 +23,17 @@ from .watching import refuse_freed
 
 
 def status() -> tuple[bool, str]:
-    """Always there."""
+    """Return True, as plain PyTorch always exists, and a description."""
     return True, "plain PyTorch, for every call"
 
 
 def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -> str | None:
-    """Takes every call."""
+    """Return ``None``: the definition takes every call."""
     return None
 
 
 def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> tuple[Tensor, State]:
-    """Packed inputs (N, I) and initial state (B, P), (B, H) to packed outputs and final state."""
+    """Compute packed outputs and final state from packed inputs (N, I) and state (B, P), (B, H)."""
     refuse_freed((rows, *state, *direction.tensors))
     sizes, first = packing.batch_sizes, packing.first
     norms = direction.start(sizes, first, packing.totals)
@@ -57,11 +57,11 @@ def unroll(
     stays: Sequence[Sequence[zoneout.Stay]],
     first: int = 0,
 ) -> tuple[Tensor, State]:
-    """Finished input terms (N, G * H) to packed outputs and final state, step by step.
+    """Compute packed outputs and final state from finished input terms (N, G * H), step by step.
 
     Args:
         sizes: rows of each step.
-        stays: for each step, which units of each part of the state zoneout keeps.
+        stays: for each step, the units of each part of the state that zoneout holds back.
         first: number of the first step.
     """
 
@@ -74,15 +74,15 @@ def unroll(
 def _depending(results: Sequence[Tensor], on: Sequence[Tensor]) -> list[Tensor]:
     """Make results depend on tensors that did not enter them, with gradients of zero.
 
-    A batch without rows is as any other to a backward pass, and to processes that wait for the
-    gradients of every parameter.
+    A batch without rows then has a backward pass like any other, and no process waits in vain for
+    the gradient of a parameter.
     """
-    nothing = sum(tensor.reshape(-1)[:0].sum() for tensor in on)  # no element, whatever they hold
+    nothing = sum(tensor.reshape(-1)[:0].sum() for tensor in on)  # reads no element
     return [result + nothing for result in results]
 
 
 def rows_together(direction: Direction, x: Tensor) -> list[int] | None:
-    """Rows of a step x (B, I) in all processes that share its statistics, if there are such."""
+    """Return the rows of a step x (B, I) in all processes that share its statistics, if any do."""
     processes = the_same(direction.shared_with())
     if processes is None:
         return None
@@ -92,7 +92,7 @@ def rows_together(direction: Direction, x: Tensor) -> list[int] | None:
 def single(
     direction: Direction, x: Tensor, state: State, t: int, totals: list[int] | None
 ) -> State:
-    """One step of a cell, number ``t`` of its sequence: x (B, I), state (B, P), (B, H)."""
+    """Compute step ``t`` of a cell from x (B, I) and state (B, P), (B, H)."""
     norms = direction.start([len(x)], t, totals)
     drawn = zoneout.draw(direction.zoneout, direction.training, len(x), state)
     state = advance(direction, norms, input_term(direction, norms, x), state, t, drawn)
@@ -101,7 +101,7 @@ def single(
 
 
 def input_term(direction: Direction, norms: SiteRun, rows: Tensor) -> Tensor:
-    """N_input(W_ih N_frame(x)) + b, all rows at once: (N, I) to (N, G * H)."""
+    """Return N_input(W_ih N_frame(x)) + b (N, G * H) of all rows (N, I) at once."""
     rows = norms.whole("frame", rows)
     x = F.linear(rows, direction.weight_ih, _bias(direction, "bias_ih", "inside"))
     return _add(norms.whole("input", x), _bias(direction, "bias_ih", "outside"))
@@ -115,7 +115,7 @@ def advance(
     t: int,
     stays: Sequence[zoneout.Stay],
 ) -> State:
-    """The state after step t, from the finished input term x (n, G * H)."""
+    """Return the state after step t, from the finished input term x (n, G * H)."""
     before = _bias(direction, "bias_hh", "inside")
     h = direction.step.hidden_term(state[0], direction.weight_hh, before)
     h = _add(norms("hidden", h, t), _bias(direction, "bias_hh", "outside"))
@@ -126,7 +126,7 @@ def advance(
     new = direction.step.step(x, h, state, norm, direction.scheme, **direction.own)
     if direction.weight_hr is not None:
         new = (F.linear(new[0], direction.weight_hr), *new[1:])
-    # Under autocast products are half precision; the state keeps its own.
+    # Under autocast products are in half precision; the state keeps its own dtype.
     return tuple(
         zoneout.keep(after, before, stay).to(before.dtype)
         for after, before, stay in zip(new, state, stays)
@@ -134,7 +134,7 @@ def advance(
 
 
 def _bias(direction: Direction, name: str, place: str) -> Tensor | None:
-    """The bias vector of that name, if it stands "inside" or "outside" of the norm, as asked."""
+    """Return the bias vector of a name if it stands at a place, "inside" or "outside"."""
     bias: Tensor | None = getattr(direction, name)
     return bias if NormScheme.place_of(direction.scheme, name) in (place, "both") else None
 

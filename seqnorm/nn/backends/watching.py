@@ -1,4 +1,4 @@
-"""Questions about the tensors of a call, and about tools that follow what is done with them."""
+"""Properties of the tensors of a call, and of the tools that trace or watch it."""
 
 from __future__ import annotations
 
@@ -12,29 +12,28 @@ from torch.autograd import forward_ad
 from torch.nn import Parameter
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
-# Hooks of saved tensors, if there are some. Without the function, in an older torch, they see of a
-# call of the kernels only its arguments and its output.
+# Returns the hooks of saved tensors, if any. An older torch lacks the function: there the hooks see
+# only the arguments and the output of a call of the kernels.
 _top_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
 _is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
 _PLAIN = frozenset((Tensor, Parameter, type(None)))
 
 
 def is_plain(tensor: Tensor) -> bool:
-    """Return whether a tensor has memory of its own that means what it says."""
+    """Return whether a tensor has memory of its own that holds its numbers."""
     if type(tensor) not in _PLAIN:
         return False
     try:
         # A meta tensor, a freed storage and a tensor of symbolic zeros have no memory.
         return tensor.data_ptr() != 0 or not tensor.numel()
-    except RuntimeError:  # one that stands for many, as in a vectorised backward pass
+    except RuntimeError:  # a batch of tensors, as in a vectorised backward pass
         return False
 
 
 def refuse_freed(tensors: Iterable[Tensor]) -> None:
-    """Refuse what torch's own functions follow to where nothing is, so that the process dies.
+    """Raise RuntimeError for a tensor whose storage was freed, as a sharded model does.
 
-    Raises:
-        RuntimeError: the storage of a tensor was freed, as a sharded model does.
+    torch's own functions would read from there and end the process.
     """
     if torch.compiler.is_compiling():
         return
@@ -64,13 +63,13 @@ def all_plain(tensors: Iterable[Tensor]) -> bool:
 
 
 def all_traceable(tensors: Iterable[Tensor]) -> bool:
-    """Return whether all tensors are plain, or stand for plain ones."""
+    """Return whether all tensors are plain or represent plain ones in a trace."""
     kinds = (Tensor, Parameter, FakeTensor, FunctionalTensor)
     return all([type(tensor) in kinds for tensor in tensors])
 
 
 def is_traced(tensors: Iterable[Tensor | None]) -> bool:
-    """Return whether somebody follows what the kernels would do unseen."""
+    """Return whether a tool traces or watches operations, which does not see the kernels."""
     return (
         torch.compiler.is_compiling()
         or torch._C._len_torch_dispatch_stack() > 0
@@ -80,7 +79,7 @@ def is_traced(tensors: Iterable[Tensor | None]) -> bool:
 
 
 def is_transformed() -> bool:
-    """Return whether ``torch.func`` is at work, vmap included."""
+    """Return whether a transform of ``torch.func`` is active, vmap included."""
     return torch._C._are_functorch_transforms_active()
 
 
@@ -90,7 +89,7 @@ def is_forward_mode() -> bool:
 
 
 def counts_operations() -> bool:
-    """Return whether torch.utils.flop_counter counts, which knows only torch's own operators."""
+    """Return whether torch.utils.flop_counter is active, which knows only torch's operators."""
     if torch.compiler.is_compiling():
         return False
     modes = _get_current_dispatch_mode_stack()

@@ -1,4 +1,4 @@
-"""Errors for arguments that a recurrent layer or cell cannot have: they say what to write instead.
+"""Checks of the arguments of recurrent layers and cells, with errors that say what to write.
 
 Axes: T steps, B sequences, I = input_size.
 """
@@ -22,9 +22,9 @@ _OF_NORMS = {field.name for kind in (Norm, NormScheme) for field in fields(kind)
 
 
 def explaining(init: Callable[..., None]) -> Callable[..., None]:
-    """Wrap a constructor, so that it explains an argument that it does not know.
+    """Wrap a constructor so that it explains an unknown argument.
 
-    A constructor without ``norm``, or one that takes any keyword, is returned as it is.
+    A constructor without ``norm``, or with arbitrary keywords, is returned unchanged.
     """
     parameters = inspect.signature(init).parameters
     takes_all = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
@@ -35,7 +35,8 @@ def explaining(init: Callable[..., None]) -> Callable[..., None]:
     def explained(self: nn.Module, *args: Any, **options: Any) -> None:
         for option in options:
             if option not in parameters:
-                _refuse_option(type(self), option, options, list(parameters)[1:])
+                names = list(parameters)[1:]
+                _refuse_option(type(self), option, dict(zip(names, args)) | options, names)
         init(self, *args, **options)
 
     return explained
@@ -55,8 +56,10 @@ def _refuse_option(
         hint = f": a scheme says where norms stand, norm=seqnorm.NormScheme({option}=...)"
     elif option in _OF_NORMS and not hint:
         kind = norm if isinstance(norm, str) else "batch" if option in TABLE_FIELDS else "layer"
-        ours = (base.__name__.removesuffix("Cell") for base in cls.__mro__)  # a subclass has others
-        cell = next(base for base in ours if base in STEPS)
+        step = options.get("step")
+        names = [step.name] if isinstance(step, Step) else []
+        names += [base.__name__.removesuffix("Cell") for base in cls.__mro__]  # of a subclass too
+        cell = next(base for base in names if base in STEPS)
         scheme = f'seqnorm.preset("{kind}", "{cell}", {option}={value!r})'
         if isinstance(norm, NormScheme):
             scheme = f"scheme.replace({option}={value!r})"
@@ -70,8 +73,8 @@ def refuse_input(name: str, value: Any) -> NoReturn:
     """Raise TypeError for an input that is neither a tensor nor a ``PackedSequence``."""
     got, cell = type(value).__name__, name.endswith("Cell")
     hint = ""
-    if isinstance(value, torch.fx.Proxy):  # first, for it has every attribute
-        hint = ": torch.fx is to take this layer as a leaf, see torch.fx.Tracer.is_leaf_module"
+    if isinstance(value, torch.fx.Proxy):  # first, because a proxy has every attribute
+        hint = ": make torch.fx take this layer as a leaf, see torch.fx.Tracer.is_leaf_module"
     elif isinstance(value, (list, tuple)) and value and all(isinstance(x, Tensor) for x in value):
         got = f"a {got} of {len(value)} tensors"
         hint = ": torch.stack makes one tensor of them"
@@ -88,12 +91,18 @@ def refuse_input(name: str, value: Any) -> NoReturn:
     raise TypeError(f"{name}: input must be {kinds}, got {got}{hint}")
 
 
+def check_states(name: str, letters: str, hx: Any) -> None:
+    """Raise TypeError unless ``hx`` is a tuple or list of tensors, see ``refuse_states``."""
+    if not (isinstance(hx, (tuple, list)) and all(isinstance(part, Tensor) for part in hx)):
+        refuse_states(name, letters, hx)
+
+
 def refuse_states(name: str, letters: str, hx: Any) -> NoReturn:
-    """Raise TypeError for an ``hx`` that is no state.
+    """Raise TypeError for an ``hx`` that is not a state.
 
     Args:
         letters: one for each part of the state.
-        hx: as the user gave it, within a tuple if the state has one part.
+        hx: the user's argument, within a tuple if the state has one part.
     """
     one, cell = len(letters) == 1, name.endswith("Cell")
     hx = hx[0] if one else hx
@@ -115,44 +124,39 @@ def refuse_states(name: str, letters: str, hx: Any) -> NoReturn:
 
 
 def _are_integers(value: Any) -> bool:
-    """Return whether the value may be meant as lengths."""
+    """Return whether the user may have meant the value as lengths."""
     if isinstance(value, (list, tuple)):
-        return bool(value) and all(hasattr(each, "__index__") and _scalar(each) for each in value)
+        scalars = [hasattr(each, "__index__") and not getattr(each, "ndim", 0) for each in value]
+        return bool(scalars) and all(scalars)
     if isinstance(value, Tensor):
         return value.dim() == 1 and not value.is_floating_point()
     of_array = getattr(getattr(value, "dtype", None), "kind", "")  # numpy's and pandas'
     return getattr(value, "ndim", 0) == 1 and of_array in ("i", "u")
 
 
-def _scalar(value: Any) -> bool:
-    return not getattr(value, "ndim", 0)
-
-
 def check_step(step: Step) -> Step:
-    """Return the step.
-
-    Raises:
-        TypeError: it is no instance of ``Step``.
-    """
+    """Return the step, or raise TypeError if it is not an instance of ``Step``."""
     if isinstance(step, Step):
         return step
     if isinstance(step, type) and issubclass(step, Step):
-        raise TypeError(f"the first argument is an instance of a step: write {step.__name__}()")
+        raise TypeError(
+            f"the first argument must be an instance of a step: write {step.__name__}()"
+        )
     raise TypeError(f"the first argument must be a seqnorm.Step, got {type(step).__name__}")
 
 
 def check_zoneout(step: Step, zoneout: float | tuple[float, ...]) -> tuple[float, ...]:
-    """Return the probability with which each part of the state is held back.
+    """Return the zoneout probability of each part of the state.
 
     Raises:
-        ValueError: it is no probability, or there are more or fewer than the step takes.
+        ValueError: a probability is out of range, or their number is not that of the step's parts.
     """
     if not isinstance(zoneout, (tuple, list)):
         given = [zoneout] * len(step.zoned)
     elif len(step.zoned) == 1:
         raise ValueError(
-            f"zoneout is one probability, for one part of this state is kept, not {zoneout!r}: a "
-            "pair is for an LSTM's (h, c)"
+            "zoneout is one probability, because this step holds back one part of the state, not "
+            f"{zoneout!r}: a pair is for an LSTM's (h, c)"
         )
     elif len(zoneout) != len(step.zoned):
         parts = ", ".join(step.zoned)

@@ -1,4 +1,4 @@
-"""Cells that compute one step, for a time loop of one's own.
+"""Cells, which compute one step for a time loop of the user.
 
 Axes: B sequences, I = input_size, H = hidden_size.
 """
@@ -11,18 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from ..backends import reference
-from ..check import as_integer, changed_options, check_not_negative, warn
-from ..recurrence.direction import Direction, gather, initialise, register, small_batch
-from ..recurrence.presets import described, resolve
+from ..check import as_integer, check_not_negative
+from ..recurrence.direction import Direction, gather, initialise, register
+from ..recurrence.presets import resolve
 from ..recurrence.scheme import NormScheme
 from ..recurrence.step import Step
-from ..statistics.report import Report, report
-from .arguments import check_step, refuse_input, refuse_states
+from .arguments import check_states, check_step, refuse_input
 from .torch_contract import TorchTools
 
 
 class RecurrentCell(TorchTools):
-    """One step of ``seqnorm.RecurrentLayer``, for a time loop of one's own.
+    """One step of ``seqnorm.RecurrentLayer``, for a time loop of the user.
 
     Args:
         step: the mathematics of a step, a ``Step``.
@@ -34,6 +33,7 @@ class RecurrentCell(TorchTools):
     """
 
     weight_ih: nn.Parameter
+    _options = ("bias", "nonlinearity", "num_heads")
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class RecurrentCell(TorchTools):
         if self.norm is not None and not (input_size and hidden_size):
             raise ValueError(
                 f"a norm needs units, and input_size is {input_size}, hidden_size {hidden_size}: "
-                "a cell of no units has norm=None"
+                "use norm=None"
             )
         if self.norm is not None and self.norm.output is not None:
             raise ValueError(
@@ -69,37 +69,25 @@ class RecurrentCell(TorchTools):
         self.reset_parameters()
 
     def direction(self) -> Direction:
-        """Return what the cell owns."""
-        none = (0.0,) * len(self.step.states)
-        return gather(self, "", self.step, self.norm, none)
+        """Return the parameters and norms of the cell."""
+        return gather(self, "", self.step, self.norm, (0.0,) * len(self.step.states))
 
     def reset_parameters(self) -> None:
         """Draw all parameters anew and forget all running statistics."""
         initialise(self.direction(), self.hidden_size)
-
-    def report(self) -> Report:
-        """Return how many rows the running statistics of every step rest on."""
-        return report(self)
-
-    def extra_repr(self) -> str:
-        parts = [self.step.name] if type(self) is RecurrentCell else []
-        parts.append(f"{self.input_size}, {self.hidden_size}")
-        parts += changed_options(self, ["bias", "nonlinearity", "num_heads"])
-        if self.norm is not None:
-            parts.append(f"norm={described(self.norm, self.step)}")
-        return ", ".join(parts)
 
     def forward(self, input: Tensor, hx: Any = None, first_step: int | None = None) -> Any:
         """Return the state after one step.
 
         Args:
             input: (B, I) or (I,).
-            hx: the state before: of an LSTM (h (B, H), c (B, H)), of a step whose state is h alone
-                h; (H,) each for unbatched input; zeros if None.
-            first_step: number of this step from 0; needed by norm="batch" only.
+            hx: the old state, zeros if None: (h (B, H), c (B, H)) of an LSTM, h of a step whose
+                state is h alone; (H,) each for unbatched input.
+            first_step: number of this step, from 0; only norm="batch" needs it.
 
         Raises:
-            ValueError, RuntimeError: wrong shapes, as torch raises them; ``first_step`` is missing.
+            TypeError, ValueError, RuntimeError: a shape is wrong, as torch raises it, or
+                ``first_step`` is missing.
         """
         single = len(self.step.states) == 1
         state = self._run(input, (hx,) if single and hx is not None else hx, first_step)
@@ -111,10 +99,8 @@ class RecurrentCell(TorchTools):
         name = type(self).__name__
         if not isinstance(input, Tensor):
             refuse_input(name, input)
-        if hx is not None and not (
-            isinstance(hx, (tuple, list)) and all(isinstance(part, Tensor) for part in hx)
-        ):
-            refuse_states(name, self.step.states, hx)
+        if hx is not None:
+            check_states(name, self.step.states, hx)
         if input.dim() not in (1, 2):
             raise ValueError(f"{name}: Expected input to be 1D or 2D, got {input.dim()}D instead")
         for number, part in enumerate(() if hx is None else hx):
@@ -130,7 +116,7 @@ class RecurrentCell(TorchTools):
                 f"input has inconsistent input_size: got {x.shape[1]} expected {self.input_size}"
             )
         if hx is None:
-            # Under autocast the input may be half precision; a state is not, but in torch's cells.
+            # Under autocast the input may be half precision, but only torch's cells halve a state.
             halve = self.norm is None and self.step.fused is not None
             dtype = x.dtype if halve else self.weight_ih.dtype
             state = (x.new_zeros(len(x), self.hidden_size, dtype=dtype),) * len(self.step.states)
@@ -140,12 +126,9 @@ class RecurrentCell(TorchTools):
         index, direction = self._index(first_step), self.direction()
         totals = reference.rows_together(direction, x)
         direction.check(1, index)
-        # Later steps may well be left with few rows.
-        if self.training and not self._warned and not first_step:
-            message = small_batch(self.norm, totals or [len(x)])
-            if message is not None:
-                self._warned = True
-                warn(message)
+        # Later steps may well have few rows.
+        if self.training and not first_step:
+            self._warn_of_few_rows(totals or [len(x)])
         new = reference.single(direction, x, state, index, totals)
         return new if batched else tuple(part.squeeze(0) for part in new)
 
@@ -172,7 +155,7 @@ class RecurrentCell(TorchTools):
         return f"seqnorm.{'RecurrentLayer' if type(self) is RecurrentCell else self.step.name}"
 
     def _index(self, first_step: int | None) -> int:
-        """The number of the step, which only statistics of their own for every step need."""
+        """Return the number of the step, which only the statistics of every step need."""
         norms = {} if self.norm is None else self.norm.norms
         per_step = any(norm.kind == "batch" for norm in norms.values())
         if self.training and any(norm.over_time for norm in norms.values()):

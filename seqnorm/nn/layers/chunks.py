@@ -1,4 +1,4 @@
-"""A layer computed a part of the steps at a time, with the state carried on.
+"""Layers that compute some steps at a time and carry the state on.
 
 Axes: T steps, B sequences, N packed rows, F features, I inputs, H = hidden_size.
 """
@@ -10,22 +10,24 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import backends
 from ..autocast import autocast_dtype, has_autocast, is_autocast
+from ..check import check_positive
 from ..recurrence.direction import Direction
 from ..recurrence.packing import Packing
 from ..recurrence.site_norms import BatchSiteNorm
 from ..recurrence.step import State
+from .torch_contract import TorchContract
 
 
 class Chunks(NamedTuple):
-    """How the steps of a layer are divided.
+    """Division of the steps of a layer.
 
     Attributes:
-        steps: most steps in a chunk.
-        recompute: whether what the backward pass needs is computed once more, not kept.
+        steps: largest number of steps in a chunk.
+        recompute: true if the backward pass computes the chunks a second time.
     """
 
     steps: int
@@ -35,10 +37,47 @@ class Chunks(NamedTuple):
         return f"chunks of {self.steps} steps{', recomputed' if self.recompute else ''}"
 
 
+def compute_in_chunks(module: nn.Module, steps: int | None, *, recompute: bool = False) -> None:
+    """Make every recurrent layer in ``module`` compute at most ``steps`` time steps at once.
+
+    The state is carried from chunk to chunk. Outputs, states, gradients and BatchNorm's statistics
+    are those of the whole sequence; nothing is truncated. Working memory (normalised sums, gates)
+    is needed for one chunk only, while the inputs and outputs of every layer are kept whole.
+
+    With ``recompute``, a pass in training keeps only the state at the beginning of every chunk for
+    its backward pass, which computes the chunk a second time (Chen et al. 2016, "Training Deep Nets
+    with Sublinear Memory Cost", section 3, with segments of time). This takes about a third more
+    time. Gradients are exact, and running statistics and their hooks see a pass once. There are no
+    gradients of gradients.
+
+    Under ``torch.compile`` layers are computed whole. From the same seed, zoneout draws other units
+    than for a whole sequence.
+
+    Args:
+        module: a layer, or a network that contains layers; changed in place.
+        steps: T of a chunk; ``None`` for whole sequences again.
+        recompute: see above; without gradients it has no effect.
+
+    Raises:
+        ValueError: ``module`` has no recurrent layer, or ``steps`` is below 1. In training with
+            more steps: a norm is pooled over time, so a chunk does not have its statistics, or
+            several processes share statistics, which they exchange for whole sequences.
+        RuntimeError: in a backward pass, running statistics that the pass has read have since been
+            updated.
+    """
+    if steps is not None:
+        steps = check_positive("steps", steps)
+    layers = [layer for layer in module.modules() if isinstance(layer, TorchContract)]
+    if not layers:
+        raise ValueError(f"there is no recurrent layer of seqnorm in {type(module).__name__}")
+    for layer in layers:
+        layer.chunks = None if steps is None else Chunks(steps, recompute)
+
+
 def in_chunks(
     chunks: Chunks, direction: Direction, rows: Tensor, packing: Packing, state: State
 ) -> tuple[Tensor, State]:
-    """What a backend answers for the whole call, computed a chunk at a time."""
+    """Compute a call of a backend chunk by chunk."""
     if any(site.training and site.norm.over_time for site in direction.norms.values()):
         raise ValueError(
             'a norm pooled over time ("batch_pooled") takes the statistics of whole sequences, '
@@ -59,7 +98,7 @@ def in_chunks(
 def _one(
     direction: Direction, rows: Tensor, part: Packing, state: Sequence[Tensor]
 ) -> tuple[Tensor, State]:
-    """A chunk of all B sequences, of which those that ended before keep their state."""
+    """Compute a chunk of all B sequences; those that ended before it keep their state."""
     alive = part.batch
     call = direction, rows, part, tuple(before[:alive] for before in state)
     ((output, new),) = backends.run_layer([call])
@@ -70,7 +109,7 @@ def _one(
 
 
 class _Recomputed(torch.autograd.Function):
-    """``in_chunks``, with a backward pass that computes every chunk once more."""
+    """``in_chunks`` with a backward pass that computes every chunk a second time."""
 
     @staticmethod
     def forward(
@@ -83,7 +122,7 @@ class _Recomputed(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         states = len(direction.step.states)
         state, parameters = tensors[:states], tensors[states:]
-        # A norm's parameters and mode may be others when the backward pass comes.
+        # The parameters and the mode of a norm may change before the backward pass.
         direction = direction.holding(parameters)
         ctx.chunks, ctx.direction, ctx.packing = chunks, direction, packing
         ctx.as_it_was = _AsItWas(direction, rows)
@@ -115,7 +154,7 @@ class _Recomputed(torch.autograd.Function):
         rows, *saved = ctx.saved_tensors
         starts = saved[count:]
         needed = [bool(need) for need in ctx.needs_input_grad[3:]]
-        # One for each place, should a tensor stand in two, and free of the hooks of the tensor's.
+        # Each place has its own leaf, as a tensor may stand in two places or have hooks.
         places = [
             tensor.detach().requires_grad_(need)
             for tensor, need in zip(saved[:count], needed[1 + states :])
@@ -129,10 +168,8 @@ class _Recomputed(torch.autograd.Function):
         for number in reversed(range(len(parts))):
             here, part = parts[number]
             x = rows[here].detach().requires_grad_(needed[0])
-            start = [
-                before.detach().requires_grad_()
-                for before in starts[number * states : (number + 1) * states]
-            ]
+            before = starts[number * states : (number + 1) * states]
+            start = [tensor.detach().requires_grad_() for tensor in before]
             with ctx.as_it_was.again(number):
                 output, state = _one(direction, x, part, start)
             leaves = [*start, *learned, *([x] if needed[0] else [])]
@@ -146,17 +183,14 @@ class _Recomputed(torch.autograd.Function):
                 grad_rows[here] = found[-1]
         of_parameters = iter(grads)
         return (
-            None,
-            None,
-            None,
-            grad_rows,
+            *(None, None, None, grad_rows),
             *(grad if need else None for grad, need in zip(flowing, needed[1 : 1 + states])),
             *(next(of_parameters) if need else None for need in needed[1 + states :]),
         )
 
 
 def _versions(direction: Direction, packing: Packing) -> list[int]:
-    """How often each table was written that speaks for a step of a pass."""
+    """Return how often each table that a pass reads was written."""
     found = []
     for site in direction.norms.values():
         if isinstance(site, BatchSiteNorm):
@@ -168,7 +202,7 @@ def _versions(direction: Direction, packing: Packing) -> list[int]:
 
 
 class _AsItWas:
-    """All that a pass depends on beside its tensors: draws, autocast, BatchNorm's tables."""
+    """The state that a pass depends on beside its tensors: draws, autocast, BatchNorm's tables."""
 
     def __init__(self, direction: Direction, rows: Tensor) -> None:
         self._direction = direction
@@ -178,7 +212,7 @@ class _AsItWas:
         self._autocast = _autocast(rows.device.type)
 
     def remember(self) -> None:
-        """Note what the next chunk will draw."""
+        """Save the state of the generators before the next chunk."""
         if self._draws:
             on_gpu = self._device.type == "cuda"
             gpu = torch.cuda.get_rng_state(self._device) if on_gpu else None
@@ -186,11 +220,11 @@ class _AsItWas:
 
     @contextmanager
     def again(self, number: int) -> Iterator[None]:
-        """Within, that chunk is as it was, and what autograd needs is kept."""
+        """Restore the state of a chunk within the context, with gradients enabled."""
         with ExitStack() as stack:
             for site in self._direction.norms.values():
                 if isinstance(site, BatchSiteNorm):
-                    # Tables know a backward pass by themselves, but not that of compiled autograd.
+                    # A table recognises a backward pass, but not one of compiled autograd.
                     stack.enter_context(site.table.held())
             if self._draws:
                 of_cpu, of_gpu = self._drawn[number]

@@ -1,4 +1,4 @@
-"""Which backend computes a call, and why the others do not."""
+"""The backend of a call, and the reasons of the others."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ class Explanation(NamedTuple):
     """The backend of each layer and direction of a call; ``print`` shows it in words.
 
     Attributes:
-        backends: the backend's name, by the ending of the parameters' names ("_l0", "_l0_reverse",
-            ...).
-        reasons: for each of these endings every backend by name, with ``None`` if it takes the
+        backends: the backend's name, by the suffix of the parameters ("_l0", "_l0_reverse", ...).
+        reasons: for each suffix, all backends by name, with ``None`` for a backend that takes the
             call, or the reason why it does not.
     """
 
@@ -27,17 +26,16 @@ class Explanation(NamedTuple):
     reasons: dict[str, dict[str, str | None]]
 
     def __str__(self) -> str:
-        groups: dict[str, list[str]] = {}
+        groups: dict[tuple[str, ...], list[str]] = {}
         for suffix, name in self.backends.items():
-            found = self.reasons[suffix]
-            said = [f"  {other}: {reason or 'takes it'}" for other, reason in found.items()]
-            groups.setdefault("\n".join([f"backend {name!r} computes ", *said]), []).append(suffix)
-        parts = []
-        for text, suffixes in groups.items():
-            first, _, rest = text.partition("\n")
+            reasons = self.reasons[suffix].items()
+            said = [f"  {other}: {reason or 'takes it'}" for other, reason in reasons]
+            groups.setdefault((name, *said), []).append(suffix)
+        lines: list[str] = []
+        for (name, *said), suffixes in groups.items():
             where = "the call" if len(groups) == 1 else ", ".join(suffixes)
-            parts.append(f"{first}{where}\n{rest}")
-        return "\n".join(parts)
+            lines += [f"backend {name!r} computes {where}", *said]
+        return "\n".join(lines)
 
 
 def explain(
@@ -54,23 +52,22 @@ def explain(
       cpu: takes it
       reference: takes it
 
-    Nothing is computed and no statistics change. A backend that is pinned by ``use_backend`` or
-    preferred by ``SEQNORM_BACKEND`` is respected.
+    Nothing is computed and no statistics change. The answer respects ``use_backend`` and
+    ``SEQNORM_BACKEND``. A layer that computes in chunks is explained as if it did not.
 
     Args:
         layer: a layer, or a cell, which "reference" always computes.
-        input, lengths: as the layer is called.
+        input, lengths: the arguments of a call of the layer.
 
     Raises:
         TypeError: ``layer`` is neither; write ``explain(model.rnn, ...)`` for a layer of a model.
         RuntimeError: the pinned backend does not take the call.
-        ValueError: what the call itself would raise for this input.
+        ValueError: the call itself would raise this error for the input.
     """
     if isinstance(layer, RecurrentCell):
         reason = "a single step is computed by the definition"
-        names = list(backends.BACKENDS)
-        reasons: dict[str, str | None] = dict.fromkeys(names[:-1], reason)
-        return Explanation({"": names[-1]}, {"": reasons | {names[-1]: None}})
+        reasons: dict[str, str | None] = dict.fromkeys(backends.BACKENDS, reason)
+        return Explanation({"": "reference"}, {"": reasons | {"reference": None}})
     if not isinstance(layer, RecurrentLayer):
         raise TypeError(
             f"explain takes a recurrent layer or cell of seqnorm, got {type(layer).__name__}: "

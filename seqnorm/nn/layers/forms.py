@@ -1,4 +1,4 @@
-"""Forms of the library's own layers and cells: their constructors, stated once, and their types.
+"""The constructors and types of the library's own layers and cells, stated once.
 
 Axes: T steps, B sequences, I = input_size, H = hidden_size, L = num_layers, D = directions.
 """
@@ -22,12 +22,12 @@ State = TypeVar("State")
 
 
 def passed(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return the ``locals()`` of a constructor, for that of its base class."""
+    """Return the ``locals()`` of a constructor as arguments of its base class's."""
     return {name: arguments[name] for name in arguments if name not in ("self", "__class__")}
 
 
 class Layer(RecurrentLayer, Generic[State]):
-    """A layer of one published step, whose state is a ``State``."""
+    """A layer of one published step with a state of type ``State``."""
 
     step_class: ClassVar[type[Step]]
 
@@ -71,21 +71,14 @@ class Layer(RecurrentLayer, Generic[State]):
             first_step: int = 0,
         ) -> tuple[Tensor, State]: ...
 
-        def forward(
-            self,
-            input: Tensor | PackedSequence,
-            hx: State | None = None,
-            lengths: Tensor | Sequence[int] | None = None,
-            *,
-            first_step: int = 0,
-        ) -> tuple[Tensor | PackedSequence, State]: ...
+        def forward(self, *args: Any, **options: Any) -> Any: ...
 
         @called_as(forward)
         def __call__(self) -> None: ...
 
 
 class NonlinearLayer(Layer[Tensor]):
-    """A layer of a step with a nonlinearity to choose.
+    """A layer of a step with a choice of the nonlinearity.
 
     Args:
         nonlinearity: "tanh" or "relu".
@@ -117,7 +110,7 @@ class NonlinearLayer(Layer[Tensor]):
 
 
 class Cell(RecurrentCell, Generic[State]):
-    """A cell of one published step, whose state is a ``State``."""
+    """A cell of one published step with a state of type ``State``."""
 
     step_class: ClassVar[type[Step]]
 
@@ -144,7 +137,7 @@ class Cell(RecurrentCell, Generic[State]):
 
 
 class NonlinearCell(Cell[Tensor]):
-    """A cell of a step with a nonlinearity to choose.
+    """A cell of a step with a choice of the nonlinearity.
 
     Args:
         nonlinearity: "tanh" or "relu".

@@ -1,4 +1,4 @@
-"""Recurrent layers: torch's contract for any step, with norms.
+"""Recurrent layers of any step: torch's contract, with norms.
 
 Axes: T steps, B sequences, N packed rows, I = input_size, H = hidden_size, P = size of h (H, or
 proj_size), L = num_layers, D = directions.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Union
 
 import torch
 import torch.nn.functional as F
@@ -18,36 +18,26 @@ from torch.nn.utils.rnn import PackedSequence
 from .. import backends
 from ..autocast import autocast_dtype, is_autocast
 from ..backends.watching import refuse_freed
-from ..check import (
-    changed_options,
-    check_first_step,
-    check_flag,
-    check_positive,
-    check_probability,
-    check_sizes,
-    warn,
-)
-from ..recurrence.direction import Direction, gather, initialise, register, small_batch
+from ..check import check_first_step, check_flag, check_probability, check_sizes, warn
+from ..recurrence.direction import Direction, DirectionCall, gather, initialise, register
 from ..recurrence.packing import Packing, TensorPacking
-from ..recurrence.presets import described, resolve
+from ..recurrence.presets import resolve
 from ..recurrence.scheme import NormScheme
 from ..recurrence.step import Step
 from ..statistics.masks import check_lengths
-from ..statistics.processes import the_same
-from ..statistics.report import Report, report
-from .arguments import check_step, check_zoneout, refuse_input, refuse_states
+from ..statistics.processes import Processes, the_same
+from .arguments import check_states, check_step, check_zoneout, refuse_input
 from .chunks import Chunks, in_chunks
 from .torch_contract import TorchContract
 
 States = tuple[Tensor, ...]
+Input = Union[Tensor, PackedSequence]
+Lengths = Union[Tensor, Sequence[int], None]
+Suffixes = list[list[str]]
 
 
 class RecurrentLayer(TorchContract):
-    """A recurrent layer of any step, with what ``seqnorm.LSTM`` has.
-
-    It gives a ``Step`` of one's own several layers, two directions, lengths and packing, norms with
-    statistics of every step, zoneout, chunks of time, statistics shared by several processes, and
-    ``report()``.
+    """A recurrent layer of any ``Step``, with all options of ``seqnorm.LSTM``.
 
     >>> layer = RecurrentLayer(LeakyStep(), 16, 32, num_layers=2, bidirectional=True, norm="layer")
     >>> output, h = layer(torch.randn(5, 3, 16), lengths=[5, 2, 4])
@@ -57,15 +47,18 @@ class RecurrentLayer(TorchContract):
         input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size,
             device, dtype: as in ``torch.nn.LSTM``.
         norm: ``None``, the name of a preset of the step, or a ``NormScheme``.
-        zoneout: probability that a unit of the state keeps its value, or one for each part of the
-            state that the step lets be held back (``Step.zoned``).
+        zoneout: probability that a unit of the state keeps its value, or a tuple with one for each
+            part of the state in ``Step.zoned``.
         recurrent_dropout: probability that an element of W_hh is zeroed, see ``seqnorm.LSTM``.
 
     Raises:
         TypeError, ValueError: a size, probability or norm is invalid.
     """
 
-    weight_ih_l0: nn.Parameter
+    _options = (
+        *("proj_size", "num_layers", "nonlinearity", "num_heads", "bias", "batch_first"),
+        *("dropout", "bidirectional", "recurrent_dropout"),
+    )
 
     def __init__(
         self,
@@ -85,7 +78,7 @@ class RecurrentLayer(TorchContract):
         zoneout: float | tuple[float, ...] = 0.0,
         recurrent_dropout: float = 0.0,
     ) -> None:
-        nn.Module.__init__(self)  # not of a class of torch's that a layer may be besides
+        nn.Module.__init__(self)  # a subclass may derive from a class of torch's too
         self.step = check_step(step)
         self.input_size, self.hidden_size, self.num_layers, self.proj_size = check_sizes(
             input_size, hidden_size, num_layers, proj_size
@@ -110,7 +103,7 @@ class RecurrentLayer(TorchContract):
         self._warned = False
         self._gathered: dict[str, Direction] = {}
         factory = {"device": device, "dtype": dtype}
-        # What the names of the parameters of each layer in each direction end with.
+        # The endings of the names of parameters, for each layer and direction.
         ends = ["", "_reverse"] if self.bidirectional else [""]
         self.suffixes = [[f"_l{k}{end}" for end in ends] for k in range(self.num_layers)]
         size = self.input_size
@@ -122,22 +115,26 @@ class RecurrentLayer(TorchContract):
         self.reset_parameters()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_gathered": {}}  # which is found anew
+        return {**self.__dict__, "_gathered": {}}
 
     def direction(self, suffix: str) -> Direction:
-        """What one layer in one direction owns, by the suffix of its parameters."""
+        """Return one layer in one direction, by the suffix of its parameters."""
+        given = self.step, self.norm, self.zoneout
+        if torch.compiler.is_compiling():  # a graph would be bound to the directions that it reads
+            return gather(self, suffix, *given)
         known = self._gathered.get(suffix)
-        graph = torch.compiler.is_compiling()
-        if known is not None and not graph and known.is_of(self, suffix, self.norm, self.zoneout):
+        if known is not None and known.is_of(self, suffix, *given):
             return known
-        found = gather(self, suffix, self.step, self.norm, self.zoneout)
-        # Tensors of ``functional_call`` and the like are not kept alive beyond the call.
-        if not graph and all([type(tensor) is nn.Parameter for tensor in found.tensors]):
+        found = gather(self, suffix, *given)
+        # Keep alive neither the computed weights of one call nor the parameters before them.
+        if all([type(tensor) is nn.Parameter for tensor in found.tensors]):
             self._gathered[suffix] = found
+        else:
+            self._gathered.pop(suffix, None)
         return found
 
     def directions(self) -> list[Direction]:
-        """Every layer's directions, in the order of the states: layer 0, layer 0 reversed, ..."""
+        """Return all directions in the order of the states: layer 0, layer 0 reversed, ..."""
         return [self.direction(suffix) for layer in self.suffixes for suffix in layer]
 
     def reset_parameters(self) -> None:
@@ -145,23 +142,13 @@ class RecurrentLayer(TorchContract):
         for direction in self.directions():
             initialise(direction, self.hidden_size)
 
-    def report(self) -> Report:
-        """Return how many rows the running statistics of every step rest on."""
-        return report(self)
-
-    def extra_repr(self) -> str:
-        parts = [self.step.name] if type(self) is RecurrentLayer else []
-        parts.append(f"{self.input_size}, {self.hidden_size}")
-        options = ["proj_size", "num_layers", "nonlinearity", "num_heads", "bias", "batch_first"]
-        options += ["dropout", "bidirectional", "recurrent_dropout"]
-        parts += changed_options(self, options)
+    def _described(self) -> list[str]:
+        parts = super()._described()
         if self.chunks is not None:
             parts.append(str(self.chunks))
         if any(self.zoneout):
             parts.append(f"zoneout={self.zoneout if len(self.zoneout) > 1 else self.zoneout[0]}")
-        if self.norm is not None:
-            parts.append(f"norm={described(self.norm, self.step)}")
-        return ", ".join(parts)
+        return parts
 
     def forward(
         self,
@@ -171,23 +158,24 @@ class RecurrentLayer(TorchContract):
         *,
         first_step: int = 0,
     ) -> tuple[Any, Any]:
-        """Run over whole sequences.
+        """Compute outputs and final states of whole sequences.
 
         Args:
             input: (T, B, I), (B, T, I) with batch_first, (T, I), or a ``PackedSequence``.
-            hx: the initial state: of an LSTM (h_0 (L * D, B, P), c_0 (L * D, B, H)), of a step
-                whose state is h alone h_0; without B for unbatched input; zeros if None.
+            hx: the initial state, zeros if None: (h_0 (L * D, B, P), c_0 (L * D, B, H)) of an LSTM,
+                h_0 of a step whose state is h alone; without B for unbatched input.
             lengths: (B,) integers in 0..T in any order, for padded input.
-            first_step: steps of the sequences that were read before, in calls of which ``hx`` is
-                the final state: BatchNorm's statistics of every step count on from there.
+            first_step: number of steps that earlier calls have read of the same sequences, where
+                ``hx`` is their final state. BatchNorm's statistics of every step count from there.
 
         Returns:
             The outputs (T, B, D * P) of the last layer in the form of the input, zero in the
-            padding, and the state after every sequence's true last step, in the form of ``hx``.
+            padding, and the state after the last step of every sequence, in the form of ``hx``.
 
         Raises:
-            ValueError, RuntimeError: wrong shapes or dtypes, as torch raises them; a ``first_step``
-                other than 0 of a layer that reads from both ends.
+            TypeError, ValueError, RuntimeError: a shape or dtype is wrong, as torch raises it, or
+                ``first_step`` is not 0 in a bidirectional layer.
+            IndexError: a norm has no statistics for a step, and ``beyond="error"``.
         """
         single = len(self.step.states) == 1
         states: Any = (hx,) if single and hx is not None else hx
@@ -200,36 +188,30 @@ class RecurrentLayer(TorchContract):
         """Run one direction by itself, forwards over its own input.
 
         Args:
-            number: 0 for the forward direction, 1 for the backward one, whose sequences have to be
-                turned round beforehand.
+            number: 0 for the forward direction, 1 for the backward one, whose sequences must be
+                reversed beforehand.
             hx: (L, B, .) for each part of the state; zeros if None.
 
         Raises:
-            ValueError: there are several layers in two directions, of which each needs both before.
+            ValueError: the layer is bidirectional and has several layers.
         """
         if self.num_layers > 1 and self.bidirectional:
             raise ValueError("the directions of several layers cannot be computed apart")
         suffixes = [[layer[number]] for layer in self.suffixes]
-        output, final = self._run(input, hx, lengths, first_step, suffixes)
-        return output, final  # type: ignore[return-value]  # of a tensor comes a tensor
+        return self._run(input, hx, lengths, first_step, suffixes)  # type: ignore[return-value]  # a tensor gives a tensor
 
     def _run(
-        self,
-        input: Tensor | PackedSequence,
-        hx: States | None,
-        lengths: Tensor | Sequence[int] | None,
-        first_step: int,
-        suffixes: list[list[str]],
-    ) -> tuple[Tensor | PackedSequence, States]:
-        """Output in the form of the input, and the final states (L * D, B, .).
+        self, input: Input, hx: States | None, lengths: Lengths, first_step: int, suffixes: Suffixes
+    ) -> tuple[Input, States]:
+        """Return the output in the form of the input, and the final states (L * D, B, .).
 
         Args:
-            suffixes: for each layer, those of its directions.
+            suffixes: for each layer, the suffixes of its directions.
         """
         rows, packing, initial = self._prepare(input, hx, lengths, first_step, suffixes)
         rows, final = self._layers(rows, packing, initial, suffixes)
         if isinstance(input, PackedSequence):
-            # Not by _replace, which torch.compile does not follow.
+            # torch.compile does not follow _replace.
             order = input.sorted_indices, input.unsorted_indices
             return PackedSequence(rows, input.batch_sizes, *order), final
         if input.dim() == 2:
@@ -239,20 +221,14 @@ class RecurrentLayer(TorchContract):
         return output.transpose(0, 1) if self.batch_first else output, final
 
     def _prepare(
-        self,
-        input: Tensor | PackedSequence,
-        hx: States | None,
-        lengths: Tensor | Sequence[int] | None,
-        first_step: int,
-        suffixes: list[list[str]],
+        self, input: Input, hx: States | None, lengths: Lengths, first_step: int, suffixes: Suffixes
     ) -> tuple[Tensor, Packing, States]:
-        """Packed rows (N, I), their packing and the initial states, of checked arguments."""
-        if first_step != 0 or type(first_step) is not int:
+        """Check the arguments; return packed rows (N, I), their packing and the initial states."""
+        if type(first_step) is not int or first_step != 0:
             first_step = check_first_step(first_step, len(suffixes[0]) > 1)
-        if hx is not None and not (
-            isinstance(hx, (tuple, list)) and all([isinstance(part, Tensor) for part in hx])
-        ):
-            refuse_states(type(self).__name__, self.step.states, hx)
+        name = type(self).__name__
+        if hx is not None:
+            check_states(name, self.step.states, hx)
         if isinstance(input, PackedSequence):
             if lengths is not None:
                 raise ValueError("a PackedSequence knows its lengths: leave lengths=None")
@@ -262,7 +238,6 @@ class RecurrentLayer(TorchContract):
             packing.first = first_step
             return rows, packing, self._initial(hx, packing, rows, suffixes)
 
-        name = type(self).__name__
         if not isinstance(input, Tensor):
             refuse_input(name, input)
         if input.layout != torch.strided:
@@ -295,15 +270,15 @@ class RecurrentLayer(TorchContract):
         initial = self._initial(hx, packing, input, suffixes)
         return packing.pack(input), packing, initial
 
-    def calls(
-        self, input: Tensor | PackedSequence, lengths: Tensor | Sequence[int] | None = None
-    ) -> dict[str, tuple[Direction, Tensor, Packing, States]]:
-        """The calls of a backend that this input would make, by the suffix of each direction.
+    def calls(self, input: Input, lengths: Lengths = None) -> dict[str, DirectionCall]:
+        """Return the calls of a backend that this input would make, by the suffix of the direction.
 
         Nothing is computed: the rows of all layers but the first are zeros.
         """
         rows, packing, initial = self._prepare(input, None, lengths, 0, self.suffixes)
-        found: dict[str, tuple[Direction, Tensor, Packing, States]] = {}
+        if self._over_batch and _sharing(self.directions()) is not None:
+            packing.totals = packing.batch_sizes  # only the other processes know theirs
+        found: dict[str, DirectionCall] = {}
         for layer in self.suffixes:
             for suffix in layer:
                 direction = self.direction(suffix)
@@ -313,9 +288,9 @@ class RecurrentLayer(TorchContract):
         return found
 
     def _packing(
-        self, input: Tensor, hx: States | None, lengths: Tensor, suffixes: list[list[str]]
+        self, input: Tensor, hx: States | None, lengths: Tensor, suffixes: Suffixes
     ) -> Packing:
-        """The packing; in a graph one for all lengths, if the backend needs them no earlier."""
+        """Return the packing of a padded batch, for all lengths if a graph's backend allows it."""
         on_cpu = input.device.type == lengths.device.type == "cpu"
         if torch.compiler.is_compiling() and on_cpu and not self._over_batch:
             packing = TensorPacking(lengths, input.shape[0])
@@ -328,10 +303,17 @@ class RecurrentLayer(TorchContract):
         return Packing.from_lengths(lengths, input.device)
 
     def _layers(
-        self, rows: Tensor, packing: Packing, initial: States, suffixes: list[list[str]]
+        self, rows: Tensor, packing: Packing, initial: States, suffixes: Suffixes
     ) -> tuple[Tensor, States]:
-        """All layers over packed rows (N, I); states (L * D, B, .) in packed order, both ways."""
-        # Loops, for comprehensions are calls of their own.
+        """Run all layers over packed rows (N, I).
+
+        Args:
+            initial: initial states (L * D, B, .) in packed order.
+
+        Returns:
+            Packed outputs, and the final states (L * D, B, .) in the user's order.
+        """
+        # Loops, because comprehensions are calls of their own.
         layers: list[list[Direction]] = []
         for layer in suffixes:
             layers.append([])
@@ -343,7 +325,7 @@ class RecurrentLayer(TorchContract):
         for directions in layers:
             if finals and self.dropout > 0:
                 rows = F.dropout(rows, self.dropout, self.training)
-            calls: list[tuple[Direction, Tensor, Packing, States]] = []
+            calls: list[DirectionCall] = []
             for direction in directions:
                 if self.recurrent_dropout > 0:
                     weight = direction.weight_hh
@@ -367,35 +349,30 @@ class RecurrentLayer(TorchContract):
         return rows, tuple(states)
 
     def _with_statistics(self, directions: list[Direction], packing: Packing) -> Packing:
-        """Look at the statistics of the batch that a pass will take, before it computes anything.
+        """Check the batch statistics of a pass, and exchange the numbers of rows.
 
         Raises:
             IndexError: a norm has no statistics for a step.
         """
-        processes = the_same(found for direction in directions for found in direction.shared_with())
+        processes = _sharing(directions)
         if processes is not None:
             packing = packing.among(processes.rows(packing.batch_sizes, packing.device))
         for direction in directions:
             direction.check(len(packing.batch_sizes), packing.first)
-        # Later parts of long sequences may well be left with few.
-        if self.training and not (self._warned or packing.first):
-            message = small_batch(self.norm, packing.totals or packing.batch_sizes)
-            if message is not None:
-                self._warned = True
-                warn(message)
+        # Later parts of long sequences may well have few rows.
+        if self.training and not packing.first:
+            self._warn_of_few_rows(packing.totals or packing.batch_sizes)
         return packing
 
-    def _compute(
-        self, calls: list[tuple[Direction, Tensor, Packing, States]]
-    ) -> list[tuple[Tensor, States]]:
-        """The directions of a layer, in chunks of time if asked."""
+    def _compute(self, calls: list[DirectionCall]) -> list[tuple[Tensor, States]]:
+        """Run the directions of a layer, in chunks of time if asked."""
         packing, chunks = calls[0][2], self.chunks
         if chunks is None or torch.compiler.is_compiling():
             return backends.run_layer(calls)
         if packing.empty or packing.steps <= chunks.steps:
             return backends.run_layer(calls)
         if packing.totals is not None:
-            # Of one process a chunk may have no rows, and the others would wait for it.
+            # The other processes would wait for one that has no rows in a chunk.
             raise ValueError(
                 "several processes share the statistics of this layer, which are exchanged for "
                 "whole sequences: train it whole, compute_in_chunks(module, None), or by the "
@@ -404,15 +381,14 @@ class RecurrentLayer(TorchContract):
         return [in_chunks(chunks, *call) for call in calls]
 
     def _initial(
-        self, hx: States | None, packing: Packing, input: Tensor, suffixes: list[list[str]]
+        self, hx: States | None, packing: Packing, input: Tensor, suffixes: Suffixes
     ) -> States:
-        """The initial states in packed order, checked; zeros if none are given."""
+        """Return the initial states in packed order, checked; zeros if none are given."""
         entries = len(suffixes) * len(suffixes[0])
         sizes = [self.proj_size or self.hidden_size]
         sizes += [self.hidden_size] * (len(self.step.states) - 1)
-        # Under autocast a state keeps the precision of the weights; without a norm everything is
-        # half precision where torch has that layer, as in torch, whichever backend computes it;
-        # but float64, which autocast leaves alone.
+        # Under autocast a state keeps the precision of the weights. Layers that torch has are
+        # computed in half precision throughout, as in torch, unless they are in float64.
         dtype = self.weight_ih_l0.dtype
         kind = input.device.type
         halve = False
@@ -449,38 +425,6 @@ class RecurrentLayer(TorchContract):
         return tuple(hx)
 
 
-def compute_in_chunks(module: nn.Module, steps: int | None, *, recompute: bool = False) -> None:
-    """Have every recurrent layer in ``module`` compute at most ``steps`` time steps at once.
-
-    The state is carried from chunk to chunk, so outputs, states and gradients are those of the
-    whole sequence, not truncated, and BatchNorm's statistics are those of the same steps. What is
-    needed only while steps are computed (normalised sums, gates, a backend's working memory) is
-    there for one chunk alone. Kept whole are the inputs and the outputs of every layer.
-
-    With ``recompute`` a pass in training keeps for its backward pass the state at the beginning of
-    every chunk, and computes the chunk a second time then (Chen et al. 2016, "Training Deep Nets
-    with Sublinear Memory Cost", section 3, with segments of time): about a third more time.
-    Gradients are exact; running statistics and hooks on them see a pass once. There are then no
-    gradients of gradients. Under ``torch.compile`` layers are computed whole.
-
-    Zoneout draws other units than in one piece from the same seed.
-
-    Args:
-        module: a layer, or a network with layers in it; changed in place.
-        steps: T of a chunk; ``None`` for the whole sequence again.
-        recompute: see above; without gradients it does nothing.
-
-    Raises:
-        ValueError: no recurrent layer in ``module``; ``steps`` below 1. On a call in training of
-            more steps, a norm that is pooled over time, whose statistics a chunk does not have, or
-            one whose statistics several processes share, which they exchange for whole sequences.
-        RuntimeError: in a backward pass, the running statistics that the pass had read have been
-            updated since.
-    """
-    if steps is not None:
-        steps = check_positive("steps", steps)
-    layers = [layer for layer in module.modules() if isinstance(layer, RecurrentLayer)]
-    if not layers:
-        raise ValueError(f"there is no recurrent layer of seqnorm in {type(module).__name__}")
-    for layer in layers:
-        layer.chunks = None if steps is None else Chunks(steps, recompute)
+def _sharing(directions: list[Direction]) -> Processes | None:
+    """Return the processes with which the norms of a layer share statistics in a pass now."""
+    return the_same(found for direction in directions for found in direction.shared_with())

@@ -1,4 +1,4 @@
-"""Recurrent layers of torch in a network, replaced by normalised ones with the same weights."""
+"""Replacement of torch's recurrent layers in a network by normalised ones with their weights."""
 
 from __future__ import annotations
 
@@ -30,32 +30,33 @@ def convert_rnn(
     >>> tagger = convert_rnn(tagger, norm="layer")
     1: LSTM(16, 32, batch_first=True) -> seqnorm.LSTM(16, 32, batch_first=True, norm='layer')
 
-    Replaced are ``nn.LSTM``, ``GRU``, ``RNN`` and their cells. Matrices, biases, options, mode and
-    ``requires_grad`` are kept, see ``LSTM.from_torch``. Norms start as those of a new layer do.
-    With ``norm=None`` the model computes the same as before; every other norm changes that, so
-    train the model on. A layer that stands at several places is replaced by one layer.
+    The function replaces ``nn.LSTM``, ``GRU``, ``RNN`` and their cells. The new layers keep
+    matrices, biases, options, mode and ``requires_grad``, see ``LSTM.from_torch``; their norms
+    start as in a new layer. With ``norm=None`` the model computes the same as before. Any other
+    norm changes the model, so continue its training. A layer that stands at several places is
+    replaced by one layer.
 
     Args:
-        model: any module, a single layer too.
-        norm: the name of a preset that every replaced layer has, a ``NormScheme``, or ``None``.
-        include, exclude: paths of the layers to replace, or not, as ``model.named_modules`` has
-            them, or of modules around them; patterns as "encoder.*" or lists of them.
-        inplace: replace the layers of ``model`` itself. Their parameters are new ones, so make the
+        model: any module, or a single layer.
+        norm: the name of a preset of every replaced layer, a ``NormScheme``, or ``None``.
+        include, exclude: paths of the layers to replace or to leave, or of modules around them, as
+            in ``model.named_modules``; patterns such as "encoder.*", or lists of them.
+        inplace: replace the layers of ``model`` itself. Their parameters are new, so make the
             optimiser afterwards.
-        say: is given a line for each replaced layer; ``None`` for no lines.
+        say: called with a line for each replaced layer; ``None`` for no lines.
 
     Raises:
         ValueError: there is no layer to replace; a layer has hooks, parametrisations or a class of
             its own, or shares a parameter with another module, which would be lost; a pattern
             matches nothing; the norm is not published for a cell.
-        TypeError: ``model`` is no module.
+        TypeError: ``model`` is not a module.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"convert_rnn takes a model, a torch.nn.Module, got {model!r}")
     if inplace and type(model) in COUNTERPARTS:
         raise ValueError(
-            "the model is itself a recurrent layer, which nothing holds in whose place another "
-            "could be put: leave inplace=False and take the returned one"
+            "the model is itself a recurrent layer, and no module holds it where another could "
+            "be put: leave inplace=False and take the returned layer"
         )
     paths = _chosen(model, include, exclude)
     new: dict[int, nn.Module] = {}
@@ -66,7 +67,7 @@ def convert_rnn(
             new[id(old)] = _replacement(path, old, norm)
             shown = [f"{type(m).__name__}({m.extra_repr()})" for m in (old, new[id(old)])]
             lines.append(f"{path}: " * bool(path) + " -> seqnorm.".join(shown))
-    # A copy takes the new layer wherever it comes to the old one.
+    # The copy takes the new layer in the place of the old one.
     work = put(model, new) if inplace else copy.deepcopy(model, dict(new))
     if say is not None:
         for line in lines:
@@ -75,7 +76,7 @@ def convert_rnn(
 
 
 def _chosen(model: nn.Module, include: Patterns, exclude: Patterns) -> list[str]:
-    """The paths of the layers to replace."""
+    """Return the paths of the layers to replace."""
     kinds = (nn.RNNBase, nn.RNNCellBase)
     ours = (RecurrentLayer, RecurrentCell)
     found = [

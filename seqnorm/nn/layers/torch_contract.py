@@ -1,15 +1,19 @@
-"""The side of a recurrent layer or cell that other code and torch's tools meet without a call."""
+"""The interface of recurrent layers and cells to torch's tools, apart from their calls."""
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from ..autocast import is_autocast
-from ..check import refuse_scripting, warn
+from ..check import changed_options, refuse_scripting, warn
+from ..recurrence.direction import small_batch
+from ..recurrence.presets import described
 from ..recurrence.scheme import NormScheme
 from ..recurrence.step import Step
+from ..statistics.report import Report, report
 from .arguments import explaining, refuse_states
 
 # The format of state dicts, which grows when a later version names or shapes something otherwise.
@@ -18,7 +22,14 @@ _WEIGHTS = ("_all_weights", "_flat_weights", "_flat_weights_names")
 
 
 class TorchTools(nn.Module):
-    """The part of a layer or cell that refuses what it cannot do, and says so."""
+    """The part that layers and cells share: their descriptions, and explained refusals."""
+
+    step: Step
+    input_size: int
+    hidden_size: int
+    norm: NormScheme | None
+    _warned: bool
+    _options: ClassVar[tuple[str, ...]]
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -48,16 +59,38 @@ class TorchTools(nn.Module):
         others = missing_keys, unexpected_keys, error_msgs
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *others)
 
+    def _warn_of_few_rows(self, rows: list[int]) -> None:
+        """Warn once if no step of a training batch has enough rows for statistics."""
+        message = None if self._warned else small_batch(self.norm, rows)
+        if message is not None:
+            self._warned = True
+            warn(message)
+
+    def report(self) -> Report:
+        """Return the number of rows behind the running statistics of every step."""
+        return report(self)
+
+    def extra_repr(self) -> str:
+        norm = [] if self.norm is None else [f"norm={described(self.norm, self.step)}"]
+        return ", ".join(self._described() + norm)
+
+    def _described(self) -> list[str]:
+        """Return the arguments of the constructor that a printed module shows, but the norm."""
+        of_any_step = "step" in inspect.signature(type(self)).parameters
+        parts = [self.step.name] if of_any_step else []
+        parts.append(f"{self.input_size}, {self.hidden_size}")
+        return parts + changed_options(self, self._options)
+
     @property
     def qconfig(self) -> Any:
-        """How ``torch.ao.quantization`` would quantise the module, if it could."""
+        """The configuration of ``torch.ao.quantization``, which cannot quantise the module."""
         if "qconfig" not in self.__dict__:
             raise AttributeError("qconfig")
         return self.__dict__["qconfig"]
 
     @qconfig.setter
     def qconfig(self, value: Any) -> None:
-        # It marks every module of a model, and then leaves alone those that it does not know.
+        # torch marks every module of a model and then leaves alone those that it does not know.
         if "qconfig" not in self.__dict__:
             name = type(self).__name__
             also = "; with norm=None, to_torch() gives a layer that can be quantised"
@@ -73,24 +106,21 @@ class TorchTools(nn.Module):
 
 
 class TorchContract(TorchTools):
-    """The part of a layer that others read without calling it: torch's own names of its weights.
+    """The attributes of torch's layers that other code reads, and torch's checks of a call.
 
-    The lists are made anew at every reading, as tuples, so that writing to them raises an error.
-    Of a layer with a norm reading them raises RuntimeError, in ``hasattr`` too: torch would put a
-    text of its own in the place of an AttributeError's.
+    The lists of weights are made anew at every reading, as tuples, so that writing to them raises
+    an error. A layer with a norm raises RuntimeError for them, in ``hasattr`` too: torch would
+    replace the message of an AttributeError.
     """
 
-    input_size: int
-    hidden_size: int
     num_layers: int
     batch_first: bool
     bidirectional: bool
     proj_size: int
-    norm: NormScheme | None
     zoneout: tuple[float, ...]
     recurrent_dropout: float
-    step: Step
     suffixes: list[list[str]]
+    chunks: Any
     weight_ih_l0: nn.Parameter
     __jit_unused_properties__: ClassVar[list[str]] = ["all_weights", "mode", "qconfig", *_WEIGHTS]
 
@@ -109,7 +139,7 @@ class TorchContract(TorchTools):
         ]
 
     def flatten_parameters(self) -> None:
-        """Does nothing: there for code that calls it on torch's layers."""
+        """Do nothing. The method exists for code that calls it on torch's layers."""
 
     @property
     def all_weights(self) -> list[list[nn.Parameter]]:
@@ -118,8 +148,8 @@ class TorchContract(TorchTools):
 
     @property
     def mode(self) -> str:
-        """The name of the cell, for an RNN with its nonlinearity, as torch's layers have it."""
-        nonlinearity = getattr(self, "nonlinearity", None)
+        """The name of the step, followed by its nonlinearity, as in torch's layers."""
+        nonlinearity = getattr(self.step, "nonlinearity", None)
         return self.step.name + (f"_{nonlinearity.upper()}" if nonlinearity else "")
 
     @property
@@ -138,15 +168,15 @@ class TorchContract(TorchTools):
         return tuple(getattr(self, name) for names in self._names() for name in names)
 
     def __dir__(self) -> list[str]:
-        # These may refuse, and code that goes through all attributes does not ask for them.
+        # Code that reads all attributes does not expect these to raise an error.
         return [name for name in super().__dir__() if name not in _WEIGHTS]  # type: ignore[no-untyped-call]  # torch's
 
     def _check_plain(self, name: str) -> None:
-        """Raise RuntimeError where these weights are not all that the layer computes with."""
+        """Raise RuntimeError if the layer computes with more than these weights."""
         found = [word for word in ("norm", "recurrent_dropout") if getattr(self, word)]
         found += ["zoneout"] if any(self.zoneout) else []
         if self.step.fused is None:
-            found = [f"a cell that torch has not, {self.step.name}"]
+            found = [f"a step that torch does not have, {self.step.name}"]
         if found:
             raise RuntimeError(
                 f"{name} is for code that computes torch's layer with these weights itself, and "
@@ -168,7 +198,7 @@ class TorchContract(TorchTools):
         )
 
     def check_input(self, input: Tensor, batch_sizes: Tensor | None) -> None:
-        """Raise the error of a call for an input that does not fit, as torch's layers do.
+        """Raise the error of a call if the input does not fit, as torch's layers do.
 
         Args:
             input: (T, B, I) or, with ``batch_sizes``, the rows (N, I) of a ``PackedSequence``.

@@ -1,4 +1,4 @@
-"""Weights from torch's recurrent layers and cells, and back."""
+"""Conversion of weights from torch's recurrent layers and cells, and back."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COUNTERPARTS: dict[type[nn.Module], Any] = {}
 
 
 class TorchWeights(RecurrentLayer, Generic[TorchLayer]):
-    """A layer that torch has too."""
+    """A layer that exists in torch too."""
 
     torch_class: ClassVar[type[nn.RNNBase]]
 
@@ -44,17 +44,16 @@ class TorchWeights(RecurrentLayer, Generic[TorchLayer]):
     ) -> Ours:
         """Return a layer with the options, matrices and biases of a torch layer.
 
-        Norms start as those of a new layer do. A scheme with fewer biases takes over their sum: in
-        the vector that it keeps, else in the bias of its norms. Where z of a GRU takes the
-        candidate (``update="write"``), its rows change sign, so that it means the same.
+        Norms start as in a new layer. A scheme with fewer biases takes their sum into the vector
+        that it keeps, or else into the bias of its norms. If z of a GRU takes the candidate
+        (``update="write"``), its rows change sign, so that the layer computes the same.
 
         Raises:
             TypeError: the torch layer is of another class.
             ValueError: the scheme has no place for the biases.
         """
         _check_kind(cls, layer, cls.torch_class)  # type: ignore[attr-defined]  # of this class
-        weight = layer.all_weights[0][0]
-        options = _options(layer) | {"device": weight.device, "dtype": weight.dtype}
+        options = _options(layer, layer.all_weights[0][0])
         options |= {"norm": norm, "zoneout": zoneout, "recurrent_dropout": recurrent_dropout}
         new = cls(**options)
         for direction, weights in zip(new.directions(), layer.all_weights):
@@ -65,7 +64,7 @@ class TorchWeights(RecurrentLayer, Generic[TorchLayer]):
         """Return the torch layer that computes the same.
 
         Raises:
-            ValueError: torch has no such layer, for this one has norms, zoneout or weight drop.
+            ValueError: torch has no such layer: this one has norms, zoneout or weight drop.
         """
         for name in ("norm", "zoneout", "recurrent_dropout"):
             value = getattr(self, name)
@@ -74,15 +73,13 @@ class TorchWeights(RecurrentLayer, Generic[TorchLayer]):
                     f"torch.nn.{self.torch_class.__name__} has no {name}: only a layer without one "
                     "can go back"
                 )
-        weight = self.weight_ih_l0
-        options = _options(self) | {"device": weight.device, "dtype": weight.dtype}
-        new: Any = self.torch_class(**options)
+        new: Any = self.torch_class(**_options(self, self.weight_ih_l0))
         new.load_state_dict(self.state_dict())
         return new.train(self.training)  # type: ignore[no-any-return]  # of torch_class
 
 
 class TorchCellWeights(RecurrentCell, Generic[TorchCell]):
-    """A cell that torch has too."""
+    """A cell that exists in torch too."""
 
     torch_class: ClassVar[type[nn.RNNCellBase]]
 
@@ -100,11 +97,7 @@ class TorchCellWeights(RecurrentCell, Generic[TorchCell]):
         See ``seqnorm.LSTM.from_torch``.
         """
         _check_kind(cls, cell, cls.torch_class)  # type: ignore[attr-defined]  # of this class
-        weight = cell.weight_ih
-        names = ["input_size", "hidden_size", "bias"]
-        names += ["nonlinearity"] if hasattr(cell, "nonlinearity") else []
-        options: dict[str, Any] = {name: getattr(cell, name) for name in names}
-        new = cls(**options, device=weight.device, dtype=weight.dtype, norm=norm)
+        new = cls(**_options(cell, cell.weight_ih), norm=norm)
         weights = [cell.weight_ih, cell.weight_hh]
         if cell.bias:
             weights += [cell.bias_ih, cell.bias_hh]
@@ -113,7 +106,7 @@ class TorchCellWeights(RecurrentCell, Generic[TorchCell]):
 
 
 def _check_kind(cls: type[nn.Module], module: nn.Module, kind: type[nn.Module]) -> None:
-    ours = isinstance(module, (RecurrentLayer, RecurrentCell))  # and torch's too, it may be
+    ours = isinstance(module, (RecurrentLayer, RecurrentCell))  # may derive from torch's class too
     if ours or not isinstance(module, kind):
         raise TypeError(
             f"seqnorm.{cls.__name__}.from_torch takes a torch.nn.{kind.__name__}, "
@@ -133,44 +126,38 @@ def _take_over(direction: Direction, weights: list[Tensor], bias: bool) -> None:
         _adopt_biases(direction, *turned)
 
 
-def _options(layer: RecurrentLayer | nn.RNNBase) -> dict[str, Any]:
-    """The constructor arguments that torch's layers and ours share."""
-    names = ["input_size", "hidden_size", "num_layers", "bias"]
-    names += ["batch_first", "dropout", "bidirectional"]
-    if layer.proj_size:  # an argument of the LSTM alone
+def _options(module: nn.Module, weight: Tensor) -> dict[str, Any]:
+    """Return the constructor arguments that torch's modules and ours share."""
+    names = ["input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout"]
+    names += ["bidirectional", "nonlinearity"]
+    if getattr(module, "proj_size", 0):  # an argument of the LSTM alone
         names.append("proj_size")
-    if hasattr(layer, "nonlinearity"):  # of the RNN alone
-        names.append("nonlinearity")
-    return {name: getattr(layer, name) for name in names}
+    options = {name: getattr(module, name) for name in names if hasattr(module, name)}
+    return options | {"device": weight.device, "dtype": weight.dtype}
 
 
 def _adopt_biases(direction: Direction, bias_ih: Tensor, bias_hh: Tensor) -> None:
-    norms = direction.norms
-    x = direction.bias_ih if direction.bias_ih is not None else _norm_bias(norms.get("input"))
-    h = direction.bias_hh if direction.bias_hh is not None else _norm_bias(norms.get("hidden"))
+    """Copy both biases to the vectors of the scheme, else to those of its norms."""
+    own = direction.norms
+    x = direction.bias_ih if direction.bias_ih is not None else _norm_bias(own.get("input"))
+    h = direction.bias_hh if direction.bias_hh is not None else _norm_bias(own.get("hidden"))
     if x is not None and h is not None:
         x.copy_(bias_ih)
         h.copy_(bias_hh)
         return
-    total = bias_ih + bias_hh
+    step, scheme, total = direction.step, direction.scheme, bias_ih + bias_hh
     only = x if x is not None else h
-    if only is not None:
-        only.copy_(total)
-        return
-    if direction.scheme is not None:
-        size = len(bias_ih) // len(direction.step.gates)
-        by_gate = dict(zip(direction.step.gates, total.split(size)))
-        spans = direction.step.spans(direction.scheme)
-        places = [(_norm_bias(norms[site]), span) for site, span in spans.items() if span]
-        if places and all(place is not None for place, _ in places):
-            for place, span in places:
-                assert place is not None
-                place.copy_(torch.cat([by_gate[gate] for gate in span]))
-            return
-    raise ValueError(
-        "this norm scheme has no bias that could take over those of the torch layer: give it one "
-        '(bias_ih="outside"), or a torch layer with bias=False'
-    )
+    places: list[tuple[Tensor | None, str]] = [(only, step.gates)]
+    if only is None and scheme is not None:
+        places = [(own[site].bias, span) for site, span in step.spans(scheme).items() if span]
+    by_gate = dict(zip(step.gates, total.chunk(len(step.gates))))
+    for place, span in places or [(None, "")]:
+        if place is None:
+            raise ValueError(
+                "this norm scheme has no bias that could take over those of the torch layer: give "
+                'it one (bias_ih="outside"), or a torch layer with bias=False'
+            )
+        place.copy_(torch.cat([by_gate[gate] for gate in span]))
 
 
 def _norm_bias(site: SiteNorm | None) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""One layer in one direction: its parameters and norms, gathered for the backend that computes it.
+"""One layer in one direction: its parameters and norms, gathered for a backend.
 
 Axes: B sequences, N packed rows, I inputs, H = hidden_size, P = size of h (H, or proj_size),
 G gates.
@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from ..statistics.moments import widen
 from ..statistics.processes import Processes, sharing
 from ..statistics.running_table import few_rows
+from .packing import Packing
 from .scheme import NormScheme
 from .site_norms import BatchSiteNorm, FeatureNorm, SiteNorm, SiteRun
-from .step import Step
+from .step import State, Step
 
 _WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 _NORMS = {
@@ -40,10 +41,12 @@ class Direction:
     Attributes:
         own: the further parameters that the step declares.
         norms: the norms by their sites.
+        plans: the plan of each backend for this direction, by the backend's name. A plan depends on
+            no tensor, so directions with other tensors share it.
+        named: the matrices, vectors and further parameters by name.
         affine: gain and bias of each norm, by its site.
-        over_batch: whether one of them takes statistics over the rows of a step.
+        over_batch: true if one of the norms takes statistics over the rows of a step.
         tensors: every parameter, in a fixed order.
-        plans: a plan that a backend has made for this direction, by the backend's name.
     """
 
     step: Step
@@ -57,16 +60,17 @@ class Direction:
     norms: dict[str, SiteNorm]
     training: bool
     zoneout: tuple[float, ...]
+    plans: dict[str, Any] = field(default_factory=dict)
+    named: dict[str, Tensor | None] = field(init=False)
     affine: dict[str, tuple[Tensor | None, Tensor | None]] = field(init=False)
     over_batch: bool = field(init=False)
     tensors: tuple[Tensor, ...] = field(init=False)
-    plans: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
         self.over_batch = any([norm.norm.over_batch for norm in self.norms.values()])
-        self.plans = {}
         self.affine = {site: (norm.weight, norm.bias) for site, norm in self.norms.items()}
-        found = [getattr(self, name) for name in _WEIGHTS] + list(self.own.values())
+        self.named = {name: getattr(self, name) for name in _WEIGHTS} | self.own
+        found = list(self.named.values())
         for pair in self.affine.values():
             found += pair
         self.tensors = tuple([tensor for tensor in found if tensor is not None])
@@ -74,41 +78,39 @@ class Direction:
     def holding(self, tensors: Sequence[Tensor]) -> Direction:
         """Return this direction with other ``tensors``, in the order of the attribute.
 
-        Its norms are in the mode that they have now, and write to the same tables.
+        Its norms keep their present mode and write to the same tables.
         """
         left = iter(tensors)
 
         def taken(value: Tensor | None) -> Tensor | None:
             return None if value is None else next(left)
 
-        weights: dict[str, Any] = {name: taken(getattr(self, name)) for name in _WEIGHTS}
-        own = {name: next(left) for name in self.own}
+        found: dict[str, Any] = {name: taken(tensor) for name, tensor in self.named.items()}
+        own = {name: found.pop(name) for name in self.own}
         norms = {
             site: norm.holding(taken(norm.weight), taken(norm.bias))
             for site, norm in self.norms.items()
         }
-        return replace(self, own=own, norms=norms, **weights)
+        return replace(self, own=own, norms=norms, **found)
 
     def is_of(
         self,
         module: nn.Module,
         suffix: str,
+        step: Step,
         scheme: NormScheme | None,
         zoneout: tuple[float, ...],
     ) -> bool:
-        """Return whether ``gather`` would find the very same again.
+        """Return whether ``gather`` would find the same objects again.
 
         Parameters are compared by identity, so an exchanged or parametrised one is noticed.
         """
         parameters, modules = module._parameters, module._modules
         if self.training is not module.training or self.zoneout != zoneout:
             return False
-        if self.scheme is not scheme:
+        if self.step is not step or self.scheme is not scheme:
             return False
-        for name in _WEIGHTS:
-            if parameters.get(name + suffix) is not getattr(self, name):
-                return False
-        for name, tensor in self.own.items():
+        for name, tensor in self.named.items():
             if parameters.get(name + suffix) is not tensor:
                 return False
         for site, name in _NORMS.items():
@@ -123,13 +125,13 @@ class Direction:
         return True
 
     def shared_with(self) -> list[Processes]:
-        """Return the groups of processes with which the norms share statistics in a pass now."""
+        """Return the groups of processes with which the norms now share statistics."""
         tables = (norm for norm in self.norms.values() if isinstance(norm, BatchSiteNorm))
         found = (sharing(norm.table.processes, norm.training) for norm in tables)
         return [processes for processes in found if processes is not None]
 
     def check(self, steps: int, first: int) -> None:
-        """Refuse a pass over steps first, first + 1, ... before anything of it is computed.
+        """Check a pass over steps first, first + 1, ... before anything is computed.
 
         Raises:
             IndexError: a norm has no statistics for a step, and ``beyond="error"``.
@@ -153,6 +155,10 @@ class Direction:
         )
 
 
+# A call of a backend: the direction, packed rows (N, I), their packing, and the initial state.
+DirectionCall = tuple[Direction, Tensor, Packing, State]
+
+
 def register(
     module: nn.Module,
     suffix: str,
@@ -164,7 +170,7 @@ def register(
     scheme: NormScheme | None,
     factory: dict[str, Any],
 ) -> None:
-    """Give ``module`` the parameters of one direction, under torch's names plus ``suffix``."""
+    """Register the parameters of one direction under torch's names plus ``suffix``."""
     rows = len(step.gates) * hidden_size
 
     def parameter(name: str, *shape: int) -> None:
@@ -187,7 +193,7 @@ def register(
         parameter(name, *(letters[size] if isinstance(size, str) else size for size in shape))
     if scheme is None:
         return
-    _ = scheme.text  # made now, for torch.compile reads it but could not make it
+    _ = scheme.text  # torch.compile reads this property but cannot compute it
     units = {"frame": input_size, "output": width}
     spans = step.spans(scheme) | {site: "" for site in units if site in scheme.norms}
     for site, span in spans.items():
@@ -209,17 +215,12 @@ def gather(
     scheme: NormScheme | None,
     zoneout: tuple[float, ...],
 ) -> Direction:
-    """Return what ``register`` gave the module."""
+    """Return the parameters and norms that ``register`` gave the module."""
     # ``Module.__getattr__`` is slow for missing names.
     norms = {site: module._modules.get(name + suffix) for site, name in _NORMS.items()}
+    weights = [getattr(module, name + suffix, None) for name in _WEIGHTS]
     return Direction(
-        step=step,
-        scheme=scheme,
-        weight_ih=getattr(module, "weight_ih" + suffix),
-        weight_hh=getattr(module, "weight_hh" + suffix),
-        bias_ih=getattr(module, "bias_ih" + suffix),
-        bias_hh=getattr(module, "bias_hh" + suffix),
-        weight_hr=getattr(module, "weight_hr" + suffix, None),
+        *(step, scheme, *weights),  # type: ignore[arg-type]  # as registered
         own={name: getattr(module, name + suffix) for name in step.parameters},
         norms={site: norm for site, norm in norms.items() if norm is not None},  # type: ignore[misc]  # as registered
         training=module.training,
@@ -229,7 +230,7 @@ def gather(
 
 @torch.no_grad()
 def initialise(direction: Direction, hidden_size: int) -> None:
-    """Draw the parameters: torch's U(-1/sqrt(H), 1/sqrt(H)), and what the scheme sets otherwise."""
+    """Draw parameters from torch's U(-1/sqrt(H), 1/sqrt(H)), unless the scheme says otherwise."""
     bound = 1.0 / math.sqrt(hidden_size) if hidden_size else 0.0
     scheme, gates = direction.scheme, direction.step.gates
     # torch's order, so that a seed draws torch's numbers.
@@ -244,7 +245,7 @@ def initialise(direction: Direction, hidden_size: int) -> None:
         return
     for block in direction.step.hidden_blocks(direction.weight_hh, hidden_size):
         if scheme.hidden_init == "orthogonal":
-            # Drawn in float32 at least: there is no QR decomposition in half precision.
+            # There is no QR decomposition in half precision.
             block.copy_(nn.init.orthogonal_(widen(block)))
         elif scheme.hidden_init == "identity":
             nn.init.eye_(block)
@@ -264,7 +265,7 @@ def initialise(direction: Direction, hidden_size: int) -> None:
 
 
 def small_batch(scheme: NormScheme | None, batch_sizes: list[int]) -> str | None:
-    """Return a warning if no step of a training batch has rows enough for statistics."""
+    """Return a warning if no step of a training batch has enough rows for statistics."""
     for norm in () if scheme is None else scheme.norms.values():
         if norm.over_batch:
             rows = sum(batch_sizes) if norm.over_time else max(batch_sizes, default=0)
@@ -274,7 +275,7 @@ def small_batch(scheme: NormScheme | None, batch_sizes: list[int]) -> str | None
 
 
 def additive_biases(direction: Direction) -> Iterator[tuple[str, Tensor]]:
-    """Every learned vector that is added to gates after the norms, with the gates it spans."""
+    """Yield each learned vector that is added after the norms, with the gates that it spans."""
     scheme = direction.scheme
     for name in ("bias_ih", "bias_hh"):
         bias = getattr(direction, name)

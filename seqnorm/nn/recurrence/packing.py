@@ -1,10 +1,10 @@
-"""Packed rows: the canonical form of a batch of sequences of different length.
+"""Packed rows: the canonical form of a batch of sequences of different lengths.
 
-B sequences are sorted by length, the longest first, and all their frames stand in one matrix of
-N = sum(lengths) rows: those of step 0, then those of step 1, ... ; ``batch_sizes[t]`` sequences
-reach step t. The rows alive at a step are a prefix of the rows alive before it, so a time loop only
-shortens its state, padding costs nothing, and it cannot leak. It is the layout of
-``torch.nn.utils.rnn.PackedSequence``, widened to sequences of length zero.
+B sequences are sorted by length, the longest first. All their frames stand in one matrix of
+N = sum(lengths) rows: those of step 0, then those of step 1, and so on; ``batch_sizes[t]``
+sequences reach step t. The rows alive at a step are a prefix of the rows alive before it, so a time
+loop only shortens its state. Padding costs nothing and cannot leak. This is the layout of
+``torch.nn.utils.rnn.PackedSequence``, extended to sequences of length zero.
 
 Axes: T steps, B sequences, N rows, F features.
 """
@@ -19,21 +19,21 @@ from torch.nn.utils.rnn import PackedSequence
 
 
 class Packing:
-    """Where the rows of a batch stand: built once for a batch, used by every layer.
+    """The order of the rows of a batch, built once and used by every layer.
 
-    Without padding B and T may be symbols of a graph that is traced; ``batch_sizes`` would fix
-    them, ``sizes`` does not.
+    Without padding, B and T may be symbols of a traced graph: ``batch_sizes`` fixes them, ``sizes``
+    does not.
 
     Args:
         batch: B, sequences of length zero included.
         steps: T, without padding.
-        batch_sizes: how many sequences reach each step; ``None`` if all of them reach all steps.
+        batch_sizes: number of sequences that reach each step; ``None`` if all reach all steps.
         order: (B,) position in the user's batch of the b-th longest sequence; ``None`` if sorted.
-        device: where the indices are needed.
+        device: device of the indices.
 
     Attributes:
-        first: number of step 0 among those of the whole sequences, of which this may be a later
-            part: BatchNorm's statistics of every step count from there.
+        first: number of step 0 within the whole sequences, of which this may be a later part.
+            BatchNorm's statistics of every step count from there.
         totals: rows of every step in all processes that share statistics; ``None`` if none do.
     """
 
@@ -59,15 +59,15 @@ class Packing:
 
     @classmethod
     def of_equal_lengths(cls, batch: int, steps: int, device: torch.device) -> Packing:
-        """The packing of a padded batch without padding."""
+        """Return the packing of a batch of equal lengths."""
         return cls(batch, steps, None, None, device)
 
     @classmethod
     def from_packed(cls, packed: PackedSequence) -> Packing:
-        """The packing of a ``PackedSequence``.
+        """Return the packing of a ``PackedSequence``.
 
         Raises:
-            ValueError: its parts do not fit together, as they do where torch has made it.
+            ValueError: its parts do not fit together, so torch did not make it.
         """
         sizes, order = packed.batch_sizes.tolist(), packed.sorted_indices
         batch, rows = sizes[0] if sizes else 0, len(packed.data)
@@ -86,7 +86,7 @@ class Packing:
 
     @classmethod
     def from_lengths(cls, lengths: Tensor, device: torch.device) -> Packing:
-        """The packing of a padded batch; lengths (B,) in any order."""
+        """Return the packing of a padded batch; lengths (B,) in any order."""
         lengths = lengths.cpu()
         ordered, order = torch.sort(lengths, descending=True, stable=True)
         steps = int(ordered[0]) if len(ordered) else 0
@@ -95,7 +95,7 @@ class Packing:
         return cls(len(ordered), len(sizes), sizes, moved, device)
 
     def among(self, totals: list[int]) -> Packing:
-        """The same rows beside those of other processes, with steps as far as any of them goes."""
+        """Return the packing of these rows with the steps of the longest batch of any process."""
         sizes = self.batch_sizes + [0] * (len(totals) - len(self.batch_sizes))
         packing = Packing(self.batch, len(totals), sizes, self.order, self.device)
         packing.first, packing.totals = self.first, totals
@@ -103,31 +103,31 @@ class Packing:
 
     @property
     def empty(self) -> bool:
-        """Whether there are no rows."""
+        """True if there are no rows."""
         return self.batch == 0 or self.steps == 0
 
     @property
     def batch_sizes(self) -> list[int]:
-        """How many sequences reach each step; none without rows."""
+        """Number of sequences that reach each step; empty without rows."""
         if self._batch_sizes is None:
             self._batch_sizes = [self.batch] * self.steps if self.batch else []
         return self._batch_sizes
 
     def sizes(self, rows: Tensor) -> Tensor:
-        """``batch_sizes`` as a tensor (T,) on the CPU, fake if the rows are."""
+        """Return ``batch_sizes`` as a tensor (T,) on the CPU, fake if the rows are."""
         if self.uniform and not self.empty:  # B and T may be symbols
             return rows.new_full((self.steps,), self.batch, dtype=torch.int64, device="cpu")
         return rows.new_tensor(self.batch_sizes, dtype=torch.int64, device="cpu")
 
     def _places(self) -> tuple[Tensor, Tensor]:
-        """(N,) step of every packed row, and (N,) number of its sequence."""
+        """Return the step (N,) of every packed row and the number (N,) of its sequence."""
         sizes = torch.tensor(self.batch_sizes, dtype=torch.int64, device="cpu")
         alive = torch.arange(self.batch, device="cpu")[None, :] < sizes[:, None]
         step, column = alive.nonzero(as_tuple=True)
         return step, column
 
     def _padded_index(self) -> Tensor:
-        """(N,) position of every packed row in a (T * B) time-major padded batch."""
+        """Return the position (N,) of every packed row in a time-major padded batch (T * B)."""
         if self._index is None:
             step, column = self._places()
             if self.order is not None:
@@ -136,9 +136,11 @@ class Packing:
         return self._index
 
     def parts(self, steps: int) -> list[tuple[slice, Packing]]:
-        """Consecutive parts of at most ``steps`` steps: which packed rows they hold, and how.
+        """Divide the batch into consecutive parts of at most ``steps`` steps.
 
-        Sequences that ended before a part are not in it.
+        Returns:
+            The packed rows of each part and their packing. Sequences that ended before a part are
+            not in it.
         """
         found, row = [], 0
         for start in range(0, self.steps, steps):
@@ -149,14 +151,13 @@ class Packing:
         return found
 
     def pack(self, padded: Tensor) -> Tensor:
-        """(T', B, F) padded, T' >= T, to (N, F) rows. What stands in the padding is not read."""
+        """Convert a padded batch (T', B, F), T' >= T, to rows (N, F). The padding is not read."""
         if self.uniform and self.order is None and padded.shape[0] == self.steps:
             return padded.reshape(-1, padded.shape[-1])
-        index = self._padded_index()
-        return padded.reshape(-1, padded.shape[-1]).index_select(0, index)
+        return padded.reshape(-1, padded.shape[-1]).index_select(0, self._padded_index())
 
     def pad(self, rows: Tensor, steps: int) -> Tensor:
-        """(N, F) rows to (steps, B, F), zero where no sequence stands."""
+        """Convert rows (N, F) to a padded batch (steps, B, F) with zeros in the padding."""
         if self.uniform and self.order is None and steps == self.steps:
             return rows.reshape(steps, self.batch, rows.shape[-1])
         index = self._padded_index() if self._index is None else self._index
@@ -164,10 +165,11 @@ class Packing:
         return padded.reshape(steps, self.batch, rows.shape[-1])
 
     def reverse(self, rows: Tensor) -> Tensor:
-        """Turn every sequence round within its own length; twice gives the rows back.
+        """Reverse every sequence within its own length.
 
         The rows keep their packing, so a backward direction is the forward loop over reversed
-        rows, and its step k is the k-th step that each sequence takes, whatever its length.
+        rows. Its step k is the k-th step of each sequence, whatever its length. Reversing twice
+        gives the rows back.
         """
         if self._reversal is None and self.uniform:
             index = torch.arange(self.steps * self.batch, device=self.device)
@@ -182,21 +184,21 @@ class Packing:
         return rows.index_select(0, self._reversal)
 
     def sort(self, state: Tensor) -> Tensor:
-        """(..., B, F) from the user's order to the packed one."""
+        """Bring (..., B, F) from the user's order to the packed one."""
         return state if self.order is None else state.index_select(-2, self.order.to(self.device))
 
     def unsort(self, state: Tensor) -> Tensor:
-        """(..., B, F) from the packed order back to the user's."""
+        """Bring (..., B, F) from the packed order back to the user's."""
         if self.order is None:
             return state
         return state.index_select(-2, torch.argsort(self.order).to(self.device))
 
 
 class TensorPacking(Packing):
-    """A packing whose numbers of rows are known to a graph alone, which answers for all lengths.
+    """A packing inside a graph that holds for all lengths.
 
-    There are N = T * B rows, whatever the lengths: after those of the sequences come unused ones,
-    which are zero, and whose results are not read.
+    There are N = T * B rows, whatever the lengths. After the rows of the sequences come unused
+    rows of zeros, whose results are not read.
 
     Args:
         lengths: (B,) on the CPU, in any order, at most T.
@@ -209,7 +211,7 @@ class TensorPacking(Packing):
         self.uniform = False
         alive = ordered[None, :] > torch.arange(steps, device="cpu")[:, None]
         self._sizes = alive.sum(1)
-        # Those alive come first, and otherwise rows keep their order.
+        # Living rows come first, and both kinds keep their order.
         place = torch.argsort((~alive).flatten().to(torch.int64), stable=True)
         step, column = place // self.batch, place % self.batch
         own = torch.arange(steps * self.batch, device="cpu")
@@ -227,15 +229,12 @@ class TensorPacking(Packing):
         return self._sizes
 
     def pack(self, padded: Tensor) -> Tensor:
-        rows = padded.reshape(-1, padded.shape[-1]).index_select(0, self._padded_index())
-        return torch.where(self._used, rows, 0.0)
+        return torch.where(self._used, super().pack(padded), 0.0)
 
     def pad(self, rows: Tensor, steps: int) -> Tensor:
-        rows = torch.where(self._used, rows, 0.0)
-        padded = torch.zeros_like(rows).index_copy(0, self._padded_index(), rows)
-        return padded.reshape(steps, self.batch, rows.shape[-1])
+        return super().pad(torch.where(self._used, rows, 0.0), steps)
 
 
 def never_grow(batch: int, sizes: Sequence[int]) -> bool:
-    """Return whether these are rows of steps: positive, at most B, and none more than before."""
+    """Return whether numbers of rows of steps are positive, at most B, and never grow."""
     return all(0 < after <= before for before, after in zip((batch, *sizes), sizes))

@@ -1,8 +1,4 @@
-"""Named schemes: every published normalised cell, and the four plain names.
-
-They stand beside the mathematics of their cell, in ``seqnorm/nn/layers/cells``; the functions here
-find them.
-"""
+"""Look-up of named schemes, which stand beside the mathematics of their cells."""
 
 from __future__ import annotations
 
@@ -14,7 +10,7 @@ from ..check import choose, nearest
 from .scheme import Norm, NormScheme, of_fields
 from .step import PRESETS, STEPS, Step
 
-# The words of other libraries, without "norm", and the words for the same norms here.
+# Names of other libraries, without "norm", and the names of the same norms here.
 _ELSEWHERE = {
     "ln": "layer",
     "bn": "batch",
@@ -27,7 +23,7 @@ _ELSEWHERE = {
 
 
 def preset(name: str, cell: str = "LSTM", **changes: object) -> NormScheme:
-    """The scheme of that name for a cell, with fields replaced.
+    """Return the scheme of a name for a cell, with fields replaced.
 
     The docstring of each layer (``seqnorm.LSTM``, ``GRU``, ``RNN``, ``LiGRU``, ``IndRNN``,
     ``SLSTM``) has the equations of its presets.
@@ -38,8 +34,8 @@ def preset(name: str, cell: str = "LSTM", **changes: object) -> NormScheme:
         changes: see ``NormScheme.replace``: ``preset("batch", "LSTM", eps=1e-3, max_steps=100)``.
 
     Raises:
-        ValueError: no such name, with the nearest one, or not for this cell.
-        TypeError: ``name`` is no text, or a change names no field.
+        ValueError: ``name`` is unknown, or it is not published for this cell.
+        TypeError: ``name`` is not a string, or a change names no field.
     """
     if not isinstance(name, str):
         raise TypeError(f"norm must be a name, got {name!r}")
@@ -58,7 +54,7 @@ def preset(name: str, cell: str = "LSTM", **changes: object) -> NormScheme:
 
 
 def described(scheme: NormScheme, step: Step) -> str:
-    """A scheme as ``norm=`` of a layer would be written: by the preset that is nearest to it."""
+    """Return a scheme as one would write it for ``norm=``, by the preset nearest to it."""
     found: list[tuple[int, str]] = []
     for name, schemes in PRESETS.items():
         changes = _changes(schemes[step.name], scheme) if step.name in schemes else None
@@ -70,9 +66,9 @@ def described(scheme: NormScheme, step: Step) -> str:
 
 
 def _changes(base: NormScheme, scheme: NormScheme) -> dict[str, object] | None:
-    """The arguments with which ``base.replace`` gives the scheme, or None if no arguments do.
+    """Return the arguments with which ``base.replace`` gives the scheme, or None if none do.
 
-    A norm of another kind counts as no such change.
+    A norm of another kind is not such a change.
     """
     if base.norms.keys() != scheme.norms.keys():
         return None
@@ -88,11 +84,11 @@ def _changes(base: NormScheme, scheme: NormScheme) -> dict[str, object] | None:
 
 
 def resolve(norm: str | NormScheme | None, step: Step) -> NormScheme | None:
-    """What ``norm=`` of a layer means: a preset's name, or a scheme.
+    """Return the scheme that ``norm=`` of a layer means.
 
     Raises:
         ValueError: an unknown name, or a scheme that this step cannot have.
-        TypeError: something else.
+        TypeError: ``norm`` is neither ``None`` nor a name nor a scheme.
     """
     if norm is None:
         return None
@@ -115,7 +111,7 @@ def resolve(norm: str | NormScheme | None, step: Step) -> NormScheme | None:
 
 
 def _meant(name: str, cell: str) -> str:
-    """A hint at the norm that an unknown word may mean, to close an error message.
+    """Return a hint at the norm that an unknown word may mean, to close an error message.
 
     Raises:
         ValueError: the word means a norm that cannot stand in a recurrence.

@@ -1,4 +1,4 @@
-"""The time loop: the one place in this library that walks over time.
+"""The time loop, the one place in this library that walks over time.
 
 Axes: T steps, B sequences, N packed rows, n rows alive at a step, F features.
 """
@@ -18,7 +18,7 @@ Advance = Callable[[Tensor, State, int], State]
 def scan(
     step: Advance, rows: Tensor, batch_sizes: Sequence[int], state: State
 ) -> tuple[Tensor, State]:
-    """Drive ``step`` over packed rows; the output of a step is the first part of its new state.
+    """Apply ``step`` to the rows of each step; its output is the first part of the new state.
 
     Args:
         step: ``step(x, state, t) -> state`` with x (n, F) and every part of the state (n, ·).
@@ -27,14 +27,14 @@ def scan(
         state: parts of shape (B, ·), longest sequence first.
 
     Returns:
-        (N, ·) packed outputs, and the state of every sequence after its own last step (B, ·); a
+        Packed outputs (N, ·), and the state (B, ·) of every sequence after its own last step. A
         sequence of length zero keeps its initial state.
     """
     outputs: list[Tensor] = []
     finished: list[State] = []
-    # One split, not a slice a step: the backward of a slice fills a gradient as long as all rows.
+    # Not a slice for each step: the backward of a slice fills a gradient as long as all rows.
     for t, x in enumerate(rows.split(list(batch_sizes))):
-        alive = x.shape[0]  # as len would not give it, a symbol of a graph where it is one
+        alive = x.shape[0]  # may be a symbol of a graph, which len would fix
         if alive < state[0].shape[0]:
             finished.append(tuple(part[alive:] for part in state))
             state = tuple(part[:alive] for part in state)

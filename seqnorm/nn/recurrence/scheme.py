@@ -1,7 +1,7 @@
-"""What a normalised cell is: where norms stand, and which set S each of them averages over.
+"""Descriptions of normalised cells: where norms stand, and which set S each averages over.
 
-Two small immutable descriptions, no tensors: ``Norm`` says what happens at one site, ``NormScheme``
-which sites a cell has. The presets are values of ``NormScheme``.
+``Norm`` describes one site, and ``NormScheme`` the sites of a cell. Both are immutable and hold no
+tensors. The presets are values of ``NormScheme``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..check import check_eps, check_number, check_positive, check_table, choose
 KINDS = ("layer", "rms", "batch", "batch_pooled")
 SITES = ("input", "hidden", "sum", "cell", "frame", "output")
 TABLE_FIELDS = ("momentum", "max_steps", "min_count", "beyond")
-# Fields of ``NormScheme`` that only some steps know: their meaning there, and the default.
+# Fields of ``NormScheme`` that only some steps have: their meaning and their default.
 OF_SOME_STEPS: dict[str, tuple[str, Any]] = {
     "cell": ("cell state to normalise", None),
     "cell_state": ("cell state to feed back", "raw"),
@@ -35,38 +35,38 @@ _REFUSED = {
 
 
 def of_fields(of: Norm | NormScheme) -> dict[str, Any]:
-    """The fields with their values."""
+    """Return all fields with their values."""
     return {field.name: getattr(of, field.name) for field in fields(of)}
 
 
 def changed(of: Norm | NormScheme) -> dict[str, Any]:
-    """The fields whose values differ from their defaults."""
+    """Return the fields that differ from their defaults."""
     values = of_fields(of)
     return {f.name: values[f.name] for f in fields(of) if values[f.name] != f.default}
 
 
 @dataclass(frozen=True)
 class Norm:
-    """One normalisation: ``y = gain * (x - mean) / sqrt(var + eps) + bias`` with its set S.
+    """One normalisation: ``y = gain * (x - mean) / sqrt(var + eps) + bias`` over a set S.
 
     Args:
-        kind: "layer": S = the units of one row; "rms": the same, mean not subtracted; "batch": S =
-            the rows of the same time step; "batch_pooled": S = all rows of all steps.
-        sets: how the units of the gates are divided into sets ("layer" and "rms" only): "joint"
-            (one set over all gates), "separate" (one for each gate), gates spelled out, as
-            ``("rz", "n")`` for the GRU of Ba et al. 2016 (gates are ``ifgo`` and ``rzn``), a number
-            of equal sets, as GroupNorm has them, or "heads" (one set for each head, of the cells
-            that have some). Units that are no gates are one set with "separate" and spelled gates.
+        kind: "layer": S is the units of one row; "rms": the same, and the mean is not subtracted;
+            "batch": S is the rows of one time step; "batch_pooled": S is all rows of all steps.
+        sets: division of the units of the gates into sets, for "layer" and "rms" only: "joint" (one
+            set for all gates), "separate" (one for each gate), "heads" (one for each head of a cell
+            that has heads), a number of equal sets as in GroupNorm, or spelled gates, as
+            ``("rz", "n")`` for the GRU of Ba et al. 2016 (gates are ``ifgo`` and ``rzn``). With
+            "separate" and spelled gates, units that belong to no gate are one set.
         gain: initial value of the learned gain, "uniform" to draw it from U(-1/sqrt(H), 1/sqrt(H)),
             or ``None`` for no gain.
         bias: the same for the learned bias.
         eps: added to the variance.
         eps_on: "std" adds eps to the standard deviation instead.
-        momentum, max_steps, min_count, beyond: of the running statistics ("batch" and
-            "batch_pooled"; see ``RunningTable``).
+        momentum, max_steps, min_count, beyond: options of the running statistics of "batch" and
+            "batch_pooled"; see ``RunningTable``.
 
     Raises:
-        ValueError: a field has a value that means nothing, with the nearest one that does.
+        TypeError, ValueError: a field is invalid.
     """
 
     kind: str = "layer"
@@ -99,8 +99,8 @@ class Norm:
         for field in () if self.over_batch else fields(Norm):
             if field.name in TABLE_FIELDS and getattr(self, field.name) != field.default:
                 raise ValueError(
-                    f"{field.name} is of running statistics, and {self.kind!r} has none, for its "
-                    "set is inside one example: leave it out"
+                    f"{field.name} belongs to running statistics, and {self.kind!r} has none, as "
+                    "its set is within one example: leave it out"
                 )
         if isinstance(self.sets, list):  # as YAML gives it
             object.__setattr__(self, "sets", tuple(self.sets))
@@ -124,22 +124,22 @@ class Norm:
 
     @property
     def over_batch(self) -> bool:
-        """Whether S contains the batch axis, and so whether there are running statistics."""
+        """True if S contains the batch axis, and so the norm has running statistics."""
         return self.kind in ("batch", "batch_pooled")
 
     @property
     def over_time(self) -> bool:
-        """Whether S contains the time axis, legal only where the whole sequence is known."""
+        """True if S contains the time axis, so that the whole sequence must be known."""
         return self.kind == "batch_pooled"
 
     def sizes(self, gates: str, span: str, units: int, heads: int = 0) -> tuple[int, ...]:
-        """Units of each set, in order.
+        """Return the number of units of each set, in order.
 
         Args:
             gates: all gates of the cell.
-            span: those that the site holds; "" for units that are no gates.
-            units: of each gate, or of a site without gates.
-            heads: into how many parts the recurrence falls, 0 for a cell without heads.
+            span: the gates of the site; "" for units that belong to no gate.
+            units: units of each gate, or of a site without gates.
+            heads: number of heads of the cell, 0 for a cell without heads.
 
         Raises:
             ValueError: ``sets`` does not divide the gates, or a set has one element.
@@ -183,40 +183,40 @@ class Norm:
 
 @dataclass(frozen=True)
 class NormScheme:
-    """Where the norms of a recurrent cell stand.
+    """The places of the norms in a recurrent cell.
 
-    With ``x = N_input(W_ih x_t)`` and ``h = N_hidden(W_hh h_(t-1))``, gates ``a = x + h + b``::
+    With ``x = N_input(W_ih x_t)``, ``h = N_hidden(W_hh h_(t-1))`` and gates ``a = x + h + b``::
 
         LSTM:  c_t = sigmoid(f) * c_(t-1) + sigmoid(i) * tanh(g)
                h_t = sigmoid(o) * tanh(N_cell(c_t))
         GRU:   n = tanh(x_n + sigmoid(r) * h_n)
                h_t = z * h_(t-1) + (1 - z) * n
 
-    or, with ``sum``, ``a = N_sum(W_ih x_t + W_hh h_(t-1) + b)``. For a GRU with ``sets="joint"``
-    over the sum ("batch" has no other), r is not known before the norm, so it multiplies the whole
-    normalised candidate, n = tanh(sigmoid(r) * a_n) (Dreamer's GRU); with smaller sets n =
-    tanh(N(x_n + sigmoid(r) * h_n)).
+    With ``sum``, ``a = N_sum(W_ih x_t + W_hh h_(t-1) + b)`` instead. In a GRU with ``sets="joint"``
+    over the sum (the only choice of "batch"), r is unknown before the norm. It multiplies the whole
+    normalised candidate there, n = tanh(sigmoid(r) * a_n), as in Dreamer's GRU. With smaller sets,
+    n = tanh(N(x_n + sigmoid(r) * h_n)).
 
     Args:
-        input, hidden: norms of the two terms, apart.
+        input, hidden: separate norms of the two terms.
         sum: norm of their sum, instead.
         cell: norm of the LSTM's cell state.
         frame: norm of x_t itself, before W_ih (pre-norm).
-        output: norm of the h_t that a layer gives (post-norm); what the recurrence carries on, and
-            the final state, stay without it.
-        cell_state: "raw" carries c_t on as it is, "normalised" feeds N_cell(c_t) back.
-        bias_ih, bias_hh: where torch's two bias vectors stand: "outside" (added after the norm),
+        output: norm of a layer's outputs h_t (post-norm). The recurrence carries on the h_t before
+            this norm, and so does the final state.
+        cell_state: "raw" carries on c_t, "normalised" carries on N_cell(c_t).
+        bias_ih, bias_hh: places of torch's two bias vectors: "outside" (added after the norm),
             "inside" (before it), "both" (the same vector twice), ``None`` (no such vector).
         bias_init: their initial value, or "uniform" for torch's U(-1/sqrt(H), 1/sqrt(H)).
-        gate_bias: initial bias of single gates, as ``(("f", 1.0),)``: the sum of every bias that
-            reaches the gate.
+        gate_bias: initial bias of single gates, as ``(("f", 1.0),)``: the sum of all biases that
+            reach the gate.
         update: "keep": z = 1 keeps the old state of a GRU, as in torch; "write": z = 1 takes the
             candidate, as in Ba et al. 2016 (eq. 28) and Dreamer.
-        hidden_init: how W_hh is drawn: "uniform" as torch does, "orthogonal" or "identity" for the
-            square block of each gate.
+        hidden_init: initialisation of W_hh: "uniform" as in torch, "orthogonal" or "identity" for
+            the square block of each gate.
 
     Raises:
-        ValueError: a combination that cannot be computed, with what to write instead.
+        TypeError, ValueError: a field or a combination of fields is invalid.
     """
 
     input: Norm | None = None
@@ -294,26 +294,26 @@ class NormScheme:
 
     @cached_property
     def text(self) -> str:
-        """All of it as JSON, for what stores no Python objects: graphs of torch.export."""
+        """The scheme as JSON, for graphs of torch.export, which store no Python objects."""
         norms = {site: changed(norm) for site, norm in self.norms.items()}
         return json.dumps(changed(self) | norms, default=float)  # any number: numpy's, a Fraction
 
     @classmethod
     def from_text(cls, text: str) -> NormScheme:
-        """The scheme that has this text."""
+        """Return the scheme with this ``text``."""
         values = json.loads(text)
         norms = {site: Norm(**values[site]) for site in SITES if site in values}
         return cls(**values | norms)
 
     @cached_property
     def norms(self) -> dict[str, Norm]:
-        """The norms that are there, by site."""
+        """The norms of the scheme by site."""
         sites = {name: getattr(self, name) for name in SITES}
         return {name: norm for name, norm in sites.items() if norm is not None}
 
     @staticmethod
     def place_of(scheme: NormScheme | None, bias: str) -> str | None:
-        """Where "bias_ih" or "bias_hh" stands; without a scheme, as in torch, nothing follows."""
+        """Return the place of "bias_ih" or "bias_hh", which is "outside" without a scheme."""
         place: str | None = "outside" if scheme is None else getattr(scheme, bias)
         return place
 
@@ -321,14 +321,15 @@ class NormScheme:
         return f"NormScheme({', '.join(f'{k}={v!r}' for k, v in changed(self).items())})"
 
     def replace(self, **changes: Any) -> NormScheme:
-        """A copy with other values: fields of a scheme, or fields of ``Norm`` for all its sites.
+        """Return a copy with other fields of the scheme, or fields of ``Norm`` at all its sites.
 
-        ``preset("ba2016", "LSTM").replace(eps=1e-3, cell_state="normalised")``. Fields of running
-        statistics go to the norms that have them.
+        >>> preset("ba2016", "LSTM").replace(eps=1e-3, cell_state="normalised")
+
+        Fields of running statistics change only the norms that have them.
 
         Raises:
-            TypeError: an unknown field.
-            ValueError: no norm of the scheme has that field.
+            TypeError: a field is unknown.
+            ValueError: no norm of the scheme has the field.
         """
         own = {field.name for field in fields(NormScheme)}
         of_norm = {field.name for field in fields(Norm)}
@@ -336,18 +337,14 @@ class NormScheme:
             if name not in own | of_norm:
                 raise TypeError(f"no field {name!r}{nearest(name, own | of_norm)}")
         to_norms = {name: changes.pop(name) for name in list(changes) if name not in own}
+        to_tables = {name: to_norms.pop(name) for name in TABLE_FIELDS if name in to_norms}
         changed = replace(self, **changes)
-        of_tables = {name for name in to_norms if name in TABLE_FIELDS}
-        if of_tables and not any(norm.over_batch for norm in changed.norms.values()):
+        if to_tables and not any(norm.over_batch for norm in changed.norms.values()):
             raise ValueError(
-                f"{', '.join(sorted(of_tables))}: no norm of this scheme has running statistics"
+                f"{', '.join(sorted(to_tables))}: no norm of this scheme has running statistics"
             )
-        sites: dict[str, Any] = {}
-        for site, norm in changed.norms.items():
-            taken = {
-                name: value
-                for name, value in to_norms.items()
-                if norm.over_batch or name not in TABLE_FIELDS
-            }
-            sites[site] = replace(norm, **taken)
+        sites: dict[str, Any] = {
+            site: replace(norm, **to_norms, **(to_tables if norm.over_batch else {}))
+            for site, norm in changed.norms.items()
+        }
         return replace(changed, **sites)

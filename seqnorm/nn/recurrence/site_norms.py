@@ -1,7 +1,7 @@
-"""The norms of one recurrent cell as modules, and what they do during one pass over time.
+"""The norms of one recurrent cell as modules, and their work during one pass over time.
 
-A site module holds parameters and tables; ``start`` gives the function that the pass calls, and
-``SiteRun.close`` writes what it has gathered into the tables, all steps at once.
+A site module holds parameters and tables. ``start`` returns the function that a pass calls, and
+``SiteRun.close`` writes the statistics of all steps into the tables at once.
 
 Axes: n rows alive at a step, F = features of the site, T steps.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -56,10 +57,10 @@ class SiteNorm(nn.Module):
                 nn.init.constant_(parameter, initial)
 
     def holding(self, weight: Tensor | None, bias: Tensor | None) -> SiteNorm:
-        """The same norm, in the mode it is in now, with these for parameters and the same table.
+        """Return this norm in its present mode with other parameters and the same table.
 
-        A module's parameters may be others by the time it is computed once more: of
-        ``torch.func.functional_call``, or made anew by a parametrisation.
+        By the time that a norm is computed once more, its module may hold other parameters: those
+        of ``torch.func.functional_call``, or new ones of a parametrisation.
         """
         kind = next(kind for kind in (FeatureNorm, BatchSiteNorm) if isinstance(self, kind))
         other = kind.__new__(kind)
@@ -70,12 +71,12 @@ class SiteNorm(nn.Module):
     def start(
         self, batch_sizes: Sequence[int], first: int = 0, totals: Sequence[int] | None = None
     ) -> SitePass:
-        """The norm for one pass over steps first, first + 1, ... with these numbers of rows.
+        """Begin a pass over steps first, first + 1, ... with these numbers of rows.
 
         Args:
-            totals: rows in all processes that share statistics, if they do.
+            totals: rows of each step in all processes that share statistics, if they do.
         """
-        raise NotImplementedError
+        return SitePass(self)
 
     def extra_repr(self) -> str:
         shown = {"kind": self.norm.kind} | changed(self.norm)
@@ -85,16 +86,20 @@ class SiteNorm(nn.Module):
 class SitePass:
     """One norm during one pass over time."""
 
+    def __init__(self, site: SiteNorm) -> None:
+        self._site = site
+
     def __call__(self, x: Tensor, t: int) -> Tensor:
         """Normalise the rows (n, F) of step t."""
-        raise NotImplementedError
+        out: Tensor = self._site(x)
+        return out
 
     def whole(self, rows: Tensor) -> Tensor:
         """Normalise the rows (N, F) of all steps of the pass."""
         return self(rows, 0)
 
     def close(self) -> None:
-        """Write what the pass has gathered."""
+        """Write the statistics that the pass has gathered."""
 
 
 def affine(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -107,10 +112,10 @@ def affine(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
 def normalise_units(
     x: Tensor, norm: Norm, sizes: Sequence[int], weight: Tensor | None, bias: Tensor | None
 ) -> Tensor:
-    """LayerNorm or RMSNorm of rows (..., F), over sets of ``sizes`` units each."""
+    """Compute LayerNorm or RMSNorm of rows (..., F) over sets of ``sizes`` units."""
     wide = widen(x)
     if len(sizes) == 1 and norm.kind == "layer" and norm.eps_on == "var":
-        # The same numbers as below from one fused kernel.
+        # One fused kernel computes the same numbers as below.
         weight = None if weight is None else widen(weight)
         bias = None if bias is None else widen(bias)
         return F.layer_norm(wide, list(sizes), weight, bias, norm.eps).to(x.dtype)
@@ -127,63 +132,37 @@ def normalise_units(
 
 
 class FeatureNorm(SiteNorm):
-    """LayerNorm or RMSNorm of a row over sets of its own units; nothing to remember.
+    """LayerNorm or RMSNorm of a row over sets of its own units, without running statistics.
 
     Args:
         sizes: units of each set, together F.
     """
 
     def __init__(
-        self,
-        norm: Norm,
-        sizes: tuple[int, ...],
-        hidden_size: int,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        self, norm: Norm, sizes: tuple[int, ...], hidden_size: int, **factory: Any
     ) -> None:
-        super().__init__(norm, sum(sizes), hidden_size, device, dtype)
+        super().__init__(norm, sum(sizes), hidden_size, **factory)
         self.sizes = sizes
         self.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., F) to (..., F)."""
+        """Normalise rows (..., F)."""
         return normalise_units(x, self.norm, self.sizes, self.weight, self.bias)
-
-    def start(
-        self, batch_sizes: Sequence[int], first: int = 0, totals: Sequence[int] | None = None
-    ) -> SitePass:
-        return _FeaturePass(self)
-
-
-class _FeaturePass(SitePass):
-    def __init__(self, site: FeatureNorm) -> None:
-        self._site = site
-
-    def __call__(self, x: Tensor, t: int) -> Tensor:
-        out: Tensor = self._site(x)
-        return out
 
 
 class BatchSiteNorm(SiteNorm):
-    """BatchNorm with statistics of every time step of their own, gain and bias shared over time.
+    """BatchNorm with separate statistics for every time step; gain and bias are shared over time.
 
-    In training a step of the table with at least ``min_count`` rows is normalised by their own
-    moments, which then enter the table; every other step, and every step in inference, by the table
-    (see ``RunningTable``). "batch_pooled" is a single step that holds all rows.
+    In training, a step of the table with at least ``min_count`` rows is normalised by the moments
+    of these rows, which then enter the table. The table normalises every other step, and every step
+    in inference (see ``RunningTable``). "batch_pooled" is a single step that holds all rows.
     """
 
-    def __init__(
-        self,
-        norm: Norm,
-        features: int,
-        hidden_size: int,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(norm, features, hidden_size, device, dtype)
+    def __init__(self, norm: Norm, features: int, hidden_size: int, **factory: Any) -> None:
+        super().__init__(norm, features, hidden_size, **factory)
         steps = 1 if norm.over_time else norm.max_steps
         self.table = RunningTable(
-            features, steps, norm.momentum, norm.min_count, norm.beyond, device, dtype
+            features, steps, norm.momentum, norm.min_count, norm.beyond, **factory
         )
         self.reset_parameters()
 
@@ -192,7 +171,7 @@ class BatchSiteNorm(SiteNorm):
         self.table.reset()
 
     def check(self, steps: int, first: int) -> None:
-        """Raise IndexError for a pass over steps of which one is refused by the table."""
+        """Raise IndexError if the table refuses a step of a pass."""
         if self.norm.over_time:
             steps, first = min(steps, 1), 0
         self.table.check(steps, first, self.training)
@@ -204,13 +183,17 @@ class BatchSiteNorm(SiteNorm):
 
 
 class BatchPass(SitePass):
-    """BatchNorm during one pass: step by step, or for a backend that computes many steps at once,
-    which asks for the statistics that are ``given`` and tells those that were a step's own.
+    """BatchNorm during one pass.
+
+    A backend that computes many steps at once reads the statistics of the table from ``given`` and
+    hands over those of the batch to ``gather``.
 
     Attributes:
         first: the first step.
-        end: the first step that the table speaks for.
+        end: the first step that is normalised by the table.
     """
+
+    _site: BatchSiteNorm
 
     def __init__(
         self,
@@ -229,7 +212,7 @@ class BatchPass(SitePass):
         self.first = first
         self.end = first
         if site.training:
-            # The steps whose own rows suffice come first, for later ones have fewer rows.
+            # Steps with enough rows come first, because later ones have fewer rows.
             enough = sum(n >= site.norm.min_count for n in self._rows)
             self.end = max(first, min(first + enough, site.table.max_steps))
         self._others = first + len(batch_sizes) - self.end
@@ -250,7 +233,7 @@ class BatchPass(SitePass):
         return affine(y, site.weight, site.bias).to(x.dtype)
 
     def _of_the_batch(self, x: Tensor, t: int) -> tuple[Tensor, Tensor]:
-        """Mean and variance (1, F) of step t, whose rows (n, F) here are x."""
+        """Return mean and variance (1, F) of step t, whose rows (n, F) in this process are x."""
         if self._shared:
             return self._shared[t - self.first]
         own = moments(x, (0,))
@@ -259,21 +242,21 @@ class BatchPass(SitePass):
         return own.mean, own.var
 
     def given(self) -> tuple[Tensor, Tensor]:
-        """Mean and variance (., F) of the steps from ``end`` on, out of the table."""
+        """Return the table's mean and variance (., F) of the steps from ``end`` on."""
         if self._table is None:
-            self.close()  # as a cell, step by step, would have it
+            self.close()  # a cell, step by step, would write before it reads too
             self._table = self._site.table.read(self._others, self.end, self._site.training)
         return self._table
 
     def gather(self, mean: Tensor, var: Tensor) -> None:
-        """Take in the moments (., F) of the next steps before ``end``."""
+        """Gather the moments (., F) of the next steps before ``end``."""
         self._own.append((mean, var))
 
     def whole(self, rows: Tensor) -> Tensor:
         steps = rows.split(self._sizes)
         if self._processes is not None and self.end > self.first:
             own = [moments(widen(x), (0,)) for x in steps[: self.end - self.first]]
-            # One exchange for all steps.
+            # One exchange serves all steps.
             shared = union(Moments(*(torch.cat(parts) for parts in zip(*own))), self._processes)
             self._shared = list(zip(shared.mean.split(1), shared.var.split(1)))
         done = [self(x, t) for t, x in enumerate(steps, self.first)]
@@ -302,16 +285,16 @@ class SiteRun:
         self._passes = passes
 
     def __call__(self, site: str, x: Tensor, t: int) -> Tensor:
-        """x (n, F) normalised at that site; unchanged where the site has no norm."""
+        """Normalise x (n, F) at a site; a site without a norm leaves it unchanged."""
         found = self._passes.get(site)
         return x if found is None else found(x, t)
 
     def of(self, site: str) -> SitePass | None:
-        """The pass of the norm at one site."""
+        """Return the pass of the norm at one site."""
         return self._passes.get(site)
 
     def whole(self, site: str, rows: Tensor) -> Tensor:
-        """The rows (N, F) of all steps normalised at a site outside of the recurrence."""
+        """Normalise the rows (N, F) of all steps at a site outside of the recurrence."""
         found = self._passes.get(site)
         return rows if found is None else found.whole(rows)
 

@@ -1,4 +1,4 @@
-"""The mathematics of one recurrent step, which knows neither parameters nor time.
+"""The mathematics of one recurrent step, without parameters and without time.
 
 Axes: n rows, H = hidden_size, I = input_size, G gates.
 """
@@ -20,12 +20,11 @@ Shape = tuple[Union[str, int], ...]
 
 NONLINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "relu": torch.relu}
 
-# Every step by its name, and every scheme by its own name and the step's.
-STEPS: dict[str, type[Step]] = {}
-PRESETS: dict[str, dict[str, NormScheme]] = {}
+STEPS: dict[str, type[Step]] = {}  # by name
+PRESETS: dict[str, dict[str, NormScheme]] = {}  # by the scheme's name and the step's
 
 _BATCH = Norm("batch", gain=0.1, bias=None)
-# The presets of a step that defines none of these names itself.
+# Defaults for the presets of every step.
 _PLAIN = {
     "layer": NormScheme(input=Norm("layer"), hidden=Norm("layer")),
     "rms": NormScheme(input=Norm("rms", bias=None), hidden=Norm("rms", bias=None)),
@@ -38,7 +37,7 @@ class Step:
     """One step of a recurrent cell. Subclass it to add a cell of your own.
 
     A subclass names its gates and computes the next state. ``RecurrentLayer`` and ``RecurrentCell``
-    add parameters, norms, lengths, packing, zoneout and statistics of every step.
+    add parameters, norms, lengths, packing, zoneout and statistics for every step.
 
     >>> class LeakyStep(Step):
     ...     gates = "al"
@@ -48,22 +47,25 @@ class Step:
     ...         return (state[0] + leak.sigmoid() * (a.tanh() - state[0]),)
     >>> layer = seqnorm.RecurrentLayer(LeakyStep(), 16, 32, norm="layer")
 
-    Defining a subclass that has ``gates`` makes its name and its presets known to ``preset``.
+    Defining a subclass with ``gates`` registers its name and its presets, which ``preset`` finds. A
+    subclass of such a step is another step with another name: no fast backend of its base class
+    computes it.
 
     Attributes:
-        name: the name of its layer; by default that of the class, without "Step".
+        name: the name of its layer; by default the name of the class without "Step".
         gates: a letter for each gate, in the order in which W_ih and W_hh stack them.
-        states: a letter for each part of the state; the first is the output.
-        biases: the bias vectors that a layer without a norm has, of "bias_ih" and "bias_hh".
-        parameters: further parameters by name, with their shapes: letters of H, I and G, or
-            numbers. ``step`` is given them as keyword arguments. They are drawn from
-            U(-1/sqrt(H), 1/sqrt(H)), as all others.
+        states: a letter for each part of the state; the first part is the output.
+        biases: the bias vectors of a layer without a norm, from "bias_ih" and "bias_hh".
+        parameters: further parameters by name, with their shapes in letters H, I and G or numbers.
+            ``step`` takes them as keyword arguments. They are drawn from U(-1/sqrt(H), 1/sqrt(H))
+            as all others.
         presets: schemes by name. "layer", "rms", "batch" and "batch_pooled" have defaults: norms of
             W_ih x and W_hh h ("batch_pooled": of W_ih x alone).
-        fields: fields of ``NormScheme`` that only some steps know and this one does: "cell" and
+        fields: the fields of ``NormScheme`` that this step has and others do not: "cell" and
             "cell_state", or "update".
         zoned: the parts of the state that a single zoneout probability holds back.
-        heads: number of equal parts into which the recurrence falls; 0 for a step without heads.
+        heads: number of equal parts of the recurrence; 0 for a step without heads.
+        fused: torch's own function for a whole layer without a norm, or ``None``.
     """
 
     name: ClassVar[str]
@@ -75,14 +77,17 @@ class Step:
     fields: ClassVar[tuple[str, ...]] = ()
     zoned: ClassVar[str]
     heads: int = 0
+    fused: Any = None
 
     def __init_subclass__(cls) -> None:
-        if "gates" not in vars(cls):
+        if not hasattr(cls, "gates"):
             return  # a base of several steps
+        if "fused" not in vars(cls):
+            cls.fused = None  # a base class's function computes only the base class
         if "name" not in vars(cls):
             cls.name = cls.__name__.removesuffix("Step") or cls.__name__
         known = STEPS.get(cls.name)
-        # A cell of a notebook that is run again defines the same class anew.
+        # Running a cell of a notebook again defines the same class anew.
         same = ("__module__", "__qualname__")
         if known is not None and any(getattr(known, of) != getattr(cls, of) for of in same):
             raise ValueError(
@@ -102,55 +107,50 @@ class Step:
         Args:
             x: (n, G * H) the finished input term, N_input(W_ih x_t) + b.
             h: (n, G * H) the finished state term, N_hidden(W_hh h_(t-1)) + b'.
-            state: the parts of the state before, (n, H) each.
+            state: the parts of the old state, (n, H) each.
             norm: ``norm("sum", x + h)`` or ``norm("cell", c)`` normalises (n, F) at that site, and
-                returns it as it is where the scheme has no norm there.
+                returns its argument where the scheme has no norm.
             scheme: the norms of the layer, or ``None``.
             **parameters: the tensors that ``parameters`` declares.
 
         Returns:
-            The parts of the state after, (n, H) each, in the order of ``states``.
+            The parts of the new state, (n, H) each, in the order of ``states``.
         """
         raise NotImplementedError(f"{type(self).__name__} has no method step")
 
-    @property
-    def fused(self) -> Any:
-        """torch's own function for a whole layer without a norm, or ``None``."""
-        return None
-
     def check(self, scheme: NormScheme) -> None:
-        """Raise ValueError for a scheme that this step cannot have, with what to write instead."""
+        """Raise ValueError for a scheme that this step cannot have."""
         for field, (meaning, default) in OF_SOME_STEPS.items():
             if field not in self.fields and getattr(scheme, field) != default:
                 raise ValueError(f"a {self.name} has no {meaning}: leave {field}={default!r}")
 
     def spans(self, scheme: NormScheme) -> dict[str, str]:
-        """Gates that each norm between the terms and the state spans, by site.
+        """Return the gates that each norm between the terms and the state spans, by site.
 
-        A norm of H units that are no gates spans "".
+        A norm of H units that belong to no gate spans "".
         """
         sites = [site for site in scheme.norms if site not in ("frame", "output")]
         return {site: "" if site == "cell" else self.gates for site in sites}
 
     def hidden_shape(self, hidden_size: int, width: int) -> tuple[int, ...]:
-        """Shape of W_hh, for an h of ``width`` units."""
+        """Return the shape of W_hh for an h of ``width`` units."""
         return len(self.gates) * hidden_size, width
 
     def hidden_blocks(self, weight: Tensor, hidden_size: int) -> tuple[Tensor, ...]:
-        """Square matrices within W_hh, one for each gate."""
+        """Return the square matrices within W_hh, one for each gate."""
         return tuple(weight.split(hidden_size))
 
     def hidden_term(self, h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """W_hh h (+ b): (n, width) to (n, G * H)."""
+        """Return W_hh h (+ b) (n, G * H) for h (n, width)."""
         return F.linear(h, weight, bias)
 
     def from_torch(self, rows: Tensor, scheme: NormScheme | None) -> Tensor:
-        """Rows (G * H, ...) of a matrix or bias of torch's layer, as this step reads them."""
+        """Convert rows (G * H, ...) of a matrix or bias of torch's layer to those of this step."""
         return rows
 
 
 class Nonlinear(Step):
-    """A step with a nonlinearity to choose, f = tanh or ReLU."""
+    """A step with a choice of the nonlinearity f, tanh or ReLU."""
 
     def __init__(self, nonlinearity: str = "tanh") -> None:
         if nonlinearity not in NONLINEARITIES:
@@ -160,5 +160,5 @@ class Nonlinear(Step):
         self.nonlinearity = nonlinearity
 
     def activate(self, x: Tensor) -> Tensor:
-        """f(x)."""
+        """Return f(x)."""
         return NONLINEARITIES[self.nonlinearity](x)

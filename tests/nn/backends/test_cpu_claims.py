@@ -44,7 +44,7 @@ REFUSED: list[tuple[str, dict[str, Any], torch.dtype, str]] = [
         for norm in (None, "layer")
     ),
     *(
-        (cell, {"norm": "layer"}, dtype, "its kernels compute in float32 and float64 alone")
+        (cell, {"norm": "layer"}, dtype, "its kernels compute only in float32 and float64")
         for cell in library.STEPS
         for dtype in (torch.float16, torch.bfloat16)
     ),
@@ -99,12 +99,12 @@ SHARED = "its kernels take the statistics of one process, and here several share
 OLD_COMPILER = "under torch.compile and torch.export its kernels need torch 2.4"
 OF_A_CALL = [
     "its kernels do not say how many operations they are",
-    "its kernels take plain tensors alone, no subclasses and none inside torch.func",
+    "its kernels take only plain tensors, no subclasses and none inside torch.func",
     "its kernels are for the CPU, and the input is on meta",
-    "its kernels compute in float32 and float64 alone",
+    "its kernels compute only in float32 and float64",
     "no rows",
-    "its kernels know no forward-mode derivatives",  # see test_cpu_transforms.py
-    "its kernels do what torch.jit.trace does not see",  # see test_cpu_watched.py
+    "its kernels have no forward-mode derivatives",  # see test_cpu_transforms.py
+    "torch.jit.trace does not see what its kernels do",  # see test_cpu_watched.py
     "its kernels take input, weights and states of one dtype, on the CPU",
     SHARED,
     OLD_COMPILER,
@@ -183,7 +183,7 @@ def test_a_call_elsewhere_or_of_nothing(cell: str) -> None:
     assert_refused(layer, torch.randn(0, B, I), "no rows")
     assert_refused(layer, torch.randn(T, 0, I), "no rows")
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert_refused(layer, torch.randn(T, B, I), "float32 and float64 alone")
+        assert_refused(layer, torch.randn(T, B, I), "only in float32 and float64")
     meta = LAYERS[cell](I, H, norm="layer", device="meta")
     assert_refused(
         meta, torch.randn(T, B, I, device="meta"), "for the CPU, and the input is on meta"
@@ -198,8 +198,8 @@ class Marked(Tensor):
 def test_a_call_of_no_plain_tensors(cell: str) -> None:
     layer = LAYERS[cell](I, H, norm="layer")
     x = torch.randn(T, B, I)
-    assert_refused(layer, x.as_subclass(Marked), "plain tensors alone")
-    with pytest.raises(RuntimeError, match="plain tensors alone"), seqnorm.use_backend("cpu"):
+    assert_refused(layer, x.as_subclass(Marked), "only plain tensors")
+    with pytest.raises(RuntimeError, match="only plain tensors"), seqnorm.use_backend("cpu"):
         torch.func.vmap(lambda one: layer(one)[0])(x[None])
     with FlopCounterMode(display=False):
         assert_refused(layer, x, "do not say how many operations they are")

@@ -60,7 +60,7 @@ def test_no_kernels() -> None:
     assert told == "set()"
     reason = "switched off by SEQNORM_KERNELS=none"
     assert status == f"absent: {reason}"
-    slow = "normalised layers are slow here, for backend 'cpu' is absent"
+    slow = "normalised layers are slow here, because backend 'cpu' is absent"
     assert warned == str([f"{slow}: {reason}"])
 
 

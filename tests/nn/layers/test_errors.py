@@ -65,7 +65,7 @@ REFUSALS: dict[str, tuple[Build, type[Exception], str]] = {
     "steps of a layer norm": (
         lambda: Norm("layer", max_steps=9),
         ValueError,
-        r"max_steps is of running statistics, and 'layer' has none",
+        r"max_steps belongs to running statistics, and 'layer' has none",
     ),
     "steps of a layer preset": (
         lambda: preset("layer", "LSTM", max_steps=9, momentum=0.5),

@@ -93,7 +93,7 @@ CALLS: dict[str, tuple[Callable[[], object], str]] = {
     "a packed batch for a cell": (lambda: GRUCell(I, H)(PACKED), "a Tensor, got PackedSequence"),
     "a traced layer": (
         lambda: torch.fx.symbolic_trace(nn.Sequential(LSTM(I, H))),
-        r"got Proxy: torch\.fx is to take this layer as a leaf, see torch\.fx\.Tracer\.is_leaf",
+        r"got Proxy: make torch\.fx take this layer as a leaf, see torch\.fx\.Tracer\.is_leaf",
     ),
 }
 # Constructors, and the message of the TypeError.

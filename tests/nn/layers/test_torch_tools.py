@@ -175,7 +175,7 @@ def test_weights_that_are_not_all_are_not_listed_for_computing(
         getattr(layer, name)
     assert name not in dir(layer)
     assert dict(inspect.getmembers(layer))["all_weights"] == layer.all_weights
-    with pytest.raises(RuntimeError, match="a cell that torch has not, LiGRU"):
+    with pytest.raises(RuntimeError, match="a step that torch does not have, LiGRU"):
         getattr(seqnorm.LiGRU(I, H), name)
 
 

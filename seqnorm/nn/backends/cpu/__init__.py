@@ -1,4 +1,4 @@
-"""Compiled loops for the CPU: normalised LSTM and GRU about as fast as torch's plain layers.
+"""Compiled loops for the CPU: normalised LSTMs and GRUs about as fast as torch's plain layers.
 
 Axes: B sequences, N packed rows, I inputs, H units, G gates.
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...autocast import is_autocast
 from ...check import warn
-from ...recurrence.direction import Direction
+from ...recurrence.direction import Direction, DirectionCall
 from ...recurrence.packing import Packing
 from ...recurrence.site_norms import BatchPass, SitePass, SiteRun
 from ...recurrence.step import State
@@ -37,32 +37,33 @@ from .traced import COMPILES
 from .traced import recurrence as traced_recurrence
 
 _warned: list[str] = []
+_NONE = (None, None)
 
 
 def status() -> tuple[bool, str]:
-    """Return whether the kernels exist, and on what they run or why they do not."""
+    """Return whether the kernels exist, and their instruction set or why they do not."""
     return LIBRARY is not None, WHY_NOT or describe()
 
 
 def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -> str | None:
     """Return ``None`` for a call that the kernels can compute, or the reason why they cannot."""
     if torch._C._get_tracing_state() is not None:
-        return "its kernels do what torch.jit.trace does not see"
+        return "torch.jit.trace does not see what its kernels do"
     if not COMPILES and torch.compiler.is_compiling():
         return "under torch.compile and torch.export its kernels need torch 2.4"
     if rows.device.type != "cpu":
         return f"its kernels are for the CPU, and the input is on {rows.device}"
     if rows.dtype not in (torch.float32, torch.float64) or is_autocast("cpu"):
-        return "its kernels compute in float32 and float64 alone"
+        return "its kernels compute only in float32 and float64"
     if is_forward_mode():
-        return "its kernels know no forward-mode derivatives"
+        return "its kernels have no forward-mode derivatives"
     given = (*direction.tensors, rows, *state)
     traced = is_traced(given)
     if traced and counts_operations():
         return "its kernels do not say how many operations they are"
     known = all_traceable if traced else all_plain
     if is_transformed() or not known(given):
-        return "its kernels take plain tensors alone, no subclasses and none inside torch.func"
+        return "its kernels take only plain tensors, no subclasses and none inside torch.func"
     for tensor in given:
         if tensor.dtype != rows.dtype or not tensor.is_cpu:
             return "its kernels take input, weights and states of one dtype, on the CPU"
@@ -78,19 +79,17 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
     if reason is None and LIBRARY is None:
         if direction.norms and not _warned and not torch.compiler.is_compiling():
             _warned.append(WHY_NOT)
-            warn(f"normalised layers are slow here, for backend 'cpu' is absent: {WHY_NOT}")
+            warn(f"normalised layers are slow here, because backend 'cpu' is absent: {WHY_NOT}")
         return WHY_NOT
     return reason
 
 
 def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> tuple[Tensor, State]:
-    """Packed inputs (N, I) and initial state (B, H), (B, H) to packed outputs and final state."""
+    """Compute packed outputs and final state from packed inputs (N, I) and state (B, H), (B, H)."""
     return run_layer([(direction, rows, packing, state)])[0]
 
 
-def run_layer(
-    calls: Sequence[tuple[Direction, Tensor, Packing, State]],
-) -> list[tuple[Tensor, State]]:
+def run_layer(calls: Sequence[DirectionCall]) -> list[tuple[Tensor, State]]:
     """Run all directions of a layer, concurrently where possible."""
     passes = []
     for call in calls:
@@ -111,13 +110,13 @@ def run_layer(
 
 
 class _Pass(NamedTuple):
-    """One direction during one pass, around what the kernels do.
+    """One direction during one pass, with the work around the kernels.
 
     Attributes:
-        norms: those that the kernels do not compute by themselves, if there are some.
+        norms: the norms that the kernels do not compute by themselves, if there are any.
         batch: passes of the norms of x, h and c, if the kernels compute norms of the batch.
-        traced: whether an operator of torch.library computes it.
-        told: (T,) the sizes of the call for that operator, where they are no numbers.
+        traced: true if an operator of torch.library computes the pass.
+        told: (T,) the sizes of the call for that operator, where they are symbols.
     """
 
     call: Call
@@ -129,14 +128,14 @@ class _Pass(NamedTuple):
 
 
 def _start(direction: Direction, rows: Tensor, packing: Packing, state: State) -> _Pass:
-    """Compute what comes before the recurrence."""
+    """Compute the terms before the recurrence, and collect the tensors for the kernels."""
     plan: Plan = direction.plans["cpu"]  # made by ``claims``
     traced = is_traced((rows, *state, *direction.tensors))
-    if traced:  # elsewhere every tensor was found to be plain
+    if traced:  # elsewhere ``claims`` has checked that every tensor is plain
         refuse_freed((rows, *state, *direction.tensors))
     norms: SiteRun | None = None
     if plan.outside or direction.over_batch:
-        # Norms of a row ask for no numbers of rows, which would fix the lengths of a graph.
+        # Norms of a row need no numbers of rows, which would fix the lengths of a graph.
         norms = direction.start(packing.batch_sizes if direction.over_batch else [], packing.first)
     weight_ih: Tensor | None = direction.weight_ih
     if norms is not None and plan.hoisted:
@@ -144,13 +143,9 @@ def _start(direction: Direction, rows: Tensor, packing: Packing, state: State) -
     elif norms is not None:
         rows = norms.whole("frame", rows)
     x, h, c = plan.sites
-    gain_x = gain_h = gain_c = bias_x = bias_h = bias_c = None
-    if x:
-        gain_x, bias_x = direction.affine[x]
-    if h:
-        gain_h, bias_h = direction.affine[h]
-    if c:
-        gain_c, bias_c = direction.affine[c]
+    gain_x, bias_x = direction.affine.get(x, _NONE)
+    gain_h, bias_h = direction.affine.get(h, _NONE)
+    gain_c, bias_c = direction.affine.get(c, _NONE)
     zoneout = direction.zoneout
     stays: list[Tensor | None] = [None, None]
     if any(zoneout):
@@ -159,27 +154,14 @@ def _start(direction: Direction, rows: Tensor, packing: Packing, state: State) -
         for number, stay in enumerate(drawn):
             if isinstance(stay, Tensor):
                 stays[number] = stay.to(rows.dtype)
+    columns = None, None, None
+    bias_ih = direction.bias_ih if plan.places[0] else None
+    bias_hh = direction.bias_hh if plan.places[1] else None
     inputs = Inputs(
-        rows,
-        weight_ih,
-        direction.weight_hh,
-        state[0],
-        state[1] if len(state) > 1 else None,
-        gain_x,
-        gain_h,
-        gain_c,
-        bias_c,
-        None,
-        None,
-        None,
-        stays[0],
-        stays[1],
-        direction.bias_ih if plan.places[0] else None,
-        direction.bias_hh if plan.places[1] else None,
-        bias_x,
-        bias_h,
+        *(rows, weight_ih, direction.weight_hh, state[0], state[1] if len(state) > 1 else None),
+        *(gain_x, gain_h, gain_c, bias_c, *columns, *stays, bias_ih, bias_hh, bias_x, bias_h),
     )
-    # A graph of layers without norms of the batch is told its numbers of rows by a tensor.
+    # In a graph of a layer without norms of the batch, a tensor holds the numbers of rows.
     told = packing.sizes(rows) if traced and not plan.batch else None
     call = Call(plan, packing.batch_sizes if told is None else [], zoneout)
     batch = [norms.of(site) for site in plan.sites] if norms is not None and plan.batch else []

@@ -1,4 +1,4 @@
-"""Norms of the batch: which statistics a call takes, and which it is given.
+"""Norms of the batch: calls that compute statistics, and calls that read them from a table.
 
 Axes: T steps, B sequences, N packed rows, F features.
 """
@@ -20,12 +20,14 @@ def in_parts(
     passes: Sequence[SitePass | None],
     recurrence: Callable[[Call, Inputs], tuple[Tensor, ...]],
 ) -> tuple[Tensor, ...]:
-    """Output and final states of ``recurrence``, called anew wherever a norm comes to the first
-    step that it reads from its table, which then holds the statistics of the steps before.
+    """Return output and final states of ``recurrence``, called separately for parts of the steps.
+
+    A part begins where a norm comes to the first step that it reads from its table. The table then
+    holds the statistics of the steps before.
 
     Args:
-        passes: of the norms of x, h and c; what is no norm of the batch is left to the kernels.
-        recurrence: that of ``operators`` or of ``traced``.
+        passes: passes of the norms of x, h and c; only those of the batch count.
+        recurrence: the function of ``operators`` or of ``traced``.
     """
     sizes = call.sizes
     norms = [norm if isinstance(norm, BatchPass) else None for norm in passes]
@@ -60,7 +62,7 @@ def in_parts(
 def _part(
     inputs: Inputs, rows: slice, state: Sequence[Tensor], given: Sequence[Tensor | None]
 ) -> Inputs:
-    """What of a call belongs to these packed rows."""
+    """Return the part of a call with these packed rows."""
     columns = [None if found is None else found.to(inputs.input.dtype) for found in given]
     return inputs._replace(
         input=inputs.input[rows],
@@ -75,6 +77,6 @@ def _part(
 
 
 def _columns(norm: BatchPass, start: int, end: int, eps: float) -> Tensor:
-    """(end - start, 2, F) mean and 1 / deviation of some steps that the table speaks for."""
+    """Return mean and 1 / deviation (end - start, 2, F) of some steps of the table."""
     mean, var = (moment[start:end] for moment in norm.given())
     return torch.stack((mean, (var + eps).rsqrt()), 1)

@@ -1,4 +1,4 @@
-"""A call of the kernels: its tensors, and what of it is no tensor.
+"""A call of the kernels: its tensors, and its other arguments.
 
 Axes: T steps, B sequences, N packed rows, I inputs, H units, G gates.
 """
@@ -17,14 +17,14 @@ class Inputs(NamedTuple):
     """The tensors of a call.
 
     Attributes:
-        input: (N, I), projected by ``weight_ih`` (G * H, I); where that is None, (N, G * H) the
-            finished term W_ih x itself.
+        input: (N, I), projected by ``weight_ih`` (G * H, I); without ``weight_ih``, the finished
+            term W_ih x (N, G * H).
         weight_hh: (G * H, H).
         h_0, c_0: (B, H) the initial state.
-        gain_x, gain_h, gain_c, bias_c: of the norms.
+        gain_x, gain_h, gain_c, bias_c: gains and bias of the norms.
         columns_x, columns_h, columns_c: (T, 2, .) mean and 1 / deviation of each step, for norms of
-            the batch that take no statistics of these rows.
-        stay_h, stay_c: (N, H), 1 where zoneout keeps a unit, else 0.
+            the batch that compute no statistics of these rows.
+        stay_h, stay_c: (N, H), 1 where zoneout holds a unit back, else 0.
         bias_0, ...: biases, added at the places of the plan.
     """
 
@@ -56,11 +56,11 @@ STAYS = Inputs._fields.index("stay_h")
 
 
 class Call(NamedTuple):
-    """What of a call is no tensor.
+    """The arguments of a call that are not tensors.
 
     Attributes:
         sizes: rows of each step.
-        zoneout: in inference, the probability for each part of the state; 0 where units are drawn.
+        zoneout: in inference, the probability for each part of the state; 0 if units are drawn.
     """
 
     plan: Plan
@@ -68,43 +68,28 @@ class Call(NamedTuple):
     zoneout: tuple[float, ...]
 
     def sizes_like(self, rows: Tensor) -> Tensor:
-        """``sizes`` as a tensor (T,) where the rows are, symbols of a graph included."""
+        """Return ``sizes`` as a tensor (T,) on the device of the rows, or as symbols of a graph."""
         if self.sizes and self.sizes[0] == self.sizes[-1]:
             return rows.new_full((len(self.sizes),), self.sizes[0], dtype=torch.int64)
         return rows.new_tensor(self.sizes, dtype=torch.int64)
 
     def own(self, inputs: Inputs) -> tuple[str, ...]:
-        """Which norms, of "x", "h" and "c", take statistics of the batch from the rows."""
+        """Return the norms, of "x", "h" and "c", that compute statistics of the batch."""
         if not self.plan.batch:
             return ()
         terms = zip("xhc", self.plan.kinds, inputs[COLUMNS:STAYS])
         return tuple([term for term, kind, given in terms if kind == "batch" and given is None])
 
     def check(self, inputs: Inputs) -> None:
-        """Raise RuntimeError where a tensor has not the shape that the kernels take for granted."""
+        """Raise RuntimeError unless every tensor has the shape that the kernels rely on."""
         batch, hidden = inputs.h_0.shape
-        steps, rows, gates = len(self.sizes), sum(self.sizes), self.plan.gates * hidden
+        steps, rows, gates = len(self.sizes), sum(self.sizes), len(self.plan.step.gates) * hidden
         width = gates if inputs.weight_ih is None else inputs.input.shape[-1]
-        of_gates, of_units, of_rows = (gates,), (hidden,), (rows, hidden)
         shapes: tuple[tuple[int, ...], ...] = (
-            (rows, width),
-            (gates, width),
-            (gates, hidden),
-            (batch, hidden),
-            (batch, hidden),
-            of_gates,
-            of_gates,
-            of_units,
-            of_units,
-            (steps, 2, gates),
-            (steps, 2, gates),
-            (steps, 2, hidden),
-            of_rows,
-            of_rows,
-            of_gates,
-            of_gates,
-            of_gates,
-            of_gates,
+            *((rows, width), (gates, width), (gates, hidden), (batch, hidden), (batch, hidden)),
+            *((gates,), (gates,), (hidden,), (hidden,)),
+            *((steps, 2, gates), (steps, 2, gates), (steps, 2, hidden)),
+            *((rows, hidden), (rows, hidden), (gates,), (gates,), (gates,), (gates,)),
         )
         for name, tensor, shape in zip(Inputs._fields, inputs, shapes):
             if tensor is not None and tensor.shape != shape:

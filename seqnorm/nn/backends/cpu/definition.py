@@ -1,4 +1,4 @@
-"""The definition of what the kernels compute: the reference, on the tensors of a call.
+"""The definition of the kernels: the reference on the tensors of a call.
 
 Axes: B sequences, N packed rows, n rows alive at a step, H units.
 """
@@ -23,7 +23,7 @@ class _KernelNorm(SitePass):
     """A norm of the recurrence with its parameters and, for norms of the batch, its statistics.
 
     Attributes:
-        own: mean and variance (1, F) of each step, if they are taken from the rows.
+        own: mean and variance (1, F) of each step, if they are computed from the rows.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class _KernelNorm(SitePass):
 
 
 def definition(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
-    """Return what ``operators.recurrence`` does, differentiable to any order."""
+    """Return the results of ``operators.recurrence``, differentiable to any order."""
     plan, sizes = call.plan, call.sizes
     step, scheme = plan.step, plan.scheme
     gains = (inputs.gain_x, inputs.gain_h, inputs.gain_c)
@@ -70,19 +70,10 @@ def definition(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
             units = norm.sizes(step.gates, spans[site], plan.hidden_size, step.heads)
             norms[site] = _KernelNorm(norm, units, sizes, *given)
     run = SiteRun({**norms})
-    direction = Direction(
-        step=step,
-        scheme=scheme,
-        weight_ih=inputs.input if inputs.weight_ih is None else inputs.weight_ih,
-        weight_hh=inputs.weight_hh,
-        bias_ih=inputs.bias_0,
-        bias_hh=inputs.bias_1,
-        weight_hr=None,
-        own={},
-        norms={},
-        training=False,
-        zoneout=call.zoneout,
-    )
+    weight_ih = inputs.input if inputs.weight_ih is None else inputs.weight_ih
+    weights = weight_ih, inputs.weight_hh, inputs.bias_0, inputs.bias_1, None
+    options: dict[str, Any] = {"own": {}, "norms": {}, "training": False, "zoneout": call.zoneout}
+    direction = Direction(step, scheme, *weights, **options)
     drawn = inputs[STAYS : STAYS + len(call.zoneout)]
     held = [p if stay is None else stay != 0 for p, stay in zip(call.zoneout, drawn)]
     x = inputs.input if inputs.weight_ih is None else input_term(direction, run, inputs.input)
@@ -99,13 +90,13 @@ def definition(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
 def gradients(
     call: Call, inputs: Inputs, grads: tuple[Tensor | None, ...], needed: tuple[bool, ...]
 ) -> list[Tensor | None]:
-    """Gradients of the inputs from those of the results, themselves differentiable."""
+    """Return differentiable gradients of the inputs from gradients of the results."""
     with torch.enable_grad():
-        # By other names: one input may come of another, as a state of the weights that it went
-        # through before, and its share in their gradient is for autograd to add.
+        # Views, because one input may be computed from another, as a state from the weights of an
+        # earlier call. Autograd adds that share of the gradient elsewhere.
         inputs = Inputs._make([None if t is None else t.view_as(t) for t in inputs])
         values = definition(call, inputs)
-    # A value that depends on nothing learned has no gradient, as in a frozen direction.
+    # Values of a frozen direction have no gradient.
     pairs = [(v, grad) for v, grad in zip(values, grads) if grad is not None and v.requires_grad]
     if not pairs:
         return [None] * len(needed)

@@ -16,7 +16,7 @@ from . import library, memory
 from .call import BIASES, COLUMNS, Call, Inputs
 from .library import LIBRARY, Arguments
 
-# A thread's part of the products of a step must be worth waking it for.
+# A smaller part of the products of a step is not worth waking a thread.
 LEAST_WORK = 32768
 _TENSORS = Inputs._fields[:BIASES]
 _Sizes = ctypes.c_int64 * 2
@@ -27,9 +27,9 @@ class Pass:
     """One pass of the kernels over some tensors, which it keeps alive.
 
     Args:
-        keep: whether the pass is for a backward pass, or is one.
-        kept: bytes for what the backward pass needs, beginning with x (N, G * H); of spare memory
-            if None.
+        keep: true for a backward pass, and for a forward pass that one will follow.
+        kept: bytes for the values that the backward pass needs, beginning with x (N, G * H); spare
+            memory if None.
     """
 
     def __init__(self, call: Call, inputs: Inputs, keep: bool, kept: Tensor | None) -> None:
@@ -61,7 +61,7 @@ class Pass:
         self.give(given)
 
     def give(self, tensors: Iterable[tuple[str, Tensor | None]]) -> None:
-        """Hand over tensors, row by row, under their names in ``Arguments``."""
+        """Pass tensors to the kernels, row by row, under their names in ``Arguments``."""
         for name, tensor in tensors:
             if tensor is None:
                 continue
@@ -70,7 +70,7 @@ class Pass:
                     f"{name} is {tensor.dtype} on {tensor.device}, the input {self.dtype} on the "
                     "CPU: convert one to the other"
                 )
-            if tensor.is_neg():  # a view whose memory holds the numbers with the other sign
+            if tensor.is_neg():  # a view with the opposite sign of the numbers in memory
                 tensor = tensor.resolve_neg()
             tensor = tensor.contiguous()
             address = tensor.data_ptr()
@@ -81,7 +81,7 @@ class Pass:
 
 
 def run(passes: Sequence[Pass], backward: bool) -> None:
-    """Run passes of one dtype, concurrently where there are threads for each."""
+    """Run passes of one dtype, concurrently if there are enough threads."""
     which = library.VARIANTS[library.CHOSEN], int(passes[0].dtype == torch.float64)
     work = 0
     for one in passes:
@@ -105,11 +105,11 @@ def run(passes: Sequence[Pass], backward: bool) -> None:
 
 
 def kept_width(call: Call, inputs: Inputs) -> int:
-    """Reals that are kept of each packed row, as ``place_kept`` of ``src/loop.c`` counts them."""
+    """Return the number of reals kept of each packed row, as ``place_kept`` in ``src/loop.c``."""
     wide, hidden = inputs.weight_hh.shape
     plan, lstm = call.plan, inputs.c_0 is not None
     zoneout = inputs.stay_c is not None or any(call.zoneout[1:])
-    # Not as products with a truth value, which the symbolic sizes of torch 2.3 do not take.
+    # The symbolic sizes of torch 2.3 cannot be multiplied by a truth value.
     parts = (
         (wide, inputs.weight_ih is not None or plan.joined),
         (4 * len(plan.sets) + 2, not plan.batch),
@@ -124,7 +124,7 @@ class Forward(Pass):
     """A forward pass.
 
     Attributes:
-        results: those of ``operators.recurrence``, filled by ``run``.
+        results: the results of ``operators.recurrence``, filled by ``run``.
     """
 
     def __init__(self, call: Call, inputs: Inputs, keep: bool, kept: Tensor | None = None) -> None:
@@ -148,7 +148,7 @@ class Forward(Pass):
 
 
 class Backward(Pass):
-    """A backward pass, which uses up what was ``kept``."""
+    """A backward pass, which overwrites ``kept``."""
 
     def __init__(
         self,
@@ -198,18 +198,18 @@ class Backward(Pass):
             self._grad_x if inputs.weight_ih is None else places["grad_input"],
             *[places.get(name) for name in names],
             *(gain_x, gain_h, gain_c, bias_c),
-            *(None,) * (BIASES - COLUMNS),  # of what was given or drawn
+            *(None,) * (BIASES - COLUMNS),  # statistics and drawn units have no gradient
         ]
         for place in plan.places:
             parts = [of_place[letter] for letter in place]
             found.append(sum(parts[1:], parts[0]) if parts else None)
-        if inputs.weight_ih is not None or not plan.joined:  # else grad_x stands there
+        if inputs.weight_ih is not None or not plan.joined:  # else it holds grad_x
             memory.give(self.kept)  # type: ignore[arg-type]  # given at construction
         return [grad if need else None for need, grad in zip(self._needed, found)]
 
 
 def compute(passes: Sequence[Forward]) -> None:
-    """Run forward passes; what the gradients need of them stays where they keep it."""
+    """Run forward passes, and free the memory of those that no backward pass will follow."""
     run(passes, backward=False)
     for one in passes:
         if not one.arguments.keep:

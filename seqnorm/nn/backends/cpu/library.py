@@ -1,7 +1,7 @@
-"""The compiled kernels, which stand beside this file where the installation could compile them.
+"""The compiled kernels, which stand beside this file if the installation could compile them.
 
 The environment variable ``SEQNORM_KERNELS`` is read once, here: "avx512", "avx2" or "base" chooses
-an instruction set, "none" does without kernels.
+an instruction set, and "none" disables the kernels.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .missing import why_not
 
 VARIABLE = "SEQNORM_KERNELS"
 NONE = "none"
-# The steps that have kernels, by the numbers of src/arguments.h.
+# The steps that have kernels, with their numbers in src/arguments.h.
 STEPS = {"LSTM": 0, "GRU": 1}
 KINDS = {None: 0, "layer": 1, "rms": 2, "batch": 3}
 _INTEGERS = ("cell", "T", "B", "I", "H", "G", "threads", "sets")
@@ -31,9 +31,7 @@ _GRADIENTS = (
     *("grad_output", "grad_h", "grad_c", "grad_x"),
     *("grad_input", "grad_weight_ih", "grad_weight_hh", "grad_sums"),
 )
-
-
-# Calls that run at the same time, at most.
+# The largest number of calls that run at the same time.
 TOGETHER = 2
 
 
@@ -52,7 +50,7 @@ class Arguments(ctypes.Structure):
 
 
 def _load() -> tuple[Any, str]:
-    """The library, or None and why there is none."""
+    """Return the library, or None and the reason."""
     if ASKED == NONE:
         return None, f"switched off by {VARIABLE}={NONE}"
     path = Path(__file__).with_name("_kernels.so")
@@ -69,7 +67,7 @@ def _load() -> tuple[Any, str]:
         for name in ("seqnorm_forward", "seqnorm_backward"):
             getattr(library, name).argtypes = [number, number, ctypes.POINTER(call), number, number]
             getattr(library, name).restype = None
-    except (OSError, AttributeError) as error:  # the latter of a library without these functions
+    except (OSError, AttributeError) as error:  # AttributeError: a function is missing
         return None, why_not(path, str(error))
     return library, ""
 
@@ -80,11 +78,11 @@ def _variants() -> dict[str, int]:
 
 
 def _chosen() -> str:
-    """Whose kernels compute: those that are asked for, or the widest.
+    """Return the instruction set that ``SEQNORM_KERNELS`` asks for, or the widest one.
 
     Raises:
-        ValueError: those that are asked for are not here. This ends the import: a program is not
-            to run on other kernels than it was started for, nor to end at some later call.
+        ValueError: the set does not exist here. This ends the import, so that no program runs on
+            other kernels than asked for, or fails only at a later call.
     """
     if ASKED not in ("", NONE, *VARIANTS):
         there = ", ".join(map(repr, (*VARIANTS, NONE)))
@@ -101,7 +99,7 @@ CHOSEN = _chosen()
 
 
 def describe() -> str:
-    """What of this machine the kernels use."""
+    """Return the instruction set and the threads that the kernels use."""
     chosen = f"{CHOSEN} (chosen by {VARIABLE})" if ASKED else CHOSEN
     pool = "PyTorch's threads" if LIBRARY.seqnorm_has_threads() else "one thread (no OpenMP found)"
     return f"{chosen}, {pool}"

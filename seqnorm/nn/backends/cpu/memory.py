@@ -1,6 +1,6 @@
-"""Working memory that is used again: new pages cost a call of this size more than its arithmetic.
+"""Working memory that is reused: new pages cost a small call more than its arithmetic.
 
-What a caller sees is never given back.
+Tensors that a caller sees are never reused.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import threading
 import torch
 from torch import Tensor
 
-# Bytes that are kept for later calls, by all threads together.
+# The largest number of bytes kept for later calls of all threads.
 LIMIT = 256 << 20
 
 
 class Spare:
-    """Spare tensors of bytes by their sizes, eight sizes between a power of two and the next."""
+    """Spare tensors of bytes by size, with eight sizes between successive powers of two."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -23,7 +23,7 @@ class Spare:
         self._tensors: dict[int, list[Tensor]] = {}
 
     def take(self, size: int) -> Tensor:
-        """Return a tensor of at least ``size`` undefined bytes that begins a cache line."""
+        """Return a tensor of at least ``size`` undefined bytes."""
         step = max(64, 1 << max(size.bit_length() - 4, 0))
         size = -(-size // step) * step
         with self._lock:
@@ -31,13 +31,13 @@ class Spare:
             if found:
                 self.bytes -= size
                 return found.pop()
-        # A later call may record gradients, and whatever device the caller prefers has no addresses
-        # for the kernels.
+        # A later call may record gradients, and the kernels need addresses, whatever the caller's
+        # default device is.
         with torch.inference_mode(False):
             return torch.empty(size, dtype=torch.uint8, device="cpu")
 
     def give(self, tensor: Tensor) -> None:
-        """Keep the memory of a tensor from ``take`` that nobody uses any more."""
+        """Keep the memory of a tensor from ``take`` that is no longer in use."""
         size = tensor.numel()
         with self._lock:
             self._tensors[size] = [*self._tensors.pop(size, ()), tensor]
@@ -52,6 +52,4 @@ class Spare:
 
 
 _spare = Spare()
-
-
 take, give = _spare.take, _spare.give

@@ -1,4 +1,4 @@
-"""Why there are no compiled kernels, and what brings them."""
+"""The reason for missing kernels, and the remedy."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ AGAIN = "install seqnorm once more, with pip install --force-reinstall --no-cach
 
 
 def why_not(kernels: Path, fault: str = "") -> str:
-    """Why there is no library at this path, and what to do about it.
+    """Return the reason why there is no library at this path, and the remedy.
 
     Args:
-        kernels: where it stands, or would.
-        fault: why it cannot be used, if it is there.
+        kernels: the path of the library, which need not exist.
+        fault: the reason why it cannot be loaded, if it exists.
     """
     root = kernels.parents[4]
-    # Sources alone are no checkout: an installation may have them as well.
+    # An installation may contain the sources too.
     checkout = (root / "setup.py").is_file() and (kernels.parent / "src" / "entry.c").is_file()
     remedy = f"pip install -e {shlex.quote(str(root))}" if checkout else AGAIN
     if fault:
@@ -44,7 +44,7 @@ def why_not(kernels: Path, fault: str = "") -> str:
 
 
 def _installed(kernels: Path) -> Path | None:
-    """The folder in which an installed copy stands that has kernels."""
+    """Return the folder of an installed copy that has kernels."""
     below = kernels.relative_to(kernels.parents[4])
     for found in metadata.distributions(name="seqnorm"):
         for root in (Path(str(found.locate_file(""))), _editable(found)):
@@ -54,7 +54,7 @@ def _installed(kernels: Path) -> Path | None:
 
 
 def _editable(found: metadata.Distribution) -> Path | None:
-    """The source folder of what was installed with ``pip install -e``."""
+    """Return the source folder of an installation with ``pip install -e``."""
     origin = json.loads(found.read_text("direct_url.json") or "{}")
     if not origin.get("dir_info", {}).get("editable"):
         return None

@@ -1,4 +1,4 @@
-"""A layer in one direction, or in both, as one operator of autograd."""
+"""A layer in one or two directions as an operator of autograd."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def recurrence(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
     """Compute one direction of an LSTM or GRU.
 
     Returns:
-        output (N, H), h_n (B, H)[, c_n (B, H)], and for each norm that takes statistics of these
-        rows, of x, of h and of c, mean and 1 / deviation (T, 2, .) and variance (T, .), which have
+        output (N, H), h_n (B, H)[, c_n (B, H)], and for each norm of x, h and c that computes
+        statistics of these rows, mean and 1 / deviation (T, 2, .) and variance (T, .), which have
         no gradient.
     """
     return recurrences([(call, inputs)])[0]
@@ -29,7 +29,7 @@ def recurrence(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
 
 def recurrences(calls: Sequence[tuple[Call, Inputs]]) -> list[tuple[Tensor, ...]]:
     """Compute up to ``library.TOGETHER`` calls of one dtype concurrently, see ``recurrence``."""
-    # Loops, for comprehensions and generators are calls of their own.
+    # Loops, because comprehensions and generators are calls of their own.
     every: list[Tensor | None] = []
     for _, inputs in calls:
         every += inputs
@@ -92,18 +92,18 @@ class Recurrence(torch.autograd.Function):
             part[: 1 + len(call.plan.step.states)]
             for call, part in zip(calls, _split(grads, sizes))
         ]
-        # Are derivatives of these gradients asked for?
+        # True where derivatives of these gradients are needed.
         again = torch.is_grad_enabled() or is_forward_mode()
         if again or not all([grad is None or is_plain(grad) for grad in grads]):
             found = [gradients(*each) for each in zip(calls, inputs, cotangents, needed)]
             return None, *[grad for each in found for grad in each]
-        # The gradients take the place of what was kept; a second pass computes that once more.
+        # The gradients overwrite the kept values, so a second backward pass computes them again.
         kept, ctx.kept = ctx.kept, None
         if kept is None:
             passes = [Forward(*pair, keep=True) for pair in zip(calls, inputs)]
             compute(passes)
             kept = [one.kept for one in passes]
-        ends = (None,) * len(calls[0].plan.step.states)  # which are not read
+        ends = (None,) * len(calls[0].plan.step.states)  # not read
         results = [(output, *ends, *own) for output, own in zip(outputs, ctx.statistics)]
         each_call = zip(calls, inputs, results, kept, cotangents, needed)
         found = compute_gradients([Backward(*each) for each in each_call])
@@ -111,7 +111,7 @@ class Recurrence(torch.autograd.Function):
 
 
 def _split(values: Sequence[Any], sizes: Sequence[int]) -> list[tuple[Any, ...]]:
-    """Consecutive parts of these sizes."""
+    """Return consecutive parts of these sizes."""
     found, start = [], 0
     for size in sizes:
         found.append(tuple(values[start : start + size]))

@@ -1,4 +1,4 @@
-"""What the kernels make of a step and its scheme: which norms they compute, and over which sets.
+"""Plans of the kernels for a step and its scheme: the norms that they compute, and their sets.
 
 Axes: H units, G gates.
 """
@@ -19,30 +19,28 @@ PLACES = {"bias_in": "i", "bias_x": "x", "bias_h": "h"}
 
 @dataclass(frozen=True)
 class Plan:
-    """How the kernels compute one step with one scheme. They know sets of whole gates alone.
+    """The computation of one step with one scheme by the kernels, with sets of whole gates.
 
     Attributes:
         step, scheme: the definition.
-        hidden_size: units of each of the ``gates``.
-        reason: why the kernels cannot compute it, or None.
-        sites: the sites of the norms of x, of h (or of their sum) and of c; "" for one that does
-            not exist, or that stands before the kernel.
-        kinds, eps: of the same norms.
-        sets: the gate after the last of each set of the norms of x and h.
-        batch: whether the norms that the kernels compute are of the batch.
-        hoisted: whether a norm of the input is computed before the kernel, as those over time.
-        outside: whether norms stand before or after what the kernels compute.
-        sum: whether the norm of h is one of x + h.
-        joined: whether only x + W_hh h counts: an LSTM whose terms are not normalised apart.
+        hidden_size: units of each gate.
+        reason: the reason why the kernels cannot compute it, or None.
+        sites: the sites of the norms of x, of h (or of their sum) and of c; "" for a norm that does
+            not exist or is computed before the kernel.
+        kinds, eps: kinds and eps of the same norms.
+        sets: for each set of the norms of x and h, the gate after its last one.
+        batch: true if the kernels compute norms of the batch.
+        hoisted: true if a norm of the input is computed before the kernel, as norms over time are.
+        outside: true if some norms are computed before or after the kernel.
+        joined: true if only x + W_hh h counts: the norm is one of the sum, or an LSTM has no norm
+            of x or h.
         places: where bias_ih, bias_hh, and the biases of the norms of x and h are added, see
             ``PLACES``.
-        swapped: whether an LSTM carries its normalised c on, or a GRU's z takes the candidate.
     """
 
     step: Step
     scheme: NormScheme | None
     hidden_size: int
-    gates: int
     reason: str | None
     sites: tuple[str, str, str]
     kinds: tuple[str | None, ...]
@@ -51,23 +49,24 @@ class Plan:
     batch: bool
     hoisted: bool
     outside: bool
-    sum: bool
     joined: bool
-    swapped: bool
     places: tuple[str, str, str, str]
 
     @cached_property
     def arguments(self) -> bytes:
-        """``Arguments`` with what does not depend on the tensors of a call."""
+        """``Arguments`` with all values that do not depend on the tensors of a call."""
+        scheme = self.scheme
+        # An LSTM carries its normalised c on, or z of a GRU takes the candidate.
+        swapped = scheme is not None and (scheme.cell_state, scheme.update) != ("raw", "keep")
         return bytes(
             Arguments(
                 cell=STEPS[self.step.name],
                 H=self.hidden_size,
-                G=self.gates,
+                G=len(self.step.gates),
                 sets=len(self.sets),
                 set_end=self.sets + (0,) * (4 - len(self.sets)),
                 sum=self.joined,
-                swapped=self.swapped,
+                swapped=swapped,
                 **{f"norm_{term}": KINDS[kind] for term, kind in zip("xhc", self.kinds)},
                 **{f"eps_{term}": eps for term, eps in zip("xhc", self.eps)},
             )
@@ -75,7 +74,7 @@ class Plan:
 
     @cached_property
     def added(self) -> dict[str, tuple[int, ...]]:
-        """Which of the four biases are added at each of ``PLACES``."""
+        """The numbers of the biases that are added at each of ``PLACES``."""
         return {
             name: tuple([k for k, letters in enumerate(self.places) if letter in letters])
             for name, letter in PLACES.items()
@@ -83,7 +82,7 @@ class Plan:
 
 
 def plan_of(direction: Direction) -> Plan:
-    """Return the plan of a direction, which is made once."""
+    """Return the plan of a direction; it is made once."""
     found: Plan | None = direction.plans.get("cpu")
     if found is None:
         hidden_size = direction.weight_hh.shape[1]
@@ -114,7 +113,6 @@ def make_plan(step: Step, scheme: NormScheme | None, hidden_size: int) -> Plan:
         step=step,
         scheme=scheme,
         hidden_size=hidden_size,
-        gates=len(step.gates),
         reason=_reason(step, scheme, inside, spans, ends, of_gates),
         sites=sites,  # type: ignore[arg-type]  # three, as wanted
         kinds=kinds,
@@ -123,9 +121,7 @@ def make_plan(step: Step, scheme: NormScheme | None, hidden_size: int) -> Plan:
         batch=any(norm.over_batch for norm in inside.values()),
         hoisted=hoisted,
         outside=hoisted or "frame" in norms or "output" in norms,
-        sum=h_site == "sum",
         joined=h_site == "sum" or (kinds[:2] == (None, None) and len(step.states) > 1),
-        swapped=scheme is not None and (scheme.cell_state, scheme.update) != ("raw", "keep"),
         places=(
             "" if hoisted else _place(scheme, "bias_ih", of_x),
             _place(scheme, "bias_hh", "h"),
@@ -136,7 +132,7 @@ def make_plan(step: Step, scheme: NormScheme | None, hidden_size: int) -> Plan:
 
 
 def _ends(step: Step, norm: Norm, span: str, hidden_size: int) -> tuple[int, ...] | None:
-    """The gate after the last of each set, or None if sets are not of whole gates."""
+    """Return the gate after the last of each set, or None if sets are not of whole gates."""
     found, end = [], 0
     for size in norm.sizes(step.gates, span, hidden_size, step.heads):
         end += size

@@ -1,11 +1,12 @@
-"""The recurrence as operators of torch.library, for whatever traces a call or watches what it does:
-torch.compile, torch.export, fake tensors, dispatch modes, hooks of saved tensors.
+"""The recurrence as operators of torch.library, for tools that trace or watch a call.
 
-``seqnorm::recurrence`` is what a graph holds for a layer in one direction. Its derivative is
-made of ``recurrence_training``, which gives all that a backward pass needs as well, and
-``recurrence_backward``. They take Python objects as text and change no argument, so a graph can be
-stored, and loaded where seqnorm is imported. What a call has not (c of a GRU, a gradient that
-nobody needs) is an empty tensor.
+Such tools are torch.compile, torch.export, fake tensors, dispatch modes and hooks of saved tensors.
+
+A graph holds ``seqnorm::recurrence`` for a layer in one direction. Its derivative consists of
+``recurrence_training``, which also returns all that a backward pass needs, and
+``recurrence_backward``. The operators take Python objects as text and change no argument, so a
+graph can be stored, and loaded where seqnorm is imported. Missing tensors (c of a GRU, a gradient
+that is not needed) are empty.
 
 Axes: T steps, B sequences, N packed rows, H units, G gates.
 """
@@ -31,21 +32,21 @@ from .kernels import Backward, Forward, compute, compute_gradients, kept_width
 from .library import LIBRARY
 from .plan import Plan, make_plan
 
-# The compiler of torch 2.3 does not follow what leads to the operators.
+# The compiler of torch 2.3 cannot trace the way to the operators.
 COMPILES = hasattr(torch.library, "custom_op")  # since torch 2.4
 
 RESULTS = ("output", "h_n", "c_n")
 STATISTICS = ("own_x", "var_x", "own_h", "var_h", "own_c", "var_c")
-# How the operators take a call; scheme is "" without one, batch_sizes (T,) int64 on the CPU.
+# The arguments of the operators; scheme is "" without a norm, batch_sizes (T,) int64 on the CPU.
 _CALL = "str cell, str scheme, float[] zoneout, Tensor batch_sizes, " + ", ".join(
     f"Tensor{'' if name in ALWAYS else '?'} {name}" for name in Inputs._fields
 )
-# How many arguments stand before the tensors.
+# The number of arguments before the tensors.
 CALL = 4
 
 
 def recurrence(call: Call, inputs: Inputs, sizes: Tensor | None = None) -> tuple[Tensor, ...]:
-    """``operators.recurrence`` as an operator; with ``sizes`` (T,) in the place of the call's."""
+    """Compute ``operators.recurrence`` by an operator; ``sizes`` (T,) replaces the call's."""
     scheme = call.plan.scheme
     text = "" if scheme is None else scheme.text
     if sizes is None:
@@ -76,14 +77,14 @@ def _call(call: Any, given: Inputs, sizes: list[int]) -> Call:
 
 
 def _has_kernels(inputs: Inputs) -> bool:
-    """Elsewhere, for graphs that come from another machine, there is the definition."""
+    """Return whether kernels exist here, which a graph from another machine may lack."""
     dtypes = (torch.float32, torch.float64)
     input = inputs.input
     return LIBRARY is not None and input.device.type == "cpu" and input.dtype in dtypes
 
 
 def _called(arguments: Any, given: Inputs) -> tuple[Call, Inputs]:
-    """A call without the steps and rows that a graph for all lengths has at the end, unused."""
+    """Return a call without the unused steps and rows at the end of a graph for all lengths."""
     sizes = arguments[3].tolist()
     steps = next((t for t in range(len(sizes), 0, -1) if sizes[t - 1]), 0)
     call = _call(arguments, given, sizes[:steps])
@@ -97,14 +98,14 @@ def _called(arguments: Any, given: Inputs) -> tuple[Call, Inputs]:
 
 
 def _padded(rows: Tensor | None, number: int) -> Tensor | None:
-    """(N, ·) with zeros after those that there are."""
+    """Pad rows (., F) with zeros to (number, F)."""
     if rows is None or rows.shape[0] == number:
         return rows
     return F.pad(rows, (0, 0, 0, number - rows.shape[0]))
 
 
 def _checked(arguments: Any, tensors: Any) -> tuple[Call, Inputs]:
-    """A call whose tensors have the sizes that the kernels will take for granted."""
+    """Return a call whose tensors have the sizes that the kernels rely on."""
     step, _, zoneout, _ = arguments
     call, inputs = _called(arguments, Inputs(*tensors))
     sizes, states = call.sizes, call.plan.step.states
@@ -121,12 +122,12 @@ def _checked(arguments: Any, tensors: Any) -> tuple[Call, Inputs]:
 
 
 def _filled(given: Inputs, *tensors: Tensor | None) -> tuple[Tensor, ...]:
-    """Empty tensors for what there is not."""
+    """Replace None by empty tensors."""
     return tuple(given.input.new_empty(0) if t is None else t for t in tensors)
 
 
 def _in_places(call: Call, inputs: Inputs, results: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """What ``operators.recurrence`` gives, each result at its place; inputs of all rows."""
+    """Return the results of ``operators.recurrence`` at their places; ``inputs`` has all rows."""
     states = len(call.plan.step.states)
     output = _padded(results[0], inputs.input.shape[0])
     found = dict(zip(RESULTS, (output, *results[1 : 1 + states])))
@@ -136,15 +137,19 @@ def _in_places(call: Call, inputs: Inputs, results: Sequence[Tensor]) -> tuple[T
     return _filled(inputs, *(found.get(name) for name in (*RESULTS, *STATISTICS)))
 
 
+def _results(call: Call, inputs: Inputs, kept: Tensor | None) -> tuple[Tensor, ...]:
+    """Return the results of a call; ``kept`` takes the values for a backward pass."""
+    if call.sizes and (kept is not None or _has_kernels(inputs)):
+        space = None if kept is None else _bytes(kept)
+        compute([forward := Forward(call, inputs, kept is not None, space)])
+        return forward.results
+    # Without steps the final state is the initial one, but a result must not be an argument.
+    return tuple(value.clone() for value in definition(call, inputs))
+
+
 def _forward(*arguments: Any) -> tuple[Tensor, ...]:
     call, inputs = _checked(arguments[:CALL], arguments[CALL:])
-    if call.sizes and _has_kernels(inputs):
-        compute([forward := Forward(call, inputs, keep=False)])
-        results = forward.results
-    else:
-        # Without steps the final state is the initial one, and a result must be no argument.
-        results = tuple(value.clone() for value in definition(call, inputs))
-    return _in_places(call, Inputs(*arguments[CALL:]), results)
+    return _in_places(call, Inputs(*arguments[CALL:]), _results(call, inputs, None))
 
 
 def _forward_shapes(*arguments: Any) -> tuple[Tensor, ...]:
@@ -162,14 +167,9 @@ def _forward_shapes(*arguments: Any) -> tuple[Tensor, ...]:
 def _training(*arguments: Any) -> tuple[Tensor, ...]:
     call, inputs = _checked(arguments[:CALL], arguments[CALL:])
     given = Inputs(*arguments[CALL:])
-    # Zero where nothing is written, for a result is the same every time.
+    # Zeros where nothing is written, because equal calls must have equal results.
     kept = inputs.input.new_zeros(len(given.input), kept_width(call, inputs))
-    if call.sizes:
-        compute([forward := Forward(call, inputs, keep=True, kept=_bytes(kept))])
-        results = forward.results
-    else:
-        results = tuple(value.clone() for value in definition(call, inputs))
-    return *_in_places(call, given, results), kept
+    return *_in_places(call, given, _results(call, inputs, kept)), kept
 
 
 def _training_shapes(*arguments: Any) -> tuple[Tensor, ...]:
@@ -184,8 +184,7 @@ def _bytes(tensor: Tensor) -> Tensor:
 
 
 def _split(tensors: Any) -> tuple[Any, Any, Any, Any]:
-    """The arguments of ``recurrence_backward``: inputs; output and statistics; what was kept;
-    gradients."""
+    """Return inputs, output and statistics, kept values and gradients of a backward call."""
     middle, end = len(Inputs._fields), len(tensors) - len(RESULTS)
     return tensors[:middle], tensors[middle : end - 1], tensors[end - 1], tensors[end:]
 
@@ -198,23 +197,23 @@ def _backward(*arguments: Any) -> tuple[Tensor, ...]:
         return _of_no_steps(given, grads, needed)
     rows = len(inputs.input)
     output, grad_output = output[:rows], None if grad_output is None else grad_output[:rows]
-    # The gradients take the place of what was kept, so they get a copy.
+    # The gradients overwrite the kept values, so they get a copy.
     source = _bytes(kept.contiguous())
     copy = memory.take(source.numel())
     copy[: source.numel()].copy_(source)
-    states = (output,) * len(call.plan.step.states)  # which are not read
+    states = (output,) * len(call.plan.step.states)  # not read
     results = (output, *states, *(t for t in statistics if t.numel()))
     cotangents = grad_output, *grads
     backward = Backward(call, inputs, results, copy, cotangents, tuple(needed))
     (found,) = compute_gradients([backward])
     found[0] = _padded(found[0], len(given[0]))
-    # Those of vectors are pieces of one tensor, or one for several.
+    # Gradients of vectors are views of one tensor, or one tensor for several vectors.
     own = [t.clone() if t is not None and t.dim() == 1 else t for t in found]
     return _filled(inputs, *own)
 
 
 def _of_no_steps(given: Any, grads: Any, needed: Any) -> tuple[Tensor, ...]:
-    """Zero, but for the states, which are the results."""
+    """Return zeros, but for the states, which are results themselves."""
     inputs = Inputs(*given)
     found = dict(zip(("h_0", "c_0"), grads))
 
@@ -251,7 +250,7 @@ class _Differentiable(torch.autograd.Function):
         needed, grads = ctx.needs_input_grad[CALL:], grads[: len(RESULTS)]
         given = Inputs(*saved[: len(Inputs._fields)])
         found: Sequence[Tensor | None]
-        # Where derivatives of these gradients are asked for.
+        # True where derivatives of these gradients are needed.
         if torch.is_grad_enabled() or is_forward_mode():
             call, used = _called((*ctx.call, batch_sizes), given)
             of_output = None if grads[0] is None else grads[0][: len(used.input)]
@@ -267,7 +266,7 @@ class _Differentiable(torch.autograd.Function):
 
 
 def _autograd(*arguments: Any) -> tuple[Tensor, ...]:
-    """Where gradients are recorded."""
+    """Compute ``recurrence`` where gradients may be recorded."""
     given = Inputs(*arguments[CALL:])
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given):
         if _has_kernels(given):
@@ -281,10 +280,10 @@ def _autograd(*arguments: Any) -> tuple[Tensor, ...]:
 
 
 def _one_by_one(name: str, info: Any, dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
-    """An operator of a batch of calls, as a vectorised backward pass makes of one."""
+    """Call an operator for a batch of calls, as a vectorised backward pass does."""
     operator = getattr(torch.ops.seqnorm, name)
     calls = (
-        # A list, of which no part is batched, has a list of dims.
+        # A list has a list of dims, and none of its parts is batched.
         [
             value.select(at, k) if isinstance(at, int) else value
             for value, at in zip(arguments, dims)
@@ -308,7 +307,7 @@ def _register() -> torch.library.Library:
     ):
         library.define(f"{name}({arguments}) -> ({returns})", tags=torch.Tag.pt2_compliant_tag)
         library.impl(name, compute_it, "CompositeExplicitAutograd")
-        # register_fake would be the same, but searches all modules for where it is called.
+        # register_fake would do the same, but searches all modules for its caller.
         library.impl(name, shapes, "Meta")
         if hasattr(torch.library, "register_vmap"):  # since torch 2.5
             rule = functools.partial(_one_by_one, name)
@@ -317,5 +316,5 @@ def _register() -> torch.library.Library:
     return library
 
 
-# Operators live as long as this does.
+# The operators live as long as this object.
 _OPERATORS = _register()

@@ -1,4 +1,4 @@
-"""One cell a file: its mathematics, its published norms, the layer and the single step."""
+"""The published cells, one in each file: the step, its norms, the layer and the cell."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""GRU: its mathematics, its published norms, the layer and the single step.
+"""GRU: the step, its published norms, the layer and the cell.
 
 Axes: T steps, B sequences, n rows, I = input_size, H = hidden_size.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +24,14 @@ _UNIFORM = Norm("layer", sets="separate", gain="uniform", bias="uniform")
 
 
 class GRUStep(Step):
-    """r, z, n; n = tanh(x_n + sigmoid(r) h_n); h = z h + (1 - z) n, and what a norm of the sum
-    makes of it (see ``NormScheme``)."""
+    """r, z, n; n = tanh(x_n + sigmoid(r) h_n); h = z h + (1 - z) n.
+
+    A norm of the sum changes n, see ``NormScheme``.
+    """
 
     gates = "rzn"
     fields = ("update",)
+    fused = torch.gru
     presets: ClassVar[dict[str, NormScheme]] = {
         "layer": NormScheme(input=_BA_GRU, hidden=_BA_GRU, bias_ih=None),
         "rms": NormScheme(
@@ -53,10 +56,6 @@ class GRUStep(Step):
         "nemo_batch": NormScheme(frame=Norm("batch_pooled"), bias_ih=None),
     }
 
-    @property
-    def fused(self) -> Any:
-        return torch.gru
-
     def check(self, scheme: NormScheme) -> None:
         super().check(scheme)
         if scheme.sum is not None and isinstance(scheme.sum.sets, int):
@@ -74,7 +73,7 @@ class GRUStep(Step):
     def spans(self, scheme: NormScheme) -> dict[str, str]:
         if scheme.sum is None or scheme.sum.over_batch or scheme.sum.sets == "joint":
             return super().spans(scheme)
-        # The candidate's sum contains the reset gate, so r and z are normalised before it.
+        # The candidate's sum contains the reset gate, so r and z are normalised first.
         return {"sum": "rz", "candidate": "n"}
 
     def step(
@@ -82,12 +81,8 @@ class GRUStep(Step):
     ) -> State:
         (before,) = state
         size = before.shape[-1]
-        if scheme is None or scheme.sum is None:
-            x_rz, x_n = x.split([2 * size, size], -1)
-            h_rz, h_n = h.split([2 * size, size], -1)
-            r, z = (x_rz + h_rz).sigmoid().chunk(2, -1)
-            n = (x_n + r * h_n).tanh()
-        elif "candidate" not in self.spans(scheme):
+        of_sum = scheme is not None and scheme.sum is not None
+        if scheme is not None and of_sum and "candidate" not in self.spans(scheme):
             r, z, n = norm("sum", x + h).chunk(3, -1)
             r, z, n = r.sigmoid(), z.sigmoid(), (r.sigmoid() * n).tanh()
         else:
@@ -100,7 +95,7 @@ class GRUStep(Step):
 
 
 class GRU(Layer[Tensor], TorchWeights[nn.GRU]):
-    """``torch.nn.GRU`` with normalisation inside the recurrence, and with lengths.
+    """``torch.nn.GRU`` with normalisation inside the recurrence and with lengths.
 
     With gates r, z, n stacked in this order in W_ih (3H, I) and W_hh (3H, H), and the terms
     x = N(W_ih x_t) + b and h = N(W_hh h_(t-1)) + b'::
@@ -132,8 +127,7 @@ class GRU(Layer[Tensor], TorchWeights[nn.GRU]):
                  the first layer's norm)
     ============ ===================================================================================
 
-    Everything else is as in ``LSTM``; ``zoneout`` is one probability, there is no
-    proj_size.
+    Everything else is as in ``LSTM``; ``zoneout`` is one probability, and there is no proj_size.
     """
 
     step_class = GRUStep

@@ -1,4 +1,4 @@
-"""IndRNN: units that see of the state only themselves; the layer and the single step.
+"""IndRNN, whose units read no other unit of the state: the step, the layer and the cell.
 
 Axes: T steps, B sequences, n rows, I = input_size, H = hidden_size.
 """
@@ -15,7 +15,7 @@ from ..forms import NonlinearCell, NonlinearLayer
 
 
 class IndRNNStep(Nonlinear):
-    """h = f(N(x + u h)), u h element by element."""
+    """h = f(N(x + u h)) with an elementwise product u h."""
 
     gates = "h"
     biases = ("bias_ih",)
@@ -23,7 +23,6 @@ class IndRNNStep(Nonlinear):
         "layer": NormScheme(input=Norm("layer", bias=None)),
         "rms": NormScheme(input=Norm("rms", bias=None)),
         "batch": NormScheme(input=Norm("batch", gain=0.1, bias=None)),
-        "batch_pooled": NormScheme(input=Norm("batch_pooled", gain=0.1, bias=None)),
         "haste": NormScheme(input=Norm("layer", bias=None)),
     }
 
@@ -31,7 +30,7 @@ class IndRNNStep(Nonlinear):
         super().check(scheme)
         if scheme.hidden_init != "uniform":
             raise ValueError(
-                f"hidden_init={scheme.hidden_init!r} speaks of a square matrix, and an IndRNN has "
+                f"hidden_init={scheme.hidden_init!r} needs a square matrix, and an IndRNN has "
                 'one weight for each unit: leave hidden_init="uniform"'
             )
 
@@ -52,10 +51,10 @@ class IndRNNStep(Nonlinear):
 
 
 class IndRNN(NonlinearLayer):
-    """Independently recurrent network (Li et al. 2018) with normalisation, and with lengths.
+    """Independently recurrent network (Li et al. 2018) with normalisation and with lengths.
 
-    Each unit sees of the state only itself, through a weight u (H,) that stands where other layers
-    have W_hh. With x = N(W_ih x_t) + b, W_ih (H, I), and f = tanh or ReLU::
+    Each unit of the state reads only itself, through a weight u (H,) in the place of W_hh. With
+    x = N(W_ih x_t) + b, W_ih (H, I), and f = tanh or ReLU::
 
         h_t = f(x + u * h_(t-1))
 
@@ -71,8 +70,7 @@ class IndRNN(NonlinearLayer):
     ============ ===================================================================================
 
     Everything else is as in ``LSTM``; ``zoneout`` is one probability, there is no proj_size, and
-    there is one bias, ``bias_ih_l0``. u is drawn as torch draws W_hh, from U(-1/sqrt(H),
-    1/sqrt(H)).
+    the only bias is ``bias_ih_l0``. u is drawn as W_hh in torch, from U(-1/sqrt(H), 1/sqrt(H)).
 
     Args:
         nonlinearity: "tanh" or "relu".

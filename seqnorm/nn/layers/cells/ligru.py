@@ -1,4 +1,4 @@
-"""LiGRU: a GRU without reset gate; its published norms, the layer and the single step.
+"""LiGRU, a GRU without a reset gate: the step, its published norms, the layer and the cell.
 
 Axes: T steps, B sequences, n rows, I = input_size, H = hidden_size.
 """
@@ -14,7 +14,6 @@ from ...recurrence.scheme import Norm, NormScheme
 from ...recurrence.step import Nonlinear, Normalise, State
 from ..forms import NonlinearCell, NonlinearLayer, passed
 
-_BATCH = Norm("batch", gain=0.1, bias=None)
 _SPEECHBRAIN = Norm("batch_pooled", momentum=0.05)
 
 
@@ -26,8 +25,6 @@ class LiGRUStep(Nonlinear):
     presets: ClassVar[dict[str, NormScheme]] = {
         "layer": NormScheme(input=Norm("layer"), bias_ih=None),
         "rms": NormScheme(input=Norm("rms", bias=None)),
-        "batch": NormScheme(input=_BATCH, hidden=_BATCH),
-        "batch_pooled": NormScheme(input=Norm("batch_pooled", gain=0.1, bias=None)),
         "ravanelli2018": NormScheme(input=_SPEECHBRAIN, bias_ih=None, hidden_init="orthogonal"),
         "moumen2023": NormScheme(
             input=_SPEECHBRAIN,
@@ -47,7 +44,7 @@ class LiGRUStep(Nonlinear):
 
 
 class LiGRU(NonlinearLayer):
-    """Light gated recurrent unit (Ravanelli et al. 2018) with normalisation, and with lengths.
+    """Light gated recurrent unit (Ravanelli et al. 2018) with normalisation and with lengths.
 
     With gates a, z stacked in this order in W_ih (2H, I) and W_hh (2H, H), the terms
     x = N(W_ih x_t) + b and h = N(W_hh h_(t-1)), and f = ReLU or tanh::
@@ -64,13 +61,12 @@ class LiGRU(NonlinearLayer):
     batch         [a, z] = BN(W_x x; 0.1, -) + BN(W_h h; 0.1, -) + b, statistics of every step
     batch_pooled  [a, z] = BN(W_x x; 0.1, -) + b + W_h h, statistics over all valid frames
     ravanelli2018 [a, z] = BN(W_x x; 1, 0) + W_h h, over all valid frames, momentum 0.05
-                  (SpeechBrain, "batchnorm", which counts padding too); W_hh
-                  orthogonal
+                  (SpeechBrain, "batchnorm", which counts padding too); W_hh orthogonal
     moumen2023    as ravanelli2018 with N(W_h h; -, -) (SLi-GRU, Moumen and Parcollet 2023)
     ============= ==================================================================================
 
     Everything else is as in ``LSTM``; ``zoneout`` is one probability, there is no proj_size, and
-    there is one bias, ``bias_ih_l0``. SpeechBrain's dropout of f(a) is not here.
+    the only bias is ``bias_ih_l0``. SpeechBrain's dropout of f(a) is left out.
 
     Args:
         nonlinearity: "relu" or "tanh".

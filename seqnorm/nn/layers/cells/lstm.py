@@ -1,4 +1,4 @@
-"""LSTM: its mathematics, its published norms, the layer and the single step.
+"""LSTM: the step, its published norms, the layer and the cell.
 
 Axes: T steps, B sequences, n rows, I = input_size, H = hidden_size, P = size of h (H, or
 proj_size), L = num_layers, D = directions.
@@ -6,7 +6,7 @@ proj_size), L = num_layers, D = directions.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,14 +24,11 @@ _LAYER_GAIN = Norm("layer", gain=1.0, bias=None)
 _RMS = Norm("rms", gain=1.0, bias=None)
 _BATCH = Norm("batch", gain=0.1, bias=None)
 _BATCH_BIAS = Norm("batch", gain=0.1, bias=0.0)
-_POOLED = Norm("batch_pooled", gain=0.1, bias=None)
-_UNIFORM = Norm("layer", sets="separate", gain="uniform", bias="uniform")
-_UNIFORM_JOINT = Norm("layer", gain="uniform", bias="uniform")
-_TFA = Norm("layer", eps=1e-3)
-_CONTRIB = Norm("layer", eps=1e-12)
+_UNIFORM = Norm("layer", gain="uniform", bias="uniform")
 _FORGET = (("f", 1.0),)
 
 _BA = NormScheme(input=_LAYER, hidden=_LAYER, cell=_LAYER)
+_FED_BACK = _BA.replace(cell_state="normalised", bias_ih=None)
 _COOIJMANS = NormScheme(input=_BATCH, hidden=_BATCH, cell=_BATCH_BIAS, gate_bias=_FORGET)
 
 
@@ -41,55 +38,35 @@ class LSTMStep(Step):
     gates = "ifgo"
     states = "hc"
     fields = ("cell", "cell_state")
+    fused = torch.lstm
     presets: ClassVar[dict[str, NormScheme]] = {
         "layer": _BA,
         "rms": NormScheme(input=_RMS, hidden=_RMS, cell=_RMS),
         "batch": _COOIJMANS,
-        "batch_pooled": NormScheme(input=_POOLED),
         "ba2016": _BA,
         "ba2016_draw": NormScheme(cell=_LAYER),
-        "kiros2016": NormScheme(
-            input=_LAYER, hidden=_LAYER, cell=_LAYER, bias_ih="both", hidden_init="orthogonal"
-        ),
+        "kiros2016": _BA.replace(bias_ih="both", hidden_init="orthogonal"),
         "kiros_torch": NormScheme(
             cell=Norm("layer", eps_on="std"), bias_hh="outside", bias_init="uniform"
         ),
-        "fastrnns": NormScheme(
-            input=_LAYER, hidden=_LAYER, cell=_LAYER, cell_state="normalised", bias_ih=None
+        "fastrnns": _FED_BACK,
+        "nemo": _FED_BACK.replace(gain="uniform", bias="uniform", gate_bias=_FORGET),
+        "haste": _BA.replace(
+            input=_LAYER_GAIN, hidden=_LAYER_GAIN, gate_bias=_FORGET, hidden_init="orthogonal"
         ),
-        "nemo": NormScheme(
-            input=_UNIFORM_JOINT,
-            hidden=_UNIFORM_JOINT,
-            cell=_UNIFORM_JOINT,
-            cell_state="normalised",
-            bias_ih=None,
-            gate_bias=_FORGET,
-        ),
-        "haste": NormScheme(
-            input=_LAYER_GAIN,
-            hidden=_LAYER_GAIN,
-            cell=_LAYER,
-            gate_bias=_FORGET,
-            hidden_init="orthogonal",
-        ),
-        "tfa": NormScheme(
-            input=_TFA,
-            hidden=_TFA,
-            cell=_TFA,
-            cell_state="normalised",
-            gate_bias=_FORGET,
-            hidden_init="orthogonal",
+        "tfa": _BA.replace(
+            eps=1e-3, cell_state="normalised", gate_bias=_FORGET, hidden_init="orthogonal"
         ),
         "tf_contrib": NormScheme(
-            sum=Norm("layer", "separate", eps=1e-12),
-            cell=_CONTRIB,
+            sum=Norm("layer", "separate"),
+            cell=_LAYER,
             cell_state="normalised",
             bias_ih=None,
             gate_bias=_FORGET,
-        ),
+        ).replace(eps=1e-12),
         "icefall": NormScheme(
-            sum=_UNIFORM,
-            cell=_UNIFORM_JOINT,
+            sum=Norm("layer", "separate", "uniform", "uniform"),
+            cell=_UNIFORM,
             cell_state="normalised",
             bias_ih="inside",
             bias_hh="inside",
@@ -97,17 +74,13 @@ class LSTMStep(Step):
         ),
         "di_engine": NormScheme(input=_LAYER, hidden=_LAYER, bias_init="uniform"),
         "cooijmans2016": _COOIJMANS,
-        "cooijmans2016_sequencewise": _COOIJMANS.replace(input=_POOLED),
-        "nemo_batch": NormScheme(frame=Norm("batch_pooled"), bias_ih=None),
-        "jihunchoi": NormScheme(
-            input=_BATCH_BIAS, hidden=_BATCH_BIAS, cell=_BATCH_BIAS, hidden_init="identity"
+        "cooijmans2016_sequencewise": _COOIJMANS.replace(
+            input=Norm("batch_pooled", gain=0.1, bias=None)
         ),
+        "nemo_batch": NormScheme(frame=Norm("batch_pooled"), bias_ih=None),
+        "jihunchoi": _COOIJMANS.replace(bias=0.0, gate_bias=(), hidden_init="identity"),
         "laurent2016": NormScheme(input=Norm("batch_pooled", bias=None)),
     }
-
-    @property
-    def fused(self) -> Any:
-        return torch.lstm
 
     def step(
         self, x: Tensor, h: Tensor, state: State, norm: Normalise, scheme: NormScheme | None
@@ -121,7 +94,7 @@ class LSTMStep(Step):
 
 
 class LSTM(Layer[TwoStates], TorchWeights[nn.LSTM]):
-    """``torch.nn.LSTM`` with normalisation inside the recurrence, and with lengths.
+    """``torch.nn.LSTM`` with normalisation inside the recurrence and with lengths.
 
     With gates i, f, g, o stacked in this order in W_ih (4H, I) and W_hh (4H, P)::
 
@@ -129,9 +102,9 @@ class LSTM(Layer[TwoStates], TorchWeights[nn.LSTM]):
         c_t = sigmoid(f) * c_(t-1) + sigmoid(i) * tanh(g)
         h_t = sigmoid(o) * tanh(N(c_t))              (times W_hr (P, H) with proj_size)
 
-    ``norm`` says what N is and where it stands: ``None``, the name of a preset, or a
-    ``NormScheme``. N(z; gain, bias) is LayerNorm and BN(z; gain, bias) BatchNorm, with initial
-    values, "-" where there is none; c is carried on without its norm unless fed back.
+    ``norm`` defines each N and its place: ``None``, the name of a preset, or a ``NormScheme``.
+    N(z; gain, bias) is LayerNorm and BN(z; gain, bias) is BatchNorm, with initial values; "-" means
+    no gain or no bias. c is carried on before its norm, unless the norm is fed back.
 
     ============ ===================================================================================
     ``norm``     equation (a: gates before their sigmoid and tanh)
@@ -141,8 +114,8 @@ class LSTM(Layer[TwoStates], TorchWeights[nn.LSTM]):
                  1, 0)) (Ba et al. 2016, eq. 20-22)
     rms          the same sites with RMSNorm: gain 1, no bias in the norm
     batch        a = BN(W_x x; 0.1, -) + BN(W_h h; 0.1, -) + b, h = o tanh(BN(c; 0.1, 0)), forget
-                 bias 1; statistics of every time step of their own, over the sequences still
-                 running there (Cooijmans et al. 2017, eq. 6-8)
+                 bias 1; separate statistics for every time step, over the sequences that are
+                 still running there (Cooijmans et al. 2017, eq. 6-8)
     batch_pooled a = BN(W_x x; 0.1, -) + W_h h + b, statistics over all valid frames
     ba2016       as "layer"
     ba2016_draw  gates without norm, h = o tanh(N(c)) (eq. 29-31)
@@ -166,35 +139,34 @@ class LSTM(Layer[TwoStates], TorchWeights[nn.LSTM]):
     jihunchoi    as "batch" with a bias in every norm, forget bias 0, W_hh identity
     ============ ===================================================================================
 
-    cooijmans2016 is "batch", and cooijmans2016_sequencewise the same with the statistics of W_x x
-    over all valid frames (their BN-e*). Matrices are drawn as torch draws them, W_hh as said;
-    haste's Xavier W_ih and Cooijmans' initial W are not copied.
+    cooijmans2016 is "batch"; in cooijmans2016_sequencewise the statistics of W_x x are over all
+    valid frames (their BN-e*). Matrices are drawn as in torch, unless the table says otherwise for
+    W_hh; haste's Xavier W_ih and Cooijmans' initial W are not copied.
 
-    Sequences of different length come as a ``PackedSequence`` or padded with ``lengths``. Padding
-    enters nothing: no output, state, gradient or statistic. No steps at all (T = 0), which torch
-    refuses, leave the state as it is. The backward direction of a
-    bidirectional layer turns every sequence round within its own length, so its step k (for "batch"
-    statistics) is the k-th that each sequence takes. A sequence of length 0 keeps its initial
-    state.
+    Sequences of different lengths come as a ``PackedSequence`` or padded with ``lengths``. Padding
+    enters no output, state, gradient or statistic. The backward direction reverses every sequence
+    within its own length, so its step k (for "batch" statistics) is the k-th step of each sequence.
+    A sequence of length 0 keeps its initial state, and so does a batch of no steps (T = 0), which
+    torch refuses.
 
     Args:
         input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size,
-            device, dtype: as in ``torch.nn.LSTM``. A norm's own bias is not governed by ``bias``.
+            device, dtype: as in ``torch.nn.LSTM``. ``bias`` does not affect the biases of norms.
         norm: see above.
-        zoneout: probability that a unit of h and c keeps its value of the step before (Krueger et
-            al. 2017), or a pair for (h, c); inference takes the expectation. h_t is computed from
-            the new c_t, and W_hr applied, before either is held back.
+        zoneout: probability that a unit of h and c keeps its previous value (Krueger et al. 2017),
+            or a pair for (h, c); inference takes the expectation. h_t is computed from the new c_t
+            and projected by W_hr before either is held back.
         recurrent_dropout: probability that an element of W_hh is zeroed, drawn once for each
-            forward call and the same at all steps (weight drop; Merity et al. 2018).
+            forward call and all its steps (weight drop; Merity et al. 2018).
 
     Parameters have torch's names and shapes (``weight_ih_l0``, ``weight_hh_l0_reverse``, ...); a
-    scheme keeps those biases that it uses. Norms are submodules ``norm_ih_l0``, ``norm_hh_l0``,
+    scheme keeps only the biases that it uses. Norms are submodules ``norm_ih_l0``, ``norm_hh_l0``,
     ``norm_sum_l0``, ``norm_cell_l0`` with ``weight``, ``bias`` and, for BatchNorm, ``table``, a
-    ``RunningTable``. Where weights were averaged, ``seqnorm.update_bn(loader, model)`` gives the
-    tables statistics of the average; ``torch.optim.swa_utils.update_bn`` passes them over.
+    ``RunningTable``. After averaging weights, call ``seqnorm.update_bn(loader, model)`` for
+    statistics of the average; ``torch.optim.swa_utils.update_bn`` ignores the tables.
 
     Raises:
-        TypeError, ValueError: a size, probability or norm that means nothing, at construction.
+        TypeError, ValueError: a size, probability or norm is invalid.
     """
 
     step_class = LSTMStep
@@ -227,11 +199,11 @@ class LSTMCell(Cell[TwoStates], TorchCellWeights[nn.LSTMCell]):
     """One step of ``seqnorm.LSTM``; ``torch.nn.LSTMCell`` with ``norm``.
 
     Parameters are ``weight_ih`` (4H, I), ``weight_hh`` (4H, H), ``bias_ih`` and ``bias_hh`` (4H,)
-    as the scheme uses them, and ``norm_ih``, ``norm_hh``, ``norm_sum``, ``norm_cell``. Stepped over
-    a sequence it gives what the layer gives, running statistics included.
+    if the scheme uses them, and ``norm_ih``, ``norm_hh``, ``norm_sum``, ``norm_cell``. Applied to
+    each step of a sequence, the cell computes the same as the layer, running statistics included.
 
     Raises:
-        TypeError, ValueError: a size or norm that means nothing, at construction.
+        TypeError, ValueError: a size or norm is invalid.
     """
 
     step_class = LSTMStep

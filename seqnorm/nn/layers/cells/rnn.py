@@ -1,4 +1,4 @@
-"""RNN: Elman's cell, its published norms, the layer and the single step.
+"""RNN, Elman's network: the step, its published norms, the layer and the cell.
 
 Axes: T steps, B sequences, n rows, I = input_size, H = hidden_size.
 """
@@ -15,8 +15,6 @@ from ...recurrence.step import Nonlinear, Normalise, State
 from ..forms import NonlinearCell, NonlinearLayer
 from ..torch_weights import TorchCellWeights, TorchWeights
 
-_BATCH = Norm("batch", gain=0.1, bias=None)
-
 
 class RNNStep(Nonlinear):
     """h = f(N(x + h))."""
@@ -25,8 +23,6 @@ class RNNStep(Nonlinear):
     presets: ClassVar[dict[str, NormScheme]] = {
         "layer": NormScheme(sum=Norm("layer"), bias_ih=None),
         "rms": NormScheme(sum=Norm("rms"), bias_ih=None),
-        "batch": NormScheme(input=_BATCH, hidden=_BATCH),
-        "batch_pooled": NormScheme(input=Norm("batch_pooled", gain=0.1, bias=None)),
         "ba2016": NormScheme(sum=Norm("layer"), bias_ih=None),
         "tfa": NormScheme(sum=Norm("layer"), bias_ih=None, hidden_init="orthogonal"),
         "laurent2016": NormScheme(input=Norm("batch_pooled", bias=None)),
@@ -44,7 +40,7 @@ class RNNStep(Nonlinear):
 
 
 class RNN(NonlinearLayer, TorchWeights[nn.RNN]):
-    """``torch.nn.RNN`` (Elman 1990) with normalisation inside the recurrence, and with lengths.
+    """``torch.nn.RNN`` (Elman 1990) with normalisation inside the recurrence and with lengths.
 
     With the terms x = N(W_ih x_t) + b and h = N(W_hh h_(t-1)) + b', W_ih (H, I), W_hh (H, H), and
     f = tanh or ReLU::
@@ -67,7 +63,7 @@ class RNN(NonlinearLayer, TorchWeights[nn.RNN]):
                  leaves out the first layer's norm)
     ============ ===================================================================================
 
-    Everything else is as in ``LSTM``; ``zoneout`` is one probability, there is no proj_size.
+    Everything else is as in ``LSTM``; ``zoneout`` is one probability, and there is no proj_size.
 
     Args:
         nonlinearity: "tanh" or "relu".

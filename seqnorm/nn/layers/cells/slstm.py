@@ -1,4 +1,4 @@
-"""SLSTM: xLSTM's cell with exponential input gate and heads; the layer and the single step.
+"""SLSTM, xLSTM's cell with an exponential input gate: the step, the layer and the cell.
 
 Axes: T steps, B sequences, n rows, I = input_size, H = hidden_size, P = H / num_heads.
 """
@@ -19,12 +19,11 @@ from ..forms import Cell, Layer, passed
 from ..layer import RecurrentLayer
 
 FourStates = tuple[Tensor, Tensor, Tensor, Tensor]
-_BATCH = Norm("batch", gain=0.1, bias=None)
 _HEADS = Norm("layer", sets="heads", bias=None)
 
 
 class SLSTMStep(Step):
-    """i, f, z, o; c and n decay by sigmoid(f) and take exp(i), both times exp(-m); h = o c / n."""
+    """i, f, z, o; c and n decay by sigmoid(f) and add exp(i), scaled by exp(-m); h = o c / n."""
 
     gates = "ifzo"
     states = "hcnm"
@@ -33,8 +32,6 @@ class SLSTMStep(Step):
     presets: ClassVar[dict[str, NormScheme]] = {
         "layer": NormScheme(output=_HEADS),
         "rms": NormScheme(output=Norm("rms", sets="heads", bias=None)),
-        "batch": NormScheme(input=_BATCH, hidden=_BATCH),
-        "batch_pooled": NormScheme(input=Norm("batch_pooled", gain=0.1, bias=None)),
         "xlstm": NormScheme(output=_HEADS),
     }
 
@@ -51,7 +48,7 @@ class SLSTMStep(Step):
         if self.heads == 1:
             return F.linear(h, weight, bias)
         size = weight.shape[1]
-        # (heads, n, P) times (heads, P, 4 P): a product for each head.
+        # (heads, n, P) times (heads, P, 4 P), one product for each head
         blocks = weight.reshape(4, self.heads, size, size).permute(1, 3, 0, 2)
         parts = h.reshape(h.shape[0], self.heads, size).transpose(0, 1)
         product = torch.bmm(parts, blocks.reshape(self.heads, size, 4 * size))
@@ -65,7 +62,7 @@ class SLSTMStep(Step):
         _, c, n, m = state
         i, f, z, o = norm("sum", x + h).chunk(4, -1)
         kept = F.logsigmoid(f) + m
-        # An empty n has nothing to keep, whatever its m, so exp(i - m) must not vanish beside it.
+        # Where n is 0, m has no meaning and must not make exp(i - m) vanish.
         largest = torch.where(n == 0, i, torch.maximum(i, kept))
         write, keep = (i - largest).exp(), (kept - largest).clamp(max=0.0).exp()
         c = keep * c + write * z.tanh()
@@ -74,10 +71,10 @@ class SLSTMStep(Step):
 
 
 class SLSTM(Layer[FourStates]):
-    """sLSTM of xLSTM (Beck et al. 2024) with normalisation, and with lengths.
+    """sLSTM of xLSTM (Beck et al. 2024) with normalisation and with lengths.
 
-    With gates i, f, z, o stacked in this order in W_ih (4H, I), and W_hh (4H, P) which sees of
-    h_(t-1) only the P = H / num_heads units of the same head::
+    With gates i, f, z, o stacked in this order in W_ih (4H, I) and W_hh (4H, P), where each head
+    reads only its own P = H / num_heads units of h_(t-1)::
 
         a   = N(W_ih x_t) + N(W_hh h_(t-1)) + b
         m_t = max(i, log sigmoid(f) + m_(t-1))
@@ -86,8 +83,8 @@ class SLSTM(Layer[FourStates]):
         n_t = k * n_(t-1) + exp(i - m_t)
         h_t = sigmoid(o) * c_t / n_t
 
-    where n_(t-1) = 0, as at the start, m_t = i. m only keeps the exponentials within range: from
-    a zero state h does not depend on it.
+    Where n_(t-1) = 0, as at the start, m_t = i. m only keeps the exponentials within range: from a
+    zero state, h does not depend on it.
 
     ============ ===================================================================================
     ``norm``     equation
@@ -101,14 +98,14 @@ class SLSTM(Layer[FourStates]):
     xlstm        as "layer"
     ============ ===================================================================================
 
-    The state is (h, c, n, m), and zero at first; h_n is h_T before the norm of the output. There is
-    one bias, ``bias_ih_l0``. xLSTM's block around the cell (its pre-norm, convolution, headwise
-    input projections and dropout) is not here; in its published weights the projections named
-    fgate and igate stand the other way round. Everything else is as in ``LSTM``.
+    The state is (h, c, n, m) and starts at zero; h_n is h_T before the norm of the output. The only
+    bias is ``bias_ih_l0``. xLSTM's block around the cell (its pre-norm, convolution, headwise input
+    projections and dropout) is left out; in its published weights the projections named fgate and
+    igate are exchanged. Everything else is as in ``LSTM``.
 
     Args:
-        num_heads: into how many parts of equal size W_hh falls.
-        zoneout: probability that a unit of h keeps its value; c, n and m do not.
+        num_heads: number of equal parts of W_hh.
+        zoneout: probability that a unit of h keeps its value; c, n and m always change.
     """
 
     def __init__(
@@ -135,10 +132,10 @@ class SLSTM(Layer[FourStates]):
 
 
 class SLSTMCell(Cell[FourStates]):
-    """One step of ``seqnorm.SLSTM``; without a norm of the output. See ``LSTMCell``.
+    """One step of ``seqnorm.SLSTM``, without a norm of the output. See ``LSTMCell``.
 
     Args:
-        num_heads: into how many parts of equal size W_hh falls.
+        num_heads: number of equal parts of W_hh.
     """
 
     def __init__(

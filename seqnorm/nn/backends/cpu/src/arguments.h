@@ -1,4 +1,4 @@
-/* What Python hands over (library.py has the same fields in the same order).
+/* The arguments from Python (library.py has the same fields in the same order).
  *
  * Axes: T steps, B sequences, N packed rows, I inputs, H units, G gates. Reals are float or double,
  * as the entry point says. */
@@ -38,7 +38,7 @@ typedef struct {
     const void *stay_h, *stay_c; /* (N, H) zoneout in training: not 0 where a unit stays */
     void *output;    /* (N, H) */
     void *h_n, *c_n; /* (B, H) */
-    /* Whether `kept` is for a backward pass, which leaves the gradient of x at its start. */
+    /* True if `kept` is for a backward pass, which leaves the gradient of x at its start. */
     int64_t keep;
     void *kept;
     /* Backward only. */

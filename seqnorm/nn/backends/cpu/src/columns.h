@@ -1,6 +1,6 @@
 /* Norms of the batch: the rows of a step share the mean and the variance of every unit.
  *
- * Each thread has all rows of its units, so that statistics are its own affair. */
+ * Each thread has all rows of its units, so it needs no other thread for their statistics. */
 #pragma once
 
 #include "step.h"
@@ -37,7 +37,7 @@ static void measure_columns(const Share *s, const real *rows, int64_t gates, rea
         }
 }
 
-/* Statistics of x and of the product (or of their sum) that are this step's own. */
+/* Statistics of x and of the product (or of their sum), computed from the rows of this step. */
 static void measure_terms(const Share *s) {
     const Call *c = s->call;
     const Arguments *a = c->a;

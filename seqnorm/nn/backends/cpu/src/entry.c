@@ -1,4 +1,4 @@
-/* What Python calls: the widest instruction set that this machine has, and PyTorch's threads. */
+/* The entry points for Python: the widest instruction set of this machine, PyTorch's threads. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <sched.h>
@@ -54,19 +54,19 @@ static int has(int64_t variant) {
     return variant == 0;
 }
 
-/* Name of the instruction set with this number, NULL where this machine lacks it. */
+/* Return the name of the instruction set with this number, NULL if this machine lacks it. */
 const char *seqnorm_variant(int64_t number) {
     return number >= 0 && number < VARIANTS && has(number) ? variants[number].name : 0;
 }
 
-/* Bytes of scratch and of what is kept. */
+/* Return the bytes of scratch and of kept values. */
 void seqnorm_sizes(int64_t variant, int64_t wide, const Arguments *a, int64_t backward,
                    int64_t *sizes) {
     const Kernels *k = variants + variant;
     (wide ? k->sizes_double : k->sizes)(a, backward, sizes);
 }
 
-/* Up to TOGETHER calls by so many threads. */
+/* Run up to TOGETHER calls by this number of threads. */
 void seqnorm_forward(int64_t variant, int64_t wide, const Arguments *const *calls, int64_t count,
                      int64_t threads) {
     const Kernels *k = variants + variant;
@@ -126,7 +126,7 @@ void seqnorm_parallel(Work work, void *data, int64_t threads) {
     work(data, 0, 1);
 }
 
-/* Whether there is a pool of threads to borrow. */
+/* Return whether there is a pool of threads to borrow. */
 int64_t seqnorm_has_threads(void) {
     return dlsym(RTLD_DEFAULT, "GOMP_parallel") != 0;
 }

@@ -15,17 +15,17 @@ static int64_t sums_size(const Arguments *a) {
     return 4 * a->G * a->H + 2 * a->H;
 }
 
-/* Whether x = W_ih input + b has a place of its own: not where the input is x and stays so. */
+/* Return whether x has its own place, as it is computed or changed and is not the input. */
 INLINE int has_x(const Arguments *a) {
     return a->weight_ih || a->sum;
 }
 
-/* What the backward pass needs of the forward pass: returns how many reals; `call` gets the places.
- * It leaves the gradients of x and of the product in the place of both. */
+/* Place the values that the backward pass needs, and return their number of reals. The backward
+ * pass overwrites x and the product by their gradients. */
 static int64_t place_kept(Call *call, const Arguments *a) {
     real *next = a->kept;
     int64_t N = call->N, GH = a->G * a->H;
-    /* Without a backward pass, x is gone after a step that computes it. */
+    /* Without a backward pass, a step that computes x does not keep it. */
     int whole = a->keep || !a->weight_ih || a->T == 0 || a->rows[a->T - 1] < FRESH * a->threads;
     call->x = has_x(a) ? next : (real *)a->input;
     if (has_x(a)) next += (whole ? N : a->B) * GH;
@@ -40,12 +40,12 @@ static int64_t place_kept(Call *call, const Arguments *a) {
     return next - (real *)a->kept;
 }
 
-/* Reals of scratch for either pass; `call` gets its places in it. */
+/* Place the scratch memory of either pass, and return its number of reals. */
 static int64_t place_scratch(Call *call, const Arguments *a, int backward) {
     real *start = a->scratch, *next = start;
     int64_t GH = a->G * a->H, threads = a->threads, rows = a->B > threads ? a->B : threads;
     int64_t forward = a->G * panels(a->H) * NR * a->I, back = panels(a->I) * NR * GH;
-    /* Every gate has panels of its own, so that threads can share each gate's units. */
+    /* Every gate has its own panels, so that threads can share each gate's units. */
     call->packed = next, next += panels(a->H) * NR * GH;
     call->packed_ih = next;
     if (a->weight_ih) next += forward > back ? forward : back;
@@ -81,7 +81,7 @@ static Call call_of(const Arguments *a) {
                   .S = 4 * a->sets + 2};
 }
 
-/* Bytes of scratch and of what is kept. */
+/* Return the bytes of scratch and of kept values. */
 void NAME(seqnorm_sizes_)(const Arguments *a, int64_t backward, int64_t *sizes) {
     Call call = call_of(a);
     sizes[0] = place_scratch(&call, a, (int)backward) * (int64_t)sizeof(real);
@@ -103,7 +103,7 @@ static void open_call(Call *c, const Arguments *a, int backward) {
     c->grad_x = a->grad_x ? a->grad_x : c->x, c->grad_sums = a->grad_sums;
 }
 
-/* Run the phases of one step, and after each let peers see one another's sums. */
+/* Run the phases of one step. After each phase, peers can read one another's sums. */
 static void run_phases(Share *s, const Phase *phases, void (*batch)(Share *)) {
     if (s->call->batch) {
         batch(s);
@@ -140,8 +140,8 @@ static void pack_gates(const Share *s, const real *w, int64_t K, real *packed) {
     }
 }
 
-/* Units u0 .. u1 of x = W_ih input + b for `count` packed rows, and of norms of a row, which have
- * all units, the mean and 1 / deviation of its sets. */
+/* Units u0 .. u1 of x = W_ih input + b for `count` packed rows. For norms of a row, which have all
+ * units, also the mean and 1 / deviation of its sets. */
 static void project(const Call *c, int64_t row, int64_t count, int64_t u0, int64_t u1, real *x) {
     const Arguments *a = c->a;
     int64_t GH = c->GH;
@@ -171,7 +171,7 @@ static void forward_work(void *data, int64_t number, int64_t size) {
     pack_gates(s, a->weight_hh, H, c->packed);
     if (a->weight_ih) pack_gates(s, a->weight_ih, a->I, c->packed_ih);
     meet(s);
-    /* Steps with rows enough are projected as the loop comes to them, while x is near. */
+    /* The loop itself projects steps with enough rows, while x is in the cache. */
     int64_t row = 0, t = 0;
     for (; t < a->T && at_its_step(c, a->rows[t], size); t++) row += a->rows[t];
     int64_t end = row + (number + 1) * (c->N - row) / size;
@@ -261,7 +261,7 @@ typedef struct {
     Work work;
 } Calls;
 
-/* Each call by threads of its own where there are as many, for they never meet; else one after
+/* Run each call by its own threads if there are enough, as calls never meet; else one after
  * another. */
 static void share_out(void *data, int64_t number, int64_t size) {
     Calls *all = data;

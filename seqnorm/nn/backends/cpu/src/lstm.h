@@ -80,7 +80,7 @@ INLINE void lstm_output(Share *s, int64_t r, int batch) {
     }
 }
 
-/* c that the step before carried on, at units u .. u + m. */
+/* The c that the previous step carried on, at units u .. u + m. */
 INLINE vec lstm_before(const Share *s, int64_t r, int64_t u, int64_t m, int batch) {
     const Call *c = s->call;
     if (s->t == 0) return load(c->c_0 + r * c->a->H + u, m);
@@ -91,7 +91,7 @@ INLINE vec lstm_before(const Share *s, int64_t r, int64_t u, int64_t m, int batc
     return y * load(c->gain_c + u, m) + load(c->bias_c + u, m);
 }
 
-/* Gradient of the c that this step makes (or, `back`, keeps) from that of the c carried on. */
+/* Gradient of the new c (or, with `back`, of the old c) from that of the c carried on. */
 INLINE vec lstm_grad_carried(const Share *s, int64_t r, int64_t row, int back, int64_t u,
                              int64_t m) {
     const Call *c = s->call;

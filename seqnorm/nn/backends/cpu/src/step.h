@@ -1,11 +1,11 @@
-/* What the steps of all cells share: one thread's share of a step, moments, sums over threads.
+/* Common parts of the steps of all cells: a thread's share of a step, moments, sums over threads.
  *
  * A step is divided among threads by rows, each with all units, and then they never meet; or, where
  * rows are few or statistics are of all rows, by units, each with all rows. Then the threads that
  * share a row are peers: each sums over its own units, and after a barrier all read one another's
  * sums, in the same order. (Statistics of rows need no sums of others: `columns.h`.)
  *
- * What differs between norms of a row and of the batch takes `batch`, a constant at every call. */
+ * Functions that differ between norms of a row and of the batch take the constant `batch`. */
 #pragma once
 
 #include "arguments.h"
@@ -60,7 +60,7 @@ INLINE void meet(Share *s) {
     if (s->size > 1) seqnorm_wait(&s->call->barrier, s->size);
 }
 
-/* Weights: the product of a row with fewer is sooner done than shared. */
+/* With fewer weights, the product of a row is faster alone than shared. */
 #define WORTH_SHARING (1 << 17)
 
 /* Divide a step of `alive` rows. Rows change hands only where their number changes. */
@@ -194,19 +194,19 @@ INLINE vec standard(const real *row, const Spread *of, int64_t g, int64_t j, int
     return (load(row + j, m) - of->mean[g]) * of->scale[g];
 }
 
-/* Whether a step of so many rows computes its own x: with fewer, many steps at once are faster. */
+/* Return whether a step of this many rows computes its own x. Smaller steps are joined. */
 #define FRESH 8
 INLINE int at_its_step(const Call *c, int64_t alive, int64_t size) {
     return c->a->weight_ih && alive >= FRESH * size;
 }
 
-/* Where x of a row at this step stands. */
+/* Return the place of x of a row at this step. */
 INLINE real *x_of(const Share *s, int64_t r) {
     const Call *c = s->call;
     return c->x + (s->fresh && !c->training ? r : s->base + r) * c->GH;
 }
 
-/* Where the product of a row at this step stands. */
+/* Return the place of the product of a row at this step. */
 INLINE real *product_of(const Share *s, int64_t r) {
     const Call *c = s->call;
     if (c->a->sum) return x_of(s, r);
@@ -279,7 +279,7 @@ INLINE void gather(real *sum, vec x, int64_t m) {
     store(sum, load(sum, m) + x, m);
 }
 
-/* What the backward pass finds of a row at this step. */
+/* The values of a row at this step that the backward pass reads. */
 typedef struct {
     int64_t row;
     const real *x;
@@ -346,7 +346,7 @@ INLINE void back_terms(Share *s, int64_t r, int64_t phase, const real *of_h, con
     }
 }
 
-/* Where the gradient of each parameter is summed. */
+/* The sums of each parameter's gradient. */
 enum { GAIN_X, GAIN_H, BIAS_X, BIAS_H, GAIN_C, BIAS_C };
 INLINE real *sum_of(const Share *s, int which) {
     int64_t GH = s->call->GH;

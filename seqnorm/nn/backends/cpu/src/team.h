@@ -10,8 +10,8 @@ typedef struct {
     _Atomic int64_t round;
 } Barrier;
 
-/* Wait for all of `size` threads. Spins, for a step lasts microseconds, and yields when that is in
- * vain, for there may be fewer cores than threads. */
+/* Wait for all of `size` threads. A wait spins, because a step lasts microseconds. If that is in
+ * vain, it yields, because there may be fewer cores than threads. */
 void seqnorm_wait(Barrier *barrier, int64_t size);
 
 /* Call work(data, number, size) in up to `threads` threads; size is how many there are. */

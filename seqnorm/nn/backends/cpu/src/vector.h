@@ -29,15 +29,15 @@ typedef whole mask __attribute__((vector_size(VECTOR_BYTES)));
 /* A vector in memory, at any address. */
 typedef real stored __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
 
-/* Walk over u0 .. u1 by vectors, m reals at a time; unrolled, so that m is known to be VL but at
- * the end, and whole vectors are loaded without a question. */
+/* Walk over u0 .. u1 by vectors, m reals at a time. The loop is unrolled, so that m is known to be
+ * VL except at the end, and whole vectors are loaded without a test. */
 #define CHUNKS(u, m, u0, u1)                                                                       \
     _Pragma("GCC unroll 2") for (int end_ = 0; end_ < 2; end_++)                                   \
         for (int64_t whole_ = (u1) - ((u1) - (u0)) % VL, u = end_ ? whole_ : (u0),                 \
                      m = end_ ? (u1)-whole_ : VL;                                                  \
              u < (end_ ? (u1) : whole_); u += VL)
 
-/* m reals from p, the rest zero; m is VL but at the end of a row. */
+/* m reals from p, the rest zero; m is VL except at the end of a row. */
 INLINE vec load(const real *p, int64_t m) {
     if (m == VL) return *(const stored *)p;
     vec x = {0};
