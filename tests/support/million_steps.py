@@ -27,7 +27,7 @@ import torch
 from beside_reference import Call, Outcome, outcome
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from nn.backends.test_cpu_properties import Case, cases
+from kernel_cases import Case, cases
 from tolerances import GRADIENTS, VALUES
 from torch import nn
 

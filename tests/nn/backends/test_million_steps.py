@@ -9,8 +9,8 @@ import million_steps
 import pytest
 import torch
 from beside_reference import needs_kernels
+from kernel_cases import Case
 from million_steps import main, moved
-from nn.backends.test_cpu_properties import Case
 
 from seqnorm.nn.backends.cpu import operators
 from seqnorm.nn.backends.cpu.call import BIASES
