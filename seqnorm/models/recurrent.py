@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ CELLS = {name.lower(): name for name in LAYERS}
 
 
 def layer_maker(
-    cell: str, norm: str | None, norm_options: Mapping[str, Any] | None, **defaults: Any
+    cell: str, norm: str | None, norm_options: dict[str, Any] | None, **defaults: Any
 ) -> Callable[..., Layer[Any]]:
     """Return a function that makes a batch_first layer from its other arguments.
 
@@ -34,6 +34,6 @@ def layer_maker(
             f"norm_options {norm_options} without a norm: choose a norm, such as layer, or leave "
             "them out"
         )
-    options = {**defaults, **(norm_options or {})}
+    options = defaults | (norm_options or {})
     scheme = None if norm is None else preset(norm, CELLS[cell], **options)
     return partial(LAYERS[CELLS[cell]], batch_first=True, norm=scheme)
