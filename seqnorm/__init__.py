@@ -10,6 +10,7 @@ torch.Size([3, 10, 64])
 from __future__ import annotations
 
 from . import nn
+from . import testing as testing
 from .nn import *  # noqa: F403  the public names are those of the library proper
 from .version import __version__ as __version__
 

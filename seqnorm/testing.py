@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,17 +14,18 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from . import nn
 
 Oracle = Callable[..., tuple[Tensor, ...]]
-_NORMS = (None, "layer", "rms", "batch", "batch_pooled")
 _POISONS = (float("nan"), float("inf"), 1e6)
-_I, _H, _T, _LENGTHS = 2, 3, 4, (4, 1, 3)
+_I, _T, _LENGTHS = 2, 4, (4, 1, 3)
 _F64 = torch.float64
 
 
-def check_step(step: nn.Step, oracle: Oracle | None = None, *, seed: int = 0) -> list[str]:
+def check_step(
+    step: nn.Step, oracle: Oracle | None = None, *, hidden_size: int = 3, seed: int = 0
+) -> list[str]:
     """Check that a step supports everything that ``RecurrentLayer`` offers.
 
     The checks need no second definition of the step. They run in float64, without a norm and with
-    the presets "layer", "rms", "batch" and "batch_pooled":
+    every preset of the step, "layer", "rms", "batch" and "batch_pooled" among them:
 
     - first and second derivatives against finite differences;
     - ragged sequences against each sequence by itself, or packed where norms span the batch;
@@ -38,6 +40,7 @@ def check_step(step: nn.Step, oracle: Oracle | None = None, *, seed: int = 0) ->
         oracle: ``oracle(x, h, state, **parameters)``, the definition for a single row in plain
             loops: x (G * H,) and h (G * H,) are the finished terms, and state and the returned next
             state are tuples of parts (H,). Values without a norm are compared with it.
+        hidden_size: H, which the heads of a step have to divide.
         seed: seed of the random numbers; the state of the global generator is restored.
 
     Returns:
@@ -50,28 +53,48 @@ def check_step(step: nn.Step, oracle: Oracle | None = None, *, seed: int = 0) ->
     with torch.random.fork_rng(devices=[]), nn.use_backend("reference"):
         torch.manual_seed(seed)
         if oracle is not None:
-            _values(step, oracle)
+            _values(_Case(step, None, hidden_size), oracle)
             done.append("values against the oracle")
-        for norm in _NORMS:
+        for norm in (None, *step.presets):
+            case = _Case(step, norm, hidden_size)
             for check in _CHECKS:
                 named = f"{(check.__doc__ or '').rstrip('.').lower()}, norm={norm!r}"
                 try:
-                    check(step, norm)
-                except (AssertionError, RuntimeError) as error:  # gradcheck raises the latter
+                    check(case)
+                except Exception as error:  # of the step, of gradcheck, of a comparison
                     raise AssertionError(f"{step.name}: {named}: {error}") from error
                 done.append(named)
     return done
 
 
-def _layer(step: nn.Step, norm: str | None, **options: Any) -> Any:
-    layer = nn.RecurrentLayer(step, _I, _H, norm=norm, dtype=_F64, **options)
-    for parameter in layer.parameters():
-        torch.nn.init.uniform_(parameter, -0.7, 0.7)
-    return layer
+@dataclass
+class _Case:
+    """A step with one of its presets."""
 
+    step: nn.Step
+    norm: str | None
+    hidden: int
 
-def _states(step: nn.Step, *shape: int) -> tuple[Tensor, ...]:
-    return tuple(torch.rand(*shape, _H, dtype=_F64) - 0.5 for _ in step.states)
+    @property
+    def norms(self) -> dict[str, nn.Norm]:
+        return {} if self.norm is None else self.step.presets[self.norm].norms
+
+    @property
+    def over_batch(self) -> bool:
+        return any(norm.over_batch for norm in self.norms.values())
+
+    @property
+    def over_time(self) -> bool:
+        return any(norm.over_time for norm in self.norms.values())
+
+    def layer(self, **options: Any) -> Any:
+        layer = nn.RecurrentLayer(self.step, _I, self.hidden, norm=self.norm, dtype=_F64, **options)
+        for parameter in layer.parameters():
+            torch.nn.init.uniform_(parameter, -0.7, 0.7)
+        return layer
+
+    def states(self, *shape: int) -> tuple[Tensor, ...]:
+        return tuple(torch.rand(*shape, self.hidden, dtype=_F64) - 0.5 for _ in self.step.states)
 
 
 def _form(parts: tuple[Tensor, ...]) -> Any:
@@ -88,11 +111,12 @@ def _same(actual: Any, expected: Any, named: str = "") -> None:
     torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9, msg=say)
 
 
-def _values(step: nn.Step, oracle: Oracle) -> None:
-    rows, width = 3, len(step.gates) * _H
-    letters = {"H": _H, "I": _I, "G": len(step.gates)}
+def _values(case: _Case, oracle: Oracle) -> None:
+    step = case.step
+    rows, width = 3, len(step.gates) * case.hidden
+    letters = {"H": case.hidden, "I": _I, "G": len(step.gates)}
     x, h = torch.randn(rows, width, dtype=_F64), torch.randn(rows, width, dtype=_F64)
-    state = _states(step, rows)
+    state = case.states(rows)
     own = {
         name: torch.randn([letters[s] if isinstance(s, str) else s for s in shape], dtype=_F64)
         for name, shape in step.parameters.items()
@@ -100,6 +124,8 @@ def _values(step: nn.Step, oracle: Oracle) -> None:
     new = step.step(x, h, state, lambda site, z: z, None, **own)
     for row in range(rows):
         expected = oracle(x[row], h[row], tuple(part[row] for part in state), **own)
+        sizes = len(new), len(expected)
+        assert set(sizes) == {len(state)}, f"{step.name}: step and oracle return {sizes} parts"
         for part, one, other in zip(step.states, new, expected):
             named = f"{step.name}: {part} is not the oracle's: "
             _same(one[row], torch.as_tensor(other, dtype=_F64), named)
@@ -118,12 +144,12 @@ def _outcome(layer: Any, x: Tensor, state: Any = None, **options: Any) -> list[T
     return [*(r.detach() for r in results), *found, *layer.buffers()]
 
 
-def _derivatives(step: nn.Step, norm: str | None) -> None:
+def _derivatives(case: _Case) -> None:
     """First and second derivatives."""
-    layer = _layer(step, norm)
+    layer = case.layer()
     names = [name for name, _ in layer.named_parameters()]
     x = torch.randn(2, 2, _I, dtype=_F64, requires_grad=True)
-    state = tuple(part.requires_grad_() for part in _states(step, 1, 2))
+    state = tuple(part.requires_grad_() for part in case.states(1, 2))
 
     def call(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
         parts, values = others[: len(state)], others[len(state) :]
@@ -136,12 +162,12 @@ def _derivatives(step: nn.Step, norm: str | None) -> None:
     torch.autograd.gradgradcheck(call, inputs, fast_mode=True)
 
 
-def _ragged(step: nn.Step, norm: str | None) -> None:
+def _ragged(case: _Case) -> None:
     """Ragged sequences."""
-    layer = _layer(step, norm, num_layers=2)
+    layer = case.layer(num_layers=2)
     x = torch.randn(_T, len(_LENGTHS), _I, dtype=_F64)
     output, final = copy.deepcopy(layer)(x, lengths=_LENGTHS)
-    if norm in ("batch", "batch_pooled"):
+    if case.over_batch:
         packed = pack_padded_sequence(x, torch.tensor(_LENGTHS), enforce_sorted=False)
         rows, state = copy.deepcopy(layer)(packed)
         padded, _ = torch.nn.utils.rnn.pad_packed_sequence(rows)
@@ -154,9 +180,9 @@ def _ragged(step: nn.Step, norm: str | None) -> None:
         _same([part[:, row] for part in _parts(final)], [part[:, 0] for part in _parts(state)])
 
 
-def _poison(step: nn.Step, norm: str | None) -> None:
+def _poison(case: _Case) -> None:
     """Poisoned padding."""
-    layer = _layer(step, norm)
+    layer = case.layer()
     x = torch.randn(_T, len(_LENGTHS), _I, dtype=_F64)
     padding = torch.arange(_T)[:, None] >= torch.tensor(_LENGTHS)
     x[padding] = 0.0
@@ -166,11 +192,11 @@ def _poison(step: nn.Step, norm: str | None) -> None:
         _same(_outcome(layer, x, lengths=_LENGTHS), expected)
 
 
-def _chunks(step: nn.Step, norm: str | None) -> None:
+def _chunks(case: _Case) -> None:
     """Chunks of time."""
-    if norm == "batch_pooled":
+    if case.over_time:
         return  # a chunk does not have its statistics
-    layer = _layer(step, norm)
+    layer = case.layer()
     x = torch.randn(_T, len(_LENGTHS), _I, dtype=_F64)
     expected = _outcome(layer, x, lengths=_LENGTHS)
     for recompute in (False, True):
@@ -178,10 +204,10 @@ def _chunks(step: nn.Step, norm: str | None) -> None:
         _same(_outcome(layer, x, lengths=_LENGTHS), expected)
 
 
-def _directions(step: nn.Step, norm: str | None) -> None:
+def _directions(case: _Case) -> None:
     """Both directions."""
-    both = _layer(step, norm, bidirectional=True)
-    back = _layer(step, norm)
+    both = case.layer(bidirectional=True)
+    back = case.layer()
     ending = "_l0_reverse"
     back.load_state_dict(
         {k.replace(ending, "_l0"): v for k, v in both.state_dict().items() if ending in k}
@@ -189,16 +215,20 @@ def _directions(step: nn.Step, norm: str | None) -> None:
     x = torch.randn(_T, 2, _I, dtype=_F64)
     output, final = both(x)
     reverse, last = back(x.flip(0))
-    _same(output[..., _H:], reverse.flip(0))
+    _same(output[..., case.hidden :], reverse.flip(0))
     _same([part[1] for part in _parts(final)], [part[0] for part in _parts(last)])
 
 
-def _stepped(step: nn.Step, norm: str | None) -> None:
+def _stepped(case: _Case) -> None:
     """A cell, step by step."""
-    layer = _layer(step, norm).train(norm != "batch_pooled")
-    cell = nn.RecurrentCell(step, _I, _H, norm=norm, dtype=_F64).train(layer.training)
+    if "output" in case.norms:
+        return  # which a cell does not have
+    layer = case.layer().train(not case.over_time)
+    cell = nn.RecurrentCell(case.step, _I, case.hidden, norm=case.norm, dtype=_F64).train(
+        layer.training
+    )
     cell.load_state_dict({k.replace("_l0", ""): v for k, v in layer.state_dict().items()})
-    x, state = torch.randn(_T, 2, _I, dtype=_F64), _states(step, 2)
+    x, state = torch.randn(_T, 2, _I, dtype=_F64), case.states(2)
     output, final = layer(x, _form(tuple(part[None] for part in state)))
     for t in range(_T):
         state = _parts(cell(x[t], _form(state), first_step=t))
@@ -206,9 +236,9 @@ def _stepped(step: nn.Step, norm: str | None) -> None:
     _same(_parts(final), tuple(part[None] for part in state))
 
 
-def _saved(step: nn.Step, norm: str | None) -> None:
+def _saved(case: _Case) -> None:
     """A copy and a loaded state dict."""
-    layer, twin = _layer(step, norm), _layer(step, norm)
+    layer, twin = case.layer(), case.layer()
     twin.load_state_dict(layer.state_dict())
     x = torch.randn(_T, 2, _I, dtype=_F64)
     expected = _outcome(layer, x)

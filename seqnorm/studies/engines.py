@@ -5,6 +5,7 @@ All of them are backends of joblib.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,10 +66,15 @@ class Engine:
     @contextmanager
     def _dask(self) -> Iterator[int]:
         with _explained("pip install 'dask[distributed]'"):
+            import dask
             from distributed import Client
-        with Client(
-            n_workers=self.processes, threads_per_worker=1, dashboard_address=None
-        ) as client:
+        own: dict[str, Any] = {
+            "n_workers": self.processes,
+            "threads_per_worker": 1,
+            "dashboard_address": None,
+        }
+        # A running cluster has its own number of workers.
+        with Client(**({} if dask.config.get("scheduler-address", None) else own)) as client:
             if set(client.nthreads().values()) - {1}:
                 # Two runs in one process would draw from one generator of random numbers.
                 raise ValueError("start workers with one thread: dask worker --nthreads 1")
@@ -79,7 +85,8 @@ class Engine:
         with _explained("pip install ray"):
             import ray
             from ray.util.joblib import register_ray
-        with ray.init(num_cpus=self.processes):
+        own: dict[str, Any] = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": self.processes}
+        with ray.init(**own):
             register_ray()
             yield -1
 

@@ -126,6 +126,21 @@ def test_dask_makes_the_same_rows_and_leaves_no_process(tmp_path: Path) -> None:
     assert all(map(gone, children() - before))
 
 
+def test_a_running_cluster_of_dask_makes_the_runs(tmp_path: Path) -> None:
+    """Its address is in DASK_SCHEDULER_ADDRESS, which dask reads as it starts."""
+    distributed = pytest.importorskip("distributed")
+    dask = pytest.importorskip("dask")
+    before = children()
+    options = {"threads_per_worker": 1, "dashboard_address": None}
+    with (
+        distributed.LocalCluster(n_workers=1, **options) as cluster,
+        dask.config.set({"scheduler-address": cluster.scheduler_address}),
+    ):
+        made = make_runs(Toy(1, [0.1]), tmp_path, engine=Engine("dask", processes=4), say=silent)
+    assert len(made) == 4
+    assert all(map(gone, children() - before))
+
+
 @pytest.mark.parametrize(
     ("name", "module", "install"),
     [("dask", "distributed", r"'dask\[distributed\]'"), ("ray", "ray", "ray")],

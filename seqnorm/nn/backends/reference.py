@@ -15,7 +15,7 @@ from ..recurrence import zoneout
 from ..recurrence.direction import Direction
 from ..recurrence.packing import Packing
 from ..recurrence.scan import scan
-from ..recurrence.scheme import NormScheme
+from ..recurrence.scheme import WITHIN, NormScheme
 from ..recurrence.site_norms import SiteRun
 from ..recurrence.step import State
 from ..statistics.processes import the_same
@@ -40,6 +40,8 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
     drawn = zoneout.draw(direction.zoneout, direction.training, rows.shape[0], state)
     x = input_term(direction, norms, rows)
     outputs, final = unroll(direction, norms, x, sizes, state, zoneout.steps(drawn, sizes), first)
+    if sizes:
+        _check_met(direction, norms)
     outputs = norms.whole("output", outputs)
     norms.close()
     if packing.empty:
@@ -96,8 +98,18 @@ def single(
     norms = direction.start([len(x)], t, totals)
     drawn = zoneout.draw(direction.zoneout, direction.training, len(x), state)
     state = advance(direction, norms, input_term(direction, norms, x), state, t, drawn)
+    _check_met(direction, norms)
     norms.close()
     return state
+
+
+def _check_met(direction: Direction, norms: SiteRun) -> None:
+    """Raise ValueError if the scheme has a norm that the step has not applied."""
+    for site in norms.unmet():
+        raise ValueError(
+            f"{direction.step.name}.step never calls norm({site!r}, ...), so the norm at that site "
+            f"would have no effect: call it, or leave {site}=None in the scheme"
+        )
 
 
 def input_term(direction: Direction, norms: SiteRun, rows: Tensor) -> Tensor:
@@ -121,9 +133,12 @@ def advance(
     h = _add(norms("hidden", h, t), _bias(direction, "bias_hh", "outside"))
 
     def norm(site: str, z: Tensor) -> Tensor:
+        if site not in WITHIN:
+            raise ValueError(f"a step normalises at {', '.join(map(repr, WITHIN))}, not {site!r}")
         return norms(site, z, t)
 
     new = direction.step.step(x, h, state, norm, direction.scheme, **direction.own)
+    _check_new(direction, new, x, state)
     if direction.weight_hr is not None:
         new = (F.linear(new[0], direction.weight_hr), *new[1:])
     # Under autocast products are in half precision; the state keeps its own dtype.
@@ -131,6 +146,21 @@ def advance(
         zoneout.keep(after, before, stay).to(before.dtype)
         for after, before, stay in zip(new, state, stays)
     )
+
+
+def _check_new(direction: Direction, new: State, x: Tensor, state: State) -> None:
+    """Raise TypeError or ValueError unless a step has returned its next state."""
+    step = direction.step
+    wanted = f"{step.name}.step must return a tuple of {len(state)} tensors (n, H), one for each "
+    wanted += f"of {', '.join(step.states)}"
+    if not isinstance(new, tuple):
+        raise TypeError(f"{wanted}, got {type(new).__name__}")
+    if len(new) != len(state):
+        raise ValueError(f"{wanted}, got {len(new)}")
+    hidden = x.shape[-1] // len(step.gates)
+    for part in new:
+        if part.shape[-1] != hidden or part.dim() != 2:
+            raise ValueError(f"{wanted}, got a tensor {tuple(part.shape)} for H = {hidden}")
 
 
 def _bias(direction: Direction, name: str, place: str) -> Tensor | None:

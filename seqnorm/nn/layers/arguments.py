@@ -59,9 +59,9 @@ def _refuse_option(
         step = options.get("step")
         names = [step.name] if isinstance(step, Step) else []
         names += [base.__name__.removesuffix("Cell") for base in cls.__mro__]  # of a subclass too
-        cell = next(base for base in names if base in STEPS)
+        cell = next((base for base in names if base in STEPS), None)
         scheme = f'seqnorm.preset("{kind}", "{cell}", {option}={value!r})'
-        if isinstance(norm, NormScheme):
+        if isinstance(norm, NormScheme) or cell is None:
             scheme = f"scheme.replace({option}={value!r})"
         hint = f": it is an option of the norm, write norm={scheme}"
     elif "norm" in option.lower() and not hint:
@@ -136,8 +136,12 @@ def _are_integers(value: Any) -> bool:
 
 def check_step(step: Step) -> Step:
     """Return the step, or raise TypeError if it is not an instance of ``Step``."""
-    if isinstance(step, Step):
+    if isinstance(step, Step) and hasattr(step, "zoned"):
         return step
+    if isinstance(step, Step):
+        raise TypeError(
+            f'{type(step).__name__} has no gates: write gates = "fn", say, in its class'
+        )
     if isinstance(step, type) and issubclass(step, Step):
         raise TypeError(
             f"the first argument must be an instance of a step: write {step.__name__}()"
@@ -160,7 +164,7 @@ def check_zoneout(step: Step, zoneout: float | tuple[float, ...]) -> tuple[float
         )
     elif len(zoneout) != len(step.zoned):
         parts = ", ".join(step.zoned)
-        raise ValueError(f"zoneout is one probability or a pair for ({parts}), got {zoneout!r}")
+        raise ValueError(f"zoneout is one probability or a tuple for ({parts}), got {zoneout!r}")
     else:
         given = list(zoneout)
     for probability in given:

@@ -83,6 +83,11 @@ class RecurrentLayer(TorchContract):
         self.input_size, self.hidden_size, self.num_layers, self.proj_size = check_sizes(
             input_size, hidden_size, num_layers, proj_size
         )
+        if self.proj_size and not step.projects:
+            raise ValueError(
+                f"a {step.name} has no projection, because its step reads h as H units: leave "
+                "proj_size=0, or set projects = True in a step that reads only its second argument"
+            )
         self.bias = check_flag("bias", bias)
         self.batch_first = check_flag("batch_first", batch_first)
         self.bidirectional = check_flag("bidirectional", bidirectional)

@@ -95,7 +95,15 @@ def _chosen(model: nn.Module, include: Patterns, exclude: Patterns) -> list[str]
     chosen = [path for path in found if path in wanted and path not in unwanted]
     if not chosen:
         raise ValueError("include and exclude together leave no layer to replace")
-    inside = {id(p): path for path in chosen for p in model.get_submodule(path).parameters()}
+    inside: dict[int, str] = {}
+    for path in {id(model.get_submodule(path)): path for path in chosen}.values():
+        for name, parameter in model.get_submodule(path).named_parameters(remove_duplicate=False):
+            if id(parameter) in inside:
+                raise ValueError(
+                    f"{path}.{name} is a parameter of {inside[id(parameter)]} too, and would no "
+                    f'longer be: untie it, or leave the layer with exclude="{path}"'
+                )
+            inside[id(parameter)] = path
     for name, parameter in model.named_parameters(remove_duplicate=False):
         path = inside.get(id(parameter))
         if path is not None and not any(name.startswith(one and f"{one}.") for one in chosen):
@@ -110,12 +118,11 @@ def _replacement(path: str, old: Any, norm: str | NormScheme | None) -> nn.Modul
     at = path or "the model"
     cls = COUNTERPARTS.get(type(old))
     if cls is None:
-        hint = ""
+        reason = "whose own methods would be lost: replace it by hand"
         if hasattr(old, "parametrizations"):
-            hint = ", which is parametrised: remove the parametrisation first"
+            reason = "which is parametrised: remove the parametrisation first"
         raise ValueError(
-            f"{at} is a {type(old).__name__}{hint or ', whose own methods would be lost'}: replace "
-            f'it by hand, or leave it with exclude="{path}"'
+            f'{at} is a {type(old).__name__}, {reason}, or leave it with exclude="{path}"'
         )
     check_hooks(path, old, "layer")
     try:

@@ -73,6 +73,8 @@ class TorchWeights(RecurrentLayer, Generic[TorchLayer]):
                     f"torch.nn.{self.torch_class.__name__} has no {name}: only a layer without one "
                     "can go back"
                 )
+        if self.step.fused is None:
+            raise ValueError(f"torch has no layer of the step {self.step.name}")
         new: Any = self.torch_class(**_options(self, self.weight_ih_l0))
         new.load_state_dict(self.state_dict())
         return new.train(self.training)  # type: ignore[no-any-return]  # of torch_class

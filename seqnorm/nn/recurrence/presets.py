@@ -93,7 +93,8 @@ def resolve(norm: str | NormScheme | None, step: Step) -> NormScheme | None:
     if norm is None:
         return None
     if isinstance(norm, str):
-        norm = preset(norm, step.name)
+        # A later step may have taken the name, and its presets are not those of this one.
+        norm = step.presets.get(norm) or preset(norm, step.name)
     if isinstance(norm, Norm):
         raise TypeError(
             "a single Norm does not say where it stands, nor with which gain and bias it was "

@@ -15,6 +15,8 @@ from ..check import check_eps, check_number, check_positive, check_table, choose
 
 KINDS = ("layer", "rms", "batch", "batch_pooled")
 SITES = ("input", "hidden", "sum", "cell", "frame", "output")
+# Sites that only the mathematics of a step can reach.
+WITHIN = ("sum", "candidate", "cell")
 TABLE_FIELDS = ("momentum", "max_steps", "min_count", "beyond")
 # Fields of ``NormScheme`` that only some steps have: their meaning and their default.
 OF_SOME_STEPS: dict[str, tuple[str, Any]] = {

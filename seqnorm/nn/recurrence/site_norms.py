@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..statistics.moments import Moments, moments, normalise, widen
 from ..statistics.processes import sharing, union
 from ..statistics.running_table import RunningTable
-from .scheme import Norm, changed
+from .scheme import WITHIN, Norm, changed
 
 
 class SiteNorm(nn.Module):
@@ -283,11 +283,17 @@ class SiteRun:
 
     def __init__(self, passes: dict[str, SitePass]) -> None:
         self._passes = passes
+        self._met: set[str] = set()
 
     def __call__(self, site: str, x: Tensor, t: int) -> Tensor:
         """Normalise x (n, F) at a site; a site without a norm leaves it unchanged."""
+        self._met.add(site)
         found = self._passes.get(site)
         return x if found is None else found(x, t)
+
+    def unmet(self) -> list[str]:
+        """Return the sites of norms within a step at which nothing was normalised."""
+        return [site for site in WITHIN if site in self._passes and site not in self._met]
 
     def of(self, site: str) -> SitePass | None:
         """Return the pass of the norm at one site."""

@@ -5,7 +5,7 @@ Axes: n rows, H = hidden_size, I = input_size, G gates.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Union
 
 import torch
@@ -31,6 +31,11 @@ _PLAIN = {
     "batch": NormScheme(input=_BATCH, hidden=_BATCH),
     "batch_pooled": NormScheme(input=Norm("batch_pooled", gain=0.1, bias=None)),
 }
+
+
+# Names of other parameters, of arguments of ``step``, and of attributes of a layer or cell.
+_TAKEN = {"weight_ih", "weight_hh", "weight_hr", "bias_ih", "bias_hh", "bias", "norm", "step"}
+_TAKEN |= {"x", "h", "state", "scheme", "input_size", "hidden_size", "zoneout", "training"}
 
 
 class Step:
@@ -64,6 +69,8 @@ class Step:
         fields: the fields of ``NormScheme`` that this step has and others do not: "cell" and
             "cell_state", or "update".
         zoned: the parts of the state that a single zoneout probability holds back.
+        projects: whether h may be projected to fewer units (``proj_size``), because ``step`` reads
+            it only by ``h``, and not by ``state[0]``.
         heads: number of equal parts of the recurrence; 0 for a step without heads.
         fused: torch's own function for a whole layer without a norm, or ``None``.
     """
@@ -76,10 +83,12 @@ class Step:
     presets: ClassVar[dict[str, NormScheme]] = {}
     fields: ClassVar[tuple[str, ...]] = ()
     zoned: ClassVar[str]
+    projects: ClassVar[bool] = False
     heads: int = 0
     fused: Any = None
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
         if not hasattr(cls, "gates"):
             return  # a base of several steps
         if "fused" not in vars(cls):
@@ -87,19 +96,49 @@ class Step:
         if "name" not in vars(cls):
             cls.name = cls.__name__.removesuffix("Step") or cls.__name__
         known = STEPS.get(cls.name)
-        # Running a cell of a notebook again defines the same class anew.
-        same = ("__module__", "__qualname__")
-        if known is not None and any(getattr(known, of) != getattr(cls, of) for of in same):
+        own = __name__.partition(".")[0] + "."
+        if known is not None and f"{known.__module__}.".startswith(own):
             raise ValueError(
-                f"there is a step of the name {cls.name!r} already, {known.__module__}."
-                f'{known.__qualname__}: give this one another, as name = "My{cls.name}"'
+                f"{cls.name!r} is a step of this library, {known.__module__}.{known.__qualname__}: "
+                f'give this one another name, as name = "My{cls.name}"'
             )
         if "zoned" not in vars(cls):
             cls.zoned = cls.states
+        cls._check_attributes()
         cls.presets = {**_PLAIN, **cls.presets}
+        # A later step of the same name takes its place, as when a notebook runs a cell again.
+        for schemes in PRESETS.values():
+            schemes.pop(cls.name, None)
         STEPS[cls.name] = cls
         for name, scheme in cls.presets.items():
             PRESETS.setdefault(name, {})[cls.name] = scheme
+
+    @classmethod
+    def _check_attributes(cls) -> None:
+        """Raise ValueError for a declaration that no layer could have."""
+        for name, letters in (("gates", cls.gates), ("states", cls.states)):
+            if not letters or len(set(letters)) < len(letters):
+                raise ValueError(f"{name} of {cls.name} must be different letters, got {letters!r}")
+        known: dict[str, tuple[Iterable[str], Iterable[str]]] = {
+            "zoned": (cls.zoned, cls.states),
+            "biases": (cls.biases, ("bias_ih", "bias_hh")),
+            "fields": (cls.fields, OF_SOME_STEPS),
+        }
+        for name, (values, possible) in known.items():
+            if not set(values) <= set(possible):
+                listed = ", ".join(map(repr, possible))
+                raise ValueError(f"{name} of {cls.name} may be of {listed}, got {values!r}")
+        for name, shape in cls.parameters.items():
+            if not name.isidentifier() or name in _TAKEN or name.startswith("norm_"):
+                raise ValueError(f"{cls.name} cannot have a parameter of the name {name!r}")
+            sizes = shape if isinstance(shape, tuple) else ()
+            if not sizes or not all(
+                s in ("H", "I", "G") or (type(s) is int and s > 0) for s in sizes
+            ):
+                raise ValueError(
+                    f"the shape of {cls.name}'s parameter {name} must be a tuple of numbers and of "
+                    f'the letters "H", "I" and "G", as ("H",), got {shape!r}'
+                )
 
     def step(self, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
         """Return the next state, ``step(x, h, state, norm, scheme, **parameters)``.
@@ -107,7 +146,7 @@ class Step:
         Args:
             x: (n, G * H) the finished input term, N_input(W_ih x_t) + b.
             h: (n, G * H) the finished state term, N_hidden(W_hh h_(t-1)) + b'.
-            state: the parts of the old state, (n, H) each.
+            state: the parts of the old state, (n, H) each; h is (n, P) with ``proj_size``.
             norm: ``norm("sum", x + h)`` or ``norm("cell", c)`` normalises (n, F) at that site, and
                 returns its argument where the scheme has no norm.
             scheme: the norms of the layer, or ``None``.

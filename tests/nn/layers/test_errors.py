@@ -225,7 +225,7 @@ REFUSALS: dict[str, tuple[Build, type[Exception], str]] = {
     "zoneout triple": (
         lambda: LSTM(2, 3, zoneout=(0.1, 0.1, 0.1)),
         ValueError,
-        r"one probability or a pair for \(h, c\), got \(0\.1, 0\.1, 0\.1\)",
+        r"one probability or a tuple for \(h, c\), got \(0\.1, 0\.1, 0\.1\)",
     ),
     "zoneout pair of a GRU": (
         lambda: GRU(2, 3, zoneout=(0.1, 0.1)),

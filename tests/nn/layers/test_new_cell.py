@@ -175,10 +175,85 @@ def test_parameters_of_its_own() -> None:
 
 
 def test_a_name_that_is_taken() -> None:
-    with pytest.raises(ValueError, match=re.escape('another, as name = "MyLSTM"')):
+    with pytest.raises(ValueError, match=re.escape('another name, as name = "MyLSTM"')):
         type("LSTMStep", (seqnorm.Step,), {"gates": "a"})
-    for _ in range(2):  # as a cell of a notebook that is run again
-        type("AgainStep", (seqnorm.Step,), {"gates": "a"})
+
+
+def test_a_later_step_takes_the_place_of_one_of_the_same_name(step: Any) -> None:
+    """As in a notebook that runs a cell again; a layer keeps the presets of its own step."""
+    type("LeakyStep", (seqnorm.Step,), {"gates": "abc"})
+    assert registry.STEPS["Leaky"].gates == "abc"
+    with pytest.raises(ValueError, match="not for Leaky"):
+        seqnorm.preset("haste", "Leaky")
+    assert "of_its_own" not in registry.STEPS["Leaky"].presets
+    assert RecurrentLayer(step, I, H, norm="of_its_own").norm.output is not None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"gates": "aa"}, "gates of X must be different letters"),
+        ({"gates": ""}, "gates of X must be different letters"),
+        ({"states": ""}, "states of X must be different letters"),
+        ({"zoned": "q"}, "zoned of X may be of 'h', got 'q'"),
+        ({"biases": ("bias",)}, "biases of X may be of 'bias_ih', 'bias_hh'"),
+        ({"fields": ("celll",)}, "fields of X may be of 'cell', 'cell_state', 'update'"),
+        ({"parameters": {"weight_hr": ("H",)}}, "cannot have a parameter of the name 'weight_hr'"),
+        ({"parameters": {"norm_ih": ("H",)}}, "cannot have a parameter of the name 'norm_ih'"),
+        ({"parameters": {"w": 3}}, "must be a tuple of numbers and of the letters"),
+        ({"parameters": {"w": ("Q",)}}, "must be a tuple of numbers and of the letters"),
+        ({"parameters": {"w": (0,)}}, "must be a tuple of numbers and of the letters"),
+    ],
+)
+def test_a_declaration_that_no_layer_could_have(wrong: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        type("XStep", (seqnorm.Step,), {"gates": "a", **wrong})
+    assert "X" not in registry.STEPS
+
+
+@pytest.mark.parametrize(
+    ("returned", "error", "says"),
+    [
+        (lambda h: h, TypeError, r"must return a tuple of 1 tensors .*, got Tensor"),
+        (lambda h: (h, h), ValueError, r"tuple of 1 tensors \(n, H\), one for each of h, got 2"),
+        (lambda h: (h[:, :2],), ValueError, r"got a tensor \(4, 2\) for H = 4"),
+    ],
+)
+def test_a_step_that_returns_no_state(returned: Any, error: type[Exception], says: str) -> None:
+    body = {"gates": "a", "step": lambda self, x, h, *others: returned(x + h)}
+    odd: Any = type("OddStep", (seqnorm.Step,), body)
+    for module in (RecurrentLayer(odd(), I, H), RecurrentCell(odd(), I, H)):
+        x = torch.randn(B, I) if isinstance(module, RecurrentCell) else torch.randn(1, B, I)
+        with pytest.raises(error, match=says):
+            module(x)
+
+
+def test_a_norm_that_the_step_never_applies() -> None:
+    body = {"gates": "a", "step": lambda self, x, h, *others: ((x + h).tanh(),)}
+    plain: Any = type("PlainStep", (seqnorm.Step,), body)
+    scheme = NormScheme(sum=Norm("layer"), bias_ih=None)
+    with pytest.raises(ValueError, match=r"never calls norm\('sum', \.\.\.\)"):
+        RecurrentLayer(plain(), I, H, norm=scheme)(torch.randn(T, B, I))
+    with pytest.raises(ValueError, match="leave sum=None in the scheme"):
+        RecurrentCell(plain(), I, H, norm=scheme)(torch.randn(B, I))
+    body = {"gates": "a", "step": lambda self, x, h, s, norm, scheme: (norm("summ", x + h),)}
+    typo: Any = type("TypoStep", (seqnorm.Step,), body)
+    with pytest.raises(ValueError, match="normalises at 'sum', 'candidate', 'cell', not 'summ'"):
+        RecurrentLayer(typo(), I, H)(torch.randn(T, B, I))
+
+
+def test_a_projection_needs_a_step_that_can_have_one(step: Any) -> None:
+    with pytest.raises(ValueError, match="a Leaky has no projection"):
+        RecurrentLayer(step, I, H, proj_size=2)
+
+
+def test_an_option_of_the_norm_in_a_class_of_ones_own(step: Any) -> None:
+    class Mine(RecurrentLayer):
+        def __init__(self, size: int, *, norm: Any = None) -> None:
+            super().__init__(step, size, H, norm=norm)
+
+    with pytest.raises(TypeError, match=r"norm=scheme\.replace\(eps=0\.001\)"):
+        Mine(I, eps=1e-3)  # type: ignore[call-arg]  # the mistake
 
 
 def test_what_is_no_step() -> None:

@@ -132,6 +132,10 @@ def test_what_would_be_lost_is_refused() -> None:
     normed = nn.utils.parametrizations.weight_norm(nn.GRU(I, H), "weight_hh_l0")
     with pytest.raises(ValueError, match="which is parametrised: remove the parametrisation"):
         quiet(nn.Sequential(normed))
+    pair = nn.ModuleList([nn.RNN(H, H), nn.RNN(H, H)])
+    pair[1].weight_hh_l0 = pair[0].weight_hh_l0
+    with pytest.raises(ValueError, match=r"1\.weight_hh_l0 is a parameter of 0 too"):
+        quiet(pair)
     tied = nn.ModuleList([nn.RNN(H, H), nn.Linear(H, H)])
     tied[1].weight = tied[0].weight_hh_l0
     with pytest.raises(ValueError, match=r"1\.weight is a parameter of 0 too"):

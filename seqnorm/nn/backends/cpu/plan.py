@@ -162,6 +162,8 @@ def _reason(
     if len({norm.over_batch for norm in inside.values()}) > 1:
         return "it has no kernel for norms of the batch and of a row together in the recurrence"
     for site, norm in inside.items():
+        if norm.kind not in KINDS:
+            return f"it has no kernel for the norm {norm.kind!r}"
         if norm.eps_on == "std":
             return "it has no kernel with eps added to the standard deviation"
         if ends[site] is None:

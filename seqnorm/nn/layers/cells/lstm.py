@@ -38,6 +38,7 @@ class LSTMStep(Step):
     gates = "ifgo"
     states = "hc"
     fields = ("cell", "cell_state")
+    projects = True
     fused = torch.lstm
     presets: ClassVar[dict[str, NormScheme]] = {
         "layer": _BA,
