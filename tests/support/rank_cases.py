@@ -60,7 +60,7 @@ def chosen_lengths(chosen: Sequence[int]) -> tuple[list[int], int]:
     return lengths, max(lengths, default=0)
 
 
-def recurrent(cell: str, scheme: str, start: int = 0, **options: Any) -> Case:
+def recurrent(cell: str, scheme: str, first_step: int = 0, **options: Any) -> Case:
     """A layer over ragged sequences, padded to the longest of the chosen ones."""
 
     def case(chosen: Sequence[int], dtype: torch.dtype) -> tuple[nn.Module, dict[str, Tensor]]:
@@ -74,7 +74,7 @@ def recurrent(cell: str, scheme: str, start: int = 0, **options: Any) -> Case:
         of_output = drawn(N, T, H * wide // layer.num_layers, seed=2, dtype=dtype)
         of_state = drawn(wide, N, H, seed=3, dtype=dtype)
         for _ in range(2):  # the second time the tables are not new
-            output, state = layer(x, lengths=lengths, first_step=start)
+            output, state = layer(x, lengths=lengths, first_step=first_step)
             h = state[0] if isinstance(state, tuple) else state
             loss = (output * of_output[chosen][:, :steps]).sum() + (h * of_state[:, chosen]).sum()
             loss.backward()
@@ -177,8 +177,8 @@ CASES: dict[str, tuple[Case, str]] = {
     "lstm, one of no steps": (recurrent("LSTM", "batch"), "no_steps"),
     "lstm, pooled": (recurrent("LSTM", "batch_pooled", **both), "halves"),
     "lstm, short table": (recurrent("LSTM", "short_table"), "halves"),
-    "lstm, later steps": (recurrent("LSTM", "batch", start=3), "shorter_first"),
-    "lstm, later steps, short table": (recurrent("LSTM", "short_table", start=2), "halves"),
+    "lstm, later steps": (recurrent("LSTM", "batch", first_step=3), "shorter_first"),
+    "lstm, later steps, short table": (recurrent("LSTM", "short_table", first_step=2), "halves"),
     "lstm, of the sum": (recurrent("LSTM", "sum", bidirectional=True), "shorter_first"),
     "lstm, frame and output": (recurrent("LSTM", "outside"), "halves"),
     "lstm, min_count": (recurrent("LSTM", "min_count"), "halves"),

@@ -152,7 +152,8 @@ class RecurrentCell(TorchTools):
                 )
 
     def _layer_name(self) -> str:
-        return f"seqnorm.{'RecurrentLayer' if type(self) is RecurrentCell else self.step.name}"
+        published = type(self.step).__module__.startswith(__name__.partition(".")[0] + ".")
+        return f"seqnorm.{self.step.name if published else 'RecurrentLayer'}"
 
     def _index(self, first_step: int | None) -> int:
         """Return the number of the step, which only the statistics of every step need."""

@@ -16,7 +16,7 @@ from zipped import zipped
 
 import seqnorm
 from seqnorm.nn import convert_norm
-from seqnorm.nn.norms import counterparts as substitute
+from seqnorm.nn.norms import counterparts
 from seqnorm.nn.norms import exchange as swap
 
 F64 = torch.float64
@@ -395,8 +395,8 @@ def test_options_that_mean_nothing() -> None:
 
 def test_every_source_and_target_is_documented() -> None:
     text = convert_norm.__doc__ or ""
-    assert all(f'"{word}"' in text for word in substitute.TARGETS)
-    assert all(cls.__name__.rstrip("123d") in text for cls in substitute.SOURCES)
+    assert all(f'"{word}"' in text for word in counterparts.TARGETS)
+    assert all(cls.__name__.rstrip("123d") in text for cls in counterparts.SOURCES)
 
 
 def test_examples_in_the_docstrings() -> None:
