@@ -43,6 +43,9 @@ from source_tree import (  # noqa: E402
 
 LENGTHS = [10, 4, 7]
 
+# Suffixes of files that are built from the sources.
+BUILT = (".pyc", ".so")
+
 
 def room(name: str) -> str:
     """Return the room of a module by its dotted name; "" outside of seqnorm.nn."""
@@ -121,11 +124,13 @@ def calls(tree: Path) -> dict[str, int]:
 
 
 def lines(tree: Path) -> int:
-    """Count the lines of all files in seqnorm that git knows."""
+    """Count the lines of all files in seqnorm that git knows, or of its sources outside of git."""
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "seqnorm"], cwd=tree, capture_output=True, text=True, check=True
+        ["git", "ls-files", "-z", "seqnorm"], cwd=tree, capture_output=True, text=True, check=False
     )
     paths = [tree / name for name in listed.stdout.split("\0") if name]
+    if listed.returncode != 0:
+        paths = [path for path in (tree / "seqnorm").rglob("*") if path.suffix not in BUILT]
     return sum(path.read_bytes().count(b"\n") for path in paths if path.is_file())
 
 
