@@ -103,7 +103,7 @@ def test_basic_english_and_its_way_into_a_checkpoint() -> None:
     ("change", "message"),
     [
         ({"vocabulary": ["<unk>", "<pad>"]}, "begins with <pad> and <unk>"),
-        ({"vocabulary": ["<pad>", "<unk>", "a", "a"]}, "every token once"),
+        ({"vocabulary": ["<pad>", "<unk>", "a", "a"]}, "must not repeat a token"),
         ({"vocabulary": ["<pad>", "<unk>", 3]}, "values of another type"),
         ({"lowercase": "yes"}, "values of another type"),
         ({"tokens": "none such"}, "cannot be 'none such'"),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..backends import reference
-from ..check import as_integer, check_flag, check_not_negative
+from ..check import as_integer, check_not_negative
 from ..recurrence.direction import Direction, gather, initialise, register
 from ..recurrence.presets import resolve
 from ..recurrence.scheme import NormScheme
@@ -50,7 +50,7 @@ class RecurrentCell(TorchTools):
         self.step = check_step(step)
         self.input_size = input_size = check_not_negative("input_size", input_size)
         self.hidden_size = hidden_size = check_not_negative("hidden_size", hidden_size)
-        self.bias = check_flag("bias", bias)
+        self.bias = bias
         self.norm = resolve(norm, step)
         if self.norm is not None and not (input_size and hidden_size):
             raise ValueError(

@@ -69,7 +69,8 @@ class Direction:
     def __post_init__(self) -> None:
         self.over_batch = any([norm.norm.over_batch for norm in self.norms.values()])
         self.affine = {site: (norm.weight, norm.bias) for site, norm in self.norms.items()}
-        self.named = {name: getattr(self, name) for name in _WEIGHTS} | self.own
+        self.named = {name: getattr(self, name) for name in _WEIGHTS}
+        self.named.update(self.own)
         found = list(self.named.values())
         for pair in self.affine.values():
             found += pair
@@ -221,7 +222,7 @@ def gather(
     weights = [getattr(module, name + suffix, None) for name in _WEIGHTS]
     return Direction(
         *(step, scheme, *weights),  # type: ignore[arg-type]  # as registered
-        own={name: getattr(module, name + suffix) for name in step.parameters},
+        own={name: getattr(module, name + suffix) for name in step.own},
         norms={site: norm for site, norm in norms.items() if norm is not None},  # type: ignore[misc]  # as registered
         training=module.training,
         zoneout=zoneout,

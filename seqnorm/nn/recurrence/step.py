@@ -80,6 +80,7 @@ class Step:
     states: ClassVar[str] = "h"
     biases: ClassVar[tuple[str, ...]] = ("bias_ih", "bias_hh")
     parameters: ClassVar[Mapping[str, Shape]] = {}
+    own: ClassVar[tuple[str, ...]] = ()  # their names, in a form that every torch.compile follows
     presets: ClassVar[dict[str, NormScheme]] = {}
     fields: ClassVar[tuple[str, ...]] = ()
     zoned: ClassVar[str]
@@ -105,6 +106,7 @@ class Step:
         if "zoned" not in vars(cls):
             cls.zoned = cls.states
         cls._check_attributes()
+        cls.own = tuple(cls.parameters)
         cls.presets = {**_PLAIN, **cls.presets}
         # A later step of the same name takes its place, as when a notebook runs a cell again.
         for schemes in PRESETS.values():

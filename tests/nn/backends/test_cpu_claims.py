@@ -97,7 +97,9 @@ REFUSED: list[tuple[str, dict[str, Any], torch.dtype, str]] = [
 # Reasons that depend on the call, or on the installation.
 SHARED = "its kernels take the statistics of one process, and here several share theirs"
 OLD_COMPILER = "under torch.compile and torch.export its kernels need torch 2.4"
+UNKNOWN_KIND = "it has no kernel for the norm "
 OF_A_CALL = [
+    UNKNOWN_KIND,
     "its kernels do not say how many operations they are",
     "its kernels take only plain tensors, no subclasses and none inside torch.func",
     "its kernels are for the CPU, and the input is on meta",
@@ -130,6 +132,12 @@ def reasons_in_the_source() -> Iterator[str]:
                         value = value.values[0]
                     if isinstance(value, ast.Constant) and isinstance(value.value, str):
                         yield value.value
+
+
+def test_a_kind_of_norm_without_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = LAYERS["LSTM"](I, H, norm="rms")
+    monkeypatch.delitem(library.KINDS, "rms")
+    assert refusal(layer) == UNKNOWN_KIND + "'rms'"
 
 
 def test_every_reason_is_tested() -> None:
