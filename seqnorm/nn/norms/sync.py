@@ -16,7 +16,7 @@ from .exchange import check_plain, put
 def convert_sync_batchnorm(
     module: nn.Module, process_group: dist.ProcessGroup | None = None
 ) -> nn.Module:
-    """Make every norm over the batch take its statistics over the batches of all processes.
+    """Make every norm of the batch take its statistics over the batches of all processes.
 
     This is ``torch.nn.SyncBatchNorm.convert_sync_batchnorm`` for every norm of this library that
     averages over the batch, in a recurrence or not, with masks. torch's BatchNorm1d to 3d become

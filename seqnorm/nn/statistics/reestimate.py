@@ -161,7 +161,7 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _normalising_by_the_batch(model: nn.Module) -> Iterator[None]:
-    """Put norms over the batch in training mode, without tracking, and all else in inference."""
+    """Put norms of the batch in training mode, without tracking, and all else in inference."""
     with _same_modes(model), _untracked(model):
         model.eval()
         for module in model.modules():

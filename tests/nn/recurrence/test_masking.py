@@ -184,7 +184,7 @@ def test_order_of_the_batch(name: str, cell: str, mode: str) -> None:
 def test_one_sequence_at_a_time(name: str, cell: str, mode: str) -> None:
     """If S lies within one example, and always in inference, the batch does not matter."""
     if mode == "train" and (name, cell) not in OF_ONE_EXAMPLE:
-        # A norm over the batch does depend on it, which is tested as well.
+        # A norm of the batch does depend on it, which is tested as well.
         layer = build(name, cell)
         input = torch.randn(3, 4, I).double()
         alone = twin(layer, name, cell)(input[:, :2])[0]
