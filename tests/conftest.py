@@ -13,6 +13,8 @@ import kernels_here
 import pytest
 import torch
 
+from seqnorm.nn.recurrence import step as registry
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The tests trust their own checkpoints, which an old torch cannot load safely.
 os.environ.setdefault("SEQNORM_TRUST_CHECKPOINTS", "1")
@@ -30,3 +32,14 @@ def seeded() -> Iterator[None]:
     torch.manual_seed(20160721)
     yield
     assert torch.get_default_dtype() == torch.float32
+
+
+@pytest.fixture
+def forgotten_steps() -> Iterator[None]:
+    """Forget the steps that a test has defined."""
+    steps = dict(registry.STEPS)
+    presets = {name: dict(schemes) for name, schemes in registry.PRESETS.items()}
+    yield
+    for table, before in ((registry.STEPS, steps), (registry.PRESETS, presets)):
+        table.clear()
+        table.update(before)

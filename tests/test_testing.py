@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,18 +9,9 @@ import torch
 from torch import Tensor
 
 import seqnorm
-from seqnorm.nn.recurrence import step as registry
 from seqnorm.testing import check_step
 
-
-@pytest.fixture(autouse=True)
-def forgotten() -> Iterator[None]:
-    """The steps that a test defines are known to that test alone."""
-    steps, presets = dict(registry.STEPS), {k: dict(v) for k, v in registry.PRESETS.items()}
-    yield
-    for table, before in ((registry.STEPS, steps), (registry.PRESETS, presets)):
-        table.clear()
-        table.update(before)
+pytestmark = pytest.mark.usefixtures("forgotten_steps")
 
 
 def step_of(body: Any, **attributes: Any) -> seqnorm.Step:

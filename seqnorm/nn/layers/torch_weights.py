@@ -23,15 +23,21 @@ OurCell = TypeVar("OurCell", bound=RecurrentCell)
 COUNTERPARTS: dict[type[nn.Module], Any] = {}
 
 
-class TorchWeights(RecurrentLayer, Generic[TorchLayer]):
-    """A layer that exists in torch too."""
+class _Counterpart:
+    """A class that torch has too, which ``COUNTERPARTS`` then lists."""
 
-    torch_class: ClassVar[type[nn.RNNBase]]
+    torch_class: ClassVar[type[nn.Module]]
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "torch_class" in vars(cls):
             COUNTERPARTS[cls.torch_class] = cls
+
+
+class TorchWeights(_Counterpart, RecurrentLayer, Generic[TorchLayer]):
+    """A layer that exists in torch too."""
+
+    torch_class: ClassVar[type[nn.RNNBase]]
 
     @classmethod
     def from_torch(
@@ -80,15 +86,10 @@ class TorchWeights(RecurrentLayer, Generic[TorchLayer]):
         return new.train(self.training)  # type: ignore[no-any-return]  # of torch_class
 
 
-class TorchCellWeights(RecurrentCell, Generic[TorchCell]):
+class TorchCellWeights(_Counterpart, RecurrentCell, Generic[TorchCell]):
     """A cell that exists in torch too."""
 
     torch_class: ClassVar[type[nn.RNNCellBase]]
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        if "torch_class" in vars(cls):
-            COUNTERPARTS[cls.torch_class] = cls
 
     @classmethod
     def from_torch(

@@ -239,7 +239,7 @@ def results_of(layer: Any, leaves: dict[str, Tensor], backend: str = "cpu") -> t
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_second_backward_pass(name: str) -> None:
-    """The same graph can be used again, also after other calls and changes of the tables."""
+    """A second backward pass gives the same gradients after other calls have changed the tables."""
     layer = layer_of(name)
     call = Call.draw(layer, LENGTHS)
     expected = outcome(layer, call, "reference")

@@ -6,7 +6,6 @@ Axes: T steps, B sequences, I = input size, H = hidden size.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import pytest
@@ -26,15 +25,7 @@ F64 = torch.float64
 LENGTHS = [5, 2, 0, 4]
 
 
-@pytest.fixture(autouse=True)
-def forgotten() -> Iterator[None]:
-    """The steps that a test defines are known to that test alone."""
-    steps = dict(registry.STEPS)
-    presets = {name: dict(schemes) for name, schemes in registry.PRESETS.items()}
-    yield
-    for table, before in ((registry.STEPS, steps), (registry.PRESETS, presets)):
-        table.clear()
-        table.update(before)
+pytestmark = pytest.mark.usefixtures("forgotten_steps")
 
 
 @pytest.fixture
