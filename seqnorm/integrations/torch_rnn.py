@@ -37,7 +37,6 @@ from seqnorm.nn.layers.layer import RecurrentLayer
 class _Both(RecurrentLayer):
     """A layer without the list of weights that torch's class keeps beside its parameters."""
 
-    __setattr__ = nn.Module.__setattr__
     __setstate__ = nn.Module.__setstate__
     _apply = nn.Module._apply
     _replicate_for_data_parallel = nn.Module._replicate_for_data_parallel

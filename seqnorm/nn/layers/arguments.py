@@ -157,7 +157,7 @@ def check_zoneout(step: Step, zoneout: float | tuple[float, ...]) -> tuple[float
     """
     if not isinstance(zoneout, (tuple, list)):
         given = [zoneout] * len(step.zoned)
-    elif len(step.zoned) == 1:
+    elif len(zoneout) != 1 == len(step.zoned):
         raise ValueError(
             "zoneout is one probability, because this step holds back one part of the state, not "
             f"{zoneout!r}: a pair is for an LSTM's (h, c)"

@@ -16,9 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from .. import backends
-from ..autocast import autocast_dtype, is_autocast
-from ..backends.watching import refuse_freed
-from ..check import check_first_step, check_flag, check_probability, check_sizes, warn
+from ..check import check_first_step, check_flag, check_sizes, warn
 from ..recurrence.direction import Direction, DirectionCall, gather, initialise, register
 from ..recurrence.packing import Packing, TensorPacking
 from ..recurrence.presets import resolve
@@ -26,14 +24,13 @@ from ..recurrence.scheme import NormScheme
 from ..recurrence.step import Step
 from ..statistics.masks import check_lengths
 from ..statistics.processes import Processes, the_same
-from .arguments import check_states, check_step, check_zoneout, refuse_input
+from .arguments import check_states, check_step, refuse_input
 from .chunks import Chunks, in_chunks
+from .initial_states import States, Suffixes, initial_states
 from .torch_contract import TorchContract
 
-States = tuple[Tensor, ...]
 Input = Union[Tensor, PackedSequence]
 Lengths = Union[Tensor, Sequence[int], None]
-Suffixes = list[list[str]]
 
 
 class RecurrentLayer(TorchContract):
@@ -89,18 +86,16 @@ class RecurrentLayer(TorchContract):
                 "proj_size=0, or set projects = True in a step that reads only its second argument"
             )
         self.bias = check_flag("bias", bias)
-        self.batch_first = check_flag("batch_first", batch_first)
+        self.batch_first = batch_first
         self.bidirectional = check_flag("bidirectional", bidirectional)
-        check_probability("dropout", dropout)
-        check_probability("recurrent_dropout", recurrent_dropout)
+        self.dropout = dropout
         if dropout > 0 and num_layers == 1:
             warn(
                 "dropout stands between recurrent layers, after all but the last: with "
                 f"num_layers=1, dropout={dropout} has no effect"
             )
-        self.dropout = float(dropout)
-        self.zoneout = check_zoneout(step, zoneout)
-        self.recurrent_dropout = float(recurrent_dropout)
+        self.zoneout = zoneout  # type: ignore[assignment]  # becomes a tuple, one for each part
+        self.recurrent_dropout = recurrent_dropout
         self.norm = resolve(norm, step)
         self.chunks: Chunks | None = None  # set by ``compute_in_chunks``
         norms = [] if self.norm is None else self.norm.norms.values()
@@ -241,7 +236,7 @@ class RecurrentLayer(TorchContract):
             self._check_input(rows, 2)
             packing = Packing.from_packed(input)
             packing.first = first_step
-            return rows, packing, self._initial(hx, packing, rows, suffixes)
+            return rows, packing, initial_states(self, hx, packing, rows, suffixes)
 
         if not isinstance(input, Tensor):
             refuse_input(name, input)
@@ -272,7 +267,7 @@ class RecurrentLayer(TorchContract):
             lengths = check_lengths(lengths, batch, steps, self.batch_first)
             packing = self._packing(input, hx, lengths, suffixes)
         packing.first = first_step
-        initial = self._initial(hx, packing, input, suffixes)
+        initial = initial_states(self, hx, packing, input, suffixes)
         return packing.pack(input), packing, initial
 
     def calls(self, input: Input, lengths: Lengths = None) -> dict[str, DirectionCall]:
@@ -299,7 +294,7 @@ class RecurrentLayer(TorchContract):
         on_cpu = input.device.type == lengths.device.type == "cpu"
         if torch.compiler.is_compiling() and on_cpu and not self._over_batch:
             packing = TensorPacking(lengths, input.shape[0])
-            rows, states = packing.pack(input), self._initial(hx, packing, input, suffixes)
+            rows, states = packing.pack(input), initial_states(self, hx, packing, input, suffixes)
             state = tuple([part[0] for part in states])
             names = [suffix for layer in suffixes for suffix in layer]
             calls = [(self.direction(suffix), rows, packing, state) for suffix in names]
@@ -384,50 +379,6 @@ class RecurrentLayer(TorchContract):
                 "statistics of each process, revert_sync_batchnorm(module)"
             )
         return [in_chunks(chunks, *call) for call in calls]
-
-    def _initial(
-        self, hx: States | None, packing: Packing, input: Tensor, suffixes: Suffixes
-    ) -> States:
-        """Return the initial states in packed order, checked; zeros if none are given."""
-        entries = len(suffixes) * len(suffixes[0])
-        sizes = [self.proj_size or self.hidden_size]
-        sizes += [self.hidden_size] * (len(self.step.states) - 1)
-        # Under autocast a state keeps the precision of the weights. Layers that torch has are
-        # computed in half precision throughout, as in torch, unless they are in float64.
-        dtype = self.weight_ih_l0.dtype
-        kind = input.device.type
-        halve = False
-        if self.norm is None and self.step.fused is not None and dtype != torch.float64:
-            halve = is_autocast(kind)
-            dtype = autocast_dtype(kind) if halve else dtype
-        if hx is None:
-            zeros: States = ()
-            for size in sizes:
-                zeros += (input.new_zeros(entries, packing.batch, size, dtype=dtype),)
-            return zeros
-        if len(hx) != len(sizes):
-            raise ValueError(f"hx must hold {len(sizes)} states, got {len(hx)}")
-        for number, (part, size) in enumerate(zip(hx, sizes)):
-            expected = (entries, packing.batch, size)
-            if tuple(part.shape) != expected:
-                which = "hidden" if len(sizes) == 1 else f"hidden[{number}]"
-                raise RuntimeError(f"Expected {which} size {expected}, got {list(part.shape)}")
-            if part.device != input.device:
-                raise RuntimeError(
-                    "Input and hidden tensors are not at the same device, found input tensor at "
-                    f"{input.device} and hidden tensor at {part.device}"
-                )
-            if part.dtype != input.dtype and not is_autocast(kind):
-                raise RuntimeError(
-                    f"hx[{number}] has dtype {part.dtype}, the input {input.dtype}: convert it, "
-                    f"hx.to({input.dtype})"
-                )
-        if halve:
-            hx = tuple([part.to(dtype) for part in hx])
-        if packing.order is not None:
-            refuse_freed(hx)
-            hx = tuple([packing.sort(part) for part in hx])
-        return tuple(hx)
 
 
 def _sharing(directions: list[Direction]) -> Processes | None:

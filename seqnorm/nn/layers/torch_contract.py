@@ -8,16 +8,21 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from ..autocast import is_autocast
-from ..check import changed_options, refuse_scripting, warn
+from ..check import changed_options, check_flag, check_probability, refuse_scripting, warn
 from ..recurrence.direction import small_batch
 from ..recurrence.presets import described
 from ..recurrence.scheme import NormScheme
 from ..recurrence.step import Step
 from ..statistics.report import Report, report
-from .arguments import explaining, refuse_states
+from .arguments import check_zoneout, explaining, refuse_states
 
 # The format of state dicts, which grows when a later version names or shapes something otherwise.
 FORMAT = 1
+# Options by which parameters and submodules are made.
+_FIXED = (
+    *("input_size", "hidden_size", "num_layers", "proj_size", "bias", "bidirectional", "norm"),
+    *("nonlinearity", "num_heads"),
+)
 _WEIGHTS = ("_all_weights", "_flat_weights", "_flat_weights_names")
 
 
@@ -35,6 +40,23 @@ class TorchTools(nn.Module):
         super().__init_subclass__(**options)
         if "__init__" in vars(cls):
             cls.__init__ = explaining(cls.__init__)  # type: ignore[method-assign]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _FIXED and name in self.__dict__ and value != getattr(self, name):
+            kind = type(self).__name__
+            raise AttributeError(
+                f"{kind}: {name} cannot be changed, because the parameters were made for "
+                f"{name}={getattr(self, name)!r}; build another {kind}"
+            )
+        if name in ("dropout", "recurrent_dropout"):
+            check_probability(name, value)
+            value = float(value)
+        elif name == "zoneout":
+            value = check_zoneout(self.step, value)
+        elif name == "batch_first":
+            value = check_flag(name, value)
+        # torch's own layers, which may be bases too, would keep a list of the weights here.
+        nn.Module.__setattr__(self, name, value)
 
     __prepare_scriptable__ = refuse_scripting
     _version = FORMAT  # torch saves it beside the tensors

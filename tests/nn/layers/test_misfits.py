@@ -104,7 +104,9 @@ def test_parameters_that_change_before_the_backward_pass(cell: str) -> None:
 
 def test_a_layer_that_is_told_another_size() -> None:
     layer = seqnorm.LSTM(I, H, norm="layer")
-    layer.hidden_size = 400
+    with pytest.raises(AttributeError, match=r"LSTM: hidden_size cannot be changed"):
+        layer.hidden_size = 400
+    layer.__dict__["hidden_size"] = 400
     with pytest.raises(RuntimeError, match=r"must be|size mismatch|shapes cannot be multiplied"):
         layer(torch.randn(T, B, I))
 

@@ -1,0 +1,69 @@
+"""Initial states of a layer: their shapes, dtype and order.
+
+Axes: B sequences, H = hidden_size, P = size of h (H, or proj_size), L = num_layers, D = directions.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..autocast import autocast_dtype, is_autocast
+from ..backends.watching import refuse_freed
+from ..recurrence.packing import Packing
+from .torch_contract import TorchContract
+
+States = tuple[Tensor, ...]
+Suffixes = list[list[str]]
+
+
+def initial_states(
+    layer: TorchContract, hx: States | None, packing: Packing, input: Tensor, suffixes: Suffixes
+) -> States:
+    """Return the initial states (L * D, B, .) in packed order, checked; zeros if none are given.
+
+    Args:
+        suffixes: for each layer, the suffixes of its directions.
+
+    Raises:
+        ValueError, RuntimeError: the number of states, a shape, device or dtype is wrong.
+    """
+    entries = len(suffixes) * len(suffixes[0])
+    sizes = [layer.proj_size or layer.hidden_size]
+    sizes += [layer.hidden_size] * (len(layer.step.states) - 1)
+    # Under autocast a state keeps the precision of the weights. Layers that torch has are
+    # computed in half precision throughout, as in torch, unless they are in float64.
+    dtype = layer.weight_ih_l0.dtype
+    kind = input.device.type
+    halve = False
+    if layer.norm is None and layer.step.fused is not None and dtype != torch.float64:
+        halve = is_autocast(kind)
+        dtype = autocast_dtype(kind) if halve else dtype
+    if hx is None:
+        zeros: States = ()
+        for size in sizes:
+            zeros += (input.new_zeros(entries, packing.batch, size, dtype=dtype),)
+        return zeros
+    if len(hx) != len(sizes):
+        raise ValueError(f"hx must hold {len(sizes)} states, got {len(hx)}")
+    for number, (part, size) in enumerate(zip(hx, sizes)):
+        expected = (entries, packing.batch, size)
+        if tuple(part.shape) != expected:
+            which = "hidden" if len(sizes) == 1 else f"hidden[{number}]"
+            raise RuntimeError(f"Expected {which} size {expected}, got {list(part.shape)}")
+        if part.device != input.device:
+            raise RuntimeError(
+                "Input and hidden tensors are not at the same device, found input tensor at "
+                f"{input.device} and hidden tensor at {part.device}"
+            )
+        if part.dtype != input.dtype and not is_autocast(kind):
+            raise RuntimeError(
+                f"hx[{number}] has dtype {part.dtype}, the input {input.dtype}: convert it, "
+                f"hx.to({input.dtype})"
+            )
+    if halve:
+        hx = tuple([part.to(dtype) for part in hx])
+    if packing.order is not None:
+        refuse_freed(hx)
+        hx = tuple([packing.sort(part) for part in hx])
+    return tuple(hx)
