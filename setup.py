@@ -1,16 +1,18 @@
-"""Compile the kernels of the ``cpu`` backend if there is a C compiler.
+"""Compile the kernels of the ``cpu`` backend if there is a C compiler, and ship ``configs``.
 
-They are plain C and use no header of Python or PyTorch, so one library serves every version.
+The kernels are plain C and use no header of Python or PyTorch, so one library serves every version.
 """
 
 from __future__ import annotations
 
 import platform
+import shutil
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 SOURCES = Path("seqnorm/nn/backends/cpu/src")
 FLAGS = ["-O3", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"]
@@ -53,6 +55,17 @@ class BuildKernels(build_ext):
         return str(Path(*fullname.split("."))) + ".so"
 
 
+class WithConfigs(build_py):
+    """Copy the folder of configurations into the package; an editable installation finds it."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            target = Path(self.build_lib) / "seqnorm" / "configs"
+            shutil.rmtree(target, ignore_errors=True)  # of an earlier build
+            shutil.copytree("configs", target)
+
+
 class AnyPython(bdist_wheel):
     """A wheel for one platform and every Python."""
 
@@ -61,7 +74,7 @@ class AnyPython(bdist_wheel):
 
 
 setup(
-    cmdclass={"build_ext": BuildKernels, "bdist_wheel": AnyPython},
+    cmdclass={"build_ext": BuildKernels, "build_py": WithConfigs, "bdist_wheel": AnyPython},
     ext_modules=[
         Extension(
             "seqnorm.nn.backends.cpu._kernels",

@@ -1,10 +1,6 @@
-"""Train, test and use text models, and run studies: python train.py --help."""
+"""The command ``seqnorm`` from a checkout: python train.py fit."""
 
-from seqnorm.extra import or_exit
-
-with or_exit():
-    from seqnorm.studies.commands import main as study
-    from seqnorm.training.run.main import main
+from seqnorm.command.main import main
 
 if __name__ == "__main__":
-    main(study=study)
+    main()

@@ -5,14 +5,39 @@
 >>> output, (h, c) = lstm(torch.randn(3, 10, 16), lengths=[10, 4, 7])
 >>> output.shape
 torch.Size([3, 10, 64])
+
+torch is imported when a name is read for the first time, so that the command line answers at once.
 """
 
 from __future__ import annotations
 
-from . import nn
-from . import testing as testing
-from .nn import *  # noqa: F403  the public names are those of the library proper
+from typing import TYPE_CHECKING
+
 from .version import __version__ as __version__
 
-__all__: list[str] = []
-__all__ += nn.__all__
+if TYPE_CHECKING:
+    from . import nn
+    from . import testing as testing
+    from .nn import *  # noqa: F403  the public names are those of the library proper
+
+    __all__: list[str] = []
+    __all__ += nn.__all__
+else:
+
+    def __getattr__(name):
+        from importlib import import_module
+
+        if name in ("nn", "testing"):
+            return import_module(f"{__name__}.{name}")
+        if name.startswith("_") and name != "__all__":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        library = import_module(f"{__name__}.nn")
+        if name == "__all__":
+            return library.__all__
+        if name not in library.__all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = globals()[name] = getattr(library, name)
+        return found
+
+    def __dir__():
+        return sorted({*globals(), *__getattr__("__all__"), "nn", "testing"})

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 
 HINT = "pip install 'seqnorm[train]'"
 # Names of the modules that the extra installs.
@@ -55,6 +56,19 @@ def need(user: str, *modules: str) -> None:
     with explained(user):
         for module in modules:
             import_module(module)
+
+
+def absent(user: str, modules: Iterable[str]) -> str:
+    """Return the error message for modules that are not installed, "" if all are.
+
+    Nothing is imported.
+    """
+    missing = [module for module in modules if find_spec(module) is None]
+    if not missing:
+        return ""
+    named = f"module{'s' * (len(missing) > 1)} {', '.join(missing)}"
+    verb = "are" if len(missing) > 1 else "is"
+    return f"{user} needs the {named}, which {verb} not installed: {HINT}"
 
 
 @contextmanager

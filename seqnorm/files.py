@@ -1,4 +1,4 @@
-"""Atomic writing of files, locks on files, and the commit that results are labelled with."""
+"""Atomic writing of files, locks on files, the shipped configurations, and the commit's name."""
 
 from __future__ import annotations
 
@@ -9,6 +9,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
+
+_PACKAGE = Path(__file__).resolve().parent
+# An installation has a copy of the checkout's folder inside the package.
+_SHIPPED = _PACKAGE / "configs"
+CONFIGS = _SHIPPED if _SHIPPED.is_dir() else _PACKAGE.parent / "configs"
+
+
+def find_config(name: str) -> Path | None:
+    """Return a configuration by its path, or by its name as norm/batch; None if there is none."""
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    shipped = CONFIGS / f"{name.removeprefix('configs/').removesuffix('.yaml')}.yaml"
+    return shipped if shipped.is_file() else None
+
+
+def config_names() -> list[str]:
+    """Return the names of the shipped configurations, without those of the studies."""
+    paths = sorted(CONFIGS.rglob("*.yaml"))
+    names = [path.relative_to(CONFIGS).with_suffix("").as_posix() for path in paths]
+    return [name for name in names if not name.startswith("studies/")]
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from seqnorm.extra import explained
+from seqnorm.files import CONFIGS
 
 with explained("seqnorm.studies"):
     import yaml
@@ -21,8 +22,6 @@ from .runner import StudyError, path_of
 from .study import Study
 from .table import replace
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "studies"
-
 
 def load(kind: type[Study], quick: bool = False, config: Path | None = None) -> Study:
     """Make a study from its configuration.
@@ -30,13 +29,11 @@ def load(kind: type[Study], quick: bool = False, config: Path | None = None) -> 
     Raises:
         StudyError: the file is missing or does not fit the study's fields.
     """
-    path = config or CONFIGS / f"{kind.name}.yaml"
+    path = config or CONFIGS / "studies" / f"{kind.name}.yaml"
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise StudyError(
-            f"{path} is missing: run from a checkout of seqnorm, or give --config"
-        ) from error
+        raise StudyError(f"{path}: there is no such configuration") from error
     except yaml.YAMLError as error:
         raise StudyError(f"{path} is not YAML: {error}") from error
     if not isinstance(content, dict):

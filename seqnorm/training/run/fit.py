@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
@@ -60,11 +59,14 @@ def plain_config(parser: LightningArgumentParser, options: Any) -> dict[str, Any
     return {key: value for key, value in config.items() if key not in ("config", "ckpt_path")}
 
 
-def fit(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None) -> None:
+def fit(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None, written: str) -> None:
     """Train a model, or resume a run from ``checkpoint``.
 
     A resumed run has the options in its folder's config.yaml; those on the command line override
     them.
+
+    Args:
+        written: The options as the user wrote them, for the row of results.
     """
     parser = fit_parser(task)
     before: list[str] = []
@@ -116,7 +118,7 @@ def fit(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None) -> 
                 **task.row(found, options, best),
                 "epochs": trainer.current_epoch,
                 "seconds": f"{run.timer.time_elapsed():.1f}",
-                "config": shlex.join(arguments),
+                "config": written,
                 "commit": commit(),
             }
             _append(run, row, path, task)

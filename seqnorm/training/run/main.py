@@ -1,12 +1,13 @@
-"""The command line of ``train.py``."""
+"""The commands that train, test and use models."""
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -22,29 +23,14 @@ from .fit import fit
 from .options import command_parser, parse
 from .task import TASKS, Task
 
-DESCRIPTION = "Text classifiers and language models with normalised recurrent layers."
-COMMANDS = {
-    "fit": "Train a model and test its best epoch, or resume a run that was interrupted.",
-    "validate": "Evaluate a checkpoint on the validation part.",
-    "test": "Evaluate a checkpoint on the test part.",
-    "predict": "Label, score or continue lines of text with a checkpoint.",
-}
-MORE = "Every command has options: train.py fit --help, train.py predict --help, and so on."
 
-
-def main(**others: Callable[[Sequence[str], str], None]) -> None:
-    """Run the command in ``sys.argv``.
+def main(command: str, arguments: Sequence[str], words: Sequence[str]) -> None:
+    """Run ``fit``, ``validate``, ``test`` or ``predict``.
 
     Args:
-        others: Further commands by name. Each is called with its arguments and its name in usage.
+        arguments: The options, with paths of configurations.
+        words: The options as the user wrote them.
     """
-    command, arguments = "".join(sys.argv[1:2]), sys.argv[2:]
-    if command in others:
-        others[command](arguments, f"train.py {command}")
-        return
-    if command not in COMMANDS:
-        _list_commands(others)
-        return
     # Documents are encoded once and padded when needed; worker processes would only cost time.
     warnings.filterwarnings("ignore", ".*does not have many workers")
     # A resumed run writes into its own folder.
@@ -53,21 +39,13 @@ def main(**others: Callable[[Sequence[str], str], None]) -> None:
     warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
     try:
         with one_line():
-            _run(command, arguments)
+            _run(command, arguments, words)
     except SIGTERMException:
         # It carries no exit status, and a run that was cut short must not look like a success.
         sys.exit(128 + signal.SIGTERM)
 
 
-def _list_commands(others: Mapping[str, Any]) -> None:
-    parser = argparse.ArgumentParser(prog="train.py", description=DESCRIPTION, epilog=MORE)
-    commands = parser.add_subparsers(title="commands", metavar="command", required=True)
-    for name, words in {**COMMANDS, **{name: f"Run a {name}." for name in others}}.items():
-        commands.add_parser(name, help=words)
-    parser.parse_args(sys.argv[1:])  # prints the list, or an error, and exits
-
-
-def _run(command: str, arguments: Sequence[str]) -> None:
+def _run(command: str, arguments: Sequence[str], words: Sequence[str]) -> None:
     check_configs(arguments)
     named, path = named_in(arguments)
     checkpoint = None if path is None else read_checkpoint(path)
@@ -77,7 +55,7 @@ def _run(command: str, arguments: Sequence[str]) -> None:
         named = checkpoint.task
     task = TASKS.get(named or "", TASKS["classification"])  # the parser reports another name
     if command == "fit":
-        fit(task, arguments, checkpoint)
+        fit(task, arguments, checkpoint, shlex.join(words))
     elif command == "predict":
         predict(task, arguments, checkpoint)
     else:
@@ -86,7 +64,7 @@ def _run(command: str, arguments: Sequence[str]) -> None:
 
 def predict(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None) -> None:
     """Use a checkpoint on lines of text."""
-    parser = command_parser("predict", COMMANDS["predict"])
+    parser = command_parser("predict", "Label, score or continue lines of text with a checkpoint.")
     help = "The checkpoint; no other file of the training is needed."
     parser.add_argument("--ckpt_path", type=str, required=True, help=help)
     parser.add_function_arguments(task.predict, skip={"checkpoint"})

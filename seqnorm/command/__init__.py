@@ -1,0 +1,1 @@
+"""The command ``seqnorm``. It answers mistakes before it imports anything that takes long."""

@@ -1,0 +1,177 @@
+"""Checks of a command line that need neither torch nor the parser of the command."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from seqnorm.files import config_names, find_config
+
+PACKAGE = Path(__file__).resolve().parents[1]
+TRAINING = ("fit", "validate", "test")
+# The classes whose arguments are options, by the group of the options and the file.
+GROUPS = {
+    "model": (
+        ("training/tasks/classification.py", "TextClassification"),
+        ("training/tasks/language.py", "LanguageModelling"),
+        ("models/classifier.py", "TextClassifier"),
+        ("models/language_model.py", "LanguageModel"),
+    ),
+    "data": (
+        ("training/data/classification.py", "TextData"),
+        ("training/data/language.py", "LanguageData"),
+    ),
+    "run": (("training/run/run_folder.py", "Run"), ("training/run/run_folder.py", "LanguageRun")),
+}
+PREDICTION = (
+    ("training/prediction/classification.py", "predict"),
+    ("training/prediction/language.py", "predict"),
+)
+
+
+class EarlyError(Exception):
+    """A mistake on the command line, with what to write instead."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return ", did you mean ...?" in brackets if one of the known words is like the given one."""
+    near = difflib.get_close_matches(word, list(known), 1, 0.7)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def named(arguments: Sequence[str]) -> Iterator[tuple[int, str, str | None]]:
+    """Yield the place, the name and the value of each option; None for a value that is missing.
+
+    ``-c`` is named ``--config``.
+    """
+    for place, argument in enumerate(arguments):
+        if argument == "--":
+            return
+        name, equals, value = argument.partition("=")
+        if argument.startswith("-c"):
+            name, equals, value = "--config", argument[2:], argument[2:].removeprefix("=")
+        if name.startswith("--"):
+            after = arguments[place + 1 : place + 2]
+            yield place, name, value if equals else after[0] if after else None
+
+
+def with_configs(arguments: Sequence[str]) -> list[str]:
+    """Replace the names of shipped configurations by their paths.
+
+    ``--config norm/batch`` and ``--config configs/norm/batch.yaml`` find the file that is shipped
+    with the library, unless there is a file of that name in the current folder.
+
+    Raises:
+        EarlyError: there is neither a file nor a shipped configuration of the name.
+    """
+    found = list(arguments)
+    for place, name, value in named(arguments):
+        if name != "--config" or not value or any(sign in value for sign in "{:\n"):
+            continue  # a configuration may also be given as text
+        path = find_config(value)
+        if path is None:
+            known = config_names()
+            short = value.removeprefix("configs/").removesuffix(".yaml")
+            hint = nearest(short, known) or f"; the shipped ones are {', '.join(known)}"
+            raise EarlyError(
+                f"--config {value}: there is no such file or shipped configuration{hint}"
+            )
+        apart = arguments[place] in ("-c", "--config")
+        found[place + apart] = str(path) if apart else f"--config={path}"
+    return found
+
+
+def check_files(command: str, arguments: Sequence[str]) -> None:
+    """Check that the checkpoint and the input that are named exist.
+
+    Raises:
+        EarlyError: a file does not exist.
+    """
+    for _, name, value in named(arguments):
+        is_input = name == "--input" and command == "predict"
+        if (name == "--ckpt_path" or is_input) and value not in (None, "", "-", "null", "none"):
+            assert value is not None
+            path = Path(value).expanduser()
+            if not path.exists():
+                beside = path.parent.iterdir() if path.parent.is_dir() else ()
+                hint = nearest(path.name, (each.name for each in beside))
+                raise EarlyError(f"{name} {value}: there is no such file{hint}")
+
+
+def check_options(command: str, arguments: Sequence[str]) -> None:
+    """Find misspelt options.
+
+    Names that are like no known one are left to the parser of the command, because libraries of
+    other versions may have further options.
+
+    Raises:
+        EarlyError: an option does not exist, and a similar one does.
+    """
+    known = known_options(command)
+    if not known:
+        return
+    for _, name, _ in named(arguments):
+        head, *rest = name.removeprefix("--").removesuffix("+").split(".")
+        short = ".".join([head, *rest[:1]])
+        if head in known and (short in known or not rest or not _has_members(head, known)):
+            continue
+        hint = nearest(short, known)
+        if hint:
+            raise EarlyError(
+                f"seqnorm {command} has no option {name}{hint.replace('mean ', 'mean --')}"
+            )
+
+
+def _has_members(head: str, known: set[str]) -> bool:
+    return any(name.startswith(f"{head}.") for name in known)
+
+
+def known_options(command: str) -> set[str]:
+    """Return the names of a command's options, without their dashes; none for other commands.
+
+    Options of nested arguments, as ``model.norm_options.gain``, are not included.
+    """
+    known = {"help", "config", "task", "ckpt_path", "print_config"}
+    if command == "predict":
+        return known.union(*(_arguments(PACKAGE / file, name) for file, name in PREDICTION))
+    if command not in TRAINING:
+        return set()
+    groups = dict(GROUPS)
+    if command == "fit":
+        known.add("seed_everything")
+    else:
+        groups = {"data": GROUPS["data"]}
+    for group, classes in groups.items():
+        known |= {group, f"{group}.help"}
+        for file, name in classes:
+            known |= {f"{group}.{argument}" for argument in _arguments(PACKAGE / file, name)}
+    found = find_spec("lightning")
+    for folder in [] if found is None else found.submodule_search_locations or []:
+        trainer = _arguments(Path(folder) / "pytorch" / "trainer" / "trainer.py", "Trainer")
+        known |= {"trainer", "trainer.help"} | {f"trainer.{argument}" for argument in trainer}
+    return known
+
+
+def _arguments(path: Path, name: str) -> set[str]:
+    """Return the names of the arguments of a function, or of a class, in a file that is not run."""
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (OSError, SyntaxError):  # another version of a library; its parser knows
+        return set()
+    found: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            for base in node.bases:
+                if isinstance(base, ast.Name):
+                    found |= _arguments(path, base.id)
+            inside = [each for each in node.body if isinstance(each, ast.FunctionDef)]
+            node = next((each for each in inside if each.name == "__init__"), node)
+        elif not (isinstance(node, ast.FunctionDef) and node.name == name):
+            continue
+        if isinstance(node, ast.FunctionDef):
+            every = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            found |= {each.arg for each in every} - {"self", "checkpoint"}
+    return found
