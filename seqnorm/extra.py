@@ -63,12 +63,19 @@ def absent(user: str, modules: Iterable[str]) -> str:
 
     Nothing is imported.
     """
-    missing = [module for module in modules if find_spec(module) is None]
+    missing = [module for module in modules if not _is_there(module)]
     if not missing:
         return ""
     named = f"module{'s' * (len(missing) > 1)} {', '.join(missing)}"
     verb = "are" if len(missing) > 1 else "is"
     return f"{user} needs the {named}, which {verb} not installed: {HINT}"
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 @contextmanager

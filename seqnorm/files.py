@@ -17,7 +17,7 @@ CONFIGS = _SHIPPED if _SHIPPED.is_dir() else _PACKAGE.parent / "configs"
 
 
 def find_config(name: str) -> Path | None:
-    """Return a configuration by its path, or by its name as norm/batch; None if there is none."""
+    """Return a configuration by its path or by its name, as norm/batch; None if not found."""
     path = Path(name).expanduser()
     if path.is_file():
         return path

@@ -35,9 +35,10 @@ ARROWS = {  # a package, and the packages of seqnorm that it may import
     "datasets": set(),
     "training": {"models", "datasets", "nn"},
     "studies": {"training", "models", "datasets", "nn"},
+    "command": {"studies", "training", "nn"},
 }
 # Any package may import these, because they import nothing of ours.
-ABOVE = {"seqnorm.extra", "seqnorm.files", "seqnorm.typed"}
+ABOVE = {"seqnorm.extra", "seqnorm.files", "seqnorm.typed", "seqnorm.version"}
 HEAVY = ["lightning", "tokenizers", "matplotlib", "sklearn", "pandas", "rich", "torchmetrics"]
 HEAVY += ["torchtext", "datasets"]
 HEAVY += ["pyarrow", "tensorboard", "jsonargparse", "yaml", "hypothesis", "pytest"]
@@ -239,7 +240,7 @@ def test_oracles_import_nothing_of_ours() -> None:
 def test_train_script_only_starts_the_command_line() -> None:
     lines = [line for line in (ROOT / "train.py").read_text().splitlines() if line.strip()]
     assert len(lines) <= 8
-    assert any("seqnorm.training" in line for line in lines)
+    assert any("seqnorm.command" in line for line in lines)
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -253,7 +254,7 @@ def loaded_by(statement: str) -> set[str]:
 
 
 def test_importing_seqnorm_loads_torch_alone() -> None:
-    of_torch, of_seqnorm = loaded_by("import torch"), loaded_by("import seqnorm")
+    of_torch, of_seqnorm = loaded_by("import torch"), loaded_by("import seqnorm; seqnorm.LSTM")
     assert "torch" in of_seqnorm
     assert set(CELL_FILES) <= of_seqnorm
     assert not of_seqnorm & set(HEAVY)
@@ -262,6 +263,19 @@ def test_importing_seqnorm_loads_torch_alone() -> None:
     assert beyond <= sys.stdlib_module_names, (
         "nothing that is neither torch nor the standard library"
     )
+
+
+def test_torch_is_loaded_when_a_name_is_read() -> None:
+    assert "torch" not in loaded_by("import seqnorm; seqnorm.__version__")
+    for statement in ("from seqnorm import LSTM", "from seqnorm import *", "import seqnorm.nn"):
+        assert "torch" in loaded_by(statement)
+    assert "seqnorm.testing" in loaded_by("import seqnorm; seqnorm.testing.check_step")
+
+
+def test_the_command_line_answers_before_it_loads_torch() -> None:
+    for words in ([], ["--help"], ["--version"], ["fti"], ["fit", "--data.corpuss=r8"]):
+        code = f"from seqnorm.command.main import main\ntry: main({words})\nexcept SystemExit: pass"
+        assert not loaded_by(code) & {"torch", *HEAVY}, words
 
 
 def test_importing_the_models_and_datasets_loads_no_lightning() -> None:

@@ -38,7 +38,7 @@ class EarlyError(Exception):
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ", did you mean ...?" in brackets if one of the known words is like the given one."""
-    near = difflib.get_close_matches(word, list(known), 1, 0.7)
+    near = difflib.get_close_matches(word, list(known), 1, 0.65)
     return f" (did you mean {near[0]}?)" if near else ""
 
 
@@ -98,7 +98,8 @@ def check_files(command: str, arguments: Sequence[str]) -> None:
             if not path.exists():
                 beside = path.parent.iterdir() if path.parent.is_dir() else ()
                 hint = nearest(path.name, (each.name for each in beside))
-                raise EarlyError(f"{name} {value}: there is no such file{hint}")
+                kind = "input file" if is_input else "checkpoint"
+                raise EarlyError(f"there is no {kind} {value!r}{hint}")
 
 
 def check_options(command: str, arguments: Sequence[str]) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import torch
 
-import seqnorm
 from seqnorm.extra import HINT
+from seqnorm.nn import available_backends
+from seqnorm.version import __version__
 
 # Packages of the extra, and what uses them.
 TRAIN = (
@@ -33,14 +34,14 @@ def main(arguments: Sequence[str]) -> None:
 
 def lines() -> list[str]:
     """Return the lines of the answer."""
-    found = [f"seqnorm {seqnorm.__version__}  {Path(seqnorm.__file__).parent}"]
+    found = [f"seqnorm {__version__}  {Path(__file__).resolve().parents[1]}"]
     found.append(f"Python {platform.python_version()}  {platform.platform()}")
     kind = torch.backends.cpu.get_cpu_capability()
     found.append(f"torch {torch.__version__}  {kind}, {torch.get_num_threads()} threads")
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     found.append(f"GPU: {', '.join(gpus) or 'none found'}")
     found += ["", "Backends of the layers, in the order of preference:"]
-    found += [f"  {name:10} {state}" for name, state in seqnorm.available_backends().items()]
+    found += [f"  {name:10} {state}" for name, state in available_backends().items()]
     found += ["", "For training, prediction and the studies:"]
     versions = {name: _version(name) for name in TRAIN}
     there = [f"{name} {number}" for name, number in versions.items() if number]

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from seqnorm.extra import absent
+from seqnorm.extra import absent, or_exit
 from seqnorm.version import __version__
 
 from .early import EarlyError, check_files, check_options, nearest, with_configs
@@ -52,12 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         info(options)
     elif command == "study":
-        from seqnorm.studies.commands import main as study
-
+        with or_exit():
+            from seqnorm.studies.commands import main as study
         study(options, f"{PROGRAM} study")
     else:
-        from seqnorm.training.run.main import main as run
-
+        with or_exit():
+            from seqnorm.training.run.main import main as run
         run(command, configured, options)
 
 

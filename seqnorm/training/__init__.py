@@ -1,4 +1,4 @@
-"""Training with Lightning; ``python train.py --help`` lists the commands.
+"""Training with Lightning; ``seqnorm --help`` lists the commands.
 
 It needs further packages: ``pip install 'seqnorm[train]'``.
 """

@@ -22,8 +22,8 @@ class SyncBatchNorm(TorchSyncBatchNorm):
     """A plugin that applies Lightning's ``sync_batchnorm=True`` to the norms of this library.
 
     Lightning's own plugin knows torch's norms only. Give both in your own program:
-    ``Trainer(sync_batchnorm=True, plugins=[seqnorm.training.SyncBatchNorm()])``; ``train.py`` adds
-    the plugin by itself. During ``fit`` the norms of the batch are converted by
+    ``Trainer(sync_batchnorm=True, plugins=[seqnorm.training.SyncBatchNorm()])``; ``seqnorm fit``
+    adds the plugin by itself. During ``fit`` the norms of the batch are converted by
     ``seqnorm.convert_sync_batchnorm``.
     """
 

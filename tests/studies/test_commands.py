@@ -10,8 +10,9 @@ import pytest
 import yaml
 from toy_study import Toy
 
+from seqnorm.files import CONFIGS
 from seqnorm.studies import commands
-from seqnorm.studies.configuration import CONFIGS, keep_beside, load
+from seqnorm.studies.configuration import keep_beside, load
 from seqnorm.studies.registry import STUDIES
 from seqnorm.studies.runner import StudyError
 
@@ -103,7 +104,7 @@ def test_a_wrong_configuration_is_refused(tmp_path: Path, text: str, message: st
 
 
 def test_a_missing_configuration_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match=r"toy.yaml is missing: run from a checkout"):
+    with pytest.raises(StudyError, match=r"toy.yaml: there is no such configuration"):
         load(Toy, config=tmp_path / "toy.yaml")
 
 
@@ -150,12 +151,14 @@ def test_every_study_has_a_configuration(name: str) -> None:
     assert kind.name == name
     assert "seed" in kind.factors
     assert load(kind) != load(kind, quick=True)
-    content = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
+    content = yaml.safe_load((CONFIGS / "studies" / f"{name}.yaml").read_text())
     assert set(content["quick"]) < set(content)
 
 
-@pytest.mark.parametrize("program", [["-m", "seqnorm.studies"], ["train.py", "study"]])
-def test_both_programs_help(program: list[str]) -> None:
+@pytest.mark.parametrize(
+    "program", [["-m", "seqnorm.studies"], ["train.py", "study"], ["-m", "seqnorm", "study"]]
+)
+def test_every_program_has_help(program: list[str]) -> None:
     command = [sys.executable, *program, "--help"]
     answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "--quick" in answer.stdout

@@ -38,11 +38,11 @@ def within(path: Path) -> Iterator[None]:
 
 
 def run(arguments: Sequence[str]) -> tuple[object, str, str]:
-    """Return the exit status, standard output and error of train.py."""
-    from seqnorm.training.run.main import main
+    """Return the exit status, standard output and error of ``seqnorm``."""
+    from seqnorm.command.main import main
 
     out, err, before = io.StringIO(), io.StringIO(), sys.argv
-    sys.argv, status = ["train.py", *arguments], 0
+    sys.argv, status = ["seqnorm", *arguments], 0
     try:
         with (
             contextlib.redirect_stdout(out),

@@ -50,7 +50,7 @@ class Case:
     Attributes:
         group: The kind of input.
         tried: The input in words.
-        make: Writes the input into the current folder and returns the arguments of train.py; or
+        make: Writes the input into the current folder and returns the arguments of ``seqnorm``; or
             runs the case itself and returns none.
         gets: A part of the answer, in every environment.
         works: The input works like any other.

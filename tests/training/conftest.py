@@ -81,14 +81,15 @@ def crash_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
 
 
 @pytest.fixture
-def train_py(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
-    """Return a function that runs ``train.py`` in a folder of the test's own."""
-    from seqnorm.training.run.main import main
+def run_seqnorm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
+    """Return a function that runs ``seqnorm`` in a folder of the test's own."""
+    from seqnorm.command.main import main
 
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str | Path) -> None:
-        monkeypatch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
+        words = [str(argument) for argument in arguments]
+        monkeypatch.setattr(sys, "argv", ["seqnorm", *words])
         with warnings.catch_warnings():
             # Lightning's CLI uses a method that jsonargparse has renamed.
             warnings.filterwarnings("ignore", ".*", DeprecationWarning, "lightning|jsonargparse")

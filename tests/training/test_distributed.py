@@ -114,7 +114,7 @@ def is_there(group: int) -> bool:
 
 
 def test_two_processes_train_as_one(
-    corpus: Path, tmp_path: Path, train_py: Callable[..., None]
+    corpus: Path, tmp_path: Path, run_seqnorm: Callable[..., None]
 ) -> None:
     own = shutil.copytree(corpus, tmp_path / "tiny")
     with (own / "test.csv").open("a") as file:  # the number of documents is odd
@@ -123,7 +123,7 @@ def test_two_processes_train_as_one(
     status, said = run(command(own, *options), tmp_path)
     assert status == 0, said
     one = ("--run.reestimate=true", "--run.folder=one", "--data.batch_size=24")
-    train_py("fit", f"--data.corpus={own}", *OPTIONS, *one)
+    run_seqnorm("fit", f"--data.corpus={own}", *OPTIONS, *one)
     two_state, two_metrics = outcome(tmp_path / "two" / "tiny" / "version_0")
     one_state, one_metrics = outcome(tmp_path / "one" / "tiny" / "version_0")
     assert any("running_mean" in name for name in one_state)

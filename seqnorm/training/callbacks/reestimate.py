@@ -80,7 +80,7 @@ def stale_statistics(found: Sequence[Callback], model: nn.Module) -> str | None:
                 f"{type(callback).__name__} averages the weights, and the running statistics of "
                 f"every time step ({tables[0]}{', ...' if tables[1:] else ''}) would not be those "
                 "of the average. Use WeightAveraging(use_buffers=False) and after it "
-                "seqnorm.training.ReestimateStatistics() (with train.py --run.ema_decay 0.999 "
+                "seqnorm.training.ReestimateStatistics() (with seqnorm fit --run.ema_decay 0.999 "
                 "--run.reestimate true); or a norm without running statistics (layer, rms); or "
                 "average in a loop of your own and call seqnorm.update_bn(loader, model) at its end"
             )

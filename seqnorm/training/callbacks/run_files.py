@@ -88,7 +88,7 @@ class RunFiles(Callback):
         if last.exists():
             rank_zero_info(
                 "Interrupted. To resume from the last checkpoint:\n"
-                f"python train.py fit --ckpt_path {shlex.quote(str(last))}"
+                f"seqnorm fit --ckpt_path {shlex.quote(str(last))}"
             )
 
 

@@ -114,7 +114,7 @@ class TextData(TextDataModule):
         self.save_hyperparameters(logger=False)
         self._parts: dict[str, TextDataset] = {}
 
-    instead = "label texts with python train.py predict"
+    instead = "label texts with seqnorm predict"
     no_test = (
         "set test_fraction before training, to split one off, or give a folder with train.csv and "
         "test.csv"

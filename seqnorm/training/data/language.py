@@ -106,7 +106,7 @@ class LanguageData(TextDataModule):
         self._documents: dict[str, TextDataset] = {}
         self._unknown: dict[str, int] = {}
 
-    instead = "score or continue texts with python train.py predict"
+    instead = "score or continue texts with seqnorm predict"
     no_test = "give a folder with train.txt and test.txt"
 
     @cached_property

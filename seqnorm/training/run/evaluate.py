@@ -1,4 +1,4 @@
-"""``train.py validate`` and ``train.py test``: evaluate a checkpoint on a part of a corpus."""
+"""``seqnorm validate`` and ``seqnorm test``: evaluate a checkpoint on a part of a corpus."""
 
 from __future__ import annotations
 

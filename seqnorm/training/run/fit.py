@@ -1,4 +1,4 @@
-"""``train.py fit``: train a model and test its best epoch, or resume a run."""
+"""``seqnorm fit``: train a model and test its best epoch, or resume a run."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def fit(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None, wri
         return
     logger = trainer_options["logger"]
     # The logger needs tensorboard, and the pictures at the end need matplotlib.
-    need("train.py fit", "matplotlib", *(["tensorboard"] if logger is None else []))
+    need("seqnorm fit", "matplotlib", *(["tensorboard"] if logger is None else []))
     run.check(model)
     if checkpoint is not None:  # raises now, in one line, if the checkpoint does not fit
         check_resumable(model, checkpoint)

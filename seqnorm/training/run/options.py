@@ -19,7 +19,7 @@ def command_parser(
 ) -> LightningArgumentParser:
     """Return a parser with the options that all commands have."""
     parser = LightningArgumentParser(
-        prog=f"train.py {command}",
+        prog=f"seqnorm {command}",
         description=description,
         exit_on_error=False,
         parser_mode=mode(),

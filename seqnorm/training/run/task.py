@@ -40,7 +40,7 @@ class Task(ABC):
         curves: The quantities of the learning curve.
         columns: The columns of a row of results.
         finished: The file in a run's folder that is written last, after the row of results.
-        predict: The function of ``train.py predict``.
+        predict: The function of ``seqnorm predict``.
     """
 
     model: ClassVar[str]

@@ -44,9 +44,9 @@ def broken_at(
     monkeypatch.setattr(TextClassification, "training_step", counted)
 
 
-def stopped(train_py: Command, capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
+def stopped(run_seqnorm: Command, capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
     with pytest.raises(SystemExit) as stop:
-        train_py("fit", *arguments)
+        run_seqnorm("fit", *arguments)
     assert stop.value.code == 2
     return capsys.readouterr().err.splitlines()[-1]
 
@@ -60,13 +60,13 @@ def test_a_loss(
     kind: str,
     value: float,
     corpus: Path,
-    train_py: Command,
+    run_seqnorm: Command,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     broken_at(monkeypatch, 4, layer, lambda output: output * value)
     options = (*SMALL, "--model.norm=batch", "--trainer.max_epochs=3")
-    error = stopped(train_py, capsys, "--data.corpus", corpus, *options)
+    error = stopped(run_seqnorm, capsys, "--data.corpus", corpus, *options)
     # An epoch has 3 steps.
     assert error.startswith("error: step 4 (epoch 1, batch 1): the loss is nan, first in network.")
     assert f"first in network.{layer} ({kind}), from an input that was; documents " in error
@@ -79,7 +79,7 @@ def test_a_loss(
 
 def test_a_gradient(
     corpus: Path,
-    train_py: Command,
+    run_seqnorm: Command,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -89,7 +89,7 @@ def test_a_gradient(
         return output
 
     broken_at(monkeypatch, 2, "recurrent", poison)
-    error = stopped(train_py, capsys, "--data.corpus", corpus, *SMALL, "--trainer.max_epochs=2")
+    error = stopped(run_seqnorm, capsys, "--data.corpus", corpus, *SMALL, "--trainer.max_epochs=2")
     assert error.startswith("error: step 2 (epoch 0, batch 2): the gradient of network.embedding.")
     assert "network.recurrent.weight_hh_l0" in error
     assert "network.head.weight" not in error
@@ -103,7 +103,7 @@ def test_a_gradient(
 
 def test_a_weight_is_named(
     corpus: Path,
-    train_py: Command,
+    run_seqnorm: Command,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -116,13 +116,13 @@ def test_a_weight_is_named(
         return train(self, batch)
 
     monkeypatch.setattr(TextClassification, "training_step", step)
-    error = stopped(train_py, capsys, "--data.corpus", corpus, *SMALL)
+    error = stopped(run_seqnorm, capsys, "--data.corpus", corpus, *SMALL)
     assert "first in network.head (Linear), from an input that was, with bias not finite" in error
 
 
 def test_weights_after_the_last_step(
     corpus: Path,
-    train_py: Command,
+    run_seqnorm: Command,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -136,7 +136,7 @@ def test_weights_after_the_last_step(
     arguments = ("--data.corpus", corpus, *SMALL, "--trainer.max_epochs=2")
     with monkeypatch.context() as patch:
         patch.setattr(TextClassification, "on_train_batch_end", end)
-        error = stopped(train_py, capsys, *arguments)
+        error = stopped(run_seqnorm, capsys, *arguments)
     assert error == (
         "error: after step 6 (epoch 1): what is not finite is network.head.bias; no checkpoint is "
         "written"
@@ -145,7 +145,7 @@ def test_weights_after_the_last_step(
         checkpoint = torch.load(RUN / "checkpoints" / f"{name}.ckpt", weights_only=True)
         assert checkpoint["epoch"] == 0
         assert all(bool(t.isfinite().all()) for t in checkpoint["state_dict"].values())
-    train_py("fit", "--ckpt_path", RUN / "checkpoints" / "last.ckpt")
+    run_seqnorm("fit", "--ckpt_path", RUN / "checkpoints" / "last.ckpt")
 
 
 class Line(LightningModule):
@@ -208,15 +208,15 @@ def test_the_draws_of_a_gpu_are_repeated() -> None:
 
 
 def test_it_changes_no_number(
-    corpus: Path, train_py: Command, monkeypatch: pytest.MonkeyPatch
+    corpus: Path, run_seqnorm: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = (*SMALL, "--model.norm=batch", "--model.dropout=0.5", "--trainer.max_epochs=2")
-    train_py("fit", "--data.corpus", corpus, *options)
+    run_seqnorm("fit", "--data.corpus", corpus, *options)
     for name in ("on_train_batch_start", "on_before_backward", "on_before_optimizer_step"):
         monkeypatch.setattr(
             f"seqnorm.training.callbacks.finite.StopAtNonFinite.{name}", lambda *_: None
         )
-    train_py("fit", "--data.corpus", corpus, *options)
+    run_seqnorm("fit", "--data.corpus", corpus, *options)
     one, two = (
         torch.load(f"runs/tiny/version_{n}/checkpoints/last.ckpt", weights_only=True)["state_dict"]
         for n in (0, 1)

@@ -59,7 +59,7 @@ VARIANTS = {
 
 def check(
     fit: tuple[str | Path, ...],
-    train_py: Callable[..., None],
+    run_seqnorm: Callable[..., None],
     crash_at: Callable[[int | None], None],
     every: int = 1,
     crashes: Sequence[int] = (),
@@ -68,20 +68,20 @@ def check(
 
     It must end like a run that was neither interrupted nor saved inside an epoch.
     """
-    train_py(*fit, "--run.name=whole", "--run.save_every_n_steps=null")
+    run_seqnorm(*fit, "--run.name=whole", "--run.save_every_n_steps=null")
     steps = outcome(WHOLE)["last"]["global_step"] // 3
     assert steps > 3 * every
     fit = (*fit, "--run.name=broken", f"--run.save_every_n_steps={every}")
     for crash in crashes or (steps + 2 * every + 1, 2 * steps + 2 * every + 1):
         crash_at(crash)
         with pytest.raises(CrashError):
-            train_py(*fit)
+            run_seqnorm(*fit)
         stored = torch.load(last(BROKEN), weights_only=True)
         assert KEY in stored
         assert crash - every <= stored["global_step"] + 1 <= crash + 1
         fit = ("fit", "--ckpt_path", last(BROKEN))
     crash_at(None)
-    train_py(*fit, "--run.save_every_n_steps=null")  # concerns writing only
+    run_seqnorm(*fit, "--run.save_every_n_steps=null")  # concerns writing only
     assert_same(outcome(BROKEN), outcome(WHOLE))
 
 
@@ -89,11 +89,11 @@ def check(
 def test_goes_on_inside_an_epoch(
     variant: str,
     corpus: Path,
-    train_py: Callable[..., None],
+    run_seqnorm: Callable[..., None],
     crash_at: Callable[[int | None], None],
 ) -> None:
     options = VARIANTS[variant]
-    check(("fit", "--data.corpus", corpus, *TEXTS, *options), train_py, crash_at)
+    check(("fit", "--data.corpus", corpus, *TEXTS, *options), run_seqnorm, crash_at)
     if variant == "watched":
         seen = [
             torch.load(last(run), weights_only=True)["callbacks"]["NormStatistics"]["sites"]
@@ -103,39 +103,39 @@ def test_goes_on_inside_an_epoch(
 
 
 def test_goes_on_twice_inside_the_first_epoch(
-    corpus: Path, train_py: Callable[..., None], crash_at: Callable[[int | None], None]
+    corpus: Path, run_seqnorm: Callable[..., None], crash_at: Callable[[int | None], None]
 ) -> None:
     fit = ("fit", "--data.corpus", corpus, *TEXTS, "--model.norm=batch")
-    check(fit, train_py, crash_at, crashes=(2, 6))
+    check(fit, run_seqnorm, crash_at, crashes=(2, 6))
 
 
 @pytest.mark.parametrize("variant", LANGUAGE_VARIANTS)
 def test_a_language_model_goes_on_inside_an_epoch(
     variant: str,
     lines: Path,
-    train_py: Callable[..., None],
+    run_seqnorm: Callable[..., None],
     crash_at: Callable[[int | None], None],
 ) -> None:
     size = 7 if variant == "documents" else 2
     options = (*LANGUAGE_VARIANTS[variant], f"--data.batch_size={size}")
-    check(("fit", "--data.corpus", lines, *LANGUAGE, *options), train_py, crash_at, every=2)
+    check(("fit", "--data.corpus", lines, *LANGUAGE, *options), run_seqnorm, crash_at, every=2)
 
 
 @pytest.fixture
 def interrupted(
-    corpus: Path, train_py: Callable[..., None], crash_at: Callable[[int | None], None]
+    corpus: Path, run_seqnorm: Callable[..., None], crash_at: Callable[[int | None], None]
 ) -> Path:
     """Return the last checkpoint of a run that ended inside an epoch, after 5 of its 11 batches."""
     crash_at(5)
     with pytest.raises(CrashError):
-        train_py("fit", "--data.corpus", corpus, *TEXTS, "--run.save_every_n_steps=1")
+        run_seqnorm("fit", "--data.corpus", corpus, *TEXTS, "--run.save_every_n_steps=1")
     crash_at(None)
     return last(Path("runs/tiny/version_0"))
 
 
 @pytest.fixture
 def refused(
-    interrupted: Path, train_py: Callable[..., None], capsys: pytest.CaptureFixture[str]
+    interrupted: Path, run_seqnorm: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., str]:
     """Return the error of a checkpoint that is not resumed, and check that nothing is written."""
 
@@ -146,7 +146,7 @@ def refused(
 
         before = kept()
         with pytest.raises(SystemExit) as stop:
-            train_py("fit", "--ckpt_path", interrupted, *more)
+            run_seqnorm("fit", "--ckpt_path", interrupted, *more)
         assert stop.value.code == 2
         assert kept() == before
         return capsys.readouterr().err
@@ -226,10 +226,10 @@ def test_nonsense_is_not_gone_on_with(interrupted: Path, refused: Callable[..., 
 
 
 def test_a_whole_epoch_is_not_gone_on_inside_of(
-    interrupted: Path, refused: Callable[..., str], train_py: Callable[..., None]
+    interrupted: Path, refused: Callable[..., str], run_seqnorm: Callable[..., None]
 ) -> None:
     held = torch.load(interrupted, weights_only=True)[KEY]
-    train_py("fit", "--ckpt_path", interrupted)
+    run_seqnorm("fit", "--ckpt_path", interrupted)
     stored = torch.load(interrupted, weights_only=True)
     assert KEY not in stored
     torch.save({**stored, KEY: held}, interrupted)
@@ -239,7 +239,7 @@ def test_a_whole_epoch_is_not_gone_on_inside_of(
 
 
 def test_no_gradient_is_lost(
-    corpus: Path, train_py: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    corpus: Path, run_seqnorm: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Save after the second of two batches, or after the validation that follows it."""
     taken = []
@@ -254,16 +254,16 @@ def test_no_gradient_is_lost(
     monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", note)
     options = ("--trainer.accumulate_grad_batches=2", "--trainer.val_check_interval=4")
     fit = ("fit", "--data.corpus", corpus, *TEXTS, *options, "--run.save_every_n_steps=1")
-    train_py(*fit, "--trainer.max_epochs=2")
+    run_seqnorm(*fit, "--trainer.max_epochs=2")
     assert taken == [2, 4, 6, 8, 10] * 2
 
 
 def test_the_last_step_is_not_inside(
-    corpus: Path, train_py: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    corpus: Path, run_seqnorm: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run that is interrupted after its last step is resumed before the end of its last epoch."""
     fit = ("fit", "--data.corpus", corpus, *TEXTS, "--model.norm=layer", "--trainer.max_steps=26")
-    train_py(*fit, "--run.name=whole")
+    run_seqnorm(*fit, "--run.name=whole")
 
     def die(self: RunFiles, trainer: Trainer, *args: Any) -> None:
         if trainer.global_step == 26:
@@ -273,16 +273,16 @@ def test_the_last_step_is_not_inside(
     with monkeypatch.context() as patch:
         patch.setattr(RunFiles, "on_train_epoch_end", die)
         with pytest.raises(CrashError):
-            train_py(*fit, "--run.name=broken", "--run.save_every_n_steps=1")
-    train_py("fit", "--ckpt_path", last(BROKEN))
+            run_seqnorm(*fit, "--run.name=broken", "--run.save_every_n_steps=1")
+    run_seqnorm("fit", "--ckpt_path", last(BROKEN))
     assert_same(outcome(BROKEN), outcome(WHOLE))
 
 
 def test_a_save_takes_at_least_a_step(
-    corpus: Path, train_py: Callable[..., None], capsys: pytest.CaptureFixture[str]
+    corpus: Path, run_seqnorm: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stop:
-        train_py("fit", "--data.corpus", corpus, "--run.save_every_n_steps=0")
+        run_seqnorm("fit", "--data.corpus", corpus, "--run.save_every_n_steps=0")
     assert stop.value.code == 2
     assert "run.save_every_n_steps must be at least 1, or null" in capsys.readouterr().err
 

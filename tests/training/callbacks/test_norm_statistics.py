@@ -334,11 +334,11 @@ def test_bad_arguments(options: dict[str, Any], message: str) -> None:
     ],
 )
 def test_from_the_command_line(
-    arguments: tuple[str, ...], corpus: Path, train_py: Callable[..., None], tmp_path: Path
+    arguments: tuple[str, ...], corpus: Path, run_seqnorm: Callable[..., None], tmp_path: Path
 ) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*rest on|.*had fewer rows|.*off the running mean")
-        train_py(
+        run_seqnorm(
             "fit",
             *arguments,
             "--data.corpus",

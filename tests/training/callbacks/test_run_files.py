@@ -22,14 +22,14 @@ def test_a_full_disk_spoils_no_file_of_a_run(
     task: str,
     corpus: Path,
     lines: Path,
-    train_py: Callable[..., None],
+    run_seqnorm: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Resume a run, which writes most of its files again, on a full disk."""
     data = corpus if task == "classification" else lines
     options = (f"--task={task}", f"--data.corpus={data}", *SMALL, "--run.name=run")
-    train_py("fit", *options, "--trainer.max_epochs=1")
+    run_seqnorm("fit", *options, "--trainer.max_epochs=1")
     folder = Path("runs/run/version_0").absolute()
     resume = ("fit", "--ckpt_path", folder / "checkpoints" / "last.ckpt")
     names = ["config.yaml", "tokenizer.json", "learning_curve.png", "metrics.csv"]
@@ -46,7 +46,7 @@ def test_a_full_disk_spoils_no_file_of_a_run(
         with monkeypatch.context() as patch:
             patch.setattr(Path, "open", limited)
             with pytest.raises(SystemExit):
-                train_py(*resume, "--trainer.max_epochs=2")
+                run_seqnorm(*resume, "--trainer.max_epochs=2")
         error = capsys.readouterr().err.splitlines()[-1]
         assert error.startswith("error: [Errno 28] the file could not be written; the one before")
         assert name in error

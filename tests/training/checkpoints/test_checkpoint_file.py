@@ -48,7 +48,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
 def test_a_full_disk_ends_a_run_with_one_line(
     corpus: Path,
     tmp_path: Path,
-    train_py: Callable[..., None],
+    run_seqnorm: Callable[..., None],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The second epoch finds no space, and the checkpoint of the first one is whole."""
@@ -65,7 +65,7 @@ def test_a_full_disk_ends_a_run_with_one_line(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(SystemExit) as stop:
-            train_py("fit", "--data.corpus", corpus, *options)
+            run_seqnorm("fit", "--data.corpus", corpus, *options)
     assert stop.value.code == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert "could not be written" in error
@@ -79,7 +79,7 @@ def test_a_full_disk_ends_a_run_with_one_line(
 def test_the_command_line_writes_so(
     plugins: tuple[str, ...],
     corpus: Path,
-    train_py: Callable[..., None],
+    run_seqnorm: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Other plugins do not replace the atomic writer."""
@@ -91,7 +91,7 @@ def test_the_command_line_writes_so(
         write(self, checkpoint, path, **options)
 
     monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", save)
-    train_py("fit", "--data.corpus", corpus, *SMALL, "--trainer.max_epochs=1", *plugins)
+    run_seqnorm("fit", "--data.corpus", corpus, *SMALL, "--trainer.max_epochs=1", *plugins)
     assert sorted(written) == ["best.ckpt", "last.ckpt"]
 
 

@@ -22,10 +22,10 @@ def own(corpus: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(corpus, tmp_path / "own"))
 
 
-def refused(train_py: Command, capsys: pytest.CaptureFixture[str], last: Path) -> str:
+def refused(run_seqnorm: Command, capsys: pytest.CaptureFixture[str], last: Path) -> str:
     before = last.read_bytes()
     with pytest.raises(SystemExit) as stop:
-        train_py("fit", "--ckpt_path", last, "--trainer.max_epochs=2")
+        run_seqnorm("fit", "--ckpt_path", last, "--trainer.max_epochs=2")
     assert stop.value.code == 2
     assert last.read_bytes() == before
     (told,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
@@ -61,31 +61,31 @@ def test_data_that_changed(
     change: Callable[[str], str],
     named: str,
     own: Path,
-    train_py: Command,
+    run_seqnorm: Command,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    train_py("fit", "--data.corpus", own, *ONCE)
+    run_seqnorm("fit", "--data.corpus", own, *ONCE)
     last = Path("runs/own/version_0/checkpoints/last.ckpt")
     before = (own / f"{part}.csv").read_text()
     changed = change(before)
     assert changed != before
     (own / f"{part}.csv").write_text(changed)
-    told = refused(train_py, capsys, last)
+    told = refused(run_seqnorm, capsys, last)
     assert told.startswith(f"error: {last}: the run cannot be resumed, because the data")
     assert named in told
     # A test accepts other data, and the original data resume the run.
-    train_py("test", "--ckpt_path", last)
-    train_py("validate", "--ckpt_path", last)
+    run_seqnorm("test", "--ckpt_path", last)
+    run_seqnorm("validate", "--ckpt_path", last)
     (own / f"{part}.csv").write_text(before)
-    train_py("fit", "--ckpt_path", last, "--trainer.max_epochs=2")
+    run_seqnorm("fit", "--ckpt_path", last, "--trainer.max_epochs=2")
 
 
-def test_data_that_were_moved(own: Path, train_py: Command) -> None:
+def test_data_that_were_moved(own: Path, run_seqnorm: Command) -> None:
     """Data may move, if they are the same."""
-    train_py("fit", "--data.corpus", own, *ONCE)
+    run_seqnorm("fit", "--data.corpus", own, *ONCE)
     own.rename(own.with_name("moved"))
     last = Path("runs/own/version_0/checkpoints/last.ckpt")
-    train_py("fit", "--ckpt_path", last, "--data.corpus=moved", "--trainer.max_epochs=2")
+    run_seqnorm("fit", "--ckpt_path", last, "--data.corpus=moved", "--trainer.max_epochs=2")
     assert torch.load(last, weights_only=True)["epoch"] == 1
 
 
@@ -94,7 +94,7 @@ def test_lines_that_changed(
     inside: bool,
     lines: Path,
     tmp_path: Path,
-    train_py: Command,
+    run_seqnorm: Command,
     crash_at: Callable[[int | None], None],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -105,21 +105,21 @@ def test_lines_that_changed(
     if inside:
         crash_at(5)
         with pytest.raises(CrashError):
-            train_py("fit", "--data.corpus", own, *small)
+            run_seqnorm("fit", "--data.corpus", own, *small)
         crash_at(None)
     else:
-        train_py("fit", "--data.corpus", own, *small)
+        run_seqnorm("fit", "--data.corpus", own, *small)
     last = Path("runs/own/version_0/checkpoints/last.ckpt")
     before = (own / "train.txt").read_text().splitlines()
     (own / "train.txt").write_text("\n".join(reversed(before)) + "\n")
-    assert "order in the train part differ" in refused(train_py, capsys, last)
+    assert "order in the train part differ" in refused(run_seqnorm, capsys, last)
     (own / "train.txt").write_text("\n".join(before) + "\n")
-    train_py("fit", "--ckpt_path", last)
+    run_seqnorm("fit", "--ckpt_path", last)
 
 
 @pytest.mark.parametrize("state", [None, {}, {"parts": 3}])
-def test_checkpoints_that_do_not_say(state: object, own: Path, train_py: Command) -> None:
-    train_py("fit", "--data.corpus", own, *ONCE)
+def test_checkpoints_that_do_not_say(state: object, own: Path, run_seqnorm: Command) -> None:
+    run_seqnorm("fit", "--data.corpus", own, *ONCE)
     last = Path("runs/own/version_0/checkpoints/last.ckpt")
     stored = torch.load(last, weights_only=True)
     stored.pop("TextData")
@@ -127,7 +127,7 @@ def test_checkpoints_that_do_not_say(state: object, own: Path, train_py: Command
         stored["TextData"] = state
     torch.save(stored, last)
     (own / "test.csv").write_text(exchanged((own / "test.csv").read_text()))
-    train_py("fit", "--ckpt_path", last, "--trainer.max_epochs=2")
+    run_seqnorm("fit", "--ckpt_path", last, "--trainer.max_epochs=2")
 
 
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")

@@ -127,7 +127,7 @@ def test_the_language_of_ones_own_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("stage", "message"),
     [
-        ("predict", "none to predict: label texts with python train.py predict"),
+        ("predict", "none to predict: label texts with seqnorm predict"),
         ("test", "train.csv has no test part: set test_fraction.* train.csv and test.csv"),
     ],
 )

@@ -31,28 +31,28 @@ def test_batches_are_those_of_the_default_pipeline(corpus: Path) -> None:
 
 
 @needs_torchtext
-def test_fit_and_predict(corpus: Path, train_py: Callable[..., None], tmp_path: Path) -> None:
+def test_fit_and_predict(corpus: Path, run_seqnorm: Callable[..., None], tmp_path: Path) -> None:
     options = (*SMALL, "--trainer.max_epochs=1")
-    train_py("fit", f"--config={CONFIG}", "--data.corpus", corpus, *options)
+    run_seqnorm("fit", f"--config={CONFIG}", "--data.corpus", corpus, *options)
     (checkpoint,) = tmp_path.rglob("best.ckpt")
     (tmp_path / "lines.txt").write_text("corn and wheat\n\n")
     out = tmp_path / "out.tsv"
-    train_py(
+    run_seqnorm(
         *("predict", f"--ckpt_path={checkpoint}", f"--input={tmp_path / 'lines.txt'}"),
         f"--output={out}",
     )
     lines = out.read_text().splitlines()
     assert lines[0].split("\t") == ["label", "grain", "sport", "trade"]
     assert len(lines) == 3
-    train_py("test", f"--ckpt_path={checkpoint}", "--trainer.enable_progress_bar=false")
+    run_seqnorm("test", f"--ckpt_path={checkpoint}", "--trainer.enable_progress_bar=false")
 
 
 @pytest.mark.skipif(not WHY_NOT, reason="torchtext is there")
 def test_elsewhere_one_line_names_the_extra(
-    corpus: Path, train_py: Callable[..., None], capsys: pytest.CaptureFixture[str]
+    corpus: Path, run_seqnorm: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stop:
-        train_py("fit", f"--config={CONFIG}", "--data.corpus", corpus, *SMALL)
+        run_seqnorm("fit", f"--config={CONFIG}", "--data.corpus", corpus, *SMALL)
     assert stop.value.code not in (0, None)
     assert "seqnorm[train,torchtext]" in capsys.readouterr().err
 

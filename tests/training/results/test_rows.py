@@ -119,7 +119,7 @@ def test_a_run_that_dies_at_its_row_has_one(
     task: str,
     corpus: Path,
     lines: Path,
-    train_py: Callable[..., None],
+    run_seqnorm: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def dies(*arguments: Any) -> None:
@@ -132,9 +132,9 @@ def test_a_run_that_dies_at_its_row_has_one(
     with monkeypatch.context() as patch:
         patch.setattr(rows_module, "append_row", dies)
         with pytest.raises(CrashError):
-            train_py("fit", *options, "--trainer.max_epochs=1", "--run.results=results.csv")
+            run_seqnorm("fit", *options, "--trainer.max_epochs=1", "--run.results=results.csv")
     for _ in range(2):
-        train_py("fit", "--ckpt_path", "runs/run/version_0/checkpoints/last.ckpt")
+        run_seqnorm("fit", "--ckpt_path", "runs/run/version_0/checkpoints/last.ckpt")
         assert len(Path("results.csv").read_text().splitlines()) == 2
 
 

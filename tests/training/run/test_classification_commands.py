@@ -30,9 +30,9 @@ OPTION = "--model.norm_options.max_steps=50"
 
 
 @pytest.fixture
-def trained(corpus: Path, train_py: Command, capsys: pytest.CaptureFixture[str]) -> Path:
+def trained(corpus: Path, run_seqnorm: Command, capsys: pytest.CaptureFixture[str]) -> Path:
     """Train a model and return the folder of its run; out.txt has the output."""
-    train_py(
+    run_seqnorm(
         "fit",
         "--data.corpus",
         corpus,
@@ -51,7 +51,16 @@ def trained(corpus: Path, train_py: Command, capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ((), ("fit Train a", "validate Evaluate a", "test Evaluate a", "train.py predict --help")),
+        (
+            (),
+            (
+                "fit Train a",
+                "validate Evaluate a",
+                "test Evaluate a",
+                "info Show versions",
+                "seqnorm fit --help",
+            ),
+        ),
         (
             ("fit",),
             ("--model.hidden_size", "features of one direction", "--data.max_length", "--run.name"),
@@ -67,11 +76,11 @@ def trained(corpus: Path, train_py: Command, capsys: pytest.CaptureFixture[str])
 def test_help(
     arguments: tuple[str, ...],
     expected: tuple[str, ...],
-    train_py: Command,
+    run_seqnorm: Command,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit) as stop:
-        train_py(*arguments, "--help")
+        run_seqnorm(*arguments, "--help")
     assert stop.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     for words in expected:
@@ -112,13 +121,13 @@ def test_help(
 def test_what_is_refused(
     arguments: tuple[str, ...],
     message: str,
-    train_py: Command,
+    run_seqnorm: Command,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     Path("wrong.yaml").write_text("model:\n  hiden_size: 3\n")
     Path("small.csv").write_text("text,label\n" + "".join(f"w v{n},c{n % 2}\n" for n in range(20)))
     with pytest.raises(SystemExit) as stop:
-        train_py(*arguments)
+        run_seqnorm(*arguments)
     assert stop.value.code == 2
     error = capsys.readouterr().err
     assert message in error[error.index("error:") :]
@@ -155,7 +164,7 @@ def test_what_a_run_leaves(trained: Path) -> None:
 
 
 def test_test_and_validate_need_the_checkpoint_alone(
-    trained: Path, train_py: Command, capsys: pytest.CaptureFixture[str]
+    trained: Path, run_seqnorm: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
     checkpoint = torch.load(BEST, weights_only=True)
     model = TextClassification.load_from_checkpoint(BEST).eval()
@@ -164,7 +173,7 @@ def test_test_and_validate_need_the_checkpoint_alone(
     trained.rename("gone")
     for command, part in (("test", "test"), ("validate", "validation")):
         capsys.readouterr()
-        train_py(command, "--ckpt_path=moved.ckpt")
+        run_seqnorm(command, "--ckpt_path=moved.ckpt")
         # Compute the scores document by document.
         confusion = torch.zeros(3, 3, 3)
         documents = data._documents[part]
@@ -189,7 +198,7 @@ def test_test_and_validate_need_the_checkpoint_alone(
 
 def test_predict(
     trained: Path,
-    train_py: Command,
+    run_seqnorm: Command,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -204,7 +213,7 @@ def test_predict(
         expected.append(logits.softmax(-1)[0].tolist())
     names = ["grain", "sport", "trade"]
     capsys.readouterr()
-    train_py("predict", "--ckpt_path=moved.ckpt", "--input=texts.txt", "--batch_size=2")
+    run_seqnorm("predict", "--ckpt_path=moved.ckpt", "--input=texts.txt", "--batch_size=2")
     table = list(csv.reader(io.StringIO(capsys.readouterr().out), delimiter="\t"))
     assert table[0] == ["label", *names]
     assert len(table) == len(lines) + 1
@@ -213,7 +222,7 @@ def test_predict(
         assert label == names[chances.index(max(chances))]
     assert [table[row][0] for row in (1, 3, 5)] == names
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(lines)))
-    train_py("predict", "--ckpt_path=moved.ckpt", "--format=jsonl", "--output=labels.jsonl")
+    run_seqnorm("predict", "--ckpt_path=moved.ckpt", "--format=jsonl", "--output=labels.jsonl")
     objects = [json.loads(line) for line in Path("labels.jsonl").read_text().splitlines()]
     assert [found["label"] for found in objects] == [row[0] for row in table[1:]]
     assert list(objects[0]["probabilities"]) == names
@@ -221,7 +230,7 @@ def test_predict(
 
 
 def test_predict_into_its_input(
-    trained: Path, train_py: Command, capsys: pytest.CaptureFixture[str]
+    trained: Path, run_seqnorm: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The output replaces the file when it is complete, and never after an error."""
     predict = ("predict", "--ckpt_path", BEST, "--batch_size=1")
@@ -229,17 +238,17 @@ def test_predict_into_its_input(
     Path("labels.tsv").write_text("old")
     for output in ("labels.tsv", "texts.txt"):
         with pytest.raises(SystemExit):
-            train_py(*predict, "--input=texts.txt", f"--output={output}")
+            run_seqnorm(*predict, "--input=texts.txt", f"--output={output}")
     assert Path("labels.tsv").read_text() == "old"
     assert Path("texts.txt").read_bytes() == b"corn\n\xe9\n"
     Path("texts.txt").write_text("corn\nteam\n")
     Path("link.txt").symlink_to("texts.txt")
-    train_py(*predict, "--input=link.txt", "--output=link.txt")
+    run_seqnorm(*predict, "--input=link.txt", "--output=link.txt")
     rows = Path("texts.txt").read_text().splitlines()
     assert [row.split("\t")[0] for row in rows] == ["label", "grain", "sport"]
     assert Path("link.txt").is_symlink()
     with pytest.raises(SystemExit):
-        train_py(*predict, "--input=texts.txt", "--output=missing/labels.tsv")
+        run_seqnorm(*predict, "--input=texts.txt", "--output=missing/labels.tsv")
     error = capsys.readouterr().err.splitlines()[-1]
     assert "No such file or directory" in error
     assert error.endswith("missing/labels.tsv'")
@@ -248,9 +257,9 @@ def test_predict_into_its_input(
 
 @pytest.mark.skipif(os.name != "posix", reason="/dev/stdout")
 def test_predict_into_what_is_no_file(
-    corpus: Path, train_py: Callable[..., None], tmp_path: Path
+    corpus: Path, run_seqnorm: Callable[..., None], tmp_path: Path
 ) -> None:
-    train_py("fit", "--data.corpus", corpus, *SMALL)
+    run_seqnorm("fit", "--data.corpus", corpus, *SMALL)
     (tmp_path / "texts.txt").write_text("corn\nteam\n", "utf-8")
     best = Path("runs/tiny/version_0/checkpoints/best.ckpt").absolute()
     predict = [sys.executable, str(Path(__file__).parents[3] / "train.py"), "predict"]
@@ -276,17 +285,17 @@ def test_predict_into_what_is_no_file(
 
 
 def test_predict_without_its_input(
-    trained: Path, train_py: Command, capsys: pytest.CaptureFixture[str]
+    trained: Path, run_seqnorm: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stop:
-        train_py("predict", "--ckpt_path", BEST, "--input=missing.txt")
+        run_seqnorm("predict", "--ckpt_path", BEST, "--input=missing.txt")
     assert stop.value.code == 2
-    assert capsys.readouterr().err == "error: [Errno 2] No such file or directory: 'missing.txt'\n"
+    assert capsys.readouterr().err == "error: there is no input file 'missing.txt'\n"
 
 
-def test_two_runs_have_two_folders_and_are_equal(corpus: Path, train_py: Command) -> None:
+def test_two_runs_have_two_folders_and_are_equal(corpus: Path, run_seqnorm: Command) -> None:
     for _ in range(2):
-        train_py("fit", "--data.corpus", corpus, *SMALL, "--trainer.max_epochs=2")
+        run_seqnorm("fit", "--data.corpus", corpus, *SMALL, "--trainer.max_epochs=2")
     one, two = (
         torch.load(f"runs/tiny/version_{n}/checkpoints/last.ckpt", weights_only=True)["state_dict"]
         for n in (0, 1)
@@ -295,7 +304,7 @@ def test_two_runs_have_two_folders_and_are_equal(corpus: Path, train_py: Command
 
 
 def test_every_epoch_has_an_order_of_its_own(
-    corpus: Path, train_py: Command, monkeypatch: pytest.MonkeyPatch
+    corpus: Path, run_seqnorm: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     orders: dict[int, list[int]] = {}
     train = TextClassification.training_step
@@ -305,34 +314,34 @@ def test_every_epoch_has_an_order_of_its_own(
         return train(self, batch)
 
     monkeypatch.setattr(TextClassification, "training_step", step)
-    train_py("fit", "--data.corpus", corpus, *SMALL, "--trainer.max_epochs=2")
+    run_seqnorm("fit", "--data.corpus", corpus, *SMALL, "--trainer.max_epochs=2")
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(81))
     assert orders[0] != orders[1]
 
 
 def test_without_a_test_part_the_validation_part_is_shown(
     corpus: Path,
-    train_py: Command,
+    run_seqnorm: Command,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     options = ("--trainer.max_epochs=6", "--run.ema_decay=0.5", "--model.lr=0.1")
-    train_py("fit", "--data.corpus", corpus / "train.csv", *SMALL, *options)
+    run_seqnorm("fit", "--data.corpus", corpus / "train.csv", *SMALL, *options)
     assert "There is no test part" in caplog.text
     assert_picture(Path("runs/train/version_0/confusion_matrix.png"))
     (shown,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│ all")]
     checkpoint = "--ckpt_path=runs/train/version_0/checkpoints/best.ckpt"
-    train_py("validate", checkpoint)
+    run_seqnorm("validate", checkpoint)
     assert shown in capsys.readouterr().out  # the average of the best epoch
     with pytest.raises(SystemExit) as stop:
-        train_py("test", checkpoint)
+        run_seqnorm("test", checkpoint)
     assert stop.value.code == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith(f"error: {corpus / 'train.csv'} has no test part: set test_fraction")
 
 
 @pytest.mark.parametrize("form", ["option", "object", "file"])
-def test_options_of_the_norm(form: str, corpus: Path, train_py: Command) -> None:
+def test_options_of_the_norm(form: str, corpus: Path, run_seqnorm: Command) -> None:
     Path("norm.yaml").write_text("model:\n  norm_options: {max_steps: 50, eps: 1.0e-3}\n")
     arguments = {
         "option": (OPTION, "--model.norm_options.eps=1e-3"),
@@ -340,14 +349,14 @@ def test_options_of_the_norm(form: str, corpus: Path, train_py: Command) -> None
         "file": ("--config=norm.yaml",),
     }
     options = (*SMALL, "--trainer.max_epochs=1", "--model.norm=batch")
-    train_py("fit", *arguments[form], "--data.corpus", corpus, *options)
+    run_seqnorm("fit", *arguments[form], "--data.corpus", corpus, *options)
     model = TextClassification.load_from_checkpoint(BEST)
     norm = model.network.recurrent.norm.hidden
     assert (norm.max_steps, norm.eps) == (50, 1e-3)
 
 
-def test_the_average_is_what_is_tested(corpus: Path, train_py: Command) -> None:
-    train_py(
+def test_the_average_is_what_is_tested(corpus: Path, run_seqnorm: Command) -> None:
+    run_seqnorm(
         "fit", "--data.corpus", corpus, *SMALL, "--trainer.max_epochs=2", "--run.ema_decay=0.9"
     )
     checkpoint = torch.load(BEST, weights_only=True)

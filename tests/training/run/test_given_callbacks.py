@@ -55,21 +55,21 @@ def test_another_progress_bar(
     shown: str,
     made: list[list[Callback]],
     corpus: Path,
-    train_py: Command,
+    run_seqnorm: Command,
 ) -> None:
-    train_py(
+    run_seqnorm(
         "fit", "--data.corpus", corpus, *ONCE, f"--trainer.enable_progress_bar={shown}", ADD + name
     )
-    train_py("fit", "--ckpt_path", LAST, "--trainer.max_epochs=2")
+    run_seqnorm("fit", "--ckpt_path", LAST, "--trainer.max_epochs=2")
     for found in made:
         assert [type(bar) for bar in found if isinstance(bar, ProgressBar)] == [kind]
 
 
 @pytest.mark.parametrize("shown", ["true", "false"])
 def test_the_runs_own_progress_bar(
-    shown: str, made: list[list[Callback]], corpus: Path, train_py: Command
+    shown: str, made: list[list[Callback]], corpus: Path, run_seqnorm: Command
 ) -> None:
-    train_py("fit", "--data.corpus", corpus, *ONCE, f"--trainer.enable_progress_bar={shown}")
+    run_seqnorm("fit", "--data.corpus", corpus, *ONCE, f"--trainer.enable_progress_bar={shown}")
     bars = [type(bar) for bar in made[0] if isinstance(bar, ProgressBar)]
     assert bars == [RunProgressBar] * (shown == "true")
 
@@ -101,11 +101,11 @@ def test_short_names_are_lightnings(name: str) -> None:
 def test_beside_the_runs_own(
     options: tuple[str, ...],
     corpus: Path,
-    train_py: Command,
+    run_seqnorm: Command,
     made: list[list[Callback]],
 ) -> None:
     name, *more = options
-    train_py(
+    run_seqnorm(
         "fit",
         "--data.corpus",
         corpus,
@@ -117,5 +117,5 @@ def test_beside_the_runs_own(
     config = yaml.safe_load(LAST.parents[1].joinpath("config.yaml").read_text())
     (stored,) = config["trainer"]["callbacks"]
     assert stored["class_path"] == FULL + name
-    train_py("fit", "--ckpt_path", LAST, "--trainer.max_epochs=2")
-    train_py("test", "--ckpt_path", LAST)
+    run_seqnorm("fit", "--ckpt_path", LAST, "--trainer.max_epochs=2")
+    run_seqnorm("test", "--ckpt_path", LAST)

@@ -28,9 +28,9 @@ TASK = ("fit", "--task=language", *SMALL)
 
 
 @pytest.fixture
-def trained(lines: Path, train_py: Command, capsys: pytest.CaptureFixture[str]) -> Path:
+def trained(lines: Path, run_seqnorm: Command, capsys: pytest.CaptureFixture[str]) -> Path:
     """Train a model and return the folder of its run; out.txt has the output."""
-    train_py(
+    run_seqnorm(
         *TASK,
         "--data.corpus",
         lines,
@@ -103,11 +103,11 @@ def test_help(
     arguments: tuple[str, ...],
     expected: tuple[str, ...],
     not_there: tuple[str, ...],
-    train_py: Command,
+    run_seqnorm: Command,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit) as stop:
-        train_py(*arguments)
+        run_seqnorm(*arguments)
     assert stop.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     for words in expected:
@@ -137,11 +137,11 @@ def test_what_is_refused(
     arguments: tuple[str, ...],
     message: str,
     lines: Path,
-    train_py: Command,
+    run_seqnorm: Command,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit) as stop:
-        train_py(*TASK, "--data.corpus", lines, *arguments)
+        run_seqnorm(*TASK, "--data.corpus", lines, *arguments)
     assert stop.value.code == 2
     error = capsys.readouterr().err
     assert message in error[error.index("error:") :]
@@ -177,24 +177,24 @@ def test_what_a_run_leaves(trained: Path) -> None:
 
 
 def test_test_and_validate_need_the_checkpoint_alone(
-    trained: Path, lines: Path, train_py: Command, capsys: pytest.CaptureFixture[str]
+    trained: Path, lines: Path, run_seqnorm: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tested = json.loads((trained / "test.json").read_text())
     BEST.rename("moved.ckpt")
     trained.rename("gone")
     capsys.readouterr()
-    train_py("test", "--ckpt_path=moved.ckpt")
+    run_seqnorm("test", "--ckpt_path=moved.ckpt")
     printed = capsys.readouterr().out
     bits = tested["bits_per_character"]
     assert f"perplexity {tested['perplexity']:.4f}, {bits:.4f} bits a character" in printed
-    train_py("validate", "--ckpt_path=moved.ckpt")
+    run_seqnorm("validate", "--ckpt_path=moved.ckpt")
     assert "lines validation: perplexity" in capsys.readouterr().out
     assert not Path("runs/lines/version_0").exists()
 
 
 def test_scores(
     trained: Path,
-    train_py: Command,
+    run_seqnorm: Command,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -202,7 +202,7 @@ def test_scores(
     Path("texts.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
     model = LanguageModelling.load_from_checkpoint(BEST).eval()
     capsys.readouterr()
-    train_py("predict", "--ckpt_path", BEST, "--input=texts.txt")
+    run_seqnorm("predict", "--ckpt_path", BEST, "--input=texts.txt")
     header, *table = list(csv.reader(io.StringIO(capsys.readouterr().out), delimiter="\t"))
     assert header == ["perplexity", "bits_per_character", "scores"]
     assert len(table) == len(texts)
@@ -221,7 +221,7 @@ def test_scores(
         assert float(perplexity) == pytest.approx(math.exp(mean), rel=1e-4)
         assert float(bits) == pytest.approx(mean / math.log(2), rel=1e-4)
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(texts)))
-    train_py("predict", "--ckpt_path", BEST, "--format=jsonl", "--output=scores.jsonl")
+    run_seqnorm("predict", "--ckpt_path", BEST, "--format=jsonl", "--output=scores.jsonl")
     objects = [json.loads(line) for line in Path("scores.jsonl").read_text().splitlines()]
     assert objects[0]["tokens"] == [*"corn and goal", "<eos>"]
     assert objects[2]["tokens"][:3] == ["<unk>"] * 3
@@ -230,10 +230,10 @@ def test_scores(
 
 @pytest.mark.parametrize("norm", ["layer", "batch"])
 def test_a_long_text_is_scored_in_pieces(
-    norm: str, lines: Path, train_py: Command, monkeypatch: pytest.MonkeyPatch
+    norm: str, lines: Path, run_seqnorm: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = ("--data.mode=documents", "--trainer.max_epochs=1", f"--model.norm={norm}")
-    train_py(*TASK, "--data.corpus", lines, *options)
+    run_seqnorm(*TASK, "--data.corpus", lines, *options)
     model = LanguageModelling.load_from_checkpoint(BEST).eval()
     tokens = encode(model, "corn and goal " * 20)
     whole = score(model, tokens, len(tokens))
@@ -242,14 +242,14 @@ def test_a_long_text_is_scored_in_pieces(
 
 
 def test_continuations(
-    trained: Path, train_py: Command, capsys: pytest.CaptureFixture[str]
+    trained: Path, run_seqnorm: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("prompts.txt").write_text("corn and\n\nteam\n", encoding="utf-8")
 
     def drawn(*options: str) -> list[str]:
         capsys.readouterr()
         arguments = ("--input=prompts.txt", "--what=continue", *options)
-        train_py("predict", "--ckpt_path", BEST, *arguments)
+        run_seqnorm("predict", "--ckpt_path", BEST, *arguments)
         return capsys.readouterr().out.splitlines()
 
     first = drawn("--length=30")
@@ -267,16 +267,16 @@ def test_continuations(
     assert drawn("--length=0") == ["corn and", "", "team"]
 
 
-def test_words(lines: Path, train_py: Command, capsys: pytest.CaptureFixture[str]) -> None:
+def test_words(lines: Path, run_seqnorm: Command, capsys: pytest.CaptureFixture[str]) -> None:
     options = ("--data.mode=documents", "--data.level=word", "--trainer.max_epochs=4")
-    train_py(*TASK, "--data.corpus", lines, *options, "--model.lr=0.05")
+    run_seqnorm(*TASK, "--data.corpus", lines, *options, "--model.lr=0.05")
     Path("prompts.txt").write_text("corn and\n", encoding="utf-8")
     capsys.readouterr()
-    train_py("predict", "--ckpt_path", BEST, "--input=prompts.txt", "--what=continue")
+    run_seqnorm("predict", "--ckpt_path", BEST, "--input=prompts.txt", "--what=continue")
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("corn and")
     assert set(line.split()) <= {"corn", "crop", "wheat", "and", "goal", "match", "team"}
-    train_py("predict", "--ckpt_path", BEST, "--input=prompts.txt")
+    run_seqnorm("predict", "--ckpt_path", BEST, "--input=prompts.txt")
     scores = capsys.readouterr().out.splitlines()[1].split("\t")
     nats = [float(value) for value in scores[2].split()]
     assert len(nats) == 3
@@ -286,7 +286,7 @@ def test_words(lines: Path, train_py: Command, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--input=missing.txt",), "No such file or directory: 'missing.txt'"),
+        (("--input=missing.txt",), "there is no input file 'missing.txt'"),
         (("--what=continue", "--temperature=0"), "temperature must be above 0"),
         (("--what=continue", "--top_k=0"), "top_k must be at least 1"),
     ],
@@ -295,14 +295,14 @@ def test_predictions_that_are_refused(
     arguments: tuple[str, ...],
     message: str,
     lines: Path,
-    train_py: Command,
+    run_seqnorm: Command,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    train_py(*TASK, "--data.corpus", lines, "--trainer.max_epochs=1")
+    run_seqnorm(*TASK, "--data.corpus", lines, "--trainer.max_epochs=1")
     monkeypatch.setattr(sys, "stdin", io.StringIO("corn\n"))
     with pytest.raises(SystemExit) as stop:
-        train_py("predict", "--ckpt_path", BEST, *arguments)
+        run_seqnorm("predict", "--ckpt_path", BEST, *arguments)
     assert stop.value.code == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: ")
@@ -311,7 +311,7 @@ def test_predictions_that_are_refused(
 
 def test_without_a_test_part_the_validation_part_is_shown(
     lines: Path,
-    train_py: Command,
+    run_seqnorm: Command,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
@@ -320,11 +320,11 @@ def test_without_a_test_part_the_validation_part_is_shown(
     text = (lines / "train.txt").read_text()
     (tmp_path / "own" / "train.txt").write_text(text)
     options = ("--data.corpus=own", "--trainer.max_epochs=2", "--run.results=r.csv")
-    train_py(*TASK, *options, "--run.ema_decay=0.5")
+    run_seqnorm(*TASK, *options, "--run.ema_decay=0.5")
     assert "There is no test part" in caplog.text
     assert not Path("r.csv").exists()
     printed = capsys.readouterr().out
-    train_py("validate", "--ckpt_path=runs/own/version_0/checkpoints/best.ckpt")
+    run_seqnorm("validate", "--ckpt_path=runs/own/version_0/checkpoints/best.ckpt")
     shown = [line for line in printed.splitlines() if line.startswith("own validation:")]
     assert shown[0] in capsys.readouterr().out
 
@@ -332,7 +332,7 @@ def test_without_a_test_part_the_validation_part_is_shown(
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
 def test_a_checkpoint_of_a_trainer_of_ones_own(
-    lines: Path, train_py: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    lines: Path, run_seqnorm: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = LanguageData(str(lines), batch_size=4)
     model = LanguageModelling(data.tokenizer_json, embedding_size=4, hidden_size=4)
@@ -350,5 +350,5 @@ def test_a_checkpoint_of_a_trainer_of_ones_own(
     trainer.save_checkpoint("own.ckpt")
     Path("texts.txt").write_text("corn\ngoal\n")
     capsys.readouterr()
-    train_py("predict", "--ckpt_path=own.ckpt", "--input=texts.txt")
+    run_seqnorm("predict", "--ckpt_path=own.ckpt", "--input=texts.txt")
     assert len(capsys.readouterr().out.splitlines()) == 3

@@ -14,7 +14,7 @@ from small_runs import CrashError
 def test_resumes_exactly_after_crashes(
     variant: str,
     lines: Path,
-    train_py: Callable[..., None],
+    run_seqnorm: Callable[..., None],
     crash_at: Callable[[int | None], None],
 ) -> None:
     arguments = (
@@ -26,19 +26,19 @@ def test_resumes_exactly_after_crashes(
         *LANGUAGE_VARIANTS[variant],
     )
     whole, broken = Path("runs/whole/version_0"), Path("runs/broken/version_0")
-    train_py(*arguments, "--run.name=whole", "--run.results=whole.csv")
+    run_seqnorm(*arguments, "--run.name=whole", "--run.results=whole.csv")
     steps = outcome(whole)["last"]["global_step"] // 4
     assert steps >= 3
     crash_at(steps + 2)  # in the middle of the second epoch
     with pytest.raises(CrashError):
-        train_py(*arguments, "--run.name=broken", "--run.results=broken.csv")
+        run_seqnorm(*arguments, "--run.name=broken", "--run.results=broken.csv")
     crash_at(3 * steps)  # before the first step of the fourth
     with pytest.raises(CrashError):
-        train_py("fit", "--ckpt_path", last(broken))
+        run_seqnorm("fit", "--ckpt_path", last(broken))
     crash_at(None)
-    train_py("fit", "--ckpt_path", last(broken))
+    run_seqnorm("fit", "--ckpt_path", last(broken))
     assert outcome(whole)["last"]["epoch"] == 3
     assert_same(outcome(broken), outcome(whole))
     assert (broken / "test.json").read_text() == (whole / "test.json").read_text()
-    train_py("fit", "--ckpt_path", last(broken))
+    run_seqnorm("fit", "--ckpt_path", last(broken))
     assert len(Path("broken.csv").read_text().splitlines()) == 2

@@ -27,27 +27,27 @@ ROOT = Path(__file__).parents[3]
 def test_resumes_exactly_after_crashes(
     variant: str,
     corpus: Path,
-    train_py: Callable[..., None],
+    run_seqnorm: Callable[..., None],
     crash_at: Callable[[int | None], None],
 ) -> None:
     arguments = ("fit", "--data.corpus", corpus, *OPTIONS, *VARIANTS[variant])
     whole, broken = Path("runs/whole/version_0"), Path("runs/broken/version_0")
-    train_py(*arguments, "--run.name=whole")
+    run_seqnorm(*arguments, "--run.name=whole")
     crash_at(4)  # an epoch has 3 steps: in the middle of the second
     with pytest.raises(CrashError):
-        train_py(*arguments, "--run.name=broken")
+        run_seqnorm(*arguments, "--run.name=broken")
     crash_at(9)  # before the first of the fourth
     with pytest.raises(CrashError):
-        train_py("fit", "--ckpt_path", last(broken))
+        run_seqnorm("fit", "--ckpt_path", last(broken))
     crash_at(None)
-    train_py("fit", "--ckpt_path", last(broken))
+    run_seqnorm("fit", "--ckpt_path", last(broken))
     assert outcome(whole)["last"]["epoch"] == 3
     assert_same(outcome(broken), outcome(whole))
 
 
 def test_a_run_goes_on_from_the_end_of_an_epoch(
     corpus: Path,
-    train_py: Callable[..., None],
+    run_seqnorm: Callable[..., None],
     crash_at: Callable[[int | None], None],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -55,38 +55,38 @@ def test_a_run_goes_on_from_the_end_of_an_epoch(
     often = ("--trainer.val_check_interval=1", "--run.patience=100")
     arguments = ("fit", "--data.corpus", corpus, *OPTIONS, *often)
     whole, broken = Path("runs/whole/version_0"), Path("runs/broken/version_0")
-    train_py(*arguments, "--run.name=whole")
+    run_seqnorm(*arguments, "--run.name=whole")
     crash_at(5)  # two validations after the end of the first epoch
     with pytest.raises(CrashError):
-        train_py(*arguments, "--run.name=broken")
+        run_seqnorm(*arguments, "--run.name=broken")
     crash_at(None)
     assert torch.load(last(broken), weights_only=True)["global_step"] == 3
-    train_py("fit", "--ckpt_path", last(broken))
+    run_seqnorm("fit", "--ckpt_path", last(broken))
     assert_same(outcome(broken), outcome(whole))
     within = torch.load(last(broken), weights_only=True)
     within["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] -= 1
     torch.save(within, last(broken))
     with pytest.raises(SystemExit) as stop:
-        train_py("fit", "--ckpt_path", last(broken))
+        run_seqnorm("fit", "--ckpt_path", last(broken))
     assert stop.value.code == 2
     assert "was written inside epoch 3" in capsys.readouterr().err
     del within["loops"]
     torch.save(within, last(broken))
     with pytest.raises(SystemExit):
-        train_py("fit", "--ckpt_path", last(broken))
+        run_seqnorm("fit", "--ckpt_path", last(broken))
     assert "does not say where in training" in capsys.readouterr().err
 
 
 def test_a_run_that_was_copied_goes_on_in_its_own_folder(
-    corpus: Path, train_py: Callable[..., None], crash_at: Callable[[int | None], None]
+    corpus: Path, run_seqnorm: Callable[..., None], crash_at: Callable[[int | None], None]
 ) -> None:
     """A copied run uses its own best epoch, whatever files its checkpoint names."""
     arguments = ("fit", "--data.corpus", corpus, *OPTIONS)
     whole, broken = Path("runs/whole/version_0"), Path("runs/broken/version_0")
-    train_py(*arguments, "--run.name=whole")
+    run_seqnorm(*arguments, "--run.name=whole")
     crash_at(7)
     with pytest.raises(CrashError):
-        train_py(*arguments, "--run.name=broken")
+        run_seqnorm(*arguments, "--run.name=broken")
     crash_at(None)
     copy = Path("elsewhere/version_0").absolute()
     shutil.copytree(broken, copy)
@@ -99,30 +99,30 @@ def test_a_run_that_was_copied_goes_on_in_its_own_folder(
     state["dirpath"] = str(copy / "checkpoints")
     torch.save(stored, last(copy))
     before = (broken / "checkpoints" / "best.ckpt").read_bytes()
-    train_py("fit", "--ckpt_path", last(copy))
+    run_seqnorm("fit", "--ckpt_path", last(copy))
     assert_same(outcome(copy), outcome(whole))
     assert victim.read_text() == "still here"
     assert (broken / "checkpoints" / "best.ckpt").read_bytes() == before
     shutil.rmtree(broken)
     copy.rename(copy.with_name("version_1"))  # a finished run
-    train_py("fit", "--ckpt_path", last(copy.with_name("version_1")))
+    run_seqnorm("fit", "--ckpt_path", last(copy.with_name("version_1")))
     assert_same(outcome(copy.with_name("version_1")), outcome(whole))
 
 
 def test_a_stopped_run_stays_stopped(
-    corpus: Path, train_py: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    corpus: Path, run_seqnorm: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Path("runs/tiny/version_0")
-    train_py("fit", "--data.corpus", corpus, *OPTIONS, "--run.patience=1", "--model.lr=0")
+    run_seqnorm("fit", "--data.corpus", corpus, *OPTIONS, "--run.patience=1", "--model.lr=0")
     before = outcome(run)
     assert before["last"]["epoch"] == 1
-    train_py("fit", "--ckpt_path", last(run))
+    run_seqnorm("fit", "--ckpt_path", last(run))
     assert_same(outcome(run), before)
 
 
 def test_a_run_that_waits_for_its_least_epochs_stops_there(
     corpus: Path,
-    train_py: Callable[..., None],
+    run_seqnorm: Callable[..., None],
     crash_at: Callable[[int | None], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -135,46 +135,46 @@ def test_a_run_that_waits_for_its_least_epochs_stops_there(
     monkeypatch.setattr(TextClassification, "log_metrics", log)
     options = ("--trainer.min_epochs=5", "--trainer.max_epochs=7", "--run.patience=1")
     arguments = ("fit", "--data.corpus", corpus, *OPTIONS, *options)
-    train_py(*arguments, "--run.name=whole")
+    run_seqnorm(*arguments, "--run.name=whole")
     whole, broken = (Path(f"runs/{name}/version_0") for name in ("whole", "broken"))
     assert outcome(whole)["last"]["epoch"] == 4
     crash_at(3 * 3 + 1)
     with pytest.raises(CrashError):
-        train_py(*arguments, "--run.name=broken")
+        run_seqnorm(*arguments, "--run.name=broken")
     crash_at(None)
-    train_py("fit", "--ckpt_path", last(broken))
+    run_seqnorm("fit", "--ckpt_path", last(broken))
     assert_same(outcome(broken), outcome(whole))
-    train_py("fit", "--ckpt_path", last(broken), "--run.patience=2")
+    run_seqnorm("fit", "--ckpt_path", last(broken), "--run.patience=2")
     assert outcome(broken)["last"]["epoch"] == 6
 
 
-def test_a_run_has_a_time(corpus: Path, train_py: Callable[..., None]) -> None:
+def test_a_run_has_a_time(corpus: Path, run_seqnorm: Callable[..., None]) -> None:
     limits = ("--trainer.max_time=00:00:00:01", "--trainer.max_epochs=100000")
-    train_py("fit", "--data.corpus", corpus, *OPTIONS, *limits, "--run.patience=100000")
+    run_seqnorm("fit", "--data.corpus", corpus, *OPTIONS, *limits, "--run.patience=100000")
     assert outcome(Path("runs/tiny/version_0"))["last"]["epoch"] < 1000
 
 
-def test_a_run_has_one_row_of_results(corpus: Path, train_py: Callable[..., None]) -> None:
+def test_a_run_has_one_row_of_results(corpus: Path, run_seqnorm: Callable[..., None]) -> None:
     run, results = Path("runs/tiny/version_0"), Path("results.csv")
     options = (*OPTIONS, "--run.results=results.csv", "--trainer.max_epochs=1")
-    train_py("fit", "--data.corpus", corpus, *options)
+    run_seqnorm("fit", "--data.corpus", corpus, *options)
     once = results.read_text("utf-8")
     for more in ((), ("--trainer.max_epochs=2",)):
-        train_py("fit", "--ckpt_path", last(run), *more)
+        run_seqnorm("fit", "--ckpt_path", last(run), *more)
         assert results.read_text("utf-8") == once
     # The state of a run that was interrupted in its test.
     (run / "confusion_matrix.png").unlink()
     results.unlink()
-    train_py("fit", "--ckpt_path", last(run))
+    run_seqnorm("fit", "--ckpt_path", last(run))
     assert len(results.read_text("utf-8").splitlines()) == 2
 
 
 def test_the_command_line_goes_before_the_checkpoint(
-    corpus: Path, train_py: Callable[..., None]
+    corpus: Path, run_seqnorm: Callable[..., None]
 ) -> None:
     run = Path("runs/tiny/version_0")
-    train_py("fit", "--data.corpus", corpus, *OPTIONS, "--trainer.max_epochs=1")
-    train_py("fit", "--ckpt_path", last(run), "--trainer.max_epochs=2", "--model.lr=0.5")
+    run_seqnorm("fit", "--data.corpus", corpus, *OPTIONS, "--trainer.max_epochs=1")
+    run_seqnorm("fit", "--ckpt_path", last(run), "--trainer.max_epochs=2", "--model.lr=0.5")
     checkpoint = torch.load(last(run), weights_only=True)
     assert checkpoint["epoch"] == 1
     assert checkpoint["hyper_parameters"]["lr"] == 0.5
@@ -183,10 +183,10 @@ def test_the_command_line_goes_before_the_checkpoint(
 
 @pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
 def test_a_checkpoint_is_read_once(
-    command: str, corpus: Path, train_py: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    command: str, corpus: Path, run_seqnorm: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Path("runs/tiny/version_0")
-    train_py("fit", "--data.corpus", corpus, *OPTIONS, "--trainer.max_epochs=1")
+    run_seqnorm("fit", "--data.corpus", corpus, *OPTIONS, "--trainer.max_epochs=1")
     Path("lines.txt").write_text("corn\n")
     more = {"fit": ("--trainer.max_epochs=2",), "predict": ("--input=lines.txt",)}
     read: list[str] = []
@@ -197,36 +197,36 @@ def test_a_checkpoint_is_read_once(
         return load(path, **options)
 
     monkeypatch.setattr(torch, "load", note)
-    train_py(command, "--ckpt_path", last(run), *more.get(command, ()))
+    run_seqnorm(command, "--ckpt_path", last(run), *more.get(command, ()))
     # After training, fit tests the best epoch.
     assert read == ["last.ckpt", *(["best.ckpt"] if command == "fit" else [])]
 
 
 def test_the_configuration_of_a_resumed_run_is_in_its_folder(
-    corpus: Path, train_py: Callable[..., None]
+    corpus: Path, run_seqnorm: Callable[..., None]
 ) -> None:
     run = Path("runs/tiny/version_0")
-    train_py("fit", "--data.corpus", corpus, *OPTIONS, "--trainer.max_epochs=1")
+    run_seqnorm("fit", "--data.corpus", corpus, *OPTIONS, "--trainer.max_epochs=1")
     stored = torch.load(last(run), weights_only=True)
     assert "config" not in stored
     config = (run / "config.yaml").read_text()
     (run / "config.yaml").write_text(config.replace("max_epochs: 1", "max_epochs: 2"))
-    train_py("fit", "--ckpt_path", last(run))
+    run_seqnorm("fit", "--ckpt_path", last(run))
     assert torch.load(last(run), weights_only=True)["epoch"] == 1
 
 
 def test_a_checkpoint_that_was_moved_is_not_resumed(
-    corpus: Path, train_py: Callable[..., None], capsys: pytest.CaptureFixture[str]
+    corpus: Path, run_seqnorm: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train_py("fit", "--data.corpus", corpus, *OPTIONS, "--trainer.max_epochs=1")
+    run_seqnorm("fit", "--data.corpus", corpus, *OPTIONS, "--trainer.max_epochs=1")
     last(Path("runs/tiny/version_0")).rename("moved.ckpt")
     with pytest.raises(SystemExit):
-        train_py("fit", "--ckpt_path=moved.ckpt")
+        run_seqnorm("fit", "--ckpt_path=moved.ckpt")
     assert "moved.ckpt is not where a run left it" in capsys.readouterr().err
     Path("checkpoints").mkdir()
     Path("moved.ckpt").rename("checkpoints/moved.ckpt")
     with pytest.raises(SystemExit):
-        train_py("fit", "--ckpt_path=checkpoints/moved.ckpt")
+        run_seqnorm("fit", "--ckpt_path=checkpoints/moved.ckpt")
     error = capsys.readouterr().err
     assert "in checkpoints/ beside the run's config.yaml" in error
     assert "test, validate and predict need the checkpoint alone" in error
@@ -284,7 +284,7 @@ def test_resumes_exactly_after_signals(
         output, _ = process.communicate()
         assert process.returncode == status, output
         if number != signal.SIGKILL:
-            assert f"train.py fit --ckpt_path {last(broken)}" in output
+            assert f"seqnorm fit --ckpt_path {last(broken)}" in output
         process = start("--ckpt_path", last(broken))
     for one in (process, whole):
         output, _ = one.communicate()

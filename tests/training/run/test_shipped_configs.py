@@ -56,13 +56,13 @@ ALONE = [needs(overlay) for overlay in OVERLAYS if overlay != "ddp.yaml"]
 
 @pytest.mark.parametrize("overlay", [None, *ALONE])
 def test_trains_a_few_steps(
-    overlay: str | None, corpus: Path, train_py: Callable[..., None]
+    overlay: str | None, corpus: Path, run_seqnorm: Callable[..., None]
 ) -> None:
     configs = [f"--config={ROOT / name}" for name in ("base.yaml", overlay) if name]
     if overlay and overlay.startswith("corpus"):
         stated = yaml.safe_load((ROOT / overlay).read_text())
         assert stated["data"]["corpus"] == Path(overlay).stem
-    train_py(
+    run_seqnorm(
         "fit",
         *configs,
         "--data.corpus",

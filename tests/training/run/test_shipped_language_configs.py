@@ -24,7 +24,7 @@ def test_the_configurations() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_trains_a_few_steps(
-    name: str, lines: Path, train_py: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    name: str, lines: Path, run_seqnorm: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stated = yaml.safe_load((ROOT / f"{name}.yaml").read_text())
     assert stated["task"] == "language"
@@ -38,7 +38,7 @@ def test_trains_a_few_steps(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text.replace("\n", " ") if name == "text8" else text)
     monkeypatch.setattr("seqnorm.datasets.language_texts._TEXT8_HELD_OUT", 200)
-    train_py(
+    run_seqnorm(
         "fit",
         f"--config={ROOT / name}.yaml",
         *(() if name in FILES else ("--data.corpus", lines)),

@@ -34,11 +34,11 @@ TESTED = "test: accuracy "
 def test_without_a_validation(
     options: tuple[str, ...],
     corpus: Path,
-    train_py: Command,
+    run_seqnorm: Command,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    train_py("fit", "--data.corpus", corpus, *SMALL, "--trainer.max_epochs=2", *options)
+    run_seqnorm("fit", "--data.corpus", corpus, *SMALL, "--trainer.max_epochs=2", *options)
     assert WITHOUT_VALIDATION in caplog.text
     assert TESTED in capsys.readouterr().out
     assert (RUN / "learning_curve.png").exists()
@@ -63,27 +63,27 @@ def test_without_a_validation(
 def test_with_less_of_all(
     options: tuple[str, ...],
     corpus: Path,
-    train_py: Command,
+    run_seqnorm: Command,
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    train_py("fit", "--data.corpus", corpus, *SMALL, "--trainer.max_epochs=2", *options)
+    run_seqnorm("fit", "--data.corpus", corpus, *SMALL, "--trainer.max_epochs=2", *options)
     assert TESTED in capsys.readouterr().out
     assert WITHOUT_VALIDATION not in caplog.text
     assert (RUN / "checkpoints" / "best.ckpt").exists()
 
 
 def test_what_is_shown_is_the_last_state(
-    corpus: Path, train_py: Command, capsys: pytest.CaptureFixture[str]
+    corpus: Path, run_seqnorm: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ("--trainer.limit_val_batches=0", "--trainer.max_epochs=4", "--run.ema_decay=0.5")
-    train_py("fit", "--data.corpus", corpus, *SMALL, *options, "--model.lr=0.1")
+    run_seqnorm("fit", "--data.corpus", corpus, *SMALL, *options, "--model.lr=0.1")
     (shown,) = [line for line in capsys.readouterr().out.splitlines() if TESTED in line]
-    train_py("test", "--ckpt_path", RUN / "checkpoints" / "last.ckpt")
+    run_seqnorm("test", "--ckpt_path", RUN / "checkpoints" / "last.ckpt")
     assert shown in capsys.readouterr().out
 
 
-def test_statistics_are_taken_anew_at_the_end(corpus: Path, train_py: Command) -> None:
+def test_statistics_are_taken_anew_at_the_end(corpus: Path, run_seqnorm: Command) -> None:
     """Without a validation, statistics are re-estimated at the end of training."""
     seen: list[int] = []
     estimate = TextClassification.on_test_start
@@ -96,7 +96,7 @@ def test_statistics_are_taken_anew_at_the_end(corpus: Path, train_py: Command) -
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TextClassification, "on_test_start", look)
         for more in ((), ("--run.reestimate=true",)):
-            train_py(
+            run_seqnorm(
                 "fit", "--data.corpus", corpus, *SMALL, "--model.norm=batch", *more,
                 "--trainer.max_epochs=3", "--trainer.limit_val_batches=0",
             )  # fmt: skip
@@ -105,10 +105,10 @@ def test_statistics_are_taken_anew_at_the_end(corpus: Path, train_py: Command) -
 
 @pytest.mark.parametrize("share", ["0", "0.0001"])
 def test_nothing_to_test_on(
-    share: str, corpus: Path, train_py: Command, caplog: pytest.LogCaptureFixture
+    share: str, corpus: Path, run_seqnorm: Command, caplog: pytest.LogCaptureFixture
 ) -> None:
     options = ("--trainer.max_epochs=1", f"--trainer.limit_test_batches={share}")
-    train_py("fit", "--data.corpus", corpus, *SMALL, *options, "--run.results=r.csv")
+    run_seqnorm("fit", "--data.corpus", corpus, *SMALL, *options, "--run.results=r.csv")
     assert "limit_test_batches" in caplog.text
     assert "The run is in" in caplog.text
     assert not Path("r.csv").exists()
@@ -117,29 +117,29 @@ def test_nothing_to_test_on(
 
 @pytest.mark.parametrize("command", ["test", "validate"])
 def test_nothing_to_evaluate(
-    command: str, corpus: Path, train_py: Command, capsys: pytest.CaptureFixture[str]
+    command: str, corpus: Path, run_seqnorm: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train_py("fit", "--data.corpus", corpus, *SMALL, "--trainer.max_epochs=1")
+    run_seqnorm("fit", "--data.corpus", corpus, *SMALL, "--trainer.max_epochs=1")
     limit = f"trainer.limit_{'test' if command == 'test' else 'val'}_batches"
     with pytest.raises(SystemExit) as stop:
-        train_py(command, f"--ckpt_path={RUN}/checkpoints/best.ckpt", f"--{limit}=0")
+        run_seqnorm(command, f"--ckpt_path={RUN}/checkpoints/best.ckpt", f"--{limit}=0")
     assert stop.value.code == 2
     assert f"there is nothing to show: {limit} is 0" in capsys.readouterr().err
 
 
 def test_no_validation_and_no_test_part(
-    corpus: Path, train_py: Command, caplog: pytest.LogCaptureFixture
+    corpus: Path, run_seqnorm: Command, caplog: pytest.LogCaptureFixture
 ) -> None:
     options = ("--trainer.max_epochs=1", "--trainer.limit_val_batches=0")
-    train_py("fit", "--data.corpus", corpus / "train.csv", *SMALL, *options)
+    run_seqnorm("fit", "--data.corpus", corpus / "train.csv", *SMALL, *options)
     assert "The run is in" in caplog.text
 
 
 def test_of_a_language_model(
-    lines: Path, train_py: Command, capsys: pytest.CaptureFixture[str]
+    lines: Path, run_seqnorm: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ("--task=language", "--data.window=5", "--trainer.max_epochs=1")
-    train_py(
+    run_seqnorm(
         "fit", "--data.corpus", lines, *SMALL, *options, "--trainer.limit_val_batches=0",
         "--run.results=r.csv",
     )  # fmt: skip
@@ -148,16 +148,16 @@ def test_of_a_language_model(
 
 
 @pytest.mark.parametrize("how", ["true", "3"])
-def test_a_fast_run_leaves_nothing(how: str, corpus: Path, train_py: Command) -> None:
-    train_py("fit", "--data.corpus", corpus, *SMALL, f"--trainer.fast_dev_run={how}")
+def test_a_fast_run_leaves_nothing(how: str, corpus: Path, run_seqnorm: Command) -> None:
+    run_seqnorm("fit", "--data.corpus", corpus, *SMALL, f"--trainer.fast_dev_run={how}")
     assert not Path("runs").exists()
 
 
-def test_going_on_from_a_short_run(corpus: Path, train_py: Command) -> None:
+def test_going_on_from_a_short_run(corpus: Path, run_seqnorm: Command) -> None:
     short = ("--trainer.limit_val_batches=0", "--trainer.max_epochs=1")
-    train_py("fit", "--data.corpus", corpus, *SMALL, *short)
+    run_seqnorm("fit", "--data.corpus", corpus, *SMALL, *short)
     last = RUN / "checkpoints" / "last.ckpt"
-    train_py(
+    run_seqnorm(
         "fit", "--ckpt_path", last, "--trainer.limit_val_batches=1.0", "--trainer.max_epochs=2"
     )
     assert torch.load(RUN / "checkpoints" / "best.ckpt", weights_only=True)["epoch"] == 1

@@ -132,7 +132,7 @@ def test_the_parser_of_others_is_as_it_was() -> None:
 
 
 @pytest.mark.parametrize("spelling", ["7795e10", "no", "#x", "a: b", "-1", "none"])
-def test_a_run_of_any_name(spelling: str, train_py: Command) -> None:
+def test_a_run_of_any_name(spelling: str, run_seqnorm: Command) -> None:
     """Train, resume and use a run whose names have this spelling."""
     header = f"id,{spelling},0\n"
     rows = "".join(
@@ -142,24 +142,24 @@ def test_a_run_of_any_name(spelling: str, train_py: Command) -> None:
     columns = (f"--data.text_column={spelling}", "--data.label_column=0")
     name = (f"--run.name={spelling}", f"--run.folder={spelling}")
     corpus = (f"--data.corpus={spelling}.csv", "--data.test_fraction=0.2")
-    train_py("fit", *corpus, *columns, *name, *SMALL, "--trainer.max_epochs=1")
+    run_seqnorm("fit", *corpus, *columns, *name, *SMALL, "--trainer.max_epochs=1")
     run = Path(spelling) / spelling / "version_0"
     last = f"--ckpt_path={run / 'checkpoints' / 'last.ckpt'}"
     config = yaml.safe_load((run / "config.yaml").read_text("utf-8"))
     assert config["run"]["name"] == config["data"]["text_column"] == spelling
-    train_py("fit", last, "--trainer.max_epochs=2")
-    train_py("validate", last)
-    train_py("test", last)
+    run_seqnorm("fit", last, "--trainer.max_epochs=2")
+    run_seqnorm("validate", last)
+    run_seqnorm("test", last)
     Path("lines.txt").write_text("corn\n")
-    train_py("predict", last, "--input=lines.txt", f"--output={spelling}.tsv")
+    run_seqnorm("predict", last, "--input=lines.txt", f"--output={spelling}.tsv")
     assert Path(f"{spelling}.tsv").read_text().split()[:3] == ["label", "0e5", "1e5"]
-    train_py("fit", f"--config={run / 'config.yaml'}")
+    run_seqnorm("fit", f"--config={run / 'config.yaml'}")
     assert run.with_name("version_1").is_dir()
 
 
 @pytest.mark.parametrize("none", ["none", "None", "null"])
-def test_no_norm_has_one_label(none: str, corpus: Path, train_py: Command) -> None:
-    train_py(
+def test_no_norm_has_one_label(none: str, corpus: Path, run_seqnorm: Command) -> None:
+    run_seqnorm(
         "fit", "--data.corpus", corpus, *SMALL, "--trainer.max_epochs=1", f"--model.norm={none}",
         "--run.results=r.csv",
     )  # fmt: skip
@@ -174,19 +174,25 @@ def test_no_norm_has_one_label(none: str, corpus: Path, train_py: Command) -> No
     [("--run.name=", "run.name is empty"), ("--run.name=a::b", "holds '::'")],
 )
 def test_names_that_no_folder_can_have(
-    option: str, message: str, corpus: Path, train_py: Command, capsys: pytest.CaptureFixture[str]
+    option: str,
+    message: str,
+    corpus: Path,
+    run_seqnorm: Command,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit):
-        train_py("fit", "--data.corpus", corpus, *SMALL, option)
+        run_seqnorm("fit", "--data.corpus", corpus, *SMALL, option)
     assert message in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_folder_in_ones_home(
-    corpus: Path, train_py: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    corpus: Path, run_seqnorm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A shell does not expand the ~ in an option."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    train_py("fit", "--data.corpus", corpus, *SMALL, "--trainer.max_epochs=1", "--run.folder=~/r")
+    run_seqnorm(
+        "fit", "--data.corpus", corpus, *SMALL, "--trainer.max_epochs=1", "--run.folder=~/r"
+    )
     assert (tmp_path / "home/r/tiny/version_0/config.yaml").exists()
     assert list((tmp_path / "home/r/tiny/version_0").glob("events*"))
     assert not Path("~").exists()

@@ -1,0 +1,170 @@
+"""The command ``seqnorm`` before a command is imported: its list, mistakes, and configurations."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from source_tree import ROOT
+
+import seqnorm
+from seqnorm.command import early
+from seqnorm.command.main import COMMANDS, main
+from seqnorm.files import config_names, find_config
+from seqnorm.training.run.fit import fit_parser
+from seqnorm.training.run.options import command_parser
+from seqnorm.training.run.task import TASKS
+from seqnorm.training.run.trainer import add_trainer
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Return the error message of a command line that is refused."""
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    return line.removeprefix("error: ")
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
+def test_the_list_of_commands(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("usage: seqnorm ")
+    for name in COMMANDS:
+        assert re.search(rf"^ +{name} +\w", shown, re.MULTILINE)
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"seqnorm {seqnorm.__version__}\n"
+
+
+MISTAKES = {
+    ("fti",): "'fti' is not a command (did you mean fit?); the commands are fit, validate, ",
+    ("xyz",): "'xyz' is not a command; the commands are fit, validate, ",
+    ("fit", "--data.corpuss", "r8"): "no option --data.corpuss (did you mean --data.corpus?)",
+    ("fit", "--data.corpuss=r8"): "no option --data.corpuss (did you mean --data.corpus?)",
+    ("fit", "--dta.corpus=r8"): "no option --dta.corpus (did you mean --data.corpus?)",
+    ("fit", "--model.nrom=layer"): "no option --model.nrom (did you mean --model.norm?)",
+    ("fit", "--trainer.max_epoch=3"): "--trainer.max_epoch (did you mean --trainer.max_epochs?)",
+    ("fit", "--seed=3", "--confg=x"): "no option --confg (did you mean --config?)",
+    ("test", "--ckptpath=x"): "seqnorm test has no option --ckptpath (did you mean --ckpt_path?)",
+    ("predict", "--ouput=x"): "seqnorm predict has no option --ouput (did you mean --output?)",
+    ("fit", "--config", "norm/bacth"): "--config norm/bacth: there is no such file or shipped "
+    "configuration (did you mean norm/batch?)",
+    ("fit", "-c", "xyz.yaml"): "shipped configuration; the shipped ones are base, cell/gru, ",
+    ("validate", "--ckpt_path", "none.ckpt"): "there is no checkpoint 'none.ckpt'",
+    ("test", "--ckpt_path=bset.ckpt"): "no checkpoint 'bset.ckpt' (did you mean best.ckpt?)",
+    ("predict", "--ckpt_path=best.ckpt", "--input=x.txt"): "there is no input file 'x.txt'",
+}
+
+
+@pytest.mark.parametrize("arguments", MISTAKES, ids=" ".join)
+def test_mistakes(
+    arguments: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("best.ckpt").touch()
+    assert MISTAKES[arguments] in refused(capsys, *arguments)
+
+
+def test_options_that_may_be_right_are_left_to_the_parser() -> None:
+    for words in (
+        ["--model.norm_options.gain=1", "--trainer.callbacks+=x", "--trainer.callbacks.patience=3"],
+        ["--something.else=1", "--trainer.an_option_of_another_version=1", "--", "--data.corpuss"],
+        ["-c", "base", "-cbase", "--data=data.yaml", "--model.help", "--print_config"],
+    ):
+        early.check_options("fit", words)
+
+
+@pytest.mark.parametrize("command", ["fit", "test", "predict"])
+def test_the_known_options_are_those_of_the_parsers(command: str) -> None:
+    found = set()
+    for task in TASKS.values():
+        if command == "fit":
+            parser = fit_parser(task)
+        elif command == "test":
+            parser = command_parser("test", "")
+            add_trainer(parser)
+            parser.add_class_arguments(task.data, "data")
+            parser.add_argument("--ckpt_path")
+        else:
+            parser = command_parser("predict", "")
+            parser.add_function_arguments(task.predict, skip={"checkpoint"})
+            parser.add_argument("--ckpt_path")
+        names = [name for action in parser._actions for name in action.option_strings]
+        found |= {name.removeprefix("--") for name in names if name.startswith("--")}
+    short = {".".join(name.split(".")[:2]) for name in found}
+    of_data = {
+        "model.tokenizer",
+        "model.classes",
+        "model.ends",
+        "data.seed",
+        "model.pad_id",
+        "model.unk_id",
+    }
+    known = early.known_options(command)
+    missing = {name for name in short if not name.endswith("+")} - known
+    assert not missing
+    beyond = known - short - of_data - {"model.vocab_size", "model.num_classes", "print_config"}
+    assert not {name for name in beyond if not name.endswith(".help")}, beyond
+
+
+def test_missing_modules_are_named_before_anything_is_imported(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "lightning", None)
+    monkeypatch.setitem(sys.modules, "rich", None)
+    assert refused(capsys, "fit") == (
+        "seqnorm fit needs the modules lightning, rich, which are not installed: "
+        "pip install 'seqnorm[train]'"
+    )
+    main(["info"])  # needs none of them
+
+
+def test_configurations_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = config_names()
+    assert {"base", "norm/batch", "language/ptb"} <= set(names)
+    shipped = {path.relative_to(ROOT / "configs") for path in (ROOT / "configs").rglob("*.yaml")}
+    assert {Path(f"{name}.yaml") for name in names} == {
+        path for path in shipped if path.parts[0] != "studies"
+    }
+    path = str(find_config("norm/batch"))
+    assert Path(path) == ROOT / "configs" / "norm" / "batch.yaml"
+    for word in ("norm/batch", "norm/batch.yaml", "configs/norm/batch.yaml"):
+        assert early.with_configs(["--config", word, "-c", word]) == ["--config", path, "-c", path]
+        assert early.with_configs([f"--config={word}"]) == [f"--config={path}"]
+        assert early.with_configs([f"-c{word}"]) == [f"--config={path}"]
+    inline = ["--config", "{model: {norm: rms}}"]
+    assert early.with_configs(inline) == inline
+    Path("base.yaml").write_text("model: {norm: rms}\n")
+    assert early.with_configs(["--config=base.yaml"]) == ["--config=base.yaml"]
+
+
+def test_info(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    main(["info"])
+    shown = capsys.readouterr().out
+    assert f"seqnorm {seqnorm.__version__}  " in shown
+    for backend in seqnorm.available_backends():
+        assert re.search(rf"^  {backend} +(active|absent)", shown, re.MULTILINE)
+    assert "lightning 2" in shown
+    assert "missing:" not in shown
+    from seqnorm.command import info
+
+    monkeypatch.setattr(info, "TRAIN", ("lightning", "no_such_package"))
+    main(["info"])
+    assert "missing: no_such_package. Install them: pip install" in capsys.readouterr().out
