@@ -21,17 +21,19 @@ from ..results.pictures import learning_curve
 class RunFiles(Callback):
     """Write config.yaml, tokenizer.json, metrics.csv and the learning curve of a run.
 
-    The rows of metrics.csv, one for each epoch and one for the test, are part of every checkpoint,
-    so that a resumed run continues exactly these.
+    The rows of metrics.csv, one for each epoch, counted from 1, and one for the test, are part of
+    every checkpoint, so that a resumed run continues exactly these.
 
     Args:
         path: The run's folder.
         config: The text of config.yaml.
+        title: The title of the learning curve.
         curves: The quantities of the learning curve.
     """
 
-    def __init__(self, path: Path, config: str, curves: Sequence[str]) -> None:
+    def __init__(self, path: Path, config: str, title: str, curves: Sequence[str]) -> None:
         self.path = path
+        self.title = title
         self.config = config
         self.curves = curves
         self.rows: list[dict[str, float]] = []
@@ -54,14 +56,14 @@ class RunFiles(Callback):
             self.validated = _logged(trainer, ("val_",))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._add_row(trainer, ("lr", "train_", "val_"))
+        self._add_row(trainer, trainer.current_epoch + 1, ("lr", "train_", "val_"))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._add_row(trainer, ("test_",))
+        self._add_row(trainer, trainer.current_epoch, ("test_",))
 
-    def _add_row(self, trainer: Trainer, prefixes: tuple[str, ...]) -> None:
+    def _add_row(self, trainer: Trainer, epoch: int, prefixes: tuple[str, ...]) -> None:
         metrics = _logged(trainer, prefixes)
-        self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, **metrics})
+        self.rows.append({"epoch": epoch, "step": trainer.global_step, **metrics})
         if trainer.is_global_zero:
             text = io.StringIO(newline="")
             names = dict.fromkeys(name for row in self.rows for name in row)
@@ -79,7 +81,7 @@ class RunFiles(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
-            learning_curve(self.rows, self.path / "learning_curve.png", self.curves)
+            learning_curve(self.rows, self.path / "learning_curve.png", self.title, self.curves)
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException

@@ -32,15 +32,17 @@ def _save(figure: Figure, path: str | Path) -> None:
 def learning_curve(
     rows: Sequence[Mapping[str, float]],
     path: str | Path,
+    title: str,
     quantities: Sequence[str] = ("loss", "accuracy"),
 ) -> None:
     """Draw quantities by epoch, from the ``rows`` of metrics.csv, into the file ``path``."""
-    figure = _figure(4.5 * len(quantities), 3.6)
+    figure = _figure(4.5 * len(quantities), 3.8)
+    figure.suptitle(title, parse_math=False)
     panels = figure.subplots(1, len(quantities), squeeze=False)[0]
     for axes, quantity in zip(panels, quantities):
         for stage, label in (("train", "training"), ("val", "validation")):
             key = f"{stage}_{quantity}"
-            values = {row["epoch"] + 1: row[key] for row in rows if key in row}
+            values = {row["epoch"]: row[key] for row in rows if key in row}
             if values:
                 axes.plot(values.keys(), values.values(), marker="o", markersize=3, label=label)
         axes.set(xlabel="epoch", ylabel=quantity)
@@ -51,27 +53,34 @@ def learning_curve(
     _save(figure, path)
 
 
-def confusion_matrix(confusion: Tensor, classes: Sequence[str], path: str | Path) -> None:
+def confusion_matrix(
+    confusion: Tensor, classes: Sequence[str], title: str, path: str | Path
+) -> None:
     """Draw ``confusion`` (C, C), counts by class and predicted class, into the file ``path``.
 
     A colour shows the part of the class, so that the errors of a small class are as visible as
     those of a large one.
     """
     size = len(classes)
-    side = min(max(4.0, 0.34 * size + 2.0), 16.0)
-    figure = _figure(side + 1, side)
+    # Rows are as high as the smallest legible label; few classes get large numbers instead.
+    side = min(max(4.0, 0.21 * size + 2.0), 20.0)
+    figure = _figure(side + 1.5, side + 0.5)
+    figure.suptitle(title, fontsize=12 if size < 20 else 18, parse_math=False)
     axes = figure.subplots()
     parts = confusion / confusion.sum(1, keepdim=True).clamp(min=1)
     image = axes.imshow(parts.numpy(), cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(image, label="part of the class", shrink=0.8)
+    figure.colorbar(image, label="part of the class", shrink=0.8, aspect=30)
     # parse_math=False: a "$" in a name would begin a formula.
-    axes.set_xticks(range(size), classes, rotation=90, fontsize=8, parse_math=False)
-    axes.set_yticks(range(size), classes, fontsize=8, parse_math=False)
+    font = 10 if size < 10 else 8
+    upright = 0 if size < 4 and max(map(len, classes)) < 12 else 90
+    axes.set_xticks(range(size), classes, rotation=upright, fontsize=font, parse_math=False)
+    axes.set_yticks(range(size), classes, fontsize=font, parse_math=False)
     axes.set(xlabel="predicted", ylabel="class")
+    font = 12 if size < 6 else 9 if size < 20 else 7
     for row, column in confusion.nonzero().tolist():
         colour = "white" if parts[row, column] > 0.5 else "black"
         count = f"{int(confusion[row, column])}"
-        axes.text(column, row, count, ha="center", va="center", color=colour, fontsize=7)
+        axes.text(column, row, count, ha="center", va="center", color=colour, fontsize=font)
     _save(figure, path)
 
 
