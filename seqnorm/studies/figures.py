@@ -49,15 +49,33 @@ def figure(width: float = 7.0, height: float = 3.6) -> Figure:
     return Figure((width, height), layout="constrained")
 
 
-def panels(titles: Sequence[str], height: float, columns: int) -> tuple[Figure, list[Axes]]:
-    """Return a figure with a tidy panel for each title, in rows of so many columns."""
+def panels(
+    titles: Sequence[str],
+    height: float,
+    columns: int,
+    width: float | None = None,
+    *,
+    fontsize: float = 10,
+    **options: Any,
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure with a panel for each title, in rows of so many columns.
+
+    Panels have a light grid and no frame at the top and the right.
+
+    Args:
+        height: of a row, in inches.
+        width: of the figure; by default it follows from the columns.
+        fontsize: of the titles.
+        options: of ``Figure.subplots``.
+    """
     columns = min(columns, len(titles))
     rows = math.ceil(len(titles) / columns)
-    drawn = figure(max(5.0, 4.1 * columns), height * rows)
-    grid = drawn.subplots(rows, columns, squeeze=False).flatten().tolist()
+    drawn = figure(width or max(5.0, 4.1 * columns), height * rows)
+    grid = drawn.subplots(rows, columns, squeeze=False, **options).flatten().tolist()
     for axes, title in zip(grid, titles):
-        axes.set_title(title, fontsize=10)
-        tidy(axes)
+        axes.set_title(title, fontsize=fontsize)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
     for axes in grid[len(titles) :]:
         axes.set_visible(False)
     return drawn, grid
@@ -75,17 +93,10 @@ def draw_line(
         style: replaces parts of the norm's own.
     """
     xs = [x for x in sorted(values) if values[x]]
-    found = [values[x].interval for x in xs]
-    axes.errorbar(
-        xs,
-        [i.mean for i in found],
-        yerr=[i.half for i in found],
-        capsize=2.5,
-        markersize=5,
-        linewidth=1.4,
-        label=NAMES[norm] if label is None else label,
-        **(STYLES[norm] | style),
-    )
+    means = [values[x].interval.mean for x in xs]
+    bars = [values[x].interval.half for x in xs]
+    look = {"label": NAMES[norm] if label is None else label, **STYLES[norm], **style}
+    axes.errorbar(xs, means, bars, capsize=2.5, markersize=5, linewidth=1.4, **look)
 
 
 def legend(drawn: Figure, panels: Iterable[Axes], columns: int, **style: Any) -> None:
@@ -98,12 +109,6 @@ def legend(drawn: Figure, panels: Iterable[Axes], columns: int, **style: Any) ->
         handles, labels = list(found.values()), list(found)
         style = {"frameon": False, **style}
         drawn.legend(handles, labels, loc="outside lower center", ncols=columns, **style)
-
-
-def tidy(axes: Axes) -> None:
-    """Add a light grid and remove the frame at the top and the right."""
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def log_ticks(axis: Axis) -> None:

@@ -52,8 +52,7 @@ class SaveInsideEpoch(Checkpoint):
     ) -> None:
         self._loaded = checkpoint.get(KEY)
         if self._loaded is not None:
-            processes = len(self._loaded["processes"])
-            _compare(trainer, processes, trainer.world_size, "processes")
+            _compare(trainer, len(self._loaded["processes"]), trainer.world_size, "processes")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Later than the trial of a validation, which draws random numbers.
@@ -124,16 +123,8 @@ class SaveInsideEpoch(Checkpoint):
 
 
 # The errors that a checkpoint with other values in place of states causes.
-_NONSENSE = (
-    AssertionError,
-    AttributeError,
-    IndexError,
-    KeyError,
-    OverflowError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
+_NONSENSE: tuple[type[Exception], ...] = (LookupError, OverflowError, TypeError, ValueError)
+_NONSENSE += (AssertionError, AttributeError, RuntimeError)
 
 
 def is_held(held: Any) -> bool:
