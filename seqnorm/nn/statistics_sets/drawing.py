@@ -100,13 +100,10 @@ class _Image(list[str]):
         (x1, y1), (x2, y2) = tail, tip
         length = ((x2 - x1) ** 2 + (y2 - y1) ** 2) ** 0.5
         u, v = (x2 - x1) / length, (y2 - y1) / length
-        head = [
-            (x2, y2),
-            (x2 - 7 * u + 3.2 * v, y2 - 7 * v - 3.2 * u),
-            (x2 - 7 * u - 3.2 * v, y2 - 7 * v + 3.2 * u),
-        ]
+        left = (x2 - 7 * u + 3.2 * v, y2 - 7 * v - 3.2 * u)
+        right = (x2 - 7 * u - 3.2 * v, y2 - 7 * v + 3.2 * u)
         self.line(tail, (x2 - 5 * u, y2 - 5 * v), QUIET)
-        self.polygon(head, fill=QUIET)
+        self.polygon([tip, left, right], fill=QUIET)
 
 
 def draw(title: str, axes: str, panels: Sequence[Panel], description: str) -> str:

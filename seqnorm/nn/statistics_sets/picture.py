@@ -98,9 +98,8 @@ def _few_channels(of: StatisticsSet, channels: int | None) -> tuple[StatisticsSe
             channels = CHANNELS
             drawn = replace(of, groups=(1, 1), gates="")
     elif of.gates and channels % len(of.gates):
-        raise ValueError(
-            f"channels={channels}: {of.name} has {len(of.gates)} gates, so give a multiple"
-        )
+        gates = f"{of.name} has {len(of.gates)} gates"
+        raise ValueError(f"channels={channels}: {gates}, so give a multiple")
     if not of.groups or of.gates_of_groups or channels == sum(of.groups):
         return drawn, channels, ""
     groups = f"{len(drawn.groups)} groups, not {sum(of.groups)} in {len(of.groups)}"
@@ -113,11 +112,8 @@ def _turn(of: StatisticsSet, mask: Tensor) -> Tensor:
     They are examples, channels, H, W for images, with the first row in front. Otherwise there is
     one stack of examples, each channels by steps.
     """
-    order = [
-        of.batch_axis,
-        of.channel_axis,
-        *(a for a in ("T", "L", "D", "H", "W") if a in of.axes),
-    ]
+    rest = [axis for axis in of.axes if axis not in (of.batch_axis, of.channel_axis)]
+    order = [of.batch_axis, of.channel_axis, *rest]
     turned = mask.permute([of.axes.index(axis) for axis in order])
     return turned.flatten(2, -2).flip(2) if "H" in of.axes else turned.unsqueeze(0)
 

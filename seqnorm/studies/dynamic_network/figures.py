@@ -116,18 +116,16 @@ def _lengths(study: DynamicNetwork, runs: Table) -> Figure:
 def _cut(study: DynamicNetwork, runs: Table) -> Figure:
     cases = list(product(study.poolings, study.corpora))
     drawn, grid = panels([f"{corpus}, {pooling} pooling" for pooling, corpus in cases], 2.9, 2)
+    marks = list(product(enumerate(study.cells), enumerate(study.norms)))
     for axes, (pooling, corpus) in zip(grid, cases):
-        for (number, cell), (place, norm) in product(
-            enumerate(study.cells), enumerate(study.norms)
-        ):
+        for (number, cell), (place, norm) in marks:
             value = Networks(runs, corpus, cell, pooling).change(norm)
             x = place + 0.25 * (number - (len(study.cells) - 1) / 2)
             fill = ("full", "none")[number % 2]
             _point(axes, x, value, norm, cell.upper(), upright=True, fillstyle=fill)
         axes.axhline(0, color="black", linewidth=0.8)
         _norm_ticks(axes, study)
-        axes.set_ylabel("change, points")
-        axes.set_xlim(-0.6, len(study.norms) - 0.4)
+        axes.set(xlim=(-0.6, len(study.norms) - 0.4), ylabel="change, points")
     _legend(drawn, grid)
     return drawn
 
@@ -148,15 +146,14 @@ CONDITIONS = {
 
 def _causes(study: DynamicNetwork, runs: Table) -> Figure:
     cases = list(product(study.corpora, study.cells))
-    pooling = study.poolings[0]
+    norms = [norm for norm in ("batch", "layer", "none") if norm in study.norms]
     drawn, grid = panels([f"{corpus}, {cell.upper()}" for corpus, cell in cases], 4.8, 2)
     for axes, (corpus, cell) in zip(grid, cases):
-        of = Networks(runs, corpus, cell, pooling)
-        norms = [norm for norm in ("batch", "layer", "none") if norm in study.norms]
+        of = Networks(runs, corpus, cell, study.poolings[0])
         for (number, norm), (place, measure) in product(enumerate(norms), enumerate(CONDITIONS)):
-            found = of.cut(measure, norm) - of.cut("accuracy_cut", norm)
-            if measure == "accuracy_head":  # the control has a new head too
-                found = of.rest(norm)
+            # With a new head the control has one too.
+            control = "accuracy_cut_head" if measure == "accuracy_head" else "accuracy_cut"
+            found = of.cut(measure, norm) - of.cut(control, norm)
             at = place + 0.22 * (number - 1)
             _point(axes, at, found, norm, NAMES[norm], upright=False)
         axes.axvline(0, color="black", linewidth=0.8)
@@ -177,16 +174,15 @@ def _sites(study: DynamicNetwork, runs: Table) -> Figure:
         short = words.replace("everywhere but at", "all but").removeprefix("at the ")
         if site in study.variants:
             shown.append((short.replace("alone", "only"), "batch", site))
-    shown += [("LayerNorm", "layer", None), ("no norm", "none", None)]
-    shown = [line for line in shown if line[1] in study.norms]
+    others = [("LayerNorm", "layer", None), ("no norm", "none", None)]
+    shown = [line for line in [*shown, *others] if line[1] in study.norms]
     for place, (_, norm, variant) in enumerate(shown):
         _point(axes, place, of.change(norm, variant), norm, "", upright=False)
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(shown)), [text for text, _, _ in shown])
-    axes.invert_yaxis()
-    axes.set_xlabel("change against the documents cut, points")
     axes.locator_params(axis="x", nbins=6)
-    axes.set_ylim(max(len(shown), 1) - 0.5, -0.5)
+    axes.set_ylim(max(len(shown), 1) - 0.5, -0.5)  # from above
+    axes.set_xlabel("change against the documents cut, points")
     return drawn
 
 
@@ -203,8 +199,8 @@ def _cost(study: DynamicNetwork, runs: Table) -> Figure:
             (grid[1], "parameters", False, runs.by_seed("parameters", **of)),
             (grid[1], "running statistics", True, kept),
         ):
-            look: dict[str, Any] = {"marker": "o" if filled else "D", "color": "black"}
-            look["fillstyle"] = "full" if filled else "none"
+            marker, fill = ("o", "full") if filled else ("D", "none")
+            look = {"marker": marker, "fillstyle": fill, "color": "black"}
             if values.interval.mean > 0:
                 _point(axes, place, values, norm, label, upright=True, **look)
     for axes in grid:

@@ -75,10 +75,8 @@ class TrainInference(Study):
             raise ValueError("looks, tuning_runs and the number of rates must be at least 1")
 
     def settings(self, done: Table) -> Iterator[Setting]:
-        cases = [
-            ({"norm": norm, "batch": batch}, self.rates)
-            for norm, batch in product(self.norms, self.batch_sizes)
-        ]
+        tasks = product(self.norms, self.batch_sizes)
+        cases = [({"norm": norm, "batch": batch}, self.rates) for norm, batch in tasks]
         tuning, seeds = self.tuning_runs, self.seeds
         return tuned_runs(done, cases, tuning=tuning, seeds=seeds, measure="val_accuracy")
 
@@ -86,23 +84,16 @@ class TrainInference(Study):
         """Train a classifier, and ask it in all ways if the run is a reported one."""
         seed, size, stage = setting["seed"], setting["batch"], setting["stage"]
         sizes = (self.train_documents, None, self.test_documents)
-        how = (self.corpus, self.root, self.max_length, self.vocab_size, at_random, sizes)
-        texts = load_texts(*how, words_of_chosen=True)
+        where = (self.corpus, self.root, self.max_length, self.vocab_size)
+        texts = load_texts(*where, at_random, sizes, words_of_chosen=True)
         torch.manual_seed(seed)
         model = self.classifier(setting["norm"], texts)
         curves: dict[str, list[tuple[float, float]]] = {}
         steps = self.epochs * -(-len(texts.train) // size)
         due = look_steps(steps, self.looks) if stage == "run" else set()
-        losses = train(
-            model,
-            texts.train,
-            rate=setting["rate"],
-            epochs=self.epochs,
-            batch=size,
-            seed=seed,
-            falling=True,
-        )
-        for step, _ in enumerate(losses, start=1):
+        rate, epochs = setting["rate"], self.epochs
+        how = {"rate": rate, "epochs": epochs, "batch": size, "seed": seed, "falling": True}
+        for step, _ in enumerate(train(model, texts.train, **how), start=1):
             if step in due:
                 for kind, loss in self._look(model, texts.test, size, seed).items():
                     epoch = step / steps * self.epochs
