@@ -17,27 +17,21 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-STYLES: dict[str, dict[str, Any]] = {
-    "batch": {"color": "#D55E00", "marker": "o", "linestyle": "-"},
-    "batch_pooled": {"color": "#E69F00", "marker": "s", "linestyle": "--"},
-    "layer": {"color": "#0072B2", "marker": "^", "linestyle": "-"},
-    "rms": {"color": "#56B4E9", "marker": "v", "linestyle": "--"},
-    "group": {"color": "#009E73", "marker": "D", "linestyle": "-"},
-    "instance": {"color": "#CC79A7", "marker": "P", "linestyle": "-."},
-    "conditional": {"color": "#CC79A7", "marker": "X", "linestyle": ":"},
-    "adaptive": {"color": "#F0E442", "marker": "*", "linestyle": "-."},
-    "none": {"color": "#000000", "marker": "x", "linestyle": ":"},
+LOOKS = {  # name, colour, marker and line
+    "batch": ("BatchNorm", "#D55E00", "o", "-"),
+    "batch_pooled": ("BatchNorm, pooled over time", "#E69F00", "s", "--"),
+    "layer": ("LayerNorm", "#0072B2", "^", "-"),
+    "rms": ("RMSNorm", "#56B4E9", "v", "--"),
+    "group": ("GroupNorm", "#009E73", "D", "-"),
+    "instance": ("InstanceNorm", "#CC79A7", "P", "-."),
+    "conditional": ("Conditional InstanceNorm", "#CC79A7", "X", ":"),
+    "adaptive": ("AdaIN", "#F0E442", "*", "-."),
+    "none": ("no norm", "#000000", "x", ":"),
 }
-NAMES = {
-    "batch": "BatchNorm",
-    "batch_pooled": "BatchNorm, pooled over time",
-    "layer": "LayerNorm",
-    "rms": "RMSNorm",
-    "group": "GroupNorm",
-    "instance": "InstanceNorm",
-    "conditional": "Conditional InstanceNorm",
-    "adaptive": "AdaIN",
-    "none": "no norm",
+NAMES = {norm: name for norm, (name, *_) in LOOKS.items()}
+STYLES: dict[str, dict[str, Any]] = {
+    norm: {"color": colour, "marker": marker, "linestyle": line}
+    for norm, (_, colour, marker, line) in LOOKS.items()
 }
 
 

@@ -94,12 +94,11 @@ def _sets() -> dict[str, list[tuple[str, str]]]:
         "Instance: one channel of one image.": torch.nn.InstanceNorm2d(4),
         "Group: some channels of one image.": torch.nn.GroupNorm(2, 4),
     }
+    pooled = nn.BatchNorm(4, layout="NTC")
     sequences = {
         "Batch, per time step: one unit, the sequences that still run at that step. Towards the "
         "end few are left.": nn.BatchNorm(4, max_steps=5, layout="NTC"),
-        "Batch, pooled over time: one unit, all steps of all sequences.": nn.BatchNorm(
-            4, layout="NTC"
-        ),
+        "Batch, pooled over time: one unit, all steps of all sequences.": pooled,
         "Layer: the units of one step of one sequence.": nn.LayerNorm(4, layout="NTC"),
         "Instance: one unit over the steps of one sequence.": nn.InstanceNorm(4, layout="NTC"),
     }

@@ -104,10 +104,8 @@ class DynamicNetwork(Study):
             raise ValueError(f"cut must lie between 1 and steps={self.steps}, got {self.cut}")
         if len(self.bounds) != 4 or sorted(self.bounds) != list(self.bounds):
             raise ValueError(f"bounds are four rising lengths, got {list(self.bounds)}")
-        for name, corpora in (
-            ("epochs", self.corpora),
-            ("documents", (*self.corpora, *self.tails, self.longest)),
-        ):
+        every = (*self.corpora, *self.tails, self.longest)
+        for name, corpora in (("epochs", self.corpora), ("documents", every)):
             if missing := set(corpora) - set(getattr(self, name)):
                 raise ValueError(f"{name} has no number for {', '.join(sorted(missing))}")
 
@@ -166,27 +164,19 @@ class DynamicNetwork(Study):
         """Return the untrained network of a setting. One seed gives the same first matrices."""
         seed, norm = setting["seed"], setting["norm"]
         torch.manual_seed(seed)
-        model = classifier(
-            data,
-            norm,
-            embedding=self.embedding,
-            hidden=self.hidden,
-            max_steps=max_steps or self.steps,
-            cell=setting["cell"],
-            pooling=setting["pooling"],
-            word_dropout=0.1,
-            embedding_dropout=0.3,
-            dropout=0.3,
-        )
+        sizes = {"embedding": self.embedding, "hidden": self.hidden}
+        options = {"cell": setting["cell"], "pooling": setting["pooling"]}
+        options |= {"word_dropout": 0.1, "embedding_dropout": 0.3, "dropout": 0.3}
+        model = classifier(data, norm, max_steps=max_steps or self.steps, **sizes, **options)
         torch.manual_seed(seed + 1)  # independent of the biases that the recurrent layer has drawn
         model.head.reset_parameters()
         if variant := setting.get("variant"):
             drawn = model.recurrent
             assert drawn.norm is not None, "variants are of norm='batch'"
             scheme = drawn.norm.replace(**SITES[str(variant)])
-            sizes = (self.embedding, self.hidden)
-            model.recurrent = type(drawn)(*sizes, batch_first=True, norm=scheme)
-            model.recurrent.load_state_dict(drawn.state_dict(), strict=False)
+            layer = type(drawn)(self.embedding, self.hidden, batch_first=True, norm=scheme)
+            layer.load_state_dict(drawn.state_dict(), strict=False)
+            model.recurrent = layer
         return model
 
     def _rows(self, setting: Setting) -> Outcome:

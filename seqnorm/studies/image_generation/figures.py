@@ -30,12 +30,11 @@ EDGE: dict[str, dict[str, Any]] = {"adaptive": {"markeredgecolor": "black", "mar
 def figures(study: ImageGeneration, table: Table) -> dict[str, Figure]:
     """Draw all figures of the reported runs."""
     runs, styles = table.where(stage="run"), study.styles
+    drawings = (_losses, _dependence, _training)
     return {
         "pictures": _gallery(runs, styles, study.size, faded=False),
         "contrast": _gallery(runs, styles, study.size, faded=True),
-        "losses": _losses(runs, styles),
-        "dependence": _dependence(runs, styles),
-        "training": _training(runs, styles),
+        **{draw.__name__[1:]: draw(runs, styles) for draw in drawings},
     }
 
 
@@ -111,10 +110,8 @@ def _dependence(runs: Table, styles: Sequence[str]) -> Figure:
     """Draw style loss by contrast, and the change of a picture when something else changes."""
     drawn, (axes_contrast, axes_moves) = panels(["", ""], 3.6, 2, 9.0)
     for norm in NORMS:
-        curves = [
-            runs.curve_by_seed("contrast", norm=norm, style=style)
-            for style in (styles if norm in OF_ONE else [ALL])
-        ]
+        wanted = styles if norm in OF_ONE else [ALL]
+        curves = [runs.curve_by_seed("contrast", norm=norm, style=style) for style in wanted]
         values = {x: mean_of(curve.get(x, Seeds()) for curve in curves) for x in CONTRASTS}
         draw_line(axes_contrast, values, norm, SHORT[norm], **EDGE.get(norm, {}))
     axes_contrast.set_xscale("log", base=2)

@@ -106,10 +106,8 @@ def _gap(runs: Table, sizes: Sequence[int]) -> Figure:
     for axes, size in zip(grid, sizes):
         axes.axhline(0, color="0.6", linewidth=0.8)
         for norm in (norm for norm in _norms(runs) if norm in (*OVER_BATCH, "layer")):
-            served, trained = (
-                runs.curve_by_seed(f"loss_{kind}", norm=norm, batch=size)
-                for kind in ("running", "batch")
-            )
+            served = runs.curve_by_seed("loss_running", norm=norm, batch=size)
+            trained = runs.curve_by_seed("loss_batch", norm=norm, batch=size)
             gaps = {x: served[x] - loss for x, loss in trained.items()}
             draw_line(axes, gaps, norm)
             means += [mean(found.values()) for found in gaps.values()]

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import torch
 
@@ -108,15 +109,9 @@ class TrainInference(Study):
 
     def classifier(self, norm: str, texts: Texts) -> TextClassifier:
         """Return the model of a run, its weights drawn from torch's generator."""
-        return classifier(
-            texts,
-            norm,
-            embedding=self.embedding_size,
-            hidden=self.hidden_size,
-            max_steps=self.max_length,
-            embedding_dropout=self.embedding_dropout,
-            dropout=self.dropout,
-        )
+        sizes = {"embedding": self.embedding_size, "hidden": self.hidden_size}
+        dropouts: Any = {"embedding_dropout": self.embedding_dropout, "dropout": self.dropout}
+        return classifier(texts, norm, max_steps=self.max_length, **sizes, **dropouts)
 
     def _look(self, model: TextClassifier, test: Part, size: int, seed: int) -> dict[str, float]:
         some = measures.first(test, self.look_documents)

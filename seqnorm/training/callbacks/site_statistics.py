@@ -28,7 +28,7 @@ class SiteStatistics:
     few: Tensor  # (S,) number of batches with fewer rows than ``min_count``
     compared: Tensor  # (S,) number of batches whose moments were compared with running ones
     mean: Tensor  # (S,) sum of the drifts of their means, each averaged over the features
-    var: Tensor  # (S,) the same of their variances
+    var: Tensor  # (S,) sum of the drifts of their variances, likewise
     past: Tensor  # () number of steps beyond the table
     longest: Tensor  # () number of steps of the longest batch
     min_count = 2
@@ -120,17 +120,11 @@ class SiteStatistics:
 
 
 class Trouble(NamedTuple):
-    """A problem with the statistics of a site.
+    """A problem with the statistics of a site."""
 
-    Attributes:
-        kind: "rows", "min_count", "past" or "drift".
-        size: Its size; larger is worse, among those of one kind.
-        message: The steps, the problem and its solution.
-    """
-
-    kind: str
-    size: float
-    message: str
+    kind: str  # "rows", "min_count", "past" or "drift"
+    size: float  # larger is worse, among those of one kind
+    message: str  # the steps, the problem and its solution
 
 
 def troubles(
@@ -146,45 +140,41 @@ def troubles(
     scarce = rows < min_rows
     if float(passes[scarce].sum()) / alive > tolerated:
         average = float(site.rows[scarce].sum() / passes[scarce].sum())
-        yield Trouble(
-            "rows",
-            -average,
+        message = (
             f"{words(scarce)} rest on {average:.1f} rows of a batch on average, fewer than "
             f"min_rows={min_rows:g}, so mean and variance are mostly noise: train in larger "
             "batches or batches of like length, or use a norm over the features of one example "
-            "(LayerNorm)",
+            "(LayerNorm)"
         )
+        yield Trouble("rows", -average, message)
     share = float(site.few.sum()) / alive
     if share > tolerated:
         lower = ", lower min_count" if site.min_count > 2 else ""
-        yield Trouble(
-            "min_count",
-            share,
+        message = (
             f"{share:.0%} of all steps of all batches, among {words(site.few > 0)}, had fewer rows "
             f"than min_count={site.min_count}: they were normalised by running statistics and "
-            f"updated none; train in larger batches{lower}, or use LayerNorm",
+            f"updated none; train in larger batches{lower}, or use LayerNorm"
         )
+        yield Trouble("min_count", share, message)
     share, longest = float(site.past) / alive, int(site.longest)
     if share > tolerated:
-        yield Trouble(
-            "past",
-            share,
+        message = (
             f"{share:.0%} of all steps of all batches lie past the table, up to step "
             f"{longest - 1}: they were normalised by the statistics of an earlier step; set "
-            f"max_steps to {longest} instead of {len(passes)}, or cut the sequences",
+            f"max_steps to {longest} instead of {len(passes)}, or cut the sequences"
         )
+        yield Trouble("past", share, message)
     far = drift > max_drift
     if float(passes[far].sum()) / alive > tolerated:
         off = float(site.mean[far].sum() / site.compared[far].sum())
-        yield Trouble(
-            "drift",
-            off,
+        message = (
             f"at {words(far)} the mean of a batch is off the running mean by {off:.2f} standard "
             f"deviations on average, more than max_drift={max_drift:g}, so inference normalises "
             "by other statistics than training: take them anew over the training data "
             "(seqnorm.reestimate_statistics, or the callback ReestimateStatistics), train in "
-            "larger batches, or use LayerNorm",
+            "larger batches, or use LayerNorm"
         )
+        yield Trouble("drift", off, message)
 
 
 def steps_in_words(steps: Sequence[int], total: int) -> str:
