@@ -93,8 +93,8 @@ def draw_line(
     axes.errorbar(xs, means, bars, capsize=2.5, markersize=5, linewidth=1.4, **look)
 
 
-def legend(drawn: Figure, panels: Iterable[Axes], columns: int, **style: Any) -> None:
-    """Put one legend of all panels below them."""
+def with_legend(drawn: Figure, panels: Iterable[Axes], columns: int, **style: Any) -> Figure:
+    """Put one legend of all panels below them, and return the figure."""
     found: dict[str, Artist] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels()):
@@ -103,6 +103,7 @@ def legend(drawn: Figure, panels: Iterable[Axes], columns: int, **style: Any) ->
         handles, labels = list(found.values()), list(found)
         style = {"frameon": False, **style}
         drawn.legend(handles, labels, loc="outside lower center", ncols=columns, **style)
+    return drawn
 
 
 def log_ticks(axis: Axis) -> None:

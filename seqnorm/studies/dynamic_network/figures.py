@@ -6,7 +6,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from seqnorm.studies.evidence import Seeds
-from seqnorm.studies.figures import NAMES, STYLES, draw_line, legend, panels
+from seqnorm.studies.figures import NAMES, STYLES, draw_line, panels, with_legend
 from seqnorm.studies.table import Table
 
 from .verdict import SITE_WORDS, Networks, networks
@@ -55,8 +55,9 @@ def _point(
         axes.errorbar(x, y, up, across, label=label, capsize=2.5, markersize=6, **look)
 
 
-def _legend(drawn: Figure, grid: list[Axes], columns: int = 5) -> None:
-    legend(drawn, grid, columns if len(grid) > 1 else 2, fontsize=9, frameon=True)
+def _with_legend(drawn: Figure, grid: list[Axes], columns: int = 5) -> Figure:
+    columns = columns if len(grid) > 1 else 2
+    return with_legend(drawn, grid, columns, fontsize=9, frameon=True)
 
 
 def _norm_ticks(axes: Axes, study: DynamicNetwork) -> None:
@@ -76,8 +77,7 @@ def _rows(study: DynamicNetwork, runs: Table) -> Figure:
         if axes.lines:
             axes.set_xscale("log")
     grid[0].set_ylabel("sequences that reach the step")
-    _legend(drawn, grid)
-    return drawn
+    return _with_legend(drawn, grid)
 
 
 def _errors(study: DynamicNetwork, runs: Table) -> Figure:
@@ -92,8 +92,7 @@ def _errors(study: DynamicNetwork, runs: Table) -> Figure:
         axes.set(xlabel="time step", ylabel="relative error")
         if axes.lines:
             axes.set_ylim(0, None)
-    _legend(drawn, grid, 4)
-    return drawn
+    return _with_legend(drawn, grid, 4)
 
 
 def _lengths(study: DynamicNetwork, runs: Table) -> Figure:
@@ -109,8 +108,7 @@ def _lengths(study: DynamicNetwork, runs: Table) -> Figure:
                 draw_line(axes, values, norm)
         axes.set_xticks(range(len(names)), names)
         axes.set(xlabel="tokens of the document", ylabel="test accuracy, %")
-    _legend(drawn, grid, 3)
-    return drawn
+    return _with_legend(drawn, grid, 3)
 
 
 def _cut(study: DynamicNetwork, runs: Table) -> Figure:
@@ -126,8 +124,7 @@ def _cut(study: DynamicNetwork, runs: Table) -> Figure:
         axes.axhline(0, color="black", linewidth=0.8)
         _norm_ticks(axes, study)
         axes.set(xlim=(-0.6, len(study.norms) - 0.4), ylabel="change, points")
-    _legend(drawn, grid)
-    return drawn
+    return _with_legend(drawn, grid)
 
 
 CONDITIONS = {
@@ -162,8 +159,7 @@ def _causes(study: DynamicNetwork, runs: Table) -> Figure:
         axes.set_xlabel("change, points")
         if axes not in grid[:: min(2, len(cases))]:
             axes.set_yticklabels([])
-    _legend(drawn, grid)
-    return drawn
+    return _with_legend(drawn, grid)
 
 
 def _sites(study: DynamicNetwork, runs: Table) -> Figure:
@@ -208,5 +204,4 @@ def _cost(study: DynamicNetwork, runs: Table) -> Figure:
         axes.set_xlim(-0.5, len(study.norms) - 0.5)
         if axes.containers:
             axes.set_yscale("log")
-    _legend(drawn, grid, 2)
-    return drawn
+    return _with_legend(drawn, grid, 2)

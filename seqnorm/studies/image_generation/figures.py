@@ -8,7 +8,7 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from seqnorm.studies.evidence import Seeds, mean_of
-from seqnorm.studies.figures import NAMES, STYLES, draw_line, figure, legend, log_ticks, panels
+from seqnorm.studies.figures import NAMES, STYLES, draw_line, figure, log_ticks, panels, with_legend
 from seqnorm.studies.table import Table
 
 from .data import CONTRASTS, SHOWN
@@ -97,8 +97,7 @@ def _losses(runs: Table, styles: Sequence[str]) -> Figure:
     grid[2].set(xlabel="BatchNorm with statistics", ylabel="style loss of test contents")
     for axes in grid:
         _from_zero(axes)
-    legend(drawn, grid[:1], len(NORMS))
-    return drawn
+    return with_legend(drawn, grid[:1], len(NORMS))
 
 
 def _from_zero(axes: Axes) -> None:
@@ -127,8 +126,7 @@ def _dependence(runs: Table, styles: Sequence[str]) -> Figure:
     _marks(axes_moves, runs, [(styles, measure) for measure in moves.values()])
     axes_moves.set_xticks(range(len(moves)), list(moves), fontsize=8)
     axes_moves.set_ylabel("mean change of a pixel (0 to 1)")
-    legend(drawn, [axes_contrast], len(NORMS))
-    return drawn
+    return with_legend(drawn, [axes_contrast], len(NORMS))
 
 
 def _training(runs: Table, styles: Sequence[str]) -> Figure:
@@ -149,8 +147,7 @@ def _training(runs: Table, styles: Sequence[str]) -> Figure:
         log_ticks(above[0].yaxis)
     # At the end, because it fixes the top too, and the axes of a row share theirs.
     below[0].set_ylim(bottom=0)
-    legend(drawn, [above[0], above[-1]], len(NORMS))
-    return drawn
+    return with_legend(drawn, [above[0], above[-1]], len(NORMS))
 
 
 def _draw_curves(axes: Axes, runs: Table, part: str, norm: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from seqnorm.studies.evidence import Seeds
-from seqnorm.studies.figures import NAMES, STYLES, draw_line, legend, panels
+from seqnorm.studies.figures import NAMES, STYLES, draw_line, panels, with_legend
 from seqnorm.studies.table import Table, Value
 
 from .verdict import RIVALS, THINGS, numbers
@@ -57,8 +57,7 @@ def _batches(runs: Table, part: str) -> Figure:
         _axis(axes, sizes, f"{THINGS[part]} in a batch")
     _clip(left, 0, 100)
     _clip(right, 0, float("inf"))
-    legend(drawn, [left], 2)
-    return drawn
+    return with_legend(drawn, [left], 2)
 
 
 def _clip(axes: Axes, low: float, high: float) -> None:
@@ -89,8 +88,7 @@ def _ghosts(runs: Table) -> Figure:
         if batch:
             axes.set_title(f"{part}, full batch {batch}", fontsize=10)
         _clip(axes, 0, 100)
-    legend(drawn, grid, 2)
-    return drawn
+    return with_legend(drawn, grid, 2)
 
 
 def _online(runs: Table) -> Figure:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import mean
 from typing import TYPE_CHECKING
 
-from seqnorm.studies.figures import NAMES, STYLES, draw_line, legend, log_ticks, panels
+from seqnorm.studies.figures import NAMES, STYLES, draw_line, log_ticks, panels, with_legend
 from seqnorm.studies.table import Table
 
 from .verdict import COMPANY, OVER_BATCH
@@ -31,9 +31,8 @@ OF_BATCHES = 4  # kinds from the left that are of a batch
 
 def figures(study: TrainInference, table: Table) -> dict[str, Figure]:
     """Draw the loss by kind of statistics, changed answers, and the gap during training."""
-    drawings = {"statistics": _kinds, "company": _company, "gap": _gap}
-    runs = table.where(stage="run")
-    return {name: draw(runs, study.batch_sizes) for name, draw in drawings.items()}
+    runs, drawings = table.where(stage="run"), (_statistics, _company, _gap)
+    return {draw.__name__[1:]: draw(runs, study.batch_sizes) for draw in drawings}
 
 
 def _panels(titles: Sequence[str], height: float) -> tuple[Figure, list[Axes]]:
@@ -44,7 +43,7 @@ def _norms(runs: Table) -> list[str]:
     return [str(norm) for norm in runs.distinct("norm")]
 
 
-def _kinds(runs: Table, sizes: Sequence[int]) -> Figure:
+def _statistics(runs: Table, sizes: Sequence[int]) -> Figure:
     drawn, grid = _panels([f"trained in batches of {size}" for size in sizes], 4.2)
     means: list[float] = []
     for axes, size in zip(grid, sizes):
@@ -56,16 +55,12 @@ def _kinds(runs: Table, sizes: Sequence[int]) -> Figure:
                     axes.axhline(means[-1], label=f"{NAMES[norm]} (any company)", **look)
                 continue
             aside = 0.14 * OVER_BATCH.index(norm)
-            places = {
-                place + aside: runs.by_seed(f"loss_{kind}", norm=norm, batch=size)
-                for place, kind in enumerate(KINDS)
-            }
-            means += [mean(found.values()) for found in places.values() if found]
-            batches = {x: found for x, found in places.items() if x < OF_BATCHES - 0.5}
-            others = {x: found for x, found in places.items() if x not in batches}
-            draw_line(axes, batches, norm)
+            losses = [runs.by_seed(f"loss_{kind}", norm=norm, batch=size) for kind in KINDS]
+            means += [mean(found.values()) for found in losses if found]
+            places = [(place + aside, found) for place, found in enumerate(losses)]
+            draw_line(axes, dict(places[:OF_BATCHES]), norm)
             # The other kinds have no order, hence no line.
-            draw_line(axes, others, norm, label="_", linestyle="none")
+            draw_line(axes, dict(places[OF_BATCHES:]), norm, label="_", linestyle="none")
         axes.axvline(OF_BATCHES - 0.45, color="0.6", linewidth=0.8)
         axes.set_yscale("log")
         axes.set_xticks(range(len(KINDS)), list(KINDS.values()), rotation=45, ha="right")
@@ -73,8 +68,7 @@ def _kinds(runs: Table, sizes: Sequence[int]) -> Figure:
         grid[0].set_ylim(0.6 * min(means), 1.6 * max(means))
     log_ticks(grid[0].yaxis)
     grid[0].set_ylabel("test loss (log scale)")
-    legend(drawn, grid[:1], 4, fontsize=9)
-    return drawn
+    return with_legend(drawn, grid[:1], 4, fontsize=9)
 
 
 def _company(runs: Table, sizes: Sequence[int]) -> Figure:
@@ -82,20 +76,18 @@ def _company(runs: Table, sizes: Sequence[int]) -> Figure:
     order, tops = sorted(sizes), [0.0]
     for axes, company in zip(grid, COMPANY):
         for norm in _norms(runs):
-            measures = {size: f"changed_{company}_{size}" for size in order}
-            shares = {
-                float(place): 100 * runs.by_seed(measures[size], norm=norm, batch=size)
-                for place, size in enumerate(order)
-            }
-            draw_line(axes, shares, norm)
-            intervals = [values.interval for values in shares.values() if values]
+            shares = [
+                100 * runs.by_seed(f"changed_{company}_{size}", norm=norm, batch=size)
+                for size in order
+            ]
+            draw_line(axes, dict(enumerate(shares)), norm)
+            intervals = [values.interval for values in shares if values]
             tops += [min(found.high, 1.5 * found.mean) for found in intervals]
         axes.set_xticks(range(len(order)), [str(size) for size in order])
         axes.set_xlabel("batch size, training and asking")
     # Intervals of two seeds would hide everything else.
     grid[0].set(ylim=(-0.5, max(tops) + 1), ylabel="answers changed, %")
-    legend(drawn, grid[:1], 4, fontsize=9)
-    return drawn
+    return with_legend(drawn, grid[:1], 4, fontsize=9)
 
 
 def _gap(runs: Table, sizes: Sequence[int]) -> Figure:
@@ -119,5 +111,4 @@ def _gap(runs: Table, sizes: Sequence[int]) -> Figure:
     grid[0].yaxis.set_major_formatter("{x:g}")
     grid[0].yaxis.set_minor_locator(NullLocator())
     grid[0].set_ylabel("test loss,\nrunning - batch statistics")
-    legend(drawn, grid[:1], 4, fontsize=9)
-    return drawn
+    return with_legend(drawn, grid[:1], 4, fontsize=9)

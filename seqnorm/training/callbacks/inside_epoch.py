@@ -134,9 +134,8 @@ def is_held(held: Any) -> bool:
     options = held.get("options")
     if not isinstance(options, Mapping) or not all(is_scalar(v) for v in options.values()):
         return False
-    return isinstance(held.get("processes"), list) and all(
-        is_plain(tensor) for tensor in _tensors(held["processes"])
-    )
+    processes = held.get("processes")
+    return isinstance(processes, list) and all(map(is_plain, _tensors(processes)))
 
 
 def not_held(path: object) -> str:
