@@ -113,7 +113,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m seqnorm.studi
     """Run the command line. Exit with 1 if runs failed or came out differently."""
     options = arguments(argv, prog)
     try:
-        need(prog, "matplotlib", "PIL", "scipy")  # for pictures, figures and findings in the end
+        # For pictures, figures and findings after the runs.
+        need(prog, "matplotlib", "PIL", "scipy")
         if options.study == "report":
             report(options)
             return

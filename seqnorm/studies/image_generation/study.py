@@ -115,8 +115,8 @@ class ImageGeneration(Study):
         loaded = data.load(names)
         photographs = {part: [shrink(loaded[n], self.side) for n in parts[part]] for part in parts}
         textures = [shrink(loaded[name], self.texture_side) for name in styles]
-        sizes = {"size": self.size, "judged": self.judged}
-        return Task(photographs, textures, **sizes, content_weight=self.content_weight)
+        size, judged, weight = self.size, self.judged, self.content_weight
+        return Task(photographs, textures, size=size, judged=judged, content_weight=weight)
 
     figures = drawing.figures
     findings = verdict.findings
