@@ -34,9 +34,8 @@ def load(kind: type[Study], quick: bool = False, config: Path | None = None) -> 
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise StudyError(
-            f"{path} is missing: run from a checkout of seqnorm, or give --config"
-        ) from error
+        missing = f"{path} is missing: run from a checkout of seqnorm, or give --config"
+        raise StudyError(missing) from error
     except yaml.YAMLError as error:
         raise StudyError(f"{path} is not YAML: {error}") from error
     if not isinstance(content, dict):
