@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, Literal, TypeVar
@@ -10,12 +11,14 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import Metric
 
 from ..callbacks.reestimate import stale_statistics
 from ..checkpoints.checkpoint_file import FORMAT, FORMAT_KEY
+from .learning_rate import check_rate, rate
 from .metrics import Mean
-from .optimizer import check_rate, scheduled_adamw
 
 N = TypeVar("N", bound=nn.Module)
 M = TypeVar("M", bound=Metric)
@@ -30,11 +33,9 @@ class TextModule(LightningModule, ABC, Generic[N, M]):
         metrics: The metrics of the validation ("val") and the test part ("test"), which are reset
             at the start of every pass.
         means: The names of the values that ``log_means`` logs.
-        lr: Highest learning rate.
-        warmup: The part of the training steps over which the rate rises linearly to ``lr``.
-        schedule: How the rate then falls to 0 at the end of training: cosine, linear, or constant
-            (it stays).
-        weight_decay: AdamW's weight decay, on the parameters that ``decays`` chooses.
+
+    The constructor of a subclass has, among others, the arguments ``lr``, ``warmup``, ``schedule``
+    and ``weight_decay``. Weight decay applies to the parameters that ``decays`` chooses.
 
     Raises:
         ValueError: ``lr`` or ``warmup`` is out of range; or, at the start of training, a callback
@@ -43,26 +44,14 @@ class TextModule(LightningModule, ABC, Generic[N, M]):
 
     network: N
 
-    def __init__(
-        self,
-        network: N,
-        metrics: dict[str, M],
-        means: Sequence[str],
-        *,
-        lr: float,
-        warmup: float,
-        schedule: Schedule,
-        weight_decay: float,
-    ) -> None:
+    def __init__(self, network: N, metrics: dict[str, M], means: Sequence[str]) -> None:
         super().__init__()
-        check_rate(lr, warmup)
+        # These are the arguments of the subclass.
+        self.save_hyperparameters(ignore=["network", "metrics", "means"], logger=False)
+        check_rate(self.hparams["lr"], self.hparams["warmup"])
         self.network = network
         self.metrics = nn.ModuleDict(metrics)
         self.means = nn.ModuleDict({name: Mean() for name in means})
-        self.lr = lr
-        self.warmup = warmup
-        self.schedule = schedule
-        self.weight_decay = weight_decay
 
     @abstractmethod
     def evaluate(self, stage: str, batch: Any) -> None:
@@ -131,20 +120,27 @@ class TextModule(LightningModule, ABC, Generic[N, M]):
         self.log_metrics("test")
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Return AdamW and the schedule of its learning rate."""
+        """Return AdamW with a schedule that sets its learning rate at every step.
+
+        Raises:
+            ValueError: The number of training steps is infinite.
+        """
+        steps = self.trainer.estimated_stepping_batches
+        if steps == math.inf:
+            raise ValueError("the learning rate's schedule needs an end: set trainer.max_epochs")
         decayed: list[Tensor] = []
         kept: list[Tensor] = []
         for name, parameter in self.network.named_parameters():
             (decayed if self.decays(name, parameter) else kept).append(parameter)
-        return scheduled_adamw(
-            decayed,
-            kept,
-            self.trainer.estimated_stepping_batches,
-            lr=self.lr,
-            warmup=self.warmup,
-            schedule=self.schedule,
-            weight_decay=self.weight_decay,
-        )
+        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": kept, "weight_decay": 0.0}]
+        chosen = self.hparams
+        optimizer = AdamW(groups, lr=chosen["lr"], weight_decay=chosen["weight_decay"])
+        warmup, schedule = chosen["warmup"], chosen["schedule"]
+        scheduler = LambdaLR(optimizer, lambda step: rate(step, int(steps), warmup, schedule))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
 
 
 def number(count: int) -> int:
