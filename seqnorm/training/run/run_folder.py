@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +19,7 @@ from ..callbacks.epoch_start import SeedEachEpoch, ShareBuffers
 from ..callbacks.finite import StopAtNonFinite
 from ..callbacks.inside_epoch import SaveInsideEpoch
 from ..callbacks.kept_weights import RunCheckpoint, RunEarlyStopping, WeightAverage
+from ..callbacks.reestimate import ReestimateStatistics
 from ..callbacks.run_files import RunFiles
 from ..checkpoints.checkpoint_file import Checkpoint
 from .resume import options_of_an_epoch
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from .task import Task
 
 
+@dataclass
 class Run:
     """A training run, in the folder ``<folder>/<name>/version_<n>``, where it is also resumed.
 
@@ -46,32 +49,21 @@ class Run:
             end only.
     """
 
-    def __init__(
-        self,
-        *,
-        folder: str = "runs",
-        name: str | None = None,
-        monitor: Literal["val_accuracy", "val_macro_f1", "val_loss"] = "val_accuracy",
-        patience: int = 5,
-        ema_decay: float | None = None,
-        reestimate: bool = False,
-        results: str | None = None,
-        save_every_n_steps: int | None = 1000,
-    ) -> None:
-        if save_every_n_steps is not None and save_every_n_steps < 1:
-            raise ValueError(
-                f"run.save_every_n_steps must be at least 1, or null, not {save_every_n_steps}"
-            )
-        if name == "":
+    folder: str = "runs"
+    name: str | None = None
+    monitor: Literal["val_accuracy", "val_macro_f1", "val_loss"] = "val_accuracy"
+    patience: int = 5
+    ema_decay: float | None = None
+    reestimate: bool = False
+    results: str | None = None
+    save_every_n_steps: int | None = 1000
+
+    def __post_init__(self) -> None:
+        steps = self.save_every_n_steps
+        if steps is not None and steps < 1:
+            raise ValueError(f"run.save_every_n_steps must be at least 1, or null, not {steps}")
+        if self.name == "":
             raise ValueError("run.name is empty: give a name, or null for the corpus's")
-        self.folder = folder
-        self.name = name
-        self.monitor = monitor
-        self.patience = patience
-        self.ema_decay = ema_decay
-        self.reestimate = reestimate
-        self.results = results
-        self.save_every_n_steps = save_every_n_steps
 
     def check(self, model: nn.Module) -> None:
         """Refuse a model whose averaged weights would be validated with other statistics.
@@ -128,12 +120,15 @@ class Run:
         files: dict[str, Any] = {"dirpath": path / "checkpoints", "enable_version_counter": False}
         self.best = RunCheckpoint(**monitor, **files, filename="best")
         self.timer = Timer(max_time)
-        chosen: list[Callback] = [*task.callbacks(), SeedEachEpoch(config["seed_everything"])]
+        chosen: list[Callback] = [
+            *(kind() for kind in task.callbacks),
+            SeedEachEpoch(config["seed_everything"]),
+        ]
         chosen += [ShareBuffers(), StopAtNonFinite()]
         if self.ema_decay is not None:
             chosen.append(WeightAverage(self.ema_decay))
         if self.reestimate:  # after the average, whose statistics it re-estimates
-            chosen.append(task.reestimation())
+            chosen.append(ReestimateStatistics(task.forward))
         chosen += [RunEarlyStopping(**monitor, patience=self.patience), self.timer]
         chosen.append(RunFiles(path, dump(config), task.curves))
         return [
@@ -152,13 +147,12 @@ class Run:
         ]
 
 
+@dataclass
 class LanguageRun(Run):
     """A training run, in the folder ``<folder>/<name>/version_<n>``, where it is also resumed.
 
     Args:
         monitor: The quantity of the validation part that chooses the best epoch.
-        options: The other arguments of ``Run``.
     """
 
-    def __init__(self, *, monitor: Literal["val_loss"] = "val_loss", **options: Any) -> None:
-        super().__init__(monitor=monitor, **options)
+    monitor: Literal["val_loss"] = "val_loss"
