@@ -27,7 +27,7 @@ from seqnorm.datasets.language_tokens import LanguageTokenizer, Level
 from seqnorm.datasets.photographs import PHOTOGRAPHS, TEXTURES, load_photographs
 from seqnorm.datasets.splitting import split_last, split_validation
 from seqnorm.datasets.streams import LanguageBatch, StreamWindows, collate_documents
-from seqnorm.datasets.tokenizing import Encoder, Tokenizer, default_kind
+from seqnorm.datasets.tokenizing import Tokenizer, default_kind
 from seqnorm.datasets.torchtext_corpora import read_lines
 from seqnorm.datasets.torchtext_tokenizing import (
     AnyTokenizer,
@@ -50,7 +50,6 @@ __all__ = [
     "CorpusSource",
     "DatasetError",
     "Documents",
-    "Encoder",
     "FetchError",
     "Item",
     "LanguageBatch",

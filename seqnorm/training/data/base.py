@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 
-from seqnorm.datasets import BucketBatchSampler
+from seqnorm.datasets import BucketBatchSampler, Corpus, Texts
 
 from ..checkpoints.checkpoint_file import Checkpoint, read_checkpoint
 from .batches import Batches
@@ -75,8 +75,8 @@ class TextDataModule(LightningDataModule, ABC):
 
     @property
     @abstractmethod
-    def corpus_name(self) -> str:
-        """The name of the corpus."""
+    def corpus(self) -> Corpus | Texts:
+        """The corpus, fetched if necessary."""
 
     @property
     @abstractmethod
@@ -124,7 +124,7 @@ class TextDataModule(LightningDataModule, ABC):
                 f"{stage}: {self.instead}"
             )
         if stage == "test" and not self.has_test:
-            raise ValueError(f"{self.corpus_name} has no test part: {self.no_test}")
+            raise ValueError(f"{self.corpus.name} has no test part: {self.no_test}")
         return stages[stage]
 
     def adopt(self, checkpoint: Checkpoint) -> None:

@@ -93,7 +93,6 @@ class TextData(TextDataModule):
 
     @cached_property
     def corpus(self) -> Corpus:
-        """The corpus, fetched if necessary."""
         names = ["root", "text_column", "label_column", "delimiter", "quotes", "drop_unlabelled"]
         options = self.chosen(*names, "language", "test_fraction")
         return load_corpus(self.hparams["corpus"], **options)
@@ -115,10 +114,6 @@ class TextData(TextDataModule):
             part: (texts, [classes[label] for label in labels])
             for part, (texts, labels) in self._documents.items()
         }
-
-    @property
-    def corpus_name(self) -> str:
-        return self.corpus.name
 
     @property
     def adopted(self) -> Checkpoint | None:

@@ -80,8 +80,7 @@ class LanguageData(TextDataModule):
     no_test = "give a folder with train.txt and test.txt"
 
     @cached_property
-    def texts(self) -> Texts:
-        """The corpus, fetched if necessary."""
+    def corpus(self) -> Texts:
         names = ["corpus", "root", "text_column", "delimiter", "quotes", "drop_unlabelled"]
         names += ["validation_fraction", "split_seed"]
         found = load_texts(**self.chosen(*names))
@@ -91,30 +90,26 @@ class LanguageData(TextDataModule):
             )
         return found
 
-    @property
-    def corpus_name(self) -> str:
-        return self.texts.name
-
     @cached_property
     def tokenizer(self) -> LanguageTokenizer:
         """The tokenizer, made from the training part only, or that of a checkpoint."""
         if self.adopted is not None:
             return LanguageTokenizer.from_json(self.adopted.hyper_parameters["tokenizer"])
         options = self.chosen("level", "vocab_size", "min_frequency", "lowercase")
-        return LanguageTokenizer.learn(self.texts.parts["train"], **options)
+        return LanguageTokenizer.learn(self.corpus.parts["train"], **options)
 
     @property
     def columns(self) -> dict[str, tuple[Sequence[str], ...]]:
-        return {part: (texts,) for part, texts in self.texts.parts.items()}
+        return {part: (texts,) for part, texts in self.corpus.parts.items()}
 
     @property
     def ends(self) -> bool:
         """True if each text ends with a token for its end, false for pieces of one long text."""
-        return self.texts.ends
+        return self.corpus.ends
 
     @property
     def has_test(self) -> bool:
-        return "test" in self.texts.parts
+        return "test" in self.corpus.parts
 
     def setup(self, stage: str) -> None:
         """Tokenise the parts that ``stage`` needs, unless that was done before.
@@ -127,9 +122,9 @@ class LanguageData(TextDataModule):
                 self._tokenise(part)
 
     def _tokenise(self, part: str) -> None:
-        texts = self.texts.parts[part]
+        texts = self.corpus.parts[part]
         if self.hparams["mode"] == "stream":
-            tokens = self.tokenizer.stream(texts, ends=self.texts.ends)
+            tokens = self.tokenizer.stream(texts, ends=self.corpus.ends)
             self._streams[part] = tokens
             self._windows(part)  # raises now, not in training, if there are too few tokens
             count, unknown = len(tokens), int((tokens == self.tokenizer.unk_id).sum())
@@ -139,8 +134,8 @@ class LanguageData(TextDataModule):
             self._documents[part] = TextDataset(documents)
             count = sum(len(ids) - 1 for ids in documents)
             unknown = sum(ids.count(self.tokenizer.unk_id) for ids in documents)
-        if part == "train" and self.texts.notice:
-            rank_zero_info(self.texts.notice)
+        if part == "train" and self.corpus.notice:
+            rank_zero_info(self.corpus.notice)
         rank_zero_info(
             f"{part}: {len(texts):,} texts, {count:,} tokens to predict, {unknown / count:.2%} of "
             f"them unknown; {len(self.tokenizer):,} in the vocabulary"

@@ -88,6 +88,6 @@ def evaluated(
     (values,) = logged
     found = model.metric(stage).compute()
     if trainer.is_global_zero:
-        title = f"{data.corpus_name} {'test' if stage == 'test' else 'validation'}"
+        title = f"{data.corpus.name} {'test' if stage == 'test' else 'validation'}"
         task.show(title, values[f"{stage}_loss"], found, model)
     return found
