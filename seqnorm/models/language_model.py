@@ -17,7 +17,6 @@ from torch.utils.checkpoint import checkpoint
 from seqnorm.nn import compute_in_chunks
 from seqnorm.nn.check import check_probability
 from seqnorm.nn.statistics.masks import valid_mask
-from seqnorm.typed import called_as
 
 from .recurrent import layer_maker
 
@@ -163,9 +162,7 @@ class LanguageModel(nn.Module):
         return self._logits(output), states
 
     if TYPE_CHECKING:
-
-        @called_as(forward)
-        def __call__(self) -> None: ...
+        __call__ = forward
 
     def surprisal(
         self,
