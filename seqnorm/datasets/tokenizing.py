@@ -128,10 +128,9 @@ class Tokenizer:
     def from_json(cls: type[_T], text: str) -> _T:
         """Return the tokenizer that `to_json` wrote; raise ValueError for anything else."""
         with explained("tokenising"):
-            from tokenizers import Tokenizer as Backend
-
+            import tokenizers
         try:
-            backend = Backend.from_str(text)
+            backend = tokenizers.Tokenizer.from_str(text)
         except Exception as error:
             # The library raises bare `Exception`.
             raise ValueError(f"not the JSON of a tokenizer: {error}") from error

@@ -17,12 +17,13 @@ from torchmetrics import Metric
 
 from ..callbacks.reestimate import stale_statistics
 from ..checkpoints.checkpoint_file import FORMAT, FORMAT_KEY
-from .learning_rate import check_rate, rate
 from .metrics import Mean
 
 N = TypeVar("N", bound=nn.Module)
 M = TypeVar("M", bound=Metric)
 Schedule = Literal["cosine", "linear", "constant"]
+# Far above any useful rate, and far below the largest float32.
+_MAX_LR = 1e6
 
 
 class TextModule(LightningModule, ABC, Generic[N, M]):
@@ -48,7 +49,13 @@ class TextModule(LightningModule, ABC, Generic[N, M]):
         super().__init__()
         # These are the arguments of the subclass.
         self.save_hyperparameters(ignore=["network", "metrics", "means"], logger=False)
-        check_rate(self.hparams["lr"], self.hparams["warmup"])
+        lr, warmup = self.hparams["lr"], self.hparams["warmup"]
+        if not 0 <= lr <= _MAX_LR:
+            raise ValueError(f"lr must lie between 0 and {_MAX_LR:g}, got {lr}")
+        if not 0 <= warmup < 1:
+            raise ValueError(
+                f"warmup is a part of the training steps, from 0 to below 1, got {warmup}"
+            )
         self.network = network
         self.metrics = nn.ModuleDict(metrics)
         self.means = nn.ModuleDict({name: Mean() for name in means})
@@ -152,3 +159,18 @@ def number(count: int) -> int:
     """
     # Lightning only adds and divides it.
     return torch.tensor(count, dtype=torch.float32)  # type: ignore[return-value]  # see above
+
+
+def rate(step: int, steps: int, warmup: float, schedule: str) -> float:
+    """Return the learning rate of a step, as a part of the highest rate.
+
+    It rises linearly over the part ``warmup`` of the ``steps``. Then it falls to 0 along a cosine
+    or a line, or stays constant, as ``schedule`` says.
+    """
+    rising = round(warmup * steps)
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    if schedule == "constant":
+        return 1.0
+    progress = min((step - rising) / max(steps - rising, 1), 1.0)
+    return 1 - progress if schedule == "linear" else (1 + math.cos(math.pi * progress)) / 2
