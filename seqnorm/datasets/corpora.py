@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from seqnorm.datasets import huggingface, own_files, torchtext_corpora
-from seqnorm.datasets.cleaning import clean
-from seqnorm.datasets.documents import Corpus, CorpusSource, DatasetError, Documents, Row
-from seqnorm.datasets.fetching import load_members
-from seqnorm.datasets.package_corpora import IMDB, MR, R8, R52, TWENTY_NEWSGROUPS, ZH_REVIEWS
-from seqnorm.datasets.record_files import Layout, Quotes
-from seqnorm.datasets.splitting import split_validation
+from . import huggingface, own_files, torchtext_corpora
+from .cleaning import clean
+from .documents import Corpus, CorpusSource, DatasetError, Documents, Row
+from .fetching import load_members
+from .package_corpora import IMDB, MR, R8, R52, TWENTY_NEWSGROUPS, ZH_REVIEWS
+from .record_files import Layout, Quotes
+from .splitting import split_validation
 
 CORPORA: Mapping[str, CorpusSource] = {
     source.name: source for source in (R8, R52, TWENTY_NEWSGROUPS, IMDB, MR, ZH_REVIEWS)

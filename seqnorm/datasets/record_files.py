@@ -14,8 +14,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from seqnorm.datasets.documents import DatasetError
 from seqnorm.extra import explained
+
+from .documents import DatasetError
 
 Quotes = Literal["enclose", "literal"]
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "\\t": "\t"}
