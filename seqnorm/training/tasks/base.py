@@ -29,14 +29,15 @@ _MAX_LR = 1e6
 class TextModule(LightningModule, ABC, Generic[N, M]):
     """A network on text, trained by AdamW and evaluated by a metric over a whole part.
 
+    The constructor of a subclass has the arguments ``lr``, ``warmup``, ``schedule`` and
+    ``weight_decay``, which this class reads from the hyper-parameters. Weight decay applies to the
+    parameters that ``decays`` chooses.
+
     Args:
         network: The network.
         metrics: The metrics of the validation ("val") and the test part ("test"), which are reset
             at the start of every pass.
         means: The names of the values that ``log_means`` logs.
-
-    The constructor of a subclass has, among others, the arguments ``lr``, ``warmup``, ``schedule``
-    and ``weight_decay``. Weight decay applies to the parameters that ``decays`` chooses.
 
     Raises:
         ValueError: ``lr`` or ``warmup`` is out of range; or, at the start of training, a callback
