@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from .task import Task
 
 
-@dataclass
 class Run:
     """A training run, in the folder ``<folder>/<name>/version_<n>``, where it is also resumed.
 
@@ -49,21 +47,32 @@ class Run:
             end only.
     """
 
-    folder: str = "runs"
-    name: str | None = None
-    monitor: Literal["val_accuracy", "val_macro_f1", "val_loss"] = "val_accuracy"
-    patience: int = 5
-    ema_decay: float | None = None
-    reestimate: bool = False
-    results: str | None = None
-    save_every_n_steps: int | None = 1000
-
-    def __post_init__(self) -> None:
-        steps = self.save_every_n_steps
-        if steps is not None and steps < 1:
-            raise ValueError(f"run.save_every_n_steps must be at least 1, or null, not {steps}")
-        if self.name == "":
+    def __init__(
+        self,
+        *,
+        folder: str = "runs",
+        name: str | None = None,
+        monitor: Literal["val_accuracy", "val_macro_f1", "val_loss"] = "val_accuracy",
+        patience: int = 5,
+        ema_decay: float | None = None,
+        reestimate: bool = False,
+        results: str | None = None,
+        save_every_n_steps: int | None = 1000,
+    ) -> None:
+        if save_every_n_steps is not None and save_every_n_steps < 1:
+            raise ValueError(
+                f"run.save_every_n_steps must be at least 1, or null, not {save_every_n_steps}"
+            )
+        if name == "":
             raise ValueError("run.name is empty: give a name, or null for the corpus's")
+        self.folder = folder
+        self.name = name
+        self.monitor = monitor
+        self.patience = patience
+        self.ema_decay = ema_decay
+        self.reestimate = reestimate
+        self.results = results
+        self.save_every_n_steps = save_every_n_steps
 
     def check(self, model: nn.Module) -> None:
         """Refuse a model whose averaged weights would be validated with other statistics.
@@ -147,12 +156,13 @@ class Run:
         ]
 
 
-@dataclass
 class LanguageRun(Run):
     """A training run, in the folder ``<folder>/<name>/version_<n>``, where it is also resumed.
 
     Args:
         monitor: The quantity of the validation part that chooses the best epoch.
+        options: The other arguments of ``Run``.
     """
 
-    monitor: Literal["val_loss"] = "val_loss"
+    def __init__(self, *, monitor: Literal["val_loss"] = "val_loss", **options: Any) -> None:
+        super().__init__(monitor=monitor, **options)
