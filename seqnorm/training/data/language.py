@@ -164,13 +164,8 @@ class LanguageData(TextDataModule):
         return size
 
     def _windows(self, part: str) -> StreamWindows:
-        return StreamWindows(
-            self._streams[part],
-            self._batch_size(part),
-            self.hparams["window"],
-            self.tokenizer.eos_id,
-            **self.process,
-        )
+        rows, window, before = self._batch_size(part), self.hparams["window"], self.tokenizer.eos_id
+        return StreamWindows(self._streams[part], rows, window, before, **self.process)
 
     def loader(self, part: str) -> Batches[object]:
         if self.hparams["mode"] == "stream":
