@@ -17,7 +17,6 @@ from torch.utils.checkpoint import checkpoint
 from seqnorm.nn import compute_in_chunks
 from seqnorm.nn.check import check_probability
 from seqnorm.nn.statistics.masks import valid_mask
-from seqnorm.typed import called_as
 
 from .recurrent import layer_maker
 
@@ -103,13 +102,10 @@ class LanguageModel(nn.Module):
     ) -> None:
         super().__init__()
         make_layer = layer_maker(cell, norm, norm_options)
-        for name, p in (
-            ("word_dropout", word_dropout),
-            ("embedding_dropout", embedding_dropout),
-            ("layer_dropout", layer_dropout),
-            ("output_dropout", output_dropout),
-        ):
-            check_probability(name, p)
+        check_probability("word_dropout", word_dropout)
+        check_probability("embedding_dropout", embedding_dropout)
+        check_probability("layer_dropout", layer_dropout)
+        check_probability("output_dropout", output_dropout)
         if layer_dropout > 0 and num_layers == 1:
             raise ValueError(
                 f"layer_dropout={layer_dropout} acts between recurrent layers, but num_layers=1: "
@@ -166,9 +162,7 @@ class LanguageModel(nn.Module):
         return self._logits(output), states
 
     if TYPE_CHECKING:
-
-        @called_as(forward)
-        def __call__(self) -> None: ...
+        __call__ = forward
 
     def surprisal(
         self,

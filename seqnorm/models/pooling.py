@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from seqnorm.nn.statistics.masks import valid_mask
-from seqnorm.typed import called_as
 
 PARTS = ("last", "mean", "max", "attention")
 
@@ -64,9 +63,7 @@ class Pooling(nn.Module):
         return torch.cat(pooled, -1).masked_fill((lengths == 0)[:, None], 0)
 
     if TYPE_CHECKING:
-
-        @called_as(forward)
-        def __call__(self) -> None: ...
+        __call__ = forward
 
     def _last(self, output: Tensor, lengths: Tensor, valid: Tensor) -> Tensor:
         rows = torch.arange(len(output), device=output.device)

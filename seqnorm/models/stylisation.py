@@ -19,7 +19,6 @@ from seqnorm.nn import (
     ConditionalInstanceNorm2d,
     InstanceNorm2d,
 )
-from seqnorm.typed import called_as
 
 NORMS = ("none", "batch", "instance", "conditional", "adaptive")
 
@@ -125,9 +124,7 @@ class StylisationNet(nn.Module):
         return redrawn
 
     if TYPE_CHECKING:
-
-        @called_as(forward)
-        def __call__(self) -> None: ...
+        __call__ = forward
 
 
 class _Layer(nn.Module):
