@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from seqnorm.nn import compute_in_chunks
 from seqnorm.nn.statistics.masks import check_lengths, valid_mask
+from seqnorm.typed import called_as
 
 from .long_documents import is_streamed, pool
 from .pooling import Pooling
@@ -133,7 +134,9 @@ class TextClassifier(nn.Module):
         return self.head(self.dropout(pooled))  # type: ignore[no-any-return]
 
     if TYPE_CHECKING:
-        __call__ = forward
+
+        @called_as(forward)
+        def __call__(self) -> None: ...
 
     @torch.no_grad()
     def in_chunks(self, tokens: Tensor, lengths: Tensor, steps: int = 4096) -> Tensor:

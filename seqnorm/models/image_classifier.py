@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from seqnorm.nn import BatchNorm2d, GroupNorm, InstanceNorm2d
 from seqnorm.nn.norms.images import check_input
 from seqnorm.nn.statistics.recompute import is_recomputed
+from seqnorm.typed import called_as
 
 NORMS = ("batch", "group", "layer", "instance", "none")
 # Wu & He 2018 (sec. 4.1, table 3) compare a fixed number of groups with a fixed size of groups. The
@@ -126,7 +127,9 @@ class ImageClassifier(nn.Module):
         return self.head(self.features(images).mean((2, 3)))  # type: ignore[no-any-return]
 
     if TYPE_CHECKING:
-        __call__ = forward
+
+        @called_as(forward)
+        def __call__(self) -> None: ...
 
 
 def _norm(name: str, channels: int, group_size: int | None) -> nn.Module:

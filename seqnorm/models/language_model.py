@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from seqnorm.nn import compute_in_chunks
 from seqnorm.nn.check import check_probability
 from seqnorm.nn.statistics.masks import valid_mask
+from seqnorm.typed import called_as
 
 from .recurrent import layer_maker
 
@@ -162,7 +163,9 @@ class LanguageModel(nn.Module):
         return self._logits(output), states
 
     if TYPE_CHECKING:
-        __call__ = forward
+
+        @called_as(forward)
+        def __call__(self) -> None: ...
 
     def surprisal(
         self,

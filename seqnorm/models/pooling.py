@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from seqnorm.nn.statistics.masks import valid_mask
+from seqnorm.typed import called_as
 
 PARTS = ("last", "mean", "max", "attention")
 
@@ -63,7 +64,9 @@ class Pooling(nn.Module):
         return torch.cat(pooled, -1).masked_fill((lengths == 0)[:, None], 0)
 
     if TYPE_CHECKING:
-        __call__ = forward
+
+        @called_as(forward)
+        def __call__(self) -> None: ...
 
     def _last(self, output: Tensor, lengths: Tensor, valid: Tensor) -> Tensor:
         rows = torch.arange(len(output), device=output.device)

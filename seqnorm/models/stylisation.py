@@ -19,6 +19,7 @@ from seqnorm.nn import (
     ConditionalInstanceNorm2d,
     InstanceNorm2d,
 )
+from seqnorm.typed import called_as
 
 NORMS = ("none", "batch", "instance", "conditional", "adaptive")
 
@@ -124,7 +125,9 @@ class StylisationNet(nn.Module):
         return redrawn
 
     if TYPE_CHECKING:
-        __call__ = forward
+
+        @called_as(forward)
+        def __call__(self) -> None: ...
 
 
 class _Layer(nn.Module):
