@@ -160,8 +160,8 @@ class Packing:
         """Convert rows (N, F) to a padded batch (steps, B, F) with zeros in the padding."""
         if self.uniform and self.order is None and steps == self.steps:
             return rows.reshape(steps, self.batch, rows.shape[-1])
-        index = self._padded_index() if self._index is None else self._index
-        padded = rows.new_zeros(steps * self.batch, rows.shape[-1]).index_copy(0, index, rows)
+        padded = rows.new_zeros(steps * self.batch, rows.shape[-1])
+        padded = padded.index_copy(0, self._padded_index(), rows)
         return padded.reshape(steps, self.batch, rows.shape[-1])
 
     def reverse(self, rows: Tensor) -> Tensor:
