@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..autocast import autocast_dtype, is_autocast
 from ..recurrence.direction import Direction
-from ..recurrence.packing import Packing
+from ..recurrence.packing import Packing, with_ended
 from ..recurrence.step import State
 from ..statistics.moments import HALF
 from .watching import all_plain, counts_operations, is_forward_mode, is_transformed
@@ -125,11 +125,7 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
         else:
             outputs, *final = fused(rows, packing.sizes(rows), hx, weights, *options)
     # Sequences of length zero keep their state.
-    ended = tuple(
-        torch.cat([part.squeeze(0), before[running:]]) if running < len(before) else part.squeeze(0)
-        for part, before in zip(final, state)
-    )
-    return outputs.reshape(len(rows), -1), ended
+    return outputs.reshape(len(rows), -1), with_ended([part.squeeze(0) for part in final], state)
 
 
 @contextmanager

@@ -235,6 +235,14 @@ class TensorPacking(Packing):
         return super().pad(torch.where(self._used, rows, 0.0), steps)
 
 
+def with_ended(new: Sequence[Tensor], before: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Return a new state of the first sequences, and the state before of those that have ended."""
+    return tuple(
+        torch.cat([part, old[part.shape[0] :]]) if part.shape[0] < old.shape[0] else part
+        for part, old in zip(new, before)
+    )
+
+
 def never_grow(batch: int, sizes: Sequence[int]) -> bool:
     """Return whether numbers of rows of steps are positive, at most B, and never grow."""
     return all(0 < after <= before for before, after in zip((batch, *sizes), sizes))

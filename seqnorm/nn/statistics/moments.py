@@ -96,6 +96,13 @@ def normalise(x: Tensor, mean: Tensor, var: Tensor, eps: float, *, eps_on: str =
     return (x - mean) / (std + eps)
 
 
+def affine(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """Multiply by the gain and add the bias, where they exist."""
+    if weight is not None:
+        y = y * weight
+    return y if bias is None else y + bias
+
+
 def merge(a: Moments, b: Moments) -> Moments:
     """Moments of the union of two disjoint sets (Chan, Golub & LeVeque 1979, eq. 2.1)."""
     count = a.n + b.n
