@@ -41,11 +41,8 @@ class SiteNorm(nn.Module):
         self.features = features
         self._bound = 1.0 / math.sqrt(hidden_size)
         for name, initial in (("weight", norm.gain), ("bias", norm.bias)):
-            if initial is None:
-                self.register_parameter(name, None)
-            else:
-                value = torch.empty(features, device=device, dtype=dtype)
-                self.register_parameter(name, nn.Parameter(value))
+            value = None if initial is None else torch.empty(features, device=device, dtype=dtype)
+            self.register_parameter(name, None if value is None else nn.Parameter(value))
 
     def reset_parameters(self) -> None:
         for parameter, initial in ((self.weight, self.norm.gain), (self.bias, self.norm.bias)):

@@ -62,10 +62,7 @@ def moments(
     x = widen(x)
     dims = tuple(dims)
     if mask is None:
-        size = math.prod([x.shape[dim] for dim in dims])
-        count = x.new_full([1] * x.dim(), float(size))
-        if size == 0:
-            return Moments(x.sum(dims, keepdim=True), x.sum(dims, keepdim=True), count)
+        count = x.new_full([1] * x.dim(), float(math.prod([x.shape[dim] for dim in dims])))
     else:
         mask = mask.expand(x.shape)
         # By `where`, for NaN times 0 is NaN, in the backward pass too.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -112,8 +113,5 @@ class Recurrence(torch.autograd.Function):
 
 def _split(values: Sequence[Any], sizes: Sequence[int]) -> list[tuple[Any, ...]]:
     """Return consecutive parts of these sizes."""
-    found, start = [], 0
-    for size in sizes:
-        found.append(tuple(values[start : start + size]))
-        start += size
-    return found
+    rest = iter(values)
+    return [tuple(islice(rest, size)) for size in sizes]

@@ -74,9 +74,8 @@ def _call(call: Any, given: Inputs, sizes: list[int]) -> Call:
 
 def _has_kernels(inputs: Inputs) -> bool:
     """Return whether kernels exist here, which a graph from another machine may lack."""
-    dtypes = (torch.float32, torch.float64)
-    input = inputs.input
-    return LIBRARY is not None and input.device.type == "cpu" and input.dtype in dtypes
+    known = inputs.input.dtype in (torch.float32, torch.float64)
+    return LIBRARY is not None and inputs.input.device.type == "cpu" and known
 
 
 def _called(arguments: Any, given: Inputs) -> tuple[Call, Inputs]:
