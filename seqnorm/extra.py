@@ -30,7 +30,7 @@ MODULES = frozenset(
 
 
 @contextmanager
-def explained(user: str) -> Iterator[None]:
+def explained(user: str, hint: str = HINT) -> Iterator[None]:
     """Explain failed imports within: ``user`` needs the module, and how to install it.
 
     Raises:
@@ -43,7 +43,7 @@ def explained(user: str) -> Iterator[None]:
         if named == "seqnorm" or "seqnorm[" in str(error):  # an own error, or already explained
             raise
         raise ModuleNotFoundError(
-            f"{user} needs the module {named}, which is not installed: {HINT}", name=error.name
+            f"{user} needs the module {named}, which is not installed: {hint}", name=error.name
         ) from error
 
 

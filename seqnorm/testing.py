@@ -80,10 +80,6 @@ class _Case:
         return {} if self.norm is None else self.step.presets[self.norm].norms
 
     @property
-    def over_batch(self) -> bool:
-        return any(norm.over_batch for norm in self.norms.values())
-
-    @property
     def over_time(self) -> bool:
         return any(norm.over_time for norm in self.norms.values())
 
@@ -167,7 +163,7 @@ def _ragged(case: _Case) -> None:
     layer = case.layer(num_layers=2)
     x = torch.randn(_T, len(_LENGTHS), _I, dtype=_F64)
     output, final = copy.deepcopy(layer)(x, lengths=_LENGTHS)
-    if case.over_batch:
+    if any(norm.over_batch for norm in case.norms.values()):
         packed = pack_padded_sequence(x, torch.tensor(_LENGTHS), enforce_sorted=False)
         rows, state = copy.deepcopy(layer)(packed)
         padded, _ = torch.nn.utils.rnn.pad_packed_sequence(rows)

@@ -10,33 +10,26 @@ Texts are encoded once, at the beginning, and then batched with others of simila
     loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate)
 """
 
-from seqnorm.datasets.batching import BucketBatchSampler, Item, TextBatch, TextDataset, collate
-from seqnorm.datasets.corpora import CORPORA, load_corpus
-from seqnorm.datasets.digits import load_digits
-from seqnorm.datasets.documents import (
-    CleaningReport,
-    Corpus,
-    CorpusSource,
-    DatasetError,
-    Documents,
-    PartReport,
-)
-from seqnorm.datasets.fetching import FetchError, Package
-from seqnorm.datasets.language_texts import LANGUAGE_CORPORA, Texts, load_texts
-from seqnorm.datasets.language_tokens import LanguageTokenizer, Level
-from seqnorm.datasets.photographs import PHOTOGRAPHS, TEXTURES, load_photographs
-from seqnorm.datasets.splitting import split_last, split_validation
-from seqnorm.datasets.streams import LanguageBatch, StreamWindows, collate_documents
-from seqnorm.datasets.tokenizing import Encoder, Tokenizer, default_kind
-from seqnorm.datasets.torchtext_corpora import read_lines
-from seqnorm.datasets.torchtext_tokenizing import (
+from .batching import BucketBatchSampler, Item, TextBatch, TextDataset, collate
+from .corpora import CORPORA, load_corpus
+from .digits import load_digits
+from .documents import CleaningReport, Corpus, CorpusSource, DatasetError, Documents, PartReport
+from .fetching import FetchError, Package
+from .language_texts import LANGUAGE_CORPORA, Texts, load_texts
+from .language_tokens import LanguageTokenizer, Level
+from .photographs import PHOTOGRAPHS, TEXTURES, load_photographs
+from .splitting import split_last, split_validation
+from .streams import LanguageBatch, StreamWindows, collate_documents
+from .tokenizing import Tokenizer, default_kind
+from .torchtext_corpora import read_lines
+from .torchtext_tokenizing import (
     AnyTokenizer,
     Pipeline,
     TorchtextTokenizer,
     tokenizer_from_json,
     torchtext_tokens,
 )
-from seqnorm.datasets.vectors import read_vectors, read_vectors_by_torchtext
+from .vectors import read_vectors, read_vectors_by_torchtext
 
 __all__ = [
     "CORPORA",
@@ -50,7 +43,6 @@ __all__ = [
     "CorpusSource",
     "DatasetError",
     "Documents",
-    "Encoder",
     "FetchError",
     "Item",
     "LanguageBatch",

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from seqnorm.datasets.documents import CleaningReport, PartReport, Row
+from .documents import CleaningReport, PartReport, Row
 
 # For each part, the reasons for which documents are dropped from it.
 _DROPPED = {

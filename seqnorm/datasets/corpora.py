@@ -6,14 +6,15 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from seqnorm.datasets import huggingface, own_files, torchtext_corpora
-from seqnorm.datasets.cleaning import clean
-from seqnorm.datasets.documents import Corpus, CorpusSource, DatasetError, Documents, Row
-from seqnorm.datasets.fetching import load_members
-from seqnorm.datasets.package_corpora import IMDB, MR, R8, R52, TWENTY_NEWSGROUPS, ZH_REVIEWS
-from seqnorm.datasets.record_files import Layout, Quotes
-from seqnorm.datasets.splitting import split_validation
+from . import huggingface, own_files, torchtext_corpora
+from .cleaning import clean
+from .documents import Corpus, CorpusSource, DatasetError, Documents, Row
+from .fetching import load_members
+from .package_corpora import IMDB, MR, R8, R52, TWENTY_NEWSGROUPS, ZH_REVIEWS
+from .record_files import Layout, Quotes
+from .splitting import split_validation
 
 CORPORA: Mapping[str, CorpusSource] = {
     source.name: source for source in (R8, R52, TWENTY_NEWSGROUPS, IMDB, MR, ZH_REVIEWS)
@@ -73,22 +74,15 @@ def load_corpus(
         ValueError: an argument for your own files is given for a corpus that takes none.
     """
     name = str(name_or_path)
-    layout = Layout(
-        "text" if text_column is None else text_column,
-        "label" if label_column is None else label_column,
-        delimiter,
-        quotes,
-        drop_unlabelled,
-    )
-    given = {
+    of_files: dict[str, Any] = {
         "text_column": text_column,
         "label_column": label_column,
         "delimiter": delimiter,
         "quotes": quotes,
         "drop_unlabelled": drop_unlabelled or None,
-        "language": language,
-        "test_fraction": test_fraction,
     }
+    layout = Layout(**{option: value for option, value in of_files.items() if value is not None})
+    given = {**of_files, "language": language, "test_fraction": test_fraction}
     if name in CORPORA:
         _refuse(name, given)
         source = CORPORA[name]

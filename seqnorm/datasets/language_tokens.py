@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from seqnorm.datasets.tokenizing import PAD, UNK, Tokenizer, check_sizes, trainer
 from seqnorm.extra import explained
+
+from .tokenizing import PAD, UNK, Tokenizer, check_sizes, trainer
 
 if TYPE_CHECKING:
     import tokenizers

@@ -32,8 +32,8 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
-from seqnorm.datasets.documents import DatasetError, Row
-from seqnorm.datasets.record_files import ENDINGS, Layout, read_records, read_text
+from .documents import DatasetError, Row
+from .record_files import ENDINGS, Layout, read_records, read_text
 
 _PARTS = ("train", "validation", "test")
 _MISNAMED = {"val": "validation", "valid": "validation", "dev": "validation", "training": "train"}

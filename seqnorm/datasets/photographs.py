@@ -14,8 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from seqnorm.datasets.fetching import Package, load_members
 from seqnorm.extra import explained
+
+from .fetching import Package, load_members
 
 # For each picture, its file in the package and its licence.
 _PHOTOGRAPHS = {

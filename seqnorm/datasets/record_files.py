@@ -14,8 +14,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from seqnorm.datasets.documents import DatasetError
 from seqnorm.extra import explained
+
+from .documents import DatasetError
 
 Quotes = Literal["enclose", "literal"]
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "\\t": "\t"}
@@ -133,7 +134,11 @@ def _read_delimited(
         if number == end:
             labels.add(label.strip())
         elif quotes is None:
-            told = _swallowed(where, end)
+            told = (
+                f"{where}: a quotation mark opens a field that continues to line {end} and seems "
+                "to hold further records; set quotes (--data.quotes) to literal if quotation marks "
+                "are characters like any other, or to enclose if this is one field"
+            )
             if chosen == "\t" and any("\t" in f and len(f.splitlines()) > 1 for f in fields):
                 raise DatasetError(told)
             rows = (line.rstrip("\r\n").split(chosen) for line in lines[number - 1 : end])
@@ -144,14 +149,6 @@ def _read_delimited(
     for told, found in suspects:
         if sum(label in labels for label in found) > 1:
             raise DatasetError(told)
-
-
-def _swallowed(where: str, end: int) -> str:
-    return (
-        f"{where}: a quotation mark opens a field that continues to line {end} and seems to hold "
-        "further records; set quotes (--data.quotes) to literal if quotation marks are "
-        "characters like any other, or to enclose if this is one field"
-    )
 
 
 def _records(

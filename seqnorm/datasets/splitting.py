@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import compress
 from typing import Any
 
-from seqnorm.datasets.documents import DatasetError, Documents
+from .documents import DatasetError, Documents
 
 
 def split_validation(

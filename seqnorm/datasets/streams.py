@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from seqnorm.datasets.batching import Item, padded
+from .batching import Item, padded
 
 
 class LanguageBatch(NamedTuple):

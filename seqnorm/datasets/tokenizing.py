@@ -18,7 +18,7 @@ import re
 import warnings
 from collections.abc import Iterable, Sequence
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from seqnorm.extra import explained
 
@@ -39,17 +39,6 @@ _WITHOUT_SPACES = {"zh", "ja", "th", "lo", "km", "my", "bo"}
 _SCRIPTS_WITHOUT_SPACES = re.compile(
     "[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
 )
-
-
-class Encoder(Protocol):
-    """The part of a tokenizer that batching and models use; any object with it may be passed."""
-
-    @property
-    def pad_id(self) -> int: ...
-
-    def __len__(self) -> int: ...
-
-    def encode(self, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]: ...
 
 
 def default_kind(language: str) -> Kind:
@@ -139,10 +128,9 @@ class Tokenizer:
     def from_json(cls: type[_T], text: str) -> _T:
         """Return the tokenizer that `to_json` wrote; raise ValueError for anything else."""
         with explained("tokenising"):
-            from tokenizers import Tokenizer as Backend
-
+            import tokenizers
         try:
-            backend = Backend.from_str(text)
+            backend = tokenizers.Tokenizer.from_str(text)
         except Exception as error:
             # The library raises bare `Exception`.
             raise ValueError(f"not the JSON of a tokenizer: {error}") from error

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seqnorm.datasets.documents import DatasetError, Row
-from seqnorm.datasets.torchtext_tokenizing import import_torchtext
+from .documents import DatasetError, Row
+from .torchtext_tokenizing import import_torchtext
 
 PREFIX = "torchtext:"
 

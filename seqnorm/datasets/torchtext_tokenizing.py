@@ -22,7 +22,7 @@ from typing import Any, Literal, Union
 
 import torch
 
-from seqnorm.datasets.tokenizing import PAD, UNK, Kind, Tokenizer, check_sizes, check_texts
+from .tokenizing import PAD, UNK, Kind, Tokenizer, check_sizes, check_texts
 
 Pipeline = Literal["tokenizers", "torchtext"]
 Tokens = Callable[[str], list[str]]

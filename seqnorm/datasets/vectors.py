@@ -14,8 +14,8 @@ from typing import TextIO
 import torch
 from torch import Tensor
 
-from seqnorm.datasets.documents import DatasetError
-from seqnorm.datasets.torchtext_tokenizing import import_torchtext
+from .documents import DatasetError
+from .torchtext_tokenizing import import_torchtext
 
 
 def read_vectors(path: str | Path, vocabulary: Sequence[str]) -> tuple[Tensor, Tensor]:

@@ -103,13 +103,10 @@ class LanguageModel(nn.Module):
     ) -> None:
         super().__init__()
         make_layer = layer_maker(cell, norm, norm_options)
-        for name, p in (
-            ("word_dropout", word_dropout),
-            ("embedding_dropout", embedding_dropout),
-            ("layer_dropout", layer_dropout),
-            ("output_dropout", output_dropout),
-        ):
-            check_probability(name, p)
+        check_probability("word_dropout", word_dropout)
+        check_probability("embedding_dropout", embedding_dropout)
+        check_probability("layer_dropout", layer_dropout)
+        check_probability("output_dropout", output_dropout)
         if layer_dropout > 0 and num_layers == 1:
             raise ValueError(
                 f"layer_dropout={layer_dropout} acts between recurrent layers, but num_layers=1: "

@@ -50,13 +50,10 @@ def run_again(study: Study, folder: Path, only: Setting, say: Say = print) -> bo
             then, now = row.get(name), outcome.values.get(name)
             if then is None and now is None:
                 continue
-            same = to_text(then) == to_text(now)
-            held = same or (
-                not (alike or None in (then, now))
-                and math.isclose(
-                    float(str(then)), float(str(now)), rel_tol=RELATIVE, abs_tol=ABSOLUTE
-                )
-            )
+            same = held = to_text(then) == to_text(now)
+            if not (same or alike or None in (then, now)):
+                one, two = float(str(then)), float(str(now))
+                held = math.isclose(one, two, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
             well = well and held
             verdict = "" if same else ": within the tolerance" if held else ": DIFFERS"
             say(f"{run} {name}: {to_text(then)} then, {to_text(now)} now{verdict}")

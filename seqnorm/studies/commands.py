@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from seqnorm.extra import need
@@ -75,18 +76,14 @@ def run(study: Study, options: argparse.Namespace) -> bool:
     if options.again:
         return run_again(study, folder, only)
     if options.draw:
-        draw(study, tables.read(path_of(study, folder)), folder)
-        return True
-    keep_beside(study, folder)
-    engine = Engine(options.engine, options.processes)
-    table = make_runs(study, folder, engine=engine, only=only, say=say)
+        table = tables.read(path_of(study, folder))
+    else:
+        keep_beside(study, folder)
+        engine = Engine(options.engine, options.processes)
+        say = partial(print, flush=True)  # lines of progress at once, into a pipe too
+        table = make_runs(study, folder, engine=engine, only=only, say=say)
     draw(study, table, folder)
     return True
-
-
-def say(line: str) -> None:
-    """Print a line of progress at once, into a pipe too."""
-    print(line, flush=True)
 
 
 def draw(study: Study, table: Table, folder: Path) -> None:
@@ -116,9 +113,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m seqnorm.studi
     """Run the command line. Exit with 1 if runs failed or came out differently."""
     options = arguments(argv, prog)
     try:
-        need(
-            prog, "matplotlib", "PIL", "scipy"
-        )  # for pictures, figures and findings after the runs
+        # For pictures, figures and findings after the runs.
+        need(prog, "matplotlib", "PIL", "scipy")
         if options.study == "report":
             report(options)
             return

@@ -9,10 +9,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import joblib
 from joblib.externals.loky import get_reusable_executor
+
+from seqnorm.extra import explained
 
 T = TypeVar("T")
 ENGINES = ("loky", "dask", "ray")
@@ -65,16 +68,13 @@ class Engine:
 
     @contextmanager
     def _dask(self) -> Iterator[int]:
-        with _explained("pip install 'dask[distributed]'"):
+        with explained("the engine", "pip install 'dask[distributed]'"):
             import dask
             from distributed import Client
-        own: dict[str, Any] = {
-            "n_workers": self.processes,
-            "threads_per_worker": 1,
-            "dashboard_address": None,
-        }
+        own = partial(Client, threads_per_worker=1, dashboard_address=None)
         # A running cluster has its own number of workers.
-        with Client(**({} if dask.config.get("scheduler-address", None) else own)) as client:
+        running = dask.config.get("scheduler-address", None)
+        with Client() if running else own(n_workers=self.processes) as client:
             if set(client.nthreads().values()) - {1}:
                 # Two runs in one process would draw from one generator of random numbers.
                 raise ValueError("start workers with one thread: dask worker --nthreads 1")
@@ -82,19 +82,10 @@ class Engine:
 
     @contextmanager
     def _ray(self) -> Iterator[int]:
-        with _explained("pip install ray"):
+        with explained("the engine", "pip install ray"):
             import ray
             from ray.util.joblib import register_ray
         own: dict[str, Any] = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": self.processes}
         with ray.init(**own):
             register_ray()
             yield -1
-
-
-@contextmanager
-def _explained(install: str) -> Iterator[None]:
-    """Let the error of a missing package say how to install it."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"the engine needs {error.name}: {install}") from error

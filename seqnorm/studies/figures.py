@@ -17,27 +17,21 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-STYLES: dict[str, dict[str, Any]] = {
-    "batch": {"color": "#D55E00", "marker": "o", "linestyle": "-"},
-    "batch_pooled": {"color": "#E69F00", "marker": "s", "linestyle": "--"},
-    "layer": {"color": "#0072B2", "marker": "^", "linestyle": "-"},
-    "rms": {"color": "#56B4E9", "marker": "v", "linestyle": "--"},
-    "group": {"color": "#009E73", "marker": "D", "linestyle": "-"},
-    "instance": {"color": "#CC79A7", "marker": "P", "linestyle": "-."},
-    "conditional": {"color": "#CC79A7", "marker": "X", "linestyle": ":"},
-    "adaptive": {"color": "#F0E442", "marker": "*", "linestyle": "-."},
-    "none": {"color": "#000000", "marker": "x", "linestyle": ":"},
+LOOKS = {  # name, colour, marker and line
+    "batch": ("BatchNorm", "#D55E00", "o", "-"),
+    "batch_pooled": ("BatchNorm, pooled over time", "#E69F00", "s", "--"),
+    "layer": ("LayerNorm", "#0072B2", "^", "-"),
+    "rms": ("RMSNorm", "#56B4E9", "v", "--"),
+    "group": ("GroupNorm", "#009E73", "D", "-"),
+    "instance": ("InstanceNorm", "#CC79A7", "P", "-."),
+    "conditional": ("Conditional InstanceNorm", "#CC79A7", "X", ":"),
+    "adaptive": ("AdaIN", "#F0E442", "*", "-."),
+    "none": ("no norm", "#000000", "x", ":"),
 }
-NAMES = {
-    "batch": "BatchNorm",
-    "batch_pooled": "BatchNorm, pooled over time",
-    "layer": "LayerNorm",
-    "rms": "RMSNorm",
-    "group": "GroupNorm",
-    "instance": "InstanceNorm",
-    "conditional": "Conditional InstanceNorm",
-    "adaptive": "AdaIN",
-    "none": "no norm",
+NAMES = {norm: name for norm, (name, *_) in LOOKS.items()}
+STYLES: dict[str, dict[str, Any]] = {
+    norm: {"color": colour, "marker": marker, "linestyle": line}
+    for norm, (_, colour, marker, line) in LOOKS.items()
 }
 
 
@@ -49,15 +43,33 @@ def figure(width: float = 7.0, height: float = 3.6) -> Figure:
     return Figure((width, height), layout="constrained")
 
 
-def panels(titles: Sequence[str], height: float, columns: int) -> tuple[Figure, list[Axes]]:
-    """Return a figure with a tidy panel for each title, in rows of so many columns."""
+def panels(
+    titles: Sequence[str],
+    height: float,
+    columns: int,
+    width: float | None = None,
+    *,
+    fontsize: float = 10,
+    **options: Any,
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure with a panel for each title, in rows of so many columns.
+
+    Panels have a light grid and no frame at the top and the right.
+
+    Args:
+        height: of a row, in inches.
+        width: of the figure; by default it follows from the columns.
+        fontsize: of the titles.
+        options: of ``Figure.subplots``.
+    """
     columns = min(columns, len(titles))
     rows = math.ceil(len(titles) / columns)
-    drawn = figure(max(5.0, 4.1 * columns), height * rows)
-    grid = drawn.subplots(rows, columns, squeeze=False).flatten().tolist()
+    drawn = figure(width or max(5.0, 4.1 * columns), height * rows)
+    grid = drawn.subplots(rows, columns, squeeze=False, **options).flatten().tolist()
     for axes, title in zip(grid, titles):
-        axes.set_title(title, fontsize=10)
-        tidy(axes)
+        axes.set_title(title, fontsize=fontsize)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
     for axes in grid[len(titles) :]:
         axes.set_visible(False)
     return drawn, grid
@@ -75,21 +87,14 @@ def draw_line(
         style: replaces parts of the norm's own.
     """
     xs = [x for x in sorted(values) if values[x]]
-    found = [values[x].interval for x in xs]
-    axes.errorbar(
-        xs,
-        [i.mean for i in found],
-        yerr=[i.half for i in found],
-        capsize=2.5,
-        markersize=5,
-        linewidth=1.4,
-        label=NAMES[norm] if label is None else label,
-        **(STYLES[norm] | style),
-    )
+    means = [values[x].interval.mean for x in xs]
+    bars = [values[x].interval.half for x in xs]
+    look = {"label": NAMES[norm] if label is None else label, **STYLES[norm], **style}
+    axes.errorbar(xs, means, bars, capsize=2.5, markersize=5, linewidth=1.4, **look)
 
 
-def legend(drawn: Figure, panels: Iterable[Axes], columns: int, **style: Any) -> None:
-    """Put one legend of all panels below them."""
+def with_legend(drawn: Figure, panels: Iterable[Axes], columns: int, **style: Any) -> Figure:
+    """Put one legend of all panels below them, and return the figure."""
     found: dict[str, Artist] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels()):
@@ -98,12 +103,7 @@ def legend(drawn: Figure, panels: Iterable[Axes], columns: int, **style: Any) ->
         handles, labels = list(found.values()), list(found)
         style = {"frameon": False, **style}
         drawn.legend(handles, labels, loc="outside lower center", ncols=columns, **style)
-
-
-def tidy(axes: Axes) -> None:
-    """Add a light grid and remove the frame at the top and the right."""
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
+    return drawn
 
 
 def log_ticks(axis: Axis) -> None:

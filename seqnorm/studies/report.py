@@ -54,20 +54,7 @@ def markdown(folder: Path, place: Path) -> str:
         place: of the file that the page is for; figures are linked from there.
     """
     figures = Path(os.path.relpath(folder, place.parent)).as_posix()
-    return _page("report.md.j2", folder, False, figures=figures, row=_row)
-
-
-def key_figures(folder: Path) -> str:
-    """Return the key findings of each study as a Markdown table."""
-    found, _ = studies(folder)
-    titles = "| study | quantity | mean | 95 % interval | seeds | outcome |"
-    rows = [
-        f"| {study.name} {_row(finding)}"
-        for study, table in found
-        for finding in study.findings(table)
-        if finding.key
-    ]
-    return "\n".join([titles, f"|{6 * '---|'}", *rows])
+    return _page("report.md.j2", folder, False, figures=figures, row=row)
 
 
 def studies(folder: Path, quick: bool = False) -> tuple[list[tuple[Study, Table]], list[Study]]:
@@ -93,7 +80,8 @@ def _page(template: str, folder: Path, quick: bool, **more: Any) -> str:
     return page.render(found=found, missing=missing, quick=quick, **more)
 
 
-def _row(finding: Finding) -> str:
+def row(finding: Finding) -> str:
+    """Return the finding as a row of a Markdown table."""
     cells = (finding.quantity, finding.mean, finding.bounds, finding.interval.n, finding.outcome)
     return f"| {' | '.join(map(str, cells))} |"
 
@@ -106,12 +94,11 @@ def _sets() -> dict[str, list[tuple[str, str]]]:
         "Instance: one channel of one image.": torch.nn.InstanceNorm2d(4),
         "Group: some channels of one image.": torch.nn.GroupNorm(2, 4),
     }
+    pooled = nn.BatchNorm(4, layout="NTC")
     sequences = {
         "Batch, per time step: one unit, the sequences that still run at that step. Towards the "
         "end few are left.": nn.BatchNorm(4, max_steps=5, layout="NTC"),
-        "Batch, pooled over time: one unit, all steps of all sequences.": nn.BatchNorm(
-            4, layout="NTC"
-        ),
+        "Batch, pooled over time: one unit, all steps of all sequences.": pooled,
         "Layer: the units of one step of one sequence.": nn.LayerNorm(4, layout="NTC"),
         "Instance: one unit over the steps of one sequence.": nn.InstanceNorm(4, layout="NTC"),
     }

@@ -117,10 +117,8 @@ def load_texts(
     found = load_corpus(corpus, root=root)
     whole = [*split_validation(found.train), found.test]
     chosen: list[Documents] = []
-    for documents, most in zip(whole, sizes):
-        count = len(documents.texts)
-        places = range(count) if most is None else choose(count, most)
-        texts, labels = documents
+    for (texts, labels), most in zip(whole, sizes):
+        places = range(len(texts)) if most is None else choose(len(texts), most)
         chosen.append(Documents(tuple(texts[i] for i in places), tuple(labels[i] for i in places)))
     source = chosen[0] if words_of_chosen else whole[0]
     tokenizer = Tokenizer.train(source.texts, vocab_size=vocabulary)
@@ -142,12 +140,8 @@ def classifier(
         max_steps: size of the running tables of "batch".
         options: other arguments of ``TextClassifier``; by default mean pooling and no dropout.
     """
-    plain: dict[str, Any] = {
-        "pooling": "mean",
-        "word_dropout": 0.0,
-        "embedding_dropout": 0.0,
-        "dropout": 0.0,
-    }
+    dropouts = dict.fromkeys(("word_dropout", "embedding_dropout", "dropout"), 0.0)
+    plain: dict[str, Any] = {"pooling": "mean", **dropouts}
     return TextClassifier(
         texts.vocabulary,
         texts.classes,

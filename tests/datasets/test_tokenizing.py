@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqnorm.datasets import Encoder, Tokenizer, default_kind
+from seqnorm.datasets import Tokenizer, default_kind
 from seqnorm.datasets.tokenizing import Kind
 
 KINDS = get_args(Kind)
@@ -175,10 +175,10 @@ def test_default_kind(language: str, kind: str) -> None:
     assert default_kind(language) == kind
 
 
-def test_a_tokenizer_is_an_encoder() -> None:
-    encoder: Encoder = Tokenizer.train(TEXTS)
-    assert encoder.pad_id == 0
-    assert len(encoder) > 2
+def test_a_tokenizer_has_a_padding_token_and_a_length() -> None:
+    tokenizer = Tokenizer.train(TEXTS)
+    assert tokenizer.pad_id == 0
+    assert len(tokenizer) > 2
 
 
 @settings(deadline=None)

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from types import ModuleType
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -22,7 +22,25 @@ from ..recurrence.packing import Packing
 from ..recurrence.step import State
 from . import aten, cpu, reference
 
-BACKENDS: dict[str, ModuleType] = {"aten": aten, "cpu": cpu, "reference": reference}
+
+class Backend(Protocol):
+    """A module or object that computes one layer in one direction, as ``reference`` does.
+
+    It may also have ``run_layer(calls)``, which computes all directions of a layer together.
+    """
+
+    def status(self) -> tuple[bool, str]: ...
+
+    def claims(
+        self, direction: Direction, rows: Tensor, packing: Packing, state: State, /
+    ) -> str | None: ...
+
+    def run(
+        self, direction: Direction, rows: Tensor, packing: Packing, state: State, /
+    ) -> tuple[Tensor, State]: ...
+
+
+BACKENDS: dict[str, Backend] = {"aten": aten, "cpu": cpu, "reference": reference}
 VARIABLE = "SEQNORM_BACKEND"
 _pinned: ContextVar[str | None] = ContextVar("seqnorm_backend", default=None)
 # The pins of all threads and tasks in the order of their contexts. The last one is for
@@ -96,10 +114,7 @@ def explain(
 
 
 def run_layer(calls: Sequence[DirectionCall]) -> list[tuple[Tensor, State]]:
-    """Compute each direction of a layer by the backend of its call.
-
-    A backend with a ``run_layer`` of its own computes all its directions together.
-    """
+    """Compute each direction of a layer by the backend of its call."""
     chosen = []
     for call in calls:
         chosen.append(choice(*call))
@@ -109,7 +124,7 @@ def run_layer(calls: Sequence[DirectionCall]) -> list[tuple[Tensor, State]]:
     return [each.run(*call) for each, call in zip(chosen, calls)]
 
 
-def choice(direction: Direction, rows: Tensor, packing: Packing, state: State) -> ModuleType:
+def choice(direction: Direction, rows: Tensor, packing: Packing, state: State) -> Backend:
     """Return the backend of a call: the pinned one, or the first that claims the call."""
     pinned = _pinned_when_traced if torch.compiler.is_compiling() else _pinned.get()
     if pinned is not None:
@@ -117,7 +132,12 @@ def choice(direction: Direction, rows: Tensor, packing: Packing, state: State) -
         if reason is not None:
             raise RuntimeError(f"backend {pinned!r} does not take this call: {reason}")
         return BACKENDS[pinned]
-    for backend in _preferred():
+    order = list(BACKENDS.values())
+    name = _variable()
+    if name:
+        choose(VARIABLE, name, BACKENDS)
+        order.insert(0, BACKENDS[name])
+    for backend in order:
         if backend.claims(direction, rows, packing, state) is None:
             return backend
     raise AssertionError("the reference takes every call")
@@ -130,12 +150,3 @@ def _variable() -> str | None:
 # torch.compiler.assume_constant_result would set this too, but import the compiler. The compiler of
 # torch 2.3 cannot read the environment itself.
 _variable._dynamo_marked_constant = True  # type: ignore[attr-defined]  # as above
-
-
-def _preferred() -> list[ModuleType]:
-    order = list(BACKENDS.values())
-    name = _variable()
-    if not name:
-        return order
-    choose(VARIABLE, name, BACKENDS)
-    return [BACKENDS[name], *order]

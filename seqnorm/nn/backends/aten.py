@@ -17,11 +17,10 @@ from torch import Tensor
 
 from ..autocast import autocast_dtype, is_autocast
 from ..recurrence.direction import Direction
-from ..recurrence.packing import Packing
+from ..recurrence.packing import Packing, with_ended
 from ..recurrence.step import State
-from .watching import counts_operations, is_forward_mode, is_plain, is_transformed
-
-_HALVES = (torch.bfloat16, torch.float16)
+from ..statistics.moments import HALF
+from .watching import all_plain, counts_operations, is_forward_mode, is_transformed
 
 
 def status() -> tuple[bool, str]:
@@ -46,7 +45,7 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
         on_cpu = rows.device.type == "cpu"
         return "a graph of torch's fused layer holds for one T and B on a CPU" if on_cpu else None
     given = (*direction.tensors, rows, *state)
-    if is_forward_mode() or is_transformed() or not all(is_plain(tensor) for tensor in given):
+    if is_forward_mode() or is_transformed() or not all_plain(given):
         return (
             "torch's fused layer takes plain tensors alone, no subclasses, and neither torch.func "
             "nor forward-mode derivatives"
@@ -55,7 +54,7 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
         return "torch's fused layer does not say how many operations it is"
     if rows.device.type == "cpu" and direction.weight_hr is None:
         cast = autocast_dtype("cpu") if is_autocast("cpu") else None
-        if cast is not None or rows.dtype in _HALVES:
+        if cast is not None or rows.dtype in HALF:
             cell, dtypes = direction.step, (rows.dtype, direction.weight_hh.dtype, state[0].dtype)
             mode = direction.training, torch.is_grad_enabled(), torch._C._get_mkldnn_enabled()
             return _refusal(cell.fused, len(cell.gates), len(state), *dtypes, cast, *mode)
@@ -126,11 +125,7 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
         else:
             outputs, *final = fused(rows, packing.sizes(rows), hx, weights, *options)
     # Sequences of length zero keep their state.
-    ended = tuple(
-        torch.cat([part.squeeze(0), before[running:]]) if running < len(before) else part.squeeze(0)
-        for part, before in zip(final, state)
-    )
-    return outputs.reshape(len(rows), -1), ended
+    return outputs.reshape(len(rows), -1), with_ended([part.squeeze(0) for part in final], state)
 
 
 @contextmanager

@@ -45,8 +45,11 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
     outputs = norms.whole("output", outputs)
     norms.close()
     if packing.empty:
-        outputs, *ends = _depending((outputs, *final), (rows, *state, *direction.tensors))
-        return outputs, tuple(ends)
+        # All results depend on all tensors, with gradients of zero. A batch without rows then has a
+        # backward pass like any other, and no process waits in vain for a parameter's gradient.
+        tensors = (rows, *state, *direction.tensors)
+        nothing = sum(tensor.reshape(-1)[:0].sum() for tensor in tensors)  # reads no element
+        return outputs + nothing, tuple(part + nothing for part in final)
     return outputs, final
 
 
@@ -71,16 +74,6 @@ def unroll(
         return advance(direction, norms, x, state, first + t, stays[t])
 
     return scan(step, x, sizes, state)
-
-
-def _depending(results: Sequence[Tensor], on: Sequence[Tensor]) -> list[Tensor]:
-    """Make results depend on tensors that did not enter them, with gradients of zero.
-
-    A batch without rows then has a backward pass like any other, and no process waits in vain for
-    the gradient of a parameter.
-    """
-    nothing = sum(tensor.reshape(-1)[:0].sum() for tensor in on)  # reads no element
-    return [result + nothing for result in results]
 
 
 def rows_together(direction: Direction, x: Tensor) -> list[int] | None:

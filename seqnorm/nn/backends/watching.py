@@ -19,17 +19,6 @@ _is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
 _PLAIN = frozenset((Tensor, Parameter, type(None)))
 
 
-def is_plain(tensor: Tensor) -> bool:
-    """Return whether a tensor has memory of its own that holds its numbers."""
-    if type(tensor) not in _PLAIN:
-        return False
-    try:
-        # A meta tensor, a freed storage and a tensor of symbolic zeros have no memory.
-        return tensor.data_ptr() != 0 or not tensor.numel()
-    except RuntimeError:  # a batch of tensors, as in a vectorised backward pass
-        return False
-
-
 def refuse_freed(tensors: Iterable[Tensor]) -> None:
     """Raise RuntimeError for a tensor whose storage was freed, as a sharded model does.
 
@@ -38,7 +27,7 @@ def refuse_freed(tensors: Iterable[Tensor]) -> None:
     if torch.compiler.is_compiling():
         return
     for tensor in tensors:
-        if type(tensor) not in _PLAIN or is_plain(tensor) or _is_wrapped(tensor):
+        if type(tensor) not in _PLAIN or all_plain((tensor,)) or _is_wrapped(tensor):
             continue
         if tensor.device.type not in ("cpu", "cuda") or tensor.layout != torch.strided:
             continue
@@ -52,12 +41,13 @@ def refuse_freed(tensors: Iterable[Tensor]) -> None:
 
 
 def all_plain(tensors: Iterable[Tensor]) -> bool:
-    """Return whether all tensors are plain, see ``is_plain``."""
+    """Return whether each tensor has memory of its own that holds its numbers."""
     try:
         for tensor in tensors:
+            # A meta tensor, a freed storage and a tensor of symbolic zeros have no memory.
             if type(tensor) not in _PLAIN or (not tensor.data_ptr() and tensor.numel()):
                 return False
-    except RuntimeError:  # as in ``is_plain``
+    except RuntimeError:  # a batch of tensors, as in a vectorised backward pass
         return False
     return True
 

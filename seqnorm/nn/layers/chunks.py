@@ -16,7 +16,7 @@ from .. import backends
 from ..autocast import autocast_dtype, has_autocast, is_autocast
 from ..check import check_positive
 from ..recurrence.direction import Direction
-from ..recurrence.packing import Packing
+from ..recurrence.packing import Packing, with_ended
 from ..recurrence.site_norms import BatchSiteNorm
 from ..recurrence.step import State
 from .torch_contract import TorchContract
@@ -99,13 +99,9 @@ def _one(
     direction: Direction, rows: Tensor, part: Packing, state: Sequence[Tensor]
 ) -> tuple[Tensor, State]:
     """Compute a chunk of all B sequences; those that ended before it keep their state."""
-    alive = part.batch
-    call = direction, rows, part, tuple(before[:alive] for before in state)
+    call = direction, rows, part, tuple(before[: part.batch] for before in state)
     ((output, new),) = backends.run_layer([call])
-    return output, tuple(
-        torch.cat([after, before[alive:]]) if alive < len(before) else after
-        for after, before in zip(new, state)
-    )
+    return output, with_ended(new, state)
 
 
 class _Recomputed(torch.autograd.Function):
@@ -209,7 +205,11 @@ class _AsItWas:
         self._device = rows.device
         self._draws = direction.training and any(direction.zoneout)
         self._drawn: list[tuple[Tensor, Tensor | None]] = []
-        self._autocast = _autocast(rows.device.type)
+        kind = rows.device.type
+        self._autocast: dict[str, Any] = {}
+        if has_autocast(kind):
+            self._autocast = {"enabled": is_autocast(kind), "dtype": autocast_dtype(kind)}
+            self._autocast["cache_enabled"] = torch.is_autocast_cache_enabled()
 
     def remember(self) -> None:
         """Save the state of the generators before the next chunk."""
@@ -233,17 +233,7 @@ class _AsItWas:
                 torch.set_rng_state(of_cpu)
                 if of_gpu is not None:
                     torch.cuda.set_rng_state(of_gpu, self._device)
-            if self._autocast is not None:
+            if self._autocast:
                 stack.enter_context(torch.autocast(self._device.type, **self._autocast))
             stack.enter_context(torch.enable_grad())
             yield
-
-
-def _autocast(kind: str) -> dict[str, Any] | None:
-    if not has_autocast(kind):
-        return None
-    return {
-        "enabled": is_autocast(kind),
-        "dtype": autocast_dtype(kind),
-        "cache_enabled": torch.is_autocast_cache_enabled(),
-    }

@@ -21,9 +21,10 @@ from .layer import RecurrentLayer
 State = TypeVar("State")
 
 
-def passed(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return the ``locals()`` of a constructor as arguments of its base class's."""
-    return {name: arguments[name] for name in arguments if name not in ("self", "__class__")}
+def passed(arguments: dict[str, Any], *own: str) -> dict[str, Any]:
+    """Return the ``locals()`` of a constructor, without its own, as arguments of its base class."""
+    left_out = ("self", "__class__", *own)
+    return {name: arguments[name] for name in arguments if name not in left_out}
 
 
 class Layer(RecurrentLayer, Generic[State]):
@@ -103,8 +104,7 @@ class NonlinearLayer(Layer[Tensor]):
         zoneout: float = 0.0,
         recurrent_dropout: float = 0.0,
     ) -> None:
-        options = passed(locals())
-        del options["nonlinearity"]
+        options = passed(locals(), "nonlinearity")
         RecurrentLayer.__init__(self, self.step_class(nonlinearity), **options)
         self.nonlinearity = nonlinearity
 
@@ -156,7 +156,6 @@ class NonlinearCell(Cell[Tensor]):
         *,
         norm: str | NormScheme | None = None,
     ) -> None:
-        options = passed(locals())
-        del options["nonlinearity"]
+        options = passed(locals(), "nonlinearity")
         RecurrentCell.__init__(self, self.step_class(nonlinearity), **options)
         self.nonlinearity = nonlinearity

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from ..norms.exchange import Patterns, check_hooks, matching, put
+from ..norms.exchange import Patterns, check_hooks, choose_paths, put
 from ..recurrence.scheme import NormScheme
 from .cell import RecurrentCell
 from .layer import RecurrentLayer
@@ -58,15 +58,13 @@ def convert_rnn(
             "the model is itself a recurrent layer, and no module holds it where another could "
             "be put: leave inplace=False and take the returned layer"
         )
-    paths = _chosen(model, include, exclude)
     new: dict[int, nn.Module] = {}
     lines = []
-    for path in paths:
+    for path in _chosen(model, include, exclude):
         old = model.get_submodule(path)
-        if id(old) not in new:
-            new[id(old)] = _replacement(path, old, norm)
-            shown = [f"{type(m).__name__}({m.extra_repr()})" for m in (old, new[id(old)])]
-            lines.append(f"{path}: " * bool(path) + " -> seqnorm.".join(shown))
+        new[id(old)] = _replacement(path, old, norm)
+        shown = [f"{type(m).__name__}({m.extra_repr()})" for m in (old, new[id(old)])]
+        lines.append(f"{path}: " * bool(path) + " -> seqnorm.".join(shown))
     # The copy takes the new layer in the place of the old one.
     work = put(model, new) if inplace else copy.deepcopy(model, dict(new))
     if say is not None:
@@ -76,27 +74,21 @@ def convert_rnn(
 
 
 def _chosen(model: nn.Module, include: Patterns, exclude: Patterns) -> list[str]:
-    """Return the paths of the layers to replace."""
-    kinds = (nn.RNNBase, nn.RNNCellBase)
-    ours = (RecurrentLayer, RecurrentCell)
-    found = [
-        path
-        for path, module in model.named_modules(remove_duplicate=False)
-        if isinstance(module, kinds) and not isinstance(module, ours)
-    ]
-    if not found:
+    """Return the first path of every layer to replace."""
+    paths: dict[nn.Module, list[str]] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        ours = isinstance(module, (RecurrentLayer, RecurrentCell))  # may derive from torch's too
+        if isinstance(module, (nn.RNNBase, nn.RNNCellBase)) and not ours:
+            paths.setdefault(module, []).append(path)
+    if not paths:
         names = ", ".join(cls.__name__ for cls in COUNTERPARTS)
         raise ValueError(
             f"{type(model).__name__} has no recurrent layer to replace; convert_rnn looks for "
             f"torch's {names}"
         )
-    wanted = matching("include", include, found, set(found), "layer")
-    unwanted = matching("exclude", exclude, found, set(), "layer")
-    chosen = [path for path in found if path in wanted and path not in unwanted]
-    if not chosen:
-        raise ValueError("include and exclude together leave no layer to replace")
+    chosen = choose_paths(paths.values(), include, exclude, "layer")
     inside: dict[int, str] = {}
-    for path in {id(model.get_submodule(path)): path for path in chosen}.values():
+    for path, *_ in chosen:
         for name, parameter in model.get_submodule(path).named_parameters(remove_duplicate=False):
             if id(parameter) in inside:
                 raise ValueError(
@@ -104,14 +96,15 @@ def _chosen(model: nn.Module, include: Patterns, exclude: Patterns) -> list[str]
                     f'longer be: untie it, or leave the layer with exclude="{path}"'
                 )
             inside[id(parameter)] = path
+    everywhere = [path for known in chosen for path in known]
     for name, parameter in model.named_parameters(remove_duplicate=False):
-        path = inside.get(id(parameter))
-        if path is not None and not any(name.startswith(one and f"{one}.") for one in chosen):
+        own = inside.get(id(parameter))
+        if own is not None and not any(name.startswith(one and f"{one}.") for one in everywhere):
             raise ValueError(
-                f"{name} is a parameter of {path} too, and would no longer be: untie it, or leave "
-                f'the layer with exclude="{path}"'
+                f"{name} is a parameter of {own} too, and would no longer be: untie it, or leave "
+                f'the layer with exclude="{own}"'
             )
-    return chosen
+    return [path for path, *_ in chosen]
 
 
 def _replacement(path: str, old: Any, norm: str | NormScheme | None) -> nn.Module:

@@ -62,24 +62,17 @@ class TorchTools(nn.Module):
     _version = FORMAT  # torch saves it beside the tensors
 
     def _load_from_state_dict(
-        self,
-        state_dict: Any,
-        prefix: str,
-        local_metadata: Any,
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
+        self, state_dict: Any, prefix: str, local_metadata: Any, *args: Any, **kwargs: Any
     ) -> None:
         version = local_metadata.get("version") or FORMAT  # a file of tensors alone has none
         if version > FORMAT:
+            *_, error_msgs = args
             error_msgs.append(
                 f"{prefix or 'the state dict'} has format {version}, and this seqnorm reads up to "
                 f"{FORMAT}: load it with a newer version"
             )
             return
-        others = missing_keys, unexpected_keys, error_msgs
-        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *others)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args, **kwargs)
 
     def _warn_of_few_rows(self, rows: list[int]) -> None:
         """Warn once if no step of a training batch has enough rows for statistics."""
@@ -203,7 +196,7 @@ class TorchContract(TorchTools):
             raise RuntimeError(
                 f"{name} is for code that computes torch's layer with these weights itself, and "
                 f"this layer has {' and '.join(found)}, which would be left out: call the layer; "
-                "all_weights and named_parameters() list its parameters"
+                "all_weights lists its matrices and biases, named_parameters() all its parameters"
             )
 
     def _check_states_dim(self, hx: tuple[Tensor, ...], batched: bool) -> None:

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from ..recurrence.direction import Direction
 from ..recurrence.scheme import NormScheme
-from ..recurrence.site_norms import SiteNorm
 from .cell import RecurrentCell
 from .layer import RecurrentLayer
 
@@ -141,9 +140,9 @@ def _options(module: nn.Module, weight: Tensor) -> dict[str, Any]:
 
 def _adopt_biases(direction: Direction, bias_ih: Tensor, bias_hh: Tensor) -> None:
     """Copy both biases to the vectors of the scheme, else to those of its norms."""
-    own = direction.norms
-    x = direction.bias_ih if direction.bias_ih is not None else _norm_bias(own.get("input"))
-    h = direction.bias_hh if direction.bias_hh is not None else _norm_bias(own.get("hidden"))
+    own = {site: norm.bias for site, norm in direction.norms.items()}
+    x = direction.bias_ih if direction.bias_ih is not None else own.get("input")
+    h = direction.bias_hh if direction.bias_hh is not None else own.get("hidden")
     if x is not None and h is not None:
         x.copy_(bias_ih)
         h.copy_(bias_hh)
@@ -152,7 +151,7 @@ def _adopt_biases(direction: Direction, bias_ih: Tensor, bias_hh: Tensor) -> Non
     only = x if x is not None else h
     places: list[tuple[Tensor | None, str]] = [(only, step.gates)]
     if only is None and scheme is not None:
-        places = [(own[site].bias, span) for site, span in step.spans(scheme).items() if span]
+        places = [(own[site], span) for site, span in step.spans(scheme).items() if span]
     by_gate = dict(zip(step.gates, total.chunk(len(step.gates))))
     for place, span in places or [(None, "")]:
         if place is None:
@@ -161,7 +160,3 @@ def _adopt_biases(direction: Direction, bias_ih: Tensor, bias_hh: Tensor) -> Non
                 'it one (bias_ih="outside"), or a torch layer with bias=False'
             )
         place.copy_(torch.cat([by_gate[gate] for gate in span]))
-
-
-def _norm_bias(site: SiteNorm | None) -> Tensor | None:
-    return None if site is None else site.bias

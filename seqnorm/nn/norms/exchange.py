@@ -108,18 +108,11 @@ def _chosen(model: nn.Module, include: Patterns, exclude: Patterns) -> list[str]
         lazily = getattr(module, "cls_to_become", None)  # a lazy norm has another class at first
         if any(cls in SOURCES for cls in (*type(module).__mro__, lazily)):
             paths.setdefault(module, []).append(path)
-    everything = [path for known in paths.values() for path in known]
-    if not everything:
+    if not paths:
         raise ValueError(_nothing(model))
-    wanted = matching("include", include, everything, set(everything), "norm")
-    unwanted = matching("exclude", exclude, everything, set(), "norm")
-    chosen: list[str] = []
-    for module, known in paths.items():
-        if wanted & set(known) and not unwanted & set(known):
-            check_plain(known[0], module)
-            chosen.append(known[0])
-    if not chosen:
-        raise ValueError("include and exclude together leave no norm to replace")
+    chosen = [known[0] for known in choose_paths(paths.values(), include, exclude, "norm")]
+    for path in chosen:
+        check_plain(path, model.get_submodule(path))
     return chosen
 
 
@@ -141,18 +134,26 @@ def _nothing(model: nn.Module) -> str:
     return message
 
 
-def matching(
-    option: str, patterns: Patterns, paths: list[str], otherwise: set[str], kind: str
-) -> set[str]:
-    """Return the paths that a pattern matches, itself or as the path of a containing module.
+def choose_paths(
+    modules: Iterable[list[str]], include: Patterns, exclude: Patterns, kind: str
+) -> list[list[str]]:
+    """Return the modules to replace, each given by all its paths, of which patterns match any.
 
     Args:
-        option: name of the argument that holds the patterns.
-        otherwise: the result without patterns.
-        kind: the word in messages for the modules at the paths.
+        kind: the word in messages for these modules.
     """
-    if patterns is None:
-        return otherwise
+    modules = list(modules)
+    paths = [path for known in modules for path in known]
+    wanted = set(paths if include is None else _matching("include", include, paths, kind))
+    unwanted = set() if exclude is None else _matching("exclude", exclude, paths, kind)
+    chosen = [known for known in modules if wanted & set(known) and not unwanted & set(known)]
+    if not chosen:
+        raise ValueError(f"include and exclude together leave no {kind} to replace")
+    return chosen
+
+
+def _matching(option: str, patterns: str | Iterable[str], paths: list[str], kind: str) -> set[str]:
+    """Return the paths that a pattern matches, itself or as the path of a containing module."""
     found: set[str] = set()
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         if not isinstance(pattern, str):

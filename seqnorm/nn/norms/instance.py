@@ -20,15 +20,6 @@ from ..statistics.moments import HALF, moments, normalise, widen
 from .images import check_input, scale, valid, wider_sets
 
 
-def instance_norm_definition(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, mask: Tensor | None
-) -> Tensor:
-    """Compute the equation of ``instance_norm``."""
-    wide = valid(x, mask)
-    mean, var, _ = moments(wide, range(2, x.dim()), mask)
-    return scale(normalise(wide, mean, var, eps), weight, bias, mask).to(x.dtype)
-
-
 def instance_norm(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, mask: Tensor | None
 ) -> Tensor:
@@ -44,7 +35,9 @@ def instance_norm(
     # large mean, which would make half precision less exact than torch's own.
     inexact = x.dtype in HALF and x.device.type == "cpu"
     if mask is not None or inexact or most_valid(None, x, range(2, x.dim())) <= 1:
-        return instance_norm_definition(x, weight, bias, eps, mask)
+        wide = valid(x, mask)
+        mean, var, _ = moments(wide, range(2, x.dim()), mask)
+        return scale(normalise(wide, mean, var, eps), weight, bias, mask).to(x.dtype)
     wide = widen(x)
     # Each channel of each image becomes a channel of one image, the batch of its own statistics.
     y = F.batch_norm(

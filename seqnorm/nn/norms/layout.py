@@ -25,6 +25,7 @@ from ..check import (
     refuse_scripting,
 )
 from ..statistics.masks import check_lengths, valid_mask
+from ..statistics.moments import affine
 from .images import valid
 
 LAYOUTS = ("NTC", "NCT")
@@ -131,11 +132,7 @@ class SequenceNorm(nn.Module):
 
     def _masked(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Normalise x (N, T, C) under a mask (N, T, 1)."""
-        y = self.normalise_set(valid(x, mask), mask)
-        if self.weight is not None:
-            y = y * self.weight
-        if self.bias is not None:
-            y = y + self.bias
+        y = affine(self.normalise_set(valid(x, mask), mask), self.weight, self.bias)
         return (y if mask is None else torch.where(mask, y, 0.0)).to(x.dtype)
 
     def normalise_set(self, x: Tensor, mask: Tensor | None) -> Tensor:

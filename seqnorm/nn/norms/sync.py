@@ -46,12 +46,11 @@ def convert_sync_batchnorm(
         for path, norm in module.named_modules()
         if isinstance(norm, OF_BATCH) and not isinstance(norm, (_BatchNorm, nn.SyncBatchNorm))
     }
-    if theirs:
-        for path, norm in theirs.items():
-            check_plain(path, norm)
-        home = next(iter((*module.parameters(), *module.buffers())), torch.empty(0))
-        new = Wanted("batch").instead(theirs, {}, home)
-        module = put(module, {id(theirs[path]): norm for path, norm in new.items()})
+    for path, norm in theirs.items():
+        check_plain(path, norm)
+    home = next(iter((*module.parameters(), *module.buffers())), torch.empty(0))
+    new = Wanted("batch").instead(theirs, {}, home)
+    module = put(module, {id(theirs[path]): norm for path, norm in new.items()})
     return _share(module, Processes(process_group))
 
 

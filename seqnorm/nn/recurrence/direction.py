@@ -234,10 +234,7 @@ def initialise(direction: Direction, hidden_size: int) -> None:
     """Draw parameters from torch's U(-1/sqrt(H), 1/sqrt(H)), unless the scheme says otherwise."""
     bound = 1.0 / math.sqrt(hidden_size) if hidden_size else 0.0
     scheme, gates = direction.scheme, direction.step.gates
-    # torch's order, so that a seed draws torch's numbers.
-    biases = (direction.bias_ih, direction.bias_hh)
-    weights = (direction.weight_ih, direction.weight_hh, *biases, direction.weight_hr)
-    for parameter in (*weights, *direction.own.values()):
+    for parameter in direction.named.values():  # in torch's order: a seed draws torch's numbers
         if parameter is not None:
             nn.init.uniform_(parameter, -bound, bound)
     for norm in direction.norms.values():

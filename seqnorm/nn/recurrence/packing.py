@@ -160,8 +160,8 @@ class Packing:
         """Convert rows (N, F) to a padded batch (steps, B, F) with zeros in the padding."""
         if self.uniform and self.order is None and steps == self.steps:
             return rows.reshape(steps, self.batch, rows.shape[-1])
-        index = self._padded_index() if self._index is None else self._index
-        padded = rows.new_zeros(steps * self.batch, rows.shape[-1]).index_copy(0, index, rows)
+        padded = rows.new_zeros(steps * self.batch, rows.shape[-1])
+        padded = padded.index_copy(0, self._padded_index(), rows)
         return padded.reshape(steps, self.batch, rows.shape[-1])
 
     def reverse(self, rows: Tensor) -> Tensor:
@@ -233,6 +233,14 @@ class TensorPacking(Packing):
 
     def pad(self, rows: Tensor, steps: int) -> Tensor:
         return super().pad(torch.where(self._used, rows, 0.0), steps)
+
+
+def with_ended(new: Sequence[Tensor], before: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Return a new state of the first sequences, and the state before of those that have ended."""
+    return tuple(
+        torch.cat([part, old[part.shape[0] :]]) if part.shape[0] < old.shape[0] else part
+        for part, old in zip(new, before)
+    )
 
 
 def never_grow(batch: int, sizes: Sequence[int]) -> bool:

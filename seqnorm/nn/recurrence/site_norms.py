@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..statistics.moments import Moments, moments, normalise, widen
+from ..statistics.moments import Moments, affine, moments, normalise, widen
 from ..statistics.processes import sharing, union
 from ..statistics.running_table import RunningTable
 from .scheme import WITHIN, Norm, changed
@@ -41,11 +41,8 @@ class SiteNorm(nn.Module):
         self.features = features
         self._bound = 1.0 / math.sqrt(hidden_size)
         for name, initial in (("weight", norm.gain), ("bias", norm.bias)):
-            if initial is None:
-                self.register_parameter(name, None)
-            else:
-                value = torch.empty(features, device=device, dtype=dtype)
-                self.register_parameter(name, nn.Parameter(value))
+            value = None if initial is None else torch.empty(features, device=device, dtype=dtype)
+            self.register_parameter(name, None if value is None else nn.Parameter(value))
 
     def reset_parameters(self) -> None:
         for parameter, initial in ((self.weight, self.norm.gain), (self.bias, self.norm.bias)):
@@ -102,13 +99,6 @@ class SitePass:
         """Write the statistics that the pass has gathered."""
 
 
-def affine(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    """Multiply by the gain and add the bias, where they exist."""
-    if weight is not None:
-        y = y * weight
-    return y if bias is None else y + bias
-
-
 def normalise_units(
     x: Tensor, norm: Norm, sizes: Sequence[int], weight: Tensor | None, bias: Tensor | None
 ) -> Tensor:
@@ -151,11 +141,9 @@ class FeatureNorm(SiteNorm):
 
 
 class BatchSiteNorm(SiteNorm):
-    """BatchNorm with separate statistics for every time step; gain and bias are shared over time.
+    """BatchNorm with separate statistics for every time step, under the rules of ``RunningTable``.
 
-    In training, a step of the table with at least ``min_count`` rows is normalised by the moments
-    of these rows, which then enter the table. The table normalises every other step, and every step
-    in inference (see ``RunningTable``). "batch_pooled" is a single step that holds all rows.
+    Gain and bias are shared over time. "batch_pooled" is a single step that holds all rows.
     """
 
     def __init__(self, norm: Norm, features: int, hidden_size: int, **factory: Any) -> None:

@@ -62,10 +62,7 @@ def moments(
     x = widen(x)
     dims = tuple(dims)
     if mask is None:
-        size = math.prod([x.shape[dim] for dim in dims])
-        count = x.new_full([1] * x.dim(), float(size))
-        if size == 0:
-            return Moments(x.sum(dims, keepdim=True), x.sum(dims, keepdim=True), count)
+        count = x.new_full([1] * x.dim(), float(math.prod([x.shape[dim] for dim in dims])))
     else:
         mask = mask.expand(x.shape)
         # By `where`, for NaN times 0 is NaN, in the backward pass too.
@@ -94,6 +91,13 @@ def normalise(x: Tensor, mean: Tensor, var: Tensor, eps: float, *, eps_on: str =
     positive = var > 0
     std = torch.where(positive, torch.where(positive, var, 1.0).sqrt(), 0.0)
     return (x - mean) / (std + eps)
+
+
+def affine(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """Multiply by the gain and add the bias, where they exist."""
+    if weight is not None:
+        y = y * weight
+    return y if bias is None else y + bias
 
 
 def merge(a: Moments, b: Moments) -> Moments:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar, Union
 
 import torch
@@ -102,7 +102,7 @@ def update_bn(loader: Iterable[Any], model: nn.Module, device: Device = None) ->
         else:
             _call(model, batch, device=device)
 
-    with _same_modes(model), _untracked(model), _estimating(model, "average", alike=True):
+    with _restoring(model), _estimating(model, "average", alike=True):
         _run(model.train(), loader, forward)
 
 
@@ -155,14 +155,16 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
     Norms of images and ``torch.nn.BatchNorm1d`` to ``3d`` are included. At the end the mode of
     every module is restored. A model without running statistics is simply in inference mode.
     """
-    with _normalising_by_the_batch(model), _all(table.held() for table in _tables(model)):
+    with _normalising_by_the_batch(model), ExitStack() as stack:
+        for table in _tables(model):
+            stack.enter_context(table.held())
         yield
 
 
 @contextmanager
 def _normalising_by_the_batch(model: nn.Module) -> Iterator[None]:
     """Put norms of the batch in training mode, without tracking, and all else in inference."""
-    with _same_modes(model), _untracked(model):
+    with _restoring(model):
         model.eval()
         for module in model.modules():
             tables = any(isinstance(child, RunningTable) for child in module.children())
@@ -171,28 +173,19 @@ def _normalising_by_the_batch(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _same_modes(model: nn.Module) -> Iterator[None]:
-    """Restore the mode of every module at the end."""
+def _restoring(model: nn.Module) -> Iterator[None]:
+    """Stop norms that track as torch's do; restore their tracking and all modes at the end."""
     modes = {module: module.training for module in model.modules()}
+    tracks = {norm: norm.track_running_stats for norm in modes if isinstance(norm, _BatchNorm)}
     try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
-
-
-@contextmanager
-def _untracked(model: nn.Module) -> Iterator[None]:
-    """Keep norms that track running statistics as torch's do from updating them."""
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    tracks = [norm.track_running_stats for norm in norms]
-    try:
-        for norm in norms:
+        for norm in tracks:
             norm.track_running_stats = False
         yield
     finally:
-        for norm, before in zip(norms, tracks):
+        for norm, before in tracks.items():
             norm.track_running_stats = before
+        for module, training in modes.items():
+            module.training = training
 
 
 def _tables(model: nn.Module) -> list[RunningTable]:
@@ -206,24 +199,18 @@ def _tracking(model: nn.Module) -> list[_BatchNorm]:
 
 
 @contextmanager
-def _all(contexts: Iterable[AbstractContextManager[None]]) -> Iterator[None]:
-    with ExitStack() as stack:
-        for context in contexts:
-            stack.enter_context(context)
-        yield
-
-
-def _estimating(
-    model: nn.Module, estimate: str, *, alike: bool = False
-) -> AbstractContextManager[None]:
+def _estimating(model: nn.Module, estimate: str, *, alike: bool = False) -> Iterator[None]:
     """Gather statistics inside this context, which all tables and norms hold at its end.
 
     Args:
         alike: give all batches the same weight in norms that track as torch's do.
     """
-    tables = [table.estimating(estimate) for table in _tables(model)]
-    norms = [_estimating_norm(norm, estimate, alike) for norm in _tracking(model)]
-    return _all([*tables, *norms])
+    with ExitStack() as stack:
+        for table in _tables(model):
+            stack.enter_context(table.estimating(estimate))
+        for norm in _tracking(model):
+            stack.enter_context(_estimating_norm(norm, estimate, alike))
+        yield
 
 
 @contextmanager

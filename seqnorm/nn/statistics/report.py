@@ -55,7 +55,17 @@ class Report:
         Consecutive steps of equal count form a band. If there are too many, so do steps whose
         counts differ by a factor of at most 2, 4 and so on; steps without statistics stay apart.
         """
-        return _bands(self.rows[name])
+        counts, factor = self.rows[name], 1
+        while len(found := _within(counts, factor)) > MOST_BANDS and factor <= max(counts):
+            factor *= 2
+        if len(found) > MOST_BANDS:  # seen and unseen steps alternate
+            size = -(-len(counts) // MOST_BANDS)
+            parts = [counts[start : start + size] for start in range(0, len(counts), size)]
+            found = [
+                Band(number * size, number * size + len(part) - 1, min(part), max(part))
+                for number, part in enumerate(parts)
+            ]
+        return found
 
     def __str__(self) -> str:
         if not self.rows:
@@ -69,7 +79,7 @@ class Report:
             seen, most = sum(count > 0 for count in counts), max(counts)
             lines.append(", ".join(names))
             lines.append(f"  {seen} of {len(counts)} steps seen, at least {least} rows a batch")
-            for band in _bands(counts):
+            for band in self.bands(names[0]):
                 bar = "#" * -(-BAR * band.most // max(most, 1))
                 lines.append(f"{band}  {bar}".rstrip())
             if 0 < seen < len(counts):
@@ -96,20 +106,6 @@ def report(module: nn.Module) -> Report:
         beyond={name: table.beyond for name, table in tables.items()},
         uncounted={name: int(table.uncounted().sum()) for name, table in tables.items()},
     )
-
-
-def _bands(counts: Sequence[int]) -> list[Band]:
-    factor = 1
-    while len(found := _within(counts, factor)) > MOST_BANDS and factor <= max(counts):
-        factor *= 2
-    if len(found) > MOST_BANDS:  # seen and unseen steps alternate
-        size = -(-len(counts) // MOST_BANDS)
-        parts = [counts[start : start + size] for start in range(0, len(counts), size)]
-        found = [
-            Band(number * size, number * size + len(part) - 1, min(part), max(part))
-            for number, part in enumerate(parts)
-        ]
-    return found
 
 
 def _within(counts: Sequence[int], factor: int) -> list[Band]:

@@ -106,11 +106,6 @@ class StatisticsSet:
             )
 
     @property
-    def divided(self) -> tuple[str, ...]:
-        """The axes of which S contains one of several parts: the channels', or no axis."""
-        return (self.channel_axis,) if self.groups else ()
-
-    @property
     def spans_batch(self) -> bool:
         """True if S contains elements of all examples of a mini-batch."""
         return self.batch_axis in self.spans
@@ -172,7 +167,7 @@ class StatisticsSet:
             if axis in self.spans:
                 continue
             label = torch.arange(size)
-            if axis in self.divided:
+            if self.groups and axis == self.channel_axis:
                 parts = torch.tensor(self._scaled(size))
                 label = torch.arange(len(parts)).repeat_interleave(parts)
             own = label == label[element[dim]]
@@ -193,9 +188,7 @@ class StatisticsSet:
         alive = valid_mask(check_lengths(lengths, shape[batch], shape[time]).cpu(), shape[time])
         if time < batch:
             alive = alive.T
-        return whole & alive.reshape(
-            [size if dim in (batch, time) else 1 for dim, size in enumerate(shape)]
-        )
+        return whole & alive.unsqueeze(self.axes.index(self.channel_axis))
 
     def _scaled(self, channels: int) -> list[int]:
         """Return the groups of a tensor with this number of channels."""
@@ -214,13 +207,12 @@ class StatisticsSet:
         timed = "T" in self.axes
         along = "time step" if timed else "position"
         over_time = any(axis not in (*BATCH, *CHANNELS) for axis in self.spans)
+        place = f"all {along}s" if over_time else f"one {along}"
         batch = f"one {self.example}"
         if self.spans_batch:
             reached = " that reach this step" if timed and not over_time else ""
             batch = f"all {self.example}s of the mini-batch{reached}"
-        return (
-            f"{self._channel_words()}, {batch}, {f'all {along}s' if over_time else f'one {along}'}"
-        )
+        return f"{self._channel_words()}, {batch}, {place}"
 
     def _channel_words(self) -> str:
         unit = self.unit
@@ -261,8 +253,8 @@ class StatisticsSet:
         return [text.format(one=self.example, short=short, full=full) for text in texts]
 
     def __str__(self) -> str:
-        follows = self._consequences()[1]
-        sentences = [f"{self.name}, x ({', '.join(self.axes)}): {self.words}.", follows]
+        sentences = [f"{self.name}, x ({', '.join(self.axes)}): {self.words}."]
+        sentences.append(self._consequences()[1])
         if not self.centred:
             sentences.append("The mean is not subtracted: what S shares is the mean square.")
         return " ".join([*sentences, self.remark] if self.remark else sentences)
@@ -329,13 +321,10 @@ class SiteSets(Mapping[str, StatisticsSet]):
         places: dict[StatisticsSet, list[str]] = {}
         for site, of_site in self.sites:
             places.setdefault(replace(of_site, name=self.name), []).append(site)
-        panels = [
-            replace(
-                panel(of_sites, lengths),
-                heading="; ".join(f"{site}: {TENSORS[site]}" for site in sites),
-            )
-            for of_sites, sites in places.items()
-        ]
+        panels = []
+        for of_sites, sites in places.items():
+            heading = "; ".join(f"{site}: {TENSORS[site]}" for site in sites)
+            panels.append(replace(panel(of_sites, lengths), heading=heading))
         return draw(f"{self.name}: sets of its norms", "x (T, B, F)", panels, str(self))
 
     def _repr_svg_(self) -> str:

@@ -31,36 +31,24 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Panel:
-    """A block of elements, the words along its edges and the text around it.
+    """A block of elements, the words along its edges and the text around it."""
 
-    Args:
-        same, valid, element: boolean (stacks, planes, rows, columns): the set that is shown, the
-            elements that are not padding (the same in every row), the one element of the set.
-        back, along, up: words for rows, columns and, where they have no words of their own, planes.
-        stacks: words below each stack.
-        planes: words beside each plane instead, with a single stack.
-        details: second lines of ``planes``.
-        gates: a letter for each of the equal parts into which the rows are divided.
-        words, consequence, note: sentences above and below the block.
-        shared: the statistics that the elements of a set share.
-        heading: a bold line above everything.
-    """
-
-    same: Tensor
-    valid: Tensor
-    element: Tensor
-    words: str
-    consequence: str
-    shared: str
-    note: str = ""
-    heading: str = ""
-    back: str = ""
-    along: str = ""
-    up: str = ""
-    stacks: tuple[str, ...] = ()
-    planes: tuple[str, ...] = ()
-    details: tuple[str, ...] = ()
-    gates: str = ""
+    # Boolean (stacks, planes, rows, columns).
+    same: Tensor  # the set that is shown
+    valid: Tensor  # the elements that are not padding, the same in every row
+    element: Tensor  # the one element of the set
+    words: str  # a sentence above the block
+    consequence: str  # a sentence below it
+    shared: str  # the statistics that the elements of a set share
+    note: str = ""  # a further sentence below the block
+    heading: str = ""  # a bold line above everything
+    back: str = ""  # word for the rows
+    along: str = ""  # word for the columns
+    up: str = ""  # word for the planes, where they have no words of their own
+    stacks: tuple[str, ...] = ()  # words below each stack
+    planes: tuple[str, ...] = ()  # words beside each plane instead, with a single stack
+    details: tuple[str, ...] = ()  # second lines of ``planes``
+    gates: str = ""  # a letter for each of the equal parts into which the rows are divided
 
 
 class _Image(list[str]):
@@ -100,13 +88,10 @@ class _Image(list[str]):
         (x1, y1), (x2, y2) = tail, tip
         length = ((x2 - x1) ** 2 + (y2 - y1) ** 2) ** 0.5
         u, v = (x2 - x1) / length, (y2 - y1) / length
-        head = [
-            (x2, y2),
-            (x2 - 7 * u + 3.2 * v, y2 - 7 * v - 3.2 * u),
-            (x2 - 7 * u - 3.2 * v, y2 - 7 * v + 3.2 * u),
-        ]
+        left = (x2 - 7 * u + 3.2 * v, y2 - 7 * v - 3.2 * u)
+        right = (x2 - 7 * u - 3.2 * v, y2 - 7 * v + 3.2 * u)
         self.line(tail, (x2 - 5 * u, y2 - 5 * v), QUIET)
-        self.polygon(head, fill=QUIET)
+        self.polygon([tip, left, right], fill=QUIET)
 
 
 def draw(title: str, axes: str, panels: Sequence[Panel], description: str) -> str:

@@ -6,7 +6,7 @@ sequences, F units.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, overload
@@ -112,12 +112,10 @@ def _of_recurrence(layer: RecurrentLayer | RecurrentCell) -> SiteSets:
     if layer.norm is None:
         raise ValueError(f'this {name} has no norm: build it with norm="layer", say, to see a set')
     direction = layer.directions()[0] if isinstance(layer, RecurrentLayer) else layer.direction()
-    spans = direction.step.spans(layer.norm)
-    sites = [
-        (site, _of_site(f"{name}, {site}", norm, spans.get(site, "")))
-        for site, norm in direction.norms.items()
-    ]
-    return SiteSets(name, tuple(sites))
+    gates = direction.step.spans(layer.norm)
+    sites = direction.norms.items()
+    sets = ((site, _of_site(f"{name}, {site}", norm, gates.get(site, ""))) for site, norm in sites)
+    return SiteSets(name, tuple(sets))
 
 
 def _of_site(name: str, site: SiteNorm, gates: str) -> StatisticsSet:
@@ -145,20 +143,20 @@ def _grouped(of: StatisticsSet, layer: Any) -> StatisticsSet:
 
 def _remark(processes: Processes | None, least: int = 0) -> str:
     """Return the remark on processes, and on steps that fewer than ``least`` sequences reach."""
-    said = [] if processes is None else ["The mini-batch is that of all processes."]
-    if least:
-        said.append(
-            f"Steps that fewer than {least} sequences reach take running statistics in training "
-            "too."
-        )
-    return " ".join(said)
+    together = "" if processes is None else "The mini-batch is that of all processes."
+    few = f"Steps that fewer than {least} sequences reach take running statistics in training too."
+    return " ".join(filter(None, (together, few if least else "")))
+
+
+def _set(layer: Any, axes: Sequence[str], spans: str, **options: Any) -> StatisticsSet:
+    """Return the set for a tensor with these axes; "*" in ``spans`` means all positions."""
+    spanned = tuple(a for a in axes if a in spans or ("*" in spans and a not in "NC"))
+    channels = getattr(layer, "num_features", getattr(layer, "num_channels", 0))
+    return StatisticsSet(type(layer).__name__, tuple(axes), spanned, channels=channels, **options)
 
 
 def _sequences(layer: SequenceNorm, spans: str, **options: Any) -> StatisticsSet:
-    axes = tuple(layer.layout)
-    spanned = tuple(axis for axis in axes if axis in spans)
-    channels = layer.num_channels
-    return StatisticsSet(type(layer).__name__, axes, spanned, channels=channels, **options)
+    return _set(layer, layer.layout, spans, **options)
 
 
 def _batch_norm(layer: BatchNorm) -> StatisticsSet:
@@ -168,11 +166,7 @@ def _batch_norm(layer: BatchNorm) -> StatisticsSet:
 
 
 def _positions(layer: Any, dims: int, spans: str, **options: Any) -> StatisticsSet:
-    """Return the set for x (N, C, *positions), where "*" in ``spans`` means all positions."""
-    axes = ("N", "C", *POSITIONS[dims])
-    spanned = tuple(a for a in axes if a in spans or ("*" in spans and a in POSITIONS[dims]))
-    channels = getattr(layer, "num_features", getattr(layer, "num_channels", 0))
-    return StatisticsSet(type(layer).__name__, axes, spanned, channels=channels, **options)
+    return _set(layer, ("N", "C", *POSITIONS[dims]), spans, **options)
 
 
 def _tracked(layer: Any, dims: int, spans: str) -> StatisticsSet:

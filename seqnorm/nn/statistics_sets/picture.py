@@ -72,8 +72,7 @@ def _check(of: StatisticsSet, sizes: dict[str, int | None], lengths: Sequence[in
     axes = f"{of.name} has the axes ({', '.join(of.axes)})"
     given = {name: size for name, size in sizes.items() if size is not None}
     if "T" in of.axes:
-        unfit = [name for name in given if name != "channels"]
-        if unfit:
+        if unfit := [name for name in given if name != "channels"]:
             raise ValueError(f"{axes}: leave {unfit[0]} out, and write lengths=(5, 3, 2), say")
     elif lengths is not None:
         raise ValueError(f"{axes}: leave lengths out, and write examples=3, positions=4, say")
@@ -98,9 +97,8 @@ def _few_channels(of: StatisticsSet, channels: int | None) -> tuple[StatisticsSe
             channels = CHANNELS
             drawn = replace(of, groups=(1, 1), gates="")
     elif of.gates and channels % len(of.gates):
-        raise ValueError(
-            f"channels={channels}: {of.name} has {len(of.gates)} gates, so give a multiple"
-        )
+        has = f"{of.name} has {len(of.gates)} gates"
+        raise ValueError(f"channels={channels}: {has}, so give a multiple")
     if not of.groups or of.gates_of_groups or channels == sum(of.groups):
         return drawn, channels, ""
     groups = f"{len(drawn.groups)} groups, not {sum(of.groups)} in {len(of.groups)}"
@@ -113,11 +111,8 @@ def _turn(of: StatisticsSet, mask: Tensor) -> Tensor:
     They are examples, channels, H, W for images, with the first row in front. Otherwise there is
     one stack of examples, each channels by steps.
     """
-    order = [
-        of.batch_axis,
-        of.channel_axis,
-        *(a for a in ("T", "L", "D", "H", "W") if a in of.axes),
-    ]
+    rest = [axis for axis in of.axes if axis not in (of.batch_axis, of.channel_axis)]
+    order = [of.batch_axis, of.channel_axis, *rest]
     turned = mask.permute([of.axes.index(axis) for axis in order])
     return turned.flatten(2, -2).flip(2) if "H" in of.axes else turned.unsqueeze(0)
 

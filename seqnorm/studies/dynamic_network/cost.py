@@ -33,9 +33,8 @@ def cost_of(study: DynamicNetwork, setting: Setting, texts: Texts) -> Outcome:
         return study.model({**setting, "pooling": study.poolings[0]}, texts, max_steps)
 
     longest = max(range(len(part)), key=part.lengths.__getitem__)
-    others = random.Random(setting["seed"]).sample(
-        [i for i in range(len(part)) if i != longest], batch - 1
-    )
+    rest = [i for i in range(len(part)) if i != longest]
+    others = random.Random(setting["seed"]).sample(rest, batch - 1)
     short = part.head(steps).batch([longest, *others])
     tokens = [part.tokens[longest], *(part.tokens[i][:steps] for i in others)]
     long = Part(tokens, [part.labels[i] for i in (longest, *others)]).batch(range(batch))
@@ -51,9 +50,8 @@ def cost_of(study: DynamicNetwork, setting: Setting, texts: Texts) -> Outcome:
     seconds.append((float(length), timed(model, long)))
     tables = tables_of(model).values()
     values["parameters"] = float(sum(p.numel() for p in model.recurrent.parameters()))
-    values["table_bytes"] = float(
-        sum(4 * (t.running_mean.numel() + t.running_var.numel()) for t in tables)
-    )
+    kept = sum(t.running_mean.numel() + t.running_var.numel() for t in tables)
+    values["table_bytes"] = 4.0 * kept
     if tables:
         values["updated_steps"] = float(max(int((t.count > 0).sum()) for t in tables))
     return Outcome(values, {"seconds": seconds})

@@ -6,7 +6,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from seqnorm.studies.evidence import Seeds
-from seqnorm.studies.figures import NAMES, STYLES, draw_line, legend, panels
+from seqnorm.studies.figures import NAMES, STYLES, draw_line, panels, with_legend
 from seqnorm.studies.table import Table
 
 from .verdict import SITE_WORDS, Networks, networks
@@ -55,8 +55,9 @@ def _point(
         axes.errorbar(x, y, up, across, label=label, capsize=2.5, markersize=6, **look)
 
 
-def _legend(drawn: Figure, grid: list[Axes], columns: int = 5) -> None:
-    legend(drawn, grid, columns if len(grid) > 1 else 2, fontsize=9, frameon=True)
+def _with_legend(drawn: Figure, grid: list[Axes], columns: int = 5) -> Figure:
+    columns = columns if len(grid) > 1 else 2
+    return with_legend(drawn, grid, columns, fontsize=9, frameon=True)
 
 
 def _norm_ticks(axes: Axes, study: DynamicNetwork) -> None:
@@ -76,8 +77,7 @@ def _rows(study: DynamicNetwork, runs: Table) -> Figure:
         if axes.lines:
             axes.set_xscale("log")
     grid[0].set_ylabel("sequences that reach the step")
-    _legend(drawn, grid)
-    return drawn
+    return _with_legend(drawn, grid)
 
 
 def _errors(study: DynamicNetwork, runs: Table) -> Figure:
@@ -92,8 +92,7 @@ def _errors(study: DynamicNetwork, runs: Table) -> Figure:
         axes.set(xlabel="time step", ylabel="relative error")
         if axes.lines:
             axes.set_ylim(0, None)
-    _legend(drawn, grid, 4)
-    return drawn
+    return _with_legend(drawn, grid, 4)
 
 
 def _lengths(study: DynamicNetwork, runs: Table) -> Figure:
@@ -109,27 +108,23 @@ def _lengths(study: DynamicNetwork, runs: Table) -> Figure:
                 draw_line(axes, values, norm)
         axes.set_xticks(range(len(names)), names)
         axes.set(xlabel="tokens of the document", ylabel="test accuracy, %")
-    _legend(drawn, grid, 3)
-    return drawn
+    return _with_legend(drawn, grid, 3)
 
 
 def _cut(study: DynamicNetwork, runs: Table) -> Figure:
     cases = list(product(study.poolings, study.corpora))
     drawn, grid = panels([f"{corpus}, {pooling} pooling" for pooling, corpus in cases], 2.9, 2)
+    marks = list(product(enumerate(study.cells), enumerate(study.norms)))
     for axes, (pooling, corpus) in zip(grid, cases):
-        for (number, cell), (place, norm) in product(
-            enumerate(study.cells), enumerate(study.norms)
-        ):
+        for (number, cell), (place, norm) in marks:
             value = Networks(runs, corpus, cell, pooling).change(norm)
             x = place + 0.25 * (number - (len(study.cells) - 1) / 2)
             fill = ("full", "none")[number % 2]
             _point(axes, x, value, norm, cell.upper(), upright=True, fillstyle=fill)
         axes.axhline(0, color="black", linewidth=0.8)
         _norm_ticks(axes, study)
-        axes.set_ylabel("change, points")
-        axes.set_xlim(-0.6, len(study.norms) - 0.4)
-    _legend(drawn, grid)
-    return drawn
+        axes.set(xlim=(-0.6, len(study.norms) - 0.4), ylabel="change, points")
+    return _with_legend(drawn, grid)
 
 
 CONDITIONS = {
@@ -148,15 +143,14 @@ CONDITIONS = {
 
 def _causes(study: DynamicNetwork, runs: Table) -> Figure:
     cases = list(product(study.corpora, study.cells))
-    pooling = study.poolings[0]
+    norms = [norm for norm in ("batch", "layer", "none") if norm in study.norms]
     drawn, grid = panels([f"{corpus}, {cell.upper()}" for corpus, cell in cases], 4.8, 2)
     for axes, (corpus, cell) in zip(grid, cases):
-        of = Networks(runs, corpus, cell, pooling)
-        norms = [norm for norm in ("batch", "layer", "none") if norm in study.norms]
+        of = Networks(runs, corpus, cell, study.poolings[0])
         for (number, norm), (place, measure) in product(enumerate(norms), enumerate(CONDITIONS)):
-            found = of.cut(measure, norm) - of.cut("accuracy_cut", norm)
-            if measure == "accuracy_head":  # the control has a new head too
-                found = of.rest(norm)
+            # With a new head the control has one too.
+            control = "accuracy_cut_head" if measure == "accuracy_head" else "accuracy_cut"
+            found = of.cut(measure, norm) - of.cut(control, norm)
             at = place + 0.22 * (number - 1)
             _point(axes, at, found, norm, NAMES[norm], upright=False)
         axes.axvline(0, color="black", linewidth=0.8)
@@ -165,8 +159,7 @@ def _causes(study: DynamicNetwork, runs: Table) -> Figure:
         axes.set_xlabel("change, points")
         if axes not in grid[:: min(2, len(cases))]:
             axes.set_yticklabels([])
-    _legend(drawn, grid)
-    return drawn
+    return _with_legend(drawn, grid)
 
 
 def _sites(study: DynamicNetwork, runs: Table) -> Figure:
@@ -177,16 +170,15 @@ def _sites(study: DynamicNetwork, runs: Table) -> Figure:
         short = words.replace("everywhere but at", "all but").removeprefix("at the ")
         if site in study.variants:
             shown.append((short.replace("alone", "only"), "batch", site))
-    shown += [("LayerNorm", "layer", None), ("no norm", "none", None)]
-    shown = [line for line in shown if line[1] in study.norms]
+    others = [("LayerNorm", "layer", None), ("no norm", "none", None)]
+    shown = [line for line in [*shown, *others] if line[1] in study.norms]
     for place, (_, norm, variant) in enumerate(shown):
         _point(axes, place, of.change(norm, variant), norm, "", upright=False)
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(shown)), [text for text, _, _ in shown])
-    axes.invert_yaxis()
-    axes.set_xlabel("change against the documents cut, points")
     axes.locator_params(axis="x", nbins=6)
-    axes.set_ylim(max(len(shown), 1) - 0.5, -0.5)
+    axes.set_ylim(max(len(shown), 1) - 0.5, -0.5)  # from above
+    axes.set_xlabel("change against the documents cut, points")
     return drawn
 
 
@@ -203,8 +195,8 @@ def _cost(study: DynamicNetwork, runs: Table) -> Figure:
             (grid[1], "parameters", False, runs.by_seed("parameters", **of)),
             (grid[1], "running statistics", True, kept),
         ):
-            look: dict[str, Any] = {"marker": "o" if filled else "D", "color": "black"}
-            look["fillstyle"] = "full" if filled else "none"
+            marker, fill = ("o", "full") if filled else ("D", "none")
+            look = {"marker": marker, "fillstyle": fill, "color": "black"}
             if values.interval.mean > 0:
                 _point(axes, place, values, norm, label, upright=True, **look)
     for axes in grid:
@@ -212,5 +204,4 @@ def _cost(study: DynamicNetwork, runs: Table) -> Figure:
         axes.set_xlim(-0.5, len(study.norms) - 0.5)
         if axes.containers:
             axes.set_yscale("log")
-    _legend(drawn, grid, 2)
-    return drawn
+    return _with_legend(drawn, grid, 2)

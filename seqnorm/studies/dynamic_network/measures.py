@@ -170,10 +170,8 @@ def error_of_batches(
     It is the mean over those of ``count`` random batches that have two rows at the step, or NaN.
     """
     drawn = random.Random(seed)
-    errors = []
-    for _ in range(count):
-        batch = drawn.sample(range(len(part)), size)
-        errors.append(relative_error(with_statistics(model, part, [batch]), true))
+    batches = [drawn.sample(range(len(part)), size) for _ in range(count)]
+    errors = [relative_error(with_statistics(model, part, [batch]), true) for batch in batches]
     return torch.stack(errors).nanmean(0)
 
 

@@ -104,24 +104,20 @@ class DynamicNetwork(Study):
             raise ValueError(f"cut must lie between 1 and steps={self.steps}, got {self.cut}")
         if len(self.bounds) != 4 or sorted(self.bounds) != list(self.bounds):
             raise ValueError(f"bounds are four rising lengths, got {list(self.bounds)}")
-        for name, corpora in (
-            ("epochs", self.corpora),
-            ("documents", (*self.corpora, *self.tails, self.longest)),
-        ):
+        every = (*self.corpora, *self.tails, self.longest)
+        for name, corpora in (("epochs", self.corpora), ("documents", every)):
             if missing := set(corpora) - set(getattr(self, name)):
                 raise ValueError(f"{name} has no number for {', '.join(sorted(missing))}")
 
     def settings(self, done: Table) -> Iterator[Setting]:
-        run: dict[str, Any] = {"stage": "run"}
         for corpus, seed in product(self.tails, range(self.seeds)):
-            yield {"part": "rows", **run, "corpus": corpus, "seed": seed}
-        of_cost = {"part": "cost", **run, "corpus": self.longest, "cell": self.cells[0]}
+            yield {"part": "rows", "stage": "run", "corpus": corpus, "seed": seed}
+        of_cost = {"part": "cost", "stage": "run", "corpus": self.longest, "cell": self.cells[0]}
         for norm, seed in product(self.norms, range(self.seeds)):
             yield {**of_cost, "norm": norm, "seed": seed}
         cases = [(task, self.rates) for task in self._tasks()]
         tuning, seeds = self.tuning_seeds, self.seeds
-        runs = tuned_runs(done, cases, tuning=tuning, seeds=seeds, measure="validation")
-        for setting in runs:
+        for setting in tuned_runs(done, cases, tuning=tuning, seeds=seeds, measure="validation"):
             yield setting
             if setting["stage"] == "run" and self._is_main(setting):
                 for variant in self.variants:
@@ -149,13 +145,12 @@ class DynamicNetwork(Study):
         seed, whole = setting["seed"], setting["part"] == "whole"
         model = self.model(setting, data)
         epochs = self.epochs[setting["corpus"]] if whole else self.epochs_cut
-        learned, validation = (
-            part if whole else part.head(self.cut) for part in (data.train, data.validation)
-        )
+        read = self.steps if whole else self.cut
         how = {"rate": setting["rate"], "epochs": epochs, "batch": self.batch, "seed": seed}
-        losses = list(train(model, learned, **how))
+        losses = list(train(model, data.train.head(read), **how))
         last = losses[-len(losses) // epochs :]
-        values = {"loss": sum(last) / len(last), "validation": measures.accuracy(model, validation)}
+        accuracy = measures.accuracy(model, data.validation.head(read))
+        values = {"loss": sum(last) / len(last), "validation": accuracy}
         if setting["stage"] == "tune":
             return Outcome(values)
         measured = self._whole(model, data, seed) if whole else self._cut(model, data)
@@ -169,28 +164,19 @@ class DynamicNetwork(Study):
         """Return the untrained network of a setting. One seed gives the same first matrices."""
         seed, norm = setting["seed"], setting["norm"]
         torch.manual_seed(seed)
-        model = classifier(
-            data,
-            norm,
-            embedding=self.embedding,
-            hidden=self.hidden,
-            max_steps=max_steps or self.steps,
-            cell=setting["cell"],
-            pooling=setting["pooling"],
-            word_dropout=0.1,
-            embedding_dropout=0.3,
-            dropout=0.3,
-        )
+        sizes = {"embedding": self.embedding, "hidden": self.hidden}
+        options = {"cell": setting["cell"], "pooling": setting["pooling"]}
+        options |= {"word_dropout": 0.1, "embedding_dropout": 0.3, "dropout": 0.3}
+        model = classifier(data, norm, max_steps=max_steps or self.steps, **sizes, **options)
         torch.manual_seed(seed + 1)  # independent of the biases that the recurrent layer has drawn
         model.head.reset_parameters()
         if variant := setting.get("variant"):
             drawn = model.recurrent
             assert drawn.norm is not None, "variants are of norm='batch'"
             scheme = drawn.norm.replace(**SITES[str(variant)])
-            model.recurrent = type(drawn)(
-                self.embedding, self.hidden, batch_first=True, norm=scheme
-            )
-            model.recurrent.load_state_dict(drawn.state_dict(), strict=False)
+            layer = type(drawn)(self.embedding, self.hidden, batch_first=True, norm=scheme)
+            layer.load_state_dict(drawn.state_dict(), strict=False)
+            model.recurrent = layer
         return model
 
     def _rows(self, setting: Setting) -> Outcome:
@@ -201,9 +187,7 @@ class DynamicNetwork(Study):
             values[f"alone_{size}"] = alone
             # Few points, closer together at the beginning: 0, 1, 2, 4, ... and 3/2 of these.
             steps = {int(base * 2**power) for power in range(14) for base in (0, 1, 1.5)}
-            curves[f"rows_{size}"] = [
-                (step, rows[step]) for step in sorted(steps) if step < len(rows)
-            ]
+            curves[f"rows_{size}"] = [(at, rows[at]) for at in sorted(steps) if at < len(rows)]
         return Outcome(values, curves)
 
     def _whole(self, model: TextClassifier, data: Texts, seed: int) -> Outcome:
@@ -216,9 +200,8 @@ class DynamicNetwork(Study):
         values["accuracy_population"] = measures.accuracy(true, data.test)
         errors = {"running": measures.relative_error(model, true)}
         for size in BATCHES:
-            errors[str(size)] = measures.error_of_batches(
-                model, true, data.train, size, self.drawn, seed
-            )
+            how = (data.train, size, self.drawn, seed)
+            errors[str(size)] = measures.error_of_batches(model, true, *how)
         values |= {f"slope_{name}": measures.slope(error) for name, error in errors.items()}
         rows = measures.variances(model)[1]
         running = errors["running"][rows > 0]
@@ -234,10 +217,8 @@ class DynamicNetwork(Study):
 
     def _cut(self, model: TextClassifier, data: Texts) -> Outcome:
         """Measure on the test documents that are longer than the documents of training."""
-        long, sample = (
-            data.test.longer(self.cut),
-            data.train.take(evenly(len(data.train), self.sampled)),
-        )
+        long = data.test.longer(self.cut)
+        sample = data.train.take(evenly(len(data.train), self.sampled))
         head, again = long.head(self.cut), long.again(self.cut)
         short = sample.head(self.cut)
         right = measures.right(model, long)

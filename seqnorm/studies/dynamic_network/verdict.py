@@ -107,10 +107,8 @@ def quantities(study: DynamicNetwork, table: Table) -> dict[str, Any]:
         return runs.by_seed(measure, part="cost", norm="batch", cell=study.cells[0])
 
     numbers, kept = costs("parameters"), costs("table_bytes")
-    cases = [
-        Networks(runs, corpus, cell, study.poolings[0])
-        for corpus, cell in product(("r8", "imdb"), (study.cells[0], study.cells[-1]))
-    ]
+    tasks = product(("r8", "imdb"), (study.cells[0], study.cells[-1]))
+    cases = [Networks(runs, *task, study.poolings[0]) for task in tasks]
     return {
         "last": cases,
         "mean": [Networks(runs, corpus, study.cells[0], "mean") for corpus in ("r8", "imdb")],

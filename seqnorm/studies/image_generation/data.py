@@ -43,15 +43,12 @@ def shrink(picture: Tensor, side: int) -> Tensor:
 
 def crops(pictures: Iterable[Tensor], size: int, generator: torch.Generator) -> Tensor:
     """Cut a square (3, size, size) from a random place of each picture."""
-    return torch.stack([_crop(picture, size, generator) for picture in pictures])
-
-
-def _crop(picture: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    y, x = (
-        int(torch.randint(length - size + 1, (), generator=generator))
-        for length in picture.shape[1:]
-    )
-    return picture[:, y : y + size, x : x + size]
+    found = []
+    for picture in pictures:
+        room = (length - size + 1 for length in picture.shape[1:])
+        y, x = (int(torch.randint(places, (), generator=generator)) for places in room)
+        found.append(picture[:, y : y + size, x : x + size])
+    return torch.stack(found)
 
 
 def middle(picture: Tensor, size: int) -> Tensor:
@@ -72,9 +69,8 @@ def to_png(pictures: Tensor) -> bytes:
 
     row = torch.cat(list(pictures), 2).permute(1, 2, 0)
     pixels = (row.clamp(0, 1) * 255).round().byte().contiguous()
-    image = Image.frombytes("RGB", (row.shape[1], row.shape[0]), bytes(pixels.flatten().tolist()))
     stream = io.BytesIO()
-    image.save(stream, "PNG", optimize=True)
+    Image.fromarray(pixels.numpy()).save(stream, "PNG", optimize=True)
     return stream.getvalue()
 
 

@@ -8,7 +8,7 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from seqnorm.studies.evidence import Seeds, mean_of
-from seqnorm.studies.figures import NAMES, STYLES, draw_line, figure, legend, log_ticks, tidy
+from seqnorm.studies.figures import NAMES, STYLES, draw_line, figure, log_ticks, panels, with_legend
 from seqnorm.studies.table import Table
 
 from .data import CONTRASTS, SHOWN
@@ -30,12 +30,11 @@ EDGE: dict[str, dict[str, Any]] = {"adaptive": {"markeredgecolor": "black", "mar
 def figures(study: ImageGeneration, table: Table) -> dict[str, Figure]:
     """Draw all figures of the reported runs."""
     runs, styles = table.where(stage="run"), study.styles
+    drawings = (_losses, _dependence, _training)
     return {
         "pictures": _gallery(runs, styles, study.size, faded=False),
         "contrast": _gallery(runs, styles, study.size, faded=True),
-        "losses": _losses(runs, styles),
-        "dependence": _dependence(runs, styles),
-        "training": _training(runs, styles),
+        **{draw.__name__[1:]: draw(runs, styles) for draw in drawings},
     }
 
 
@@ -50,8 +49,7 @@ def _gallery(runs: Table, styles: Sequence[str], size: int, *, faded: bool) -> F
     grid = drawn.subplots(len(rows), len(styles), squeeze=False)
     for (row, norm), (column, style) in product(enumerate(rows), enumerate(styles)):
         axes = grid[row, column]
-        axes.set_xticks([])
-        axes.set_yticks([])
+        axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
         name = {"style": f"style_{style}", "content": "contents"}.get(norm, f"{norm}_{style}")
         path = None if runs.files is None else runs.files / f"{name}.png"
@@ -84,26 +82,22 @@ def _marks(axes: Axes, runs: Table, places: Sequence[tuple[Sequence[str], str]])
 
 def _losses(runs: Table, styles: Sequence[str]) -> Figure:
     """Draw style and content loss of test contents by norm, and by the source of statistics."""
-    drawn = figure(9.0, 3.6)
-    axes_style, axes_content, axes_whose = drawn.subplots(1, 3, width_ratios=[4, 4, 3])
+    drawn, grid = panels(["", "", ""], 3.6, 3, 9.0, width_ratios=[4, 4, 3])
     groups = [*([style] for style in styles), styles]
-    for axes, kind in ((axes_style, "style"), (axes_content, "content")):
+    for axes, kind in zip(grid, ("style", "content")):
         _marks(axes, runs, [(group, f"test_{kind}") for group in groups])
         axes.set_xticks(range(len(groups)), [*styles, "all styles"])
         axes.set_ylabel(f"{kind} loss of test contents")
     whose = {"running": "test_style", "batch": "batch_style", "its own": "alone_style"}
     values = {x: by_seed(runs, "batch", styles, m) for x, m in enumerate(whose.values())}
-    draw_line(axes_whose, values, "batch")
+    draw_line(grid[2], values, "batch")
     own = by_seed(runs, "instance", styles, "test_style")
-    draw_line(axes_whose, {len(whose): own}, "instance")
-    axes_whose.set_xticks(range(len(whose) + 1), [*whose, "IN"])
-    axes_whose.set_xlabel("BatchNorm with statistics")
-    axes_whose.set_ylabel("style loss of test contents")
-    for axes in (axes_style, axes_content, axes_whose):
+    draw_line(grid[2], {len(whose): own}, "instance")
+    grid[2].set_xticks(range(len(whose) + 1), [*whose, "IN"])
+    grid[2].set(xlabel="BatchNorm with statistics", ylabel="style loss of test contents")
+    for axes in grid:
         _from_zero(axes)
-        tidy(axes)
-    legend(drawn, [axes_style], len(NORMS))
-    return drawn
+    return with_legend(drawn, grid[:1], len(NORMS))
 
 
 def _from_zero(axes: Axes) -> None:
@@ -113,19 +107,15 @@ def _from_zero(axes: Axes) -> None:
 
 def _dependence(runs: Table, styles: Sequence[str]) -> Figure:
     """Draw style loss by contrast, and the change of a picture when something else changes."""
-    drawn = figure(9.0, 3.6)
-    axes_contrast, axes_moves = drawn.subplots(1, 2)
+    drawn, (axes_contrast, axes_moves) = panels(["", ""], 3.6, 2, 9.0)
     for norm in NORMS:
-        curves = [
-            runs.curve_by_seed("contrast", norm=norm, style=style)
-            for style in (styles if norm in OF_ONE else [ALL])
-        ]
+        wanted = styles if norm in OF_ONE else [ALL]
+        curves = [runs.curve_by_seed("contrast", norm=norm, style=style) for style in wanted]
         values = {x: mean_of(curve.get(x, Seeds()) for curve in curves) for x in CONTRASTS}
         draw_line(axes_contrast, values, norm, SHORT[norm], **EDGE.get(norm, {}))
     axes_contrast.set_xscale("log", base=2)
     axes_contrast.set_xticks(CONTRASTS, [f"{c:g}" for c in CONTRASTS])
-    axes_contrast.set_xlabel("contrast of the content")
-    axes_contrast.set_ylabel("style loss of test contents")
+    axes_contrast.set(xlabel="contrast of the content", ylabel="style loss of test contents")
     _from_zero(axes_contrast)
     moves = {
         "other\nbatch-mates,\ntraining": "mates",
@@ -136,33 +126,28 @@ def _dependence(runs: Table, styles: Sequence[str]) -> Figure:
     _marks(axes_moves, runs, [(styles, measure) for measure in moves.values()])
     axes_moves.set_xticks(range(len(moves)), list(moves), fontsize=8)
     axes_moves.set_ylabel("mean change of a pixel (0 to 1)")
-    for axes in (axes_contrast, axes_moves):
-        tidy(axes)
-    legend(drawn, [axes_contrast], len(NORMS))
-    return drawn
+    return with_legend(drawn, [axes_contrast], len(NORMS))
 
 
 def _training(runs: Table, styles: Sequence[str]) -> Figure:
     """Draw losses in training as lines, and losses on test contents in inference as marks."""
-    groups = [*((style, style, OF_ONE) for style in styles), ("all styles", ALL, OF_ALL)]
-    drawn = figure(9.0, 4.8)
-    grid = drawn.subplots(2, len(groups), sharey="row", squeeze=False)
-    for column, (title, style, norms) in enumerate(groups):
-        for row, part in enumerate(("style", "content")):
-            for norm in norms:
-                _draw_curves(grid[row, column], runs.where(norm=norm, style=style), part, norm)
-            tidy(grid[row, column])
-        grid[0, column].set_title(title, fontsize=9)
-        grid[1, column].set_xlabel("step")
-    if any(axes.lines for axes in grid[0]):
-        grid[0, 0].set_yscale("log")
-        log_ticks(grid[0, 0].yaxis)
+    columns = len(styles) + 1
+    titles = [*styles, "all styles", *[""] * columns]
+    drawn, grid = panels(titles, 2.4, columns, 9.0, fontsize=9, sharey="row")
+    above, below = grid[:columns], grid[columns:]
+    for part, row in (("style", above), ("content", below)):
+        for axes, style in zip(row, [*styles, ALL]):
+            for norm in OF_ALL if style == ALL else OF_ONE:
+                _draw_curves(axes, runs.where(norm=norm, style=style), part, norm)
+        row[0].set_ylabel(f"{part} loss")
+    for axes in below:
+        axes.set_xlabel("step")
+    if any(axes.lines for axes in above):
+        above[0].set_yscale("log")
+        log_ticks(above[0].yaxis)
     # At the end, because it fixes the top too, and the axes of a row share theirs.
-    grid[1, 0].set_ylim(bottom=0)
-    grid[0, 0].set_ylabel("style loss")
-    grid[1, 0].set_ylabel("content loss")
-    legend(drawn, [grid[0, 0], grid[0, -1]], len(NORMS))
-    return drawn
+    below[0].set_ylim(bottom=0)
+    return with_legend(drawn, [above[0], above[-1]], len(NORMS))
 
 
 def _draw_curves(axes: Axes, runs: Table, part: str, norm: str) -> None:

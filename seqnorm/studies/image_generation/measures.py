@@ -69,10 +69,8 @@ def measure(
         return float((pictures(test, group) - second).abs().mean((2, 3, 4)).mean())
 
     style, content = judge(net, task, test)
-    by_contrast = [
-        (contrast, float(judge(net, task, fade(test, contrast))[0].mean()))
-        for contrast in CONTRASTS
-    ]
+    faded = [(contrast, judge(net, task, fade(test, contrast))[0]) for contrast in CONTRASTS]
+    by_contrast = [(contrast, float(losses.mean())) for contrast, losses in faded]
     plain = pictures(test)
     values = {
         "validation": float(task.total(*judge(net, task, task.validation))),

@@ -68,10 +68,8 @@ class ImageGeneration(Study):
 
     def __post_init__(self) -> None:
         parts = [*self.training, *self.validation, *self.test]
-        for kind, names, known in (
-            ("photographs", parts, PHOTOGRAPHS),
-            ("styles", self.styles, TEXTURES),
-        ):
+        pictures = (("photographs", parts, PHOTOGRAPHS), ("styles", self.styles, TEXTURES))
+        for kind, names, known in pictures:
             if unknown := sorted(set(names) - set(known)):
                 raise ValueError(f"unknown {kind} {unknown}: write some of {', '.join(known)}")
             if len(set(names)) < len(names):
@@ -80,9 +78,8 @@ class ImageGeneration(Study):
             if not getattr(self, part):
                 raise ValueError(f"{part} must name at least one")
         if self.judged < 2 * self.batch or self.judged % self.batch:
-            raise ValueError(
-                f"judged={self.judged} must be two batches of {self.batch} or more, all full"
-            )
+            needed = f"two batches of {self.batch} or more, all full"
+            raise ValueError(f"judged={self.judged} must be {needed}")
 
     def settings(self, done: Table) -> Iterator[Setting]:
         groups = [(norm, style) for style in self.styles for norm in OF_ONE]
@@ -116,13 +113,10 @@ class ImageGeneration(Study):
         parts = {"training": self.training, "validation": self.validation, "test": self.test}
         names = (*(name for part in parts.values() for name in part), *styles)
         loaded = data.load(names)
-        return Task(
-            {part: [shrink(loaded[n], self.side) for n in names] for part, names in parts.items()},
-            [shrink(loaded[name], self.texture_side) for name in styles],
-            size=self.size,
-            judged=self.judged,
-            content_weight=self.content_weight,
-        )
+        photographs = {part: [shrink(loaded[n], self.side) for n in parts[part]] for part in parts}
+        textures = [shrink(loaded[name], self.texture_side) for name in styles]
+        size, judged, weight = self.size, self.judged, self.content_weight
+        return Task(photographs, textures, size=size, judged=judged, content_weight=weight)
 
     figures = drawing.figures
     findings = verdict.findings

@@ -35,17 +35,16 @@ class DigitsOnPhotographs:
         count: int,  # of training digits, which are apart from the test digits
         turn: float = 90.0,  # the largest angle to both sides, in degrees
     ) -> None:
-        if count + VALIDATION + TEST > len(digits):
+        held = VALIDATION + TEST
+        if count + held > len(digits):
             raise ValueError(
                 f"of {len(digits)} digits, {VALIDATION} validate and {TEST} test: at most "
-                f"{len(digits) - VALIDATION - TEST} are left to train with, not {count}"
+                f"{len(digits) - held} are left to train with, not {count}"
             )
-        self.photographs = photographs
-        self.turn = turn
+        self.photographs, self.turn = photographs, turn
         generator = torch.Generator().manual_seed(0)  # the same parts for every seed
         order = torch.randperm(len(digits), generator=generator)
         digits, classes = digits[order], classes[order]
-        held = VALIDATION + TEST
         composed = self._compose(digits[:held], generator)
         self.validation: Labelled = composed[:VALIDATION], classes[:VALIDATION]
         self.test: Labelled = composed[VALIDATION:], classes[VALIDATION:held]

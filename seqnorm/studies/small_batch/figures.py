@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from seqnorm.studies.evidence import Seeds
-from seqnorm.studies.figures import NAMES, STYLES, draw_line, figure, legend, tidy
+from seqnorm.studies.figures import NAMES, STYLES, draw_line, panels, with_legend
 from seqnorm.studies.table import Table, Value
 
 from .verdict import RIVALS, THINGS, numbers
@@ -35,7 +35,6 @@ def _axis(axes: Axes, sizes: list[int], label: str) -> None:
     axes.minorticks_off()
     axes.invert_xaxis()  # large batches first, as Wu & He 2018 draw it
     axes.set_xlabel(label)
-    tidy(axes)
 
 
 def _error(runs: Table, measure: str = "error", **of: Value) -> Seeds:
@@ -45,8 +44,7 @@ def _error(runs: Table, measure: str = "error", **of: Value) -> Seeds:
 def _batches(runs: Table, part: str) -> Figure:
     rows = runs.where(part=part)
     sizes = [size for size in numbers(rows, "batch") if size > 1]
-    drawn = figure(7.6, 3.7)
-    left, right = drawn.subplots(1, 2)
+    drawn, (left, right) = panels(["", ""], 3.7, 2, 7.6)
     for norm in _norms(rows):
         draw_line(left, {s: _error(rows, norm=norm, batch=s) for s in sizes}, norm)
         draw_line(right, {s: rows.by_seed("loss", norm=norm, batch=s) for s in sizes}, norm)
@@ -59,8 +57,7 @@ def _batches(runs: Table, part: str) -> Figure:
         _axis(axes, sizes, f"{THINGS[part]} in a batch")
     _clip(left, 0, 100)
     _clip(right, 0, float("inf"))
-    legend(drawn, [left], 2)
-    return drawn
+    return with_legend(drawn, [left], 2)
 
 
 def _clip(axes: Axes, low: float, high: float) -> None:
@@ -70,9 +67,8 @@ def _clip(axes: Axes, low: float, high: float) -> None:
 
 
 def _ghosts(runs: Table) -> Figure:
-    drawn = figure(7.6, 3.9)
-    panels: list[Axes] = []
-    for axes, (part, rival) in zip(drawn.subplots(1, 2), RIVALS.items()):
+    drawn, grid = panels(list(RIVALS), 3.9, 2, 7.6)
+    for axes, (part, rival) in zip(grid, RIVALS.items()):
         ghosts, rows = runs.where(part=f"{part}_ghost"), runs.where(part=part)
         batch = next(iter(numbers(ghosts, "batch")), None)
         sizes = [*([] if batch is None else [batch]), *numbers(ghosts, "group")]
@@ -89,16 +85,16 @@ def _ghosts(runs: Table) -> Figure:
                 axes.axhspan(found.low, found.high, color=colour, alpha=0.15, linewidth=0)
         _axis(axes, sizes, f"{THINGS[part]} that share statistics")
         axes.set_ylabel("test error, %")
-        axes.set_title(f"{part}, full batch {batch}" if batch else part, fontsize=10)
+        if batch:
+            axes.set_title(f"{part}, full batch {batch}", fontsize=10)
         _clip(axes, 0, 100)
-        panels.append(axes)
-    legend(drawn, panels, 2)
-    return drawn
+    return with_legend(drawn, grid, 2)
 
 
 def _online(runs: Table) -> Figure:
-    drawn = figure(7.6, 3.4)
-    for axes, part in zip(drawn.subplots(1, 2, width_ratios=(4, 4)), RIVALS):
+    titles = ["one image at a time", "one document at a time"]
+    drawn, grid = panels(titles, 3.4, 2, 7.6)
+    for axes, part in zip(grid, RIVALS):
         rows = runs.where(part=part, batch=1)
         shown = [(NAMES[norm], norm, rows.where(norm=norm)) for norm in _norms(rows)]
         if (alone := runs.where(part=f"{part}_one_row")).rows:
@@ -109,11 +105,7 @@ def _online(runs: Table) -> Figure:
             axes.plot([place + 0.2] * len(values), list(values.values()), "k_", alpha=0.6)
         labels = [label.replace(" ", "\n", 1) for label, _, _ in shown]
         axes.set_xticks(range(len(shown)), labels, fontsize=8)
-        axes.set_xlim(-0.5, max(len(shown), 1) - 0.5)
+        axes.set(xlim=(-0.5, max(len(shown), 1) - 0.5), ylabel="test error, %")
         axes.set_ylim(bottom=0)
         _clip(axes, 0, 100)
-        axes.set_ylabel("test error, %")
-        title = {"images": "one image at a time", "text": "one document at a time"}[part]
-        axes.set_title(title, fontsize=10)
-        tidy(axes)
     return drawn

@@ -18,11 +18,8 @@ EVALUATED = 64  # documents in a batch
 def measure_images(run: Run, task: DigitsOnPhotographs) -> dict[str, float]:
     """Train, and measure the errors on validation and test images and the last training loss."""
     model, loss, images = run.train_images(task)
-    measured = {
-        "loss": loss,
-        "validation_error": image_error(model, task.validation),
-        "error": image_error(model, task.test),
-    }
+    measured = {"loss": loss, "validation_error": image_error(model, task.validation)}
+    measured["error"] = image_error(model, task.test)
     if run.norm == "batch":
         whole = run.image_classifier(None)
         whole.load_state_dict(model.state_dict())
@@ -42,11 +39,8 @@ def image_error(model: nn.Module, part: Labelled) -> float:
 def measure_text(run: Run, texts: Texts) -> dict[str, float]:
     """Train, and measure the errors on validation and test documents and the last loss."""
     model, loss = run.train_texts(texts)
-    measured = {
-        "loss": loss,
-        "validation_error": text_error(model, texts.validation),
-        "error": text_error(model, texts.test),
-    }
+    measured = {"loss": loss, "validation_error": text_error(model, texts.validation)}
+    measured["error"] = text_error(model, texts.test)
     # Statistics of many documents would undo the effect of a batch of one.
     if run.norm == "batch" and run.batch > 1:
         again = with_statistics(model, texts.train, in_order(texts.train))

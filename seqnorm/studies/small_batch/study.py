@@ -73,10 +73,9 @@ class SmallBatch(Study):
 
     def settings(self, done: Table) -> Iterator[Setting]:
         # Smaller batches of images have the largest one's rate, in proportion.
-        cases: list[tuple[Setting, list[float]]] = [
-            ({"part": "images", "norm": norm, "batch": self.image_batches[0]}, self.image_rates)
-            for norm in self.image_norms
-        ]
+        cases: list[tuple[Setting, list[float]]] = []
+        for norm, batch in product(self.image_norms, self.image_batches[:1]):
+            cases.append(({"part": "images", "norm": norm, "batch": batch}, self.image_rates))
         for norm, batch in product(self.text_norms, self.text_batches):
             cases.append(({"part": "text", "norm": norm, "batch": batch}, self.text_rates))
         numbers = {"tuning": self.tuning, "seeds": self.seeds}

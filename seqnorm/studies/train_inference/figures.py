@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from statistics import mean
 from typing import TYPE_CHECKING
 
-from seqnorm.studies.figures import NAMES, STYLES, draw_line, figure, legend, log_ticks, tidy
+from seqnorm.studies.figures import NAMES, STYLES, draw_line, log_ticks, panels, with_legend
 from seqnorm.studies.table import Table
 
 from .verdict import COMPANY, OVER_BATCH
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from .study import TrainInference
@@ -30,20 +31,22 @@ OF_BATCHES = 4  # kinds from the left that are of a batch
 
 def figures(study: TrainInference, table: Table) -> dict[str, Figure]:
     """Draw the loss by kind of statistics, changed answers, and the gap during training."""
-    drawings = {"statistics": _kinds, "company": _company, "gap": _gap}
-    runs = table.where(stage="run")
-    return {name: draw(runs, study.batch_sizes) for name, draw in drawings.items()}
+    runs, drawings = table.where(stage="run"), (_statistics, _company, _gap)
+    return {draw.__name__[1:]: draw(runs, study.batch_sizes) for draw in drawings}
+
+
+def _panels(titles: Sequence[str], height: float) -> tuple[Figure, list[Axes]]:
+    return panels(titles, height, len(titles), 9.0, fontsize=12, sharey=True)
 
 
 def _norms(runs: Table) -> list[str]:
     return [str(norm) for norm in runs.distinct("norm")]
 
 
-def _kinds(runs: Table, sizes: Sequence[int]) -> Figure:
-    drawn = figure(9.0, 4.2)
-    panels = drawn.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
+def _statistics(runs: Table, sizes: Sequence[int]) -> Figure:
+    drawn, grid = _panels([f"trained in batches of {size}" for size in sizes], 4.2)
     means: list[float] = []
-    for axes, size in zip(panels, sizes):
+    for axes, size in zip(grid, sizes):
         for norm in _norms(runs):
             if norm not in OVER_BATCH:
                 if found := runs.by_seed("loss_running", norm=norm, batch=size):
@@ -52,75 +55,60 @@ def _kinds(runs: Table, sizes: Sequence[int]) -> Figure:
                     axes.axhline(means[-1], label=f"{NAMES[norm]} (any company)", **look)
                 continue
             aside = 0.14 * OVER_BATCH.index(norm)
-            places = {
-                place + aside: runs.by_seed(f"loss_{kind}", norm=norm, batch=size)
-                for place, kind in enumerate(KINDS)
-            }
-            means += [mean(found.values()) for found in places.values() if found]
-            batches = {x: found for x, found in places.items() if x < OF_BATCHES - 0.5}
-            others = {x: found for x, found in places.items() if x not in batches}
-            draw_line(axes, batches, norm)
+            losses = [runs.by_seed(f"loss_{kind}", norm=norm, batch=size) for kind in KINDS]
+            means += [mean(found.values()) for found in losses if found]
+            places = [(place + aside, found) for place, found in enumerate(losses)]
+            draw_line(axes, dict(places[:OF_BATCHES]), norm)
             # The other kinds have no order, hence no line.
-            draw_line(axes, others, norm, label="_", linestyle="none")
+            draw_line(axes, dict(places[OF_BATCHES:]), norm, label="_", linestyle="none")
         axes.axvline(OF_BATCHES - 0.45, color="0.6", linewidth=0.8)
-        axes.set(yscale="log", title=f"trained in batches of {size}")
+        axes.set_yscale("log")
         axes.set_xticks(range(len(KINDS)), list(KINDS.values()), rotation=45, ha="right")
-        tidy(axes)
     if means:  # intervals of two seeds would hide everything else
-        panels[0].set_ylim(0.6 * min(means), 1.6 * max(means))
-    log_ticks(panels[0].yaxis)
-    panels[0].set_ylabel("test loss (log scale)")
-    legend(drawn, panels[:1], 4, fontsize=9)
-    return drawn
+        grid[0].set_ylim(0.6 * min(means), 1.6 * max(means))
+    log_ticks(grid[0].yaxis)
+    grid[0].set_ylabel("test loss (log scale)")
+    return with_legend(drawn, grid[:1], 4, fontsize=9)
 
 
 def _company(runs: Table, sizes: Sequence[int]) -> Figure:
-    drawn = figure(9.0, 3.6)
-    panels = drawn.subplots(1, len(COMPANY), sharey=True)
+    drawn, grid = _panels([f"new companions: {words}" for words in COMPANY.values()], 3.6)
     order, tops = sorted(sizes), [0.0]
-    for axes, (company, words) in zip(panels, COMPANY.items()):
+    for axes, company in zip(grid, COMPANY):
         for norm in _norms(runs):
-            measures = {size: f"changed_{company}_{size}" for size in order}
-            shares = {
-                float(place): 100 * runs.by_seed(measures[size], norm=norm, batch=size)
-                for place, size in enumerate(order)
-            }
-            draw_line(axes, shares, norm)
-            intervals = [values.interval for values in shares.values() if values]
+            shares = [
+                100 * runs.by_seed(f"changed_{company}_{size}", norm=norm, batch=size)
+                for size in order
+            ]
+            draw_line(axes, dict(enumerate(shares)), norm)
+            intervals = [values.interval for values in shares if values]
             tops += [min(found.high, 1.5 * found.mean) for found in intervals]
         axes.set_xticks(range(len(order)), [str(size) for size in order])
-        axes.set(title=f"new companions: {words}", xlabel="batch size, training and asking")
-        tidy(axes)
-    panels[0].set_ylim(-0.5, max(tops) + 1)  # intervals of two seeds would hide everything else
-    panels[0].set_ylabel("answers changed, %")
-    legend(drawn, panels[:1], 4, fontsize=9)
-    return drawn
+        axes.set_xlabel("batch size, training and asking")
+    # Intervals of two seeds would hide everything else.
+    grid[0].set(ylim=(-0.5, max(tops) + 1), ylabel="answers changed, %")
+    return with_legend(drawn, grid[:1], 4, fontsize=9)
 
 
 def _gap(runs: Table, sizes: Sequence[int]) -> Figure:
     from matplotlib.ticker import NullLocator
 
-    drawn = figure(9.0, 3.6)
-    panels = drawn.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
+    drawn, grid = _panels([f"batches of {size}" for size in sizes], 3.6)
     means = [0.0]
-    for axes, size in zip(panels, sizes):
+    for axes, size in zip(grid, sizes):
         axes.axhline(0, color="0.6", linewidth=0.8)
         for norm in (norm for norm in _norms(runs) if norm in (*OVER_BATCH, "layer")):
-            served, trained = (
-                runs.curve_by_seed(f"loss_{kind}", norm=norm, batch=size)
-                for kind in ("running", "batch")
-            )
+            served = runs.curve_by_seed("loss_running", norm=norm, batch=size)
+            trained = runs.curve_by_seed("loss_batch", norm=norm, batch=size)
             gaps = {x: served[x] - loss for x, loss in trained.items()}
             draw_line(axes, gaps, norm)
             means += [mean(found.values()) for found in gaps.values()]
-        axes.set(title=f"batches of {size}", xlabel="epochs of training")
-        tidy(axes)
+        axes.set_xlabel("epochs of training")
     margin = 0.5 * (max(means) - min(means)) + 0.01
-    panels[0].set_yscale("symlog", linthresh=0.1)  # early gaps are ten times those at the end
-    panels[0].set_yticks([-1, -0.3, -0.1, -0.05, 0, 0.05, 0.1, 0.3, 1])
-    panels[0].set_ylim(min(means) - margin, max(means) + margin)
-    panels[0].yaxis.set_major_formatter("{x:g}")
-    panels[0].yaxis.set_minor_locator(NullLocator())
-    panels[0].set_ylabel("test loss,\nrunning - batch statistics")
-    legend(drawn, panels[:1], 4, fontsize=9)
-    return drawn
+    grid[0].set_yscale("symlog", linthresh=0.1)  # early gaps are ten times those at the end
+    grid[0].set_yticks([-1, -0.3, -0.1, -0.05, 0, 0.05, 0.1, 0.3, 1])
+    grid[0].set_ylim(min(means) - margin, max(means) + margin)
+    grid[0].yaxis.set_major_formatter("{x:g}")
+    grid[0].yaxis.set_minor_locator(NullLocator())
+    grid[0].set_ylabel("test loss,\nrunning - batch statistics")
+    return with_legend(drawn, grid[:1], 4, fontsize=9)

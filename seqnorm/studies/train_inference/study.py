@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import torch
 
@@ -75,10 +76,8 @@ class TrainInference(Study):
             raise ValueError("looks, tuning_runs and the number of rates must be at least 1")
 
     def settings(self, done: Table) -> Iterator[Setting]:
-        cases = [
-            ({"norm": norm, "batch": batch}, self.rates)
-            for norm, batch in product(self.norms, self.batch_sizes)
-        ]
+        tasks = product(self.norms, self.batch_sizes)
+        cases = [({"norm": norm, "batch": batch}, self.rates) for norm, batch in tasks]
         tuning, seeds = self.tuning_runs, self.seeds
         return tuned_runs(done, cases, tuning=tuning, seeds=seeds, measure="val_accuracy")
 
@@ -86,23 +85,16 @@ class TrainInference(Study):
         """Train a classifier, and ask it in all ways if the run is a reported one."""
         seed, size, stage = setting["seed"], setting["batch"], setting["stage"]
         sizes = (self.train_documents, None, self.test_documents)
-        how = (self.corpus, self.root, self.max_length, self.vocab_size, at_random, sizes)
-        texts = load_texts(*how, words_of_chosen=True)
+        where = (self.corpus, self.root, self.max_length, self.vocab_size)
+        texts = load_texts(*where, at_random, sizes, words_of_chosen=True)
         torch.manual_seed(seed)
         model = self.classifier(setting["norm"], texts)
         curves: dict[str, list[tuple[float, float]]] = {}
         steps = self.epochs * -(-len(texts.train) // size)
         due = look_steps(steps, self.looks) if stage == "run" else set()
-        losses = train(
-            model,
-            texts.train,
-            rate=setting["rate"],
-            epochs=self.epochs,
-            batch=size,
-            seed=seed,
-            falling=True,
-        )
-        for step, _ in enumerate(losses, start=1):
+        rate, epochs = setting["rate"], self.epochs
+        how = {"rate": rate, "epochs": epochs, "batch": size, "seed": seed, "falling": True}
+        for step, _ in enumerate(train(model, texts.train, **how), start=1):
             if step in due:
                 for kind, loss in self._look(model, texts.test, size, seed).items():
                     epoch = step / steps * self.epochs
@@ -117,15 +109,9 @@ class TrainInference(Study):
 
     def classifier(self, norm: str, texts: Texts) -> TextClassifier:
         """Return the model of a run, its weights drawn from torch's generator."""
-        return classifier(
-            texts,
-            norm,
-            embedding=self.embedding_size,
-            hidden=self.hidden_size,
-            max_steps=self.max_length,
-            embedding_dropout=self.embedding_dropout,
-            dropout=self.dropout,
-        )
+        sizes = {"embedding": self.embedding_size, "hidden": self.hidden_size}
+        dropouts: Any = {"embedding_dropout": self.embedding_dropout, "dropout": self.dropout}
+        return classifier(texts, norm, max_steps=self.max_length, **sizes, **dropouts)
 
     def _look(self, model: TextClassifier, test: Part, size: int, seed: int) -> dict[str, float]:
         some = measures.first(test, self.look_documents)

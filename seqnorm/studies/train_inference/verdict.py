@@ -48,37 +48,24 @@ def largest(runs: Table, norm: str, companies: Iterable[str]) -> Seeds:
 
 def findings(study: TrainInference, table: Table) -> list[Finding]:
     """Return the findings of BatchNorm of every step, by batch size."""
-    runs = table.where(stage="run")
-    cases: tuple[tuple[str, str, int, Callable[[int], Seeds]], ...] = (
-        (
-            "answers changed by random companions, batch {}, BatchNorm - LayerNorm",
-            *("points", 1),
-            lambda n: beside_layer(runs, "batch", n, f"changed_random_{n}"),
-        ),
-        (
-            "test accuracy in inference, batch {}, BatchNorm - LayerNorm",
-            *("points", -1),
-            lambda n: beside_layer(runs, "batch", n, "accuracy_running"),
-        ),
-        (
-            "test loss, running statistics - batches of {}, trained at that, BatchNorm",
-            *("", 1),
-            lambda n: within(runs, "batch", n, "loss_running", f"loss_batch{n}"),
-        ),
-        (
-            "accuracy, running statistics - one row's, trained at batch {}, BatchNorm",
-            *("points", 1),
-            lambda n: better(runs, "batch", n, "running", "batch1"),
-        ),
-    )
-    return [
-        Finding(
-            what.format(size), value(size).interval, unit, sign, key=size == study.batch_sizes[0]
-        )
-        for what, unit, sign, value in cases
-        for size in study.batch_sizes
-        if value(size)
-    ]
+    runs, sizes = table.where(stage="run"), study.batch_sizes
+    found: list[Finding] = []
+
+    def add(what: str, value: Callable[[int], Seeds], sign: int, unit: str = "points") -> None:
+        for size in sizes:
+            if values := value(size):
+                quantity, key = what.format(size), size == sizes[0]
+                found.append(Finding(quantity, values.interval, unit, sign, key))
+
+    what = "answers changed by random companions, batch {}, BatchNorm - LayerNorm"
+    add(what, lambda n: beside_layer(runs, "batch", n, f"changed_random_{n}"), 1)
+    what = "test accuracy in inference, batch {}, BatchNorm - LayerNorm"
+    add(what, lambda n: beside_layer(runs, "batch", n, "accuracy_running"), -1)
+    what = "test loss, running statistics - batches of {}, trained at that, BatchNorm"
+    add(what, lambda n: within(runs, "batch", n, "loss_running", f"loss_batch{n}"), 1, "")
+    what = "accuracy, running statistics - one row's, trained at batch {}, BatchNorm"
+    add(what, lambda n: better(runs, "batch", n, "running", "batch1"), 1)
+    return found
 
 
 def quantities(study: TrainInference, table: Table) -> dict[str, Any]:

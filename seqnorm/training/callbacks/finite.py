@@ -6,6 +6,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -57,8 +58,7 @@ class StopAtNonFinite(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         self._batch, self._number = batch, batch_idx
-        self._drawn = torch.get_rng_state()
-        device = pl_module.device
+        self._drawn, device = torch.get_rng_state(), pl_module.device
         on_gpu = device.type == "cuda"
         self._drawn_on_device = torch.cuda.get_rng_state(device) if on_gpu else None
 
@@ -168,8 +168,8 @@ def _anywhere(trainer: Trainer, wrong: bool, device: torch.device) -> bool:
     """Return whether any process passes true; the flags are exchanged on ``device``."""
     if trainer.world_size == 1:
         return wrong
-    told = trainer.strategy.reduce(torch.tensor(float(wrong), device=device), reduce_op="max")
-    return bool(told)
+    flag = torch.tensor(float(wrong), device=device)
+    return bool(trainer.strategy.reduce(flag, reduce_op="max"))
 
 
 def _of_all(trainer: Trainer, what: str) -> str:
@@ -208,11 +208,8 @@ def _first_gradient(model: LightningModule, batch: Any, number: int) -> str:
             found.append(f"first behind {name} ({type(module).__name__}) on the way back")
 
     with _hooked(model, "register_full_backward_hook", look), torch.enable_grad():
-        grads = torch.autograd.grad(
-            _loss(model, batch, number),
-            [p for p in model.parameters() if p.requires_grad],
-            allow_unused=True,
-        )
+        weights = [p for p in model.parameters() if p.requires_grad]
+        grads = torch.autograd.grad(_loss(model, batch, number), weights, allow_unused=True)
     if found:
         return found[0]
     return "in no layer" if not _finite(grads) else ""
@@ -227,19 +224,11 @@ def _loss(model: LightningModule, batch: Any, number: int) -> Tensor:
 @contextmanager
 def _hooked(model: nn.Module, kind: str, look: Callable[..., None]) -> Iterator[None]:
     """Call ``look`` with the name of every layer that runs in the block."""
-    handles = []
-    for name, module in model.named_modules():
-        if name and not isinstance(module, RunningTable):
-
-            def hook(module: nn.Module, one: Any, two: Any, name: str = name) -> None:
-                look(name, module, one, two)
-
-            handles.append(getattr(module, kind)(hook))
-    try:
+    with ExitStack() as hooks:
+        for name, module in model.named_modules():
+            if name and not isinstance(module, RunningTable):
+                hooks.enter_context(getattr(module, kind)(partial(look, name)))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager

@@ -52,8 +52,7 @@ class SaveInsideEpoch(Checkpoint):
     ) -> None:
         self._loaded = checkpoint.get(KEY)
         if self._loaded is not None:
-            processes = len(self._loaded["processes"])
-            _compare(trainer, processes, trainer.world_size, "processes")
+            _compare(trainer, len(self._loaded["processes"]), trainer.world_size, "processes")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Later than the trial of a validation, which draws random numbers.
@@ -124,16 +123,8 @@ class SaveInsideEpoch(Checkpoint):
 
 
 # The errors that a checkpoint with other values in place of states causes.
-_NONSENSE = (
-    AssertionError,
-    AttributeError,
-    IndexError,
-    KeyError,
-    OverflowError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
+_NONSENSE: tuple[type[Exception], ...] = (LookupError, OverflowError, TypeError, ValueError)
+_NONSENSE += (AssertionError, AttributeError, RuntimeError)
 
 
 def is_held(held: Any) -> bool:
@@ -143,9 +134,8 @@ def is_held(held: Any) -> bool:
     options = held.get("options")
     if not isinstance(options, Mapping) or not all(is_scalar(v) for v in options.values()):
         return False
-    return isinstance(held.get("processes"), list) and all(
-        is_plain(tensor) for tensor in _tensors(held["processes"])
-    )
+    processes = held.get("processes")
+    return isinstance(processes, list) and all(map(is_plain, _tensors(processes)))
 
 
 def not_held(path: object) -> str:

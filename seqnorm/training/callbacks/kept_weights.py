@@ -86,10 +86,9 @@ class RunCheckpoint(callbacks.ModelCheckpoint):
         own = str(Path(str(self.dirpath)) / f"{self.filename}{self.FILE_EXTENSION}")
         scores = state_dict["best_k_models"].values()
         paths = ("best_model_path", "kth_best_model_path", "last_model_path")
-        mended: dict[str, Any] = {name: own if state_dict[name] else "" for name in paths}
-        mended["dirpath"] = self.dirpath
-        mended["best_k_models"] = dict(zip([own], scores))
-        super().load_state_dict({**state_dict, **mended})
+        mended = {name: own if state_dict[name] else "" for name in paths}
+        kept = {"dirpath": self.dirpath, "best_k_models": dict(zip([own], scores))}
+        super().load_state_dict({**state_dict, **mended, **kept})
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Without a validation there is nothing to choose by, which is not an error.

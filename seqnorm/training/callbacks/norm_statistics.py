@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,15 +106,14 @@ class NormStatistics(Callback):
             if isinstance(module, RunningTable):
                 name = name.rpartition(".")[0] or name
                 steps, least = module.max_steps, module.min_count
-                hook = functools.partial(self._table_updated, name)
-                self._handles.append(module.register_update_hook(hook))
+                handle = module.register_update_hook(partial(self._table_updated, name))
             elif isinstance(module, _BatchNorm) and module.running_mean is not None:
                 steps, least = 1, 2
-                torch_hook = functools.partial(self._torch_called, name)
-                handle = module.register_forward_pre_hook(torch_hook, with_kwargs=True)
-                self._handles.append(handle)
+                hook = partial(self._torch_called, name)
+                handle = module.register_forward_pre_hook(hook, with_kwargs=True)
             else:
                 continue
+            self._handles.append(handle)
             self.sites[name] = _of_steps(self.sites.get(name), steps)
             self.sites[name].min_count = least
             self._epoch[name] = _of_steps(self._resumed.pop(name, None), steps)
@@ -169,11 +168,10 @@ class NormStatistics(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the statistics of a checkpoint."""
-        self.sites = {
-            name: SiteStatistics(**tensors) for name, tensors in state_dict["sites"].items()
-        }
-        epoch = state_dict.get("epoch", {})
-        self._resumed = {name: SiteStatistics(**tensors) for name, tensors in epoch.items()}
+        self.sites, self._resumed = (
+            {name: SiteStatistics(**tensors) for name, tensors in sites.items()}
+            for sites in (state_dict["sites"], state_dict.get("epoch", {}))
+        )
         self._warned = set(state_dict["warned"])
 
     @staticmethod
@@ -202,33 +200,29 @@ class NormStatistics(Callback):
         # The norms of this library also take a mask.
         given = inspect.signature(module.forward).bind(*args, **kwargs).arguments
         x, mask = next(iter(given.values())).detach(), given.get("mask")
-        found = moments(
-            x,
-            [dim for dim in range(x.dim()) if dim != 1],
-            None if mask is None else position_mask(mask, x),
-        )
+        averaged = [dim for dim in range(x.dim()) if dim != 1]
+        found = moments(x, averaged, None if mask is None else position_mask(mask, x))
         processes = sharing(getattr(module, "processes", None), training=True)
         if processes is not None:  # all processes inspect the same batches
             found = union(found._replace(n=found.n[:, :1]), processes)
         mean, var = found.mean.reshape(1, -1), found.var.reshape(1, -1)
-        rows = found.n.reshape(-1)[:1]
-        steps = tuple(part[None] for part in known if part is not None)
-        self._epoch[name].see(mean, var, rows, 0, (steps[0], steps[1], steps[2]), 2)
+        table = tuple(part[None] for part in known if part is not None)
+        self._epoch[name].see(mean, var, found.n.reshape(-1)[:1], 0, table, 2)
 
     def _troubles(self) -> list[str]:
         """Return a message for each new kind of problem, about the site where it is worst."""
-        found: dict[str, list[tuple[Trouble, str]]] = {}
+        found: dict[str, dict[str, Trouble]] = {}
         for name, site in self.sites.items():
             for trouble in troubles(site, self.min_rows, self.max_drift, self.tolerated):
                 if f"{name} {trouble.kind}" not in self._warned:
                     self._warned.add(f"{name} {trouble.kind}")
-                    found.setdefault(trouble.kind, []).append((trouble, name))
+                    found.setdefault(trouble.kind, {})[name] = trouble
         messages = []
         for of_a_kind in found.values():
-            worst, where = max(of_a_kind, key=lambda pair: pair[0].size)
-            others = [name for _, name in of_a_kind if name != where]
-            also = f" (and no worse at {', '.join(others)})" if others else ""
-            messages.append(f"{where}{also}: {worst.message}")
+            worst = max(of_a_kind, key=lambda name: of_a_kind[name].size)
+            others = ", ".join(name for name in of_a_kind if name != worst)
+            also = f" (and no worse at {others})" if others else ""
+            messages.append(f"{worst}{also}: {of_a_kind[worst].message}")
         return messages
 
 

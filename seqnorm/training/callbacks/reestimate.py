@@ -53,11 +53,9 @@ class ReestimateStatistics(Callback):
         precision = trainer.precision_plugin
         # Validation runs in inference mode, which would make inference tensors of the tables.
         with torch.inference_mode(False), precision.forward_context():
-            reestimate_statistics(
-                pl_module,
-                (trainer.strategy.batch_to_device(precision.convert_input(b)) for b in batches),
-                self.forward,
-            )
+            to_device = trainer.strategy.batch_to_device
+            moved = (to_device(precision.convert_input(batch)) for batch in batches)
+            reestimate_statistics(pl_module, moved, self.forward)
 
 
 def stale_statistics(found: Sequence[Callback], model: nn.Module) -> str | None:

@@ -6,6 +6,7 @@ Axes: S steps of a table, T steps of a batch, F features.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import torch
@@ -17,45 +18,35 @@ from seqnorm.nn.statistics.moments import unbiased, widen
 EPS = 1e-5
 
 
+@dataclass
 class SiteStatistics:
-    """Sums over the inspected batches of one norm, for every step; float64, on the CPU.
+    """Sums over the inspected batches of one norm, for every step; float64, on the CPU."""
 
-    Attributes:
-        passes: (S,) number of batches that reached the step.
-        rows: (S,) number of rows in all of them.
-        least: (S,) smallest number of rows in one of them.
-        few: (S,) number of batches with fewer rows than ``min_count``.
-        compared: (S,) number of batches whose moments were compared with running ones.
-        mean, var: (S,) sums of their drifts, each averaged over the features.
-        past: () number of steps beyond the table.
-        longest: () number of steps of the longest batch.
-    """
-
-    NAMES = ("passes", "rows", "least", "few", "compared", "mean", "var", "past", "longest")
+    passes: Tensor  # (S,) number of batches that reached the step
+    rows: Tensor  # (S,) number of rows in all of them
+    least: Tensor  # (S,) smallest number of rows in one of them
+    few: Tensor  # (S,) number of batches with fewer rows than ``min_count``
+    compared: Tensor  # (S,) number of batches whose moments were compared with running ones
+    mean: Tensor  # (S,) sum of the drifts of their means, each averaged over the features
+    var: Tensor  # (S,) sum of the drifts of their variances, likewise
+    past: Tensor  # () number of steps beyond the table
+    longest: Tensor  # () number of steps of the longest batch
     min_count = 2
-
-    def __init__(self, **tensors: Tensor) -> None:
-        self.passes, self.rows, self.least, self.few, *others = (tensors[n] for n in self.NAMES)
-        self.compared, self.mean, self.var, self.past, self.longest = others
 
     @classmethod
     def empty(cls, steps: int) -> SiteStatistics:
         """Return the sums of no batches."""
+        options: Any = {"dtype": torch.float64, "device": "cpu"}
         # They may be created in inference mode and are updated in training.
         with torch.inference_mode(False):
-            return cls._zeros(steps)
-
-    @classmethod
-    def _zeros(cls, steps: int) -> SiteStatistics:
-        options: Any = {"dtype": torch.float64, "device": "cpu"}
-        zeros = {name: torch.zeros(steps, **options) for name in cls.NAMES[:-2]}
-        zeros["least"].fill_(torch.inf)
-        scalars = {name: torch.zeros((), **options) for name in cls.NAMES[-2:]}
-        return cls(**zeros, **scalars)
+            of_steps = [torch.zeros(steps, **options) for _ in range(7)]
+            found = cls(*of_steps, *(torch.zeros((), **options) for _ in range(2)))
+            found.least.fill_(torch.inf)
+        return found
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all sums by name."""
-        return {name: getattr(self, name) for name in self.NAMES}
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @torch.no_grad()
     def see(
@@ -64,7 +55,7 @@ class SiteStatistics:
         var: Tensor,
         rows: Tensor,
         first: int,
-        known: tuple[Tensor, Tensor, Tensor],
+        known: tuple[Tensor, ...],
         min_count: int,
     ) -> None:
         """Take in one batch.
@@ -101,14 +92,9 @@ class SiteStatistics:
 
     def add(self, other: SiteStatistics) -> None:
         """Add the sums of other batches of the same norm."""
-        for name in self.NAMES:
-            mine, theirs = getattr(self, name), getattr(other, name)
-            if name == "least":
-                setattr(self, name, torch.minimum(mine, theirs))
-            elif name == "longest":
-                setattr(self, name, torch.maximum(mine, theirs))
-            else:
-                setattr(self, name, mine + theirs)
+        merge = {"least": torch.minimum, "longest": torch.maximum}
+        for name, theirs in other.tensors().items():
+            setattr(self, name, merge.get(name, torch.add)(getattr(self, name), theirs))
 
     def rows_mean(self) -> Tensor:
         """Return the mean number of rows (S,) of a batch at each step; NaN at unreached steps."""
@@ -120,31 +106,25 @@ class SiteStatistics:
 
     def summary(self) -> dict[str, float]:
         """Return the values to log, as far as there are any."""
-        passes, compared = float(self.passes.sum()), float(self.compared.sum())
+        passes, compared, past = self.passes.sum(), self.compared.sum(), self.past
         found = {}
         if passes:
-            found["rows_mean"] = float(self.rows.sum()) / passes
-            found["rows_min"] = float(self.least.min())
-            found["under_min_count"] = float(self.few.sum()) / passes
-            found["past_table"] = float(self.past) / (passes + float(self.past))
+            found["rows_mean"] = self.rows.sum() / passes
+            found["rows_min"] = self.least.min()
+            found["under_min_count"] = self.few.sum() / passes
+            found["past_table"] = past / (passes + past)
         if compared:
-            found["drift_mean"] = float(self.mean.sum()) / compared
-            found["drift_var"] = float(self.var.sum()) / compared
-        return found
+            found["drift_mean"] = self.mean.sum() / compared
+            found["drift_var"] = self.var.sum() / compared
+        return {name: float(value) for name, value in found.items()}
 
 
 class Trouble(NamedTuple):
-    """A problem with the statistics of a site.
+    """A problem with the statistics of a site."""
 
-    Attributes:
-        kind: "rows", "min_count", "past" or "drift".
-        size: Its size; larger is worse, among those of one kind.
-        message: The steps, the problem and its solution.
-    """
-
-    kind: str
-    size: float
-    message: str
+    kind: str  # "rows", "min_count", "past" or "drift"
+    size: float  # larger is worse, among those of one kind
+    message: str  # the steps, the problem and its solution
 
 
 def troubles(
@@ -160,45 +140,41 @@ def troubles(
     scarce = rows < min_rows
     if float(passes[scarce].sum()) / alive > tolerated:
         average = float(site.rows[scarce].sum() / passes[scarce].sum())
-        yield Trouble(
-            "rows",
-            -average,
+        message = (
             f"{words(scarce)} rest on {average:.1f} rows of a batch on average, fewer than "
             f"min_rows={min_rows:g}, so mean and variance are mostly noise: train in larger "
             "batches or batches of like length, or use a norm over the features of one example "
-            "(LayerNorm)",
+            "(LayerNorm)"
         )
+        yield Trouble("rows", -average, message)
     share = float(site.few.sum()) / alive
     if share > tolerated:
         lower = ", lower min_count" if site.min_count > 2 else ""
-        yield Trouble(
-            "min_count",
-            share,
+        message = (
             f"{share:.0%} of all steps of all batches, among {words(site.few > 0)}, had fewer rows "
             f"than min_count={site.min_count}: they were normalised by running statistics and "
-            f"updated none; train in larger batches{lower}, or use LayerNorm",
+            f"updated none; train in larger batches{lower}, or use LayerNorm"
         )
+        yield Trouble("min_count", share, message)
     share, longest = float(site.past) / alive, int(site.longest)
     if share > tolerated:
-        yield Trouble(
-            "past",
-            share,
+        message = (
             f"{share:.0%} of all steps of all batches lie past the table, up to step "
             f"{longest - 1}: they were normalised by the statistics of an earlier step; set "
-            f"max_steps to {longest} instead of {len(passes)}, or cut the sequences",
+            f"max_steps to {longest} instead of {len(passes)}, or cut the sequences"
         )
+        yield Trouble("past", share, message)
     far = drift > max_drift
     if float(passes[far].sum()) / alive > tolerated:
         off = float(site.mean[far].sum() / site.compared[far].sum())
-        yield Trouble(
-            "drift",
-            off,
+        message = (
             f"at {words(far)} the mean of a batch is off the running mean by {off:.2f} standard "
             f"deviations on average, more than max_drift={max_drift:g}, so inference normalises "
             "by other statistics than training: take them anew over the training data "
             "(seqnorm.reestimate_statistics, or the callback ReestimateStatistics), train in "
-            "larger batches, or use LayerNorm",
+            "larger batches, or use LayerNorm"
         )
+        yield Trouble("drift", off, message)
 
 
 def steps_in_words(steps: Sequence[int], total: int) -> str:
@@ -211,6 +187,6 @@ def steps_in_words(steps: Sequence[int], total: int) -> str:
             runs[-1][1:] = [step]
         else:
             runs.append([step])
-    shown = ["-".join(str(step) for step in run) for run in runs[:4]]
+    shown = ["-".join(map(str, run)) for run in runs[:4]]
     more = ", ..." if len(runs) > 4 else ""
     return f"step{'s' if len(steps) > 1 else ''} {', '.join(shown)}{more}"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
@@ -83,9 +84,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise TypeError("AtomicCheckpointIO writes local files and has no storage options")
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
+        # torch's writer would replace the error of a full disk by one of its own.
+        whole = io.BytesIO()
+        torch.save(checkpoint, whole)
         try:
             with replacing(path) as file:
-                _write(checkpoint, _FirstError(file))
+                file.write(whole.getbuffer())
         except OSError as error:
             raise unwritten(error, path, "the checkpoint") from error
         trust(path)
@@ -101,32 +105,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if resumed is not None and Path(resumed.path) == Path(path):
             return resumed.contents
         return read_checkpoint(path).contents
-
-
-class _FirstError:
-    """A file that keeps its first error, which torch's writer replaces by one of its own."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-        self.first: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        try:
-            written: int = self._file.write(data)
-        except OSError as error:
-            self.first = self.first or error
-            raise
-        return written
-
-    def flush(self) -> None:
-        self._file.flush()
-
-
-def _write(checkpoint: dict[str, Any], file: _FirstError) -> None:
-    try:
-        torch.save(checkpoint, cast("IO[bytes]", file))  # calls write and flush only
-    except Exception as error:
-        raise file.first or error from None
 
 
 def trust(path: str | Path) -> None:

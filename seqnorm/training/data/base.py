@@ -6,10 +6,12 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
+
+from seqnorm.datasets import BucketBatchSampler, Corpus, Texts
 
 from ..checkpoints.checkpoint_file import Checkpoint, read_checkpoint
 from .batches import Batches
@@ -18,8 +20,54 @@ from .batches import Batches
 class TextDataModule(LightningDataModule, ABC):
     """Texts in parts, whose digests every checkpoint holds.
 
-    A run cannot be resumed with other texts. Validation and test accept them.
+    A run cannot be resumed with other texts. Validation and test accept them. The constructor of a
+    subclass has further options.
+
+    Args:
+        root: The folder that corpora are fetched into, and that holds the files of language
+            benchmarks.
+        text_column: The column of the texts in your own labelled files or in a data set of Hugging
+            Face; null for "text".
+        delimiter: The character that separates the fields of your own .csv and .tsv files: comma,
+            semicolon, tab, pipe or another character. null takes the file ending's, or another one
+            if only that one finds the columns in the header.
+        quotes: The meaning of quotation marks in such files: enclose (a field, whatever it holds),
+            literal (a character like any other), or null: they enclose a field, but a field that
+            seems to hold further records is an error.
+        drop_unlabelled: Leave out rows without a label; otherwise they are an error.
+        vocab_size: Most tokens in the vocabulary; null for no limit.
+        min_frequency: Tokens that occur less often in the training part are unknown. With 1 the
+            training part has no unknown tokens, and a language model of words cannot learn to
+            expect them.
+        noise: Largest difference between the lengths in a batch; see BucketBatchSampler.
+        validation_fraction: The part of the training texts to choose the best epoch with, if the
+            corpus has no validation part: a random choice of labelled texts, or the last ones of
+            other texts.
+        split_seed: The seed of that random choice. It is not ``seed``, so that runs of all seeds
+            train on the same texts.
+        seed: The seed of the order of the batches of documents.
+        vocabulary: A checkpoint whose tokenizer, and whose classes if it has any, are used instead
+            of the corpus's own.
     """
+
+    def __init__(
+        self,
+        *,
+        root: str = "data",
+        text_column: str | None = None,
+        delimiter: str | None = None,
+        quotes: Literal["enclose", "literal"] | None = None,
+        drop_unlabelled: bool = False,
+        vocab_size: int | None = None,
+        min_frequency: int = 1,
+        noise: float = 0.05,
+        validation_fraction: float = 0.1,
+        split_seed: int = 0,
+        seed: int = 0,
+        vocabulary: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)  # with the arguments of the subclass
 
     instead: ClassVar[str]  # what to do with texts that are neither trained on nor tested on
     no_test: ClassVar[str]  # how to get a test part
@@ -27,8 +75,8 @@ class TextDataModule(LightningDataModule, ABC):
 
     @property
     @abstractmethod
-    def corpus_name(self) -> str:
-        """The name of the corpus."""
+    def corpus(self) -> Corpus | Texts:
+        """The corpus, fetched if necessary."""
 
     @property
     @abstractmethod
@@ -76,7 +124,7 @@ class TextDataModule(LightningDataModule, ABC):
                 f"{stage}: {self.instead}"
             )
         if stage == "test" and not self.has_test:
-            raise ValueError(f"{self.corpus_name} has no test part: {self.no_test}")
+            raise ValueError(f"{self.corpus.name} has no test part: {self.no_test}")
         return stages[stage]
 
     def adopt(self, checkpoint: Checkpoint) -> None:
@@ -90,15 +138,21 @@ class TextDataModule(LightningDataModule, ABC):
             self._adopted = read_checkpoint(self.hparams["vocabulary"])
         return self._adopted
 
-    @property
-    def processes(self) -> int:
-        """The number of processes that train together."""
-        return self.trainer.world_size if self.trainer else 1
+    def chosen(self, *names: str) -> dict[str, Any]:
+        """Return the options of these names."""
+        return {name: self.hparams[name] for name in names}
 
     @property
-    def rank(self) -> int:
-        """The number of this process."""
-        return self.trainer.global_rank if self.trainer else 0
+    def process(self) -> dict[str, int]:
+        """The number of processes that train together, and the number of this one."""
+        if not self.trainer:
+            return {"num_replicas": 1, "rank": 0}
+        return {"num_replicas": self.trainer.world_size, "rank": self.trainer.global_rank}
+
+    def buckets(self, part: str, lengths: Sequence[int], **limits: Any) -> BucketBatchSampler:
+        """Return batches of documents of similar ``lengths``, within these ``limits``."""
+        options = {**self.chosen("seed", "noise"), **self.process, **limits}
+        return BucketBatchSampler(lengths, shuffle=part == "train", **options)
 
     @cached_property
     def digests(self) -> dict[str, str]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from seqnorm.datasets import (
     AnyTokenizer,
-    BucketBatchSampler,
     Corpus,
     Documents,
     Item,
@@ -42,16 +41,7 @@ class TextData(TextDataModule):
         corpus: The name of a corpus (r8, r52, 20news, imdb, mr, zh_reviews), the path of your own
             file or folder, torchtext:NAME for a data set of torchtext, or hf:NAME or hf:PATH for
             one of Hugging Face's library datasets.
-        root: The folder that corpora are fetched into.
-        text_column: The column of the texts in your own files; null for "text".
         label_column: The column of the labels in your own files; null for "label".
-        delimiter: The character that separates the fields of your own .csv and .tsv files: comma,
-            semicolon, tab, pipe or another character. null takes the file ending's, or another one
-            if only that one finds the columns in the header.
-        quotes: The meaning of quotation marks in such files: enclose (a field, whatever it holds),
-            literal (a character like any other), or null: they enclose a field, but a field that
-            seems to hold further records is an error.
-        drop_unlabelled: Leave out rows without a label; otherwise they are an error.
         language: The language of your own files, as en or zh; null for unknown.
         test_fraction: The part of your own files to split off as a test part if they have none.
         pipeline: The library that makes tokens and vocabulary: tokenizers, or torchtext, which
@@ -59,59 +49,40 @@ class TextData(TextDataModule):
         torchtext_tokens: The name of a tokenizer for torchtext's get_tokenizer, as basic_english;
             null for tokens of ``kind``.
         kind: The kind of tokens; null chooses by the corpus's language.
-        vocab_size: Most tokens in the vocabulary; null for no limit.
-        min_frequency: Tokens that occur less often in the training part are unknown.
         lowercase: Ignore case.
         max_length: Cut documents after so many tokens; null for never.
         batch_size: Documents in a batch; null to limit batches by max_tokens only.
         max_tokens: Most tokens in a batch, padding included; null for no limit.
-        noise: Largest difference between the lengths in a batch; see BucketBatchSampler.
-        validation_fraction: The part of the training documents to choose the best epoch with, if
-            the corpus has no validation part.
-        validation: Which documents of every class these are: random, or last in the corpus.
-        split_seed: The seed of that random choice. It is not ``seed``, so that runs of all seeds
-            train on the same documents.
-        seed: The seed of the order of the batches.
-        vocabulary: A checkpoint whose tokenizer and classes are used instead of the corpus's own.
+        validation: The documents of every class that are split off for validation: random, or last
+            in the corpus.
         vectors: A file of pretrained word vectors, as of GloVe or fastText, with which the
             embeddings of its words start; null for no file.
+        options: The other arguments of ``TextDataModule``.
     """
 
     def __init__(
         self,
         corpus: str = "r8",
         *,
-        root: str = "data",
-        text_column: str | None = None,
         label_column: str | None = None,
-        delimiter: str | None = None,
-        quotes: Literal["enclose", "literal"] | None = None,
-        drop_unlabelled: bool = False,
         language: str | None = None,
         test_fraction: float | None = None,
         pipeline: Pipeline = "tokenizers",
         torchtext_tokens: str | None = None,
         kind: Literal["word", "character", "bpe"] | None = None,
-        vocab_size: int | None = None,
-        min_frequency: int = 1,
         lowercase: bool = True,
         max_length: int | None = 200,
         batch_size: int | None = 32,
         max_tokens: int | None = None,
-        noise: float = 0.05,
-        validation_fraction: float = 0.1,
         validation: Literal["random", "last"] = "random",
-        split_seed: int = 0,
-        seed: int = 0,
-        vocabulary: str | None = None,
         vectors: str | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**options)
         if torchtext_tokens is not None and pipeline != "torchtext":
             raise ValueError(
                 "data.torchtext_tokens is for the torchtext pipeline: set data.pipeline torchtext"
             )
-        self.save_hyperparameters(logger=False)
         self._parts: dict[str, TextDataset] = {}
 
     instead = "label texts with seqnorm predict"
@@ -122,13 +93,9 @@ class TextData(TextDataModule):
 
     @cached_property
     def corpus(self) -> Corpus:
-        """The corpus, fetched if necessary."""
-        own = ("text_column", "label_column", "delimiter", "quotes", "drop_unlabelled")
-        return load_corpus(
-            self.hparams["corpus"],
-            root=self.hparams["root"],
-            **{name: self.hparams[name] for name in (*own, "language", "test_fraction")},
-        )
+        names = ["root", "text_column", "label_column", "delimiter", "quotes", "drop_unlabelled"]
+        options = self.chosen(*names, "language", "test_fraction")
+        return load_corpus(self.hparams["corpus"], **options)
 
     @cached_property
     def _documents(self) -> dict[str, Documents]:
@@ -149,10 +116,6 @@ class TextData(TextDataModule):
         }
 
     @property
-    def corpus_name(self) -> str:
-        return self.corpus.name
-
-    @property
     def adopted(self) -> Checkpoint | None:
         found = super().adopted
         if found is not None and found.task != "classification":
@@ -165,9 +128,7 @@ class TextData(TextDataModule):
         if self.adopted is not None:
             return tokenizer_from_json(self.adopted.hyper_parameters["tokenizer"])
         kind = self.hparams["kind"] or default_kind(self.corpus.language)
-        options = {
-            name: self.hparams[name] for name in ("vocab_size", "min_frequency", "lowercase")
-        }
+        options = self.chosen("vocab_size", "min_frequency", "lowercase")
         texts = self._documents["train"].texts
         if self.hparams["pipeline"] == "torchtext":
             tokens = torchtext_tokens(self.hparams["torchtext_tokens"], kind)
@@ -229,16 +190,8 @@ class TextData(TextDataModule):
         return TextDataset(tokens, labels)
 
     def loader(self, part: str) -> Batches[Item]:
-        sampler = BucketBatchSampler(
-            self._parts[part].lengths,
-            batch_size=self.hparams["batch_size"],
-            max_tokens=self.hparams["max_tokens"],
-            shuffle=part == "train",
-            seed=self.hparams["seed"],
-            noise=self.hparams["noise"],
-            num_replicas=self.processes,
-            rank=self.rank,
-        )
+        limits = self.chosen("batch_size", "max_tokens")
+        sampler = self.buckets(part, self._parts[part].lengths, **limits)
         rank_zero_info(
             f"{part}: {len(sampler)} batches, {sampler.padding_waste():.1%} of their cells padding"
         )

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from seqnorm.datasets import (
-    BucketBatchSampler,
     LanguageTokenizer,
     StreamWindows,
     TextDataset,
@@ -39,20 +38,8 @@ class LanguageData(TextDataModule):
             perhaps valid.txt and test.txt, one text a line; your own .txt file or labelled files;
             torchtext:NAME for a data set of torchtext (PennTreebank, WikiText2, WikiText103, or a
             labelled one); or hf:NAME or hf:PATH for one of Hugging Face's library datasets.
-        root: The folder that corpora are fetched into, and that holds the benchmarks' files.
-        text_column: The column of the texts in your own labelled files or in a data set of Hugging
-            Face; null for "text".
-        delimiter: The character that separates the fields of your own .csv and .tsv files: comma,
-            semicolon, tab, pipe or another character. null takes the file ending's or the header's.
-        quotes: The meaning of quotation marks in such files: enclose (a field, whatever it holds),
-            literal (a character like any other), or null: they enclose a field, but a field that
-            seems to hold further records is an error.
-        drop_unlabelled: Leave out rows of labelled files that have no label.
         mode: stream, or documents.
         level: The level of the tokens: character, or word (separated by white space).
-        vocab_size: Most tokens in the vocabulary; null for no limit.
-        min_frequency: Tokens that occur less often in the training part are unknown. With 1 the
-            training part has no unknown tokens, and a model of words cannot learn to expect them.
         lowercase: Ignore case.
         window: The tokens of a stream through which a gradient flows back. BatchNorm of every time
             step counts its steps from the beginning of a window, in inference too.
@@ -61,13 +48,7 @@ class LanguageData(TextDataModule):
         eval_batch_size: The same in evaluation. null takes as many documents as in training, or one
             row of the stream in each process, so that in a single process every token but the first
             is predicted with all of its context.
-        noise: Largest difference between the lengths in a batch; see BucketBatchSampler.
-        validation_fraction: The part of the training texts to choose the best epoch with, if the
-            corpus has no validation part: the last texts, or a random choice of labelled texts.
-        split_seed: The seed of that random choice. It is not ``seed``, so that runs of all seeds
-            train on the same texts.
-        seed: The seed of the order of the batches of documents.
-        vocabulary: A checkpoint whose tokenizer is used instead of the corpus's own.
+        options: The other arguments of ``TextDataModule``.
 
     Raises:
         ValueError: A size is below 1.
@@ -77,31 +58,20 @@ class LanguageData(TextDataModule):
         self,
         corpus: str = "mr",
         *,
-        root: str = "data",
-        text_column: str | None = None,
-        delimiter: str | None = None,
-        quotes: Literal["enclose", "literal"] | None = None,
-        drop_unlabelled: bool = False,
         mode: Literal["stream", "documents"] = "stream",
         level: Literal["word", "character"] = "character",
-        vocab_size: int | None = None,
-        min_frequency: int = 1,
         lowercase: bool = False,
         window: int = 100,
         max_length: int | None = None,
         batch_size: int = 32,
         eval_batch_size: int | None = None,
-        noise: float = 0.05,
-        validation_fraction: float = 0.1,
-        split_seed: int = 0,
-        seed: int = 0,
-        vocabulary: str | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__()
-        self.save_hyperparameters(logger=False)
-        for name in ("window", "max_length", "batch_size", "eval_batch_size"):
-            if self.hparams[name] is not None and self.hparams[name] < 1:
-                raise ValueError(f"{name} must be at least 1, got {self.hparams[name]}")
+        super().__init__(**options)
+        sizes = self.chosen("window", "max_length", "batch_size", "eval_batch_size")
+        for name, size in sizes.items():
+            if size is not None and size < 1:
+                raise ValueError(f"{name} must be at least 1, got {size}")
         self._streams: dict[str, Tensor] = {}
         self._documents: dict[str, TextDataset] = {}
         self._unknown: dict[str, int] = {}
@@ -110,42 +80,36 @@ class LanguageData(TextDataModule):
     no_test = "give a folder with train.txt and test.txt"
 
     @cached_property
-    def texts(self) -> Texts:
-        """The corpus, fetched if necessary."""
+    def corpus(self) -> Texts:
         names = ["corpus", "root", "text_column", "delimiter", "quotes", "drop_unlabelled"]
         names += ["validation_fraction", "split_seed"]
-        found = load_texts(**{name: self.hparams[name] for name in names})
+        found = load_texts(**self.chosen(*names))
         if self.hparams["mode"] == "documents" and not found.ends:
             raise ValueError(
                 f"{found.name} is one text without parts: read it with --data.mode stream"
             )
         return found
 
-    @property
-    def corpus_name(self) -> str:
-        return self.texts.name
-
     @cached_property
     def tokenizer(self) -> LanguageTokenizer:
         """The tokenizer, made from the training part only, or that of a checkpoint."""
         if self.adopted is not None:
             return LanguageTokenizer.from_json(self.adopted.hyper_parameters["tokenizer"])
-        names = ("level", "vocab_size", "min_frequency", "lowercase")
-        options = {name: self.hparams[name] for name in names}
-        return LanguageTokenizer.learn(self.texts.parts["train"], **options)
+        options = self.chosen("level", "vocab_size", "min_frequency", "lowercase")
+        return LanguageTokenizer.learn(self.corpus.parts["train"], **options)
 
     @property
     def columns(self) -> dict[str, tuple[Sequence[str], ...]]:
-        return {part: (texts,) for part, texts in self.texts.parts.items()}
+        return {part: (texts,) for part, texts in self.corpus.parts.items()}
 
     @property
     def ends(self) -> bool:
         """True if each text ends with a token for its end, false for pieces of one long text."""
-        return self.texts.ends
+        return self.corpus.ends
 
     @property
     def has_test(self) -> bool:
-        return "test" in self.texts.parts
+        return "test" in self.corpus.parts
 
     def setup(self, stage: str) -> None:
         """Tokenise the parts that ``stage`` needs, unless that was done before.
@@ -158,9 +122,9 @@ class LanguageData(TextDataModule):
                 self._tokenise(part)
 
     def _tokenise(self, part: str) -> None:
-        texts = self.texts.parts[part]
+        texts = self.corpus.parts[part]
         if self.hparams["mode"] == "stream":
-            tokens = self.tokenizer.stream(texts, ends=self.texts.ends)
+            tokens = self.tokenizer.stream(texts, ends=self.corpus.ends)
             self._streams[part] = tokens
             self._windows(part)  # raises now, not in training, if there are too few tokens
             count, unknown = len(tokens), int((tokens == self.tokenizer.unk_id).sum())
@@ -170,8 +134,8 @@ class LanguageData(TextDataModule):
             self._documents[part] = TextDataset(documents)
             count = sum(len(ids) - 1 for ids in documents)
             unknown = sum(ids.count(self.tokenizer.unk_id) for ids in documents)
-        if part == "train" and self.texts.notice:
-            rank_zero_info(self.texts.notice)
+        if part == "train" and self.corpus.notice:
+            rank_zero_info(self.corpus.notice)
         rank_zero_info(
             f"{part}: {len(texts):,} texts, {count:,} tokens to predict, {unknown / count:.2%} of "
             f"them unknown; {len(self.tokenizer):,} in the vocabulary"
@@ -185,7 +149,7 @@ class LanguageData(TextDataModule):
             )
 
     def _batch_size(self, part: str) -> int:
-        stream, processes = self.hparams["mode"] == "stream", self.processes
+        stream, processes = self.hparams["mode"] == "stream", self.process["num_replicas"]
         name = "batch_size"
         if part != "train" and self.hparams["eval_batch_size"] is not None:
             name = "eval_batch_size"
@@ -200,27 +164,14 @@ class LanguageData(TextDataModule):
         return size
 
     def _windows(self, part: str) -> StreamWindows:
-        return StreamWindows(
-            self._streams[part],
-            self._batch_size(part),
-            self.hparams["window"],
-            self.tokenizer.eos_id,
-            num_replicas=self.processes,
-            rank=self.rank,
-        )
+        rows, window, before = self._batch_size(part), self.hparams["window"], self.tokenizer.eos_id
+        return StreamWindows(self._streams[part], rows, window, before, **self.process)
 
     def loader(self, part: str) -> Batches[object]:
         if self.hparams["mode"] == "stream":
             windows: Dataset[object] = self._windows(part)
             return Batches(windows, batch_size=None)
         documents: Dataset[object] = self._documents[part]
-        sampler = BucketBatchSampler(
-            [length - 1 for length in self._documents[part].lengths],
-            batch_size=self._batch_size(part),
-            shuffle=part == "train",
-            seed=self.hparams["seed"],
-            noise=self.hparams["noise"],
-            num_replicas=self.processes,
-            rank=self.rank,
-        )
+        lengths = [length - 1 for length in self._documents[part].lengths]
+        sampler = self.buckets(part, lengths, batch_size=self._batch_size(part))
         return Batches(documents, batch_sampler=sampler, collate_fn=collate_documents)

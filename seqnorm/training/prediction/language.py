@@ -60,14 +60,12 @@ def predict(
                 print(_score_line(model, text, window, format), file=out)
                 continue
             found = continuation(model, text, length, window, temperature, top_k, (seed, number))
-            whole = {"text": text, "continuation": found}
-            as_json = json.dumps(whole, ensure_ascii=False)
-            print(as_json if format == "jsonl" else _joined(model, text, found), file=out)
-
-
-def _joined(model: LanguageModelling, text: str, found: str) -> str:
-    between = " " if model.tokenizer.level == "word" and text and found else ""
-    return f"{text}{between}{found}".replace("\n", " ")
+            if format == "jsonl":
+                line = json.dumps({"text": text, "continuation": found}, ensure_ascii=False)
+            else:
+                between = " " if model.tokenizer.level == "word" and text and found else ""
+                line = f"{text}{between}{found}".replace("\n", " ")
+            print(line, file=out)
 
 
 def _score_line(
@@ -82,16 +80,13 @@ def _score_line(
     bits = sum(nats) / math.log(2) / characters if characters else math.nan
     if format == "tsv":
         return f"{perplexity:.6g}\t{bits:.6g}\t{' '.join(f'{value:.6g}' for value in nats)}"
-    names = [model.tokenizer.vocabulary[token] for token in tokens[1:]]
-    return json.dumps(
-        {
-            "perplexity": perplexity if nats else None,
-            "bits_per_character": bits if characters else None,
-            "tokens": names,
-            "scores": nats,
-        },
-        ensure_ascii=False,
-    )
+    values = {
+        "perplexity": perplexity if nats else None,
+        "bits_per_character": bits if characters else None,
+        "tokens": [model.tokenizer.vocabulary[token] for token in tokens[1:]],
+        "scores": nats,
+    }
+    return json.dumps(values, ensure_ascii=False)
 
 
 def encode(model: LanguageModelling, text: str) -> list[int]:

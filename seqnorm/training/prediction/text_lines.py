@@ -33,7 +33,8 @@ def opened(input: str, output: str) -> Iterator[tuple[Iterator[str], TextIO]]:
 @contextmanager
 def _printing(path: Path) -> Iterator[TextIO]:
     target = path.resolve()  # keep a link a link
-    if path.exists() and not (path.is_file() and _replaceable(target)):
+    replaceable = path.is_file() and os.access(target, os.W_OK)
+    if path.exists() and not (replaceable and os.access(target.parent, os.W_OK)):
         # A device or a pipe, or a folder in which no file can be made.
         with open(path, "w", encoding="utf-8") as file:
             yield file
@@ -42,10 +43,6 @@ def _printing(path: Path) -> Iterator[TextIO]:
         text = io.TextIOWrapper(whole, encoding="utf-8")
         yield text
         text.detach()  # flush the text, and leave the file open for ``replacing``
-
-
-def _replaceable(path: Path) -> bool:
-    return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
 
 
 def lines_of(source: Iterable[bytes | str], name: str) -> Iterator[str]:

@@ -11,6 +11,7 @@ import time
 
 import torch
 from jsonargparse import auto_cli
+from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from seqnorm.datasets import default_kind, load_corpus
 from seqnorm.extra import explained
@@ -49,10 +50,8 @@ def baseline(corpus: str, root: str = "data", C: float = 10.0, results: str | No
     classifier = LogisticRegression(C=C, max_iter=1000).fit(features.fit_transform(texts), labels)
     seconds = time.perf_counter() - start
     predicted = torch.as_tensor(classifier.predict(features.transform(data.test.texts)))
-    confusion = torch.zeros(len(data.classes), len(data.classes), dtype=torch.int64)
-    confusion.index_put_(
-        (torch.tensor(data.test.labels), predicted), torch.tensor(1), accumulate=True
-    )
+    labelled = torch.tensor(data.test.labels)
+    confusion = multiclass_confusion_matrix(predicted, labelled, len(data.classes))
     score, f1 = accuracy(confusion), macro_f1(confusion)
     print(f"{data.name}: accuracy {score:.4f}, macro F1 {f1:.4f}")
     if results is not None:

@@ -10,20 +10,10 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-from .rows import read_rows, spread
+from .rows import RUN_COLUMNS, read_rows, spread
 
-COLUMNS = (
-    "corpus",
-    "cell",
-    "norm",
-    "seed",
-    "test_accuracy",
-    "test_macro_f1",
-    "epochs",
-    "seconds",
-    "config",
-    "commit",
-)
+SCORES = ("test_accuracy", "test_macro_f1")
+COLUMNS = ("corpus", "cell", "norm", "seed", *SCORES, *RUN_COLUMNS)
 
 
 def markdown(path: str | Path) -> str:
@@ -37,10 +27,7 @@ def markdown(path: str | Path) -> str:
     ]
     corpora = list(dict.fromkeys(corpus for corpus, _, _ in groups))  # keep a corpus together
     for group, rows in sorted(groups.items(), key=lambda item: corpora.index(item[0][0])):
-        figures = [
-            spread([float(row[column]) for row in rows])
-            for column in ("test_accuracy", "test_macro_f1")
-        ]
+        figures = [spread([float(row[name]) for row in rows]) for name in SCORES]
         lines.append(f"| {' | '.join([*group, *figures, str(len(rows))])} |")
     return "\n".join(lines)
 

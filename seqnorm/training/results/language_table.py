@@ -18,26 +18,13 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .rows import read_rows, spread
+from .rows import RUN_COLUMNS, read_rows, spread
 
 RATES = (0.003, 0.01, 0.03)
 HIGHER = (0.1, 0.3, 1.0)
-COLUMNS = (
-    "corpus",
-    "mode",
-    "level",
-    "cell",
-    "norm",
-    "lr",
-    "seed",
-    "val_loss",
-    "test_perplexity",
-    "test_bits_per_character",
-    "epochs",
-    "seconds",
-    "config",
-    "commit",
-)
+LABELS = ("corpus", "mode", "level", "cell", "norm")
+SCORES = ("test_perplexity", "test_bits_per_character")
+COLUMNS = (*LABELS, "lr", "seed", "val_loss", *SCORES, *RUN_COLUMNS)
 # Options that may differ between the runs of a group.
 _APART = {
     "--model.lr",
@@ -97,10 +84,10 @@ def markdown(path: str | Path) -> str:
     """
     groups: defaultdict[tuple[str, ...], list[dict[str, str]]] = defaultdict(list)
     for row in read_rows(path):
-        labels = tuple(row[name] for name in COLUMNS[:5])
+        labels = tuple(row[name] for name in LABELS)
         groups[(*labels, " ".join(setting(row["config"])))].append(row)
     apart = len({group[:-1] for group in groups}) < len(groups)
-    columns = [*COLUMNS[:5], "lr", "test perplexity", "bits a character", "runs"]
+    columns = [*LABELS, "lr", "test perplexity", "bits a character", "runs"]
     columns += ["options"] if apart else []
     lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     for whole, rows in groups.items():
@@ -112,10 +99,7 @@ def markdown(path: str | Path) -> str:
         final = [row for row in rows if row["seed"] != "0" and float(row["lr"]) == lr]
         if not final:
             raise ValueError(f"{' '.join(group)}: no run with another seed than 0 at lr {lr:g}")
-        figures = [
-            spread([float(row[name]) for row in final])
-            for name in ("test_perplexity", "test_bits_per_character")
-        ]
+        figures = [spread([float(row[name]) for row in final]) for name in SCORES]
         fields = [*whole[:-1], f"{lr:g}", *figures, str(len(final)), *options]
         lines.append(f"| {' | '.join(fields)} |")
     return "\n".join(lines)

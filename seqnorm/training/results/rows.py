@@ -11,6 +11,9 @@ from statistics import mean, stdev
 
 from seqnorm.files import lock, write_atomically
 
+# The last columns of every table: how long the run took, and what it ran.
+RUN_COLUMNS = ("epochs", "seconds", "config", "commit")
+
 
 def append_row(path: str | Path, row: Mapping[str, object], columns: Sequence[str]) -> None:
     """Append a row of all ``columns`` to the CSV file ``path``, which starts with their names.

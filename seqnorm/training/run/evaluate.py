@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch import Trainer
@@ -38,8 +36,11 @@ def evaluate(
     parser.add_argument("--ckpt_path", type=str, required=True, help="The checkpoint.")
     add_trainer(parser)
     kept = {"seed", "vocabulary"}  # the order of training, and the checkpoint's own
-    parser.add_class_arguments(task.data, "data", instantiate=False, skip=set(kept))
-    before = [] if checkpoint is None else ["--config", dump(_stored(task, checkpoint, kept))]
+    added = parser.add_class_arguments(task.data, "data", instantiate=False, skip=set(kept))
+    before: list[str] = []
+    if checkpoint is not None:
+        names = [name.removeprefix("data.") for name in added]
+        before = ["--config", dump(_stored(checkpoint, names, kept))]
     options = parse(parser, [*before, *arguments], checkpoint)
     assert checkpoint is not None
     model = stored_model(task.module, checkpoint)
@@ -53,11 +54,10 @@ def evaluate(
         raise ValueError(f"there is nothing to show: trainer.limit_{stage}_batches is 0")
 
 
-def _stored(task: Task, checkpoint: Checkpoint, left_out: set[str]) -> dict[str, Any]:
+def _stored(checkpoint: Checkpoint, names: Sequence[str], left_out: set[str]) -> dict[str, Any]:
     """Return the options of the data in a checkpoint, and of the trainer in its run's folder."""
-    known = inspect.signature(task.data).parameters
     for name, value in checkpoint.data.items():
-        if name not in known or not is_scalar(value):
+        if name not in {*names, *left_out} or not is_scalar(value):
             shown = repr(value) if is_scalar(value) else f"a {type(value).__name__}"
             raise ValueError(
                 f"{checkpoint.path}: {name!r:.50}, {shown:.50}, is not an option of its data"
@@ -65,8 +65,7 @@ def _stored(task: Task, checkpoint: Checkpoint, left_out: set[str]) -> dict[str,
     found: dict[str, Any] = {
         "data": {name: value for name, value in checkpoint.data.items() if name not in left_out}
     }
-    path: Path | None = config_of_run(checkpoint)
-    if path is not None:
+    if (path := config_of_run(checkpoint)) is not None:
         config = load(path.read_text(encoding="utf-8"))
         if isinstance(config, dict) and "trainer" in config:
             found["trainer"] = config["trainer"]
@@ -89,6 +88,6 @@ def evaluated(
     (values,) = logged
     found = model.metric(stage).compute()
     if trainer.is_global_zero:
-        title = f"{data.corpus_name} {'test' if stage == 'test' else 'validation'}"
+        title = f"{data.corpus.name} {'test' if stage == 'test' else 'validation'}"
         task.show(title, values[f"{stage}_loss"], found, model)
     return found

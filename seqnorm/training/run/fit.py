@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Optional
 
 import yaml
@@ -21,7 +20,6 @@ from ..results.rows import append_once
 from .evaluate import evaluated
 from .options import command_parser, parse
 from .resume import check_progress, check_resumable, check_same_batches, config_to_resume
-from .run_folder import Run
 from .task import TASKS, Task
 from .trainer import add_trainer, make_trainer
 
@@ -111,7 +109,7 @@ def fit(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None, wri
         if tested and run.results is not None:
             best = run.best.best_model_score  # None without a validation
             row = {
-                "corpus": data.corpus_name,
+                "corpus": data.corpus.name,
                 "cell": options.model.cell,
                 "norm": options.model.norm or "none",
                 "seed": options.seed_everything,
@@ -121,17 +119,12 @@ def fit(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None, wri
                 "config": written,
                 "commit": commit(),
             }
-            _append(run, row, path, task)
+            finished = (path / task.finished).exists()
+            marker = path / "result.csv"
+            if finished or not append_once(run.results, row, marker, task.columns):
+                rank_zero_info("The run had finished before: run.results gets no second row.")
         task.write(found, model, path / task.finished, tested)
     rank_zero_info(f"The run is in {path}")
-
-
-def _append(run: Run, row: dict[str, object], path: Path, task: Task) -> None:
-    assert run.results is not None
-    if (path / task.finished).exists() or not append_once(
-        run.results, row, path / "result.csv", task.columns
-    ):
-        rank_zero_info("The run had finished before: run.results gets no second row.")
 
 
 def _test_best(task: Task, trainer: Trainer, made: Any) -> tuple[Any, bool]:

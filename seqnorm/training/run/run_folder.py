@@ -18,6 +18,7 @@ from ..callbacks.epoch_start import SeedEachEpoch, ShareBuffers
 from ..callbacks.finite import StopAtNonFinite
 from ..callbacks.inside_epoch import SaveInsideEpoch
 from ..callbacks.kept_weights import RunCheckpoint, RunEarlyStopping, WeightAverage
+from ..callbacks.reestimate import ReestimateStatistics
 from ..callbacks.run_files import RunFiles
 from ..checkpoints.checkpoint_file import Checkpoint
 from .resume import options_of_an_epoch
@@ -128,12 +129,15 @@ class Run:
         files: dict[str, Any] = {"dirpath": path / "checkpoints", "enable_version_counter": False}
         self.best = RunCheckpoint(**monitor, **files, filename="best")
         self.timer = Timer(max_time)
-        chosen: list[Callback] = [*task.callbacks(), SeedEachEpoch(config["seed_everything"])]
+        chosen: list[Callback] = [
+            *(kind() for kind in task.callbacks),
+            SeedEachEpoch(config["seed_everything"]),
+        ]
         chosen += [ShareBuffers(), StopAtNonFinite()]
         if self.ema_decay is not None:
             chosen.append(WeightAverage(self.ema_decay))
         if self.reestimate:  # after the average, whose statistics it re-estimates
-            chosen.append(task.reestimation())
+            chosen.append(ReestimateStatistics(task.forward))
         chosen += [RunEarlyStopping(**monitor, patience=self.patience), self.timer]
         chosen.append(RunFiles(path, dump(config), task.curves))
         return [

@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from lightning.pytorch import Callback
-from torch import nn
 
 from seqnorm.files import write_atomically
 
-from ..callbacks.reestimate import ReestimateStatistics
 from ..data.base import TextDataModule
 from ..data.classification import TextData
 from ..data.language import LanguageData
@@ -37,6 +35,7 @@ class Task(ABC):
         model: The name of the model in the help.
         module, data, run: The classes whose arguments are the options.
         links: The arguments of the module that the data give, by their names there.
+        callbacks: The callbacks that prepare a new model.
         curves: The quantities of the learning curve.
         columns: The columns of a row of results.
         finished: The file in a run's folder that is written last, after the row of results.
@@ -48,18 +47,15 @@ class Task(ABC):
     data: ClassVar[type[TextDataModule]]
     run: ClassVar[type[Run]]
     links: ClassVar[Mapping[str, str]]
+    callbacks: ClassVar[Sequence[type[Callback]]] = ()
     curves: ClassVar[Sequence[str]]
     columns: ClassVar[Sequence[str]]
     finished: ClassVar[str]
     predict: ClassVar[Callable[..., None]]
 
-    def callbacks(self) -> list[Callback]:
-        """Return the callbacks that prepare a new model."""
-        return []
-
-    def reestimation(self) -> Callback:
-        """Return the callback that re-estimates the statistics of BatchNorm."""
-        return ReestimateStatistics()
+    def forward(self, model: Any, batch: Any) -> object:
+        """Run a model on a training batch, to re-estimate the statistics of BatchNorm."""
+        return model(batch.tokens, batch.lengths)
 
     @abstractmethod
     def row(self, found: Any, options: Any, best: Any) -> dict[str, object]:
@@ -88,13 +84,11 @@ class Classification(Task):
     data = TextData
     run = Run
     links: ClassVar[Mapping[str, str]] = {"tokenizer_json": "tokenizer", "classes": "classes"}
+    callbacks = (StartEmbedding,)
     curves = ("loss", "accuracy")
     columns = classification_table.COLUMNS
     finished = "confusion_matrix.png"
     predict = staticmethod(labels.predict)
-
-    def callbacks(self) -> list[Callback]:
-        return [StartEmbedding()]
 
     def row(self, found: Any, options: Any, best: Any) -> dict[str, object]:
         confusion = found.sum(0)
@@ -123,8 +117,8 @@ class Language(Task):
     finished = "test.json"
     predict = staticmethod(scores.predict)
 
-    def reestimation(self) -> Callback:
-        return ReestimateStatistics(_observe)
+    def forward(self, model: Any, batch: Any) -> object:
+        return model.surprisal(batch, "estimate")
 
     def row(self, found: Any, options: Any, best: Any) -> dict[str, object]:
         return {
@@ -147,11 +141,6 @@ class Language(Task):
         if tested:
             values = {name: value.item() for name, value in found.items()}
             write_atomically(path, json.dumps(values, indent=1) + "\n")
-
-
-def _observe(model: nn.Module, batch: Any) -> None:
-    assert isinstance(model, LanguageModelling)
-    model.surprisal(batch, "estimate")
 
 
 TASKS: dict[str, Task] = {"classification": Classification(), "language": Language()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, Literal, TypeVar
@@ -10,31 +11,33 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import Metric
 
 from ..callbacks.reestimate import stale_statistics
 from ..checkpoints.checkpoint_file import FORMAT, FORMAT_KEY
 from .metrics import Mean
-from .optimizer import check_rate, scheduled_adamw
 
 N = TypeVar("N", bound=nn.Module)
 M = TypeVar("M", bound=Metric)
 Schedule = Literal["cosine", "linear", "constant"]
+# Far above any useful rate, and far below the largest float32.
+_MAX_LR = 1e6
 
 
 class TextModule(LightningModule, ABC, Generic[N, M]):
     """A network on text, trained by AdamW and evaluated by a metric over a whole part.
+
+    The constructor of a subclass has the arguments ``lr``, ``warmup``, ``schedule`` and
+    ``weight_decay``, which this class reads from the hyper-parameters. Weight decay applies to the
+    parameters that ``decays`` chooses.
 
     Args:
         network: The network.
         metrics: The metrics of the validation ("val") and the test part ("test"), which are reset
             at the start of every pass.
         means: The names of the values that ``log_means`` logs.
-        lr: Highest learning rate.
-        warmup: The part of the training steps over which the rate rises linearly to ``lr``.
-        schedule: How the rate then falls to 0 at the end of training: cosine, linear, or constant
-            (it stays).
-        weight_decay: AdamW's weight decay, on the parameters that ``decays`` chooses.
 
     Raises:
         ValueError: ``lr`` or ``warmup`` is out of range; or, at the start of training, a callback
@@ -43,26 +46,20 @@ class TextModule(LightningModule, ABC, Generic[N, M]):
 
     network: N
 
-    def __init__(
-        self,
-        network: N,
-        metrics: dict[str, M],
-        means: Sequence[str],
-        *,
-        lr: float,
-        warmup: float,
-        schedule: Schedule,
-        weight_decay: float,
-    ) -> None:
+    def __init__(self, network: N, metrics: dict[str, M], means: Sequence[str]) -> None:
         super().__init__()
-        check_rate(lr, warmup)
+        # These are the arguments of the subclass.
+        self.save_hyperparameters(ignore=["network", "metrics", "means"], logger=False)
+        lr, warmup = self.hparams["lr"], self.hparams["warmup"]
+        if not 0 <= lr <= _MAX_LR:
+            raise ValueError(f"lr must lie between 0 and {_MAX_LR:g}, got {lr}")
+        if not 0 <= warmup < 1:
+            raise ValueError(
+                f"warmup is a part of the training steps, from 0 to below 1, got {warmup}"
+            )
         self.network = network
         self.metrics = nn.ModuleDict(metrics)
         self.means = nn.ModuleDict({name: Mean() for name in means})
-        self.lr = lr
-        self.warmup = warmup
-        self.schedule = schedule
-        self.weight_decay = weight_decay
 
     @abstractmethod
     def evaluate(self, stage: str, batch: Any) -> None:
@@ -131,20 +128,27 @@ class TextModule(LightningModule, ABC, Generic[N, M]):
         self.log_metrics("test")
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Return AdamW and the schedule of its learning rate."""
+        """Return AdamW with a schedule that sets its learning rate at every step.
+
+        Raises:
+            ValueError: The number of training steps is infinite.
+        """
+        steps = self.trainer.estimated_stepping_batches
+        if steps == math.inf:
+            raise ValueError("the learning rate's schedule needs an end: set trainer.max_epochs")
         decayed: list[Tensor] = []
         kept: list[Tensor] = []
         for name, parameter in self.network.named_parameters():
             (decayed if self.decays(name, parameter) else kept).append(parameter)
-        return scheduled_adamw(
-            decayed,
-            kept,
-            self.trainer.estimated_stepping_batches,
-            lr=self.lr,
-            warmup=self.warmup,
-            schedule=self.schedule,
-            weight_decay=self.weight_decay,
-        )
+        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": kept, "weight_decay": 0.0}]
+        chosen = self.hparams
+        optimizer = AdamW(groups, lr=chosen["lr"], weight_decay=chosen["weight_decay"])
+        warmup, schedule = chosen["warmup"], chosen["schedule"]
+        scheduler = LambdaLR(optimizer, lambda step: rate(step, int(steps), warmup, schedule))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
 
 
 def number(count: int) -> int:
@@ -156,3 +160,18 @@ def number(count: int) -> int:
     """
     # Lightning only adds and divides it.
     return torch.tensor(count, dtype=torch.float32)  # type: ignore[return-value]  # see above
+
+
+def rate(step: int, steps: int, warmup: float, schedule: str) -> float:
+    """Return the learning rate of a step, as a part of the highest rate.
+
+    It rises linearly over the part ``warmup`` of the ``steps``. Then it falls to 0 along a cosine
+    or a line, or stays constant, as ``schedule`` says.
+    """
+    rising = round(warmup * steps)
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    if schedule == "constant":
+        return 1.0
+    progress = min((step - rising) / max(steps - rising, 1), 1.0)
+    return 1 - progress if schedule == "linear" else (1 + math.cos(math.pi * progress)) / 2

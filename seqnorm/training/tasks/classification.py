@@ -61,17 +61,9 @@ class TextClassification(TextModule[TextClassifier, LengthBucketConfusion]):
             ),
             {s: LengthBucketConfusion(len(classes), length_edges) for s in ("val", "test")},
             ("train_loss", "train_accuracy"),
-            lr=lr,
-            warmup=warmup,
-            schedule=schedule,
-            weight_decay=weight_decay,
         )
-        self.save_hyperparameters(logger=False)
         self.tokenizer = codes
         self.classes = tuple(classes)
-        self.decay_embedding = decay_embedding
-        self.label_smoothing = label_smoothing
-        self.embedding = embedding
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Return class logits (B, C) of ``tokens`` (B, T), of which ``lengths`` (B,) are valid."""
@@ -79,7 +71,8 @@ class TextClassification(TextModule[TextClassifier, LengthBucketConfusion]):
 
     def training_step(self, batch: TextBatch) -> Tensor:
         logits = self(batch.tokens, batch.lengths)
-        loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
+        smoothing = self.hparams["label_smoothing"]
+        loss = F.cross_entropy(logits, batch.labels, label_smoothing=smoothing)
         hits = (logits.argmax(-1) == batch.labels).float().mean()
         self.log_means({"train_loss": loss, "train_accuracy": hits}, len(logits))
         self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
@@ -110,4 +103,5 @@ class TextClassification(TextModule[TextClassifier, LengthBucketConfusion]):
                 self.log(f"{stage}_macro_f1/{name}", macro_f1(bucket), sync_dist=True)
 
     def decays(self, name: str, parameter: Tensor) -> bool:
-        return parameter.ndim > 1 and (self.decay_embedding or name != "embedding.weight")
+        decayed = self.hparams["decay_embedding"] or name != "embedding.weight"
+        return parameter.ndim > 1 and decayed

@@ -54,12 +54,7 @@ class LanguageModelling(TextModule[LanguageModel, Surprisal]):
             LanguageModel(len(codes), pad_id=LanguageTokenizer.pad_id, **network),
             {stage: Surprisal() for stage in ("val", "test")},
             ("train_loss",),
-            lr=lr,
-            warmup=warmup,
-            schedule=schedule,
-            weight_decay=weight_decay,
         )
-        self.save_hyperparameters(logger=False)
         self.tokenizer = codes
         self.ends = ends
         self.register_buffer("token_characters", self.tokenizer.characters(), persistent=False)

@@ -27,7 +27,7 @@ class StartEmbedding(Callback):
             return
         data: Any = trainer.datamodule  # type: ignore[attr-defined]  # set by a connector
         weight, std = pl_module.network.embedding.weight, pl_module.network.embedding_std
-        if pl_module.embedding == "cooccurrence":
+        if pl_module.hparams["embedding"] == "cooccurrence":
             try:
                 vectors = cooccurrence_embedding(data.training_tokens, *weight.shape, std=std)
             except ValueError as error:

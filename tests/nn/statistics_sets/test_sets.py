@@ -261,7 +261,7 @@ def test_sentences() -> None:
 
 def test_groups_keep_their_proportions() -> None:
     of = statistics_set(nn.GroupNorm(2, 8))
-    assert of.divided == ("C",)
+    assert of.groups == (4, 4)
     assert of.mask((1, 4, 1, 1), (0, 0, 0, 0)).flatten().tolist() == [True, True, False, False]
     unequal = statistics_set(seqnorm.GRU(3, 5, norm="ba2016"))["input"]
     assert unequal.groups == (10, 5)

@@ -41,7 +41,7 @@ def test_every_token_is_predicted_once_an_epoch(mode: str, level: str, lines: Pa
         ("test", data.test_dataloader()),
     ):
         found = batches(loader)
-        texts = data.texts.parts[part]
+        texts = data.corpus.parts[part]
         expected = data.tokenizer.stream(texts).tolist()
         rows = targets(found)
         assert [token for row in rows.values() for token in row] == expected
@@ -81,7 +81,7 @@ def test_a_stream_is_evaluated_in_a_row_of_each_process(lines: Path) -> None:
         rows.update(found)
         data = of_process(lines, rank, 3, eval_batch_size=7)
         assert [*targets(batches(data.val_dataloader()))] == [*range(rank, 7, 3)]
-    expected = data.tokenizer.stream(data.texts.parts["validation"]).tolist()
+    expected = data.tokenizer.stream(data.corpus.parts["validation"]).tolist()
     assert [token for rank in range(3) for token in rows[rank]] == expected
     for option, loader in (("batch_size", "train"), ("eval_batch_size", "val")):
         data = of_process(lines, 0, 3, **{option: 2})

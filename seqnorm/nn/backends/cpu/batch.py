@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from ...recurrence.packing import with_ended
 from ...recurrence.site_norms import BatchPass, SitePass
 from .call import Call, Inputs
 
@@ -34,7 +35,7 @@ def in_parts(
     ends = [0 if norm is None else norm.end - norm.first for norm in norms]
     cuts = sorted({0, len(sizes), *ends})
     outputs: list[Tensor] = []
-    state = [part for part in (inputs.h_0, inputs.c_0) if part is not None]
+    state = tuple([part for part in (inputs.h_0, inputs.c_0) if part is not None])
     row = 0
     for start, end in zip(cuts, cuts[1:]):
         given = [
@@ -51,11 +52,7 @@ def in_parts(
             if norm is not None and columns is None:
                 own, var = next(statistics), next(statistics)
                 norm.gather(own[:, 0], var)
-        # Sequences that have ended keep their state.
-        state = [
-            torch.cat([after, before[alive:]]) if alive < before.shape[0] else after
-            for after, before in zip(found, state)
-        ]
+        state = with_ended(found[: len(state)], state)
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs), *state
 
 

@@ -5,6 +5,7 @@ Axes: B sequences, N packed rows, n rows alive at a step, H units.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,13 +13,14 @@ from torch import Tensor
 
 from ...recurrence.direction import Direction
 from ...recurrence.scheme import Norm
-from ...recurrence.site_norms import SitePass, SiteRun, affine, normalise_units
+from ...recurrence.site_norms import SitePass, SiteRun, normalise_units
 from ...recurrence.zoneout import steps
-from ...statistics.moments import moments, normalise
+from ...statistics.moments import affine, moments, normalise
 from ..reference import input_term, unroll
 from .call import COLUMNS, STAYS, Call, Inputs
 
 
+@dataclass
 class _KernelNorm(SitePass):
     """A norm of the recurrence with its parameters and, for norms of the batch, its statistics.
 
@@ -26,34 +28,29 @@ class _KernelNorm(SitePass):
         own: mean and variance (1, F) of each step, if they are computed from the rows.
     """
 
-    def __init__(
-        self,
-        norm: Norm,
-        units: tuple[int, ...],
-        sizes: list[int],
-        gain: Tensor | None,
-        bias: Tensor | None,
-        columns: Tensor | None,
-    ) -> None:
-        self._norm, self._units, self._sizes = norm, units, sizes
-        self._gain, self._bias, self._columns = gain, bias, columns
-        self.own: list[tuple[Tensor, Tensor]] = []
+    norm: Norm
+    units: tuple[int, ...]
+    sizes: list[int]
+    gain: Tensor | None
+    bias: Tensor | None
+    columns: Tensor | None
+    own: list[tuple[Tensor, Tensor]] = field(init=False, default_factory=list)
 
     def __call__(self, x: Tensor, t: int) -> Tensor:
-        if not self._norm.over_batch:
-            return normalise_units(x, self._norm, self._units, self._gain, self._bias)
-        if self._columns is not None:
-            y = (x - self._columns[t, 0]) * self._columns[t, 1]
+        if not self.norm.over_batch:
+            return normalise_units(x, self.norm, self.units, self.gain, self.bias)
+        if self.columns is not None:
+            y = (x - self.columns[t, 0]) * self.columns[t, 1]
         else:
             mean, var, _ = moments(x, (0,))
             self.own.append((mean, var))
-            y = normalise(x, mean, var, self._norm.eps)
-        return affine(y, self._gain, self._bias)
+            y = normalise(x, mean, var, self.norm.eps)
+        return affine(y, self.gain, self.bias)
 
     def whole(self, rows: Tensor) -> Tensor:
-        if not self._norm.over_batch:
+        if not self.norm.over_batch:
             return self(rows, 0)
-        return torch.cat([self(x, t) for t, x in enumerate(rows.split(self._sizes))])
+        return torch.cat([self(x, t) for t, x in enumerate(rows.split(self.sizes))])
 
 
 def definition(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..watching import is_forward_mode, is_plain
+from ..watching import all_plain, is_forward_mode
 from .call import Call, Inputs
 from .definition import gradients
 from .kernels import Backward, Forward, compute, compute_gradients
@@ -94,7 +95,7 @@ class Recurrence(torch.autograd.Function):
         ]
         # True where derivatives of these gradients are needed.
         again = torch.is_grad_enabled() or is_forward_mode()
-        if again or not all([grad is None or is_plain(grad) for grad in grads]):
+        if again or not all_plain([grad for grad in grads if grad is not None]):
             found = [gradients(*each) for each in zip(calls, inputs, cotangents, needed)]
             return None, *[grad for each in found for grad in each]
         # The gradients overwrite the kept values, so a second backward pass computes them again.
@@ -112,8 +113,5 @@ class Recurrence(torch.autograd.Function):
 
 def _split(values: Sequence[Any], sizes: Sequence[int]) -> list[tuple[Any, ...]]:
     """Return consecutive parts of these sizes."""
-    found, start = [], 0
-    for size in sizes:
-        found.append(tuple(values[start : start + size]))
-        start += size
-    return found
+    rest = iter(values)
+    return [tuple(islice(rest, size)) for size in sizes]

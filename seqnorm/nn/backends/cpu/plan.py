@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 from ...recurrence.direction import Direction
 from ...recurrence.scheme import Norm, NormScheme
@@ -133,13 +134,10 @@ def make_plan(step: Step, scheme: NormScheme | None, hidden_size: int) -> Plan:
 
 def _ends(step: Step, norm: Norm, span: str, hidden_size: int) -> tuple[int, ...] | None:
     """Return the gate after the last of each set, or None if sets are not of whole gates."""
-    found, end = [], 0
-    for size in norm.sizes(step.gates, span, hidden_size, step.heads):
-        end += size
-        found.append(end)
-    if any(end % hidden_size for end in found):
+    ends = list(accumulate(norm.sizes(step.gates, span, hidden_size, step.heads)))
+    if any(end % hidden_size for end in ends):
         return None
-    return tuple(end // hidden_size for end in found)
+    return tuple(end // hidden_size for end in ends)
 
 
 def _place(scheme: NormScheme | None, name: str, term: str) -> str:

@@ -52,14 +52,10 @@ def recurrence(call: Call, inputs: Inputs, sizes: Tensor | None = None) -> tuple
     if sizes is None:
         sizes = call.sizes_like(inputs.input)
     arguments = call.plan.step.name, text, list(call.zoneout), sizes, *inputs
-    results = _by_name(torch.ops.seqnorm.recurrence(*arguments))
+    results = dict(zip((*RESULTS, *STATISTICS), torch.ops.seqnorm.recurrence(*arguments)))
     states = ("h_n",) if inputs.c_0 is None else ("h_n", "c_n")
     statistics = (name for term in call.own(inputs) for name in ("own_" + term, "var_" + term))
     return tuple(results[name] for name in ("output", *states, *statistics))
-
-
-def _by_name(results: Sequence[Tensor]) -> dict[str, Tensor]:
-    return dict(zip((*RESULTS, *STATISTICS), results))
 
 
 @functools.cache
@@ -78,9 +74,8 @@ def _call(call: Any, given: Inputs, sizes: list[int]) -> Call:
 
 def _has_kernels(inputs: Inputs) -> bool:
     """Return whether kernels exist here, which a graph from another machine may lack."""
-    dtypes = (torch.float32, torch.float64)
-    input = inputs.input
-    return LIBRARY is not None and input.device.type == "cpu" and input.dtype in dtypes
+    known = inputs.input.dtype in (torch.float32, torch.float64)
+    return LIBRARY is not None and inputs.input.device.type == "cpu" and known
 
 
 def _called(arguments: Any, given: Inputs) -> tuple[Call, Inputs]:
@@ -215,14 +210,10 @@ def _backward(*arguments: Any) -> tuple[Tensor, ...]:
 def _of_no_steps(given: Any, grads: Any, needed: Any) -> tuple[Tensor, ...]:
     """Return zeros, but for the states, which are results themselves."""
     inputs = Inputs(*given)
-    found = dict(zip(("h_0", "c_0"), grads))
-
-    def gradient(name: str, tensor: Tensor) -> Tensor:
-        grad = found.get(name)
-        return torch.zeros_like(tensor) if grad is None else grad.clone()
-
-    pairs = zip(inputs._asdict().items(), needed)
-    return _filled(inputs, *(gradient(*item) if need else None for item, need in pairs))
+    found = {name: torch.zeros_like(t) for name, t in inputs._asdict().items() if t is not None}
+    found |= {name: grad.clone() for name, grad in zip(("h_0", "c_0"), grads) if grad is not None}
+    names = zip(Inputs._fields, needed)
+    return _filled(inputs, *(found[name] if need else None for name, need in names))
 
 
 def _backward_shapes(*arguments: Any) -> tuple[Tensor, ...]:
