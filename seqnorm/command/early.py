@@ -21,6 +21,7 @@ GROUPS = {
         ("models/language_model.py", "LanguageModel"),
     ),
     "data": (
+        ("training/data/base.py", "TextDataModule"),
         ("training/data/classification.py", "TextData"),
         ("training/data/language.py", "LanguageData"),
     ),

@@ -32,6 +32,7 @@ from seqnorm.files import write_atomically
 MAX_MEMBER_BYTES = 64 * 2**20
 PIP_SECONDS = 900
 _log = logging.getLogger(__name__)
+_told: set[str] = set()
 
 
 class FetchError(RuntimeError):
@@ -99,8 +100,14 @@ def load_members(
     # even if logging was never configured.
     _log.log(logging.INFO if fetched else logging.WARNING, "%s", notice)
     if not fetched:
+        _told.add(notice)
         fetch(package, root)
     return read_members(package, names, root)
+
+
+def was_told(notice: str) -> bool:
+    """Return True if this process has shown the notice, because it fetched the package."""
+    return notice in _told
 
 
 def is_fetched(package: Package, names: Sequence[str], root: Path) -> bool:

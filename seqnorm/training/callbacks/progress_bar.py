@@ -6,7 +6,7 @@ from lightning.pytorch import LightningModule, Trainer, callbacks
 
 
 class RunProgressBar(callbacks.RichProgressBar):
-    """Lightning's progress bar with a line for every epoch, counted from 1, without the run's number."""
+    """Lightning's progress bar with a line for every epoch, counted from 1."""
 
     def __init__(self) -> None:
         super().__init__(leave=True)

@@ -12,6 +12,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 
 from seqnorm.datasets import BucketBatchSampler, Corpus, Texts
+from seqnorm.datasets.fetching import was_told
 
 from ..checkpoints.checkpoint_file import Checkpoint, read_checkpoint
 from .batches import Batches
@@ -77,6 +78,11 @@ class TextDataModule(LightningDataModule, ABC):
     @abstractmethod
     def corpus(self) -> Corpus | Texts:
         """The corpus, fetched if necessary."""
+
+    @property
+    def untold_notice(self) -> str:
+        """Source and licence of the corpus, "" if they were shown when it was fetched."""
+        return "" if was_told(self.corpus.notice) else self.corpus.notice
 
     @property
     @abstractmethod

@@ -175,7 +175,7 @@ class TextData(TextDataModule):
         if stage == "fit" and missing:
             sizes = ", ".join(f"{len(self._parts[part])} for {part}" for part in parts)
             about = f"{sizes}; {len(self.tokenizer)} tokens; {len(self.classes)} classes"
-            lines = [self.corpus.notice, str(self.corpus.report), f"Documents: {about}"]
+            lines = [self.untold_notice, str(self.corpus.report), f"Documents: {about}"]
             rank_zero_info("\n".join(filter(None, lines)))
 
     def _encode(self, documents: Documents) -> TextDataset:

@@ -134,8 +134,8 @@ class LanguageData(TextDataModule):
             self._documents[part] = TextDataset(documents)
             count = sum(len(ids) - 1 for ids in documents)
             unknown = sum(ids.count(self.tokenizer.unk_id) for ids in documents)
-        if part == "train" and self.corpus.notice:
-            rank_zero_info(self.corpus.notice)
+        if part == "train" and self.untold_notice:
+            rank_zero_info(self.untold_notice)
         rank_zero_info(
             f"{part}: {len(texts):,} texts, {count:,} tokens to predict, {unknown / count:.2%} of "
             f"them unknown; {len(self.tokenizer):,} in the vocabulary"

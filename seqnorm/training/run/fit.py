@@ -19,6 +19,7 @@ from ..checkpoints.stored_model import load_weights
 from ..results.rows import append_once
 from .evaluate import evaluated
 from .options import command_parser, parse
+from .quiet import describe, warn_of_slowness
 from .resume import check_progress, check_resumable, check_same_batches, config_to_resume
 from .task import TASKS, Task
 from .trainer import add_trainer, make_trainer
@@ -81,6 +82,7 @@ def fit(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None, wri
     except TypeError as error:  # an argument that no signature declares, as an option of a norm
         raise ValueError(str(error)) from error
     model, data, run, trainer_options = made.model, made.data, made.run, made.trainer.as_dict()
+    rank_zero_info(describe(model.network))
     data.setup("fit")  # raises errors in a corpus before there is a folder of the run
     if trainer_options["fast_dev_run"]:
         trainer = make_trainer(trainer_options, model, resumed=checkpoint)
@@ -102,6 +104,7 @@ def fit(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None, wri
         max_time=None,  # the run's own timer has the limit
         logger=run.logger(path, checkpoint) if logger is None else logger,
     )
+    warn_of_slowness(trainer)
     del checkpoint  # the trainer's plugin has it, and frees it once the run is restored
     trainer.fit(model, datamodule=data, ckpt_path=options.ckpt_path)
     found, tested = _test_best(task, trainer, made)
@@ -123,7 +126,8 @@ def fit(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None, wri
             marker = path / "result.csv"
             if finished or not append_once(run.results, row, marker, task.columns):
                 rank_zero_info("The run had finished before: run.results gets no second row.")
-        task.write(found, model, path / task.finished, tested)
+        title = f"{data.corpus.name} {'test' if tested else 'validation'}"
+        task.write(found, model, title, path / task.finished, tested)
     rank_zero_info(f"The run is in {path}")
 
 

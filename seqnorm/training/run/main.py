@@ -21,6 +21,7 @@ from .config_files import check_configs
 from .evaluate import evaluate
 from .fit import fit
 from .options import command_parser, parse
+from .quiet import quieten
 from .task import TASKS, Task
 
 
@@ -37,6 +38,9 @@ def main(command: str, arguments: Sequence[str], words: Sequence[str]) -> None:
     warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
     # Lightning calls a function of torch that torch 2.13 has deprecated.
     warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
+    # In few batches there is nothing to log between two epochs.
+    warnings.filterwarnings("ignore", ".*smaller than the logging interval")
+    quieten()
     try:
         with one_line():
             _run(command, arguments, words)

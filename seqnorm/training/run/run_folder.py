@@ -139,7 +139,8 @@ class Run:
         if self.reestimate:  # after the average, whose statistics it re-estimates
             chosen.append(ReestimateStatistics(task.forward))
         chosen += [RunEarlyStopping(**monitor, patience=self.patience), self.timer]
-        chosen.append(RunFiles(path, dump(config), task.curves))
+        title = f"{path.parent.name}: {config['model']['cell']}, norm {config['model']['norm']}"
+        chosen.append(RunFiles(path, dump(config), title, task.curves))
         return [
             *chosen,
             self.best,

@@ -72,7 +72,7 @@ class Task(ABC):
         """Print the value ``found`` of the metric."""
 
     @abstractmethod
-    def write(self, found: Any, model: Any, path: Path, tested: bool) -> None:
+    def write(self, found: Any, model: Any, title: str, path: Path, tested: bool) -> None:
         """Write the file ``finished`` at ``path``, at least if there was a test."""
 
 
@@ -100,8 +100,10 @@ class Classification(Task):
     def show(self, title: str, loss: float, found: Any, model: Any) -> None:
         print_scores(title, loss, found, model.metric("test").names)
 
-    def write(self, found: Any, model: Any, path: Path, tested: bool) -> None:
-        confusion_matrix(found.sum(0), model.classes, path)
+    def write(self, found: Any, model: Any, title: str, path: Path, tested: bool) -> None:
+        confusion = found.sum(0)
+        title = f"{title}: accuracy {accuracy(confusion):.4f}"
+        confusion_matrix(confusion, model.classes, title, path)
 
 
 class Language(Task):
@@ -137,7 +139,7 @@ class Language(Task):
             f"{found['characters']:,} characters"
         )
 
-    def write(self, found: Any, model: Any, path: Path, tested: bool) -> None:
+    def write(self, found: Any, model: Any, title: str, path: Path, tested: bool) -> None:
         if tested:
             values = {name: value.item() for name, value in found.items()}
             write_atomically(path, json.dumps(values, indent=1) + "\n")

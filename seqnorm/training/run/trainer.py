@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import ModelSummary, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.plugins import CheckpointIO, DoublePrecision, HalfPrecision
 from lightning.pytorch.plugins.layer_sync import LayerSync
@@ -52,6 +52,9 @@ def make_trainer(
         arguments["enable_progress_bar"] = True
     elif options["enable_progress_bar"] is not False:
         used.append(RunProgressBar())
+    if not any(isinstance(callback, ModelSummary) for callback in used):
+        # Lightning's table has a column of operations that are never counted.
+        arguments["enable_model_summary"] = bool(options["enable_model_summary"])
     arguments["callbacks"] = [*used, *callbacks]
     arguments["logger"] = arguments["logger"] or False
     arguments["plugins"] = plugins(options, resumed)

@@ -137,7 +137,7 @@ def test_unknown_words_that_were_never_trained(mode: str, tmp_path: Path) -> Non
 
 
 def test_what_is_refused(lines: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"none to predict: score or continue texts with python"):
+    with pytest.raises(ValueError, match=r"none to predict: score or continue texts with seqnorm"):
         LanguageData(str(lines)).setup("predict")
     (tmp_path / "train.txt").write_text("\n".join(f"a {n}" for n in range(20)))
     with pytest.raises(ValueError, match=r"has no test part: give a folder with train\.txt"):

@@ -141,7 +141,7 @@ def test_what_a_run_leaves(trained: Path) -> None:
     assert test > 0.7
     assert f"test: accuracy {test:.4f}" in Path("out.txt").read_text(encoding="utf-8")
     epochs = rows[:-1]
-    assert [int(row["epoch"]) for row in epochs] == list(range(len(epochs)))
+    assert [int(row["epoch"]) for row in epochs] == list(range(1, len(epochs) + 1))
     assert [int(row["step"]) for row in epochs] == [3 * (n + 1) for n in range(len(epochs))]
     assert float(epochs[-1]["train_loss"]) < float(epochs[0]["train_loss"])
     assert all(float(row["val_accuracy"]) <= 1 for row in epochs)
