@@ -1,10 +1,12 @@
 """Compile the kernels of the ``cpu`` backend if there is a C compiler, and ship ``configs``.
 
 The kernels are plain C and use no header of Python or PyTorch, so one library serves every version.
+SEQNORM_WITHOUT_KERNELS=1 in the environment leaves them out.
 """
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 from pathlib import Path
@@ -67,15 +69,19 @@ class WithConfigs(build_py):
 
 
 class AnyPython(bdist_wheel):
-    """A wheel for one platform and every Python."""
+    """A wheel for every Python, and for one platform if it has kernels."""
 
     def get_tag(self) -> tuple[str, str, str]:
-        return "py3", "none", super().get_tag()[2]
+        # The kernels are missing without a compiler, too.
+        self.root_is_pure = not any(Path(self.bdist_dir).rglob("_kernels.so"))
+        return "py3", "none", "any" if self.root_is_pure else super().get_tag()[2]
 
 
 setup(
     cmdclass={"build_ext": BuildKernels, "build_py": WithConfigs, "bdist_wheel": AnyPython},
-    ext_modules=[
+    ext_modules=[]
+    if os.environ.get("SEQNORM_WITHOUT_KERNELS")
+    else [
         Extension(
             "seqnorm.nn.backends.cpu._kernels",
             [str(SOURCES / "loop.c"), str(SOURCES / "entry.c")],

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "arguments.h"
+#include "symbols.h"
 
 #define DECLARE(name)                                                                              \
     void seqnorm_sizes_##name(const Arguments *, int64_t, int64_t *);                              \

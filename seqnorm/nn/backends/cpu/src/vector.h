@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "symbols.h"
+
 #ifdef __x86_64__
 #include <immintrin.h>
 #endif
