@@ -18,6 +18,8 @@ from setuptools.command.build_py import build_py
 
 SOURCES = Path("seqnorm/nn/backends/cpu/src")
 FLAGS = ["-O3", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"]
+# Let the library run with an older glibc than that it was compiled with.
+PORTABLE = [("SEQNORM_PORTABLE", "1")]
 # By their names in entry.c: compiler flags, and bytes of a vector.
 VARIANTS: dict[str, tuple[list[str], int]] = {"base": ([], 16)}
 if platform.machine().lower() in ("x86_64", "amd64"):
@@ -34,6 +36,7 @@ class BuildKernels(build_ext):
         for name, (flags, width) in VARIANTS.items():
             for precision in ("float", "double"):
                 macros = [("VECTOR_BYTES", str(width)), ("SUFFIX", f"{name}_{precision}")]
+                macros += PORTABLE
                 if precision == "double":
                     macros.append(("SEQNORM_DOUBLE", "1"))
                 objects += self.compiler.compile(
@@ -46,6 +49,7 @@ class BuildKernels(build_ext):
         objects += self.compiler.compile(
             [str(SOURCES / "entry.c")],
             output_dir=self.build_temp,
+            macros=PORTABLE,
             extra_postargs=FLAGS,
             depends=ext.depends,
         )
