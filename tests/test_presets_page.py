@@ -2,8 +2,8 @@
 
 For each original, weights are made up in the shapes that the page states. A function below computes
 with them as the authors' code does, in its own order of gates and with its own matrices; none of
-these functions reads the tables of the page. A layer that the page's lines have filled has to return
-the same numbers.
+these functions reads the tables of the page. A layer that the page's lines have filled has to
+return the same numbers.
 
 Axes: T steps, B sequences, I = input size, H = hidden size, P = units of a head.
 """
@@ -425,7 +425,7 @@ def test_a_parameter_without_a_line_is_an_error(page: dict[str, Any]) -> None:
     parameters = {k: v for k, v in whole["parameters"].items() if k != "norm_cell.bias"}
     layouts["haste", "LSTM"] = {**whole, "parameters": parameters}
     try:
-        with pytest.raises(ValueError, match="nothing was given for .'norm_cell_l0.bias'"):
+        with pytest.raises(ValueError, match=r"nothing was given for \['norm_cell_l0\.bias'\]"):
             filled(page, "haste", "LSTM", made_up("haste", "LSTM"))
     finally:
         layouts["haste", "LSTM"] = whole
