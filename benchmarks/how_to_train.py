@@ -1,7 +1,7 @@
 """Advice on training normalised LSTMs, measured on a small task of real data.
 
 ``taskset -c 1 nice -n 10 python benchmarks/how_to_train.py`` makes the runs that are missing in
-``results/how_to_train.csv``, in about ten minutes on one core; it can be interrupted and resumed.
+``results/how_to_train.csv``, in about six minutes on one core; it can be interrupted and resumed.
 ``--table gain`` prints a table of ``docs/how_to_train.md``, whose test compares them with the file.
 
 The task is scikit-learn's handwritten digits, 8 x 8 pixels each, read two pixels at a time: 32

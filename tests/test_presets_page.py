@@ -46,16 +46,14 @@ def page() -> dict[str, Any]:
     return scope
 
 
-def made_up(preset: str, cell: str) -> Weights:
-    """Draw weights of the names and shapes in the page's table."""
-    (row,) = [row for row in TABLE if row[:2] == [f"`{preset}`", cell]]
+def made_up(page: dict[str, Any], preset: str, cell: str) -> Weights:
+    """Draw weights of the names and shapes that the page states."""
     H = SIZES[cell]
     sizes = {"I": H if cell == "SLSTM" else I, "H": H, "heads": HEADS, "P": H // HEADS}
     found = {}
-    for name, shape in re.findall(r"`([^`]+)` \(([^)]*)\)", row[5]):
-        dims = [eval(re.sub(r"(\d)([A-Z])", r"\1*\2", dim), {}, sizes) for dim in shape.split(",")]
-        value = torch.randn(*dims, dtype=torch.float64)
-        found[name] = value.abs() + 0.5 if name.endswith("running_var") else value
+    for name, shape in page["LAYOUTS"][preset, cell]["shapes"].items():
+        dims = [eval(re.sub(r"(\d)([A-Z])", r"\1*\2", dim), {}, sizes) for dim in shape]
+        found[name] = torch.randn(*dims, dtype=torch.float64)
     return found
 
 
@@ -96,27 +94,37 @@ def test_every_original_with_weights_has_lines_and_a_test(page: dict[str, Any]) 
     assert published == set(page["LAYOUTS"]) == set(ORIGINALS) | TOGETHER
 
 
-def test_the_orders_of_the_table_are_those_of_the_lines(page: dict[str, Any]) -> None:
+def test_orders_and_matrices_of_the_table_are_those_of_the_lines(page: dict[str, Any]) -> None:
     for row in TABLE:
         layout = page["LAYOUTS"].get((row[0].strip("`"), row[1]))
         assert sorted(row[4]) == sorted(STEPS[row[1]].gates)
         if layout is not None:
             assert layout["stacked"] == row[4]
+            shapes = {f"({', '.join(shape)})" for shape in layout["shapes"].values()}
+            stated = re.findall(r"\([^)]*\)", row[5])
+            assert stated
+            assert set(stated) <= shapes, row
+            steps = layout["parameters"]["weight_ih"][1:]
+            assert ("transposed" in row[5]) == ("transposed" in steps), row
 
 
 def test_every_tensor_of_the_table_is_used(page: dict[str, Any]) -> None:
     for (preset, cell), layout in page["LAYOUTS"].items():
         used = {name for sources, *_ in layout["parameters"].values() for name in sources.split()}
-        stated = {name for name in made_up(preset, cell) if "running" not in name}
-        assert used == stated, (preset, cell)
+        assert used == set(layout["shapes"]), (preset, cell)
 
 
 @pytest.mark.parametrize(("preset", "cell"), ORIGINALS)
 def test_brings_weights_over(preset: str, cell: str, page: dict[str, Any]) -> None:
-    weights = made_up(preset, cell)
+    weights = made_up(page, preset, cell)
     layer = filled(page, preset, cell, weights).eval()
-    if "norm.running_mean" in weights:
-        statistics = {k.removeprefix("norm."): v for k, v in weights.items() if "running" in k}
+    if preset in ("ravanelli2018", "moumen2023"):
+        size = 2 * SIZES[cell]
+        statistics = {
+            "running_mean": torch.randn(size).double(),
+            "running_var": torch.rand(size).double() + 0.5,
+        }
+        weights |= {f"norm.{name}": value for name, value in statistics.items()}
         page["adopt_frames"](layer.norm_ih_l0.table, statistics)
     x, states = inputs_and_states(cell, 2 if cell == "LSTM" else 1)
     outputs, finals = [], []
@@ -140,7 +148,7 @@ def bn(rows: Tensor, gain: Tensor, bias: Tensor | float = 0.0) -> Tensor:
 
 def test_brings_cooijmans_over(page: dict[str, Any]) -> None:
     """Compare in training, with the statistics of the batch."""
-    w = made_up("cooijmans2016", "LSTM")
+    w = made_up(page, "cooijmans2016", "LSTM")
     layer = filled(page, "cooijmans2016", "LSTM", w)
     x, states = inputs_and_states("LSTM", 2)
     h, c = states
@@ -156,7 +164,7 @@ def test_brings_cooijmans_over(page: dict[str, Any]) -> None:
 
 def test_brings_jihunchoi_over_with_its_statistics(page: dict[str, Any]) -> None:
     """Compare in inference, one step longer than the statistics of training."""
-    w = made_up("jihunchoi", "LSTM")
+    w = made_up(page, "jihunchoi", "LSTM")
     for name, size in (("bn_ih", 16), ("bn_hh", 16), ("bn_c", 4)):
         for step in range(T - 1):
             w[f"{name}.running_mean_{step}"] = torch.randn(size).double()
@@ -179,7 +187,7 @@ def test_brings_jihunchoi_over_with_its_statistics(page: dict[str, Any]) -> None
 @pytest.mark.parametrize("cell", ["LSTM", "GRU", "RNN"])
 def test_brings_nemo_over(cell: str, page: dict[str, Any]) -> None:
     """Compare with torch's layer after torch's BatchNorm1d, in inference."""
-    w = made_up("nemo_batch", cell)
+    w = made_up(page, "nemo_batch", cell)
     layer = filled(page, "nemo_batch", cell, w).eval()
     norm = torch.nn.BatchNorm1d(I).double().eval()
     norm.running_mean, norm.running_var = torch.randn(I).double(), torch.rand(I).double() + 0.5
@@ -198,7 +206,7 @@ def test_brings_nemo_over(cell: str, page: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("backend", ["vanilla", "cuda"])
 def test_brings_xlstm_over(backend: str, page: dict[str, Any]) -> None:
-    w = made_up("xlstm", "SLSTM")
+    w = made_up(page, "xlstm", "SLSTM")
     given = dict(w)
     kernel, bias = w["slstm_cell._recurrent_kernel_"], w["slstm_cell._bias_"]
     H, P = SIZES["SLSTM"], SIZES["SLSTM"] // HEADS
@@ -237,6 +245,16 @@ def test_brings_xlstm_over(backend: str, page: dict[str, Any]) -> None:
     assert_close(last[0][0], y, VALUES)
 
 
+def test_a_matrix_that_is_not_transposed_is_an_error(page: dict[str, Any]) -> None:
+    weights = made_up(page, "haste", "LSTM")
+    weights["kernel"] = weights["kernel"].mT
+    with pytest.raises(ValueError, match=r"haste: kernel makes weight_ih_l0 .*needs \(16, 3\)"):
+        filled(page, "haste", "LSTM", weights)
+    weights["kernel"] = torch.randn(3)
+    with pytest.raises(ValueError, match=r"kernel must be \('I', '4H'\), got"):
+        filled(page, "haste", "LSTM", weights)
+
+
 def test_a_parameter_without_a_line_is_an_error(page: dict[str, Any]) -> None:
     layouts = page["LAYOUTS"]
     whole = layouts["haste", "LSTM"]
@@ -244,6 +262,6 @@ def test_a_parameter_without_a_line_is_an_error(page: dict[str, Any]) -> None:
     layouts["haste", "LSTM"] = {**whole, "parameters": parameters}
     try:
         with pytest.raises(ValueError, match=r"nothing was given for \['norm_cell_l0\.bias'\]"):
-            filled(page, "haste", "LSTM", made_up("haste", "LSTM"))
+            filled(page, "haste", "LSTM", made_up(page, "haste", "LSTM"))
     finally:
         layouts["haste", "LSTM"] = whole
