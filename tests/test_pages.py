@@ -136,19 +136,28 @@ def test_every_table_on_training_is_shown() -> None:
 def test_a_run_of_the_measurements(tmp_path: Path) -> None:
     """Make the runs of a table with one epoch; a missing run is made, and none is made twice."""
     path = tmp_path / "rows.csv"
-    how_to_train.make(path, ["precision"], epochs=1)
+    how_to_train.make(path, ["inputs"], epochs=1)
     made = path.read_text()
     assert len(made.splitlines()) == 1 + 6 * len(how_to_train.SEEDS)
     path.write_text("\n".join(made.splitlines()[:-1]) + "\n")
-    how_to_train.make(path, ["precision"], epochs=1)
+    how_to_train.make(path, ["inputs"], epochs=1)
     again = path.read_text().splitlines()
     timed = how_to_train.COLUMNS.index("seconds")
     for old, new in zip(made.splitlines(), again):
         assert old.split(",")[:timed] == new.split(",")[:timed]
-    table = how_to_train.markdown(path, "precision")
+    table = how_to_train.markdown(path, "inputs")
     assert table.count("±") == 6
     with pytest.raises(ValueError, match="not all seeds"):
         how_to_train.markdown(path, "gain")
+
+
+def test_a_run_in_half_precision() -> None:
+    setting = how_to_train.Setting("layer", precision="bfloat16")
+    row = how_to_train.run(setting, seed=1, epochs=1)
+    assert row["finite"]
+    assert 0.0 <= float(row["accuracy"]) <= 1.0
+    single = how_to_train.run(how_to_train.Setting("layer"), seed=1, epochs=1)
+    assert row["first_gradient"] != single["first_gradient"]
 
 
 def test_the_pictures_are_as_the_program_draws_them() -> None:
