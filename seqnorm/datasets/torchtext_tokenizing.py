@@ -48,7 +48,7 @@ def import_torchtext(what: str, *parts: str) -> ModuleType:
             "pip install -c constraints-torchtext.txt 'seqnorm[train,torchtext]'",
             name="torchtext",
         ) from error
-    # Each import of a part warns that torchtext is no longer developed; the README says so too.
+    # Each import of a part warns that torchtext is no longer developed, as docs/torchtext.md says.
     torchtext.disable_torchtext_deprecation_warning()
     for part in ("data.utils", "transforms", "vocab", *parts):
         importlib.import_module(f"torchtext.{part}")

@@ -89,7 +89,7 @@ class Finding:
     interval: Interval
     unit: str = ""
     expected: int = 0  # sign that the argument against BatchNorm predicts; 0 for no prediction
-    key: bool = False  # True for the few findings that stand in the README
+    key: bool = False  # True for the few findings that stand in docs/which_norm.md
 
     @property
     def outcome(self) -> str:

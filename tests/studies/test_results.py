@@ -1,4 +1,4 @@
-"""The page in docs/, the README's key figures and the verdicts, against the committed tables."""
+"""The pages with the results of the studies, and the verdicts, against the committed tables."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from pages import DOCS, marked
 
 from seqnorm.studies import Study, Table, commands
 from seqnorm.studies.registry import STUDIES
@@ -14,7 +15,7 @@ from seqnorm.studies.table import ABOUT
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results" / "studies"
-PAGE = ROOT / "docs" / "limitations.md"
+PAGE = DOCS / "limitations.md"
 FOUND, MISSING = studies(RESULTS)
 each_study = pytest.mark.parametrize(("study", "table"), FOUND, ids=[s.name for s, _ in FOUND])
 
@@ -77,9 +78,7 @@ def test_the_figures_of_the_page_exist() -> None:
     assert [link for link in links if not (PAGE.parent / link).is_file()] == []
 
 
-def test_the_key_figures_in_the_readme_are_those_of_the_results() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (table,) = re.findall(r"<!-- studies -->\n(.*?)<!-- end of studies -->", readme, re.DOTALL)
+def test_the_key_figures_on_the_page_of_norms_are_those_of_the_results() -> None:
     titles = "| study | quantity | mean | 95 % interval | seeds | outcome |"
     rows = [
         f"| {study.name} {row(finding)}"
@@ -87,7 +86,8 @@ def test_the_key_figures_in_the_readme_are_those_of_the_results() -> None:
         for finding in study.findings(numbers)
         if finding.key
     ]
-    assert table.strip().splitlines() == [titles, f"|{6 * '---|'}", *rows]
+    table = [titles, f"|{6 * '---|'}", *rows]
+    assert marked(DOCS / "which_norm.md", "studies").splitlines() == table
 
 
 def test_every_study_has_key_figures_and_not_too_many() -> None:
