@@ -56,6 +56,7 @@ autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
+python_trailing_comma_in_multi_line_signatures = False
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
@@ -78,6 +79,7 @@ sphinx_gallery_conf = {
     "filename_pattern": "/plot_",
     "within_subsection_order": ExplicitOrder(ORDER),
     "image_srcset": ["2x"],
+    "thumbnail_size": (600, 400),
     "parallel": 2,
     "abort_on_example_error": True,
     "download_all_examples": False,
@@ -98,13 +100,16 @@ templates_path = ["_templates"]
 html_copy_source = False
 html_show_sourcelink = False
 html_theme_options = {"navigation_with_keys": True}
+highlight_language = "none"  # blocks of docstrings are equations
 pygments_style = "friendly"
 pygments_dark_style = "github-dark"
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
 
-def join_names(app: Sphinx, what: str, name: str, found: Any, options: Any, lines: list[str]) -> None:
+def join_names(
+    app: Sphinx, what: str, name: str, found: Any, options: Any, lines: list[str]
+) -> None:
     """Join the names of several arguments that stand in two lines, for napoleon.
 
     A docstring has ``a, b, c,`` in one line and, further to the right, ``d: as in torch`` in the

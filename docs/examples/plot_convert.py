@@ -47,13 +47,16 @@ same = seqnorm.convert_rnn(tagger, norm=None)
 normalised = seqnorm.convert_rnn(tagger, norm="layer")
 with torch.no_grad():
     print("largest difference without a norm:", float((same(tokens) - tagger(tokens)).abs().max()))
-    print("largest difference with LayerNorm:", float((normalised(tokens) - tagger(tokens)).abs().max()))
+    print(
+        "largest difference with LayerNorm:",
+        float((normalised(tokens) - tagger(tokens)).abs().max()),
+    )
 
 # %%
 # Backends
 # --------
-# Each backend takes a call or says why it does not. The first one in the list that takes it computes
-# it.
+# Each backend takes a call or says why it does not. The first one in the list that takes it
+# computes it.
 
 print(seqnorm.available_backends())
 x = torch.randn(16, 50, 64)
@@ -93,7 +96,7 @@ times = {
 fig, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
 colours = {"reference": "tab:grey", "aten": "tab:green", "cpu": "tab:blue"}
 bars = {key: value for key, value in times.items() if value is not None}
-for row, ((name, backend), value) in enumerate(bars.items()):
+for row, ((_, backend), value) in enumerate(bars.items()):
     ax.barh(row, value, color=colours[backend])
     ax.text(value, row, f" {value:.0f} ms", va="center")
 ax.set_yticks(range(len(bars)), [f"{name}, {backend}" for name, backend in bars])

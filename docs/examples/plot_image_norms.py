@@ -3,8 +3,8 @@ Norms of images and the size of the batch
 =========================================
 
 BatchNorm takes its statistics over the images of a mini-batch. GroupNorm and InstanceNorm stay
-within one image. This example trains a small convolutional network on digits with batches of 2 to 64
-images, and counts errors.
+within one image. This example trains a small convolutional network on digits, with batches of 2 to
+64 images, and counts errors.
 """
 
 import matplotlib.pyplot as plt

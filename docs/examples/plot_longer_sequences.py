@@ -2,10 +2,10 @@
 Sequences longer than any in training
 =====================================
 
-BatchNorm has statistics for every time step that training has reached. At a later step it uses those
-of the last step that has any. This example trains on at most 30 steps, and tests on up to 120. The
-result depends on the task: do the later steps have the same distribution as the last ones of
-training?
+BatchNorm has statistics for every time step that training has reached. At a later step it uses
+those of the last step that has any. This example trains on at most 30 steps, and tests on up to
+120. The result depends on the task: do the later steps have the same distribution as the last ones
+of training?
 """
 
 import matplotlib.pyplot as plt
@@ -20,8 +20,8 @@ TESTED = [10, 20, 30, 40, 60, 90, 120]
 # %%
 # Two tasks
 # ---------
-# *Recall:* some steps are marked; was the number at the last marked step positive? After a few steps
-# the state has the same distribution at every step.
+# *Recall:* some steps are marked; was the number at the last marked step positive? After a few
+# steps the state has the same distribution at every step.
 #
 # *Sum:* is the sum of all numbers positive? The sum of a longer sequence is larger, so the network
 # has to count further than it ever has.
@@ -123,7 +123,8 @@ for name in TASKS:
         )
 
 # %%
-# On recall no network gets clearly worse beyond 30 steps. On the sum the error of BatchNorm triples:
-# its statistics of step 30 do not fit the states of later steps. The network without a norm is best
-# here, because a norm takes away the size of the sum. LayerNorm is worst on short sequences for that
-# reason, and improves with the length, where the sign of the sum is easier to tell.
+# On recall no network gets clearly worse beyond 30 steps. On the sum the error of BatchNorm
+# triples: its statistics of step 30 do not fit the states of later steps. The network without a
+# norm is best here, because a norm takes away the size of the sum. LayerNorm is worst on short
+# sequences for that reason, and improves with the length, where the sign of the sum is easier to
+# tell.

@@ -30,9 +30,10 @@ def batch(fill):
 # %%
 # Three ways
 # ----------
-# The first way gives no lengths and multiplies the outputs by the mask afterwards, as is often done.
-# The backward direction then starts in the padding. The second one normalises the outputs by torch's
-# BatchNorm before the mask. The third one is a layer of this library with lengths, and its norm.
+# The first way gives no lengths and multiplies the outputs by the mask afterwards, as is often
+# done. The backward direction then starts in the padding. The second one normalises the outputs
+# by torch's BatchNorm before the mask. The third one is a layer of this library with lengths, and
+# its norm.
 
 torch.manual_seed(0)
 plain = nn.LSTM(8, 16, batch_first=True, bidirectional=True)
@@ -92,9 +93,9 @@ print("gradient of the padding:", float(x.grad[~valid].abs().max()))
 # Statistics
 # ----------
 # A norm of the batch divides by a standard deviation. The second panel has that of the outputs at
-# each step of a batch of 64 sequences with 5 to 40 steps: over the sequences that reach the step, and
-# over all rows, where the finished ones are zeros. Zeros make it too small, and the later the step,
-# the more zeros there are.
+# each step of a batch of 64 sequences with 5 to 40 steps: over the sequences that reach the step,
+# and over all rows, where the finished ones are zeros. Zeros make it too small, and the later the
+# step, the more zeros there are.
 
 many = torch.randint(5, 41, (64,))
 many[0] = 40
@@ -116,7 +117,9 @@ left.set_title("Padding that changes results")
 left.grid(alpha=0.3)
 left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), fontsize=9)
 
-right.plot(enough, over_valid, color="tab:green", linewidth=2, label="sequences that reach the step")
+right.plot(
+    enough, over_valid, color="tab:green", linewidth=2, label="sequences that reach the step"
+)
 right.plot(enough, over_all, color="tab:orange", linewidth=2, label="all rows of the batch")
 right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), fontsize=9)
 right.set(xlabel="time step", ylabel="standard deviation of the outputs", ylim=(0, None))

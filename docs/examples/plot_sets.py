@@ -24,13 +24,19 @@ for norm in (
     seqnorm.LayerNorm(4, layout="NTC"),
     seqnorm.BatchNorm(4, layout="NTC", max_steps=5),
 ):
-    print(seqnorm.statistics_set(norm), end="\n\n")
+    s = seqnorm.statistics_set(norm)
+    print(f"{s.name} ({', '.join(s.axes)}): {s.words}")
+
+# %%
+# ``print`` adds what follows from S for training and inference.
+
+print(*str(s).split(". "), sep=".\n")
 
 # %%
 # As a picture
 # ------------
-# A notebook shows a set as a drawing, and ``svg`` returns the drawing as text. For images, BatchNorm
-# takes one channel of all examples.
+# A notebook shows a set as a drawing, and ``svg`` returns the drawing as text. For images,
+# BatchNorm takes one channel of all examples.
 
 seqnorm.statistics_set(torch.nn.BatchNorm2d(4))
 

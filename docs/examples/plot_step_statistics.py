@@ -67,12 +67,14 @@ print(lstm.report())
 # Two ways to compute the same network
 # ------------------------------------
 # In training each batch is normalised by its own statistics, and in inference by the table.
-# ``batch_statistics`` evaluates a network in the first way without changing it. How far apart are the
-# two outputs of the same sequences? Before that, statistics of 200 batches with the final weights
-# replace the running averages, so the rest is the noise of a single batch.
+# ``batch_statistics`` evaluates a network in the first way without changing it. How far apart are
+# the two outputs of the same sequences? Before that, statistics of 200 batches with the final
+# weights replace the running averages, so the rest is the noise of a single batch.
 
 seqnorm.reestimate_statistics(
-    lstm, (sequences(generator) for _ in range(200)), lambda lstm, batch: lstm(batch[0], None, batch[1])
+    lstm,
+    (sequences(generator) for _ in range(200)),
+    lambda lstm, batch: lstm(batch[0], None, batch[1]),
 )
 lstm.eval()
 distance, rows, BATCHES = torch.zeros(LONGEST), torch.zeros(LONGEST), 60
@@ -108,7 +110,8 @@ below.set_title("The batch's own statistics instead of the table's")
 plt.show()
 
 # %%
-# The cell state spreads out over the first dozen steps, so one standard deviation for all steps would
-# fit none of them. The fewer sequences reach a step, the more an output depends on the batch that its
-# sequence happens to be in. At the very end the red line falls, because many batches have a single
-# sequence there: it has no variance of its own and is normalised by the table in training, too.
+# The cell state spreads out over the first dozen steps, so one standard deviation for all steps
+# would fit none of them. The fewer sequences reach a step, the more an output depends on the
+# batch that its sequence happens to be in. At the very end the red line falls, because many
+# batches have a single sequence there: it has no variance of its own and is normalised by the
+# table in training, too.
