@@ -78,6 +78,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": "gallery",
     "filename_pattern": "/plot_",
     "within_subsection_order": ExplicitOrder(ORDER),
+    "image_scrapers": ("matplotlib", "svg_pictures.svg_pictures"),
     "image_srcset": ["2x"],
     "thumbnail_size": (600, 400),
     "parallel": 2,

@@ -99,16 +99,16 @@ except IndexError as error:
 # Errors by length
 # ----------------
 
-fig, axes = plt.subplots(1, 2, figsize=(10, 4.3), layout="constrained", sharey=True)
+fig, axes = plt.subplots(2, 1, figsize=(7, 7.5), layout="constrained", sharex=True)
 for ax, name in zip(axes, TASKS):
     ax.axvspan(5, LONGEST, color="tab:green", alpha=0.12, label="lengths in training")
     for norm, colour in NORMS.items():
         of_seeds = results[name, norm]
         ax.plot(TESTED, of_seeds.T, color=colour, linewidth=0.8, alpha=0.5)
         ax.plot(TESTED, of_seeds.mean(0), "o-", color=colour, linewidth=2, label=f"norm={norm!r}")
-    ax.set(xlabel="steps in the test", title=name)
+    ax.set(ylabel="error on 500 sequences, %", title=name, ylim=(0, None))
     ax.grid(alpha=0.3)
-axes[0].set_ylabel("error on 500 sequences, %")
+axes[1].set_xlabel("steps in the test")
 axes[0].legend()
 plt.show()
 

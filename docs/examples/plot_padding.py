@@ -106,23 +106,21 @@ enough = [t for t in range(40) if len(reached[t]) >= 4]
 over_valid = [float(reached[t].std(0).mean()) for t in enough]
 over_all = [float(states[t].std(0).mean()) for t in enough]
 
-fig, (left, right) = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
+fig, (above, below) = plt.subplots(2, 1, figsize=(7, 8), layout="constrained")
 for (name, change), style in zip(changes.items(), ("o-", "s-", "D-")):
-    left.plot(range(len(FILLS)), change, style, label=name, linewidth=2)
-left.set_xticks(range(len(FILLS)), [f"{fill:g}" for fill in FILLS])
-left.set_yscale("symlog", linthresh=1e-4)
-left.set_ylim(-2e-5, 20)
-left.set(xlabel="value in the padding", ylabel="largest change of a valid output")
-left.set_title("Padding that changes results")
-left.grid(alpha=0.3)
-left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), fontsize=9)
+    above.plot(range(len(FILLS)), change, style, label=name, linewidth=2)
+above.set_xticks(range(len(FILLS)), [f"{fill:g}" for fill in FILLS])
+above.set_yscale("symlog", linthresh=1e-4)
+above.set_ylim(-2e-5, 20)
+above.set(xlabel="value in the padding", ylabel="largest change of a valid output")
+above.set_title("Padding that changes results")
+above.grid(alpha=0.3)
+above.legend(loc="center right", bbox_to_anchor=(1, 0.24), fontsize=9)
 
-right.plot(
-    enough, over_valid, color="tab:green", linewidth=2, label="sequences that reach the step"
-)
-right.plot(enough, over_all, color="tab:orange", linewidth=2, label="all rows of the batch")
-right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), fontsize=9)
-right.set(xlabel="time step", ylabel="standard deviation of the outputs", ylim=(0, None))
-right.set_title("Zeros in the padding shrink statistics")
-right.grid(alpha=0.3)
+below.plot(enough, over_valid, color="tab:green", linewidth=2, label="sequences that go on")
+below.plot(enough, over_all, color="tab:orange", linewidth=2, label="all rows of the batch")
+below.set(xlabel="time step", ylabel="standard deviation of the outputs", ylim=(0, None))
+below.set_title("Zeros in the padding shrink statistics")
+below.grid(alpha=0.3)
+below.legend(loc="lower left")
 plt.show()

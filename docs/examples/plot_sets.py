@@ -66,6 +66,7 @@ NORMS = {
 }
 shape = (len(LENGTHS), max(LENGTHS), UNITS)
 
+# sphinx_gallery_thumbnail_number = -1
 fig = plt.figure(figsize=(9, 6.6), layout="constrained")
 for place, (name, norm) in enumerate(NORMS.items(), 1):
     of = seqnorm.statistics_set(norm)
