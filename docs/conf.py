@@ -42,24 +42,27 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(?!seqnorm\b).*"),
     # Annotations name classes of wings, which have no page of their own.
-    ("py:class", r"seqnorm\..*"),
+    ("py:class", r"seqnorm\.\w+\..*"),
 ]
 suppress_warnings = ["config.cache"]  # classes in the configuration of the gallery
 
 # -- Pages -----------------------------------------------------------------------------------------
-myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "fieldlist"]
+myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
 # -- Reference -------------------------------------------------------------------------------------
 autodoc_member_order = "bysource"
+autodoc_inherit_docstrings = False  # those of torch
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
 python_trailing_comma_in_multi_line_signatures = False
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
+napoleon_use_param = False  # several arguments may share a line
 napoleon_use_ivar = True
 
 # -- Examples --------------------------------------------------------------------------------------
@@ -108,13 +111,12 @@ copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
 
-def join_names(
-    app: Sphinx, what: str, name: str, found: Any, options: Any, lines: list[str]
-) -> None:
-    """Join the names of several arguments that stand in two lines, for napoleon.
+def prepare(app: Sphinx, what: str, name: str, found: Any, options: Any, lines: list[str]) -> None:
+    """Rewrite two habits of our docstrings that reStructuredText reads otherwise.
 
-    A docstring has ``a, b, c,`` in one line and, further to the right, ``d: as in torch`` in the
-    next one.
+    Names of several arguments may stand in two lines, ``a, b, c,`` and, further to the right,
+    ``d: as in torch``. They are joined. In ``num_channels: C.`` the letter is not the number of an
+    item in a list.
     """
     for number in range(len(lines) - 1, 0, -1):
         above, below = lines[number - 1], lines[number]
@@ -122,7 +124,8 @@ def join_names(
         further = len(below) - len(below.lstrip()) > len(above) - len(above.lstrip())
         if names and further and re.match(r"\s+(\w+, )*\w+: ", below):
             lines[number - 1 : number + 1] = [f"{above} {below.strip()}"]
+    lines[:] = [re.sub(r"^(\s+\w+: [A-Z])\.", r"\1\\.", line) for line in lines]
 
 
 def setup(app: Sphinx) -> None:
-    app.connect("autodoc-process-docstring", join_names, priority=1)
+    app.connect("autodoc-process-docstring", prepare, priority=1)

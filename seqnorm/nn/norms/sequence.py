@@ -163,6 +163,7 @@ class GroupNorm(SequenceNorm):
         return shown if self.layout == "NCT" else f"{shown}, layout={self.layout!r}"
 
     def forward(self, x: Tensor, lengths: Lengths = None, mask: Tensor | None = None) -> Tensor:
+        """Normalise x; the padding becomes 0."""
         if lengths is not None:
             if mask is not None:
                 raise ValueError("GroupNorm takes either lengths or a mask, got both")
