@@ -87,3 +87,16 @@ def test_an_example_is_a_picture_and_can_be_downloaded(path: Path, site: Path) -
     assert any("plt.show()" in "".join(cell["source"]) for cell in cells)
     (script,) = set(re.findall(rf'href="\.\./(_downloads/\w+/{path.stem}\.py)"', page))
     assert (site / script).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.site
+def test_docstrings_become_lists_and_not_something_else(site: Path) -> None:
+    layers = (site / "api" / "layers.html").read_text(encoding="utf-8")
+    names = "input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional"
+    assert f"<strong>{names}, proj_size, device, dtype</strong>" in layers
+    norms = (site / "api" / "norms.html").read_text(encoding="utf-8")
+    assert norms.count("<strong>num_channels</strong> – C.") == 5
+    for page in (site / "api").glob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        assert "Should be overridden by all subclasses" not in text, "torch's docstring"
+        assert not re.search(r'class="(?:system-message|problematic)"', text)
