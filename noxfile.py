@@ -50,6 +50,12 @@ def no_kernels(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHON)
+def docs(session: nox.Session) -> None:
+    """Build the documentation and look at every page of it."""
+    run(session, "docs")
+
+
+@nox.session(python=PYTHON)
 def torchtext(session: nox.Session) -> None:
     """Run the tests with torch 2.3 and torchtext."""
     session.install("-c", "constraints-torchtext.txt", "-e", ".[dev,torchtext]")

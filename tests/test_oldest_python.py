@@ -17,7 +17,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOOR = (3, 9)
-PLACES = ("seqnorm", "tests", "benchmarks", "train.py", "setup.py")
+PLACES = ("seqnorm", "tests", "benchmarks", "docs/_ext", "docs/examples", "docs/conf.py")
+PLACES += ("train.py", "setup.py")
 FILES = sorted(
     path
     for place in PLACES

@@ -1,6 +1,6 @@
 """Corpora, your own files, tokenising and length-bucketed batches; digits and photographs.
 
-Texts are encoded once, at the beginning, and then batched with others of similar length:
+Texts are encoded once, at the beginning, and then batched with others of similar length::
 
     corpus = load_corpus("r8")
     train, validation = split_validation(corpus.train)

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PLACES = ("seqnorm", "benchmarks", "tests", "noxfile.py", "setup.py", "train.py")
+DOCS = ("docs/_ext", "docs/examples", "docs/conf.py")
+PLACES = ("seqnorm", "benchmarks", "tests", *DOCS, "noxfile.py", "setup.py", "train.py")
 # The wings of seqnorm.nn, from the ground up: each may import itself and those before it.
 WINGS = [
     "check",

@@ -52,6 +52,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         super().__init__(*args, **({} if bias else {"bias": False}))
 
     def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Normalise the input; ``mask`` is true at valid positions, and the others become 0."""
         check_input(self, input, self.num_features, self.spatial)
         mask = position_mask(mask, input)
         dims = (0, *range(2, input.dim()))

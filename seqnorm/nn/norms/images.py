@@ -106,6 +106,7 @@ class LayerNorm2d(nn.LayerNorm):
         self.num_channels = num_channels
 
     def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Normalise the input; ``mask`` is true at valid positions, and the others become 0."""
         check_input(self, input, self.num_channels, (2,))
         mask = position_mask(mask, input)
         wide = valid(input, mask)

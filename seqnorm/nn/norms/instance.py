@@ -88,6 +88,7 @@ class _InstanceNorm(nn.modules.instancenorm._InstanceNorm):
         super().__init__(*args, **({} if bias else {"bias": False}))
 
     def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Normalise the input; ``mask`` is true at valid positions, and the others become 0."""
         single = input.dim() == self.spatial + 1
         x = input.unsqueeze(0) if single else input
         check_input(self, x, self.num_features, (self.spatial,))

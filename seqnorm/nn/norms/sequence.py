@@ -114,7 +114,7 @@ class GroupNorm(SequenceNorm):
     """S = the valid positions and the channels of one group, of one example (Wu & He 2018).
 
     ``y = weight * (x - mean) / sqrt(var + eps) + bias``, weight and bias (C,).
-    ``forward(x, lengths=None, mask=None)`` takes x (N, C, *) as ``torch.nn.GroupNorm`` does:
+    ``forward(x, lengths=None, mask=None)`` takes x ``(N, C, *)`` as ``torch.nn.GroupNorm`` does:
     features, sequences and signals, images, volumes. With ``layout="NTC"`` it takes only sequences
     (N, T, C). Sequences may have ``lengths``. Any x may have a boolean ``mask``, true where x is
     valid, that broadcasts to x with length 1 at the channels' axis or without that axis, such as
@@ -128,7 +128,7 @@ class GroupNorm(SequenceNorm):
         num_groups: number of groups into which the C channels are divided.
         num_channels: C.
         eps, affine, bias: as in ``torch.nn.GroupNorm``.
-        layout: "NCT" for x (N, C, *), or "NTC" for x (N, T, C).
+        layout: "NCT" for x ``(N, C, *)``, or "NTC" for x (N, T, C).
 
     Raises:
         ValueError: C is not a multiple of ``num_groups``; x does not have C channels; ``lengths``
@@ -163,6 +163,7 @@ class GroupNorm(SequenceNorm):
         return shown if self.layout == "NCT" else f"{shown}, layout={self.layout!r}"
 
     def forward(self, x: Tensor, lengths: Lengths = None, mask: Tensor | None = None) -> Tensor:
+        """Normalise x; the padding becomes 0."""
         if lengths is not None:
             if mask is not None:
                 raise ValueError("GroupNorm takes either lengths or a mask, got both")

@@ -71,6 +71,7 @@ class ConditionalInstanceNorm2d(nn.Module):
         nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor, style: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Normalise x, with the gain and the bias of the style of each image."""
         check_input(self, x, self.num_features, (2,))
         mask = position_mask(mask, x)
         check_planes(self, x, mask)
@@ -182,6 +183,7 @@ class AdaptiveInstanceNorm2d(nn.Module):
         mask: Tensor | None = None,
         style_mask: Tensor | None = None,
     ) -> Tensor:
+        """Normalise x, with the gain and the bias of ``style``, or those that are given."""
         check_input(self, x, None, (2,))
         N, C = x.shape[:2]
         mask = position_mask(mask, x)

@@ -325,7 +325,7 @@ class NormScheme:
     def replace(self, **changes: Any) -> NormScheme:
         """Return a copy with other fields of the scheme, or fields of ``Norm`` at all its sites.
 
-        >>> preset("ba2016", "LSTM").replace(eps=1e-3, cell_state="normalised")
+        >>> scheme = preset("ba2016", "LSTM").replace(eps=1e-3, cell_state="normalised")
 
         Fields of running statistics change only the norms that have them.
 

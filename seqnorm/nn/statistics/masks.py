@@ -20,7 +20,7 @@ Sizes = Union[Tensor, Sequence[int], Sequence[Sequence[int]]]
 def size_mask(
     sizes: Sizes, shape: Sequence[int], device: torch.device | str | None = None
 ) -> Tensor:
-    """Return a boolean mask (N, 1, *shape), true where a position lies within its example's size.
+    """Return a boolean mask ``(N, 1, *shape)``, true where a position lies within its example.
 
     >>> size_mask([[1, 2], [2, 1]], (2, 3)).int().tolist()
     [[[[1, 1, 0], [0, 0, 0]]], [[[1, 0, 0], [1, 0, 0]]]]

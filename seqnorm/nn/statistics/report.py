@@ -32,7 +32,9 @@ class Band(NamedTuple):
 class Report:
     """Rows seen in training at each step, for every table of a module.
 
-    Attributes, dictionaries by the table's name in the module:
+    Its attributes are dictionaries by the table's name in the module.
+
+    Attributes:
         rows: ``max_steps`` counts.
         min_count: rows that a batch needs for an update.
         beyond: the treatment of steps without statistics, "last" or "error".

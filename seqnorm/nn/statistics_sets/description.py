@@ -203,7 +203,7 @@ class StatisticsSet:
 
     @cached_property
     def words(self) -> str:
-        """S in words: "one channel, all examples of the mini-batch, all positions"."""
+        """The set S in words, such as "one channel, one example, all positions"."""
         timed = "T" in self.axes
         along = "time step" if timed else "position"
         over_time = any(axis not in (*BATCH, *CHANNELS) for axis in self.spans)
