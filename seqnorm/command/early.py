@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from seqnorm.files import config_names, find_config
+from seqnorm.files import CONFIGS, config_names, find_config
 
 PACKAGE = Path(__file__).resolve().parents[1]
 TRAINING = ("fit", "validate", "test")
@@ -31,6 +31,9 @@ PREDICTION = (
     ("training/prediction/classification.py", "predict"),
     ("training/prediction/language.py", "predict"),
 )
+
+
+CHECKPOINT = "runs/r8/version_0/checkpoints/best.ckpt"
 
 
 class EarlyError(Exception):
@@ -73,6 +76,8 @@ def with_configs(arguments: Sequence[str]) -> list[str]:
         if name != "--config" or not value or any(sign in value for sign in "{:\n"):
             continue  # a configuration may also be given as text
         path = find_config(value)
+        if path is None and Path(value).exists():
+            continue  # the parser says that it is no file
         if path is None:
             known = config_names()
             short = value.removeprefix("configs/").removesuffix(".yaml")
@@ -100,6 +105,8 @@ def check_files(command: str, arguments: Sequence[str]) -> None:
                 beside = path.parent.iterdir() if path.parent.is_dir() else ()
                 hint = nearest(path.name, (each.name for each in beside))
                 kind = "input file" if is_input else "checkpoint"
+                if not (hint or is_input):
+                    hint = ": give the path of a .ckpt file, as " + CHECKPOINT
                 raise EarlyError(f"there is no {kind} {value!r}{hint}")
 
 
@@ -177,3 +184,17 @@ def _arguments(path: Path, name: str) -> set[str]:
             every = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
             found |= {each.arg for each in every} - {"self", "checkpoint"}
     return found
+
+
+def check_study(arguments: Sequence[str]) -> None:
+    """Check the name of a study, if it comes first.
+
+    Raises:
+        EarlyError: there is no study of this name.
+    """
+    word = "".join(arguments[:1])
+    known = [path.stem for path in sorted((CONFIGS / "studies").glob("*.yaml"))]
+    known += ["all", "report"]
+    if word and not word.startswith("-") and word not in known:
+        hint = nearest(word, known) or f"; the names are {', '.join(known)}"
+        raise EarlyError(f"there is no study {word!r}{hint}")

@@ -62,6 +62,8 @@ MISTAKES = {
     ("predict", "--ouput=x"): "seqnorm predict has no option --ouput (did you mean --output?)",
     ("fit", "--config", "norm/bacth"): "--config norm/bacth: there is no such file or shipped "
     "configuration (did you mean norm/batch?)",
+    ("study", "smal_batch"): "there is no study 'smal_batch' (did you mean small_batch?)",
+    ("study", "xyz"): "there is no study 'xyz'; the names are dynamic_network, image_generation, ",
     ("fit", "-c", "xyz.yaml"): "shipped configuration; the shipped ones are base, cell/gru, ",
     ("validate", "--ckpt_path", "none.ckpt"): "there is no checkpoint 'none.ckpt'",
     ("test", "--ckpt_path=bset.ckpt"): "no checkpoint 'bset.ckpt' (did you mean best.ckpt?)",
