@@ -40,11 +40,49 @@ LAUGHS = "a0: &a0 [x, x]\n" + "".join(
 # The first text begins with a quotation mark, and the third ends in one.
 STRAY = GOOD.replace("goal", '" goal', 1).replace(" w2,", ' w2 ",')
 
+TWO_TEXTS = "title,body,label\n" + "".join(
+    f"the corn {n},the goal {n},{'ab'[n % 2]}\n" for n in range(30)
+)
+TWO_LABELS = "text,sex,old\n" + "".join(
+    f"corn {n},{'fm'[n % 2]},{'yn'[n // 2 % 2]}\n" for n in range(30)
+)
+GERMAN = GOOD.replace("text,label", "Text;Bewertung").replace(",", ";")
+
 CASES = [
     Case(OWN, "no such file", command("fit", "--data.corpus=no.csv"), "no.csv"),
     Case(OWN, "an empty file", fit("a.csv", ""), "a.csv: the file is empty"),
     Case(OWN, "a header alone", fit("a.csv", "text,label\n"), "no documents"),
-    Case(OWN, "a column missing", fit("a.csv", "txt,label\nx,a\n"), "line 1"),
+    Case(
+        OWN,
+        "a column missing",
+        fit("a.csv", "txt,label\nx,a\n", "--data.text_column=text"),
+        "no column 'text'",
+    ),
+    Case(
+        OWN,
+        "two columns that may be the texts",
+        fit("a.csv", TWO_TEXTS),
+        "the text column may be 'title' or 'body'",
+    ),
+    Case(
+        OWN,
+        "two columns that may be the labels",
+        fit("a.csv", TWO_LABELS),
+        "the label column may be 'sex' or 'old'",
+    ),
+    Case(
+        OWN,
+        "no header",
+        fit("a.csv", GOOD.partition("\n")[2]),
+        "the first line seems to be a row",
+    ),
+    Case(
+        OWN,
+        "other columns, in German, with semicolons and a byte order mark",
+        fit("a.csv", b"\xef\xbb\xbf" + GERMAN.encode()),
+        "trained",
+        works=True,
+    ),
     Case(OWN, "a label missing", fit("a.csv", GOOD + "x,\n"), "line 32"),
     Case(OWN, "one class", fit("a.csv", "text,label\nx,a\ny,a\n"), "1 class"),
     Case(
@@ -94,8 +132,8 @@ CASES = [
     Case(
         OWN,
         "semicolons, and a column of another name",
-        fit("a.csv", GOOD.replace(",", ";").replace("label", "stars")),
-        "or, separated by ';', 'text', 'stars'",
+        fit("a.csv", GOOD.replace(",", ";").replace("label", "stars"), "--data.label_column=star"),
+        "no column 'star'; there are 'text', 'stars'",
     ),
     Case(
         OWN,

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from seqnorm.datasets.own_files import check_text
+from seqnorm.datasets.layout import check_text
 from seqnorm.files import replacing
 
 

@@ -28,7 +28,10 @@ from .trainer import add_trainer, make_trainer
 def fit_parser(task: Task) -> LightningArgumentParser:
     """Return the parser of the command."""
     (name,) = (name for name, known in TASKS.items() if known is task)
-    words = f"Train a {task.model} and test its best epoch, or resume a run that was interrupted."
+    words = (
+        f"Train a {task.model} and test its best epoch, or resume a run that was interrupted. "
+        "seqnorm fit FILE is short for seqnorm fit --data.corpus FILE."
+    )
     parser = command_parser("fit", words, name)
     parser.add_argument(
         "--seed_everything", type=int, default=0, help="The seed of all random numbers."
@@ -96,6 +99,7 @@ def fit(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None, wri
         check_resumable(model, checkpoint)
         data.check_same(checkpoint.contents, checkpoint.path)
     path = run.start(options.data.corpus, checkpoint)
+    rank_zero_info(f"Everything that the run writes is in {path}")
     trainer = make_trainer(
         trainer_options,
         model,
