@@ -154,7 +154,9 @@ def text_column_of(path: Path, delimiter: str | None = None, quotes: Quotes | No
     found = _named(names, "text")
     if found is None:
         texts = [column for column in columns if column.is_text]
-        texts = columns if not texts and len(columns) == 1 else texts
+        if not texts:  # perhaps they are single words
+            texts = [c for c in columns if any(map(str.isalpha, "".join(c.strings)))]
+            texts = texts if len(texts) == 1 else []
         found = _chosen(path, "text", texts, names, _TEXTS, by_length=True)
     if found != "text":
         _tell(path, f"text column {found!r}", ("text",))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -20,6 +21,8 @@ from .delimited import (
 from .documents import DatasetError
 from .layout import DELIMITED, ENDINGS, Quotes, check_text, is_missing, no_column, read_text
 from .record_files import FORMS, json_value
+
+_log = logging.getLogger(__name__)
 
 
 class Absent:
@@ -127,15 +130,30 @@ def _of_fields(
     number, _, header = next(records, (1, 1, []))
 
     def rows() -> Iterator[tuple[str, list[Any]]]:
-        for number, _, fields in records:
+        warned = first is not None or quotes is not None
+        for number, end, fields in records:
             where = f"{path}, line {number}"
             if len(fields) != len(header):
                 raise DatasetError(wrong_number(where, len(fields), len(header)))
+            if end > number and not warned and _may_hold_rows(fields, delimiter):
+                warned = True
+                _log.warning(
+                    "%s: a field in quotation marks continues to line %d and holds lines that look "
+                    "like rows; if quotation marks are characters like any other, set --quotes "
+                    "literal",
+                    *(where, end),
+                )
             yield where, list(fields)
 
     if not header:
         raise DatasetError(f"{path}, line {number}: the file has no header")
     return Rows(tuple(header), islice(rows(), first))
+
+
+def _may_hold_rows(fields: Sequence[str], delimiter: str) -> bool:
+    """Return whether a field has a whole line with as many separators as a row has."""
+    rows = [line for field in fields for line in field.split("\n")[1:-1]]
+    return len(fields) > 1 and any(line.count(delimiter) == len(fields) - 1 for line in rows)
 
 
 def wrong_number(where: str, found: int, expected: int) -> str:
@@ -171,6 +189,8 @@ def even_delimiter(
         rest = counts[1:-1] or counts[1:]
         even = sum(count == len(header) for count in rest) / len(rest) if rest else 1.0
         shares[delimiter] = even, len(header)
+    if not shares and columns:  # what the columns are called decides nothing
+        return even_delimiter(path, lines, quotes)
     if not shares or shares.get(usual, (0.0, 0))[0] == 1.0:
         return usual
     return max(shares, key=lambda delimiter: shares[delimiter])
