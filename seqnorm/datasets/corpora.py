@@ -112,6 +112,8 @@ def load_corpus(
             f"{name or repr(name)} is neither a corpus ({', '.join(CORPORA)}) nor an existing file "
             "or folder"
         )
+    if test_fraction is not None and alone != "train" and "train" not in parts:
+        raise ValueError(f"{name} is evaluated as a whole; leave test_fraction out")
     if test_fraction is not None and "test" in parts:
         raise ValueError(f"{name} has a test part of its own; leave test_fraction out")
     corpus = replace(_assemble(name, parts, language or "und", test_fraction), columns=columns)

@@ -152,6 +152,7 @@ def test_the_known_options_are_those_of_the_parsers(command: str) -> None:
     of_data = {
         "model.tokenizer",
         "model.classes",
+        "model.class_counts",
         "model.ends",
         "data.seed",
         "model.pad_id",

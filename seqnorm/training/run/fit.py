@@ -87,6 +87,7 @@ def fit(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None, wri
     model, data, run, trainer_options = made.model, made.data, made.run, made.trainer.as_dict()
     rank_zero_info(describe(model.network))
     data.setup("fit")  # raises errors in a corpus before there is a folder of the run
+    run.choose_monitor(task.class_counts(data))
     if trainer_options["fast_dev_run"]:
         trainer = make_trainer(trainer_options, model, resumed=checkpoint)
         trainer.fit(model, datamodule=data, ckpt_path=options.ckpt_path)
