@@ -75,14 +75,22 @@ class _Column:
     @property
     def is_text(self) -> bool:
         """True for strings with words that vary."""
-        if not self.values or not all(isinstance(value, str) for value in self.values):
-            return False
         letters = sum(sum(map(str.isalpha, text)) for text in self.strings)
         worded = sum(" " in text or not text.isascii() for text in self.strings)
         return (
-            2 * self.distinct >= len(self.values)
+            self.varies
             and 2 * letters >= sum(map(len, self.strings))
             and 2 * worded >= len(self.values)
+        )
+
+    @property
+    def varies(self) -> bool:
+        """True for strings with letters of which most are different."""
+        return (
+            bool(self.values)
+            and all(isinstance(value, str) for value in self.values)
+            and 2 * self.distinct >= len(self.values)
+            and any(any(map(str.isalpha, text)) for text in self.strings)
         )
 
     @property
@@ -120,11 +128,8 @@ def with_columns(path: Path, layout: Layout) -> Layout:
     label = label or _named(names, "label")
     others = [column for column in columns if column.name not in (text, label)]
     if text is None:
-        texts = [column for column in others if column.is_text]
-        if not texts and label is None and len(others) == 2:
-            few = [column for column in others if column.is_label]
-            texts = [column for column in others if column not in few] if len(few) == 1 else []
-        elif not texts and len(others) == 1:
+        texts = _texts(others)
+        if not texts and len(others) == 1:
             texts = others
         text = _chosen(path, "text", texts, names, _TEXTS, by_length=True)
         others = [column for column in others if column.name != text]
@@ -153,14 +158,16 @@ def text_column_of(path: Path, delimiter: str | None = None, quotes: Quotes | No
     names, columns = _columns(path, delimiter, quotes)
     found = _named(names, "text")
     if found is None:
-        texts = [column for column in columns if column.is_text]
-        if not texts:  # perhaps they are single words
-            texts = [c for c in columns if any(map(str.isalpha, "".join(c.strings)))]
-            texts = texts if len(texts) == 1 else []
+        texts = _texts(columns) or (columns if len(columns) == 1 else [])
         found = _chosen(path, "text", texts, names, _TEXTS, by_length=True)
     if found != "text":
         _tell(path, f"text column {found!r}", ("text",))
     return found
+
+
+def _texts(columns: Sequence[_Column]) -> list[_Column]:
+    """Return the columns of words that vary, or else those of any strings that vary."""
+    return [each for each in columns if each.is_text] or [each for each in columns if each.varies]
 
 
 def _columns(

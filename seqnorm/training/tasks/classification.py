@@ -141,9 +141,8 @@ def balanced_weights(counts: Sequence[int] | None, classes: int) -> Tensor:
             f"class_weights need class_counts, the number of training documents of each of the "
             f"{classes} classes, not {counts!r:.50}"
         )
-    found = torch.tensor([float(count) for count in counts])
-    present = found > 0
-    if not bool(present.any()):
+    present = sum(count > 0 for count in counts)
+    if not present:
         raise ValueError("class_counts are all 0")
-    weights = found.sum() / (present.sum() * found.clamp(min=1))
-    return torch.where(present, weights, 0.0)
+    # In plain numbers, because a checkpoint is first built without memory.
+    return torch.tensor([sum(counts) / (present * count) if count else 0.0 for count in counts])
