@@ -27,6 +27,7 @@ from bad_makers import (
     parts,
     pipe,
     score,
+    table,
     texts,
 )
 
@@ -69,6 +70,21 @@ CASES = [
         "two columns that may be the labels",
         fit("a.csv", TWO_LABELS),
         "the label column may be 'sex' or 'old'",
+    ),
+    Case(
+        OWN,
+        "a file without an option, that is not there",
+        command("fit", "god.csv"),
+        "mean good.csv",
+    ),
+    Case(
+        OWN, "two files without options", command("fit", "good.csv", "x.csv"), "not 2: good.csv, x"
+    ),
+    Case(
+        OWN,
+        "a test on classes that the training did not have",
+        table("test", "text,label\ncorn,a\nteam,z\n"),
+        "classes that the checkpoint was not trained on: z",
     ),
     Case(
         OWN,
@@ -216,6 +232,26 @@ CASES = [
         "'no.txt'",
     ),
     Case(LINES, "a folder", folder("lines"), "a_folder"),
+    Case(
+        LINES,
+        "a table without the column of the training",
+        table("predict", "words,n\ncorn,1\n"),
+        "no column 'text', which the model was trained on",
+    ),
+    Case(
+        LINES,
+        "a table without the column that is named",
+        table("predict", "words,n\ncorn,1\n", "--text_column=word"),
+        "no column 'word'",
+    ),
+    Case(LINES, "a table with a field too many", table("predict", "text\nx\ny,z\n"), "line 3: 2"),
+    Case(LINES, "a table in Latin-1", table("predict", b"text\nx\n\xe9\n"), "line 3: not UTF-8"),
+    Case(
+        LINES,
+        "Parquet on standard output",
+        table("predict", "text\ncorn\n", "--format=parquet"),
+        "name a file with --output",
+    ),
     Case(LINES, "Latin-1 in the third line", label(b"x\ny\n\xe9\n"), "lines.txt, line 3"),
     Case(LINES, "UTF-16", label("corn\n".encode("utf-16")), "lines.txt, line 1"),
     Case(LINES, "a NUL character", label("x\n\0\n"), "lines.txt, line 2"),
