@@ -7,6 +7,8 @@
 torch.Size([3, 10, 64])
 
 torch is imported when a name is read for the first time, so that the command line answers at once.
+``seqnorm.load`` reads a model that ``seqnorm fit`` has trained; it needs the extra packages of
+training.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from . import nn
     from . import testing as testing
     from .nn import *  # noqa: F403  the public names are those of the library proper
+    from .training.prediction.loaded import load as load
 
     __all__: list[str] = []
     __all__ += nn.__all__
@@ -29,6 +32,9 @@ else:
 
         if name in ("nn", "testing"):
             return import_module(f"{__name__}.{name}")
+        if name == "load":
+            # It is not in __all__, because a star import must not need the packages of training.
+            return import_module(f"{__name__}.training.prediction.loaded").load
         if name.startswith("_") and name != "__all__":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         library = import_module(f"{__name__}.nn")
@@ -40,4 +46,4 @@ else:
         return found
 
     def __dir__():
-        return sorted({*globals(), *__getattr__("__all__"), "nn", "testing"})
+        return sorted({*globals(), *__getattr__("__all__"), "load", "nn", "testing"})

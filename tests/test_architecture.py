@@ -106,7 +106,14 @@ def test_packages_import_one_way(name: str) -> None:
 
 
 def test_the_top_imports_the_library_proper_alone() -> None:
-    assert {part(target) for target in ours("seqnorm")} <= {"nn", ""}
+    assert {part(target) for target in ours("seqnorm")} <= {"nn", "training", ""}
+    assert {target for target in ours("seqnorm") if part(target) == "training"} <= {
+        "seqnorm.training",
+        "seqnorm.training.prediction",
+        "seqnorm.training.prediction.loaded",
+    }, "of the type of seqnorm.load"
+    run = set(imports("seqnorm", typing_too=False))
+    assert not {target for target in run if target.startswith("seqnorm.training")}
     for name in ("seqnorm.version", *ABOVE):
         assert ours(name) == set()
 
@@ -270,6 +277,8 @@ def test_torch_is_loaded_when_a_name_is_read() -> None:
     for statement in ("from seqnorm import LSTM", "from seqnorm import *", "import seqnorm.nn"):
         assert "torch" in loaded_by(statement)
     assert "seqnorm.testing" in loaded_by("import seqnorm; seqnorm.testing.check_step")
+    assert "lightning" in loaded_by("import seqnorm; seqnorm.load")
+    assert "lightning" not in loaded_by("from seqnorm import *; import seqnorm; dir(seqnorm)")
 
 
 def test_the_command_line_answers_before_it_loads_torch() -> None:

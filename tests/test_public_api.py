@@ -73,6 +73,15 @@ def test_the_public_names() -> None:
     assert set(PUBLIC) == set(star) - {"__builtins__"}
 
 
+def test_the_prediction_helper() -> None:
+    """``load`` is public, and stays out of a star import, which must not need Lightning."""
+    assert "load" in dir(seqnorm)
+    assert "load" not in seqnorm.__all__
+    assert "checkpoint" in (seqnorm.load.__doc__ or "")
+    for argument in inspect.signature(seqnorm.load).parameters:
+        assert f"{argument}:" in (seqnorm.load.__doc__ or "")
+
+
 def test_the_version() -> None:
     assert seqnorm.__version__.count(".") == 2
     assert all(piece.isdigit() for piece in seqnorm.__version__.split("."))

@@ -55,6 +55,8 @@ REVEALED = {
     "seqnorm.preset('batch', max_steps=50)": "NormScheme",
     "seqnorm.PRESETS": "dict[str, dict[str, NormScheme]]",
     "seqnorm.__version__": "str",
+    "seqnorm.load('a.ckpt', task='classification').predict(['x'])[0].label": "str",
+    "seqnorm.load('a.ckpt', task='language').predict(['x'])[0].scores": "list[float]",
 }
 # Mistakes of a user, and a word in the error of either checker.
 WRONG = {

@@ -31,6 +31,21 @@ PREDICTION = (
     ("training/prediction/classification.py", "predict"),
     ("training/prediction/language.py", "predict"),
 )
+# The corpora by name, which are known here without an import.
+CORPORA = ("r8", "r52", "20news", "imdb", "mr", "zh_reviews", "ptb", "wikitext2", "text8")
+LIBRARIES = ("torchtext:", "hf:")
+# The option that a file or folder without an option stands for.
+POSITIONAL = {**dict.fromkeys(TRAINING, "--data.corpus"), "predict": "--input"}
+# Options without a value.
+FLAGS = ("-h", "--help", "--print_config")
+# Other names of the options of prediction: those of training, and a short one.
+OTHER_NAMES = {
+    "--data.corpus": "--input",
+    "--data.text_column": "--text_column",
+    "--data.delimiter": "--delimiter",
+    "--data.quotes": "--quotes",
+    "-o": "--output",
+}
 
 
 CHECKPOINT = "runs/r8/version_0/checkpoints/best.ckpt"
@@ -62,6 +77,48 @@ def named(arguments: Sequence[str]) -> Iterator[tuple[int, str, str | None]]:
             yield place, name, value if equals else after[0] if after else None
 
 
+def with_input(command: str, arguments: Sequence[str]) -> list[str]:
+    """Write a file, folder or corpus that is given without an option behind its option.
+
+    ``seqnorm fit reviews.csv`` becomes ``seqnorm fit --data.corpus=reviews.csv``, and
+    ``seqnorm predict new.csv -o out.csv`` becomes ``seqnorm predict --input=new.csv --output
+    out.csv``.
+
+    Raises:
+        EarlyError: there are several, or one that an option names too.
+    """
+    option = POSITIONAL.get(command)
+    if option is None:
+        return list(arguments)
+    found: list[str] = []
+    alone: list[str] = []
+    options: set[str] = set()
+    words = iter(arguments)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if command == "predict" and name in OTHER_NAMES:
+            name = OTHER_NAMES[name]
+            word = f"{name}{equals}{value}"
+        if word == "--":
+            found += [word, *words]
+        elif word.startswith("-") and word != "-":
+            options.add(name)
+            found.append(word)
+            short = word.startswith("-c") and len(word) > 2
+            if not (equals or short or word in FLAGS or word.endswith(".help")):
+                found += [value for value in (next(words, None),) if value is not None]
+        else:
+            alone.append(word)
+            found.append(f"{option}={word}")
+    if len(alone) > 1:
+        raise EarlyError(f"give one file or folder, not {len(alone)}: {', '.join(alone)}")
+    if alone and option in options:
+        raise EarlyError(
+            f"{alone[0]} stands for {option}, which is given as well: give one of them"
+        )
+    return found
+
+
 def with_configs(arguments: Sequence[str]) -> list[str]:
     """Replace the names of shipped configurations by their paths.
 
@@ -91,12 +148,14 @@ def with_configs(arguments: Sequence[str]) -> list[str]:
 
 
 def check_files(command: str, arguments: Sequence[str]) -> None:
-    """Check that the checkpoint and the input that are named exist.
+    """Check that the checkpoint, the corpus and the input that are named exist.
 
     Raises:
         EarlyError: a file does not exist.
     """
     for _, name, value in named(arguments):
+        if name == "--data.corpus" and command in TRAINING:
+            _check_corpus(value)
         is_input = name == "--input" and command == "predict"
         if (name == "--ckpt_path" or is_input) and value not in (None, "", "-", "null", "none"):
             assert value is not None
@@ -108,6 +167,19 @@ def check_files(command: str, arguments: Sequence[str]) -> None:
                 if not (hint or is_input):
                     hint = ": give the path of a .ckpt file, as " + CHECKPOINT
                 raise EarlyError(f"there is no {kind} {value!r}{hint}")
+
+
+def _check_corpus(value: str | None) -> None:
+    if value is None or value in ("", "null", *CORPORA) or value.startswith(LIBRARIES):
+        return
+    path = Path(value)
+    if not path.exists():
+        beside = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+        hint = nearest(path.name, beside) or nearest(value, CORPORA)
+        raise EarlyError(
+            f"{value} is neither a corpus ({', '.join(CORPORA)}) nor an existing file or folder"
+            f"{hint}"
+        )
 
 
 def check_options(command: str, arguments: Sequence[str]) -> None:

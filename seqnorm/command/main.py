@@ -10,7 +10,15 @@ from typing import NoReturn
 from seqnorm.extra import absent, or_exit
 from seqnorm.version import __version__
 
-from .early import EarlyError, check_files, check_options, check_study, nearest, with_configs
+from .early import (
+    EarlyError,
+    check_files,
+    check_options,
+    check_study,
+    nearest,
+    with_configs,
+    with_input,
+)
 
 PROGRAM = "seqnorm"
 DESCRIPTION = "Train, test and use normalised recurrent networks, and run the studies of BatchNorm."
@@ -42,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _, needed = COMMANDS[command]
         if missing := absent(f"{PROGRAM} {command}", needed):
             raise EarlyError(missing)
-        configured = with_configs(options)
+        configured = with_input(command, with_configs(options))
         if command == "study":
             check_study(options)
         check_options(command, configured)

@@ -6,14 +6,14 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from . import huggingface, own_files, torchtext_corpora
 from .cleaning import clean
 from .documents import Corpus, CorpusSource, DatasetError, Documents, Row
 from .fetching import load_members
+from .layout import Layout, Quotes
 from .package_corpora import IMDB, MR, R8, R52, TWENTY_NEWSGROUPS, ZH_REVIEWS
-from .record_files import Layout, Quotes
 from .splitting import split_validation
 
 CORPORA: Mapping[str, CorpusSource] = {
@@ -37,6 +37,7 @@ def load_corpus(
     drop_unlabelled: bool = False,
     language: str | None = None,
     test_fraction: float | None = None,
+    alone: Literal["train", "validation", "test"] = "train",
 ) -> Corpus:
     """Load a corpus by name (see `CORPORA`), fetched into `root` on first use, or your own files.
 
@@ -53,8 +54,9 @@ def load_corpus(
     `seqnorm.datasets.own_files`.
 
     Args:
-        text_column: the column of texts, "text" by default.
-        label_column: the column of labels, "label" by default.
+        text_column: the column of texts. The default is "text", or in your own files without this
+            column the one that `seqnorm.datasets.guessing` finds, which is logged.
+        label_column: the column of labels, with the default "label" or a guess likewise.
         delimiter: the separator of fields in .csv and .tsv files: comma, semicolon, tab, pipe or
             another character. The default is the usual one for the file's suffix, unless the header
             has the columns with exactly one other separator.
@@ -66,6 +68,8 @@ def load_corpus(
         language: a tag such as "en"; "und" (unknown) by default.
         test_fraction: the fraction to split off as a test part if the files contain none. By
             default nothing is split off and `Corpus.test` is empty.
+        alone: the part that your own file, or folder of classes, is. With "validation" or "test",
+            nothing is dropped from it, and it may have a single class.
 
     Raises:
         FetchError: a corpus cannot be fetched.
@@ -81,7 +85,8 @@ def load_corpus(
         "quotes": quotes,
         "drop_unlabelled": drop_unlabelled or None,
     }
-    layout = Layout(**{option: value for option, value in of_files.items() if value is not None})
+    layout = Layout(text_column, label_column, delimiter, quotes, drop_unlabelled)
+    columns: tuple[str, str] | None = None
     given = {**of_files, "language": language, "test_fraction": test_fraction}
     if name in CORPORA:
         _refuse(name, given)
@@ -98,15 +103,20 @@ def load_corpus(
         parts = huggingface.read_huggingface(name[len(huggingface.PREFIX) :], root, layout)
     elif name and Path(name).exists():  # Path("") is the current folder
         name = str(Path(name))
-        parts = own_files.read(Path(name), layout)
+        layout = own_files.complete(Path(name), layout, alone)
+        if layout.text_column is not None and layout.label_column is not None:
+            columns = layout.text_column, layout.label_column
+        parts = own_files.read(Path(name), layout, alone)
     else:
         raise DatasetError(
             f"{name or repr(name)} is neither a corpus ({', '.join(CORPORA)}) nor an existing file "
             "or folder"
         )
+    if test_fraction is not None and alone != "train" and "train" not in parts:
+        raise ValueError(f"{name} is evaluated as a whole; leave test_fraction out")
     if test_fraction is not None and "test" in parts:
         raise ValueError(f"{name} has a test part of its own; leave test_fraction out")
-    corpus = _assemble(name, parts, language or "und", test_fraction)
+    corpus = replace(_assemble(name, parts, language or "und", test_fraction), columns=columns)
     if corpus.report.dropped:
         _log.warning("%s: documents were dropped\n%s", name, corpus.report)
     return corpus
@@ -128,6 +138,12 @@ def _assemble(
     notice: str = "",
 ) -> Corpus:
     cleaned, report = clean(parts)
+    if "train" not in cleaned:  # the parts are evaluated only
+        classes = tuple(sorted({row.label for rows in cleaned.values() for row in rows}))
+        found = {part: _documents(name, part, rows, classes) for part, rows in cleaned.items()}
+        none = Documents((), ())
+        held_out = found.get("test", none), found.get("validation")
+        return Corpus(name, classes, none, *held_out, language, report, notice)
     classes = tuple(sorted({row.label for row in cleaned["train"]}))
     train = _documents(name, "train", cleaned["train"], classes)
     test = None

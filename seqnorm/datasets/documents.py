@@ -76,7 +76,8 @@ class Corpus:
 
     `test` is empty for your own files without a test part; `validation` is None unless the files
     contain one (split it off `train` with `split_validation`). `language` is a tag such as "en" or
-    "zh", or "und" if it is not known. `notice` gives source, licence and citation.
+    "zh", or "und" if it is not known. `notice` gives source, licence and citation. `columns` are
+    the columns of texts and labels that were read, if the corpus has columns.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Corpus:
     language: str
     report: CleaningReport
     notice: str = ""
+    columns: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)

@@ -12,21 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from .documents import DatasetError, Row
-from .own_files import LEAVE_OUT, is_missing, log_dropped, name_of_class, with_whole_numbers
-from .record_files import Layout
+from .layout import Layout, is_missing
+from .own_files import LEAVE_OUT, log_dropped, name_of_class, with_whole_numbers
+from .parts import parts_by_name
 
 _log = logging.getLogger(__name__)
 
 PREFIX = "hf:"
-# Names of a part in the library, and here.
-PARTS = {
-    **{name: name for name in ("train", "validation", "test")},
-    **dict.fromkeys(("valid", "dev"), "validation"),
-}
 
 
 def read_huggingface(source: str, root: str | Path, layout: Layout) -> dict[str, list[Row]]:
-    """Return the parts of a data set that `PARTS` names, without others such as "unsupervised".
+    """Return the parts of a data set with the names of `seqnorm.datasets.parts`, and no others.
 
     Classes have the names that the data set gives them. A validation or test part without any
     label, as competitions publish it, is left out with a warning in the log. Downloads are kept in
@@ -36,11 +32,12 @@ def read_huggingface(source: str, root: str | Path, layout: Layout) -> dict[str,
     or lack a column, a training part or a label.
     """
     found = {}
+    text_column, label_column = layout.known_columns
     for part, (theirs, table) in _parts(source, root).items():
         where = f"{PREFIX}{source}, part {theirs}"
-        _check_column(where, table, layout.text_column, "text_column")
-        _check_column(where, table, layout.label_column, "label_column")
-        if part != "train" and _without_labels(table, layout.label_column):
+        _check_column(where, table, text_column, "text_column")
+        _check_column(where, table, label_column, "label_column")
+        if part != "train" and _without_labels(table, label_column):
             _log.warning(
                 "%s%s: no row of the part %s has a label; it is left out", PREFIX, source, theirs
             )
@@ -64,14 +61,9 @@ def read_huggingface_texts(
 
 def _parts(source: str, root: str | Path) -> dict[str, tuple[str, Any]]:
     """Return, by the name of a part here, its name in the library and its table."""
-    parts: dict[str, tuple[str, Any]] = {}
-    for theirs, table in _load(source, Path(root) / "huggingface").items():
-        part = PARTS.get(theirs)
-        if part is None:
-            continue
-        if part in parts:
-            raise DatasetError(f"{PREFIX}{source} has more than one {part} part")
-        parts[part] = theirs, table
+    tables = _load(source, Path(root) / "huggingface")
+    names = parts_by_name(f"{PREFIX}{source}", ((name, name) for name in tables))
+    parts = {part: (theirs, tables[theirs]) for part, theirs in names.items()}
     if "train" not in parts:
         raise DatasetError(f"{PREFIX}{source} has no part named train")
     return parts
@@ -125,9 +117,10 @@ def _without_labels(table: Any, label_column: str) -> bool:
 
 
 def _rows(part: str, table: Any, layout: Layout) -> list[Row]:
-    names = getattr(table.features[layout.label_column], "names", None)
+    text_column, label_column = layout.known_columns
+    names = getattr(table.features[label_column], "names", None)
     rows, dropped = [], []
-    pairs = zip(table[layout.text_column], table[layout.label_column])
+    pairs = zip(table[text_column], table[label_column])
     for number, (text, label) in enumerate(pairs):
         where = f"{part}, row {number}"
         none = is_missing(label) or (names is not None and label == -1)

@@ -1,27 +1,31 @@
 """Texts for language models: published benchmarks, corpora by name, and your own files.
 
 Penn Treebank, WikiText-2 and text8 are not fetched: their files must exist. Your own folder has
-train.txt and, if present, valid.txt and test.txt. A single .txt file is for training, except for
-its end, which is for validation. torchtext downloads PennTreebank, WikiText2 and WikiText103. In
-all of these each line is a text, and in Hugging Face's data sets each row is one. text8 is a single
-text: its first 90 million characters are for training, 5 million for validation and 5 million for
-the test (Mikolov et al. 2012).
+train.txt and, if present, validation.txt (or valid.txt, val.txt or dev.txt) and test.txt. A single
+.txt file is for training, except for its end, which is for validation. torchtext downloads
+PennTreebank, WikiText2 and WikiText103. In all of these each line is a text, and in Hugging Face's
+data sets each row is one. text8 is a single text: its first 90 million characters are for training,
+5 million for validation and 5 million for the test (Mikolov et al. 2012).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from . import huggingface, torchtext_corpora
 from .corpora import CORPORA, load_corpus
 from .documents import DatasetError
-from .record_files import Quotes, read_text
+from .guessing import text_column_of
+from .layout import Layout, Quotes, read_text
+from .own_files import places_of_parts
+from .parts import PARTS, parts_by_name
+from .record_files import has_columns
+from .rows import place_of_column, read_rows, text_of
 from .splitting import split_validation
 
-PARTS = ("train", "validation", "test")
 # Folder, and the files of each part.
 _BENCHMARKS = {
     "ptb": ("ptb", ("ptb.train.txt", "ptb.valid.txt", "ptb.test.txt")),
@@ -44,13 +48,14 @@ class Texts:
     """The texts of each part, "train", "validation" and "test" (which may be missing).
 
     If ``ends`` is False, the texts are pieces of one long text. ``notice`` gives source and
-    licence.
+    licence, and ``text_column`` the column that was read, if there are columns.
     """
 
     name: str
     parts: Mapping[str, tuple[str, ...]]
     ends: bool = True
     notice: str = ""
+    text_column: str | None = None
 
 
 def load_texts(
@@ -63,15 +68,20 @@ def load_texts(
     drop_unlabelled: bool = False,
     validation_fraction: float = 0.1,
     split_seed: int = 0,
+    alone: Literal["train", "validation", "test"] = "train",
 ) -> Texts:
     """Load texts by the name of a corpus (``LANGUAGE_CORPORA``) or from your own folder or file.
 
     "torchtext:NAME" and "hf:NAME" or "hf:PATH" are data sets of those libraries. ``text_column``
-    is for the latter and for your own labelled files (default "text"); ``delimiter``, ``quotes``
-    and ``drop_unlabelled`` are for these files, as in ``load_corpus``. If a corpus has no
+    is for the latter and for your own files (default "text", or a guess in your own files);
+    ``delimiter``, ``quotes`` and ``drop_unlabelled`` are for these files, as in ``load_corpus``.
+    Your own files without a column "label" are read row by row, as lines are. If a corpus has no
     validation part, one is split off the training part. Out of n lines, or rows of "hf:", these are
     the last round(validation_fraction n), at least one and never all; out of labelled texts they
     are those that `split_validation` chooses by ``split_seed``.
+
+    Your own file or folder of classes is the part ``alone``. If that is not "train", nothing is
+    split off, and a folder of parts needs no training part.
 
     Raises:
         FetchError: a corpus cannot be fetched.
@@ -91,7 +101,7 @@ def load_texts(
         source = corpus[len(huggingface.PREFIX) :]
         rows = huggingface.read_huggingface_texts(source, root, text_column or "text")
         return _with_validation(corpus, rows, validation_fraction)
-    lines = _lines_by_part(corpus, Path(root))
+    lines = _lines_by_part(corpus, Path(root), alone)
     if lines is not None:
         given += [] if text_column is None else ["text_column"]
         if given:
@@ -107,16 +117,28 @@ def load_texts(
             f"{corpus or repr(corpus)} is neither a corpus ({', '.join(LANGUAGE_CORPORA)}) nor an "
             "existing file or folder"
         )
+    if not labelled:
+        unlabelled = _own_rows(Path(corpus), Layout(text_column, None, delimiter, quotes), alone)
+        if unlabelled is not None:
+            column, own = unlabelled
+            if drop_unlabelled:
+                raise ValueError(f"drop_unlabelled is for labels, and {corpus} has no column label")
+            return replace(_with_validation(corpus, own, validation_fraction), text_column=column)
+        options["alone"] = alone
     found = load_corpus(corpus, root=root, text_column=text_column, **options)
     train, validation = found.train, found.validation
-    if validation is None:
+    if validation is None and not train.texts:
+        validation = train
+    elif validation is None:
         train, validation = split_validation(train, validation_fraction, split_seed)
     parts = {"train": train.texts, "validation": validation.texts, "test": found.test.texts}
     about = "\n".join(filter(None, [found.notice, str(found.report)]))
-    return Texts(found.name, {part: texts for part, texts in parts.items() if texts}, notice=about)
+    parts = {part: texts for part, texts in parts.items() if texts}
+    read = found.columns[0] if found.columns else None
+    return Texts(found.name, parts, notice=about, text_column=read)
 
 
-def _lines_by_part(corpus: str, root: Path) -> dict[str, tuple[str, ...]] | None:
+def _lines_by_part(corpus: str, root: Path, alone: str) -> dict[str, tuple[str, ...]] | None:
     """Return the lines of a corpus that consists of lines, or None for another corpus."""
     name = corpus[len(torchtext_corpora.PREFIX) :]
     if corpus.startswith(torchtext_corpora.PREFIX) and name in torchtext_corpora.LINES:
@@ -126,15 +148,38 @@ def _lines_by_part(corpus: str, root: Path) -> dict[str, tuple[str, ...]] | None
         paths = _benchmark(corpus, root)
         if corpus == "text8":
             return _text8(paths["train"])
-    elif corpus not in CORPORA and (Path(corpus) / "train.txt").exists():
-        files = zip(PARTS, ("train.txt", "valid.txt", "test.txt"))
-        paths = {part: Path(corpus) / file for part, file in files}
-        paths = {part: path for part, path in paths.items() if path.is_file()}
+    elif corpus not in CORPORA and {"train", alone} & (found := _own_lines(Path(corpus))).keys():
+        paths = found
     elif corpus not in CORPORA and Path(corpus).suffix.lower() == ".txt" and Path(corpus).is_file():
-        paths = {"train": Path(corpus)}
+        paths = {alone: Path(corpus)}
     else:
         return None
     return {part: _lines(path) for part, path in paths.items()}
+
+
+def _own_lines(folder: Path) -> dict[str, Path]:
+    """Return the .txt file of each part in a folder, {} for a path that is not a folder."""
+    files = sorted(folder.glob("*.txt")) if folder.is_dir() else []
+    names = parts_by_name(folder, ((file.stem, file.name) for file in files if file.is_file()))
+    return {part: folder / name for part, name in names.items()}
+
+
+def _own_rows(
+    path: Path, layout: Layout, alone: str
+) -> tuple[str, dict[str, tuple[str, ...]]] | None:
+    """Return the column and the texts of your own tables; None if they have a column "label"."""
+    places = places_of_parts(path, alone)
+    first = next(iter(places.values()))
+    usual = layout.text_column or "text", "label"
+    if any(place.is_dir() for place in places.values()) or has_columns(first, usual, layout):
+        return None
+    column = layout.text_column or text_column_of(first, layout.delimiter, layout.quotes)
+    found = {}
+    for part, place in places.items():
+        rows = read_rows(place, layout.delimiter, layout.quotes, [column])
+        number = place_of_column(place, column, rows.columns)
+        found[part] = tuple(text_of(where, values[number]) for where, values in rows.records)
+    return column, found
 
 
 def _benchmark(name: str, root: Path) -> dict[str, Path]:
@@ -154,7 +199,7 @@ def _with_validation(name: str, parts: Mapping[str, tuple[str, ...]], fraction: 
     a hash of the line would take all empty lines or none of them.
     """
     parts = dict(parts)
-    if "validation" not in parts:
+    if "validation" not in parts and "train" in parts:
         whole = parts["train"]
         if len(whole) < 2 or not 0.0 < fraction < 1.0:
             raise DatasetError(

@@ -9,15 +9,16 @@ Files (UTF-8, with or without a byte order mark), by their suffix:
 - .json: the same, or a list of objects, or an object of columns;
 - .parquet: needs the package pyarrow.
 
-Each has a column of texts and one of labels (strings, whole numbers or booleans), by default "text"
-and "label"; other columns are ignored. An empty text is a document. A missing label is an error
-unless rows without a label are dropped on request. If all labels of all parts are whole numbers,
-they are written without a decimal point: 1.0, as pandas writes a column with gaps, is the class 1.
+Each has a column of texts and one of labels (strings, whole numbers or booleans); other columns are
+ignored. By default they are "text" and "label", or a guess, see `seqnorm.datasets.guessing`. An
+empty text is a document. A missing label is an error unless rows without a label are dropped on
+request. If all labels of all parts are whole numbers, they are written without a decimal point:
+1.0, as pandas writes a column with gaps, is the class 1.
 
 Folders, either of:
 
-- parts: "train" and, if present, "validation" and "test", each a file as above (train.csv) or a
-  folder per class as below (train/);
+- parts: "train" and, if present, "validation" (or "valid", "val" or "dev") and "test", each a file
+  as above (train.csv) or a folder per class as below (train/);
 - a folder per class that holds .txt files of one document each; the folder's name is the label.
 
 Names that begin with a dot are ignored.
@@ -26,17 +27,17 @@ Names that begin with a dot are ignored.
 from __future__ import annotations
 
 import logging
-import math
 import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 from .documents import DatasetError, Row
-from .record_files import ENDINGS, Layout, read_records, read_text
+from .guessing import with_columns
+from .layout import ENDINGS, Layout, check_text, is_missing, read_text
+from .parts import parts_by_name
+from .record_files import read_records
 
-_PARTS = ("train", "validation", "test")
-_MISNAMED = {"val": "validation", "valid": "validation", "dev": "validation", "training": "train"}
 _WHOLE = re.compile(r"[+-]?[0-9]+(?:\.0*)?")
 LEAVE_OUT = "leave such rows out with drop_unlabelled (--data.drop_unlabelled true)"
 _log = logging.getLogger(__name__)
@@ -44,38 +45,46 @@ _log = logging.getLogger(__name__)
 _NOT_IN_NAMES = {"Cc", "Zl", "Zp", "Cs"}
 
 
-def read(path: Path, layout: Layout) -> dict[str, list[Row]]:
-    """Read the rows of each part found at `path`; a single file is a "train" part.
+def read(path: Path, layout: Layout, alone: str = "train") -> dict[str, list[Row]]:
+    """Read the rows of each part found at `path`.
+
+    `alone` is the part that a single file, or a folder of classes, is. With "validation" or "test",
+    a folder of parts needs no training part.
 
     Raises DatasetError, which names file and line, if something is missing or cannot be read.
     """
-    return with_whole_numbers(str(path), _read(path, layout))
+    found = {
+        part: _read_class_folders(place) if place.is_dir() else _read_file(place, layout)
+        for part, place in places_of_parts(path, alone).items()
+    }
+    return with_whole_numbers(str(path), found)
 
 
-def _read(path: Path, layout: Layout) -> dict[str, list[Row]]:
+def complete(path: Path, layout: Layout, alone: str = "train") -> Layout:
+    """Return the layout with the columns, guessed where they are not given.
+
+    They are those of the first part that is a file; folders of classes have none.
+    """
+    for place in places_of_parts(path, alone).values():
+        if place.is_file():
+            return with_columns(place, layout)
+    return layout
+
+
+def places_of_parts(path: Path, alone: str = "train") -> dict[str, Path]:
+    """Return the file or the folder of classes of each part, as `read` reads them."""
     if not (path.is_file() or path.is_dir()):
         raise DatasetError(f"{path}: neither a file nor a folder, but a device, a pipe or the like")
     if path.is_file():
-        return {"train": _read_file(path, layout)}
-    parts: dict[str, Path] = {}
-    for part in _PARTS:
-        places = [entry for entry in _entries(path) if entry.stem == part and _is_part(entry)]
-        if len(places) > 1:
-            names = ", ".join(place.name for place in places)
-            raise DatasetError(f"{path} has more than one {part} part: {names}")
-        if places:
-            parts[part] = places[0]
+        return {alone: path}
+    entries = [(entry.stem, entry.name) for entry in _entries(path) if _is_part(entry)]
+    parts = parts_by_name(path, entries)
     if not parts:
-        return {"train": _read_class_folders(path)}
-    for entry in _entries(path):
-        if right := _MISNAMED.get(entry.stem.lower()):
-            raise DatasetError(f"{entry}: call this part {right!r}")
-    if "train" not in parts:
-        raise DatasetError(f"{path} has {', '.join(parts)} but no train part")
-    return {
-        part: _read_class_folders(place) if place.is_dir() else _read_file(place, layout)
-        for part, place in parts.items()
-    }
+        return {alone: path}
+    if "train" not in parts and alone not in parts:
+        missing = "train" if alone == "train" else f"train or {alone}"
+        raise DatasetError(f"{path} has {', '.join(parts)} but no {missing} part")
+    return {part: path / name for part, name in parts.items()}
 
 
 def with_whole_numbers(name: str, parts: dict[str, list[Row]]) -> dict[str, list[Row]]:
@@ -122,15 +131,14 @@ def _read_class_folders(folder: Path) -> list[Row]:
 
 def _read_file(path: Path, layout: Layout) -> list[Row]:
     rows, dropped = [], []
+    text_column, label_column = layout.known_columns
     for where, text, label in read_records(path, layout):
         if is_missing(label) and layout.drop_unlabelled:
             dropped.append(where)
             continue
         if not isinstance(text, str):
-            raise DatasetError(
-                f"{where}: {layout.text_column!r} must be a string, not {text!r:.50}"
-            )
-        rows.append(Row(check_text(where, text), label_of(where, label, layout.label_column)))
+            raise DatasetError(f"{where}: {text_column!r} must be a string, not {text!r:.50}")
+        rows.append(Row(check_text(where, text), label_of(where, label, label_column)))
     log_dropped(dropped)
     if not rows:
         raise DatasetError(f"{path}: no documents")
@@ -141,13 +149,6 @@ def log_dropped(places: Sequence[str]) -> None:
     """Log how many rows without a label were dropped, if any."""
     if places:
         _log.warning("%d rows without a label were dropped, the first: %s", len(places), places[0])
-
-
-def is_missing(label: object) -> bool:
-    """Return True for a value that stands for a missing label in tables."""
-    if isinstance(label, float):
-        return math.isnan(label)
-    return label is None or (isinstance(label, str) and not label.strip())
 
 
 def label_of(where: str, label: object, label_column: str) -> str:
@@ -174,14 +175,3 @@ def name_of_class(where: str, name: str) -> str:
             f"{where}: the label {name!r:.50} holds the control character {wrong[0]!a}: remove it"
         )
     return name
-
-
-def check_text(where: str, text: str) -> str:
-    """Return the text; raise DatasetError, which names `where`, if it is not valid text."""
-    if "\0" in text:
-        raise DatasetError(f"{where}: a NUL character; the file is binary or damaged")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise DatasetError(f"{where}: half of a surrogate pair is not text: {error}") from error
-    return text

@@ -12,6 +12,7 @@ from source_tree import ROOT
 import seqnorm
 from seqnorm.command import early
 from seqnorm.command.main import COMMANDS, main
+from seqnorm.datasets import LANGUAGE_CORPORA, huggingface, torchtext_corpora
 from seqnorm.files import config_names, find_config
 from seqnorm.training.run.fit import fit_parser
 from seqnorm.training.run.options import command_parser
@@ -68,6 +69,24 @@ MISTAKES = {
     ("validate", "--ckpt_path", "none.ckpt"): "there is no checkpoint 'none.ckpt'",
     ("test", "--ckpt_path=bset.ckpt"): "no checkpoint 'bset.ckpt' (did you mean best.ckpt?)",
     ("predict", "--ckpt_path=best.ckpt", "--input=x.txt"): "there is no input file 'x.txt'",
+    ("predict", "x.txt", "--ckpt_path=best.ckpt"): "there is no input file 'x.txt'",
+    ("fit", "bset.ckpt"): "existing file or folder (did you mean best.ckpt?)",
+    (
+        "fit",
+        "--data.corpus",
+        "r9",
+    ): "r9 is neither a corpus (r8, r52, 20news, imdb, mr, zh_reviews, "
+    "ptb, wikitext2, text8) nor an existing file or folder",
+    ("fit", "r8", "r52"): "give one file or folder, not 2: r8, r52",
+    ("test", "r8", "--data.corpus=r52"): "r8 stands for --data.corpus, which is given as well",
+    (
+        "predict",
+        "best.ckpt",
+        "-o",
+        "x",
+        "--data.corpus",
+        "y",
+    ): "best.ckpt stands for --input, which",
 }
 
 
@@ -81,6 +100,28 @@ def test_mistakes(
     monkeypatch.chdir(tmp_path)
     Path("best.ckpt").touch()
     assert MISTAKES[arguments] in refused(capsys, *arguments)
+
+
+def test_a_file_without_an_option() -> None:
+    for command, words, expected in (
+        ("fit", ["a.csv"], ["--data.corpus=a.csv"]),
+        ("fit", ["--x", "y", "a.csv", "--z=1"], ["--x", "y", "--data.corpus=a.csv", "--z=1"]),
+        ("fit", ["-c", "base", "-cbase", "r8"], ["-c", "base", "-cbase", "--data.corpus=r8"]),
+        ("test", ["--model.lr", "-1", "r8"], ["--model.lr", "-1", "--data.corpus=r8"]),
+        ("fit", ["--print_config", "r8"], ["--print_config", "--data.corpus=r8"]),
+        ("fit", ["--x", "y", "--", "z"], ["--x", "y", "--", "z"]),
+        ("fit", ["--x"], ["--x"]),
+        ("predict", ["-", "-o", "b.csv"], ["--input=-", "--output", "b.csv"]),
+        ("predict", ["a b.csv", "-o=b"], ["--input=a b.csv", "--output=b"]),
+        ("predict", ["--data.text_column", "x"], ["--text_column", "x"]),
+        ("study", ["run", "x"], ["run", "x"]),
+    ):
+        assert early.with_input(command, words) == expected
+
+
+def test_the_corpora_are_those_of_the_library() -> None:
+    assert early.CORPORA == LANGUAGE_CORPORA
+    assert {huggingface.PREFIX, torchtext_corpora.PREFIX} == set(early.LIBRARIES)
 
 
 def test_options_that_may_be_right_are_left_to_the_parser() -> None:
@@ -113,6 +154,7 @@ def test_the_known_options_are_those_of_the_parsers(command: str) -> None:
     of_data = {
         "model.tokenizer",
         "model.classes",
+        "model.class_counts",
         "model.ends",
         "data.seed",
         "model.pad_id",

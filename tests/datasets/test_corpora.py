@@ -113,6 +113,7 @@ def test_own_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         test=Documents(("three", ""), (1, 0)),
         language="und",
         report=corpus.report,
+        columns=("text", "label"),
     )
     # Dropped documents are always reported.
     assert corpus.report.dropped == 2

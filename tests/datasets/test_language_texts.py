@@ -89,6 +89,23 @@ def test_a_folder_of_ones_own(tmp_path: Path) -> None:
     assert texts.parts["train"] == tuple(lines)
 
 
+@pytest.mark.parametrize("name", ["validation", "valid", "val", "dev"])
+def test_names_of_the_validation_part(name: str, tmp_path: Path) -> None:
+    write(tmp_path, train_txt="one\ntwo\n", **{f"{name}_txt": "held out\n"})
+    texts = load_texts(str(tmp_path))
+    assert texts.parts == {"train": ("one", "two"), "validation": ("held out",)}
+
+
+def test_texts_that_are_evaluated_alone(tmp_path: Path) -> None:
+    write(tmp_path, new_txt="one\n\ntwo\n")
+    assert load_texts(str(tmp_path / "new.txt"), alone="test").parts == {"test": ("one", "", "two")}
+    (tmp_path / "new.csv").write_text("text,label\none,a\none,a\n")
+    found = load_texts(str(tmp_path / "new.csv"), alone="validation")
+    assert found.parts == {"validation": ("one", "one")}
+    write(tmp_path / "parts", test_txt="one\n")
+    assert load_texts(str(tmp_path / "parts"), alone="test").parts == {"test": ("one",)}
+
+
 def test_a_single_file(tmp_path: Path) -> None:
     for name in ("book.txt", "BOOK.TXT"):
         (tmp_path / name).write_text("".join(f"line {number}\n" for number in range(20)))

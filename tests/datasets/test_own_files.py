@@ -200,8 +200,34 @@ def test_bad_folders(tmp_path: Path) -> None:
     assert "more than one train part: train.csv, train.jsonl" in message(tmp_path)
     (tmp_path / "train.jsonl").unlink()
 
-    write_csv(tmp_path / "val.csv")
-    assert message(tmp_path) == f"{tmp_path / 'val.csv'}: call this part 'validation'"
+    write_csv(tmp_path / "training.csv")
+    assert message(tmp_path) == f"{tmp_path} has training.csv: call this part 'train'"
+    (tmp_path / "training.csv").rename(tmp_path / "eval.csv")
+    assert message(tmp_path).endswith("call this part 'validation' (or valid, val or dev)")
+    (tmp_path / "eval.csv").rename(tmp_path / "val.csv")
+    write_csv(tmp_path / "dev.csv")
+    assert "more than one validation part: dev.csv, val.csv" in message(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["validation", "valid", "val", "dev", "Val"])
+def test_names_of_the_validation_part(name: str, tmp_path: Path) -> None:
+    write_csv(tmp_path / "train.csv")
+    write_csv(tmp_path / f"{name}.csv", ROWS[:1])
+    assert read_default(tmp_path) == {"train": ROWS, "validation": ROWS[:1]}
+    (tmp_path / f"{name}.csv").unlink()
+    write_folders(tmp_path / name, ROWS[1:2])
+    assert read_default(tmp_path) == {"train": ROWS, "validation": ROWS[1:2]}
+
+
+def test_files_that_are_evaluated_alone(tmp_path: Path) -> None:
+    write_csv(tmp_path / "new.csv")
+    write_csv(tmp_path / "folder.csv")
+    assert read(tmp_path / "new.csv", Layout(), "test") == {"test": ROWS}
+    (tmp_path / "parts").mkdir()
+    write_csv(tmp_path / "parts" / "test.csv", ROWS[:1])
+    assert read(tmp_path / "parts", Layout(), "test") == {"test": ROWS[:1]}
+    with pytest.raises(DatasetError, match="has test but no train or validation part"):
+        read(tmp_path / "parts", Layout(), "validation")
 
 
 def test_bad_class_folders(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from bad_makers import (
     parts,
     pipe,
     score,
+    table,
     texts,
 )
 
@@ -40,11 +41,64 @@ LAUGHS = "a0: &a0 [x, x]\n" + "".join(
 # The first text begins with a quotation mark, and the third ends in one.
 STRAY = GOOD.replace("goal", '" goal', 1).replace(" w2,", ' w2 ",')
 
+TWO_TEXTS = "title,body,label\n" + "".join(
+    f"the corn {n},the goal {n},{'ab'[n % 2]}\n" for n in range(30)
+)
+TWO_LABELS = "text,sex,old\n" + "".join(
+    f"corn {n},{'fm'[n % 2]},{'yn'[n // 2 % 2]}\n" for n in range(30)
+)
+GERMAN = GOOD.replace("text,label", "Text;Bewertung").replace(",", ";")
+
 CASES = [
     Case(OWN, "no such file", command("fit", "--data.corpus=no.csv"), "no.csv"),
     Case(OWN, "an empty file", fit("a.csv", ""), "a.csv: the file is empty"),
     Case(OWN, "a header alone", fit("a.csv", "text,label\n"), "no documents"),
-    Case(OWN, "a column missing", fit("a.csv", "txt,label\nx,a\n"), "line 1"),
+    Case(
+        OWN,
+        "a column missing",
+        fit("a.csv", "txt,label\nx,a\n", "--data.text_column=text"),
+        "no column 'text'",
+    ),
+    Case(
+        OWN,
+        "two columns that may be the texts",
+        fit("a.csv", TWO_TEXTS),
+        "the text column may be 'title' or 'body'",
+    ),
+    Case(
+        OWN,
+        "two columns that may be the labels",
+        fit("a.csv", TWO_LABELS),
+        "the label column may be 'sex' or 'old'",
+    ),
+    Case(
+        OWN,
+        "a file without an option, that is not there",
+        command("fit", "god.csv"),
+        "mean good.csv",
+    ),
+    Case(
+        OWN, "two files without options", command("fit", "good.csv", "x.csv"), "not 2: good.csv, x"
+    ),
+    Case(
+        OWN,
+        "a test on classes that the training did not have",
+        table("test", "text,label\ncorn,a\nteam,z\n"),
+        "classes that the checkpoint was not trained on: z",
+    ),
+    Case(
+        OWN,
+        "no header",
+        fit("a.csv", GOOD.partition("\n")[2]),
+        "the first line seems to be a row",
+    ),
+    Case(
+        OWN,
+        "other columns, in German, with semicolons and a byte order mark",
+        fit("a.csv", b"\xef\xbb\xbf" + GERMAN.encode()),
+        "trained",
+        works=True,
+    ),
     Case(OWN, "a label missing", fit("a.csv", GOOD + "x,\n"), "line 32"),
     Case(OWN, "one class", fit("a.csv", "text,label\nx,a\ny,a\n"), "1 class"),
     Case(
@@ -94,8 +148,8 @@ CASES = [
     Case(
         OWN,
         "semicolons, and a column of another name",
-        fit("a.csv", GOOD.replace(",", ";").replace("label", "stars")),
-        "or, separated by ';', 'text', 'stars'",
+        fit("a.csv", GOOD.replace(",", ";").replace("label", "stars"), "--data.label_column=star"),
+        "no column 'star'; there are 'text', 'stars'",
     ),
     Case(
         OWN,
@@ -178,6 +232,26 @@ CASES = [
         "'no.txt'",
     ),
     Case(LINES, "a folder", folder("lines"), "a_folder"),
+    Case(
+        LINES,
+        "a table without the column of the training",
+        table("predict", "words,n\ncorn,1\n"),
+        "no column 'text', which the model was trained on",
+    ),
+    Case(
+        LINES,
+        "a table without the column that is named",
+        table("predict", "words,n\ncorn,1\n", "--text_column=word"),
+        "no column 'word'",
+    ),
+    Case(LINES, "a table with a field too many", table("predict", "text\nx\ny,z\n"), "line 3: 2"),
+    Case(LINES, "a table in Latin-1", table("predict", b"text\nx\n\xe9\n"), "line 3: not UTF-8"),
+    Case(
+        LINES,
+        "Parquet on standard output",
+        table("predict", "text\ncorn\n", "--format=parquet"),
+        "name a file with --output",
+    ),
     Case(LINES, "Latin-1 in the third line", label(b"x\ny\n\xe9\n"), "lines.txt, line 3"),
     Case(LINES, "UTF-16", label("corn\n".encode("utf-16")), "lines.txt, line 1"),
     Case(LINES, "a NUL character", label("x\n\0\n"), "lines.txt, line 2"),

@@ -83,6 +83,16 @@ def label(content: bytes | str) -> Callable[[], Sequence[str]]:
     return make
 
 
+def table(use: str, content: bytes | str, *options: str) -> Callable[[], Sequence[str]]:
+    """Make arguments to label the rows of a table, or to test on it."""
+
+    def make() -> Sequence[str]:
+        write("new.csv", content)
+        return [use, "new.csv", f"--ckpt_path={BEST}", *options]
+
+    return make
+
+
 def texts(content: bytes | str, *options: str) -> Callable[[], Sequence[str]]:
     """Make arguments to train a language model on the lines of a file."""
 

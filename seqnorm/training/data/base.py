@@ -27,8 +27,8 @@ class TextDataModule(LightningDataModule, ABC):
     Args:
         root: The folder that corpora are fetched into, and that holds the files of language
             benchmarks.
-        text_column: The column of the texts in your own labelled files or in a data set of Hugging
-            Face; null for "text".
+        text_column: The column of the texts in your own files or in a data set of Hugging Face;
+            null for "text", or in your own files without this column a guess, which is shown.
         delimiter: The character that separates the fields of your own .csv and .tsv files: comma,
             semicolon, tab, pipe or another character. null takes the file ending's, or another one
             if only that one finds the columns in the header.
@@ -73,6 +73,7 @@ class TextDataModule(LightningDataModule, ABC):
     instead: ClassVar[str]  # what to do with texts that are neither trained on nor tested on
     no_test: ClassVar[str]  # how to get a test part
     _adopted: Checkpoint | None = None
+    _alone: Literal["train", "validation", "test"] = "train"
 
     @property
     @abstractmethod
@@ -136,6 +137,10 @@ class TextDataModule(LightningDataModule, ABC):
     def adopt(self, checkpoint: Checkpoint) -> None:
         """Use the tokenizer and the classes of a checkpoint instead of the corpus's own."""
         self._adopted = checkpoint
+
+    def evaluate_all(self, part: Literal["validation", "test"]) -> None:
+        """Take a file of your own, or a folder of classes, as this part and not for training."""
+        self._alone = part
 
     @property
     def adopted(self) -> Checkpoint | None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from seqnorm.datasets import (
+    CORPORA,
     AnyTokenizer,
     Corpus,
     Documents,
@@ -28,10 +31,12 @@ from seqnorm.datasets import (
     tokenizer_from_json,
     torchtext_tokens,
 )
+from seqnorm.datasets.tokenizing import check_texts
 
 from ..checkpoints.checkpoint_file import Checkpoint
 from .base import TextDataModule
 from .batches import Batches
+from .overview import class_table, length_line
 
 
 class TextData(TextDataModule):
@@ -41,7 +46,8 @@ class TextData(TextDataModule):
         corpus: The name of a corpus (r8, r52, 20news, imdb, mr, zh_reviews), the path of your own
             file or folder, torchtext:NAME for a data set of torchtext, or hf:NAME or hf:PATH for
             one of Hugging Face's library datasets.
-        label_column: The column of the labels in your own files; null for "label".
+        label_column: The column of the labels in your own files; null for "label", or in files
+            without this column a guess, which is shown.
         language: The language of your own files, as en or zh; null for unknown.
         test_fraction: The part of your own files to split off as a test part if they have none.
         pipeline: The library that makes tokens and vocabulary: tokenizers, or torchtext, which
@@ -84,6 +90,7 @@ class TextData(TextDataModule):
                 "data.torchtext_tokens is for the torchtext pipeline: set data.pipeline torchtext"
             )
         self._parts: dict[str, TextDataset] = {}
+        self._uncut: dict[str, list[int]] = {}  # the lengths of whole documents
 
     instead = "label texts with seqnorm predict"
     no_test = (
@@ -95,13 +102,18 @@ class TextData(TextDataModule):
     def corpus(self) -> Corpus:
         names = ["root", "text_column", "label_column", "delimiter", "quotes", "drop_unlabelled"]
         options = self.chosen(*names, "language", "test_fraction")
-        return load_corpus(self.hparams["corpus"], **options)
+        found = load_corpus(self.hparams["corpus"], alone=self._alone, **options)
+        if found.columns is not None:  # checkpoints state the columns that were guessed
+            self.hparams["text_column"], self.hparams["label_column"] = found.columns
+        return found
 
     @cached_property
     def _documents(self) -> dict[str, Documents]:
         train, validation = self.corpus.train, self.corpus.validation
         fraction = self.hparams["validation_fraction"]
-        if validation is None and self.hparams["validation"] == "last":
+        if not train.texts:  # a file that is evaluated only
+            validation = validation or train
+        elif validation is None and self.hparams["validation"] == "last":
             train, validation = split_last(train, fraction)
         elif validation is None:
             train, validation = split_validation(train, fraction, self.hparams["split_seed"])
@@ -153,6 +165,18 @@ class TextData(TextDataModule):
         return tuple(self.adopted.hyper_parameters["classes"])
 
     @property
+    def class_counts(self) -> list[int]:
+        """The number of training documents of each class, in the order of ``classes``."""
+        counts = Counter(self.corpus.classes[label] for label in self._documents["train"].labels)
+        return [counts[name] for name in self.classes]
+
+    @property
+    def is_own(self) -> bool:
+        """True if the corpus is a file or folder of your own."""
+        name = str(self.hparams["corpus"])
+        return name not in CORPORA and Path(name).exists()
+
+    @property
     def has_test(self) -> bool:
         return bool(self.corpus.test.texts)
 
@@ -171,14 +195,18 @@ class TextData(TextDataModule):
         parts = self.parts_of(stage)
         missing = [part for part in parts if part not in self._parts]
         for part in missing:
-            self._parts[part] = self._encode(self._documents[part])
+            self._parts[part] = self._encode(self._documents[part], part)
         if stage == "fit" and missing:
             sizes = ", ".join(f"{len(self._parts[part])} for {part}" for part in parts)
             about = f"{sizes}; {len(self.tokenizer)} tokens; {len(self.classes)} classes"
             lines = [self.untold_notice, str(self.corpus.report), f"Documents: {about}"]
+            found = {part: documents.labels for part, documents in self._documents.items()}
+            labels = {part: each for part, each in found.items() if each}
+            lines.append(class_table(self.corpus.classes, labels))
+            lines.append(length_line(self._uncut["train"], self.hparams["max_length"]))
             rank_zero_info("\n".join(filter(None, lines)))
 
-    def _encode(self, documents: Documents) -> TextDataset:
+    def _encode(self, documents: Documents, part: str) -> TextDataset:
         numbers = {name: number for number, name in enumerate(self.classes)}
         if unknown := set(self.corpus.classes) - set(numbers):
             raise ValueError(
@@ -186,8 +214,11 @@ class TextData(TextDataModule):
                 f"{', '.join(sorted(unknown))}; it knows {', '.join(self.classes)}"
             )
         labels = [numbers[self.corpus.classes[label]] for label in documents.labels]
-        tokens = self.tokenizer.encode(documents.texts, self.hparams["max_length"])
-        return TextDataset(tokens, labels)
+        longest = self.hparams["max_length"]
+        check_texts(documents.texts, longest)
+        tokens = self.tokenizer.encode(documents.texts)
+        self._uncut[part] = [len(ids) for ids in tokens]
+        return TextDataset([ids[:longest] for ids in tokens], labels)
 
     def loader(self, part: str) -> Batches[Item]:
         limits = self.chosen("batch_size", "max_tokens")

@@ -35,9 +35,10 @@ class LanguageData(TextDataModule):
     Args:
         corpus: The name of a corpus (r8, r52, 20news, imdb, mr, zh_reviews) or of a benchmark whose
             files are in ``root`` (ptb, wikitext2, text8); your own folder with train.txt and
-            perhaps valid.txt and test.txt, one text a line; your own .txt file or labelled files;
-            torchtext:NAME for a data set of torchtext (PennTreebank, WikiText2, WikiText103, or a
-            labelled one); or hf:NAME or hf:PATH for one of Hugging Face's library datasets.
+            perhaps validation.txt and test.txt, one text a line; your own .txt file, table of texts
+            or labelled files; torchtext:NAME for a data set of torchtext (PennTreebank, WikiText2,
+            WikiText103, or a labelled one); or hf:NAME or hf:PATH for one of Hugging Face's library
+            datasets.
         mode: stream, or documents.
         level: The level of the tokens: character, or word (separated by white space).
         lowercase: Ignore case.
@@ -83,7 +84,9 @@ class LanguageData(TextDataModule):
     def corpus(self) -> Texts:
         names = ["corpus", "root", "text_column", "delimiter", "quotes", "drop_unlabelled"]
         names += ["validation_fraction", "split_seed"]
-        found = load_texts(**self.chosen(*names))
+        found = load_texts(**self.chosen(*names), alone=self._alone)
+        if found.text_column is not None:  # checkpoints state a column that was guessed
+            self.hparams["text_column"] = found.text_column
         if self.hparams["mode"] == "documents" and not found.ends:
             raise ValueError(
                 f"{found.name} is one text without parts: read it with --data.mode stream"

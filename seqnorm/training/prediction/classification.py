@@ -1,9 +1,7 @@
-"""Label lines of text with a trained classifier."""
+"""Label texts with a trained classifier."""
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Literal
@@ -16,7 +14,8 @@ from seqnorm.datasets.own_files import name_of_class
 from ..checkpoints.checkpoint_file import Checkpoint
 from ..checkpoints.stored_model import stored_model, stored_size
 from ..tasks.classification import TextClassification
-from .text_lines import opened
+from .outputs import Format, writing
+from .sources import opened
 
 # A document of more tokens is read alone and in chunks, so that it does not pad others.
 LONG = 4096
@@ -26,18 +25,29 @@ def predict(
     checkpoint: Checkpoint,
     input: str = "-",
     output: str = "-",
-    format: Literal["tsv", "jsonl"] = "tsv",
+    format: Format | None = None,
+    text_column: str | None = None,
+    delimiter: str | None = None,
+    quotes: Literal["enclose", "literal"] | None = None,
     batch_size: int = 64,
     device: str = "cpu",
 ) -> None:
-    """Label lines of text with their class and the probability of each class.
+    """Label texts with their class and the probability of each class.
 
     Args:
         checkpoint: The checkpoint of the model.
-        input: A file with one document a line, or - for standard input.
-        output: A file for one line a document, replaced when all are done, or - for standard
-            output.
-        format: tsv (a header, then the label and the probabilities) or jsonl (an object a line).
+        input: A table by its ending (.csv, .tsv, .jsonl, .json, .parquet), another file with one
+            document a line, a folder of .txt files, or - for standard input, line by line.
+            seqnorm predict FILE is short for seqnorm predict --input FILE.
+        output: A file for the rows of the table with label and probabilities, replaced when all are
+            done, or - for standard output. -o is short for it.
+        format: tsv or csv (a header, then columns), jsonl (an object a line), json or parquet; null
+            for that of the output's name, or tsv. With tsv or jsonl, or on standard output, lines
+            of text are not repeated beside their label.
+        text_column: The column of the texts; null for that of the training, or a guess.
+        delimiter: The character that separates the fields of .csv and .tsv files; null for a guess.
+        quotes: The meaning of quotation marks in such files: enclose a field, or literal; null for
+            that of the training.
         batch_size: The number of documents that are labelled at once.
         device: The device of the model: cpu, cuda, ...
     """
@@ -47,18 +57,15 @@ def predict(
     max_length = stored_size(checkpoint, "max_length")
     for number, name in enumerate(model.classes):
         name_of_class(f"{checkpoint.path}, class {number}", str(name))
-    with opened(input, output) as (texts, out):
-        table = csv.writer(out, delimiter="\t", lineterminator="\n")  # quotes names if needed
-        if format == "tsv":
-            table.writerow(["label", *model.classes])
-        for probabilities in label(model, texts, max_length, batch_size):
+    names, parts = ["label", *model.classes], ["label", "probabilities"]
+    with (
+        opened(input, checkpoint, text_column, delimiter, quotes) as source,
+        writing(source, output, format, names, parts, ".6f") as out,
+    ):
+        for probabilities in label(model, source.texts(), max_length, batch_size):
             name = model.classes[max(range(len(probabilities)), key=probabilities.__getitem__)]
-            if format == "tsv":
-                table.writerow([name, *(f"{p:.6f}" for p in probabilities)])
-            else:
-                by_class = dict(zip(model.classes, probabilities))
-                line = {"label": name, "probabilities": by_class}
-                print(json.dumps(line, ensure_ascii=False), file=out)
+            by_class = dict(zip(model.classes, probabilities))
+            out.write([name, *probabilities], [name, by_class])
 
 
 def label(

@@ -1,19 +1,20 @@
-"""Score or continue lines of text with a trained language model."""
+"""Score or continue texts with a trained language model."""
 
 from __future__ import annotations
 
-import json
 import math
 import random
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 
 from ..checkpoints.checkpoint_file import Checkpoint
 from ..checkpoints.stored_model import stored_model, stored_size
 from ..tasks.language import LanguageModelling
-from .text_lines import opened
+from .outputs import Format, format_of, repeats_lines, writing
+from .sources import opened
+from .text_lines import printing
 
 # The number of tokens that are read at once if the length of a piece has no influence.
 _PIECE = 1024
@@ -23,7 +24,10 @@ def predict(
     checkpoint: Checkpoint,
     input: str = "-",
     output: str = "-",
-    format: Literal["tsv", "jsonl"] = "tsv",
+    format: Format | None = None,
+    text_column: str | None = None,
+    delimiter: str | None = None,
+    quotes: Literal["enclose", "literal"] | None = None,
     what: Literal["score", "continue"] = "score",
     length: int = 200,
     temperature: float = 1.0,
@@ -31,17 +35,25 @@ def predict(
     seed: int = 0,
     device: str = "cpu",
 ) -> None:
-    """Score lines of text, or continue them.
+    """Score texts, or continue them.
 
-    Every line is a text of its own. Scores are -log p of its tokens and of its end, in nats.
+    Every row or line is a text of its own. Scores are -log p of its tokens and of its end, in nats.
 
     Args:
         checkpoint: The checkpoint of the model.
-        input: A file with one text a line, or - for standard input.
-        output: A file for one line a text, replaced when all are done, or - for standard output.
-        format: tsv (a header, then perplexity, bits a character and the scores of the tokens,
-            separated by spaces; or the line and its continuation as text), or jsonl (an object a
-            line).
+        input: A table by its ending (.csv, .tsv, .jsonl, .json, .parquet), another file with one
+            text a line, a folder of .txt files, or - for standard input, line by line.
+            seqnorm predict FILE is short for seqnorm predict --input FILE.
+        output: A file for the rows of the table with the scores or continuations, replaced when all
+            are done, or - for standard output. -o is short for it.
+        format: tsv or csv (a header, then columns: perplexity, bits a character and the scores of
+            the tokens, separated by spaces), jsonl (an object a line), json or parquet; null for
+            that of the output's name, or tsv. With tsv or jsonl, or on standard output, lines of
+            text are not repeated beside their scores, and are continued as text.
+        text_column: The column of the texts; null for that of the training, or a guess.
+        delimiter: The character that separates the fields of .csv and .tsv files; null for a guess.
+        quotes: The meaning of quotation marks in such files: enclose a field, or literal; null for
+            that of the training.
         what: score, or continue.
         length: Most tokens of a continuation.
         temperature: The lower it is, the more probable are the tokens that are drawn.
@@ -51,26 +63,59 @@ def predict(
         device: The device of the model: cpu, cuda, ...
     """
     model = stored_model(LanguageModelling, checkpoint, device)
-    window = stored_size(checkpoint, "window") if checkpoint.data.get("mode") == "stream" else None
-    with opened(input, output) as (texts, out):
-        if format == "tsv" and what == "score":
-            print("perplexity", "bits_per_character", "scores", sep="\t", file=out)
-        for number, text in enumerate(texts):
-            if what == "score":
-                print(_score_line(model, text, window, format), file=out)
-                continue
-            found = continuation(model, text, length, window, temperature, top_k, (seed, number))
-            if format == "jsonl":
-                line = json.dumps({"text": text, "continuation": found}, ensure_ascii=False)
-            else:
-                between = " " if model.tokenizer.level == "word" and text and found else ""
-                line = f"{text}{between}{found}".replace("\n", " ")
-            print(line, file=out)
+    window = window_of(checkpoint)
+
+    def continued(text: str, number: int) -> str:
+        return continuation(model, text, length, window, temperature, top_k, (seed, number))
+
+    with opened(input, checkpoint, text_column, delimiter, quotes) as source:
+        printed = format_of(output, format) == "tsv" and not repeats_lines(output, format)
+        if what == "continue" and source.is_lines and printed:
+            with printing(output) as file:
+                for number, text in enumerate(source.texts()):
+                    source.taken()
+                    found = continued(text, number)
+                    between = " " if model.tokenizer.level == "word" and text and found else ""
+                    print(f"{text}{between}{found}".replace("\n", " "), file=file)
+            return
+        flat = nested = ["continuation"]
+        if what == "continue" and source.is_lines and not repeats_lines(output, format):
+            nested = ["text", "continuation"]
+        elif what == "score":
+            flat = ["perplexity", "bits_per_character", "scores"]
+            nested = ["perplexity", "bits_per_character", "tokens", "scores"]
+        with writing(source, output, format, flat, nested, ".6g") as out:
+            for number, text in enumerate(source.texts()):
+                if what == "score":
+                    out.write(*_values(scored(model, text, window)))
+                else:
+                    found = continued(text, number)
+                    out.write([found], [text, found][-len(nested) :])
 
 
-def _score_line(
-    model: LanguageModelling, text: str, window: int | None, format: Literal["tsv", "jsonl"]
-) -> str:
+class Score(NamedTuple):
+    """The scores of a text.
+
+    Attributes:
+        perplexity: The exponential of the mean score, NaN for a text without tokens to predict.
+        bits_per_character: The sum of the scores in bits, divided by the number of characters.
+        tokens: The tokens.
+        scores: -log p in nats of each token, given those before it.
+    """
+
+    perplexity: float
+    bits_per_character: float
+    tokens: list[str]
+    scores: list[float]
+
+
+def window_of(checkpoint: Checkpoint) -> int | None:
+    """Return the tokens of a window of a model that was trained on a stream, otherwise None."""
+    return stored_size(checkpoint, "window") if checkpoint.data.get("mode") == "stream" else None
+
+
+def scored(model: LanguageModelling, text: str, window: int | None) -> Score:
+    """Return the scores of a text."""
     tokens = encode(model, text)
     nats = score(model, tokens, window)
     read = torch.tensor(tokens, device=model.device)
@@ -78,15 +123,15 @@ def _score_line(
     # For a model of one endless text, an empty line has no token to predict: NaN.
     perplexity = float(torch.tensor(nats).double().mean().exp())
     bits = sum(nats) / math.log(2) / characters if characters else math.nan
-    if format == "tsv":
-        return f"{perplexity:.6g}\t{bits:.6g}\t{' '.join(f'{value:.6g}' for value in nats)}"
-    values = {
-        "perplexity": perplexity if nats else None,
-        "bits_per_character": bits if characters else None,
-        "tokens": [model.tokenizer.vocabulary[token] for token in tokens[1:]],
-        "scores": nats,
-    }
-    return json.dumps(values, ensure_ascii=False)
+    names = [model.tokenizer.vocabulary[token] for token in tokens[1:]]
+    return Score(perplexity, bits, names, nats)
+
+
+def _values(found: Score) -> tuple[list[Any], list[Any]]:
+    """Return the scores as columns, and as an object."""
+    shown = " ".join(f"{value:.6g}" for value in found.scores)
+    numbers = [None if math.isnan(value) else value for value in found[:2]]
+    return [*found[:2], shown], [*numbers, found.tokens, found.scores]
 
 
 def encode(model: LanguageModelling, text: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""Read lines of text, and write a line for each."""
+"""Read lines of text, and write text into a file that is replaced at the end."""
 
 from __future__ import annotations
 
@@ -6,32 +6,30 @@ import io
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from seqnorm.datasets.own_files import check_text
+from seqnorm.datasets.layout import check_text
 from seqnorm.files import replacing
 
 
-@contextmanager
-def opened(input: str, output: str) -> Iterator[tuple[Iterator[str], TextIO]]:
-    """Open the lines of ``input``, and a file to print to; - is standard input and output.
+def standard_input() -> Iterator[str]:
+    """Yield the lines of standard input."""
+    source: Any = getattr(sys.stdin, "buffer", sys.stdin)
+    return lines_of(source, "standard input")
 
-    The file ``output``, which may be ``input``, is replaced when all lines are printed.
+
+@contextmanager
+def printing(output: str) -> Iterator[TextIO]:
+    """Open a file to print to; - is standard output.
+
+    The file, which may be the input, is replaced at the end of the block.
     """
-    with ExitStack() as stack:
-        source: Any = getattr(sys.stdin, "buffer", sys.stdin)
-        if input != "-":
-            source = stack.enter_context(open(input, "rb"))
-        out = sys.stdout
-        if output not in ("-", "/dev/stdout"):  # opening /dev/stdout would truncate it
-            out = stack.enter_context(_printing(Path(output)))
-        yield lines_of(source, "standard input" if input == "-" else input), out
-
-
-@contextmanager
-def _printing(path: Path) -> Iterator[TextIO]:
+    if output in ("-", "/dev/stdout"):  # opening /dev/stdout would truncate it
+        yield sys.stdout
+        return
+    path = Path(output)
     target = path.resolve()  # keep a link a link
     replaceable = path.is_file() and os.access(target, os.W_OK)
     if path.exists() and not (replaceable and os.access(target.parent, os.W_OK)):
@@ -40,7 +38,7 @@ def _printing(path: Path) -> Iterator[TextIO]:
             yield file
         return
     with replacing(target) as whole:
-        text = io.TextIOWrapper(whole, encoding="utf-8")
+        text = io.TextIOWrapper(whole, encoding="utf-8", newline="")
         yield text
         text.detach()  # flush the text, and leave the file open for ``replacing``
 

@@ -1,13 +1,22 @@
-"""Accuracy and macro F1 from counts of classes, and the table of them that is printed."""
+"""Scores from counts of classes, and the tables of them that are printed and written."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
+
+from seqnorm.files import write_atomically
+
+# The most classes that are printed; all of them are written.
+_MOST = 20
 
 
 def accuracy(confusion: Tensor) -> float:
@@ -23,14 +32,63 @@ def macro_f1(confusion: Tensor) -> float:
     return float((2 * hits[present] / marginals[present]).mean())
 
 
-def print_scores(title: str, loss: float, confusion: Tensor, names: Sequence[str]) -> None:
-    """Print accuracy and macro F1, overall and by length.
+class ClassScores(NamedTuple):
+    """The scores of a class; a quotient without documents is 0."""
+
+    name: str
+    documents: int
+    predicted: int
+    precision: float
+    recall: float
+    f1: float
+
+
+def class_scores(confusion: Tensor, classes: Sequence[str]) -> list[ClassScores]:
+    """Return the scores of each class from ``confusion`` (C, C), by class and predicted class."""
+    found = []
+    hits, documents, predicted = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
+    for name, hit, true, said in zip(
+        classes, hits.tolist(), documents.tolist(), predicted.tolist()
+    ):
+        ratios = (hit / said if said else 0.0, hit / true if true else 0.0)
+        f1 = 2 * hit / (true + said) if true + said else 0.0
+        found.append(ClassScores(name, int(true), int(said), *ratios, f1))
+    return found
+
+
+def write_class_scores(confusion: Tensor, classes: Sequence[str], path: Path) -> None:
+    """Write the scores of each class into a CSV file."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["class", *ClassScores._fields[1:]])
+    for name, documents, predicted, *ratios in class_scores(confusion, classes):
+        writer.writerow([name, documents, predicted, *(f"{ratio:.4f}" for ratio in ratios)])
+    write_atomically(path, text.getvalue())
+
+
+def never_predicted(confusion: Tensor, classes: Sequence[str]) -> str:
+    """Return a warning that names the classes that were never predicted, or ""."""
+    found = [
+        each for each in class_scores(confusion, classes) if each.documents and not each.predicted
+    ]
+    if not found:
+        return ""
+    shown = ", ".join(f"{each.name} ({each.documents:,} documents)" for each in found[:10])
+    more = f" and {len(found) - 10} more" if len(found) > 10 else ""
+    return f"never predicted: {shown}{more}"
+
+
+def print_scores(
+    title: str, loss: float, confusion: Tensor, names: Sequence[str], classes: Sequence[str] = ()
+) -> None:
+    """Print accuracy and macro F1, overall and by length, and the scores of each class.
 
     Args:
         title: The title of the table.
         loss: The mean loss.
         confusion: (L, C, C) counts of documents by length bucket, class and predicted class.
         names: The names of the L buckets.
+        classes: The names of the C classes. If there are many, those of the lowest F1 are shown.
     """
     table = Table(title=escape(title))  # a path may contain Rich's markup
     table.add_column("tokens")
@@ -42,7 +100,24 @@ def print_scores(title: str, loss: float, confusion: Tensor, names: Sequence[str
         if bucket.sum() > 0:
             table.add_row(name, *_row(bucket))
     Console().print(table)
+    if classes:
+        Console().print(_class_table(class_scores(total, classes)))
     print(f"{title}: accuracy {accuracy(total):.4f}, macro F1 {macro_f1(total):.4f}")
+
+
+def _class_table(found: list[ClassScores]) -> Table:
+    title = "classes"
+    if len(found) > _MOST:
+        title = f"the {_MOST} classes of the lowest F1, of {len(found)}"
+        found = sorted(found, key=lambda each: each.f1)[:_MOST]
+    table = Table(title=title)
+    table.add_column("class")
+    for heading in ("documents", "predicted", "precision", "recall", "F1"):
+        table.add_column(heading, justify="right")
+    for name, documents, predicted, *ratios in found:
+        counts = f"{documents:,}", f"{predicted:,}"
+        table.add_row(escape(name), *counts, *(f"{ratio:.4f}" for ratio in ratios))
+    return table
 
 
 def _row(confusion: Tensor) -> tuple[str, str, str]:

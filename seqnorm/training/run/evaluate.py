@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch import Trainer
@@ -29,23 +30,34 @@ def evaluate(
 
     The model and its data are built from the checkpoint's hyper-parameters, which are plain values.
     If the checkpoint lies in a run's folder, the trainer has the options of the run's config.yaml.
-    Options on the command line override both.
+    Options on the command line override both. A file of your own that the run was not trained on is
+    evaluated as a whole.
     """
-    part = "test" if command == "test" else "validation"
-    parser = command_parser(command, f"Evaluate a checkpoint on the {part} part.")
+    part: Literal["test", "validation"] = "test" if command == "test" else "validation"
+    words = f"Evaluate a checkpoint on the {part} part, or on a labelled file of your own: "
+    words += f"seqnorm {command} FILE is short for seqnorm {command} --data.corpus FILE."
+    parser = command_parser(command, words)
     parser.add_argument("--ckpt_path", type=str, required=True, help="The checkpoint.")
     add_trainer(parser)
     kept = {"seed", "vocabulary"}  # the order of training, and the checkpoint's own
     added = parser.add_class_arguments(task.data, "data", instantiate=False, skip=set(kept))
     before: list[str] = []
+    stored: dict[str, Any] = {}
     if checkpoint is not None:
         names = [name.removeprefix("data.") for name in added]
-        before = ["--config", dump(_stored(checkpoint, names, kept))]
+        stored = _stored(checkpoint, names, kept)
+        before = ["--config", dump(stored)]
     options = parse(parser, [*before, *arguments], checkpoint)
+    new = options.data.corpus
+    if is_new := stored and not _is_same(new, stored["data"].get("corpus")):
+        before = ["--config", dump(_for_another(stored, new))]
+        options = parse(parser, [*before, *arguments], checkpoint)
     assert checkpoint is not None
     model = stored_model(task.module, checkpoint)
     data = task.data(**options.data)
     data.adopt(checkpoint)
+    if is_new:
+        data.evaluate_all(part)
     data.setup(command)
     made = parser.instantiate(options)
     trainer = make_trainer(made.trainer.as_dict(), model)
@@ -70,6 +82,30 @@ def _stored(checkpoint: Checkpoint, names: Sequence[str], left_out: set[str]) ->
         if isinstance(config, dict) and "trainer" in config:
             found["trainer"] = config["trainer"]
     return found
+
+
+def _is_same(corpus: str, trained: object) -> bool:
+    """Return whether the corpus is the one that the run was trained on."""
+    if not isinstance(trained, str) or corpus == trained:
+        return True
+    here, there = Path(corpus), Path(trained)
+    return here.exists() and there.exists() and here.samefile(there)
+
+
+def _for_another(stored: dict[str, Any], corpus: str) -> dict[str, Any]:
+    """Return the stored options that apply to another corpus as well.
+
+    The columns apply to your own files. The separator and the meaning of quotation marks apply to a
+    file of the same ending.
+    """
+    trained = str(stored["data"].get("corpus"))
+    left_out = {"test_fraction", "language"}
+    if Path(corpus).suffix.lower() != Path(trained).suffix.lower():
+        left_out |= {"delimiter", "quotes"}
+    if not Path(corpus).exists():
+        left_out |= {"text_column", "label_column", "drop_unlabelled", "delimiter", "quotes"}
+    data = {name: value for name, value in stored["data"].items() if name not in left_out}
+    return {**stored, "data": data}
 
 
 def evaluated(

@@ -28,7 +28,10 @@ from .trainer import add_trainer, make_trainer
 def fit_parser(task: Task) -> LightningArgumentParser:
     """Return the parser of the command."""
     (name,) = (name for name, known in TASKS.items() if known is task)
-    words = f"Train a {task.model} and test its best epoch, or resume a run that was interrupted."
+    words = (
+        f"Train a {task.model} and test its best epoch, or resume a run that was interrupted. "
+        "seqnorm fit FILE is short for seqnorm fit --data.corpus FILE."
+    )
     parser = command_parser("fit", words, name)
     parser.add_argument(
         "--seed_everything", type=int, default=0, help="The seed of all random numbers."
@@ -84,6 +87,7 @@ def fit(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None, wri
     model, data, run, trainer_options = made.model, made.data, made.run, made.trainer.as_dict()
     rank_zero_info(describe(model.network))
     data.setup("fit")  # raises errors in a corpus before there is a folder of the run
+    run.choose_monitor(task.class_counts(data))
     if trainer_options["fast_dev_run"]:
         trainer = make_trainer(trainer_options, model, resumed=checkpoint)
         trainer.fit(model, datamodule=data, ckpt_path=options.ckpt_path)
@@ -96,6 +100,7 @@ def fit(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None, wri
         check_resumable(model, checkpoint)
         data.check_same(checkpoint.contents, checkpoint.path)
     path = run.start(options.data.corpus, checkpoint)
+    rank_zero_info(f"Everything that the run writes is in {path}")
     trainer = make_trainer(
         trainer_options,
         model,

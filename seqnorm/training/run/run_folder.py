@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from torch import nn
 
 from seqnorm.nn import report
@@ -21,6 +21,7 @@ from ..callbacks.kept_weights import RunCheckpoint, RunEarlyStopping, WeightAver
 from ..callbacks.reestimate import ReestimateStatistics
 from ..callbacks.run_files import RunFiles
 from ..checkpoints.checkpoint_file import Checkpoint
+from ..data.overview import are_unequal
 from .resume import options_of_an_epoch
 from .yaml_texts import dump
 
@@ -34,7 +35,9 @@ class Run:
     Args:
         folder: The folder of all runs.
         name: The name of the run; null for that of the corpus.
-        monitor: The quantity of the validation part that chooses the best epoch.
+        monitor: The quantity of the validation part that chooses the best epoch; null for
+            val_accuracy, or val_macro_f1 if the largest class of your own data has more than five
+            times the documents of the smallest.
         patience: Training stops after so many epochs without a better one.
         ema_decay: The decay per step of an exponential moving average of the weights, which is
             validated and kept in place of the weights; null for no average. With BatchNorm it needs
@@ -52,7 +55,7 @@ class Run:
         *,
         folder: str = "runs",
         name: str | None = None,
-        monitor: Literal["val_accuracy", "val_macro_f1", "val_loss"] = "val_accuracy",
+        monitor: Literal["val_accuracy", "val_macro_f1", "val_loss"] | None = None,
         patience: int = 5,
         ema_decay: float | None = None,
         reestimate: bool = False,
@@ -84,6 +87,24 @@ class Run:
             raise ValueError(
                 "run.ema_decay averages the weights, but BatchNorm's running statistics are those "
                 "of the weights before averaging: set --run.reestimate true"
+            )
+
+    def choose_monitor(self, class_counts: Sequence[int]) -> None:
+        """Choose the quantity that is monitored, unless an option did, and say so if it matters.
+
+        Args:
+            class_counts: The sizes of the classes in the training part, () if they do not matter.
+        """
+        if self.monitor is not None:
+            return
+        unequal = are_unequal(class_counts)
+        self.monitor = "val_macro_f1" if unequal else "val_accuracy"
+        if unequal:
+            present = [count for count in class_counts if count]
+            rank_zero_info(
+                f"The classes are unequal, from {min(present):,} to {max(present):,} training "
+                "documents, so the best epoch is chosen by val_macro_f1 (run.monitor). "
+                "--model.class_weights balanced weights rare classes more in training."
             )
 
     def start(self, corpus: str, checkpoint: Checkpoint | None) -> Path:
@@ -122,6 +143,8 @@ class Run:
             task: The task.
             max_time: The trainer's limit.
         """
+        if self.monitor is None:
+            self.choose_monitor(())
         monitor: dict[str, Any] = {
             "monitor": self.monitor,
             "mode": "min" if self.monitor == "val_loss" else "max",

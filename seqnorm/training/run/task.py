@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from lightning.pytorch import Callback
+from lightning.pytorch.utilities import rank_zero_info
 
 from seqnorm.files import write_atomically
 
@@ -20,7 +21,13 @@ from ..prediction import classification as labels
 from ..prediction import language as scores
 from ..results import classification_table, language_table
 from ..results.pictures import confusion_matrix
-from ..results.scores import accuracy, macro_f1, print_scores
+from ..results.scores import (
+    accuracy,
+    macro_f1,
+    never_predicted,
+    print_scores,
+    write_class_scores,
+)
 from ..tasks.base import TextModule
 from ..tasks.classification import TextClassification
 from ..tasks.language import LanguageModelling
@@ -57,6 +64,10 @@ class Task(ABC):
         """Run a model on a training batch, to re-estimate the statistics of BatchNorm."""
         return model(batch.tokens, batch.lengths)
 
+    def class_counts(self, data: Any) -> Sequence[int]:
+        """Return the sizes of the classes, if they decide how the best epoch is chosen."""
+        return ()
+
     @abstractmethod
     def row(self, found: Any, options: Any, best: Any) -> dict[str, object]:
         """Return the task's own part of a row of results.
@@ -83,7 +94,11 @@ class Classification(Task):
     module = TextClassification
     data = TextData
     run = Run
-    links: ClassVar[Mapping[str, str]] = {"tokenizer_json": "tokenizer", "classes": "classes"}
+    links: ClassVar[Mapping[str, str]] = {
+        "tokenizer_json": "tokenizer",
+        "classes": "classes",
+        "class_counts": "class_counts",
+    }
     callbacks = (StartEmbedding,)
     curves = ("loss", "accuracy")
     columns = classification_table.COLUMNS
@@ -98,10 +113,19 @@ class Classification(Task):
         }
 
     def show(self, title: str, loss: float, found: Any, model: Any) -> None:
-        print_scores(title, loss, found, model.metric("test").names)
+        print_scores(title, loss, found, model.metric("test").names, model.classes)
+        if warning := never_predicted(found.sum(0), model.classes):
+            weighted = model.hparams["class_weights"] is not None
+            more = "" if weighted else "; --model.class_weights balanced weights rare classes more"
+            rank_zero_info(f"Warning: {warning}{more}")
+
+    def class_counts(self, data: Any) -> Sequence[int]:
+        # Results on published corpora are compared by their accuracy.
+        return data.class_counts if data.is_own else ()
 
     def write(self, found: Any, model: Any, title: str, path: Path, tested: bool) -> None:
         confusion = found.sum(0)
+        write_class_scores(confusion, model.classes, path.with_name("classes.csv"))
         title = f"{title}: accuracy {accuracy(confusion):.4f}"
         confusion_matrix(confusion, model.classes, title, path)
 

@@ -143,4 +143,6 @@ def keep_texts(parser: LightningArgumentParser) -> None:
     for action in parser._actions:
         if getattr(action, "_typehint", None) in (str, Optional[str]):
             kind = type(action)
+            if issubclass(kind, _Verbatim):  # of a parser that has parsed before
+                continue
             action.__class__ = type(kind.__name__, (_Verbatim, kind), {})

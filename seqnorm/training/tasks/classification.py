@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -35,6 +36,9 @@ class TextClassification(TextModule[TextClassifier, LengthBucketConfusion]):
         label_smoothing: The probability spread evenly over the classes, in training.
         embedding: The initial embedding: normal (random), or cooccurrence (vectors from the
             co-occurrences in the training part, see ``seqnorm.models.cooccurrence_embedding``).
+        class_weights: balanced: the loss of a document counts n / (k n_c) times in training, for n
+            documents of k classes, and n_c of its class c; null for once.
+        class_counts: The number of training documents of each class.
         length_edges: The document lengths between the buckets of accuracy by length.
         network: The arguments of ``seqnorm.models.TextClassifier``.
     """
@@ -51,6 +55,8 @@ class TextClassification(TextModule[TextClassifier, LengthBucketConfusion]):
         decay_embedding: bool = False,
         label_smoothing: float = 0.0,
         embedding: Literal["normal", "cooccurrence"] = "cooccurrence",
+        class_weights: Literal["balanced"] | None = None,
+        class_counts: Sequence[int] | None = None,
         length_edges: Sequence[int] = (25, 50, 100, 200),
         **network: Any,
     ) -> None:
@@ -64,6 +70,13 @@ class TextClassification(TextModule[TextClassifier, LengthBucketConfusion]):
         )
         self.tokenizer = codes
         self.classes = tuple(classes)
+        weights = None
+        if class_weights is not None:
+            weights = balanced_weights(class_counts, len(classes))
+        # The counts among the arguments determine it.
+        self.register_buffer("class_weight", weights, persistent=False)
+
+    class_weight: Tensor | None
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Return class logits (B, C) of ``tokens`` (B, T), of which ``lengths`` (B,) are valid."""
@@ -72,7 +85,15 @@ class TextClassification(TextModule[TextClassifier, LengthBucketConfusion]):
     def training_step(self, batch: TextBatch) -> Tensor:
         logits = self(batch.tokens, batch.lengths)
         smoothing = self.hparams["label_smoothing"]
-        loss = F.cross_entropy(logits, batch.labels, label_smoothing=smoothing)
+        if self.class_weight is None:
+            loss = F.cross_entropy(logits, batch.labels, label_smoothing=smoothing)
+        else:
+            # torch's own weights would divide by their sum over the batch, so that a batch without
+            # the rare class counted as much as others.
+            losses = F.cross_entropy(
+                logits, batch.labels, label_smoothing=smoothing, reduction="none"
+            )
+            loss = (losses * self.class_weight[batch.labels]).mean()
         hits = (logits.argmax(-1) == batch.labels).float().mean()
         self.log_means({"train_loss": loss, "train_accuracy": hits}, len(logits))
         self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
@@ -105,3 +126,23 @@ class TextClassification(TextModule[TextClassifier, LengthBucketConfusion]):
     def decays(self, name: str, parameter: Tensor) -> bool:
         decayed = self.hparams["decay_embedding"] or name != "embedding.weight"
         return parameter.ndim > 1 and decayed
+
+
+def balanced_weights(counts: Sequence[int] | None, classes: int) -> Tensor:
+    """Return the weight n / (k n_c) of each class, whose mean over the n documents is 1.
+
+    A class without documents has weight 0 and is not counted among the k classes.
+
+    Raises:
+        ValueError: The counts are not those of so many classes.
+    """
+    if counts is None or len(counts) != classes or any(count < 0 for count in counts):
+        raise ValueError(
+            f"class_weights need class_counts, the number of training documents of each of the "
+            f"{classes} classes, not {counts!r:.50}"
+        )
+    present = sum(count > 0 for count in counts)
+    if not present:
+        raise ValueError("class_counts are all 0")
+    # In plain numbers, because a checkpoint is first built without memory.
+    return torch.tensor([sum(counts) / (present * count) if count else 0.0 for count in counts])

@@ -97,7 +97,7 @@ def test_vocabulary_and_classes_of_a_checkpoint(tmp_path: Path, corpus: Path) ->
     write(tmp_path / "more" / "train.csv", [("a b", "sport"), ("c d", "weather"), ("e", "sport")])
     strange = TextData(str(tmp_path / "more"), vocabulary=str(tmp_path / "a.ckpt"))
     with pytest.raises(ValueError, match="not trained on: weather; it knows trade, other"):
-        strange._encode(strange.corpus.train)
+        strange._encode(strange.corpus.train, "train")
 
 
 def test_a_validation_part_of_ones_own(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from seqnorm.datasets import TextBatch, Tokenizer
 from seqnorm.training import TextClassification
+from seqnorm.training.tasks.classification import balanced_weights
 
 TOKENIZER = Tokenizer.train(["corn wheat", "goal team"]).to_json()
 
@@ -99,6 +100,37 @@ def test_the_loss_smooths_labels_in_training_only(monkeypatch: pytest.MonkeyPatc
     torch.testing.assert_close(
         model.predict_step(batch), F.softmax(model(batch.tokens, batch.lengths), -1)
     )
+
+
+def test_weights_of_the_classes() -> None:
+    found = balanced_weights([30, 0, 10], 3)
+    assert found.tolist() == pytest.approx([40 / (2 * 30), 0, 40 / (2 * 10)])
+    assert float(found @ torch.tensor([30.0, 0.0, 10.0])) == pytest.approx(40), "a mean of 1"
+    for counts, classes in ((None, 2), ([1], 2), ([-1, 1], 2)):
+        with pytest.raises(ValueError, match="class_weights need class_counts"):
+            balanced_weights(counts, classes)
+    with pytest.raises(ValueError, match="are all 0"):
+        balanced_weights([0, 0], 2)
+    with pytest.raises(ValueError, match="class_weights need class_counts"):
+        module(class_weights="balanced")
+
+
+def test_the_weighted_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A document counts as many times as its weight says, whatever else is in its batch."""
+    model = module(class_weights="balanced", class_counts=[30, 10], label_smoothing=0.1).eval()
+    assert "class_weight" not in model.state_dict()
+    assert dict(model.hparams)["class_counts"] == [30, 10]
+    monkeypatch.setattr(model, "log", lambda *_, **__: None)
+    model._trainer = SimpleNamespace(optimizers=[SimpleNamespace(param_groups=[{"lr": 0.5}])])
+    tokens, lengths = torch.tensor([[2, 3], [4, 5], [2, 5]]), torch.tensor([2, 2, 2])
+    labels = torch.tensor([0, 1, 0])
+    loss = model.training_step(TextBatch(tokens, lengths, labels, labels))
+    chances = model(tokens, lengths).log_softmax(-1)
+    each = [-0.9 * chances[n, y] - 0.1 * chances[n].mean() for n, y in enumerate(labels.tolist())]
+    expected = (each[0] * 2 / 3 + each[1] * 2 + each[2] * 2 / 3) / 3
+    torch.testing.assert_close(loss, expected)
+    repeated = TextClassification(**dict(model.hparams))
+    torch.testing.assert_close(repeated.class_weight, torch.tensor([2 / 3, 2.0]))
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")

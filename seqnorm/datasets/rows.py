@@ -1,0 +1,285 @@
+"""Whole rows of the files that `seqnorm.datasets.own_files` describes, with all columns."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from seqnorm.extra import explained
+
+from .delimited import (
+    DELIMITERS,
+    SEPARATOR_LINE,
+    check_delimiter,
+    records_of,
+    usual_delimiter,
+)
+from .documents import DatasetError
+from .layout import DELIMITED, ENDINGS, Quotes, check_text, is_missing, no_column, read_text
+from .record_files import FORMS, json_value
+
+_log = logging.getLogger(__name__)
+
+
+class Absent:
+    """The value of a column that a JSON object does not have."""
+
+    def __repr__(self) -> str:
+        return "ABSENT"
+
+
+ABSENT = Absent()
+
+
+class Rows(NamedTuple):
+    """The names of the columns, and the place and the values of each row.
+
+    Attributes:
+        columns: The names, in the order of the file; one may occur twice in a file with separators.
+        records: The rows, read as they are needed where the format allows it.
+        table: The table of a Parquet file, otherwise None.
+    """
+
+    columns: tuple[str, ...]
+    records: Iterator[tuple[str, list[Any]]]
+    table: Any = None
+
+
+def read_rows(
+    path: Path,
+    delimiter: str | None = None,
+    quotes: Quotes | None = None,
+    columns: Sequence[str] = (),
+    first: int | None = None,
+) -> Rows:
+    """Read the rows of a file, or its ``first`` ones.
+
+    Args:
+        path: The file.
+        delimiter, quotes: As in `seqnorm.datasets.load_corpus`. Without a delimiter, it is the one
+            that divides the lines evenly and whose header has all ``columns``.
+        columns: Names that the header is known to have.
+        first: The number of rows to read; None for all.
+
+    Raises:
+        DatasetError: The file cannot be read; the error names the line.
+    """
+    ending = path.suffix.lower()
+    if ending not in ENDINGS:
+        raise DatasetError(f"{path}: a file must end in one of {', '.join(ENDINGS)}")
+    if ending not in DELIMITED and (delimiter or quotes):
+        raise DatasetError(f"{path}: delimiter and quotes are for {' and '.join(DELIMITED)} files")
+    if ending == ".parquet":
+        return _of_parquet(path, first)
+    if ending in DELIMITED:
+        return _of_fields(path, check_delimiter(delimiter), quotes, columns, first)
+    return _of_objects(path, first)
+
+
+def place_of_column(path: Path, column: str, columns: Sequence[str]) -> int:
+    """Return the place of a column; raise DatasetError if it occurs never or twice."""
+    if columns.count(column) != 1:
+        raise DatasetError(no_column(str(path), column, columns))
+    return columns.index(column)
+
+
+def text_of(where: str, value: object) -> str:
+    """Return the text in a field, "" for a missing one; raise DatasetError for another value."""
+    if value is ABSENT or is_missing(value):
+        return value if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        raise DatasetError(f"{where}: the text must be a string, not {value!r:.50}")
+    return check_text(where, value)
+
+
+def lines_with_ends(path: Path) -> Iterator[str]:
+    """Yield the lines of a UTF-8 file with their ends, as they are needed."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for number, line in enumerate(file, start=1):
+                if "\0" in line:
+                    raise DatasetError(
+                        f"{path}, line {number}: a NUL character; the file is binary or damaged"
+                    )
+                yield line
+    except UnicodeDecodeError:
+        read_text(path)  # raises the error with the line
+        raise
+
+
+def _of_fields(
+    path: Path,
+    delimiter: str | None,
+    quotes: Quotes | None,
+    columns: Sequence[str],
+    first: int | None,
+) -> Rows:
+    start = list(islice(lines_with_ends(path), 500))
+    if not "".join(start).strip():
+        read_text(path)  # raises an error for an empty file
+    before = 0
+    if start and (separated := SEPARATOR_LINE.match(start[0])):
+        delimiter, before = delimiter or separated[1], 1
+    if delimiter is None:
+        delimiter = even_delimiter(path, start[before:], quotes, columns)
+    records = records_of(path, lines_with_ends(path), delimiter, quotes, before)
+    number, _, header = next(records, (1, 1, []))
+
+    def rows() -> Iterator[tuple[str, list[Any]]]:
+        warned = first is not None or quotes is not None
+        for number, end, fields in records:
+            where = f"{path}, line {number}"
+            if len(fields) != len(header):
+                raise DatasetError(wrong_number(where, len(fields), len(header)))
+            if end > number and not warned and _may_hold_rows(fields, delimiter):
+                warned = True
+                _log.warning(
+                    "%s: a field in quotation marks continues to line %d and holds lines that look "
+                    "like rows; if quotation marks are characters like any other, set --quotes "
+                    "literal",
+                    *(where, end),
+                )
+            yield where, list(fields)
+
+    if not header:
+        raise DatasetError(f"{path}, line {number}: the file has no header")
+    return Rows(tuple(header), islice(rows(), first))
+
+
+def _may_hold_rows(fields: Sequence[str], delimiter: str) -> bool:
+    """Return whether a field has a whole line with as many separators as a row has."""
+    rows = [line for field in fields for line in field.split("\n")[1:-1]]
+    return len(fields) > 1 and any(line.count(delimiter) == len(fields) - 1 for line in rows)
+
+
+def wrong_number(where: str, found: int, expected: int) -> str:
+    """Return the error for a row of too many or too few fields."""
+    return (
+        f"{where}: {found} fields where the header has {expected}; set a field that holds "
+        "separators in double quotes, or name another separator with delimiter"
+    )
+
+
+def even_delimiter(
+    path: Path, lines: Sequence[str], quotes: Quotes | None, columns: Sequence[str] = ()
+) -> str:
+    """Return the separator that divides the header and most of the ``lines`` alike.
+
+    The usual one of the file's ending is taken if no other one is better. The last record may be
+    cut, and does not count.
+    """
+    usual = usual_delimiter(path)
+    shares: dict[str, tuple[float, int]] = {}
+    for delimiter in dict.fromkeys([usual, *DELIMITERS.values()]):
+        counts: list[int] = []
+        header: list[str] = []
+        try:
+            for _, _, fields in records_of(path, lines, delimiter, quotes):
+                header = header or fields
+                counts.append(len(fields))
+        except DatasetError:  # quotation marks that mean nothing with this separator
+            if len(counts) < 2:
+                continue
+        if len(header) < 2 or not all(header.count(column) == 1 for column in columns):
+            continue
+        rest = counts[1:-1] or counts[1:]
+        even = sum(count == len(header) for count in rest) / len(rest) if rest else 1.0
+        shares[delimiter] = even, len(header)
+    if not shares and columns:  # what the columns are called decides nothing
+        return even_delimiter(path, lines, quotes)
+    if not shares or shares.get(usual, (0.0, 0))[0] == 1.0:
+        return usual
+    return max(shares, key=lambda delimiter: shares[delimiter])
+
+
+def _of_objects(path: Path, first: int | None) -> Rows:
+    """Read the rows of a file of JSON, in any form that `own_files` lists."""
+    if path.suffix.lower() == ".json":
+        places, objects = _of_one_value(path, read_text(path))
+    else:
+        places, objects = _of_json_lines(path, read_text(path), first)
+    if first is not None:
+        places, objects = places[:first], objects[:first]
+    columns = dict.fromkeys(chain.from_iterable(objects))
+    values = ([found.get(column, ABSENT) for column in columns] for found in objects)
+    return Rows(tuple(columns), zip(places, values))
+
+
+def _of_json_lines(
+    path: Path, text: str, first: int | None = None
+) -> tuple[list[str], list[dict[str, Any]]]:
+    places, objects = [], []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            where = f"{path}, line {number}"
+            objects.append(_object(where, json_value(where, line)))
+            places.append(where)
+        if len(objects) == first:
+            break
+    return places, objects
+
+
+def _of_one_value(path: Path, text: str) -> tuple[list[str], list[dict[str, Any]]]:
+    try:
+        value = json_value(str(path), text)
+    except DatasetError:
+        try:
+            json.loads(text.strip().partition("\n")[0])
+        except (ValueError, RecursionError):
+            pass
+        else:  # JSON lines, whose error is in another line
+            return _of_json_lines(path, text)
+        raise
+    if isinstance(value, list):
+        places = [f"{path}, record {number}" for number in range(1, len(value) + 1)]
+        return places, [_object(where, found) for where, found in zip(places, value)]
+    if not isinstance(value, dict) or not value:
+        raise DatasetError(f"{path}: {FORMS}")
+    if all(isinstance(column, (list, dict)) for column in value.values()):
+        by_key: dict[Any, dict[str, Any]] = {}
+        for name, column in value.items():
+            entries = enumerate(column, start=1) if isinstance(column, list) else column.items()
+            for key, found in entries:
+                by_key.setdefault(key, {})[name] = found
+        if any(len(found) < len(value) for found in by_key.values()):
+            sizes = ", ".join(f"{name!r} {len(column)}" for name, column in value.items())
+            raise DatasetError(f"{path}: the columns do not have the same entries: {sizes}")
+        return [f"{path}, record {key}" for key in by_key], list(by_key.values())
+    if any(isinstance(column, str) for column in value.values()):
+        return [f"{path}, record 1"], [value]
+    raise DatasetError(f"{path}: {FORMS}")
+
+
+def _object(where: str, record: Any) -> dict[str, Any]:
+    if not isinstance(record, dict):
+        raise DatasetError(f"{where}: not a JSON object")
+    return record
+
+
+def _of_parquet(path: Path, first: int | None) -> Rows:
+    with explained(f"reading {path}"):
+        import pyarrow
+        from pyarrow import parquet
+    try:
+        with parquet.ParquetFile(path) as file:
+            if first is None:
+                table = file.read()
+            else:
+                batches = list(islice(file.iter_batches(batch_size=first), 1))
+                table = pyarrow.Table.from_batches(batches, file.schema_arrow)
+        table.validate(full=True)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DatasetError(f"{path}: not readable as Parquet: {error}") from error
+
+    def rows() -> Iterator[tuple[str, list[Any]]]:
+        number = 0
+        for batch in table.to_batches(max_chunksize=1000):
+            for values in zip(*(column.to_pylist() for column in batch.columns)):
+                number += 1
+                yield f"{path}, row {number}", list(values)
+
+    return Rows(tuple(table.column_names), rows(), table)

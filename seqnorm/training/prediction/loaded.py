@@ -1,0 +1,162 @@
+"""Trained models in Python: ``seqnorm.load`` reads a checkpoint, and ``predict`` uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, NamedTuple, overload
+
+from ..checkpoints.checkpoint_file import Checkpoint, read_checkpoint
+from ..checkpoints.stored_model import stored_model, stored_size
+from ..tasks.classification import TextClassification
+from ..tasks.language import LanguageModelling
+from .classification import label
+from .language import Score, continuation, scored, window_of
+
+
+class Label(NamedTuple):
+    """The class of a text.
+
+    Attributes:
+        label: The class of the highest probability.
+        probabilities: The probability of every class, by its name.
+    """
+
+    label: str
+    probabilities: dict[str, float]
+
+
+class LoadedClassifier:
+    """A trained text classifier; ``seqnorm.load`` returns it.
+
+    Attributes:
+        model: The LightningModule.
+        classes: The names of the classes.
+        max_length: Texts are cut after so many tokens, as in training; None for never.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: str = "cpu") -> None:
+        self.model = stored_model(TextClassification, checkpoint, device)
+        self.classes: tuple[str, ...] = self.model.classes
+        self.max_length = stored_size(checkpoint, "max_length")
+
+    def predict(self, texts: Iterable[str], batch_size: int = 64) -> list[Label]:
+        """Return the label and the probabilities of each text.
+
+        Raises:
+            TypeError: ``texts`` is a single text, or holds something else than texts.
+            ValueError: ``batch_size`` is below 1.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        found = []
+        for chances in label(self.model, checked(texts), self.max_length, batch_size):
+            best = max(range(len(chances)), key=chances.__getitem__)
+            found.append(Label(self.classes[best], dict(zip(self.classes, chances))))
+        return found
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(classes={self.classes})"
+
+
+class LoadedLanguageModel:
+    """A trained language model; ``seqnorm.load`` returns it.
+
+    Attributes:
+        model: The LightningModule.
+        window: The tokens of a window of a model that was trained on a stream, otherwise None.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: str = "cpu") -> None:
+        self.model = stored_model(LanguageModelling, checkpoint, device)
+        self.window = window_of(checkpoint)
+
+    def predict(self, texts: Iterable[str]) -> list[Score]:
+        """Return the perplexity and the scores of each text.
+
+        Raises:
+            TypeError: ``texts`` is a single text, or holds something else than texts.
+        """
+        return [scored(self.model, text, self.window) for text in checked(texts)]
+
+    def continue_text(
+        self,
+        text: str,
+        length: int = 200,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        seed: int = 0,
+    ) -> str:
+        """Draw a continuation of a text, to its end or for ``length`` tokens.
+
+        Args:
+            text: The beginning, which is not returned.
+            length: Most tokens of the continuation.
+            temperature: The lower it is, the more probable are the tokens that are drawn.
+            top_k: Draw from the k most probable tokens; None draws from all.
+            seed: The seed of the draws.
+        """
+        options = length, self.window, temperature, top_k, (seed, 0)
+        return continuation(self.model, text, *options)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self.model.tokenizer):,} tokens)"
+
+
+@overload
+def load(
+    path: str | Path, *, task: Literal["classification"], device: str = ...
+) -> LoadedClassifier: ...
+@overload
+def load(
+    path: str | Path, *, task: Literal["language"], device: str = ...
+) -> LoadedLanguageModel: ...
+@overload
+def load(
+    path: str | Path, *, task: None = ..., device: str = ...
+) -> LoadedClassifier | LoadedLanguageModel: ...
+def load(
+    path: str | Path,
+    *,
+    task: Literal["classification", "language"] | None = None,
+    device: str = "cpu",
+) -> LoadedClassifier | LoadedLanguageModel:
+    """Load a trained model from a checkpoint, to predict in Python.
+
+    The checkpoint is all that is needed:
+
+        model = seqnorm.load("runs/reviews/version_0/checkpoints/best.ckpt")
+        for label, probabilities in model.predict(["a wonderful film", "far too long"]):
+            ...
+
+    A classifier's ``predict`` returns the label and the probabilities of each text, and that of a
+    language model its perplexity and the scores of its tokens.
+
+    Args:
+        path: The checkpoint.
+        task: The task that the model must have, by which type checkers know what is returned; None
+            for either.
+        device: The device of the model: cpu, cuda, ...
+
+    Raises:
+        ValueError: The file does not exist, is no checkpoint of ``seqnorm fit``, or has another
+            task; or there is no such device.
+    """
+    checkpoint = read_checkpoint(path)
+    if task is not None and task != checkpoint.task:
+        raise ValueError(f"{path} holds a model of the task {checkpoint.task}, not of {task}")
+    if checkpoint.task == "language":
+        return LoadedLanguageModel(checkpoint, device)
+    return LoadedClassifier(checkpoint, device)
+
+
+def checked(texts: Iterable[str]) -> Iterable[str]:
+    """Return the texts; raise TypeError for a single text and for anything else than texts."""
+    if isinstance(texts, (str, bytes)):
+        raise TypeError("texts must be a list of texts; write [text] for a single one")
+    found = list(texts)
+    for number, text in enumerate(found):
+        if not isinstance(text, str):
+            raise TypeError(f"text {number} is {text!r:.50}, not a string")
+    return found
