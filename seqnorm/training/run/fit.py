@@ -18,6 +18,7 @@ from ..checkpoints.checkpoint_file import Checkpoint, read_checkpoint, trust
 from ..checkpoints.stored_model import load_weights
 from ..results.rows import append_once
 from .evaluate import evaluated
+from .loggers import check_loggers, log_end
 from .options import command_parser, parse
 from .quiet import describe, warn_of_slowness
 from .resume import check_progress, check_resumable, check_same_batches, config_to_resume
@@ -93,8 +94,9 @@ def fit(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None, wri
         trainer.fit(model, datamodule=data, ckpt_path=options.ckpt_path)
         return
     logger = trainer_options["logger"]
-    # The logger needs tensorboard, and the pictures at the end need matplotlib.
-    need("seqnorm fit", "matplotlib", *(["tensorboard"] if logger is None else []))
+    need("seqnorm fit", "matplotlib")  # for the pictures at the end
+    if logger is None:
+        check_loggers(run.loggers)
     run.check(model)
     if checkpoint is not None:  # raises now, in one line, if the checkpoint does not fit
         check_resumable(model, checkpoint)
@@ -107,11 +109,12 @@ def fit(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None, wri
         run.callbacks(path, config, task, trainer_options["max_time"]),
         checkpoint,
         max_time=None,  # the run's own timer has the limit
-        logger=run.logger(path, checkpoint) if logger is None else logger,
+        logger=run.make_loggers(path, checkpoint) if logger is None else logger,
     )
     warn_of_slowness(trainer)
     del checkpoint  # the trainer's plugin has it, and frees it once the run is restored
     trainer.fit(model, datamodule=data, ckpt_path=options.ckpt_path)
+    loggers = list(trainer.loggers)
     found, tested = _test_best(task, trainer, made)
     if found is not None and trainer.is_global_zero:
         if tested and run.results is not None:
@@ -133,6 +136,15 @@ def fit(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None, wri
                 rank_zero_info("The run had finished before: run.results gets no second row.")
         title = f"{data.corpus.name} {'test' if tested else 'validation'}"
         task.write(found, model, title, path / task.finished, tested)
+        metrics = {
+            name: float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("test_" if tested else "val_")
+        }
+        if run.best.best_model_score is not None:
+            metrics[f"best_{run.monitor}"] = float(run.best.best_model_score)
+        pictures = [path / "learning_curve.png", path / task.finished]
+        log_end(loggers, config, metrics, [each for each in pictures if each.suffix == ".png"])
     rank_zero_info(f"The run is in {path}")
 
 
