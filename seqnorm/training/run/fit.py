@@ -21,6 +21,7 @@ from .evaluate import evaluated
 from .loggers import check_loggers, log_end
 from .options import command_parser, parse
 from .quiet import describe, warn_of_slowness
+from .rate_finder import find_rate
 from .resume import check_progress, check_resumable, check_same_batches, config_to_resume
 from .task import TASKS, Task
 from .trainer import add_trainer, make_trainer
@@ -43,6 +44,12 @@ def fit_parser(task: Task) -> LightningArgumentParser:
         default=None,
         help="A checkpoint in a run's folder, to resume the run from.",
     )
+    parser.add_argument(
+        "--find_lr",
+        type=bool,
+        default=False,
+        help="Train for 100 steps with a rising learning rate, suggest a rate, and end.",
+    )
     add_trainer(parser)
     parser.add_lightning_class_args(task.module, "model")
     parser.add_lightning_class_args(task.data, "data")
@@ -54,12 +61,14 @@ def fit_parser(task: Task) -> LightningArgumentParser:
 
 
 def plain_config(parser: LightningArgumentParser, options: Any) -> dict[str, Any]:
-    """Return the options as plain values, without the names of configuration files and checkpoint.
+    """Return the options as plain values, without those of this call alone.
 
     Options that are null are included.
     """
     config = yaml.safe_load(parser.dump(options, skip_unset=False))
-    return {key: value for key, value in config.items() if key not in ("config", "ckpt_path")}
+    return {
+        key: value for key, value in config.items() if key not in ("config", "ckpt_path", "find_lr")
+    }
 
 
 def fit(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None, written: str) -> None:
@@ -92,6 +101,10 @@ def fit(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None, wri
     if trainer_options["fast_dev_run"]:
         trainer = make_trainer(trainer_options, model, resumed=checkpoint)
         trainer.fit(model, datamodule=data, ckpt_path=options.ckpt_path)
+        return
+    if options.find_lr:
+        picture = run.place(options.data.corpus) / "learning_rates.png"
+        find_rate(trainer_options, model, data, picture)
         return
     logger = trainer_options["logger"]
     need("seqnorm fit", "matplotlib")  # for the pictures at the end

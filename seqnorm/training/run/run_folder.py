@@ -113,14 +113,19 @@ class Run:
                 "--model.class_weights balanced weights rare classes more in training."
             )
 
-    def start(self, corpus: str, checkpoint: Checkpoint | None) -> Path:
-        """Return the run's folder: a new one, or that of the checkpoint to resume from."""
-        if checkpoint is not None:
-            return Path(checkpoint.path).absolute().parent.parent
+    def place(self, corpus: str) -> Path:
+        """Return the folder of all runs of this name."""
         # A shell does not expand ~ in --run.folder=~/runs, and the logger would not either.
         base = Path(self.folder).expanduser() / (self.name or Path(corpus).stem)
         if "::" in str(base):  # Lightning splits paths there
             raise ValueError(f"the run's folder {str(base)!r} holds '::': choose other names")
+        return base
+
+    def start(self, corpus: str, checkpoint: Checkpoint | None) -> Path:
+        """Return the run's folder: a new one, or that of the checkpoint to resume from."""
+        if checkpoint is not None:
+            return Path(checkpoint.path).absolute().parent.parent
+        base = self.place(corpus)
         number = 0
         while True:
             path = base / f"version_{number}"
