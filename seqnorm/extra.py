@@ -47,13 +47,13 @@ def explained(user: str, hint: str = HINT) -> Iterator[None]:
         ) from error
 
 
-def need(user: str, *modules: str) -> None:
+def need(user: str, *modules: str, hint: str = HINT) -> None:
     """Import modules before a long computation that needs them at its end.
 
     Raises:
         ModuleNotFoundError: one is missing.
     """
-    with explained(user):
+    with explained(user, hint):
         for module in modules:
             import_module(module)
 

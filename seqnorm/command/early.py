@@ -222,7 +222,7 @@ def known_options(command: str) -> set[str]:
         return set()
     groups = dict(GROUPS)
     if command == "fit":
-        known.add("seed_everything")
+        known |= {"seed_everything", "find_lr"}
     else:
         groups = {"data": GROUPS["data"]}
     for group, classes in groups.items():

@@ -53,6 +53,23 @@ def learning_curve(
     _save(figure, path)
 
 
+def rate_curve(points: Sequence[tuple[float, float]], suggested: float, path: str | Path) -> None:
+    """Draw the loss by learning rate, from ``points`` (rate, loss), into the file ``path``."""
+    figure = _figure(6.0, 4.0)
+    axes = figure.subplots()
+    axes.plot(*zip(*points), marker="o", markersize=2)
+    axes.axvline(suggested, color="tab:orange", label=f"suggested: {suggested:.1g}")
+    axes.set(
+        xscale="log",
+        xlabel="learning rate, raised at every step",
+        ylabel="smoothed training loss",
+        title="The loss while the learning rate rises",
+    )
+    axes.grid(alpha=0.3)
+    axes.legend()
+    _save(figure, path)
+
+
 def confusion_matrix(
     confusion: Tensor, classes: Sequence[str], title: str, path: str | Path
 ) -> None:

@@ -18,8 +18,10 @@ from ..checkpoints.checkpoint_file import Checkpoint, read_checkpoint, trust
 from ..checkpoints.stored_model import load_weights
 from ..results.rows import append_once
 from .evaluate import evaluated
+from .loggers import check_loggers, log_end
 from .options import command_parser, parse
 from .quiet import describe, warn_of_slowness
+from .rate_finder import find_rate
 from .resume import check_progress, check_resumable, check_same_batches, config_to_resume
 from .task import TASKS, Task
 from .trainer import add_trainer, make_trainer
@@ -42,6 +44,12 @@ def fit_parser(task: Task) -> LightningArgumentParser:
         default=None,
         help="A checkpoint in a run's folder, to resume the run from.",
     )
+    parser.add_argument(
+        "--find_lr",
+        type=bool,
+        default=False,
+        help="Train for 100 steps with a rising learning rate, suggest a rate, and end.",
+    )
     add_trainer(parser)
     parser.add_lightning_class_args(task.module, "model")
     parser.add_lightning_class_args(task.data, "data")
@@ -53,12 +61,14 @@ def fit_parser(task: Task) -> LightningArgumentParser:
 
 
 def plain_config(parser: LightningArgumentParser, options: Any) -> dict[str, Any]:
-    """Return the options as plain values, without the names of configuration files and checkpoint.
+    """Return the options as plain values, without those of this call alone.
 
     Options that are null are included.
     """
     config = yaml.safe_load(parser.dump(options, skip_unset=False))
-    return {key: value for key, value in config.items() if key not in ("config", "ckpt_path")}
+    return {
+        key: value for key, value in config.items() if key not in ("config", "ckpt_path", "find_lr")
+    }
 
 
 def fit(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None, written: str) -> None:
@@ -92,9 +102,14 @@ def fit(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None, wri
         trainer = make_trainer(trainer_options, model, resumed=checkpoint)
         trainer.fit(model, datamodule=data, ckpt_path=options.ckpt_path)
         return
+    if options.find_lr:
+        picture = run.place(options.data.corpus) / "learning_rates.png"
+        find_rate(trainer_options, model, data, picture)
+        return
     logger = trainer_options["logger"]
-    # The logger needs tensorboard, and the pictures at the end need matplotlib.
-    need("seqnorm fit", "matplotlib", *(["tensorboard"] if logger is None else []))
+    need("seqnorm fit", "matplotlib")  # for the pictures at the end
+    if logger is None:
+        check_loggers(run.loggers)
     run.check(model)
     if checkpoint is not None:  # raises now, in one line, if the checkpoint does not fit
         check_resumable(model, checkpoint)
@@ -107,11 +122,12 @@ def fit(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None, wri
         run.callbacks(path, config, task, trainer_options["max_time"]),
         checkpoint,
         max_time=None,  # the run's own timer has the limit
-        logger=run.logger(path, checkpoint) if logger is None else logger,
+        logger=run.make_loggers(path, checkpoint) if logger is None else logger,
     )
     warn_of_slowness(trainer)
     del checkpoint  # the trainer's plugin has it, and frees it once the run is restored
     trainer.fit(model, datamodule=data, ckpt_path=options.ckpt_path)
+    loggers = list(trainer.loggers)
     found, tested = _test_best(task, trainer, made)
     if found is not None and trainer.is_global_zero:
         if tested and run.results is not None:
@@ -133,6 +149,15 @@ def fit(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None, wri
                 rank_zero_info("The run had finished before: run.results gets no second row.")
         title = f"{data.corpus.name} {'test' if tested else 'validation'}"
         task.write(found, model, title, path / task.finished, tested)
+        metrics = {
+            name: float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("test_" if tested else "val_")
+        }
+        if run.best.best_model_score is not None:
+            metrics[f"best_{run.monitor}"] = float(run.best.best_model_score)
+        pictures = [path / "learning_curve.png", path / task.finished]
+        log_end(loggers, config, metrics, [each for each in pictures if each.suffix == ".png"])
     rank_zero_info(f"The run is in {path}")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import Timer
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from torch import nn
 
@@ -22,6 +22,7 @@ from ..callbacks.reestimate import ReestimateStatistics
 from ..callbacks.run_files import RunFiles
 from ..checkpoints.checkpoint_file import Checkpoint
 from ..data.overview import are_unequal
+from .loggers import LoggerName, make_loggers
 from .resume import options_of_an_epoch
 from .yaml_texts import dump
 
@@ -46,6 +47,9 @@ class Run:
             of running averages.
         results: A CSV file to append the test result to. A finished run that is resumed appends
             nothing.
+        loggers: The loggers, one of tensorboard, wandb and mlflow, or a list of them. They get the
+            metrics of every epoch, and at the end the options with the final metrics and the
+            pictures. trainer.logger replaces them; false is for no logger.
         save_every_n_steps: Write last.ckpt after so many steps inside an epoch too; null for at its
             end only.
     """
@@ -60,6 +64,7 @@ class Run:
         ema_decay: float | None = None,
         reestimate: bool = False,
         results: str | None = None,
+        loggers: LoggerName | list[LoggerName] = "tensorboard",
         save_every_n_steps: int | None = 1000,
     ) -> None:
         if save_every_n_steps is not None and save_every_n_steps < 1:
@@ -75,6 +80,7 @@ class Run:
         self.ema_decay = ema_decay
         self.reestimate = reestimate
         self.results = results
+        self.loggers: list[LoggerName] = [loggers] if isinstance(loggers, str) else loggers
         self.save_every_n_steps = save_every_n_steps
 
     def check(self, model: nn.Module) -> None:
@@ -107,14 +113,19 @@ class Run:
                 "--model.class_weights balanced weights rare classes more in training."
             )
 
-    def start(self, corpus: str, checkpoint: Checkpoint | None) -> Path:
-        """Return the run's folder: a new one, or that of the checkpoint to resume from."""
-        if checkpoint is not None:
-            return Path(checkpoint.path).absolute().parent.parent
+    def place(self, corpus: str) -> Path:
+        """Return the folder of all runs of this name."""
         # A shell does not expand ~ in --run.folder=~/runs, and the logger would not either.
         base = Path(self.folder).expanduser() / (self.name or Path(corpus).stem)
         if "::" in str(base):  # Lightning splits paths there
             raise ValueError(f"the run's folder {str(base)!r} holds '::': choose other names")
+        return base
+
+    def start(self, corpus: str, checkpoint: Checkpoint | None) -> Path:
+        """Return the run's folder: a new one, or that of the checkpoint to resume from."""
+        if checkpoint is not None:
+            return Path(checkpoint.path).absolute().parent.parent
+        base = self.place(corpus)
         number = 0
         while True:
             path = base / f"version_{number}"
@@ -127,10 +138,10 @@ class Run:
             except FileExistsError:
                 number += 1
 
-    def logger(self, path: Path, checkpoint: Checkpoint | None) -> TensorBoardLogger:
-        """Return TensorBoard's logger; entries later than ``checkpoint`` are logged again."""
+    def make_loggers(self, path: Path, checkpoint: Checkpoint | None) -> list[Logger]:
+        """Return the loggers of the run; entries later than ``checkpoint`` are logged again."""
         steps = None if checkpoint is None else checkpoint.contents["global_step"]
-        return TensorBoardLogger(path.parent, name="", version=path.name, purge_step=steps)
+        return make_loggers(self.loggers, path, steps)
 
     def callbacks(
         self, path: Path, config: Mapping[str, Any], task: Task, max_time: Any

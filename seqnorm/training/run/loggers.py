@@ -1,0 +1,129 @@
+"""The loggers of a run, by name, and the values and pictures that they get at its end."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from seqnorm.extra import HINT, need
+
+LoggerName = Literal["tensorboard", "wandb", "mlflow"]
+_TRACKING = "MLFLOW_TRACKING_URI"
+_INSTALL = {"wandb": "pip install wandb", "mlflow": "pip install mlflow"}
+
+
+def check_loggers(names: Sequence[LoggerName]) -> None:
+    """Import the packages of loggers.
+
+    Raises:
+        ModuleNotFoundError: One is missing.
+    """
+    for name in names:
+        need(f"the logger {name}", name, hint=_INSTALL.get(name, HINT))
+
+
+def make_loggers(names: Sequence[LoggerName], path: Path, purge_step: int | None) -> list[Logger]:
+    """Return the loggers of the run in the folder ``path``.
+
+    Weights & Biases and MLflow find their servers by their own environment variables
+    (``WANDB_MODE=offline`` keeps a run here, in its folder); without ``MLFLOW_TRACKING_URI`` MLflow
+    writes into the folder of all runs, into ``mlflow.db`` and ``mlflow/``.
+
+    Args:
+        names: The names of the loggers.
+        path: The folder of the run, ``<folder>/<name>/version_<n>``.
+        purge_step: TensorBoard logs entries later than this step again; None for a new run.
+    """
+    made: list[Logger] = []
+    for name in dict.fromkeys(names):
+        if name == "tensorboard":
+            # The hyper-parameters are logged at the end, with the final metrics.
+            board = TensorBoardLogger(
+                path.parent,
+                name="",
+                version=path.name,
+                purge_step=purge_step,
+                default_hp_metric=False,
+            )
+            made.append(board)
+        elif name == "wandb":
+            made.append(
+                WandbLogger(
+                    project="seqnorm",
+                    group=path.parent.name,
+                    name=f"{path.parent.name}/{path.name}",
+                    id=f"{path.parent.name}-{path.name}".replace(" ", "-"),
+                    save_dir=str(path),
+                    resume="allow",
+                )
+            )
+        else:
+            folder = path.parent.parent.absolute()
+            made.append(
+                MLFlowLogger(
+                    experiment_name=path.parent.name,
+                    run_name=path.name,
+                    tracking_uri=os.environ.get(_TRACKING) or f"sqlite:///{folder}/mlflow.db",
+                    artifact_location=None if _TRACKING in os.environ else f"{folder}/mlflow",
+                )
+            )
+    return made
+
+
+@rank_zero_only
+def log_end(
+    loggers: Sequence[Logger],
+    config: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    pictures: Sequence[Path],
+) -> None:
+    """Log the options of a finished run with its final metrics, and its pictures.
+
+    Args:
+        loggers: Loggers that ``make_loggers`` made; others are left alone.
+        config: The configuration of the run.
+        metrics: The final metrics by name.
+        pictures: The files of the pictures; those that do not exist are left out.
+    """
+    options = dict(_flat(config))
+    finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+    there = [path for path in pictures if path.exists()]
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(options, {f"final/{name}": v for name, v in finite.items()})
+            for path in there:
+                logger.experiment.add_image(path.stem, _pixels(path), dataformats="HWC")
+            logger.save()
+        elif isinstance(logger, WandbLogger):
+            logger.log_hyperparams(options)
+            logger.experiment.summary.update({f"final/{name}": v for name, v in finite.items()})
+            for path in there:
+                logger.log_image(path.stem, [str(path)])
+        elif isinstance(logger, MLFlowLogger):
+            assert logger.run_id is not None
+            logger.log_hyperparams(options)
+            logger.log_metrics({f"final_{name}": value for name, value in finite.items()})
+            for path in there:
+                logger.experiment.log_artifact(logger.run_id, str(path))
+
+
+def _flat(config: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the options of a configuration by their names on the command line."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{before}{name}.")
+        else:
+            plain = isinstance(value, (bool, int, float, str))
+            yield f"{before}{name}", value if plain else str(value)
+
+
+def _pixels(path: Path) -> Any:
+    from matplotlib.image import imread
+
+    return (imread(path)[..., :3] * 255).astype("uint8")
