@@ -60,7 +60,7 @@ def read_records(path: Path, layout: Layout) -> Iterator[tuple[str, Any, Any]]:
     if ending == ".parquet":
         return _read_parquet(path, layout.columns)
     if ending in _DELIMITED:
-        delimiter = _check_delimiter(layout.delimiter)
+        delimiter = check_delimiter(layout.delimiter)
         return _read_delimited(path, read_text(path), layout.columns, delimiter, layout.quotes)
     read_json = _read_json if ending == ".json" else _read_json_lines
     return read_json(path, read_text(path), layout.columns)
@@ -82,7 +82,7 @@ def read_text(path: Path, empty_allowed: bool = False) -> str:
     return text
 
 
-def _check_delimiter(delimiter: str | None) -> str | None:
+def check_delimiter(delimiter: str | None) -> str | None:
     """Return the character that the option names; raise DatasetError if it names no character."""
     if delimiter is None:
         return None

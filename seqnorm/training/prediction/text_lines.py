@@ -24,10 +24,18 @@ def opened(input: str, output: str) -> Iterator[tuple[Iterator[str], TextIO]]:
         source: Any = getattr(sys.stdin, "buffer", sys.stdin)
         if input != "-":
             source = stack.enter_context(open(input, "rb"))
-        out = sys.stdout
-        if output not in ("-", "/dev/stdout"):  # opening /dev/stdout would truncate it
-            out = stack.enter_context(_printing(Path(output)))
+        out = stack.enter_context(printing(output))
         yield lines_of(source, "standard input" if input == "-" else input), out
+
+
+@contextmanager
+def printing(output: str) -> Iterator[TextIO]:
+    """Open a file to print to, which is replaced when all is printed; - is standard output."""
+    if output in ("-", "/dev/stdout"):  # opening /dev/stdout would truncate it
+        yield sys.stdout
+        return
+    with _printing(Path(output)) as file:
+        yield file
 
 
 @contextmanager

@@ -23,7 +23,13 @@ def macro_f1(confusion: Tensor) -> float:
     return float((2 * hits[present] / marginals[present]).mean())
 
 
-def print_scores(title: str, loss: float, confusion: Tensor, names: Sequence[str]) -> None:
+def print_scores(
+    title: str,
+    loss: float,
+    confusion: Tensor,
+    names: Sequence[str],
+    units: tuple[str, str] = ("tokens", "documents"),
+) -> None:
     """Print accuracy and macro F1, overall and by length.
 
     Args:
@@ -31,10 +37,11 @@ def print_scores(title: str, loss: float, confusion: Tensor, names: Sequence[str
         loss: The mean loss.
         confusion: (L, C, C) counts of documents by length bucket, class and predicted class.
         names: The names of the L buckets.
+        units: The words for the unit of length and for the examples.
     """
     table = Table(title=escape(title))  # a path may contain Rich's markup
-    table.add_column("tokens")
-    for heading in ("documents", "accuracy", "macro F1", "loss"):
+    table.add_column(units[0])
+    for heading in (units[1], "accuracy", "macro F1", "loss"):
         table.add_column(heading, justify="right")
     total = confusion.sum(0)
     table.add_row("all", *_row(total), f"{loss:.4f}", end_section=True)

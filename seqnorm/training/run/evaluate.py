@@ -10,8 +10,8 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from ..checkpoints.checkpoint_file import Checkpoint, is_scalar
 from ..checkpoints.stored_model import stored_model
-from ..data.base import TextDataModule
-from ..tasks.base import TextModule
+from ..data.base import PartsDataModule
+from ..tasks.base import TaskModule
 from .options import command_parser, parse
 from .resume import config_of_run
 from .task import Task
@@ -75,8 +75,8 @@ def _stored(checkpoint: Checkpoint, names: Sequence[str], left_out: set[str]) ->
 def evaluated(
     task: Task,
     trainer: Trainer,
-    model: TextModule[Any, Any],
-    data: TextDataModule,
+    model: TaskModule[Any, Any],
+    data: PartsDataModule,
     stage: Literal["val", "test"],
 ) -> Any:
     """Evaluate a model, print its scores and return its metric; None if there are no batches."""
