@@ -18,7 +18,7 @@ from ..own_files import is_missing, label_of
 # The answer that a task needs beside each series; None if there is nothing to learn from it.
 Answer = Literal["label", "targets"]
 LABELS = ("label", "labels", "class")
-TARGETS = ("target", "targets", "y")
+TARGETS = ("target", "targets")
 
 
 class Series(NamedTuple):
