@@ -126,7 +126,7 @@ class SeriesLayout:
 def guess(path: Path, names: Sequence[str], usual: Sequence[str], option: str) -> str:
     """Return the one column with a usual name, in any case of its letters.
 
-    Raises DatasetError, with the option to name the column with, if there are none or several.
+    Raises DatasetError, which names the option for the column, unless there is exactly one.
     """
     found = [name for name in names if name.lower() in usual]
     if len(found) == 1:

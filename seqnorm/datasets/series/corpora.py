@@ -33,7 +33,7 @@ def load_series(
     Args:
         root: the folder that corpora are fetched into.
         layout: the columns of your own files, and whether they have labels or targets.
-        test_fraction: the fraction of your own series to split off as a test part if there is none.
+        test_fraction: the fraction to split off as a test part, of your own series without one.
 
     Raises:
         FetchError: a corpus cannot be fetched.

@@ -205,6 +205,11 @@ def is_scalar(value: Any) -> bool:
     return value is None or type(value) in (bool, int, float, str)
 
 
+def is_list_of_texts(value: Any) -> bool:
+    """Return whether a value is a list of texts, such as the names of columns."""
+    return type(value) is list and all(type(text) is str for text in value)
+
+
 def _check_trust(path: Path) -> None:
     version = tuple(int(piece) for piece in torch.__version__.split(".")[:2])
     if version >= SAFE_TORCH or os.environ.get(TRUST) == "1":

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
-from ..checkpoints.checkpoint_file import Checkpoint, is_scalar
+from ..checkpoints.checkpoint_file import Checkpoint, is_list_of_texts, is_scalar
 from ..checkpoints.stored_model import stored_model
 from ..data.base import PartsDataModule
 from ..tasks.base import TaskModule
@@ -57,7 +57,8 @@ def evaluate(
 def _stored(checkpoint: Checkpoint, names: Sequence[str], left_out: set[str]) -> dict[str, Any]:
     """Return the options of the data in a checkpoint, and of the trainer in its run's folder."""
     for name, value in checkpoint.data.items():
-        if name not in {*names, *left_out} or not is_scalar(value):
+        plain = is_scalar(value) or is_list_of_texts(value)
+        if name not in {*names, *left_out} or not plain:
             shown = repr(value) if is_scalar(value) else f"a {type(value).__name__}"
             raise ValueError(
                 f"{checkpoint.path}: {name!r:.50}, {shown:.50}, is not an option of its data"

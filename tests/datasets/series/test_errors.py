@@ -264,7 +264,7 @@ def test_arrays(name: str, tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_npz(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_text("x")
-    with pytest.raises(DatasetError, match="a.npz: not readable as arrays"):
+    with pytest.raises(DatasetError, match=r"a\.npz: not readable as arrays"):
         read_file(tmp_path / "a.npz", SeriesLayout())
 
 

@@ -139,7 +139,7 @@ def test_the_parts_of_an_npz_file(name: str, tmp_path: Path) -> None:
         (corpus.train, corpus.validation, corpus.test), ((4, 0), (5, 1), (3, 2))
     ):
         assert_same_series(part, make(count, seed))
-    with pytest.raises(DatasetError, match="has the parts 'train', '.*give a file of one part"):
+    with pytest.raises(DatasetError, match=r"has the parts 'train', '.*give a file of one part"):
         read_file(tmp_path / "a.npz", SeriesLayout())
 
 
@@ -189,7 +189,7 @@ def test_folders_that_are_refused(message: str, tmp_path: Path) -> None:
 def test_what_is_neither(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"neither a corpus of series \(japanese_vowels\) nor"):
         load_series("nothing")
-    with pytest.raises(DatasetError, match="name a file train with one of the endings .npz"):
+    with pytest.raises(DatasetError, match=r"name a file train with one of the endings \.npz"):
         load_series(tmp_path)
     (tmp_path / "a.txt").touch()
     with pytest.raises(DatasetError, match=r"a file of series must end in one of .npz, .parquet"):

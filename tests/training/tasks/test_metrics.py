@@ -7,7 +7,7 @@ import torch
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score
 
 from seqnorm.training.results.scores import accuracy, macro_f1
-from seqnorm.training.tasks.metrics import LengthBucketConfusion
+from seqnorm.training.tasks.metrics import LengthBucketConfusion, RegressionErrors
 
 PREDICTED = [0, 1, 1, 2, 2, 0, 1, 0]
 LABELS = [0, 1, 2, 2, 1, 0, 1, 2]
@@ -56,3 +56,34 @@ def test_overall_as_torchmetrics_has_it() -> None:
 def test_bad_edges(edges: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="length_edges must increase from at least 0"):
         LengthBucketConfusion(3, edges)
+
+
+def test_regression_errors_equal_those_of_all_examples_together() -> None:
+    torch.manual_seed(0)
+    std = torch.tensor([2.0, 0.1], dtype=torch.float64)
+    predicted, targets = torch.randn(2, 11, 2, dtype=torch.float64)
+    metric = RegressionErrors(std.tolist())
+    for part in (slice(0, 1), slice(1, 4), slice(4, 11)):
+        metric.update(predicted[part], targets[part])
+    found = metric.compute()
+    error = (predicted - targets) * std
+    goals = targets * std + 7
+    torch.testing.assert_close(found["mae"], error.abs().mean(0))
+    torch.testing.assert_close(found["rmse"], error.square().mean(0).sqrt())
+    total = (goals - goals.mean(0)).square().sum(0)
+    torch.testing.assert_close(found["r2"], 1 - error.square().sum(0) / total)
+    assert found["count"] == 11
+    metric.reset()
+    metric.half()
+    for _ in range(3000):  # more than half precision can count
+        metric.update(predicted[:1].half(), predicted[:1].half() + 1)
+    assert found["count"] == 11
+    torch.testing.assert_close(metric.compute()["mae"], std, rtol=1e-2, atol=0)
+
+
+def test_r2_of_equal_targets_is_not_a_number() -> None:
+    metric = RegressionErrors([1.0])
+    metric.update(torch.randn(5, 1), torch.full((5, 1), 0.3))
+    found = metric.compute()
+    assert found["r2"].isnan().all()
+    assert found["mae"].isfinite().all()
