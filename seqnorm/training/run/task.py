@@ -7,6 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any, ClassVar
 
 from lightning.pytorch import Callback
@@ -180,21 +181,21 @@ class TargetsOfSeries(Task):
     predict = staticmethod(series.predict)
 
     def row(self, found: Any, options: Any, best: Any) -> dict[str, object]:
-        errors = {f"test_{name}": f"{found[name].mean().item():.6g}" for name in ERRORS}
+        errors = {f"test_{name}": f"{mean(found[name]):.6g}" for name in ERRORS}
         return {**_rate_and_loss(options, best), **errors}
 
     def show(self, title: str, loss: float, found: Any, model: Any) -> None:
         targets = model.targets.names
         for number, target in enumerate(targets):
             name = f"{title}, {target}" if len(targets) > 1 else title
-            mae, rmse, r2 = (found[error][number].item() for error in ERRORS)
-            print(f"{name}: MAE {mae:.6g}, RMSE {rmse:.6g}, R² {r2:.4f}, {found['count']:,} series")
+            mae, rmse, r2 = (found[error][number] for error in ERRORS)
+            print(f"{name}: MAE {mae:.6g}, RMSE {rmse:.6g}, R² {r2:.4f}")
         print(f"{title}: loss {loss:.4f}")
 
     def write(self, found: Any, model: Any, title: str, path: Path, tested: bool) -> None:
         if tested:
             errors = {
-                target: {name: found[name][number].item() for name in ERRORS}
+                target: {name: found[name][number] for name in ERRORS}
                 for number, target in enumerate(model.targets.names)
             }
             write_atomically(path, json.dumps(errors, indent=1, ensure_ascii=False) + "\n")

@@ -153,8 +153,8 @@ class RegressionErrors(Metric):
         self.sums = self.sums.double() + found
         self.count += len(targets)
 
-    def compute(self) -> dict[str, Tensor]:
-        """Return mae, rmse and r2 (K,) of each target, and the number of examples.
+    def compute(self) -> dict[str, list[float]]:
+        """Return mae, rmse and r2 of each target.
 
         R² is NaN if all targets are equal.
         """
@@ -162,9 +162,9 @@ class RegressionErrors(Metric):
         std = self.sums.double().new_tensor(self._std)
         spread = square - total.square() / self.count
         spread = torch.where(spread > 1e-12 * square, spread, torch.nan)
+        # The base class would remove the axis of a single target from tensors, but not from lists.
         return {
-            "mae": absolute / self.count * std,
-            "rmse": (squared / self.count).sqrt() * std,
-            "r2": 1 - squared / spread,
-            "count": self.count,
+            "mae": (absolute / self.count * std).tolist(),
+            "rmse": ((squared / self.count).sqrt() * std).tolist(),
+            "r2": (1 - squared / spread).tolist(),
         }

@@ -6,6 +6,7 @@ Axes: B series, T steps, F features, C classes, K targets.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import mean
 from typing import Any
 
 from torch import Tensor
@@ -138,10 +139,8 @@ class SeriesRegression(TaskModule[SeriesClassifier, RegressionErrors]):
         self.log(f"{stage}_loss", loss, batch_size=examples, sync_dist=True, prog_bar=True)
 
     def log_metrics(self, stage: str) -> None:
-        found = self.metric(stage).compute()
-        errors = {name: found[name].float() for name in ("mae", "rmse", "r2")}
-        for name, values in errors.items():
-            self.log(f"{stage}_{name}", values.mean(), sync_dist=True, prog_bar=True)
+        for name, values in self.metric(stage).compute().items():
+            self.log(f"{stage}_{name}", mean(values), sync_dist=True, prog_bar=True)
             for target, value in zip(self.targets.names, values if len(values) > 1 else ()):
                 self.log(f"{stage}_{name}/{target}", value, sync_dist=True)
 

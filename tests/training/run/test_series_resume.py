@@ -32,7 +32,7 @@ VARIANTS = {
     ),
     "targets": (
         "--task=series_regression",
-        "--data.target_columns=[slope,steps]",
+        "--data.target_columns=[slope]",
         "--model.norm=batch",
     ),
 }
