@@ -12,7 +12,7 @@ from ..documents import DatasetError
 from ..fetching import load_members
 from ..splitting import chosen_by_class, whole_up_from_half
 from .containers import Series, SeriesCorpus, SeriesLayout
-from .files import read_file, read_parts
+from .files import read_parts
 from .japanese_vowels import JAPANESE_VOWELS, SeriesSource
 
 SERIES_CORPORA: Mapping[str, SeriesSource] = {JAPANESE_VOWELS.name: JAPANESE_VOWELS}
@@ -75,13 +75,17 @@ def load_series(
 
 
 def load_one_part(path: str | Path, layout: SeriesLayout) -> SeriesCorpus:
-    """Load a file without parts; its series are the "train" and the "test" part.
+    """Load a file; without parts, its series are each of the parts.
 
     Raises DatasetError as `load_series` does.
     """
-    found = read_file(Path(path), layout)
-    name, series = str(Path(path)), found.series
-    return SeriesCorpus(name, found.features, found.targets, series, test=series, told=found.told)
+    parts = read_parts(Path(path), layout)
+    train = parts["train"]
+    if len(parts) > 1:
+        return load_series(path, layout=layout)
+    names = train.features, train.targets
+    every = (train.series,) * 3
+    return SeriesCorpus(str(Path(path)), *names, *every, told=train.told)
 
 
 def split_series(series: Series, fraction: float = 0.1, seed: int = 0) -> tuple[Series, Series]:

@@ -47,8 +47,9 @@ def read_long(path: Path, table: Any, roles: Mapping[str, Any], layout: SeriesLa
         )
     columns = [_numbers(path, table, name, "feature") for name in features]
     values = np.stack(columns, 1)[order]
-    in_order = table.column(roles["time"]).to_pylist()
-    check_finite(str(path), values, offsets, ids, features, _Picked(in_order, order))
+    check_finite(
+        str(path), values, offsets, ids, features, _Picked(table.column(roles["time"]), order)
+    )
     series = Series(check_ids(path, ids), pieces(values, offsets))
     firsts = order[offsets[:-1]]
     answers = roles["answers"]
@@ -74,9 +75,9 @@ def read_long(path: Path, table: Any, roles: Mapping[str, Any], layout: SeriesLa
 
 
 class _Picked:
-    """A list whose elements are read in another order."""
+    """A column whose elements are read in another order."""
 
-    def __init__(self, values: Sequence[Any], order: Any) -> None:
+    def __init__(self, values: Any, order: Any) -> None:
         self._values = values
         self._order = order
 

@@ -19,6 +19,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from seqnorm.extra import explained
+
 from ..documents import DatasetError
 from .arrays import check_finite, check_targets, pieces
 from .containers import (
@@ -42,7 +44,8 @@ _FORMS = (
 
 def read_arrays(path: Path) -> dict[str, Any]:
     """Return the arrays of a file by name; raise DatasetError if it cannot be read."""
-    import numpy as np
+    with explained(f"reading {path}"):
+        import numpy as np
 
     try:
         with np.load(path, allow_pickle=False) as file:

@@ -101,8 +101,8 @@ class SeriesDataModule(PartsDataModule):
         return load_series(name, layout=self._layout(), **options)
 
     def _is_new_file(self, name: str) -> bool:
-        """Return True for a file to test a model on that was trained on other data."""
-        if self.adopted is None or not Path(name).is_file() or self.hparams["test_fraction"]:
+        """Return True for a file to evaluate a model on that was trained on other data."""
+        if self.adopted is None or not Path(name).is_file():
             return False
         before = self.adopted.data.get("corpus")
         return not (isinstance(before, str) and Path(before).resolve() == Path(name).resolve())

@@ -128,8 +128,8 @@ class SeriesRegression(TaskModule[SeriesClassifier, RegressionErrors]):
         return loss
 
     def predict_step(self, batch: SeriesBatch) -> Tensor:
-        """Return targets (B, K) in their original units, in float64."""
-        return self.targets.undo(self(batch.values, batch.lengths).double())
+        """Return targets (B, K) in their original units, in float64 on the CPU."""
+        return self.targets.undo(self(batch.values, batch.lengths).cpu().double())
 
     def evaluate(self, stage: str, batch: SeriesBatch) -> None:
         predicted = self(batch.values, batch.lengths)

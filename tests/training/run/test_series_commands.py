@@ -162,7 +162,8 @@ def test_regression(tiny: Path, run_seqnorm: Command, capsys: pytest.CaptureFixt
 def test_a_finished_run_is_tested_on_a_new_file(
     tiny: Path, run_seqnorm: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fit(run_seqnorm, *CLASSES, "--trainer.max_epochs=3", "--model.lr=0.05")
+    options = ("--data.corpus=tiny/train.csv", "--data.test_fraction=0.2", "--run.name=tiny")
+    fit(run_seqnorm, *CLASSES, "--trainer.max_epochs=3", "--model.lr=0.05", *options)
     new = {key: each for key, each in make(30, 5).items() if each["label"] == "up"}
     np.savez("new.npz", **arrays(new, "apart"))
     capsys.readouterr()
@@ -171,6 +172,8 @@ def test_a_finished_run_is_tested_on_a_new_file(
     found = by_hand(model, new, model.features).argmax(-1)
     expected = (found == model.classes.index("up")).float().mean().item()
     assert f"new.npz test: accuracy {expected:.4f}" in capsys.readouterr().out
+    run_seqnorm("validate", "--ckpt_path", BEST, "--data.corpus=new.npz")
+    assert f"new.npz validation: accuracy {expected:.4f}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("on", [True, False])
@@ -248,3 +251,23 @@ def test_one_class(tiny: Path, run_seqnorm: Command, capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit):
         run_seqnorm("fit", "--task=series_classification", "--data.corpus=one.csv", *SMALL)
     assert "has 1 class(es) ['up']; at least two are needed" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_not_finite_names_the_series(
+    tiny: Path,
+    run_seqnorm: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    forward = SeriesClassification.forward
+
+    def spoilt(self: SeriesClassification, *args: torch.Tensor) -> torch.Tensor:
+        return forward(self, *args) * (torch.nan if self.training else 1.0)
+
+    monkeypatch.setattr(SeriesClassification, "forward", spoilt)
+    with pytest.raises(SystemExit) as stop:
+        fit(run_seqnorm, *CLASSES, "--trainer.max_epochs=1")
+    assert stop.value.code == 2
+    (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    numbers = error.partition("; series ")[2].split(", ")
+    assert len({*map(int, numbers)}) == 8
