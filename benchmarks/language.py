@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from seqnorm.training.results.language_table import best_rate, losses_of, next_rate, setting
+from seqnorm.training.results.language_table import next_run, setting
 
 ROOT = Path(__file__).resolve().parent.parent
 NORMS = ("layer", "batch", "none")
@@ -30,17 +30,6 @@ def rows_of(path: Path, config: str, norm: str) -> list[dict[str, str]]:
         rows = list(csv.DictReader(file))
     wanted = setting(shlex.join(options(config, norm, 0.0, "0", path)))
     return [row for row in rows if setting(row["config"]) == wanted]
-
-
-def next_run(rows: list[dict[str, str]]) -> tuple[float, str] | None:
-    """Return learning rate and seed of the first missing run of a norm, or None if all exist."""
-    losses = losses_of(rows)
-    rate = next_rate(losses)
-    if rate is not None:
-        return rate, "0"
-    best = best_rate(losses)
-    made = {row["seed"] for row in rows if float(row["lr"]) == best}
-    return next(((best, seed) for seed in SEEDS if seed not in made), None)
 
 
 def options(config: str, norm: str, rate: float, seed: str, results: Path) -> list[str]:
@@ -62,7 +51,7 @@ def make(configs: list[str], results: Path, run: Callable[[list[str]], None]) ->
     for config in configs:
         for norm in NORMS:
             rows = rows_of(results, config, norm)
-            while (missing := next_run(rows)) is not None:
+            while (missing := next_run(rows, SEEDS)) is not None:
                 arguments = options(config, norm, *missing, results)
                 run(arguments)
                 before, rows = rows, rows_of(results, config, norm)

@@ -71,7 +71,9 @@ def test_the_studies(missing: str) -> None:
     assert "Traceback" not in error
 
 
-@pytest.mark.parametrize("module", ["classification_table", "baseline", "language_table"])
+@pytest.mark.parametrize(
+    "module", ["classification_table", "baseline", "language_table", "series_table"]
+)
 def test_modules_that_are_programs(module: str) -> None:
     code = "import sys; sys.modules['lightning'] = None; import runpy; "
     code += f"runpy.run_module('seqnorm.training.results.{module}', run_name='__main__')"

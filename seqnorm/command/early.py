@@ -17,19 +17,27 @@ GROUPS = {
     "model": (
         ("training/tasks/classification.py", "TextClassification"),
         ("training/tasks/language.py", "LanguageModelling"),
+        ("training/tasks/series.py", "SeriesClassification"),
+        ("training/tasks/series.py", "SeriesRegression"),
         ("models/classifier.py", "TextClassifier"),
         ("models/language_model.py", "LanguageModel"),
+        ("models/series_classifier.py", "SeriesClassifier"),
     ),
     "data": (
         ("training/data/base.py", "TextDataModule"),
         ("training/data/classification.py", "TextData"),
         ("training/data/language.py", "LanguageData"),
+        ("training/data/series.py", "SeriesData"),
+        ("training/data/series.py", "SeriesTargetData"),
     ),
-    "run": (("training/run/run_folder.py", "Run"), ("training/run/run_folder.py", "LanguageRun")),
+    "run": tuple(
+        ("training/run/run_folder.py", name) for name in ("Run", "LanguageRun", "RegressionRun")
+    ),
 }
 PREDICTION = (
     ("training/prediction/classification.py", "predict"),
     ("training/prediction/language.py", "predict"),
+    ("training/prediction/series.py", "predict"),
 )
 # The corpora by name, which are known here without an import.
 CORPORA = ("r8", "r52", "20news", "imdb", "mr", "zh_reviews", "ptb", "wikitext2", "text8")

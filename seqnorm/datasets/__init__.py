@@ -1,4 +1,4 @@
-"""Corpora, your own files, tokenising and length-bucketed batches; digits and photographs.
+"""Corpora, your own files, tokenising and length-bucketed batches; series, digits, photographs.
 
 Texts are encoded once, at the beginning, and then batched with others of similar length::
 
@@ -18,6 +18,10 @@ from .fetching import FetchError, Package
 from .language_texts import LANGUAGE_CORPORA, Texts, load_texts
 from .language_tokens import LanguageTokenizer, Level
 from .photographs import PHOTOGRAPHS, TEXTURES, load_photographs
+from .series.batching import SeriesBatch, SeriesDataset, collate_series
+from .series.containers import Series, SeriesCorpus, SeriesLayout
+from .series.corpora import SERIES_CORPORA, load_series, split_last_series, split_series
+from .series.scaling import Scaling
 from .splitting import split_last, split_validation
 from .streams import LanguageBatch, StreamWindows, collate_documents
 from .tokenizing import Tokenizer, default_kind
@@ -35,6 +39,7 @@ __all__ = [
     "CORPORA",
     "LANGUAGE_CORPORA",
     "PHOTOGRAPHS",
+    "SERIES_CORPORA",
     "TEXTURES",
     "AnyTokenizer",
     "BucketBatchSampler",
@@ -51,6 +56,12 @@ __all__ = [
     "Package",
     "PartReport",
     "Pipeline",
+    "Scaling",
+    "Series",
+    "SeriesBatch",
+    "SeriesCorpus",
+    "SeriesDataset",
+    "SeriesLayout",
     "StreamWindows",
     "TextBatch",
     "TextDataset",
@@ -59,15 +70,19 @@ __all__ = [
     "TorchtextTokenizer",
     "collate",
     "collate_documents",
+    "collate_series",
     "default_kind",
     "load_corpus",
     "load_digits",
     "load_photographs",
+    "load_series",
     "load_texts",
     "read_lines",
     "read_vectors",
     "read_vectors_by_torchtext",
     "split_last",
+    "split_last_series",
+    "split_series",
     "split_validation",
     "tokenizer_from_json",
     "torchtext_tokens",

@@ -26,7 +26,7 @@ def split_validation(
     # A hash of the text, unlike a shuffle of positions, gives the same split on every platform and
     # version, and almost the same split after documents are added to a corpus.
     ranks = [hashlib.sha256(f"{seed}:{text}".encode()).digest() for text in documents.texts]
-    return _split(documents, ranks, fraction, lambda count: int(count + 0.5))
+    return _split(documents, ranks, fraction, whole_up_from_half)
 
 
 def split_last(documents: Documents, fraction: float = 0.1) -> tuple[Documents, Documents]:
@@ -43,26 +43,51 @@ def split_last(documents: Documents, fraction: float = 0.1) -> tuple[Documents, 
     return _split(documents, ranks, fraction, round)
 
 
+def whole_up_from_half(count: float) -> int:
+    """Return the nearest whole number; of two, the higher one."""
+    return int(count + 0.5)
+
+
 def _split(
     documents: Documents, ranks: Sequence[Any], fraction: float, rounded: Callable[[float], int]
 ) -> tuple[Documents, Documents]:
-    """Split off a fraction of each class, the documents of the lowest ranks, but never all."""
-    if not 0.0 < fraction < 1.0:
-        raise ValueError(f"fraction must lie strictly between 0 and 1, not {fraction}")
-    by_class: dict[int, list[tuple[Any, int]]] = defaultdict(list)
-    for index, (rank, label) in enumerate(zip(ranks, documents.labels)):
-        by_class[label].append((rank, index))
-    chosen = [False] * len(documents.labels)
-    for ranked in by_class.values():
-        for _, index in sorted(ranked)[: min(rounded(fraction * len(ranked)), len(ranked) - 1)]:
-            chosen[index] = True
-    if not any(chosen):
-        raise DatasetError(
-            f"a fraction of {fraction} of {len(chosen)} documents in {len(by_class)} classes "
-            "rounds to no document of any class; take a larger fraction or give more documents"
-        )
+    chosen = chosen_by_class(documents.labels, ranks, fraction, rounded, "document")
     kept, split_off = (
         Documents(tuple(compress(documents.texts, mask)), tuple(compress(documents.labels, mask)))
         for mask in ([not flag for flag in chosen], chosen)
     )
     return kept, split_off
+
+
+def chosen_by_class(
+    labels: Sequence[Any],
+    ranks: Sequence[Any],
+    fraction: float,
+    rounded: Callable[[float], int],
+    example: str,
+) -> list[bool]:
+    """Choose a fraction of each class, the examples of the lowest ranks, but never all.
+
+    Args:
+        labels: The class of each example.
+        ranks: The rank of each example.
+        fraction: The fraction.
+        rounded: Returns the number of examples to choose from a class.
+        example: The word for an example, in an error.
+    """
+    if not 0.0 < fraction < 1.0:
+        raise ValueError(f"fraction must lie strictly between 0 and 1, not {fraction}")
+    by_class: dict[Any, list[tuple[Any, int]]] = defaultdict(list)
+    for index, (rank, label) in enumerate(zip(ranks, labels)):
+        by_class[label].append((rank, index))
+    chosen = [False] * len(labels)
+    for ranked in by_class.values():
+        for _, index in sorted(ranked)[: min(rounded(fraction * len(ranked)), len(ranked) - 1)]:
+            chosen[index] = True
+    if not any(chosen):
+        several = example if example.endswith("s") else f"{example}s"
+        raise DatasetError(
+            f"a fraction of {fraction} of {len(chosen)} {several} in {len(by_class)} classes "
+            f"rounds to no {example} of any class; take a larger fraction or give more {several}"
+        )
+    return chosen

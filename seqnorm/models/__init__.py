@@ -5,12 +5,14 @@ from .embedding import cooccurrence_embedding
 from .image_classifier import ImageClassifier
 from .language_model import LanguageModel
 from .pooling import Pooling
+from .series_classifier import SeriesClassifier
 from .stylisation import StylisationNet
 
 __all__ = [
     "ImageClassifier",
     "LanguageModel",
     "Pooling",
+    "SeriesClassifier",
     "StylisationNet",
     "TextClassifier",
     "cooccurrence_embedding",

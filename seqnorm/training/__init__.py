@@ -10,15 +10,21 @@ with explained("seqnorm.training"):
     from .callbacks.reestimate import ReestimateStatistics
     from .data.classification import TextData
     from .data.language import LanguageData
+    from .data.series import SeriesData, SeriesTargetData
     from .distributed import SyncBatchNorm
     from .tasks.classification import TextClassification
     from .tasks.language import LanguageModelling
+    from .tasks.series import SeriesClassification, SeriesRegression
 
 __all__ = [
     "LanguageData",
     "LanguageModelling",
     "NormStatistics",
     "ReestimateStatistics",
+    "SeriesClassification",
+    "SeriesData",
+    "SeriesRegression",
+    "SeriesTargetData",
     "SyncBatchNorm",
     "TextClassification",
     "TextData",

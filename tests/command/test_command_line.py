@@ -159,6 +159,10 @@ def test_the_known_options_are_those_of_the_parsers(command: str) -> None:
         "data.seed",
         "model.pad_id",
         "model.unk_id",
+        "model.features",
+        "model.targets",
+        "model.num_features",
+        "model.num_outputs",
     }
     known = early.known_options(command)
     missing = {name for name in short if not name.endswith("+")} - known

@@ -57,7 +57,12 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def crash_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
     """Return a function that makes training raise at a step, or with None no longer."""
-    from seqnorm.training import LanguageModelling, TextClassification
+    from seqnorm.training import (
+        LanguageModelling,
+        SeriesClassification,
+        SeriesRegression,
+        TextClassification,
+    )
 
     at: list[int | None] = [None]
 
@@ -71,7 +76,7 @@ def crash_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
 
         monkeypatch.setattr(kind, "training_step", step)
 
-    for kind in (TextClassification, LanguageModelling):
+    for kind in (TextClassification, LanguageModelling, SeriesClassification, SeriesRegression):
         crash(kind)
 
     def set_step(step: int | None) -> None:

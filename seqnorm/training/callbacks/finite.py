@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from seqnorm.datasets import SeriesBatch
 from seqnorm.nn.statistics import RunningTable
 
 from ..distributed import gathered
@@ -126,7 +127,8 @@ class StopAtNonFinite(Callback):
         if trainer.world_size == 1:
             what = what or otherwise
         if what and isinstance(indices, Tensor):  # `indices` is a method of a tensor
-            what = f"{what}; documents {', '.join(map(str, indices.tolist()))}"
+            examples = "series" if isinstance(self._batch, SeriesBatch) else "documents"
+            what = f"{what}; {examples} {', '.join(map(str, indices.tolist()))}"
         raise FloatingPointError(
             f"step {trainer.global_step} (epoch {trainer.current_epoch}, batch {self._number}): "
             f"{_of_all(trainer, what) or otherwise}"

@@ -19,7 +19,7 @@ from ..results.pictures import learning_curve
 
 
 class RunFiles(Callback):
-    """Write config.yaml, tokenizer.json, metrics.csv and the learning curve of a run.
+    """Write config.yaml, the module's files, metrics.csv and the learning curve of a run.
 
     The rows of metrics.csv, one for each epoch, counted from 1, and one for the test, are part of
     every checkpoint, so that a resumed run continues exactly these.
@@ -44,8 +44,9 @@ class RunFiles(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:  # all checks of a resumed run have passed by now
             write_atomically(self.path / "config.yaml", self.config)
-            tokenizer: Any = pl_module.tokenizer
-            write_atomically(self.path / "tokenizer.json", tokenizer.to_json())
+            module: Any = pl_module
+            for name, text in module.files.items():
+                write_atomically(self.path / name, text)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for name, value in self.validated.items():

@@ -21,6 +21,8 @@ SAFE_TORCH = (2, 6)
 # The format of checkpoints, and the key that holds it. A checkpoint without the key has format 1.
 FORMAT = 1
 FORMAT_KEY = "seqnorm_format"
+# The hyper-parameters that describe the inputs of a model, one of which every checkpoint has.
+INPUTS = {"tokenizer", "features"}
 # The files that this process wrote, with their modification times. They can be trusted.
 _written: dict[Path, int] = {}
 
@@ -54,8 +56,14 @@ class Checkpoint(NamedTuple):
 
     @property
     def task(self) -> str:
-        """The task of the model: a classifier has classes, a language model has none."""
-        return "classification" if "classes" in self.hyper_parameters else "language"
+        """The task of the model.
+
+        A classifier has classes, and a model of series has features instead of a tokenizer.
+        """
+        classes = "classes" in self.hyper_parameters
+        if "features" in self.hyper_parameters:
+            return "series_classification" if classes else "series_regression"
+        return "classification" if classes else "language"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -152,7 +160,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         reason = type(error).__name__
         raise ValueError(f"{str(path)!r} cannot be read as a checkpoint ({reason})") from error
     parameters = contents.get("hyper_parameters") if isinstance(contents, dict) else None
-    if not isinstance(parameters, Mapping) or "tokenizer" not in parameters:
+    if not isinstance(parameters, Mapping) or not parameters.keys() & INPUTS:
         raise ValueError(f"{str(path)!r} is not a checkpoint of seqnorm.training")
     version = contents.get(FORMAT_KEY, 1)
     if type(version) is not int or not 1 <= version <= FORMAT:
@@ -195,6 +203,11 @@ def is_plain(tensor: torch.Tensor) -> bool:
 def is_scalar(value: Any) -> bool:
     """Return whether a value is None, a truth value, a number or a text."""
     return value is None or type(value) in (bool, int, float, str)
+
+
+def is_list_of_texts(value: Any) -> bool:
+    """Return whether a value is a list of texts, such as the names of columns."""
+    return type(value) is list and all(type(text) is str for text in value)
 
 
 def _check_trust(path: Path) -> None:

@@ -11,73 +11,52 @@ from typing import Any, ClassVar, Literal
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 
-from seqnorm.datasets import BucketBatchSampler, Corpus, Texts
+from seqnorm.datasets import BucketBatchSampler, Corpus, SeriesCorpus, Texts
 from seqnorm.datasets.fetching import was_told
 
 from ..checkpoints.checkpoint_file import Checkpoint, read_checkpoint
 from .batches import Batches
 
 
-class TextDataModule(LightningDataModule, ABC):
-    """Texts in parts, whose digests every checkpoint holds.
+class PartsDataModule(LightningDataModule, ABC):
+    """Examples in parts, whose digests every checkpoint holds.
 
-    A run cannot be resumed with other texts. Validation and test accept them. The constructor of a
-    subclass has further options.
+    A run cannot be resumed with other examples. Validation and test accept them. The constructor of
+    a subclass has further options.
 
     Args:
         root: The folder that corpora are fetched into, and that holds the files of language
             benchmarks.
-        text_column: The column of the texts in your own files or in a data set of Hugging Face;
-            null for "text", or in your own files without this column a guess, which is shown.
-        delimiter: The character that separates the fields of your own .csv and .tsv files: comma,
-            semicolon, tab, pipe or another character. null takes the file ending's, or another one
-            if only that one finds the columns in the header.
-        quotes: The meaning of quotation marks in such files: enclose (a field, whatever it holds),
-            literal (a character like any other), or null: they enclose a field, but a field that
-            seems to hold further records is an error.
-        drop_unlabelled: Leave out rows without a label; otherwise they are an error.
-        vocab_size: Most tokens in the vocabulary; null for no limit.
-        min_frequency: Tokens that occur less often in the training part are unknown. With 1 the
-            training part has no unknown tokens, and a language model of words cannot learn to
-            expect them.
         noise: Largest difference between the lengths in a batch; see BucketBatchSampler.
-        validation_fraction: The part of the training texts to choose the best epoch with, if the
-            corpus has no validation part: a random choice of labelled texts, or the last ones of
+        validation_fraction: The part of the training examples to choose the best epoch with, if the
+            corpus has no validation part: a random choice of labelled examples, or the last ones of
             other texts.
         split_seed: The seed of that random choice. It is not ``seed``, so that runs of all seeds
-            train on the same texts.
-        seed: The seed of the order of the batches of documents.
-        vocabulary: A checkpoint whose tokenizer, and whose classes if it has any, are used instead
-            of the corpus's own.
+            train on the same examples.
+        seed: The seed of the order of the batches.
     """
 
     def __init__(
         self,
         *,
         root: str = "data",
-        text_column: str | None = None,
-        delimiter: str | None = None,
-        quotes: Literal["enclose", "literal"] | None = None,
-        drop_unlabelled: bool = False,
-        vocab_size: int | None = None,
-        min_frequency: int = 1,
         noise: float = 0.05,
         validation_fraction: float = 0.1,
         split_seed: int = 0,
         seed: int = 0,
-        vocabulary: str | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)  # with the arguments of the subclass
 
-    instead: ClassVar[str]  # what to do with texts that are neither trained on nor tested on
+    examples: ClassVar[str]  # what the parts hold, in an error
+    instead: ClassVar[str]  # what to do with examples that are neither trained on nor tested on
     no_test: ClassVar[str]  # how to get a test part
     _adopted: Checkpoint | None = None
     _alone: Literal["train", "validation", "test"] = "train"
 
     @property
     @abstractmethod
-    def corpus(self) -> Corpus | Texts:
+    def corpus(self) -> Corpus | Texts | SeriesCorpus:
         """The corpus, fetched if necessary."""
 
     @property
@@ -92,18 +71,8 @@ class TextDataModule(LightningDataModule, ABC):
 
     @property
     @abstractmethod
-    def tokenizer(self) -> Any:
-        """The tokenizer of the texts."""
-
-    @property
-    def tokenizer_json(self) -> str:
-        """The tokenizer as JSON, for the constructor of a model."""
-        return str(self.tokenizer.to_json())
-
-    @property
-    @abstractmethod
-    def columns(self) -> Mapping[str, tuple[Sequence[str], ...]]:
-        """The texts of each part, in order, and their labels if they have labels."""
+    def columns(self) -> Mapping[str, tuple[Sequence[str | bytes], ...]]:
+        """The examples of each part, in order, and their labels if they have labels."""
 
     @abstractmethod
     def loader(self, part: str) -> Batches[Any]:
@@ -127,15 +96,15 @@ class TextDataModule(LightningDataModule, ABC):
         stages = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}
         if stage not in stages:
             raise ValueError(
-                f"{type(self).__name__} has texts to fit, validate and test with, and none to "
-                f"{stage}: {self.instead}"
+                f"{type(self).__name__} has {self.examples} to fit, validate and test with, and "
+                f"none to {stage}: {self.instead}"
             )
         if stage == "test" and not self.has_test:
             raise ValueError(f"{self.corpus.name} has no test part: {self.no_test}")
         return stages[stage]
 
     def adopt(self, checkpoint: Checkpoint) -> None:
-        """Use the tokenizer and the classes of a checkpoint instead of the corpus's own."""
+        """Prepare the data as for the model of a checkpoint, as by its tokenizer and classes."""
         self._adopted = checkpoint
 
     def evaluate_all(self, part: Literal["validation", "test"]) -> None:
@@ -144,9 +113,7 @@ class TextDataModule(LightningDataModule, ABC):
 
     @property
     def adopted(self) -> Checkpoint | None:
-        """The checkpoint whose vocabulary is used: that of ``adopt``, or of ``vocabulary``."""
-        if self._adopted is None and self.hparams["vocabulary"] is not None:
-            self._adopted = read_checkpoint(self.hparams["vocabulary"])
+        """The checkpoint that is evaluated, if one is."""
         return self._adopted
 
     def chosen(self, *names: str) -> dict[str, Any]:
@@ -161,7 +128,7 @@ class TextDataModule(LightningDataModule, ABC):
         return {"num_replicas": self.trainer.world_size, "rank": self.trainer.global_rank}
 
     def buckets(self, part: str, lengths: Sequence[int], **limits: Any) -> BucketBatchSampler:
-        """Return batches of documents of similar ``lengths``, within these ``limits``."""
+        """Return batches of examples of similar ``lengths``, within these ``limits``."""
         options = {**self.chosen("seed", "noise"), **self.process, **limits}
         return BucketBatchSampler(lengths, shuffle=part == "train", **options)
 
@@ -185,9 +152,9 @@ class TextDataModule(LightningDataModule, ABC):
         if other:
             parts = f"{', '.join(sorted(map(str, other)))} part{'s' * (len(other) > 1)}"
             raise ValueError(
-                f"{path}: the run cannot be resumed, because the data have changed: texts, labels "
-                f"or their order in the {parts} differ from those at its start; restore them, or "
-                "start a new run"
+                f"{path}: the run cannot be resumed, because the data have changed: "
+                f"{self.examples}, labels or their order in the {parts} differ from those at its "
+                "start; restore them, or start a new run"
             )
 
     def state_dict(self) -> dict[str, Any]:
@@ -199,11 +166,69 @@ class TextDataModule(LightningDataModule, ABC):
             self.check_same({type(self).__qualname__: state_dict}, self.trainer.ckpt_path)
 
 
-def _digest(columns: tuple[Sequence[str], ...]) -> str:
+class TextDataModule(PartsDataModule):
+    """Texts in parts.
+
+    Args:
+        text_column: The column of the texts in your own files or in a data set of Hugging Face;
+            null for "text", or in your own files without this column a guess, which is shown.
+        delimiter: The character that separates the fields of your own .csv and .tsv files: comma,
+            semicolon, tab, pipe or another character. null takes the file ending's, or another one
+            if only that one finds the columns in the header.
+        quotes: The meaning of quotation marks in such files: enclose (a field, whatever it holds),
+            literal (a character like any other), or null: they enclose a field, but a field that
+            seems to hold further records is an error.
+        drop_unlabelled: Leave out rows without a label; otherwise they are an error.
+        vocab_size: Most tokens in the vocabulary; null for no limit.
+        min_frequency: Tokens that occur less often in the training part are unknown. With 1 the
+            training part has no unknown tokens, and a language model of words cannot learn to
+            expect them.
+        vocabulary: A checkpoint whose tokenizer, and whose classes if it has any, are used instead
+            of the corpus's own.
+        options: The other arguments of ``PartsDataModule``.
+    """
+
+    def __init__(
+        self,
+        *,
+        text_column: str | None = None,
+        delimiter: str | None = None,
+        quotes: Literal["enclose", "literal"] | None = None,
+        drop_unlabelled: bool = False,
+        vocab_size: int | None = None,
+        min_frequency: int = 1,
+        vocabulary: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+
+    examples = "texts"
+
+    @property
+    @abstractmethod
+    def tokenizer(self) -> Any:
+        """The tokenizer of the texts."""
+
+    @property
+    def tokenizer_json(self) -> str:
+        """The tokenizer as JSON, for the constructor of a model."""
+        return str(self.tokenizer.to_json())
+
+    @property
+    def adopted(self) -> Checkpoint | None:
+        """The checkpoint whose vocabulary is used: that of ``adopt``, or of ``vocabulary``."""
+        if self._adopted is None and self.hparams["vocabulary"] is not None:
+            self._adopted = read_checkpoint(self.hparams["vocabulary"])
+        if self._adopted is not None and "tokenizer" not in self._adopted.hyper_parameters:
+            raise ValueError(f"{self._adopted.path} is not of a model of texts: no vocabulary")
+        return self._adopted
+
+
+def _digest(columns: tuple[Sequence[str | bytes], ...]) -> str:
     digest = hashlib.sha256()
     for column in columns:
         digest.update(b"%d:" % len(column))
-        for text in column:
-            written = text.encode("utf-8", "surrogatepass")
+        for value in column:
+            written = value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass")
             digest.update(b"%d:%b" % (len(written), written))
     return digest.hexdigest()

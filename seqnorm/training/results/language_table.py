@@ -68,6 +68,22 @@ def best_rate(losses: Mapping[float, float]) -> float:
     return min(losses, key=lambda rate: math.inf if math.isnan(losses[rate]) else losses[rate])
 
 
+def next_run(rows: Sequence[Mapping[str, str]], seeds: Sequence[str]) -> tuple[float, str] | None:
+    """Return learning rate and seed of the first missing run of a group, or None if all exist.
+
+    Args:
+        rows: The rows of the group.
+        seeds: The seeds to run at the best rate.
+    """
+    losses = losses_of(rows)
+    rate = next_rate(losses)
+    if rate is not None:
+        return rate, "0"
+    best = best_rate(losses)
+    made = {row["seed"] for row in rows if float(row["lr"]) == best}
+    return next(((best, seed) for seed in seeds if seed not in made), None)
+
+
 def losses_of(rows: Sequence[Mapping[str, str]]) -> dict[float, float]:
     """Return the validation losses of the rates that seed 0 has tried."""
     return {float(row["lr"]): float(row["val_loss"]) for row in rows if row["seed"] == "0"}

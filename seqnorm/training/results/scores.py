@@ -66,20 +66,25 @@ def write_class_scores(confusion: Tensor, classes: Sequence[str], path: Path) ->
     write_atomically(path, text.getvalue())
 
 
-def never_predicted(confusion: Tensor, classes: Sequence[str]) -> str:
+def never_predicted(confusion: Tensor, classes: Sequence[str], unit: str) -> str:
     """Return a warning that names the classes that were never predicted, or ""."""
     found = [
         each for each in class_scores(confusion, classes) if each.documents and not each.predicted
     ]
     if not found:
         return ""
-    shown = ", ".join(f"{each.name} ({each.documents:,} documents)" for each in found[:10])
+    shown = ", ".join(f"{each.name} ({each.documents:,} {unit})" for each in found[:10])
     more = f" and {len(found) - 10} more" if len(found) > 10 else ""
     return f"never predicted: {shown}{more}"
 
 
 def print_scores(
-    title: str, loss: float, confusion: Tensor, names: Sequence[str], classes: Sequence[str] = ()
+    title: str,
+    loss: float,
+    confusion: Tensor,
+    names: Sequence[str],
+    classes: Sequence[str] = (),
+    units: tuple[str, str] = ("tokens", "documents"),
 ) -> None:
     """Print accuracy and macro F1, overall and by length, and the scores of each class.
 
@@ -89,10 +94,11 @@ def print_scores(
         confusion: (L, C, C) counts of documents by length bucket, class and predicted class.
         names: The names of the L buckets.
         classes: The names of the C classes. If there are many, those of the lowest F1 are shown.
+        units: The words for the unit of length and for the examples.
     """
     table = Table(title=escape(title))  # a path may contain Rich's markup
-    table.add_column("tokens")
-    for heading in ("documents", "accuracy", "macro F1", "loss"):
+    table.add_column(units[0])
+    for heading in (units[1], "accuracy", "macro F1", "loss"):
         table.add_column(heading, justify="right")
     total = confusion.sum(0)
     table.add_row("all", *_row(total), f"{loss:.4f}", end_section=True)
@@ -101,18 +107,18 @@ def print_scores(
             table.add_row(name, *_row(bucket))
     Console().print(table)
     if classes:
-        Console().print(_class_table(class_scores(total, classes)))
+        Console().print(_class_table(class_scores(total, classes), units[1]))
     print(f"{title}: accuracy {accuracy(total):.4f}, macro F1 {macro_f1(total):.4f}")
 
 
-def _class_table(found: list[ClassScores]) -> Table:
+def _class_table(found: list[ClassScores], unit: str) -> Table:
     title = "classes"
     if len(found) > _MOST:
         title = f"the {_MOST} classes of the lowest F1, of {len(found)}"
         found = sorted(found, key=lambda each: each.f1)[:_MOST]
     table = Table(title=title)
     table.add_column("class")
-    for heading in ("documents", "predicted", "precision", "recall", "F1"):
+    for heading in (unit, "predicted", "precision", "recall", "F1"):
         table.add_column(heading, justify="right")
     for name, documents, predicted, *ratios in found:
         counts = f"{documents:,}", f"{predicted:,}"

@@ -9,10 +9,10 @@ from typing import Any, Literal
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
-from ..checkpoints.checkpoint_file import Checkpoint, is_scalar
+from ..checkpoints.checkpoint_file import Checkpoint, is_list_of_texts, is_scalar
 from ..checkpoints.stored_model import stored_model
-from ..data.base import TextDataModule
-from ..tasks.base import TextModule
+from ..data.base import PartsDataModule
+from ..tasks.base import TaskModule
 from .options import command_parser, parse
 from .resume import config_of_run
 from .task import Task
@@ -69,7 +69,8 @@ def evaluate(
 def _stored(checkpoint: Checkpoint, names: Sequence[str], left_out: set[str]) -> dict[str, Any]:
     """Return the options of the data in a checkpoint, and of the trainer in its run's folder."""
     for name, value in checkpoint.data.items():
-        if name not in {*names, *left_out} or not is_scalar(value):
+        plain = is_scalar(value) or is_list_of_texts(value)
+        if name not in {*names, *left_out} or not plain:
             shown = repr(value) if is_scalar(value) else f"a {type(value).__name__}"
             raise ValueError(
                 f"{checkpoint.path}: {name!r:.50}, {shown:.50}, is not an option of its data"
@@ -111,8 +112,8 @@ def _for_another(stored: dict[str, Any], corpus: str) -> dict[str, Any]:
 def evaluated(
     task: Task,
     trainer: Trainer,
-    model: TextModule[Any, Any],
-    data: TextDataModule,
+    model: TaskModule[Any, Any],
+    data: PartsDataModule,
     stage: Literal["val", "test"],
 ) -> Any:
     """Evaluate a model, print its scores and return its metric; None if there are no batches."""

@@ -11,7 +11,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from ..checkpoints.checkpoint_file import Checkpoint
 from .yaml_texts import keep_texts, mode
 
-TaskName = Literal["classification", "language"]
+TaskName = Literal["classification", "language", "series_classification", "series_regression"]
 
 
 def command_parser(

@@ -125,13 +125,18 @@ def options_of_an_epoch(config: Mapping[str, Any]) -> dict[str, Any]:
 def check_resumable(model: LightningModule, checkpoint: Checkpoint) -> None:
     """Load the weights of a checkpoint into the model to resume with.
 
-    The tokens and classes must also be the same, because weights do not name them.
+    Tokens, classes, features and targets must also be the same, because weights do not name them.
 
     Raises:
         ValueError: The weights are not those of the model.
     """
     load_weights(model, checkpoint.weights, checkpoint.path)
-    for name, words in (("tokenizer", "another vocabulary"), ("classes", "other classes")):
+    for name, words in (
+        ("tokenizer", "another vocabulary"),
+        ("classes", "other classes"),
+        ("features", "other features or another scale of them"),
+        ("targets", "other targets or another scale of them"),
+    ):
         ours, theirs = model.hparams.get(name), checkpoint.hyper_parameters.get(name)
         if theirs != ours and list(theirs or ()) != list(ours or ()):
             raise ValueError(

@@ -29,6 +29,8 @@ from .yaml_texts import dump
 if TYPE_CHECKING:
     from .task import Task
 
+HIGHER_IS_BETTER = ("val_accuracy", "val_macro_f1")
+
 
 class Run:
     """A training run, in the folder ``<folder>/<name>/version_<n>``, where it is also resumed.
@@ -75,7 +77,7 @@ class Run:
             raise ValueError("run.name is empty: give a name, or null for the corpus's")
         self.folder = folder
         self.name = name
-        self.monitor = monitor
+        self.monitor: str | None = monitor
         self.patience = patience
         self.ema_decay = ema_decay
         self.reestimate = reestimate
@@ -158,7 +160,7 @@ class Run:
             self.choose_monitor(())
         monitor: dict[str, Any] = {
             "monitor": self.monitor,
-            "mode": "min" if self.monitor == "val_loss" else "max",
+            "mode": "max" if self.monitor in HIGHER_IS_BETTER else "min",
         }
         files: dict[str, Any] = {"dirpath": path / "checkpoints", "enable_version_counter": False}
         self.best = RunCheckpoint(**monitor, **files, filename="best")
@@ -201,3 +203,18 @@ class LanguageRun(Run):
 
     def __init__(self, *, monitor: Literal["val_loss"] = "val_loss", **options: Any) -> None:
         super().__init__(monitor=monitor, **options)
+
+
+class RegressionRun(Run):
+    """A training run, in the folder ``<folder>/<name>/version_<n>``, where it is also resumed.
+
+    Args:
+        monitor: The quantity of the validation part that chooses the best epoch.
+        options: The other arguments of ``Run``.
+    """
+
+    def __init__(
+        self, *, monitor: Literal["val_loss", "val_mae", "val_rmse"] = "val_loss", **options: Any
+    ) -> None:
+        super().__init__(monitor="val_loss", **options)
+        self.monitor = monitor

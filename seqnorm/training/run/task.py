@@ -7,6 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any, ClassVar
 
 from lightning.pytorch import Callback
@@ -14,12 +15,14 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from seqnorm.files import write_atomically
 
-from ..data.base import TextDataModule
+from ..data.base import PartsDataModule
 from ..data.classification import TextData
 from ..data.language import LanguageData
+from ..data.series import SeriesData, SeriesTargetData
 from ..prediction import classification as labels
 from ..prediction import language as scores
-from ..results import classification_table, language_table
+from ..prediction import series
+from ..results import classification_table, language_table, series_table
 from ..results.pictures import confusion_matrix
 from ..results.scores import (
     accuracy,
@@ -28,11 +31,12 @@ from ..results.scores import (
     print_scores,
     write_class_scores,
 )
-from ..tasks.base import TextModule
+from ..tasks.base import TaskModule
 from ..tasks.classification import TextClassification
 from ..tasks.language import LanguageModelling
+from ..tasks.series import SeriesClassification, SeriesRegression
 from ..tasks.starting_embedding import StartEmbedding
-from .run_folder import LanguageRun, Run
+from .run_folder import LanguageRun, RegressionRun, Run
 
 
 class Task(ABC):
@@ -50,8 +54,8 @@ class Task(ABC):
     """
 
     model: ClassVar[str]
-    module: ClassVar[type[TextModule[Any, Any]]]
-    data: ClassVar[type[TextDataModule]]
+    module: ClassVar[type[TaskModule[Any, Any]]]
+    data: ClassVar[type[PartsDataModule]]
     run: ClassVar[type[Run]]
     links: ClassVar[Mapping[str, str]]
     callbacks: ClassVar[Sequence[type[Callback]]] = ()
@@ -62,7 +66,7 @@ class Task(ABC):
 
     def forward(self, model: Any, batch: Any) -> object:
         """Run a model on a training batch, to re-estimate the statistics of BatchNorm."""
-        return model(batch.tokens, batch.lengths)
+        return model(batch[0], batch.lengths)
 
     def class_counts(self, data: Any) -> Sequence[int]:
         """Return the sizes of the classes, if they decide how the best epoch is chosen."""
@@ -91,19 +95,20 @@ class Classification(Task):
     """Text classification."""
 
     model = "text classifier"
-    module = TextClassification
-    data = TextData
+    module: ClassVar[type[TaskModule[Any, Any]]] = TextClassification
+    data: ClassVar[type[PartsDataModule]] = TextData
     run = Run
     links: ClassVar[Mapping[str, str]] = {
         "tokenizer_json": "tokenizer",
         "classes": "classes",
         "class_counts": "class_counts",
     }
-    callbacks = (StartEmbedding,)
+    callbacks: ClassVar[Sequence[type[Callback]]] = (StartEmbedding,)
     curves = ("loss", "accuracy")
-    columns = classification_table.COLUMNS
+    columns: ClassVar[Sequence[str]] = classification_table.COLUMNS
     finished = "confusion_matrix.png"
-    predict = staticmethod(labels.predict)
+    predict: ClassVar[Callable[..., None]] = staticmethod(labels.predict)
+    units = ("tokens", "documents")  # of lengths, and of examples
 
     def row(self, found: Any, options: Any, best: Any) -> dict[str, object]:
         confusion = found.sum(0)
@@ -113,8 +118,8 @@ class Classification(Task):
         }
 
     def show(self, title: str, loss: float, found: Any, model: Any) -> None:
-        print_scores(title, loss, found, model.metric("test").names, model.classes)
-        if warning := never_predicted(found.sum(0), model.classes):
+        print_scores(title, loss, found, model.metric("test").names, model.classes, self.units)
+        if warning := never_predicted(found.sum(0), model.classes, self.units[1]):
             weighted = model.hparams["class_weights"] is not None
             more = "" if weighted else "; --model.class_weights balanced weights rare classes more"
             rank_zero_info(f"Warning: {warning}{more}")
@@ -169,4 +174,72 @@ class Language(Task):
             write_atomically(path, json.dumps(values, indent=1) + "\n")
 
 
-TASKS: dict[str, Task] = {"classification": Classification(), "language": Language()}
+class ClassesOfSeries(Classification):
+    """Classification of series."""
+
+    model = "classifier of series"
+    module = SeriesClassification
+    data = SeriesData
+    links: ClassVar[Mapping[str, str]] = {
+        "features_json": "features",
+        "classes": "classes",
+        "class_counts": "class_counts",
+    }
+    callbacks = ()
+    columns = series_table.CLASSIFICATION
+    predict = staticmethod(series.predict)
+    units = ("steps", "series")
+
+    def row(self, found: Any, options: Any, best: Any) -> dict[str, object]:
+        return {**_rate_and_loss(options, best), **super().row(found, options, best)}
+
+
+class TargetsOfSeries(Task):
+    """Regression on series."""
+
+    model = "regression on series"
+    module = SeriesRegression
+    data = SeriesTargetData
+    run = RegressionRun
+    links: ClassVar[Mapping[str, str]] = {"features_json": "features", "targets_json": "targets"}
+    curves = ("loss", "mae")
+    columns = series_table.REGRESSION
+    finished = "test.json"
+    predict = staticmethod(series.predict)
+
+    def row(self, found: Any, options: Any, best: Any) -> dict[str, object]:
+        errors = {f"test_{name}": f"{mean(found[name]):.6g}" for name in ERRORS}
+        return {**_rate_and_loss(options, best), **errors}
+
+    def show(self, title: str, loss: float, found: Any, model: Any) -> None:
+        targets = model.targets.names
+        for number, target in enumerate(targets):
+            name = f"{title}, {target}" if len(targets) > 1 else title
+            mae, rmse, r2 = (found[error][number] for error in ERRORS)
+            print(f"{name}: MAE {mae:.6g}, RMSE {rmse:.6g}, R² {r2:.4f}")
+        print(f"{title}: loss {loss:.4f}")
+
+    def write(self, found: Any, model: Any, title: str, path: Path, tested: bool) -> None:
+        if tested:
+            errors = {
+                target: {name: found[name][number] for name in ERRORS}
+                for number, target in enumerate(model.targets.names)
+            }
+            write_atomically(path, json.dumps(errors, indent=1, ensure_ascii=False) + "\n")
+
+
+ERRORS = ("mae", "rmse", "r2")
+
+
+def _rate_and_loss(options: Any, best: Any) -> dict[str, object]:
+    """Return the learning rate, and the loss of the best epoch if the loss chose it."""
+    monitored = best is not None and options.run.monitor == "val_loss"
+    return {"lr": options.model.lr, "val_loss": f"{float(best):.4f}" if monitored else ""}
+
+
+TASKS: dict[str, Task] = {
+    "classification": Classification(),
+    "language": Language(),
+    "series_classification": ClassesOfSeries(),
+    "series_regression": TargetsOfSeries(),
+}

@@ -17,7 +17,7 @@ _MODE = "seqnorm"
 # Options, by the last part of their names, whose values are names and paths that the user chooses:
 # a run may be called none.
 _NAMES = {"corpus", "root", "text_column", "label_column", "folder", "name", "default_root_dir"}
-_NAMES |= {"save_dir", "dirpath", "filename", "sub_dir"}
+_NAMES |= {"id_column", "time_column", "save_dir", "dirpath", "filename", "sub_dir"}
 # Options that are texts. For the further ones the word "none" means null.
 TEXTS = _NAMES | {
     "delimiter",

@@ -26,8 +26,8 @@ Schedule = Literal["cosine", "linear", "constant"]
 _MAX_LR = 1e6
 
 
-class TextModule(LightningModule, ABC, Generic[N, M]):
-    """A network on text, trained by AdamW and evaluated by a metric over a whole part.
+class TaskModule(LightningModule, ABC, Generic[N, M]):
+    """A network, trained by AdamW and evaluated by a metric over a whole part.
 
     The constructor of a subclass has the arguments ``lr``, ``warmup``, ``schedule`` and
     ``weight_decay``, which this class reads from the hyper-parameters. Weight decay applies to the
@@ -60,6 +60,11 @@ class TextModule(LightningModule, ABC, Generic[N, M]):
         self.network = network
         self.metrics = nn.ModuleDict(metrics)
         self.means = nn.ModuleDict({name: Mean() for name in means})
+
+    @property
+    @abstractmethod
+    def files(self) -> dict[str, str]:
+        """The texts, by file name, that describe the inputs in the folder of a run."""
 
     @abstractmethod
     def evaluate(self, stage: str, batch: Any) -> None:

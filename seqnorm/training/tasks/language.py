@@ -13,11 +13,11 @@ from seqnorm.models import LanguageModel
 from seqnorm.models.language_model import LayerStates
 from seqnorm.nn.statistics.moments import widen
 
-from .base import Schedule, TextModule
+from .base import Schedule, TaskModule
 from .metrics import Surprisal
 
 
-class LanguageModelling(TextModule[LanguageModel, Surprisal]):
+class LanguageModelling(TaskModule[LanguageModel, Surprisal]):
     """A language model with its loss, metrics and optimizer.
 
     A batch states whether its sequences start or continue those of the batch before
@@ -61,6 +61,10 @@ class LanguageModelling(TextModule[LanguageModel, Surprisal]):
         self._words = codes.level == "word"
         self._states: dict[str, LayerStates] = {}
         self._began: dict[str, LayerStates] = {}
+
+    @property
+    def files(self) -> dict[str, str]:
+        return {"tokenizer.json": self.tokenizer.to_json()}
 
     def forward(
         self, tokens: Tensor, lengths: Tensor | None = None, states: LayerStates | None = None

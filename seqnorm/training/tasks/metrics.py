@@ -1,6 +1,6 @@
 """Metrics of the tasks, exact over batches of any size and over several processes.
 
-Axes: B documents, L length buckets, C classes, N tokens.
+Axes: B examples, L length buckets, C classes, N tokens, K targets.
 """
 
 from __future__ import annotations
@@ -120,4 +120,51 @@ class Surprisal(Metric):
             "bits_per_character": self.nats / math.log(2) / self.characters,
             "tokens": self.tokens,
             "characters": self.characters,
+        }
+
+
+class RegressionErrors(Metric):
+    """Sums over examples from which the errors of K targets follow, in their original units.
+
+    The sums of batches of any size, and of several processes, equal those of one large batch.
+
+    Args:
+        std: The standard deviation of each target, by which predictions and targets are divided.
+    """
+
+    full_state_update = False
+    count: Tensor
+    sums: Tensor
+
+    def __init__(self, std: Sequence[float]) -> None:
+        super().__init__()
+        self._std = tuple(std)
+        # Sums of |error|, error^2, target and target^2, of standardised values.
+        sums = torch.zeros(4, len(self._std), dtype=torch.float64)
+        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("sums", sums, dist_reduce_fx="sum")
+
+    def update(self, predicted: Tensor, targets: Tensor) -> None:
+        """Add standardised predictions and targets, both (B, K)."""
+        predicted, targets = predicted.detach().double(), targets.double()
+        error = predicted - targets
+        found = torch.stack([error.abs(), error.square(), targets, targets.square()]).sum(1)
+        # Casting the whole module to half precision also casts the sums.
+        self.sums = self.sums.double() + found
+        self.count += len(targets)
+
+    def compute(self) -> dict[str, list[float]]:
+        """Return mae, rmse and r2 of each target.
+
+        R² is NaN if all targets are equal.
+        """
+        absolute, squared, total, square = self.sums.double()
+        std = self.sums.double().new_tensor(self._std)
+        spread = square - total.square() / self.count
+        spread = torch.where(spread > 1e-12 * square, spread, torch.nan)
+        # The base class would remove the axis of a single target from tensors, but not from lists.
+        return {
+            "mae": (absolute / self.count * std).tolist(),
+            "rmse": ((squared / self.count).sqrt() * std).tolist(),
+            "r2": (1 - squared / spread).tolist(),
         }

@@ -16,11 +16,11 @@ from seqnorm.training.run.options import parse
 from seqnorm.training.run.task import TASKS
 
 ROOT = Path(__file__).parents[3] / "configs"
-# Other tests run the configurations of studies and of language models.
+# Other tests run the configurations of studies, of language models and for series.
 OVERLAYS = sorted(
     str(path.relative_to(ROOT))
     for path in ROOT.rglob("*.yaml")
-    if path.parent.name not in ("studies", "language") and path.name != "base.yaml"
+    if path.parent.name not in ("studies", "language", "series") and path.name != "base.yaml"
 )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score
 
 from seqnorm.training.results.scores import accuracy, macro_f1
-from seqnorm.training.tasks.metrics import LengthBucketConfusion
+from seqnorm.training.tasks.metrics import LengthBucketConfusion, RegressionErrors
 
 PREDICTED = [0, 1, 1, 2, 2, 0, 1, 0]
 LABELS = [0, 1, 2, 2, 1, 0, 1, 2]
@@ -56,3 +58,36 @@ def test_overall_as_torchmetrics_has_it() -> None:
 def test_bad_edges(edges: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="length_edges must increase from at least 0"):
         LengthBucketConfusion(3, edges)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_regression_errors_equal_those_of_all_examples_together(count: int) -> None:
+    torch.manual_seed(0)
+    std = torch.tensor([2.0, 0.1], dtype=torch.float64)[:count]
+    predicted, targets = torch.randn(2, 11, count, dtype=torch.float64)
+    metric = RegressionErrors(std.tolist())
+    for part in (slice(0, 1), slice(1, 4), slice(4, 11)):
+        metric.update(predicted[part], targets[part])
+    found = metric.compute()
+    error = (predicted - targets) * std
+    goals = targets * std + 7
+    assert found["mae"] == pytest.approx(error.abs().mean(0).tolist())
+    assert found["rmse"] == pytest.approx(error.square().mean(0).sqrt().tolist())
+    total = (goals - goals.mean(0)).square().sum(0)
+    assert found["r2"] == pytest.approx((1 - error.square().sum(0) / total).tolist())
+
+
+def test_regression_errors_in_half_precision() -> None:
+    metric = RegressionErrors([2.0]).half()
+    predicted = torch.tensor([[0.5]], dtype=torch.float16)
+    for _ in range(5000):  # more than half precision can count
+        metric.update(predicted, predicted + 1)
+    assert metric.compute()["mae"] == pytest.approx([2.0], rel=1e-3)
+
+
+def test_r2_of_equal_targets_is_not_a_number() -> None:
+    metric = RegressionErrors([1.0])
+    metric.update(torch.randn(5, 1), torch.full((5, 1), 0.3))
+    found = metric.compute()
+    assert math.isnan(found["r2"][0])
+    assert math.isfinite(found["mae"][0])

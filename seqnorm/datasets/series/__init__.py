@@ -1,0 +1,1 @@
+"""Numeric series of different lengths: reading, scaling and batching."""

@@ -1,0 +1,109 @@
+"""A network for numeric series: projection, recurrent layers, pooling, linear head.
+
+Axes: B series, T steps, F features of a step, H features of a recurrent layer, C outputs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from seqnorm.nn.statistics.masks import valid_mask
+from seqnorm.typed import called_as
+
+from .pooling import Pooling
+from .recurrent import layer_maker
+
+
+class SeriesClassifier(nn.Module):
+    """Classify padded series of numbers, or predict targets from them.
+
+    Args:
+        num_features: F.
+        num_outputs: C, the number of classes or of targets.
+        cell: lstm, gru, rnn, ligru, indrnn or slstm.
+        norm: normalisation of the recurrent layers: layer, rms, batch, batch_pooled, the name of a
+            published preset, or null for no norm.
+        norm_options: changes to that norm, fields of ``seqnorm.Norm`` and ``seqnorm.NormScheme``:
+            eps, gain, max_steps, min_count, beyond, cell_state, ...
+        projection_size: features of a linear projection of each step before the recurrent layers;
+            null for no projection.
+        hidden_size: features of one direction.
+        num_layers: recurrent layers.
+        bidirectional: read every series in both directions.
+        pooling: last, mean, max, attention, or several joined by +, as in mean+max.
+        input_dropout: dropout of single features of a step, after the projection.
+        layer_dropout: dropout between recurrent layers.
+        recurrent_dropout: probability that a recurrent weight is zero for a whole batch.
+        zoneout: probability that a unit keeps its state over a step; for an LSTM also a pair for
+            (h, c).
+        dropout: dropout of the pooled vector, before the linear head.
+
+    Raises:
+        ValueError: the cell, norm or pooling is unknown; a size is below 1; options are given
+            without a norm; a probability is outside [0, 1]; a pair of zoneout is given for another
+            cell than an LSTM.
+        TypeError: a norm option is unknown.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        num_outputs: int,
+        *,
+        cell: str = "lstm",
+        norm: str | None = "layer",
+        norm_options: dict[str, Any] | None = None,
+        projection_size: int | None = None,
+        hidden_size: int = 64,
+        num_layers: int = 1,
+        bidirectional: bool = True,
+        pooling: str = "mean+max",
+        input_dropout: float = 0.0,
+        layer_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        zoneout: float | tuple[float, float] = 0.0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        sizes = {"num_features": num_features, "num_outputs": num_outputs}
+        if projection_size is not None:
+            sizes["projection_size"] = projection_size
+        for name, size in sizes.items():
+            if size < 1:
+                raise ValueError(f"{name} must be at least 1, got {size}")
+        self.projection: nn.Linear | None = None
+        if projection_size is not None:
+            self.projection = nn.Linear(num_features, projection_size)
+        self.input_dropout = nn.Dropout(input_dropout)
+        self.recurrent = layer_maker(cell, norm, norm_options)(
+            num_features if projection_size is None else projection_size,
+            hidden_size,
+            num_layers,
+            dropout=layer_dropout,
+            bidirectional=bidirectional,
+            zoneout=zoneout,
+            recurrent_dropout=recurrent_dropout,
+        )
+        self.pooling = Pooling(pooling, hidden_size * (1 + bidirectional), bidirectional)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(self.pooling.output_size, num_outputs)
+
+    def forward(self, values: Tensor, lengths: Tensor) -> Tensor:
+        """Return outputs (B, C) of ``values`` (B, T, F), of which ``lengths`` (B,) steps are valid.
+
+        Values past the end of a series change nothing, even if they are NaN. The outputs of a
+        series of length 0 are the bias of the head.
+        """
+        valid = valid_mask(lengths.to(values.device), values.shape[1])
+        x = values.masked_fill(~valid[..., None], 0)
+        if self.projection is not None:
+            x = self.projection(x)
+        output, _ = self.recurrent(self.input_dropout(x), lengths=lengths)
+        return self.head(self.dropout(self.pooling(output, lengths)))  # type: ignore[no-any-return]
+
+    if TYPE_CHECKING:
+
+        @called_as(forward)
+        def __call__(self) -> None: ...

@@ -1,0 +1,117 @@
+"""Classify series, or predict their targets, with a trained model."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Literal, TextIO
+
+import torch
+
+from seqnorm.datasets import BucketBatchSampler, SeriesDataset, SeriesLayout, collate_series
+from seqnorm.datasets.own_files import name_of_class
+from seqnorm.datasets.series.files import read_file
+
+from ..checkpoints.checkpoint_file import Checkpoint
+from ..checkpoints.stored_model import stored_model
+from ..data.series import check_features, named_features
+from ..tasks.series import SeriesClassification, SeriesRegression
+from .text_lines import printing
+
+
+def predict(
+    checkpoint: Checkpoint,
+    input: str,
+    output: str = "-",
+    format: Literal["csv", "jsonl"] | None = None,
+    batch_size: int = 64,
+    device: str = "cpu",
+    id_column: str | None = None,
+    time_column: str | None = None,
+    feature_columns: list[str] | None = None,
+    delimiter: str | None = None,
+) -> None:
+    """Write the class and the probability of each class, or the targets, of each series.
+
+    Labels and targets in the file are not read.
+
+    Args:
+        checkpoint: The checkpoint of the model.
+        input: A file of series: .npz, .parquet, .csv, .tsv or .ts.
+        output: A file for one line a series, replaced when all are done, or - for standard output.
+        format: csv (a header, then the id, and the label and the probabilities or the targets) or
+            jsonl (an object a line); null for the ending of the output's name, or else csv.
+        batch_size: The number of series in a batch.
+        device: The device of the model: cpu, cuda, ...
+        id_column: The column of the ids; null for that of the training data, or a guess.
+        time_column: The column of the times; null for that of the training data, or a guess.
+        feature_columns: The columns of the features, in the order of the model's; null to find
+            those of the training data.
+        delimiter: The character that separates the fields of a .csv or .tsv file; null for that of
+            the header.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    model: SeriesClassification | SeriesRegression
+    if checkpoint.task == "series_classification":
+        model = stored_model(SeriesClassification, checkpoint, device)
+        names = model.classes
+    else:
+        model = stored_model(SeriesRegression, checkpoint, device)
+        names = model.targets.names
+    for number, name in enumerate(names):
+        name_of_class(f"{checkpoint.path}, output {number}", str(name))
+    layout = SeriesLayout(
+        answer=None,
+        id_column=id_column,
+        time_column=time_column,
+        feature_columns=None if feature_columns is None else tuple(feature_columns),
+        delimiter=delimiter,
+        wanted=named_features(model.features),
+    )
+    found = read_file(Path(input), layout)
+    check_features(input, found.features, model.features, by_order=feature_columns is not None)
+    values = [model.features.apply(each) for each in found.series.values]
+    rows = _predicted(model, SeriesDataset(values), batch_size)
+    if format is None:
+        format = "jsonl" if Path(output).suffix.lower() == ".jsonl" else "csv"
+    with printing(output) as out:
+        _write(out, format, model, names, found.series.ids, rows)
+
+
+@torch.inference_mode()
+def _predicted(
+    model: SeriesClassification | SeriesRegression, data: SeriesDataset, batch_size: int
+) -> list[list[float]]:
+    """Return the probabilities or the targets of each series, in the order of the data."""
+    found: dict[int, list[float]] = {}
+    for places in BucketBatchSampler(data.lengths, batch_size=batch_size, shuffle=False):
+        batch = collate_series([data[place] for place in places])
+        batch = model.transfer_batch_to_device(batch, model.device, 0)
+        found.update(zip(places, model.predict_step(batch).tolist()))
+    return [found[place] for place in range(len(data))]
+
+
+def _write(
+    out: TextIO,
+    format: str,
+    model: SeriesClassification | SeriesRegression,
+    names: tuple[str, ...],
+    ids: tuple[str, ...],
+    rows: list[list[float]],
+) -> None:
+    """Write a line for each series."""
+    classified = isinstance(model, SeriesClassification)
+    table = csv.writer(out, lineterminator="\n")  # quotes names if needed
+    if format == "csv":
+        table.writerow(["id", *(["label"] if classified else []), *names])
+    for key, row in zip(ids, rows):
+        label = names[max(range(len(row)), key=row.__getitem__)]
+        if format == "csv":
+            numbers = [f"{number:.6f}" if classified else f"{number:.8g}" for number in row]
+            table.writerow([key, *([label] if classified else []), *numbers])
+            continue
+        by_name = dict(zip(names, row))
+        answers = {"label": label, "probabilities": by_name} if classified else {"targets": by_name}
+        print(json.dumps({"id": key, **answers}, ensure_ascii=False), file=out)
