@@ -45,13 +45,13 @@ def test_scores_of_each_class(tmp_path: Path) -> None:
 
 
 def test_classes_that_are_never_predicted() -> None:
-    assert never_predicted(CONFUSION, CLASSES) == "never predicted: c,d (2 documents)"
+    assert never_predicted(CONFUSION, CLASSES) == "Never predicted: c,d (2 documents)"
     assert never_predicted(torch.eye(3), CLASSES) == ""
     assert never_predicted(torch.diag(torch.tensor([1, 1, 0])), CLASSES) == "", "nor does it occur"
     many = torch.zeros(20, 20)
     many[:, 0] = 1
     found = never_predicted(many, [f"c{n}" for n in range(20)])
-    assert found.endswith("c10 (1 documents) and 9 more")
+    assert found.endswith("c10 (1 document) and 9 more")
 
 
 def test_the_table_of_many_classes(capsys: pytest.CaptureFixture[str]) -> None:
