@@ -41,7 +41,7 @@ LAUGHS = "a0: &a0 [x, x]\n" + "".join(
 # The first text begins with a quotation mark, and the third ends in one.
 STRAY = GOOD.replace("goal", '" goal', 1).replace(" w2,", ' w2 ",')
 
-TWO_TEXTS = "title,body,label\n" + "".join(
+TWO_TEXTS = "one,two,label\n" + "".join(
     f"the corn {n},the goal {n},{'ab'[n % 2]}\n" for n in range(30)
 )
 TWO_LABELS = "text,sex,old\n" + "".join(
@@ -63,7 +63,7 @@ CASES = [
         OWN,
         "two columns that may be the texts",
         fit("a.csv", TWO_TEXTS),
-        "the text column may be 'title' or 'body'",
+        "the text column may be 'one' or 'two'",
     ),
     Case(
         OWN,

@@ -73,9 +73,9 @@ def never_predicted(confusion: Tensor, classes: Sequence[str], unit: str) -> str
     ]
     if not found:
         return ""
-    shown = ", ".join(f"{each.name} ({each.documents:,} {unit})" for each in found[:10])
+    shown = ", ".join(f"{each.name} ({unit}: {each.documents:,})" for each in found[:10])
     more = f" and {len(found) - 10} more" if len(found) > 10 else ""
-    return f"never predicted: {shown}{more}"
+    return f"Never predicted: {shown}{more}"
 
 
 def print_scores(

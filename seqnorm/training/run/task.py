@@ -122,7 +122,7 @@ class Classification(Task):
         if warning := never_predicted(found.sum(0), model.classes, self.units[1]):
             weighted = model.hparams["class_weights"] is not None
             more = "" if weighted else "; --model.class_weights balanced weights rare classes more"
-            rank_zero_info(f"Warning: {warning}{more}")
+            rank_zero_info(f"{warning}{more}")
 
     def class_counts(self, data: Any) -> Sequence[int]:
         # Results on published corpora are compared by their accuracy.

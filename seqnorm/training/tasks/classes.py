@@ -27,19 +27,15 @@ class ClassesModule(TaskModule[N, LengthBucketConfusion]):
         network: The network.
         classes: The names of the classes.
         length_edges: The lengths between the buckets of accuracy by length.
+
+    Attributes:
         class_weight: The weights (C,) of the classes in the loss of training, whose mean over the
-            training part is 1; None if all count alike.
+            training part is 1; None if all count alike. The constructor of a subclass sets it.
     """
 
     class_weight: Tensor | None
 
-    def __init__(
-        self,
-        network: N,
-        classes: Sequence[str],
-        length_edges: Sequence[int],
-        class_weight: Tensor | None = None,
-    ) -> None:
+    def __init__(self, network: N, classes: Sequence[str], length_edges: Sequence[int]) -> None:
         super().__init__(
             network,
             {s: LengthBucketConfusion(len(classes), length_edges) for s in ("val", "test")},
@@ -47,7 +43,7 @@ class ClassesModule(TaskModule[N, LengthBucketConfusion]):
         )
         self.classes = tuple(classes)
         # The arguments of the subclass determine it.
-        self.register_buffer("class_weight", class_weight, persistent=False)
+        self.register_buffer("class_weight", None, persistent=False)
 
     def training_step(self, batch: Any) -> Tensor:
         logits = self(batch[0], batch.lengths)

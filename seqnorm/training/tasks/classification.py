@@ -64,8 +64,9 @@ class TextClassification(ClassesModule[TextClassifier]):
             ),
             classes,
             length_edges,
-            None if class_weights is None else balanced_weights(class_counts, len(classes)),
         )
+        if class_weights is not None:
+            self.class_weight = balanced_weights(class_counts, len(classes))
         self.tokenizer = codes
 
     @property

@@ -63,8 +63,9 @@ class SeriesClassification(ClassesModule[SeriesClassifier]):
             SeriesClassifier(len(scaling.names), len(classes), **network),
             classes,
             length_edges,
-            None if class_weights is None else balanced_weights(class_counts, len(classes)),
         )
+        if class_weights is not None:
+            self.class_weight = balanced_weights(class_counts, len(classes))
         self.features = scaling
 
     @property

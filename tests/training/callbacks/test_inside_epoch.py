@@ -268,7 +268,7 @@ def test_the_last_step_is_not_inside(
     def die(self: RunFiles, trainer: Trainer, *args: Any) -> None:
         if trainer.global_step == 26:
             raise CrashError
-        self._add_row(trainer, ("lr", "train_", "val_"))
+        self._add_row(trainer, trainer.current_epoch + 1, ("lr", "train_", "val_"))
 
     with monkeypatch.context() as patch:
         patch.setattr(RunFiles, "on_train_epoch_end", die)

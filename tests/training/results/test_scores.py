@@ -45,13 +45,14 @@ def test_scores_of_each_class(tmp_path: Path) -> None:
 
 
 def test_classes_that_are_never_predicted() -> None:
-    assert never_predicted(CONFUSION, CLASSES) == "never predicted: c,d (2 documents)"
-    assert never_predicted(torch.eye(3), CLASSES) == ""
-    assert never_predicted(torch.diag(torch.tensor([1, 1, 0])), CLASSES) == "", "nor does it occur"
+    assert never_predicted(CONFUSION, CLASSES, "series") == "Never predicted: c,d (series: 2)"
+    assert never_predicted(torch.eye(3), CLASSES, "documents") == ""
+    empty = torch.diag(torch.tensor([1, 1, 0]))
+    assert never_predicted(empty, CLASSES, "documents") == "", "nor does it occur"
     many = torch.zeros(20, 20)
     many[:, 0] = 1
-    found = never_predicted(many, [f"c{n}" for n in range(20)])
-    assert found.endswith("c10 (1 documents) and 9 more")
+    found = never_predicted(many, [f"c{n}" for n in range(20)], "documents")
+    assert found.endswith("c10 (documents: 1) and 9 more")
 
 
 def test_the_table_of_many_classes(capsys: pytest.CaptureFixture[str]) -> None:

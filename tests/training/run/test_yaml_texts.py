@@ -152,7 +152,7 @@ def test_a_run_of_any_name(spelling: str, run_seqnorm: Command) -> None:
     run_seqnorm("test", last)
     Path("lines.txt").write_text("corn\n")
     run_seqnorm("predict", last, "--input=lines.txt", f"--output={spelling}.tsv")
-    assert Path(f"{spelling}.tsv").read_text().split()[:3] == ["label", "0e5", "1e5"]
+    assert Path(f"{spelling}.tsv").read_text().split()[:4] == ["text", "label", "0e5", "1e5"]
     run_seqnorm("fit", f"--config={run / 'config.yaml'}")
     assert run.with_name("version_1").is_dir()
 
