@@ -124,7 +124,7 @@ def load(
 ) -> LoadedClassifier | LoadedLanguageModel:
     """Load a trained model from a checkpoint, to predict in Python.
 
-    The checkpoint is all that is needed:
+    The checkpoint is all that is needed::
 
         model = seqnorm.load("runs/reviews/version_0/checkpoints/best.ckpt")
         for label, probabilities in model.predict(["a wonderful film", "far too long"]):
