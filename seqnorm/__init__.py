@@ -6,13 +6,15 @@
 >>> output.shape
 torch.Size([3, 10, 64])
 
-torch is imported when a name is read for the first time, so that the command line answers at once.
+A program that has not imported torch imports it when a name is read for the first time, so that the
+command line answers at once.
 ``seqnorm.load`` reads a model that ``seqnorm fit`` has trained; it needs the extra packages of
 training.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from .version import __version__ as __version__
@@ -47,3 +49,6 @@ else:
 
     def __dir__():
         return sorted({*globals(), *__getattr__("__all__"), "load", "nn", "testing"})
+
+    if "torch" in sys.modules:  # register the operators of saved programs
+        from . import nn as nn

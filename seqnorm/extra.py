@@ -25,6 +25,8 @@ MODULES = frozenset(
         "sklearn",
         "scipy",
         "PIL",
+        "jinja2",
+        "joblib",
     ]
 )
 

@@ -26,7 +26,7 @@ sys.argv = {arguments!r}
 {run}
 """
 # Modules of the extra, by their users.
-NOT_TO_TRAIN = {"pyarrow"}
+NOT_TO_TRAIN = {"pyarrow", "jinja2", "joblib"}
 OPTIONS = ("--data.corpus=good.csv", "--trainer.max_epochs=1", "--model.hidden_size=4")
 
 

@@ -40,7 +40,10 @@ PREDICTION = (
     ("training/prediction/series.py", "predict"),
 )
 # The corpora by name, which are known here without an import.
-CORPORA = ("r8", "r52", "20news", "imdb", "mr", "zh_reviews", "ptb", "wikitext2", "text8")
+CORPORA = (
+    *("r8", "r52", "20news", "imdb", "mr", "zh_reviews", "ptb", "wikitext2", "text8"),
+    "japanese_vowels",
+)
 LIBRARIES = ("torchtext:", "hf:")
 # The option that a file or folder without an option stands for.
 POSITIONAL = {**dict.fromkeys(TRAINING, "--data.corpus"), "predict": "--input"}
@@ -52,10 +55,11 @@ OTHER_NAMES = {
     "--data.text_column": "--text_column",
     "--data.delimiter": "--delimiter",
     "--data.quotes": "--quotes",
+    "--data.id_column": "--id_column",
+    "--data.time_column": "--time_column",
+    "--data.feature_columns": "--feature_columns",
     "-o": "--output",
 }
-
-
 CHECKPOINT = "runs/r8/version_0/checkpoints/best.ckpt"
 
 
@@ -63,10 +67,10 @@ class EarlyError(Exception):
     """A mistake on the command line, with what to write instead."""
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ", did you mean ...?" in brackets if one of the known words is like the given one."""
+def nearest(word: str, known: Iterable[str], dashes: str = "") -> str:
+    """Return " (did you mean x?)" for the known word that is most like the given one, or ""."""
     near = difflib.get_close_matches(word, list(known), 1, 0.65)
-    return f" (did you mean {near[0]}?)" if near else ""
+    return f" (did you mean {dashes}{near[0]}?)" if near else ""
 
 
 def named(arguments: Sequence[str]) -> Iterator[tuple[int, str, str | None]]:
@@ -101,20 +105,28 @@ def with_input(command: str, arguments: Sequence[str]) -> list[str]:
     found: list[str] = []
     alone: list[str] = []
     options: set[str] = set()
-    words = iter(arguments)
-    for word in words:
+    words = list(arguments)
+    while words:
+        word = words.pop(0)
         name, equals, value = word.partition("=")
         if command == "predict" and name in OTHER_NAMES:
             name = OTHER_NAMES[name]
             word = f"{name}{equals}{value}"
+        elif command == "predict" and word.startswith("-o"):
+            name, equals = "--output", "="
+            word = f"--output={word[2:].removeprefix('=')}"
+        elif word == "--find_lr" and words[:1] not in (["true"], ["false"]):
+            word, equals = "--find_lr=true", "="
         if word == "--":
             found += [word, *words]
-        elif word.startswith("-") and word != "-":
+            break
+        if word.startswith("-") and word != "-":
             options.add(name)
             found.append(word)
             short = word.startswith("-c") and len(word) > 2
-            if not (equals or short or word in FLAGS or word.endswith(".help")):
-                found += [value for value in (next(words, None),) if value is not None]
+            complete = equals or short or word in FLAGS or word.endswith(".help")
+            if not complete and words and not words[0].startswith("--"):
+                found.append(words.pop(0))
         else:
             alone.append(word)
             found.append(f"{option}={word}")
@@ -207,11 +219,9 @@ def check_options(command: str, arguments: Sequence[str]) -> None:
         short = ".".join([head, *rest[:1]])
         if head in known and (short in known or not rest or not _has_members(head, known)):
             continue
-        hint = nearest(short, known)
+        hint = nearest(short, known, "--")
         if hint:
-            raise EarlyError(
-                f"seqnorm {command} has no option {name}{hint.replace('mean ', 'mean --')}"
-            )
+            raise EarlyError(f"seqnorm {command} has no option {name}{hint}")
 
 
 def _has_members(head: str, known: set[str]) -> bool:

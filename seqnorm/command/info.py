@@ -28,7 +28,9 @@ OPTIONAL = {
 
 def main(arguments: Sequence[str]) -> None:
     """Print what the library finds on this machine."""
-    argparse.ArgumentParser(prog="seqnorm info", description=__doc__).parse_args(arguments)
+    argparse.ArgumentParser(
+        prog="seqnorm info", description="Show versions, backends, kernels, and what is missing."
+    ).parse_args(arguments)
     print("\n".join(lines()))
 
 

@@ -22,14 +22,14 @@ from .early import (
 
 PROGRAM = "seqnorm"
 DESCRIPTION = "Train, test and use normalised recurrent networks, and run the studies of BatchNorm."
-TRAINING = ("lightning", "torchmetrics", "jsonargparse", "yaml", "tokenizers", "rich")
+NEEDED = ("lightning", "torchmetrics", "jsonargparse", "yaml", "tokenizers", "rich")
 # The commands, and the modules that each one cannot begin without.
 COMMANDS = {
-    "fit": ("Train a model and test its best epoch, or resume an interrupted run.", TRAINING),
-    "validate": ("Evaluate a checkpoint on the validation part.", TRAINING),
-    "test": ("Evaluate a checkpoint on the test part.", TRAINING),
-    "predict": ("Label, score or continue texts with a checkpoint.", TRAINING),
-    "study": ("Run the studies of BatchNorm's limitations, or write their report.", TRAINING),
+    "fit": ("Train a model and test its best epoch, or resume an interrupted run.", NEEDED),
+    "validate": ("Evaluate a checkpoint on the validation part.", NEEDED),
+    "test": ("Evaluate a checkpoint on the test part.", NEEDED),
+    "predict": ("Use a checkpoint on new texts or series.", NEEDED),
+    "study": ("Run the studies of BatchNorm's limitations, or write their report.", NEEDED),
     "info": ("Show versions, backends, kernels, and what is missing.", ()),
 }
 MORE = f"""Each command has options of its own: {PROGRAM} fit --help.

@@ -12,7 +12,7 @@ from source_tree import ROOT
 import seqnorm
 from seqnorm.command import early
 from seqnorm.command.main import COMMANDS, main
-from seqnorm.datasets import LANGUAGE_CORPORA, huggingface, torchtext_corpora
+from seqnorm.datasets import LANGUAGE_CORPORA, SERIES_CORPORA, huggingface, torchtext_corpora
 from seqnorm.files import config_names, find_config
 from seqnorm.training.run.fit import fit_parser
 from seqnorm.training.run.options import command_parser
@@ -76,7 +76,7 @@ MISTAKES = {
         "--data.corpus",
         "r9",
     ): "r9 is neither a corpus (r8, r52, 20news, imdb, mr, zh_reviews, "
-    "ptb, wikitext2, text8) nor an existing file or folder",
+    "ptb, wikitext2, text8, japanese_vowels) nor an existing file or folder",
     ("fit", "r8", "r52"): "give one file or folder, not 2: r8, r52",
     ("test", "r8", "--data.corpus=r52"): "r8 stands for --data.corpus, which is given as well",
     (
@@ -120,7 +120,7 @@ def test_a_file_without_an_option() -> None:
 
 
 def test_the_corpora_are_those_of_the_library() -> None:
-    assert early.CORPORA == LANGUAGE_CORPORA
+    assert (*LANGUAGE_CORPORA, *SERIES_CORPORA) == early.CORPORA
     assert {huggingface.PREFIX, torchtext_corpora.PREFIX} == set(early.LIBRARIES)
 
 
@@ -216,3 +216,17 @@ def test_info(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(info, "TRAIN", ("lightning", "no_such_package"))
     main(["info"])
     assert "missing: no_such_package. Install them: pip install" in capsys.readouterr().out
+
+
+def test_values_are_not_taken_for_options() -> None:
+    with_input = early.with_input
+    assert with_input("fit", ["x.csv", "--find_lr", "--seed_everything", "1"]) == [
+        *("--data.corpus=x.csv", "--find_lr=true", "--seed_everything", "1")
+    ]
+    assert with_input("fit", ["--find_lr", "false", "x.csv"]) == [
+        *("--find_lr", "false", "--data.corpus=x.csv")
+    ]
+    assert with_input("predict", ["x.csv", "-oout.csv", "--ckpt_path", "c"]) == [
+        *("--input=x.csv", "--output=out.csv", "--ckpt_path", "c")
+    ]
+    assert with_input("fit", ["--model.lr", "-1", "x.csv"])[-1] == "--data.corpus=x.csv"

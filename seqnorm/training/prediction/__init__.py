@@ -1,1 +1,1 @@
-"""Use of trained models on lines of text."""
+"""Use of trained models on new texts and series."""

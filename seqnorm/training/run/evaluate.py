@@ -52,6 +52,8 @@ def evaluate(
     if is_new := stored and not _is_same(new, stored["data"].get("corpus")):
         before = ["--config", dump(_for_another(stored, new))]
         options = parse(parser, [*before, *arguments], checkpoint)
+    elif stored:
+        _check_parts(stored["data"], options.data)
     assert checkpoint is not None
     model = stored_model(task.module, checkpoint)
     data = task.data(**options.data)
@@ -83,6 +85,21 @@ def _stored(checkpoint: Checkpoint, names: Sequence[str], left_out: set[str]) ->
         if isinstance(config, dict) and "trainer" in config:
             found["trainer"] = config["trainer"]
     return found
+
+
+def _check_parts(trained: dict[str, Any], options: Any) -> None:
+    """Refuse other parts of the corpus of training, which would hold examples of its training part.
+
+    Raises:
+        ValueError: An option that divides the corpus differs.
+    """
+    for name in ("test_fraction", "validation_fraction", "validation", "split_seed"):
+        if name in trained and options[name] != trained[name]:
+            raise ValueError(
+                f"data.{name} is {options[name]!r} and was {trained[name]!r} in training: a part "
+                "that is divided otherwise holds examples that the model was trained on; leave "
+                "the option out"
+            )
 
 
 def _is_same(corpus: str, trained: object) -> bool:

@@ -102,12 +102,12 @@ def fit(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None, wri
         trainer = make_trainer(trainer_options, model, resumed=checkpoint)
         trainer.fit(model, datamodule=data, ckpt_path=options.ckpt_path)
         return
+    need("seqnorm fit", "matplotlib")  # for the pictures at the end
     if options.find_lr:
         picture = run.place(options.data.corpus) / "learning_rates.png"
         find_rate(trainer_options, model, data, picture)
         return
     logger = trainer_options["logger"]
-    need("seqnorm fit", "matplotlib")  # for the pictures at the end
     if logger is None:
         check_loggers(run.loggers)
     run.check(model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, W
 from lightning.pytorch.utilities import rank_zero_only
 
 from seqnorm.extra import HINT, need
+from seqnorm.files import write_atomically
 
 LoggerName = Literal["tensorboard", "wandb", "mlflow"]
 _TRACKING = "MLFLOW_TRACKING_URI"
@@ -58,22 +60,33 @@ def make_loggers(names: Sequence[LoggerName], path: Path, purge_step: int | None
                     project="seqnorm",
                     group=path.parent.name,
                     name=f"{path.parent.name}/{path.name}",
-                    id=f"{path.parent.name}-{path.name}".replace(" ", "-"),
+                    id=_own_id(path),
                     save_dir=str(path),
                     resume="allow",
                 )
             )
         else:
             folder = path.parent.parent.absolute()
-            made.append(
-                MLFlowLogger(
-                    experiment_name=path.parent.name,
-                    run_name=path.name,
-                    tracking_uri=os.environ.get(_TRACKING) or f"sqlite:///{folder}/mlflow.db",
-                    artifact_location=None if _TRACKING in os.environ else f"{folder}/mlflow",
-                )
+            known = path / "mlflow_run.txt"
+            flow = MLFlowLogger(
+                experiment_name=path.parent.name,
+                run_name=path.name,
+                tracking_uri=os.environ.get(_TRACKING) or f"sqlite:///{folder}/mlflow.db",
+                artifact_location=None if _TRACKING in os.environ else f"{folder}/mlflow",
+                run_id=known.read_text().strip() if known.exists() else None,
             )
+            if flow.run_id is not None and not known.exists():
+                write_atomically(known, flow.run_id)
+            made.append(flow)
     return made
+
+
+def _own_id(path: Path) -> str:
+    """Return the id of the run in the folder, which a resumed run continues."""
+    file = path / "wandb_run.txt"
+    if not file.exists():
+        write_atomically(file, uuid.uuid4().hex[:12], shared=True)
+    return file.read_text().strip()
 
 
 @rank_zero_only

@@ -67,8 +67,8 @@ def _run(command: str, arguments: Sequence[str], words: Sequence[str]) -> None:
 
 
 def predict(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None) -> None:
-    """Use a checkpoint on texts."""
-    parser = command_parser("predict", "Label, score or continue texts with a checkpoint.")
+    """Use a checkpoint on new texts or series."""
+    parser = command_parser("predict", "Use a checkpoint on new texts or series.")
     help = "The checkpoint; no other file of the training is needed."
     parser.add_argument("--ckpt_path", type=str, required=True, help=help)
     parser.add_function_arguments(task.predict, skip={"checkpoint"})

@@ -21,14 +21,14 @@ LEFT_OUT = (
 )
 
 
-def leave_out(record: logging.LogRecord) -> bool:
+def is_shown(record: logging.LogRecord) -> bool:
     """Return whether a line of Lightning is shown."""
     return not record.getMessage().startswith(LEFT_OUT)
 
 
 def quieten() -> None:
     """Leave out lines of Lightning from now on."""
-    logging.getLogger(rank_zero.__name__).addFilter(leave_out)
+    logging.getLogger(rank_zero.__name__).addFilter(is_shown)
 
 
 def describe(model: nn.Module) -> str:

@@ -33,7 +33,10 @@ def find_rate(
         ValueError: The loss was never a finite number.
     """
     # An epoch has at least one step.
+    path.parent.mkdir(parents=True, exist_ok=True)
     changed: dict[str, Any] = {"logger": False, "enable_checkpointing": False}
+    # Lightning keeps the weights before the search in this folder, and removes them.
+    changed["default_root_dir"] = path.parent
     trainer = make_trainer(options, model, max_epochs=STEPS, **changed)
     finder = Tuner(trainer).lr_find(
         model,
@@ -51,7 +54,6 @@ def find_rate(
         raise ValueError("no rate can be suggested: the loss is not a finite number")
     lowest, rate = min(finite)
     if trainer.is_global_zero:
-        path.parent.mkdir(parents=True, exist_ok=True)
         rate_curve(pairs, rate / 10, path)
     rank_zero_info(
         f"Suggested: --model.lr {rate / 10:.1g}, a tenth of {rate:.1g}, where the loss is lowest "
