@@ -78,6 +78,8 @@ TEXTS: dict[str, tuple[str, SeriesLayout, str]] = {
     "fields": (LONG + "b,1,2\n", SeriesLayout(), "not readable as fields by ',': .*columns, got 3"),
     "header": ("id,time,x,label\n", SeriesLayout(), "a.csv: no rows"),
     "empty": ("", SeriesLayout(), "the file is empty"),
+    "separator alone": ("sep=;\n\n", SeriesLayout(), "no header and no rows after sep=;$"),
+    "separator": ('sep="\n' + LONG, SeriesLayout(), "give comma, semicolon, tab, pipe"),
     "delimiter": (LONG, SeriesLayout(delimiter="::"), "give comma, semicolon, tab, pipe"),
 }
 
