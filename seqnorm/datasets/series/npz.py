@@ -9,6 +9,7 @@
 `labels` (N,), strings or whole numbers, or `targets` (N,) or (N, K) are in the order of the series.
 `ids` (N,) and `features` (F,), the names of the features, are optional. In a file with several
 parts, the name of each array begins with that of its part, as in `train_values` and `test_values`.
+A file that has `values` or `series_<id>` itself has no parts, and `valid_mask` is no part of it.
 Arrays of Python objects are refused, because reading them could run code.
 """
 
@@ -64,6 +65,11 @@ def read_arrays(path: Path) -> dict[str, Any]:
     except _UNREADABLE as error:
         objects = " (arrays of Python objects are refused)" if "allow_pickle" in str(error) else ""
         raise DatasetError(f"{path}: not readable as arrays{objects}: {error}; {_FORMS}") from error
+
+
+def holds_series(name: str) -> bool:
+    """Return True for the name of an array that holds one or all series."""
+    return name == "values" or name.startswith(ONE)
 
 
 def read_npz(path: Path, arrays: Mapping[str, Any], layout: SeriesLayout) -> SeriesFile:
