@@ -185,9 +185,8 @@ def _whole(path: Path, name: str, arrays: Mapping[str, Any]) -> Any:
 def _ids(
     path: Path, arrays: Mapping[str, Any], layout: SeriesLayout, count: int
 ) -> tuple[str, ...]:
-    name = "ids" if layout.id_column is None else layout.id_column
-    if layout.id_column is not None:
-        known(path, name, list(arrays), "ids")
+    given = layout.id_in(list(arrays))
+    name = "ids" if given is None else known(path, given, list(arrays), "ids")
     if name not in arrays:
         return tuple(map(str, range(count)))
     return check_ids(path, _of_series(path, name, arrays[name], count))

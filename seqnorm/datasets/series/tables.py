@@ -91,7 +91,7 @@ def read_parquet(path: Path, layout: SeriesLayout) -> SeriesFile:
     if layout.time_column:
         raise DatasetError(f"{path}: time_column is for tables with one row for each step")
     others = [name for name in names if name not in lists]
-    id_column = layout.id_column
+    id_column = layout.id_in(others)
     if id_column is not None:
         known(path, id_column, others, "id")
     elif usual := [name for name in others if name.lower() in IDS]:
@@ -108,8 +108,8 @@ def _roles(path: Path, names: Sequence[str], layout: SeriesLayout) -> dict[str, 
     names = list(names)
     found: dict[str, Any] = {}
     for role, given, usual in (
-        ("id", layout.id_column, IDS),
-        ("time", layout.time_column, TIMES),
+        ("id", layout.id_in(names), IDS),
+        ("time", layout.time_in(names), TIMES),
     ):
         found[role] = (
             guess(path, names, usual, f"{role}_column")
