@@ -91,7 +91,8 @@ class SeriesLayout:
 
     `answer` tells what is read beside each series. Columns that are None are guessed, and so are
     the features, as all others. `wanted` are the features of a model: they are chosen in a file
-    that names its features, unless `feature_columns` states others.
+    that names its features, unless `feature_columns` states others. `trained_id` and `trained_time`
+    are the columns of a model's training data: a file that has them needs no guess.
     """
 
     answer: Answer | None = "label"
@@ -102,11 +103,21 @@ class SeriesLayout:
     target_columns: tuple[str, ...] | None = None
     delimiter: str | None = None
     wanted: tuple[str, ...] | None = None
+    trained_id: str | None = None
+    trained_time: str | None = None
 
     @property
     def chosen_features(self) -> tuple[str, ...] | None:
         """The features to choose in a file that names its features, None for all."""
         return self.wanted if self.feature_columns is None else self.feature_columns
+
+    def id_in(self, names: Sequence[str]) -> str | None:
+        """Return the column of the ids if it is given, or that of the training if it is there."""
+        return _given_or_there(self.id_column, self.trained_id, names)
+
+    def time_in(self, names: Sequence[str]) -> str | None:
+        """Return the column of the times if it is given, or that of the training if it is there."""
+        return _given_or_there(self.time_column, self.trained_time, names)
 
     def answers(self, path: Path, names: Sequence[str]) -> tuple[str, ...]:
         """Return the columns of the label or the targets.
@@ -122,6 +133,10 @@ class SeriesLayout:
         if self.label_column is not None:
             return (known(path, self.label_column, names, "label"),)
         return (guess(path, names, LABELS, "label_column"),)
+
+
+def _given_or_there(given: str | None, trained: str | None, names: Sequence[str]) -> str | None:
+    return trained if given is None and trained in names else given
 
 
 def guess(path: Path, names: Sequence[str], usual: Sequence[str], option: str) -> str:

@@ -1,7 +1,8 @@
 """Your own series, from a file, a folder or the parts of a .npz file.
 
-A folder holds `train` and, if present, `validation` (or valid, val, dev) and `test`, each a file of
-any of these kinds: .npz (see `npz`), .parquet, .csv and .tsv (see `tables`), .ts (see `ts`).
+A folder holds `train` and, if present, `validation` and `test`, named as `seqnorm.datasets.parts`
+says. Each of them is a file of any of these kinds: .npz (see `npz`), .parquet, .csv and .tsv (see
+`tables`), .ts (see `ts`).
 """
 
 from __future__ import annotations
@@ -12,17 +13,13 @@ from pathlib import Path
 from ..documents import DatasetError, Row
 from ..layout import read_text
 from ..own_files import with_whole_numbers
+from ..parts import parts_by_name
 from .containers import SeriesFile, SeriesLayout, shown
-from .npz import read_arrays, read_npz
+from .npz import holds_series, read_arrays, read_npz
 from .tables import read_delimited, read_parquet
 from .ts import read_ts
 
 ENDINGS = (".npz", ".parquet", ".csv", ".tsv", ".ts")
-PARTS = {
-    "train": ("train",),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test",),
-}
 
 
 def read_file(path: Path, layout: SeriesLayout) -> SeriesFile:
@@ -71,22 +68,18 @@ def read_parts(path: Path, layout: SeriesLayout) -> dict[str, SeriesFile]:
 
 
 def _read_folder(path: Path, layout: SeriesLayout) -> dict[str, SeriesFile]:
-    places: dict[str, Path] = {}
-    for entry in sorted(path.iterdir()):
-        part = next((part for part, names in PARTS.items() if entry.stem in names), None)
-        if part is None or not entry.is_file() or entry.suffix.lower() not in ENDINGS:
-            continue
-        if part in places:
-            raise DatasetError(
-                f"{path} has more than one {part} part: {places[part].name}, {entry.name}"
-            )
-        places[part] = entry
-    if not places:
+    files = (
+        entry
+        for entry in sorted(path.iterdir())
+        if entry.suffix.lower() in ENDINGS and entry.is_file() and entry.name[0] != "."
+    )
+    names = parts_by_name(path, ((entry.stem, entry.name) for entry in files))
+    if not names:
         raise DatasetError(
             f"{path} holds no train part: name a file train with one of the endings "
             f"{', '.join(ENDINGS)}"
         )
-    return {part: read_file(places[part], layout) for part in PARTS if part in places}
+    return {part: read_file(path / name, layout) for part, name in names.items()}
 
 
 def _read_parts(path: Path, layout: SeriesLayout) -> dict[str, SeriesFile]:
@@ -104,16 +97,27 @@ def _read_parts(path: Path, layout: SeriesLayout) -> dict[str, SeriesFile]:
 
 
 def _read_npz(path: Path, layout: SeriesLayout) -> dict[str, SeriesFile]:
+    """Read a file of arrays; the names of its arrays may begin with those of parts."""
     arrays = read_arrays(path)
-    prefixes = {f"{name}_": part for part, names in PARTS.items() for name in names}
-    parts: dict[str, dict[str, object]] = {}
+    starts: dict[str, bool] = {}  # with True if series follow
+    for name in arrays:
+        for end in (place + 1 for place, character in enumerate(name) if character == "_"):
+            starts[name[:end]] = starts.get(name[:end], False) or holds_series(name[end:])
+    # Beside series without a part, an array that is no series may have any name, as valid_mask.
+    alone = any(map(holds_series, arrays))
+    named = ((start[:-1], start) for start, is_part in starts.items() if is_part or not alone)
+    starts_of_parts = parts_by_name(path, named)
+    if not starts_of_parts:
+        return {"": read_npz(path, arrays, layout)}
+    parts: dict[str, dict[str, object]] = {part: {} for part in starts_of_parts}
+    common = {}
     for name, array in arrays.items():
-        prefix = next((each for each in prefixes if name.startswith(each)), "")
-        inside = parts.setdefault(prefixes.get(prefix, ""), {})
-        if (short := name[len(prefix) :]) in inside:
-            raise DatasetError(f"{path}: {name!r} belongs to a part that has {short!r} already")
-        inside[short] = array
-    common = parts.pop("", {}) if len(parts) > 1 else {}
+        for part, start in starts_of_parts.items():
+            if name.startswith(start):
+                parts[part][name[len(start) :]] = array
+                break
+        else:
+            common[name] = array
     if set(common) - {"features"}:
         raise DatasetError(
             f"{path}: {shown([*common])} beside arrays of parts; begin the names of all arrays "

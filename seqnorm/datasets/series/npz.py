@@ -9,12 +9,14 @@
 `labels` (N,), strings or whole numbers, or `targets` (N,) or (N, K) are in the order of the series.
 `ids` (N,) and `features` (F,), the names of the features, are optional. In a file with several
 parts, the name of each array begins with that of its part, as in `train_values` and `test_values`.
+A file that has `values` or `series_<id>` itself has no parts, and `valid_mask` is no part of it.
 Arrays of Python objects are refused, because reading them could run code.
 """
 
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,16 @@ from .containers import (
 )
 
 ONE = "series_"
+# The errors of NumPy for a file that is empty, damaged or no .npz file.
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 _FORMS = (
     "a file has values (N, T, F) and lengths (N,), or values (S, F) and offsets (N + 1,), or an "
     f"array {ONE}<id> (T, F) for each series"
@@ -50,9 +62,14 @@ def read_arrays(path: Path) -> dict[str, Any]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         objects = " (arrays of Python objects are refused)" if "allow_pickle" in str(error) else ""
         raise DatasetError(f"{path}: not readable as arrays{objects}: {error}; {_FORMS}") from error
+
+
+def holds_series(name: str) -> bool:
+    """Return True for the name of an array that holds one or all series."""
+    return name == "values" or name.startswith(ONE)
 
 
 def read_npz(path: Path, arrays: Mapping[str, Any], layout: SeriesLayout) -> SeriesFile:
@@ -77,6 +94,8 @@ def read_npz(path: Path, arrays: Mapping[str, Any], layout: SeriesLayout) -> Ser
         values, offsets = np.concatenate(rows), np.cumsum([0, *map(len, rows)])
     else:
         values, offsets = _steps(path, arrays)
+        if len(offsets) < 2:
+            raise DatasetError(f"{path}: no series")
         ids = _ids(path, arrays, layout, len(offsets) - 1)
     if (empty := np.flatnonzero(np.diff(offsets) < 1)).size:
         raise DatasetError(f"{path}: series {ids[int(empty[0])]!r} has no steps; leave it out")
@@ -131,7 +150,7 @@ def _steps(path: Path, arrays: Mapping[str, Any]) -> tuple[Any, Any]:
         if "lengths" in arrays:
             raise DatasetError(f"{path}: either lengths or offsets, not both; {_FORMS}")
         values, offsets = _matrix(path, "values", values), _whole(path, "offsets", arrays)
-        right = len(offsets) > 1 and offsets[0] == 0 and offsets[-1] == len(values)
+        right = len(offsets) > 0 and offsets[0] == 0 and offsets[-1] == len(values)
         if not right or (np.diff(offsets) < 0).any():
             raise DatasetError(
                 f"{path}: offsets must rise from 0 to the {len(values)} steps of values, one more "
@@ -166,9 +185,8 @@ def _whole(path: Path, name: str, arrays: Mapping[str, Any]) -> Any:
 def _ids(
     path: Path, arrays: Mapping[str, Any], layout: SeriesLayout, count: int
 ) -> tuple[str, ...]:
-    name = "ids" if layout.id_column is None else layout.id_column
-    if layout.id_column is not None:
-        known(path, name, list(arrays), "ids")
+    given = layout.id_in(list(arrays))
+    name = "ids" if given is None else known(path, given, list(arrays), "ids")
     if name not in arrays:
         return tuple(map(str, range(count)))
     return check_ids(path, _of_series(path, name, arrays[name], count))

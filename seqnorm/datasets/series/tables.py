@@ -16,7 +16,7 @@ from typing import Any
 
 from seqnorm.extra import explained
 
-from ..delimited import DELIMITERS, check_delimiter
+from ..delimited import DELIMITERS, SEPARATOR_LINE, check_delimiter, usual_delimiter
 from ..documents import DatasetError
 from ..layout import read_text
 from .containers import SeriesFile, SeriesLayout, guess, known, shown
@@ -33,20 +33,29 @@ _MISSING = ("", "NA", "N/A", "#N/A", "NaN", "nan", "NAN", "null", "NULL", "None"
 def read_delimited(path: Path, layout: SeriesLayout) -> SeriesFile:
     """Read a long table from a .csv or .tsv file.
 
+    The separator is the one that is given, that of a first line such as `sep=;`, or a guess.
+
     Raises DatasetError if it cannot be read.
     """
     with explained(f"reading {path}"):
         import pyarrow
         from pyarrow import csv as arrow
-    header = read_text(path).lstrip().splitlines()[0]
-    delimiter = check_delimiter(layout.delimiter) or _guessed(path, header)
+    text, delimiter = read_text(path), check_delimiter(layout.delimiter)
+    if skipped := SEPARATOR_LINE.match(text):
+        text, delimiter = text[skipped.end() :], delimiter or check_delimiter(skipped[1])
+    if not text.strip():
+        raise DatasetError(f"{path}: no header and no rows after {skipped and skipped[0].strip()}")
+    header = text.lstrip().splitlines()[0]
+    delimiter = delimiter or _guessed(path, header)
     names = next(csv.reader([header], delimiter=delimiter))
     roles = _roles(path, names, layout)
     texts = [roles["id"], *(roles["answers"] if layout.answer == "label" else ())]
     options = {
         "parse_options": arrow.ParseOptions(delimiter=delimiter),
         "read_options": arrow.ReadOptions(
-            use_threads=False, block_size=min(path.stat().st_size + 1024, _MAX_BLOCK)
+            use_threads=False,
+            block_size=min(path.stat().st_size + 1024, _MAX_BLOCK),
+            skip_rows=1 if skipped else 0,
         ),
         "convert_options": arrow.ConvertOptions(
             column_types=dict.fromkeys(texts, pyarrow.string()), null_values=_MISSING
@@ -82,7 +91,7 @@ def read_parquet(path: Path, layout: SeriesLayout) -> SeriesFile:
     if layout.time_column:
         raise DatasetError(f"{path}: time_column is for tables with one row for each step")
     others = [name for name in names if name not in lists]
-    id_column = layout.id_column
+    id_column = layout.id_in(others)
     if id_column is not None:
         known(path, id_column, others, "id")
     elif usual := [name for name in others if name.lower() in IDS]:
@@ -99,8 +108,8 @@ def _roles(path: Path, names: Sequence[str], layout: SeriesLayout) -> dict[str, 
     names = list(names)
     found: dict[str, Any] = {}
     for role, given, usual in (
-        ("id", layout.id_column, IDS),
-        ("time", layout.time_column, TIMES),
+        ("id", layout.id_in(names), IDS),
+        ("time", layout.time_in(names), TIMES),
     ):
         found[role] = (
             guess(path, names, usual, f"{role}_column")
@@ -124,6 +133,5 @@ def _roles(path: Path, names: Sequence[str], layout: SeriesLayout) -> dict[str, 
 
 def _guessed(path: Path, header: str) -> str:
     """Return the usual separator of the file, or the only other one that the header holds."""
-    usual = "\t" if path.suffix.lower() == ".tsv" else ","
     held = [each for each in dict.fromkeys(DELIMITERS.values()) if each in header]
-    return held[0] if len(held) == 1 else usual
+    return held[0] if len(held) == 1 else usual_delimiter(path)

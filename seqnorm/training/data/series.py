@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 
 from seqnorm.datasets import (
+    SERIES_CORPORA,
     DatasetError,
     Scaling,
     Series,
@@ -230,7 +231,8 @@ class SeriesData(SeriesDataModule):
     @property
     def is_own(self) -> bool:
         """True if the corpus is a file or folder of your own."""
-        return Path(self.hparams["corpus"]).exists()
+        name = str(self.hparams["corpus"])
+        return name not in SERIES_CORPORA and Path(name).exists()
 
     def setup(self, stage: str) -> None:
         if stage == "fit" and len(self.classes) < 2:

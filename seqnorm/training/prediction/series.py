@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
 import torch
 
 from seqnorm.datasets import BucketBatchSampler, SeriesDataset, SeriesLayout, collate_series
+from seqnorm.datasets.layout import DELIMITED
 from seqnorm.datasets.own_files import name_of_class
 from seqnorm.datasets.series.files import read_file
 
@@ -19,12 +22,16 @@ from ..data.series import check_features, named_features
 from ..tasks.series import SeriesClassification, SeriesRegression
 from .text_lines import printing
 
+Format = Literal["csv", "jsonl"]
+# The formats of files; "" is that of a name without an ending, as - and /dev/stdout.
+ENDINGS: Mapping[str, Format] = {".csv": "csv", ".jsonl": "jsonl", "": "csv"}
+
 
 def predict(
     checkpoint: Checkpoint,
     input: str,
     output: str = "-",
-    format: Literal["csv", "jsonl"] | None = None,
+    format: Format | None = None,
     batch_size: int = 64,
     device: str = "cpu",
     id_column: str | None = None,
@@ -41,18 +48,22 @@ def predict(
         input: A file of series: .npz, .parquet, .csv, .tsv or .ts.
         output: A file for one line a series, replaced when all are done, or - for standard output.
         format: csv (a header, then the id, and the label and the probabilities or the targets) or
-            jsonl (an object a line); null for the ending of the output's name, or else csv.
+            jsonl (an object a line); null for the ending of the output's name, .csv or .jsonl. It
+            is csv for a name without an ending and for standard output.
         batch_size: The number of series in a batch.
         device: The device of the model: cpu, cuda, ...
-        id_column: The column of the ids; null for that of the training data, or a guess.
-        time_column: The column of the times; null for that of the training data, or a guess.
+        id_column: The column of the ids; null for the one that was given for the training if the
+            file has it, or a guess.
+        time_column: The column of the times; null for the one that was given for the training if
+            the file has it, or a guess.
         feature_columns: The columns of the features, in the order of the model's; null to find
             those of the training data.
-        delimiter: The character that separates the fields of a .csv or .tsv file; null for that of
-            the header.
+        delimiter: The character that separates the fields of a .csv or .tsv file; null for the one
+            that was given for a training file of the same ending, or that of the header.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    format = format or _format_of(output)
     model: SeriesClassification | SeriesRegression
     if checkpoint.task == "series_classification":
         model = stored_model(SeriesClassification, checkpoint, device)
@@ -67,17 +78,41 @@ def predict(
         id_column=id_column,
         time_column=time_column,
         feature_columns=None if feature_columns is None else tuple(feature_columns),
-        delimiter=delimiter,
+        delimiter=_delimiter(input, checkpoint.data) if delimiter is None else delimiter,
         wanted=named_features(model.features),
+        trained_id=_text(checkpoint.data.get("id_column")),
+        trained_time=_text(checkpoint.data.get("time_column")),
     )
     found = read_file(Path(input), layout)
     check_features(input, found.features, model.features, by_order=feature_columns is not None)
     values = [model.features.apply(each) for each in found.series.values]
     rows = _predicted(model, SeriesDataset(values), batch_size)
-    if format is None:
-        format = "jsonl" if Path(output).suffix.lower() == ".jsonl" else "csv"
     with printing(output) as out:
         _write(out, format, model, names, found.series.ids, rows)
+
+
+def _format_of(output: str) -> Format:
+    """Return the format that the name of the output stands for."""
+    ending = Path(output).suffix.lower()
+    if ending not in ENDINGS:
+        raise ValueError(
+            f"{output}: series are written as .csv or .jsonl; name such a file, or set the format "
+            "(--format)"
+        )
+    return ENDINGS[ending]
+
+
+def _delimiter(input: str, trained: Mapping[str, Any]) -> str | None:
+    """Return the delimiter that was given for a training file with the ending of the input."""
+    ending, corpus = Path(input).suffix.lower(), _text(trained.get("corpus"))
+    if corpus is None or ending not in DELIMITED or Path(corpus).suffix.lower() != ending:
+        return None
+    return _text(trained.get("delimiter"))
+
+
+def _text(value: object) -> str | None:
+    """Return the value if it is a string, as it is unless a checkpoint was changed."""
+    return value if isinstance(value, str) else None
 
 
 @torch.inference_mode()
@@ -95,7 +130,7 @@ def _predicted(
 
 def _write(
     out: TextIO,
-    format: str,
+    format: Format,
     model: SeriesClassification | SeriesRegression,
     names: tuple[str, ...],
     ids: tuple[str, ...],
@@ -103,15 +138,22 @@ def _write(
 ) -> None:
     """Write a line for each series."""
     classified = isinstance(model, SeriesClassification)
-    table = csv.writer(out, lineterminator="\n")  # quotes names if needed
     if format == "csv":
-        table.writerow(["id", *(["label"] if classified else []), *names])
+        out.write(_record(["id", *(["label"] if classified else []), *names]))
     for key, row in zip(ids, rows):
         label = names[max(range(len(row)), key=row.__getitem__)]
         if format == "csv":
             numbers = [f"{number:.6f}" if classified else f"{number:.8g}" for number in row]
-            table.writerow([key, *([label] if classified else []), *numbers])
+            out.write(_record([key, *([label] if classified else []), *numbers]))
             continue
         by_name = dict(zip(names, row))
         answers = {"label": label, "probabilities": by_name} if classified else {"targets": by_name}
         print(json.dumps({"id": key, **answers}, ensure_ascii=False), file=out)
+
+
+def _record(fields: Sequence[str]) -> str:
+    """Return the line of CSV that holds these fields, in quotation marks where needed."""
+    line = io.StringIO(newline="")
+    # Before Python 3.13, only the characters of the line's own end are quoted in a field.
+    csv.writer(line, lineterminator="\r\n").writerow(fields)
+    return line.getvalue()[:-2] + "\n"

@@ -78,6 +78,8 @@ TEXTS: dict[str, tuple[str, SeriesLayout, str]] = {
     "fields": (LONG + "b,1,2\n", SeriesLayout(), "not readable as fields by ',': .*columns, got 3"),
     "header": ("id,time,x,label\n", SeriesLayout(), "a.csv: no rows"),
     "empty": ("", SeriesLayout(), "the file is empty"),
+    "separator alone": ("sep=;\n\n", SeriesLayout(), "no header and no rows after sep=;$"),
+    "separator": ('sep="\n' + LONG, SeriesLayout(), "give comma, semicolon, tab, pipe"),
     "delimiter": (LONG, SeriesLayout(delimiter="::"), "give comma, semicolon, tab, pipe"),
 }
 
@@ -207,6 +209,16 @@ NPZ: dict[str, tuple[dict[str, Any], SeriesLayout, str]] = {
         SeriesLayout(),
         "series 's1' has no steps",
     ),
+    "no series": (
+        {"values": np.ones((0, 5, 2)), "labels": np.array([], dtype=str)},
+        SeriesLayout(),
+        r"a\.npz: no series$",
+    ),
+    "no series of steps": (
+        {"values": np.ones((0, 2)), "offsets": np.array([0]), "labels": np.array([], dtype=str)},
+        SeriesLayout(),
+        r"a\.npz: no series$",
+    ),
     "widths": (
         changed("apart", series_s1=np.ones((3, 3))),
         SeriesLayout(),
@@ -262,10 +274,20 @@ def test_arrays(name: str, tmp_path: Path) -> None:
         read_file(tmp_path / "a.npz", layout)
 
 
-def test_a_file_that_is_no_npz(tmp_path: Path) -> None:
-    (tmp_path / "a.npz").write_text("x")
+@pytest.mark.parametrize("content", [b"", b"x"])
+def test_a_file_that_is_no_npz(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_bytes(content)
     with pytest.raises(DatasetError, match=r"a\.npz: not readable as arrays"):
         read_file(tmp_path / "a.npz", SeriesLayout())
+
+
+def test_a_damaged_npz_file(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "a.npz", values=np.arange(4000.0).reshape(10, 200, 2))
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    content[60:200] = b"\xff" * 140
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(DatasetError, match=r"a\.npz: not readable as arrays.*decompressing"):
+        read_file(tmp_path / "a.npz", SeriesLayout(answer=None))
 
 
 def test_the_tables_of_these_tests_are_read(tmp_path: Path) -> None:

@@ -85,6 +85,18 @@ def test_dates_and_ids_that_look_like_numbers(tmp_path: Path) -> None:
     assert corpus.told == "a.csv: id 'case'; time 'date'; features 'speed'; label 'class'"
 
 
+@pytest.mark.parametrize("start", ["sep=;\n", "\ufeffsep=;\r\n", "sep=;\n\n", "sep=|\n"])
+def test_a_line_that_names_the_separator(start: str, tmp_path: Path) -> None:
+    """It is the line that spreadsheets write; the header alone would be read with commas."""
+    lines = ["id;time;x,y;label", "a;0;1.5;u", "a;1;2.5;u", "b;0;3.5;v"]
+    text = start + "\n".join(lines) + "\n"
+    (tmp_path / "a.csv").write_bytes(text.encode())
+    given = "semicolon" if "|" in start else None
+    found = read_file(tmp_path / "a.csv", SeriesLayout(delimiter=given))
+    assert found.features == ("x,y",)
+    assert [each.tolist() for each in found.series.values] == [[[1.5], [2.5]], [[3.5]]]
+
+
 def test_arrays_without_names_or_lengths(tmp_path: Path) -> None:
     values = np.arange(12.0).reshape(2, 6)
     np.savez(tmp_path / "a.npz", values=values[:, :, None], labels=np.array([3, 1]))
@@ -156,6 +168,59 @@ def test_a_test_part_is_split_off(tmp_path: Path) -> None:
         [each["label"] for each in make(40).values()].count(label) for label in corpus.classes
     ]
     assert [int(0.25 * sum(each) + 0.5) for each in zip(*counts)] == counts[1]
+
+
+LOOK_ALIKES = {
+    "training": "'train'",
+    "eval": r"'validation' \(or valid, val or dev\)",
+    "Testing": "'test'",
+}
+
+
+@pytest.mark.parametrize("name", LOOK_ALIKES)
+def test_names_that_are_like_those_of_parts(name: str, tmp_path: Path) -> None:
+    part = "test" if name == "training" else "train"
+    place = folder(tmp_path, f"{part}.csv", f"{name}.csv")
+    message = rf"parts has {name}\.csv: call this part {LOOK_ALIKES[name]}$"
+    with pytest.raises(DatasetError, match=message):
+        load_series(place, layout=LONG)
+    whole = {f"{each}_values": np.ones((2, 3, 1)) for each in (part, name)}
+    np.savez(tmp_path / "a.npz", **whole)
+    message = rf"a\.npz has {name}_: call this part {LOOK_ALIKES[name]}$"
+    with pytest.raises(DatasetError, match=message):
+        load_series(tmp_path / "a.npz", layout=SeriesLayout(answer=None))
+
+
+def test_parts_are_found_in_any_case_of_their_letters(tmp_path: Path) -> None:
+    place = folder(tmp_path, "Train.csv", "VALID.csv")
+    corpus = load_series(place, layout=LONG)
+    assert corpus.validation is not None
+    assert_same_series(corpus.validation, make(5, 1))
+    parts = {"Train": make(4), "Test": make(5, 1)}
+    whole = {
+        f"{part}_{key}": each
+        for part, series in parts.items()
+        for key, each in arrays(series, "padded").items()
+    }
+    np.savez(tmp_path / "a.npz", **whole)
+    corpus = load_series(tmp_path / "a.npz")
+    assert corpus.test is not None
+    assert_same_series(corpus.test, make(5, 1))
+
+
+@pytest.mark.parametrize("form", ARRAYS)
+@pytest.mark.parametrize("extra", ["valid_mask", "train_weights", "testing_mask"])
+def test_a_file_of_one_part_may_have_other_arrays(form: str, extra: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **arrays(SERIES, form), **{extra: np.ones(7)})
+    assert_same_series(read_file(tmp_path / "a.npz", SeriesLayout()).series, SERIES)
+
+
+def test_series_beside_those_of_a_part_are_refused(tmp_path: Path) -> None:
+    values = np.ones((2, 3, 1))
+    for names in (("values", "test_values"), ("series_a", "train_series_b")):
+        np.savez(tmp_path / "a.npz", **dict.fromkeys(names, values))
+        with pytest.raises(DatasetError, match=f"'{names[0]}' beside arrays of parts"):
+            load_series(tmp_path / "a.npz", layout=SeriesLayout(answer=None))
 
 
 def copied(place: Path) -> None:

@@ -64,6 +64,16 @@ def test_batches_hold_scaled_series_and_their_labels(file: str) -> None:
     assert (valid.std(0, correction=0) - 1).abs().max() < 1e-10
 
 
+def test_a_folder_with_the_name_of_a_corpus_is_not_that_corpus(
+    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("japanese_vowels").mkdir()
+    assert not SeriesData("japanese_vowels").is_own
+    assert SeriesData("./japanese_vowels").is_own
+    assert SeriesData(file).is_own
+
+
 def test_targets(file: str) -> None:
     columns = ["steps", "slope"]
     data = SeriesTargetData(file, feature_columns=COLUMNS, target_columns=columns)
