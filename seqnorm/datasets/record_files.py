@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,14 @@ def read_records(path: Path, layout: Layout) -> Iterator[tuple[str, Any, Any]]:
         return read_delimited(path, read_text(path), layout)
     read_json = _read_json if ending == ".json" else _read_json_lines
     return read_json(path, read_text(path), layout.known_columns)
+
+
+def record_line(values: Iterable[object], delimiter: str = ",") -> str:
+    """Return a line of fields, which are set in quotation marks where it is necessary."""
+    line = io.StringIO(newline="")
+    # Before Python 3.13, a line end within a field is quoted only if the end of the record has it.
+    csv.writer(line, delimiter=delimiter, lineterminator="\r\n").writerow(values)
+    return line.getvalue().removesuffix("\r\n") + "\n"
 
 
 def has_columns(path: Path, columns: Sequence[str], layout: Layout) -> bool:

@@ -194,7 +194,7 @@ def test_what_is_evaluated_alone(tmp_path: Path) -> None:
 
 
 # Rows that are sorted by class, and rows whose classes alternate.
-ORDERS = {
+ORDERS: dict[str, Callable[[int], str]] = {
     "sorted": lambda n: "neg" if n < 3000 else "pos",
     "other": lambda n: ["neg", "pos"][n % 2],
 }

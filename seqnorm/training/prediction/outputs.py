@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import math
@@ -12,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+from seqnorm.datasets.record_files import record_line
 from seqnorm.datasets.rows import ABSENT
 from seqnorm.extra import explained
 
@@ -26,6 +26,7 @@ ENDINGS: Mapping[str, Format] = {
     ".json": "json",
     ".parquet": "parquet",
 }
+_SPREADSHEETS = (".xlsx", ".xls", ".ods")
 _log = logging.getLogger(__name__)
 
 
@@ -33,9 +34,15 @@ def format_of(output: str, format: Format | None) -> Format:
     """Return the format that is given, or that of the output's name, or tsv.
 
     Raises:
-        ValueError: Parquet would be written to standard output.
+        ValueError: Parquet would be written to standard output, or the name is of a spreadsheet.
     """
-    chosen = format or ENDINGS.get(Path(output).suffix.lower(), "tsv")
+    ending = Path(output).suffix.lower()
+    if ending in _SPREADSHEETS:
+        raise ValueError(
+            f"{output}: {ending} is not written; name a file that ends in one of "
+            f"{', '.join(ENDINGS)}; spreadsheets open .csv"
+        )
+    chosen = format or ENDINGS.get(ending, "tsv")
     if chosen == "parquet" and output in ("-", "/dev/stdout"):
         raise ValueError("Parquet cannot be printed: name a file with --output")
     return chosen
@@ -109,12 +116,14 @@ class _Fields(Output):
     delimiter = ","
 
     def begin(self) -> None:
-        self._writer = csv.writer(self.out, delimiter=self.delimiter, lineterminator="\n")
-        self._writer.writerow([*self.columns, *self.names])
+        self._print([*self.columns, *self.names])
 
     def row(self, values: list[Any], added: list[Any]) -> None:
         shown = [format(v, self.digits) if isinstance(v, float) else as_field(v) for v in added]
-        self._writer.writerow([*map(as_field, values), *shown])
+        self._print([*map(as_field, values), *shown])
+
+    def _print(self, fields: list[str]) -> None:
+        self.out.write(record_line(fields, self.delimiter))
 
 
 class _Tabs(_Fields):

@@ -76,7 +76,7 @@ def read(name: str) -> list[dict[str, Any]]:
             pytest.importorskip("pyarrow.parquet").read_table(path).to_pylist()
         )
         return found
-    text = path.read_text(encoding="utf-8")
+    text = path.read_bytes().decode("utf-8")
     if path.suffix == ".json":
         return list(json.loads(text))
     if path.suffix == ".jsonl":
@@ -249,3 +249,25 @@ def test_rows_are_labelled_as_they_are_read(
     monkeypatch.setattr("seqnorm.training.prediction.sources.standard_input", lines)
     predict(checkpoint, batch_size=1)
     assert seen == [1, 1, 1]  # the header, and then each row before the next one is read
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+def test_a_line_end_within_a_field(ending: str, checkpoint: Checkpoint) -> None:
+    texts = ["corn\rgoal", "corn\r\ngoal", "corn\ngoal", "\r"]
+    write("new.jsonl", [{"review": text} for text in texts])
+    predict(checkpoint, "new.jsonl", f"out.{ending}")
+    assert [row["review"] for row in read(f"out.{ending}")] == texts
+    assert Path(f"out.{ending}").read_bytes().startswith(b"review")
+    predict(checkpoint, f"out.{ending}", "again.csv")
+    assert [row["review"] for row in read("again.csv")] == texts
+    assert b"\r\n" not in Path("again.csv").read_bytes().replace(b"corn\r\n", b"")
+
+
+@pytest.mark.parametrize("name", ["out.xlsx", "out.XLS", "out.ods"])
+@pytest.mark.parametrize("format", [None, "csv"])
+def test_no_spreadsheet_is_written(name: str, format: Any, checkpoint: Checkpoint) -> None:
+    write("new.csv")
+    expected = r"is not written; name .* one of \.tsv, \.csv, \.jsonl, \.json, \.parquet; spread"
+    with pytest.raises(ValueError, match=expected):
+        predict(checkpoint, "new.csv", name, format)
+    assert not Path(name).exists()
