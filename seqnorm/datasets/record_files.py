@@ -40,11 +40,31 @@ def read_records(path: Path, layout: Layout) -> Iterator[tuple[str, Any, Any]]:
     return read_json(path, read_text(path), layout.known_columns)
 
 
-def record_line(values: Iterable[object], delimiter: str = ",") -> str:
-    """Return a line of fields, which are set in quotation marks where it is necessary."""
+def record_line(
+    fields: Iterable[object], delimiter: str = ",", quotes: Quotes | None = None
+) -> str:
+    """Return a line of fields, which are set in quotation marks where it is necessary.
+
+    If ``quotes`` is "literal", no field is set in quotation marks.
+
+    Raises:
+        ValueError: A field holds the delimiter or a line end, and ``quotes`` is "literal".
+    """
     line = io.StringIO(newline="")
     # Before Python 3.13, a line end within a field is quoted only if the end of the record has it.
-    csv.writer(line, delimiter=delimiter, lineterminator="\r\n").writerow(values)
+    ends: dict[str, Any] = {"delimiter": delimiter, "lineterminator": "\r\n"}
+    if quotes != "literal":
+        csv.writer(line, **ends).writerow(fields)
+    else:
+        fields = [str(field) for field in fields]
+        for field in fields:
+            if delimiter in field or "\r" in field or "\n" in field:
+                raise ValueError(
+                    f"the field {field!r:.50} holds a line end or the separator {delimiter!r}, "
+                    "which cannot be written where quotation marks are literal; write .jsonl, "
+                    ".json or .parquet"
+                )
+        csv.writer(line, quoting=csv.QUOTE_NONE, quotechar=None, **ends).writerow(fields)
     return line.getvalue().removesuffix("\r\n") + "\n"
 
 

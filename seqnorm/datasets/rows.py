@@ -46,11 +46,13 @@ class Rows(NamedTuple):
         columns: The names, in the order of the file; one may occur twice in a file with separators.
         records: The rows, read as they are needed where the format allows it.
         table: The table of a Parquet file, otherwise None.
+        delimiter: The separator of a file with separators, otherwise None.
     """
 
     columns: tuple[str, ...]
     records: Iterator[tuple[str, list[Any]]]
     table: Any = None
+    delimiter: str | None = None
 
 
 def read_rows(
@@ -152,7 +154,8 @@ def _of_fields(
 
     if not header:
         raise DatasetError(f"{path}, line {number}: the file has no header")
-    return Rows(tuple(header), rows() if sample is None else iter(_drawn(rows(), sample)))
+    found = rows() if sample is None else iter(_drawn(rows(), sample))
+    return Rows(tuple(header), found, delimiter=delimiter)
 
 
 def _drawn(rows: Iterable[_Row], number: int) -> list[_Row]:

@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+from seqnorm.datasets.layout import Quotes
 from seqnorm.datasets.record_files import record_line
 from seqnorm.datasets.rows import ABSENT
 from seqnorm.extra import explained
@@ -113,9 +114,15 @@ class Output:
 
 
 class _Fields(Output):
+    ending = ".csv"
     delimiter = ","
 
     def begin(self) -> None:
+        # Rows of literal quotation marks stay as they are, so that they are read in the same way.
+        self._quotes: Quotes | None = None
+        if self.source.quotes == "literal" and self.source.ending == self.ending:
+            self._quotes = "literal"
+            self.delimiter = self.source.delimiter or self.delimiter
         self._print([*self.columns, *self.names])
 
     def row(self, values: list[Any], added: list[Any]) -> None:
@@ -123,10 +130,11 @@ class _Fields(Output):
         self._print([*map(as_field, values), *shown])
 
     def _print(self, fields: list[str]) -> None:
-        self.out.write(record_line(fields, self.delimiter))
+        self.out.write(record_line(fields, self.delimiter, self._quotes))
 
 
 class _Tabs(_Fields):
+    ending = ".tsv"
     delimiter = "\t"
 
 

@@ -15,6 +15,7 @@ import torch
 from zipped import zipped
 
 from seqnorm.datasets import DatasetError, Tokenizer
+from seqnorm.datasets.record_files import record_line
 from seqnorm.training import TextClassification
 from seqnorm.training.checkpoints.checkpoint_file import (
     AtomicCheckpointIO,
@@ -201,7 +202,9 @@ def test_swallowed_rows_are_told(checkpoint: Checkpoint, caplog: pytest.LogCaptu
     assert "new.csv, line 2: a field in quotation marks continues to line 4" in caplog.text
     caplog.clear()
     predict(checkpoint, "new.csv", "out.csv", quotes="literal")
-    assert [row["review"] for row in read("out.csv")] == ['"x', "y", 'z"']
+    assert [line.split(",")[0] for line in Path("out.csv").read_text().splitlines()] == [
+        *("review", '"x', "y", 'z"')
+    ]
     assert not caplog.text
 
 
@@ -271,3 +274,39 @@ def test_no_spreadsheet_is_written(name: str, format: Any, checkpoint: Checkpoin
     with pytest.raises(ValueError, match=expected):
         predict(checkpoint, "new.csv", name, format)
     assert not Path(name).exists()
+
+
+@pytest.mark.parametrize(("ending", "delimiter"), [("tsv", "\t"), ("csv", ";")])
+def test_literal_quotes_stay_literal(ending: str, delimiter: str, checkpoint: Checkpoint) -> None:
+    texts = ['"good" film', 'a "good, good" film', '"open']
+    rows = [["id", "review"], *([str(n), text] for n, text in enumerate(texts))]
+    Path(f"new.{ending}").write_text("".join(delimiter.join(row) + "\n" for row in rows))
+    predict(checkpoint, f"new.{ending}", f"out.{ending}", quotes="literal")
+    lines = Path(f"out.{ending}").read_text().splitlines()
+    assert [line.split(delimiter)[:2] for line in lines] == rows
+    predict(checkpoint, f"out.{ending}", "out.jsonl", quotes="literal")
+    assert [row["review"] for row in read("out.jsonl")] == texts
+    # In the other format the fields are enclosed, because they may hold its separator.
+    other = "csv" if ending == "tsv" else "tsv"
+    predict(checkpoint, f"new.{ending}", f"out.{other}", quotes="literal")
+    assert [row["review"] for row in read(f"out.{other}")] == texts
+
+
+def test_literal_quotes_that_cannot_be_kept(checkpoint: Checkpoint) -> None:
+    parameters = {**checkpoint.hyper_parameters, "classes": ("a;b", "c")}
+    other = Checkpoint("a.ckpt", {**checkpoint.contents, "hyper_parameters": parameters})
+    Path("new.csv").write_text('review;id\n"corn;1\n')
+    with pytest.raises(ValueError, match="the field 'a;b' holds a line end or the separator ';'"):
+        predict(other, "new.csv", "out.csv", quotes="literal")
+    assert not Path("out.csv").exists()
+    predict(other, "new.csv", "out.tsv", quotes="literal")
+    assert "a;b" in read("out.tsv")[0]
+
+
+@pytest.mark.parametrize("field", ["a\tb", "a\rb", "\n"])
+def test_a_line_of_literal_quotes(field: str) -> None:
+    assert record_line(['"a"', "b,"], "\t", "literal") == '"a"\tb,\n'
+    with pytest.raises(ValueError, match=r"holds a line end or the separator '.t'.*write \.jsonl"):
+        record_line(['"a"', field], "\t", "literal")
+    line = io.StringIO(record_line(['"a"', field], "\t"), newline="")
+    assert list(csv.reader(line, delimiter="\t")) == [['"a"', field]]
