@@ -56,15 +56,15 @@ def record_line(
     if quotes != "literal":
         csv.writer(line, **ends).writerow(fields)
     else:
-        fields = [str(field) for field in fields]
-        for field in fields:
+        shown = [str(field) for field in fields]
+        for field in shown:
             if delimiter in field or "\r" in field or "\n" in field:
                 raise ValueError(
                     f"the field {field!r:.50} holds a line end or the separator {delimiter!r}, "
                     "which cannot be written where quotation marks are literal; write .jsonl, "
                     ".json or .parquet"
                 )
-        csv.writer(line, quoting=csv.QUOTE_NONE, quotechar=None, **ends).writerow(fields)
+        csv.writer(line, quoting=csv.QUOTE_NONE, quotechar=None, **ends).writerow(shown)
     return line.getvalue().removesuffix("\r\n") + "\n"
 
 

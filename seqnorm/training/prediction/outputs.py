@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -52,8 +53,8 @@ def format_of(output: str, format: Format | None) -> Format:
 def repeats_lines(output: str, format: Format | None) -> bool:
     """Return whether the output repeats lines of text in a column "text".
 
-    Lines that are printed, or written in a format that an option gives, are not repeated: output k
-    belongs to line k.
+    They are repeated with the format csv, json or parquet, or, without a format, if the output's
+    name has one of ``ENDINGS``. Otherwise output k belongs to line k.
     """
     if format in ("tsv", "jsonl"):
         return False
@@ -252,15 +253,28 @@ def _check_once(columns: Sequence[str]) -> None:
             )
 
 
-def _free(names: Sequence[str], taken: Sequence[str]) -> list[str]:
-    """Return the names, with others for those that the rows have already."""
-    found: list[str] = []
-    for name in names:
-        free, number = name, 1
-        while free in taken or free in found:
-            free = f"predicted_{name}" if number == 1 else f"predicted_{name}_{number}"
-            number += 1
-        if free != name:
+def _free(names: Sequence[str], columns: Sequence[str]) -> list[str]:
+    """Return the names, with others for those that the rows, or names before them, have already.
+
+    The other names are predicted_NAME, or predicted_NAME_2 and so on. All have the same number, so
+    that they can be told from those of an earlier prediction.
+    """
+    own: list[str] = []
+    for place, name in enumerate(names):
+        single = name
+        while single in own or (single != name and single in names[place:]):
+            single = f"predicted_{single}"
+        own.append(single)
+    # The second of two like names is not to get the usual substitute of the first.
+    kept = {stem for name, stem in zip(names, own) if not {name, stem} & {*columns}}
+    for number in count(1):
+        end = "" if number == 1 else f"_{number}"
+        found = [name if name in kept else f"predicted_{name}{end}" for name in own]
+        if len({*found, *columns}) == len(found) + len({*columns}):
+            break
+    for place, (name, free) in enumerate(zip(names, found)):
+        if name in names[:place]:
+            _log.warning("two of the new columns are %r, so the second one is %r", name, free)
+        elif free != name:
             _log.warning("the input has a column %r, so the predicted one is %r", name, free)
-        found.append(free)
     return found

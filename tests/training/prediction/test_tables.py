@@ -114,17 +114,49 @@ def test_names_that_are_taken(checkpoint: Checkpoint, caplog: pytest.LogCaptureF
     (row,) = read("out.csv")
     assert list(row) == [
         *("review", "label", "sport", "predicted_label"),
-        *("predicted_label_2", "grain", "predicted_sport"),
+        *("predicted_label_2", "grain", "predicted_sport_2"),
     ]
     assert [row["label"], row["sport"], row["predicted_label"]] == ["x", "y", "z"]
     assert row["predicted_label_2"] in CLASSES
     assert caplog.messages == [
         "the input has a column 'label', so the predicted one is 'predicted_label_2'",
-        "the input has a column 'sport', so the predicted one is 'predicted_sport'",
+        "the input has a column 'sport', so the predicted one is 'predicted_sport_2'",
     ]
     predict(checkpoint, "new.csv", "out.jsonl")
     (row,) = read("out.jsonl")
     assert list(row)[-2:] == ["predicted_label_2", "probabilities"]
+
+
+def test_names_of_an_earlier_prediction(checkpoint: Checkpoint) -> None:
+    write("new.csv", [{"review": "corn", "label": "x"}])
+    for number in range(1, 5):
+        predict(checkpoint, "new.csv" if number == 1 else "out.csv", "out.csv")
+    assert list(read("out.csv")[0]) == [
+        *("review", "label", "predicted_label", "grain", "sport"),
+        *("predicted_label_2", "predicted_grain_2", "predicted_sport_2"),
+        *("predicted_label_3", "predicted_grain_3", "predicted_sport_3"),
+        *("predicted_label_4", "predicted_grain_4", "predicted_sport_4"),
+    ]
+
+
+@pytest.mark.parametrize("given", [{}, {"label": "x"}, {"predicted_label": "x"}])
+def test_a_class_called_label(
+    given: dict[str, str], checkpoint: Checkpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    parameters = {**checkpoint.hyper_parameters, "classes": ("label", "sport")}
+    other = Checkpoint("a.ckpt", {**checkpoint.contents, "hyper_parameters": parameters})
+    write("new.csv", [{"review": "corn", **given}])
+    predict(other, "new.csv", "out.csv")
+    (row,) = read("out.csv")
+    assert list(row)[:-3] == ["review", *given]
+    first, second, third = list(row)[-3:]
+    assert row[first] in ("label", "sport")
+    assert float(row[second]) + float(row[third]) == pytest.approx(1, abs=1e-5)
+    expected = [f"two of the new columns are 'label', so the second one is {second!r}"]
+    if "label" in given:
+        expected.insert(0, f"the input has a column 'label', so the predicted one is {first!r}")
+    assert caplog.messages == expected
+    assert first == ("predicted_label" if "label" in given else "label")
 
 
 def test_the_same_name_twice(checkpoint: Checkpoint) -> None:
@@ -224,6 +256,15 @@ def test_lines(
     Path("lines.txt").write_text("")
     predict(checkpoint, "lines.txt", "out.json")
     assert read("out.json") == []
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.tsv", "out.jsonl", "out.txt", "out"])
+@pytest.mark.parametrize("format", [None, "csv", "tsv", "jsonl", "json"])
+def test_where_lines_are_repeated(format: Any, name: str, checkpoint: Checkpoint) -> None:
+    Path("lines.txt").write_text("corn\n")
+    predict(checkpoint, "lines.txt", name, format)
+    table = Path(name).suffix in (".csv", ".tsv", ".jsonl") and format is None
+    assert ("corn" in Path(name).read_text()) == (table or format in ("csv", "json"))
 
 
 def test_a_folder(checkpoint: Checkpoint) -> None:
