@@ -1,8 +1,9 @@
 """Guesses about the columns of texts and labels in a file, by their names and values.
 
 A column called "text" or "label", in any case, is taken. Otherwise the texts are the column of
-long strings that vary, and the labels the column of few values that recur. A usual name, such as
-"review" or "stars", decides between columns that could be either.
+long strings that vary, and the labels the column of few values that recur. Between several such
+columns, a usual name decides, such as "review" or "stars", and then texts that are at least twice
+as long as the others.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from .record_files import has_columns
 from .rows import ABSENT, read_rows
 
 _log = logging.getLogger(__name__)
-# The rows at the beginning of a file that a guess is made from.
+# The number of rows that a guess is made from, drawn from the whole file.
 SAMPLE = 2000
 _MOST_CLASSES = 200
 _LONGEST_LABEL = 40
@@ -54,7 +55,7 @@ _LABELS += ("intent", "y", "klasse", "bewertung", "kategorie", "stimmung", "them
 
 @dataclass(frozen=True)
 class _Column:
-    """The values of a column in the first rows, without those that are missing."""
+    """The values of a column in the sampled rows, without those that are missing."""
 
     name: str
     values: tuple[Any, ...]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,34 @@ def read_records(path: Path, layout: Layout) -> Iterator[tuple[str, Any, Any]]:
         return read_delimited(path, read_text(path), layout)
     read_json = _read_json if ending == ".json" else _read_json_lines
     return read_json(path, read_text(path), layout.known_columns)
+
+
+def record_line(
+    fields: Iterable[object], delimiter: str = ",", quotes: Quotes | None = None
+) -> str:
+    """Return a line of fields, which are set in quotation marks where it is necessary.
+
+    If ``quotes`` is "literal", no field is set in quotation marks.
+
+    Raises:
+        ValueError: A field holds the delimiter or a line end, and ``quotes`` is "literal".
+    """
+    line = io.StringIO(newline="")
+    # Before Python 3.13, a line end within a field is quoted only if the end of the record has it.
+    ends: dict[str, Any] = {"delimiter": delimiter, "lineterminator": "\r\n"}
+    if quotes != "literal":
+        csv.writer(line, **ends).writerow(fields)
+    else:
+        shown = [str(field) for field in fields]
+        for field in shown:
+            if delimiter in field or "\r" in field or "\n" in field:
+                raise ValueError(
+                    f"the field {field!r:.50} holds a line end or the separator {delimiter!r}, "
+                    "which cannot be written where quotation marks are literal; write .jsonl, "
+                    ".json or .parquet"
+                )
+        csv.writer(line, quoting=csv.QUOTE_NONE, quotechar=None, **ends).writerow(shown)
+    return line.getvalue().removesuffix("\r\n") + "\n"
 
 
 def has_columns(path: Path, columns: Sequence[str], layout: Layout) -> bool:

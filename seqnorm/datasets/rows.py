@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+import random
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from seqnorm.extra import explained
 
@@ -23,6 +26,7 @@ from .layout import DELIMITED, ENDINGS, Quotes, check_text, is_missing, no_colum
 from .record_files import FORMS, json_value
 
 _log = logging.getLogger(__name__)
+_Row = TypeVar("_Row")
 
 
 class Absent:
@@ -42,11 +46,13 @@ class Rows(NamedTuple):
         columns: The names, in the order of the file; one may occur twice in a file with separators.
         records: The rows, read as they are needed where the format allows it.
         table: The table of a Parquet file, otherwise None.
+        delimiter: The separator of a file with separators, otherwise None.
     """
 
     columns: tuple[str, ...]
     records: Iterator[tuple[str, list[Any]]]
     table: Any = None
+    delimiter: str | None = None
 
 
 def read_rows(
@@ -54,16 +60,17 @@ def read_rows(
     delimiter: str | None = None,
     quotes: Quotes | None = None,
     columns: Sequence[str] = (),
-    first: int | None = None,
+    sample: int | None = None,
 ) -> Rows:
-    """Read the rows of a file, or its ``first`` ones.
+    """Read the rows of a file, or a ``sample`` of them.
 
     Args:
         path: The file.
         delimiter, quotes: As in `seqnorm.datasets.load_corpus`. Without a delimiter, it is the one
             that divides the lines evenly and whose header has all ``columns``.
         columns: Names that the header is known to have.
-        first: The number of rows to read; None for all.
+        sample: The number of rows, which are drawn from the whole file and stay in its order; None
+            for all rows. The same file has the same sample.
 
     Raises:
         DatasetError: The file cannot be read; the error names the line.
@@ -74,10 +81,10 @@ def read_rows(
     if ending not in DELIMITED and (delimiter or quotes):
         raise DatasetError(f"{path}: delimiter and quotes are for {' and '.join(DELIMITED)} files")
     if ending == ".parquet":
-        return _of_parquet(path, first)
+        return _of_parquet(path, sample)
     if ending in DELIMITED:
-        return _of_fields(path, check_delimiter(delimiter), quotes, columns, first)
-    return _of_objects(path, first)
+        return _of_fields(path, check_delimiter(delimiter), quotes, columns, sample)
+    return _of_objects(path, sample)
 
 
 def place_of_column(path: Path, column: str, columns: Sequence[str]) -> int:
@@ -116,7 +123,7 @@ def _of_fields(
     delimiter: str | None,
     quotes: Quotes | None,
     columns: Sequence[str],
-    first: int | None,
+    sample: int | None,
 ) -> Rows:
     start = list(islice(lines_with_ends(path), 500))
     if not "".join(start).strip():
@@ -130,7 +137,7 @@ def _of_fields(
     number, _, header = next(records, (1, 1, []))
 
     def rows() -> Iterator[tuple[str, list[Any]]]:
-        warned = first is not None or quotes is not None
+        warned = sample is not None or quotes is not None
         for number, end, fields in records:
             where = f"{path}, line {number}"
             if len(fields) != len(header):
@@ -147,7 +154,24 @@ def _of_fields(
 
     if not header:
         raise DatasetError(f"{path}, line {number}: the file has no header")
-    return Rows(tuple(header), islice(rows(), first))
+    found = rows() if sample is None else iter(_drawn(rows(), sample))
+    return Rows(tuple(header), found, delimiter=delimiter)
+
+
+def _drawn(rows: Iterable[_Row], number: int) -> list[_Row]:
+    """Draw ``number`` of the rows, or all if there are fewer, and keep their order.
+
+    Rows are drawn and not taken at equal distances, at which a file whose classes alternate would
+    show a single class.
+    """
+    draw = random.Random(0)
+    kept: list[tuple[int, _Row]] = []
+    for place, row in enumerate(rows):
+        if place < number:
+            kept.append((place, row))
+        elif (slot := draw.randrange(place + 1)) < number:
+            kept[slot] = place, row
+    return [row for _, row in sorted(kept, key=itemgetter(0))]
 
 
 def _may_hold_rows(fields: Sequence[str], delimiter: str) -> bool:
@@ -196,30 +220,26 @@ def even_delimiter(
     return max(shares, key=lambda delimiter: shares[delimiter])
 
 
-def _of_objects(path: Path, first: int | None) -> Rows:
+def _of_objects(path: Path, sample: int | None) -> Rows:
     """Read the rows of a file of JSON, in any form that `own_files` lists."""
     if path.suffix.lower() == ".json":
         places, objects = _of_one_value(path, read_text(path))
     else:
-        places, objects = _of_json_lines(path, read_text(path), first)
-    if first is not None:
-        places, objects = places[:first], objects[:first]
+        places, objects = _of_json_lines(path, read_text(path))
     columns = dict.fromkeys(chain.from_iterable(objects))
-    values = ([found.get(column, ABSENT) for column in columns] for found in objects)
-    return Rows(tuple(columns), zip(places, values))
+    found = zip(places, objects)
+    chosen = found if sample is None else _drawn(found, sample)
+    rows = ((where, [each.get(name, ABSENT) for name in columns]) for where, each in chosen)
+    return Rows(tuple(columns), rows)
 
 
-def _of_json_lines(
-    path: Path, text: str, first: int | None = None
-) -> tuple[list[str], list[dict[str, Any]]]:
+def _of_json_lines(path: Path, text: str) -> tuple[list[str], list[dict[str, Any]]]:
     places, objects = [], []
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             where = f"{path}, line {number}"
             objects.append(_object(where, json_value(where, line)))
             places.append(where)
-        if len(objects) == first:
-            break
     return places, objects
 
 
@@ -260,26 +280,40 @@ def _object(where: str, record: Any) -> dict[str, Any]:
     return record
 
 
-def _of_parquet(path: Path, first: int | None) -> Rows:
+def _of_parquet(path: Path, sample: int | None) -> Rows:
     with explained(f"reading {path}"):
         import pyarrow
         from pyarrow import parquet
+    places: Sequence[int]
     try:
         with parquet.ParquetFile(path) as file:
-            if first is None:
+            places = range(file.metadata.num_rows)
+            if sample is None or sample >= len(places):
                 table = file.read()
             else:
-                batches = list(islice(file.iter_batches(batch_size=first), 1))
-                table = pyarrow.Table.from_batches(batches, file.schema_arrow)
+                places = _drawn(places, sample)
+                table = _at(places, file)
         table.validate(full=True)
     except (pyarrow.ArrowException, OSError) as error:
         raise DatasetError(f"{path}: not readable as Parquet: {error}") from error
 
     def rows() -> Iterator[tuple[str, list[Any]]]:
-        number = 0
+        numbers = iter(places)
         for batch in table.to_batches(max_chunksize=1000):
             for values in zip(*(column.to_pylist() for column in batch.columns)):
-                number += 1
-                yield f"{path}, row {number}", list(values)
+                yield f"{path}, row {next(numbers) + 1}", list(values)
 
     return Rows(tuple(table.column_names), rows(), table)
+
+
+def _at(places: Sequence[int], file: Any) -> Any:
+    """Return the rows at some places of a Parquet file, which is read in batches."""
+    import pyarrow
+
+    parts, start = [], 0
+    for batch in file.iter_batches():
+        end = start + batch.num_rows
+        inside = places[bisect_left(places, start) : bisect_left(places, end)]
+        parts.append(batch.take(pyarrow.array([place - start for place in inside], "int64")))
+        start = end
+    return pyarrow.Table.from_batches(parts, file.schema_arrow)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from seqnorm.datasets import DatasetError, load_corpus
 from seqnorm.datasets.guessing import text_column_of, with_columns
 from seqnorm.datasets.layout import Layout
+from seqnorm.datasets.rows import read_rows
 
 WORDS = ["the", "film", "was", "long", "and", "its", "end", "came", "late"]
 Columns = dict[str, list[Any]]
@@ -189,3 +191,64 @@ def test_what_is_evaluated_alone(tmp_path: Path) -> None:
     assert corpus.classes == ("b",)
     assert (corpus.test.texts, corpus.train.texts) == (("x", "x", ""), ())
     assert corpus.validation is None
+
+
+# Rows that are sorted by class, and rows whose classes alternate.
+ORDERS: dict[str, Callable[[int], str]] = {
+    "sorted": lambda n: "neg" if n < 3000 else "pos",
+    "other": lambda n: ["neg", "pos"][n % 2],
+}
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".json", ".parquet"])
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_file_of_many_rows(order: str, ending: str, tmp_path: Path) -> None:
+    number = range(6000)
+    found: Columns = {
+        "words": [text(n) for n in number],
+        "sentiment": [ORDERS[order](n) for n in number],
+        "lang": [["de", "en"][n // 2 % 2] for n in number],
+    }
+    path = tmp_path / f"a{ending}"
+    rows = [dict(zip(found, values)) for values in zip(*found.values())]
+    if ending == ".csv":
+        path.write_text(table(found))
+    elif ending == ".jsonl":
+        path.write_text("\n".join(map(json.dumps, rows)))
+    elif ending == ".json":
+        path.write_text(json.dumps(rows))
+    else:
+        pyarrow = pytest.importorskip("pyarrow")
+        parquet = pytest.importorskip("pyarrow.parquet")
+        parquet.write_table(pyarrow.table(found), path, row_group_size=700)
+    assert guessed(path) == ("words", "sentiment")
+    if order == "sorted":  # without a usual name, either may be meant
+        renamed = path.with_name(f"b{ending}")
+        if ending == ".parquet":
+            parquet.write_table(pyarrow.table({"mood": found.pop("sentiment"), **found}), renamed)
+        else:
+            renamed.write_text(path.read_text().replace("sentiment", "mood"))
+        assert "'lang'" in refused(renamed)
+        assert "'mood'" in refused(renamed)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
+def test_a_sample_of_rows(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a{ending}"
+    if ending == ".csv":
+        path.write_text("a\n" + "".join(f"{n}\n" for n in range(1, 5001)))
+    elif ending == ".jsonl":
+        path.write_text("".join(f'{{"a": {n}}}\n' for n in range(1, 5001)))
+    else:
+        pyarrow = pytest.importorskip("pyarrow")
+        parquet = pytest.importorskip("pyarrow.parquet")
+        parquet.write_table(pyarrow.table({"a": range(1, 5001)}), path, row_group_size=300)
+    found = list(read_rows(path, sample=1000).records)
+    numbers = [int(a) for _, (a,) in found]
+    assert len(set(numbers)) == 1000
+    assert numbers == sorted(numbers)
+    assert 400 < sum(number > 2500 for number in numbers) < 600
+    before = 1 if ending == ".csv" else 0
+    assert [int(where.split()[-1]) - before for where, _ in found] == numbers
+    assert list(read_rows(path, sample=1000).records) == found
+    assert len(list(read_rows(path, sample=6000).records)) == 5000

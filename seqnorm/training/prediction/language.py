@@ -48,8 +48,10 @@ def predict(
             are done, or - for standard output. -o is short for it.
         format: tsv or csv (a header, then columns: perplexity, bits a character and the scores of
             the tokens, separated by spaces), jsonl (an object a line), json or parquet; null for
-            that of the output's name, or tsv. With tsv or jsonl, or on standard output, lines of
-            text are not repeated beside their scores, and are continued as text.
+            that of the output's name, or tsv. Lines of text are repeated in a column text with csv,
+            json or parquet, or, if format is null, in an output whose name has the ending of a
+            table; otherwise output k belongs to line k. Such a line is printed with its
+            continuation, as text, or with jsonl as an object.
         text_column: The column of the texts; null for that of the training, or a guess.
         delimiter: The character that separates the fields of .csv and .tsv files; null for a guess.
         quotes: The meaning of quotation marks in such files: enclose a field, or literal; null for

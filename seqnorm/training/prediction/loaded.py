@@ -141,9 +141,12 @@ def load(
 
     Raises:
         ValueError: The file does not exist, is no checkpoint of ``seqnorm fit``, or has another
-            task; or there is no such device.
+            task; or there is no such device. A model of series is not loaded: ``seqnorm predict``
+            uses it.
     """
     checkpoint = read_checkpoint(path)
+    if checkpoint.task.startswith("series"):
+        raise ValueError(f"{path} holds a model of series ({checkpoint.task}): use seqnorm predict")
     if task is not None and task != checkpoint.task:
         raise ValueError(f"{path} holds a model of the task {checkpoint.task}, not of {task}")
     if checkpoint.task == "language":

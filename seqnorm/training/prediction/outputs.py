@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+from seqnorm.datasets.layout import Quotes
+from seqnorm.datasets.record_files import record_line
 from seqnorm.datasets.rows import ABSENT
 from seqnorm.extra import explained
 
@@ -26,6 +28,7 @@ ENDINGS: Mapping[str, Format] = {
     ".json": "json",
     ".parquet": "parquet",
 }
+_SPREADSHEETS = (".xlsx", ".xls", ".ods")
 _log = logging.getLogger(__name__)
 
 
@@ -33,9 +36,15 @@ def format_of(output: str, format: Format | None) -> Format:
     """Return the format that is given, or that of the output's name, or tsv.
 
     Raises:
-        ValueError: Parquet would be written to standard output.
+        ValueError: Parquet would be written to standard output, or the name is of a spreadsheet.
     """
-    chosen = format or ENDINGS.get(Path(output).suffix.lower(), "tsv")
+    ending = Path(output).suffix.lower()
+    if ending in _SPREADSHEETS:
+        raise ValueError(
+            f"{output}: {ending} is not written; name a file that ends in one of "
+            f"{', '.join(ENDINGS)}; spreadsheets open .csv"
+        )
+    chosen = format or ENDINGS.get(ending, "tsv")
     if chosen == "parquet" and output in ("-", "/dev/stdout"):
         raise ValueError("Parquet cannot be printed: name a file with --output")
     return chosen
@@ -44,8 +53,8 @@ def format_of(output: str, format: Format | None) -> Format:
 def repeats_lines(output: str, format: Format | None) -> bool:
     """Return whether the output repeats lines of text in a column "text".
 
-    Lines that are printed, or written in a format that an option gives, are not repeated: output k
-    belongs to line k.
+    They are repeated with the format csv, json or parquet, or, without a format, if the output's
+    name has one of ``ENDINGS``. Otherwise output k belongs to line k.
     """
     if format in ("tsv", "jsonl"):
         return False
@@ -106,18 +115,27 @@ class Output:
 
 
 class _Fields(Output):
+    ending = ".csv"
     delimiter = ","
 
     def begin(self) -> None:
-        self._writer = csv.writer(self.out, delimiter=self.delimiter, lineterminator="\n")
-        self._writer.writerow([*self.columns, *self.names])
+        # Rows of literal quotation marks stay as they are, so that they are read in the same way.
+        self._quotes: Quotes | None = None
+        if self.source.quotes == "literal" and self.source.ending == self.ending:
+            self._quotes = "literal"
+            self.delimiter = self.source.delimiter or self.delimiter
+        self._print([*self.columns, *self.names])
 
     def row(self, values: list[Any], added: list[Any]) -> None:
         shown = [format(v, self.digits) if isinstance(v, float) else as_field(v) for v in added]
-        self._writer.writerow([*map(as_field, values), *shown])
+        self._print([*map(as_field, values), *shown])
+
+    def _print(self, fields: list[str]) -> None:
+        self.out.write(record_line(fields, self.delimiter, self._quotes))
 
 
 class _Tabs(_Fields):
+    ending = ".tsv"
     delimiter = "\t"
 
 
@@ -235,15 +253,28 @@ def _check_once(columns: Sequence[str]) -> None:
             )
 
 
-def _free(names: Sequence[str], taken: Sequence[str]) -> list[str]:
-    """Return the names, with others for those that the rows have already."""
-    found: list[str] = []
-    for name in names:
-        free, number = name, 1
-        while free in taken or free in found:
-            free = f"predicted_{name}" if number == 1 else f"predicted_{name}_{number}"
-            number += 1
-        if free != name:
+def _free(names: Sequence[str], columns: Sequence[str]) -> list[str]:
+    """Return the names, with others for those that the rows, or names before them, have already.
+
+    The other names are predicted_NAME, or predicted_NAME_2 and so on. All have the same number, so
+    that they can be told from those of an earlier prediction.
+    """
+    own: list[str] = []
+    for place, name in enumerate(names):
+        single = name
+        while single in own or (single != name and single in names[place:]):
+            single = f"predicted_{single}"
+        own.append(single)
+    # The second of two like names is not to get the usual substitute of the first.
+    kept = {stem for name, stem in zip(names, own) if not {name, stem} & {*columns}}
+    for number in count(1):
+        end = "" if number == 1 else f"_{number}"
+        found = [name if name in kept else f"predicted_{name}{end}" for name in own]
+        if len({*found, *columns}) == len(found) + len({*columns}):
+            break
+    for place, (name, free) in enumerate(zip(names, found)):
+        if name in names[:place]:
+            _log.warning("two of the new columns are %r, so the second one is %r", name, free)
+        elif free != name:
             _log.warning("the input has a column %r, so the predicted one is %r", name, free)
-        found.append(free)
     return found

@@ -26,12 +26,18 @@ class Source:
         rows: The values and the text of each row.
         table: The table of a Parquet file, otherwise None.
         is_lines: True for lines of text, whose only column is "text".
+        ending: The ending of the file of a table, otherwise "".
+        delimiter, quotes: The separator and the meaning of quotation marks in a file with
+            separators; otherwise None.
     """
 
     columns: tuple[str, ...]
     rows: Iterator[tuple[list[Any], str]]
     table: Any = None
     is_lines: bool = False
+    ending: str = ""
+    delimiter: str | None = None
+    quotes: Quotes | None = None
     _taken: deque[list[Any]] = field(default_factory=deque)
 
     def texts(self) -> Iterator[str]:
@@ -130,7 +136,14 @@ def _table(
         )
     place = place_of_column(path, column, found.columns)
     rows = ((values, text_of(where, values[place])) for where, values in found.records)
-    return Source(found.columns, rows, found.table)
+    return Source(
+        found.columns,
+        rows,
+        found.table,
+        ending=path.suffix.lower(),
+        delimiter=found.delimiter,
+        quotes=quotes,
+    )
 
 
 def _ending(corpus: object) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,16 +33,38 @@ def printing(output: str) -> Iterator[TextIO]:
         return
     path = Path(output)
     target = path.resolve()  # keep a link a link
-    replaceable = path.is_file() and os.access(target, os.W_OK)
-    if path.exists() and not (replaceable and os.access(target.parent, os.W_OK)):
-        # A device or a pipe, or a folder in which no file can be made.
-        with open(path, "w", encoding="utf-8") as file:
+    if path.exists() and not path.is_file():  # a device or a pipe
+        with open(path, "w", encoding="utf-8", newline="") as file:
+            yield file
+        return
+    replaceable = os.access(target, os.W_OK) and os.access(target.parent, os.W_OK)
+    if path.exists() and not replaceable:
+        with _overwriting(target) as file:
             yield file
         return
     with replacing(target) as whole:
         text = io.TextIOWrapper(whole, encoding="utf-8", newline="")
         yield text
         text.detach()  # flush the text, and leave the file open for ``replacing``
+
+
+@contextmanager
+def _overwriting(path: Path) -> Iterator[TextIO]:
+    """Open a file whose text overwrites ``path`` at the end of the block.
+
+    It is for a folder in which no file can be made: the text waits in the system's temporary folder
+    until the rows of the input, which may be ``path``, are read.
+    """
+    with (
+        path.open("ab") as target,  # an error comes before the work, and nothing is lost yet
+        tempfile.TemporaryFile() as whole,
+    ):
+        text = io.TextIOWrapper(whole, encoding="utf-8", newline="")
+        yield text
+        text.detach()
+        whole.seek(0)
+        target.truncate(0)
+        shutil.copyfileobj(whole, target)
 
 
 def lines_of(source: Iterable[bytes | str], name: str) -> Iterator[str]:

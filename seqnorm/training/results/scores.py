@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
+from seqnorm.datasets.record_files import record_line
 from seqnorm.files import write_atomically
 
 # The most classes that are printed; all of them are written.
@@ -58,12 +57,11 @@ def class_scores(confusion: Tensor, classes: Sequence[str]) -> list[ClassScores]
 
 def write_class_scores(confusion: Tensor, classes: Sequence[str], path: Path) -> None:
     """Write the scores of each class into a CSV file."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["class", *ClassScores._fields[1:]])
+    lines = [record_line(["class", *ClassScores._fields[1:]])]
     for name, documents, predicted, *ratios in class_scores(confusion, classes):
-        writer.writerow([name, documents, predicted, *(f"{ratio:.4f}" for ratio in ratios)])
-    write_atomically(path, text.getvalue())
+        shown = (f"{ratio:.4f}" for ratio in ratios)
+        lines.append(record_line([name, documents, predicted, *shown]))
+    write_atomically(path, "".join(lines))
 
 
 def never_predicted(confusion: Tensor, classes: Sequence[str], unit: str) -> str:

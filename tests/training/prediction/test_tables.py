@@ -15,6 +15,7 @@ import torch
 from zipped import zipped
 
 from seqnorm.datasets import DatasetError, Tokenizer
+from seqnorm.datasets.record_files import record_line
 from seqnorm.training import TextClassification
 from seqnorm.training.checkpoints.checkpoint_file import (
     AtomicCheckpointIO,
@@ -76,7 +77,7 @@ def read(name: str) -> list[dict[str, Any]]:
             pytest.importorskip("pyarrow.parquet").read_table(path).to_pylist()
         )
         return found
-    text = path.read_text(encoding="utf-8")
+    text = path.read_bytes().decode("utf-8")
     if path.suffix == ".json":
         return list(json.loads(text))
     if path.suffix == ".jsonl":
@@ -113,17 +114,49 @@ def test_names_that_are_taken(checkpoint: Checkpoint, caplog: pytest.LogCaptureF
     (row,) = read("out.csv")
     assert list(row) == [
         *("review", "label", "sport", "predicted_label"),
-        *("predicted_label_2", "grain", "predicted_sport"),
+        *("predicted_label_2", "grain", "predicted_sport_2"),
     ]
     assert [row["label"], row["sport"], row["predicted_label"]] == ["x", "y", "z"]
     assert row["predicted_label_2"] in CLASSES
     assert caplog.messages == [
         "the input has a column 'label', so the predicted one is 'predicted_label_2'",
-        "the input has a column 'sport', so the predicted one is 'predicted_sport'",
+        "the input has a column 'sport', so the predicted one is 'predicted_sport_2'",
     ]
     predict(checkpoint, "new.csv", "out.jsonl")
     (row,) = read("out.jsonl")
     assert list(row)[-2:] == ["predicted_label_2", "probabilities"]
+
+
+def test_names_of_an_earlier_prediction(checkpoint: Checkpoint) -> None:
+    write("new.csv", [{"review": "corn", "label": "x"}])
+    for number in range(1, 5):
+        predict(checkpoint, "new.csv" if number == 1 else "out.csv", "out.csv")
+    assert list(read("out.csv")[0]) == [
+        *("review", "label", "predicted_label", "grain", "sport"),
+        *("predicted_label_2", "predicted_grain_2", "predicted_sport_2"),
+        *("predicted_label_3", "predicted_grain_3", "predicted_sport_3"),
+        *("predicted_label_4", "predicted_grain_4", "predicted_sport_4"),
+    ]
+
+
+@pytest.mark.parametrize("given", [{}, {"label": "x"}, {"predicted_label": "x"}])
+def test_a_class_called_label(
+    given: dict[str, str], checkpoint: Checkpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    parameters = {**checkpoint.hyper_parameters, "classes": ("label", "sport")}
+    other = Checkpoint("a.ckpt", {**checkpoint.contents, "hyper_parameters": parameters})
+    write("new.csv", [{"review": "corn", **given}])
+    predict(other, "new.csv", "out.csv")
+    (row,) = read("out.csv")
+    assert list(row)[:-3] == ["review", *given]
+    first, second, third = list(row)[-3:]
+    assert row[first] in ("label", "sport")
+    assert float(row[second]) + float(row[third]) == pytest.approx(1, abs=1e-5)
+    expected = [f"two of the new columns are 'label', so the second one is {second!r}"]
+    if "label" in given:
+        expected.insert(0, f"the input has a column 'label', so the predicted one is {first!r}")
+    assert caplog.messages == expected
+    assert first == ("predicted_label" if "label" in given else "label")
 
 
 def test_the_same_name_twice(checkpoint: Checkpoint) -> None:
@@ -201,7 +234,9 @@ def test_swallowed_rows_are_told(checkpoint: Checkpoint, caplog: pytest.LogCaptu
     assert "new.csv, line 2: a field in quotation marks continues to line 4" in caplog.text
     caplog.clear()
     predict(checkpoint, "new.csv", "out.csv", quotes="literal")
-    assert [row["review"] for row in read("out.csv")] == ['"x', "y", 'z"']
+    assert [line.split(",")[0] for line in Path("out.csv").read_text().splitlines()] == [
+        *("review", '"x', "y", 'z"')
+    ]
     assert not caplog.text
 
 
@@ -221,6 +256,15 @@ def test_lines(
     Path("lines.txt").write_text("")
     predict(checkpoint, "lines.txt", "out.json")
     assert read("out.json") == []
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.tsv", "out.jsonl", "out.txt", "out"])
+@pytest.mark.parametrize("format", [None, "csv", "tsv", "jsonl", "json"])
+def test_where_lines_are_repeated(format: Any, name: str, checkpoint: Checkpoint) -> None:
+    Path("lines.txt").write_text("corn\n")
+    predict(checkpoint, "lines.txt", name, format)
+    table = Path(name).suffix in (".csv", ".tsv", ".jsonl") and format is None
+    assert ("corn" in Path(name).read_text()) == (table or format in ("csv", "json"))
 
 
 def test_a_folder(checkpoint: Checkpoint) -> None:
@@ -249,3 +293,61 @@ def test_rows_are_labelled_as_they_are_read(
     monkeypatch.setattr("seqnorm.training.prediction.sources.standard_input", lines)
     predict(checkpoint, batch_size=1)
     assert seen == [1, 1, 1]  # the header, and then each row before the next one is read
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+def test_a_line_end_within_a_field(ending: str, checkpoint: Checkpoint) -> None:
+    texts = ["corn\rgoal", "corn\r\ngoal", "corn\ngoal", "\r"]
+    write("new.jsonl", [{"review": text} for text in texts])
+    predict(checkpoint, "new.jsonl", f"out.{ending}")
+    assert [row["review"] for row in read(f"out.{ending}")] == texts
+    assert Path(f"out.{ending}").read_bytes().startswith(b"review")
+    predict(checkpoint, f"out.{ending}", "again.csv")
+    assert [row["review"] for row in read("again.csv")] == texts
+    assert b"\r\n" not in Path("again.csv").read_bytes().replace(b"corn\r\n", b"")
+
+
+@pytest.mark.parametrize("name", ["out.xlsx", "out.XLS", "out.ods"])
+@pytest.mark.parametrize("format", [None, "csv"])
+def test_no_spreadsheet_is_written(name: str, format: Any, checkpoint: Checkpoint) -> None:
+    write("new.csv")
+    expected = r"is not written; name .* one of \.tsv, \.csv, \.jsonl, \.json, \.parquet; spread"
+    with pytest.raises(ValueError, match=expected):
+        predict(checkpoint, "new.csv", name, format)
+    assert not Path(name).exists()
+
+
+@pytest.mark.parametrize(("ending", "delimiter"), [("tsv", "\t"), ("csv", ";")])
+def test_literal_quotes_stay_literal(ending: str, delimiter: str, checkpoint: Checkpoint) -> None:
+    texts = ['"good" film', 'a "good, good" film', '"open']
+    rows = [["id", "review"], *([str(n), text] for n, text in enumerate(texts))]
+    Path(f"new.{ending}").write_text("".join(delimiter.join(row) + "\n" for row in rows))
+    predict(checkpoint, f"new.{ending}", f"out.{ending}", quotes="literal")
+    lines = Path(f"out.{ending}").read_text().splitlines()
+    assert [line.split(delimiter)[:2] for line in lines] == rows
+    predict(checkpoint, f"out.{ending}", "out.jsonl", quotes="literal")
+    assert [row["review"] for row in read("out.jsonl")] == texts
+    # In the other format the fields are enclosed, because they may hold its separator.
+    other = "csv" if ending == "tsv" else "tsv"
+    predict(checkpoint, f"new.{ending}", f"out.{other}", quotes="literal")
+    assert [row["review"] for row in read(f"out.{other}")] == texts
+
+
+def test_literal_quotes_that_cannot_be_kept(checkpoint: Checkpoint) -> None:
+    parameters = {**checkpoint.hyper_parameters, "classes": ("a;b", "c")}
+    other = Checkpoint("a.ckpt", {**checkpoint.contents, "hyper_parameters": parameters})
+    Path("new.csv").write_text('review;id\n"corn;1\n')
+    with pytest.raises(ValueError, match="the field 'a;b' holds a line end or the separator ';'"):
+        predict(other, "new.csv", "out.csv", quotes="literal")
+    assert not Path("out.csv").exists()
+    predict(other, "new.csv", "out.tsv", quotes="literal")
+    assert "a;b" in read("out.tsv")[0]
+
+
+@pytest.mark.parametrize("field", ["a\tb", "a\rb", "\n"])
+def test_a_line_of_literal_quotes(field: str) -> None:
+    assert record_line(['"a"', "b,"], "\t", "literal") == '"a"\tb,\n'
+    with pytest.raises(ValueError, match=r"holds a line end or the separator '.t'.*write \.jsonl"):
+        record_line(['"a"', field], "\t", "literal")
+    line = io.StringIO(record_line(['"a"', field], "\t"), newline="")
+    assert list(csv.reader(line, delimiter="\t")) == [['"a"', field]]

@@ -44,6 +44,12 @@ def test_scores_of_each_class(tmp_path: Path) -> None:
     }
 
 
+def test_a_class_with_a_line_end(tmp_path: Path) -> None:
+    write_class_scores(CONFUSION, ("a\rb", "b", "c"), tmp_path / "classes.csv")
+    with open(tmp_path / "classes.csv", newline="", encoding="utf-8") as file:
+        assert [row["class"] for row in csv.DictReader(file)] == ["a\rb", "b", "c"]
+
+
 def test_classes_that_are_never_predicted() -> None:
     assert never_predicted(CONFUSION, CLASSES, "series") == "Never predicted: c,d (series: 2)"
     assert never_predicted(torch.eye(3), CLASSES, "documents") == ""
