@@ -42,7 +42,7 @@ def test_fit_and_predict(corpus: Path, run_seqnorm: Callable[..., None], tmp_pat
         f"--output={out}",
     )
     lines = out.read_text().splitlines()
-    assert lines[0].split("\t") == ["label", "grain", "sport", "trade"]
+    assert lines[0].split("\t") == ["text", "label", "grain", "sport", "trade"]
     assert len(lines) == 3
     run_seqnorm("test", f"--ckpt_path={checkpoint}", "--trainer.enable_progress_bar=false")
 
