@@ -120,7 +120,12 @@ def log_end(
                 logger.log_image(path.stem, [str(path)])
         elif isinstance(logger, MLFlowLogger):
             assert logger.run_id is not None
-            logger.log_hyperparams(options)
+            # MLflow refuses another value of an option, which a resumed run may have: it is a tag.
+            known = logger.experiment.get_run(logger.run_id).data.params
+            logger.log_hyperparams({name: options[name] for name in options.keys() - known.keys()})
+            for name in options.keys() & known.keys():
+                if str(options[name]) != known[name]:
+                    logger.experiment.set_tag(logger.run_id, f"resumed.{name}", options[name])
             logger.log_metrics({f"final_{name}": value for name, value in finite.items()})
             for path in there:
                 logger.experiment.log_artifact(logger.run_id, str(path))
