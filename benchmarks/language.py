@@ -13,9 +13,10 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from seqnorm.training.results.language_table import next_run, setting
+from seqnorm.training.results.language_table import make_missing, setting
 
 ROOT = Path(__file__).resolve().parent.parent
 NORMS = ("layer", "batch", "none")
@@ -50,13 +51,8 @@ def make(configs: list[str], results: Path, run: Callable[[list[str]], None]) ->
     """
     for config in configs:
         for norm in NORMS:
-            rows = rows_of(results, config, norm)
-            while (missing := next_run(rows, SEEDS)) is not None:
-                arguments = options(config, norm, *missing, results)
-                run(arguments)
-                before, rows = rows, rows_of(results, config, norm)
-                if len(rows) == len(before):
-                    raise RuntimeError(f"train.py fit {' '.join(arguments)} wrote no row")
+            read = partial(rows_of, results, config, norm)
+            make_missing(read, partial(options, config, norm, results=results), run, SEEDS)
 
 
 def _fit(arguments: list[str]) -> None:

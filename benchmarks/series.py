@@ -12,9 +12,10 @@ import csv
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from seqnorm.training.results.language_table import next_run
+from seqnorm.training.results.language_table import make_missing
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = (("lstm", "layer"), ("gru", "layer"), ("lstm", "batch"), ("lstm", "none"))
@@ -47,13 +48,8 @@ def make(results: Path, run: Callable[[list[str]], None]) -> None:
         RuntimeError: a run has left no row.
     """
     for cell, norm in MODELS:
-        rows = rows_of(results, cell, norm)
-        while (missing := next_run(rows, SEEDS)) is not None:
-            arguments = options(cell, norm, *missing, results)
-            run(arguments)
-            before, rows = rows, rows_of(results, cell, norm)
-            if len(rows) == len(before):
-                raise RuntimeError(f"train.py fit {' '.join(arguments)} wrote no row")
+        read = partial(rows_of, results, cell, norm)
+        make_missing(read, partial(options, cell, norm, results=results), run, SEEDS)
 
 
 def _fit(arguments: list[str]) -> None:

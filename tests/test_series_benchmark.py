@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from seqnorm.training.results.language_table import next_run
 from seqnorm.training.results.rows import append_row, read_rows
 from seqnorm.training.results.series_table import CLASSIFICATION, markdown
 
@@ -60,8 +61,7 @@ def test_the_results_were_made_by_these_commands() -> None:
         assert shlex.split(row["config"]) == expected
     for cell, norm in series.MODELS:
         assert (
-            series.next_run(series.rows_of(ROOT / "results/series.csv", cell, norm), series.SEEDS)
-            is None
+            next_run(series.rows_of(ROOT / "results/series.csv", cell, norm), series.SEEDS) is None
         )
 
 

@@ -98,16 +98,9 @@ class SeriesDataModule(PartsDataModule):
     @cached_property
     def corpus(self) -> SeriesCorpus:
         name, options = self.hparams["corpus"], self.chosen("root", "test_fraction")
-        if self._is_new_file(name):
+        if self._alone != "train" and Path(name).is_file():
             return load_one_part(name, self._layout())
         return load_series(name, layout=self._layout(), **options)
-
-    def _is_new_file(self, name: str) -> bool:
-        """Return True for a file to evaluate a model on that was trained on other data."""
-        if self.adopted is None or not Path(name).is_file():
-            return False
-        before = self.adopted.data.get("corpus")
-        return not (isinstance(before, str) and Path(before).resolve() == Path(name).resolve())
 
     @cached_property
     def _series(self) -> dict[str, Series]:

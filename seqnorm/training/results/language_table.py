@@ -15,7 +15,7 @@ import math
 import shlex
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from .rows import RUN_COLUMNS, read_rows, spread
@@ -82,6 +82,32 @@ def next_run(rows: Sequence[Mapping[str, str]], seeds: Sequence[str]) -> tuple[f
     best = best_rate(losses)
     made = {row["seed"] for row in rows if float(row["lr"]) == best}
     return next(((best, seed) for seed in seeds if seed not in made), None)
+
+
+def make_missing(
+    read: Callable[[], Sequence[Mapping[str, str]]],
+    options: Callable[[float, str], list[str]],
+    run: Callable[[list[str]], None],
+    seeds: Sequence[str],
+) -> None:
+    """Make the missing runs of a group, see ``next_run``.
+
+    Args:
+        read: Returns the rows of the group.
+        options: Returns the options of ``seqnorm fit`` for a learning rate and a seed.
+        run: Makes a run with these options.
+        seeds: The seeds to run at the best rate.
+
+    Raises:
+        RuntimeError: A run has left no row.
+    """
+    rows = read()
+    while (missing := next_run(rows, seeds)) is not None:
+        arguments = options(*missing)
+        run(arguments)
+        before, rows = rows, read()
+        if len(rows) == len(before):
+            raise RuntimeError(f"train.py fit {' '.join(arguments)} wrote no row")
 
 
 def losses_of(rows: Sequence[Mapping[str, str]]) -> dict[float, float]:
