@@ -158,7 +158,7 @@ def test_findings_and_verdict_follow_the_table(worse: float) -> None:
     assert "in 10.0 % of cases at batch 64, 10.0 % at batch 16" in FULL.text(table).verdict
     found = {finding.quantity: finding for finding in FULL.findings(table)}
     company = found[
-        "predictions changed by other documents in the batch, batch 4, BatchNorm minus LayerNorm"
+        "predictions changed by other documents in a batch of 4, BatchNorm minus LayerNorm"
     ]
     assert company.interval.mean == pytest.approx(10)
     assert company.outcome == "as predicted"

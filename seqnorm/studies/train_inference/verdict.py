@@ -57,7 +57,7 @@ def findings(study: TrainInference, table: Table) -> list[Finding]:
                 quantity, key = what.format(size), size == sizes[0]
                 found.append(Finding(quantity, values.interval, unit, sign, key))
 
-    what = "predictions changed by other documents in the batch, batch {}, BatchNorm minus LayerNorm"
+    what = "predictions changed by other documents in a batch of {}, BatchNorm minus LayerNorm"
     add(what, lambda n: beside_layer(runs, "batch", n, f"changed_random_{n}"), 1)
     what = "test accuracy in inference, batch {}, BatchNorm minus LayerNorm"
     add(what, lambda n: beside_layer(runs, "batch", n, "accuracy_running"), -1)
