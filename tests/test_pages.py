@@ -95,7 +95,7 @@ def test_the_speeds_are_those_of_the_results() -> None:
     pooled = geometric_mean(ratios["grid", "batch_pooled", "train", "lstm"])
     inference = max(ratios["grid", "batch", "infer", "lstm"])
     text = " ".join(read(DOCS / "speed.md").split())
-    assert f"The worst of LayerNorm in training is {worst:.2f}." in text
+    assert f"The largest ratio of LayerNorm in training is {worst:.2f}." in text
     assert f"(LSTM, training: {pooled:.2f})" in text
     assert f"on one short sequence (up to {inference:.2f})" in text
 

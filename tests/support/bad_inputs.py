@@ -127,8 +127,9 @@ def page() -> str:
         "# Bad inputs",
         "",
         "A bad input ends the program with one line on standard error and exit status 2, without",
-        "a traceback (`SEQNORM_TRACEBACK=1` shows it). Some unusual inputs work like any other.",
-        "`python tests/support/bad_inputs.py` makes this page; the tests run every line of it.",
+        "a traceback (`SEQNORM_TRACEBACK=1` shows it). The tables have the inputs that were tried",
+        "and the error message of each, or the result of an unusual input that works. The tests",
+        "repeat every line; `python tests/support/bad_inputs.py` writes this page.",
     ]
     with tempfile.TemporaryDirectory() as temporary:
         trained = Path(temporary, "trained")
@@ -138,7 +139,7 @@ def page() -> str:
         for number, case in enumerate(CASES):
             if case.group != group:
                 group = case.group
-                text += ["", f"## {group}", "", "| tried | got |", "|---|---|"]
+                text += ["", f"## {group}", "", "| input | message or result |", "|---|---|"]
             empty = Path(temporary, f"case_{number}")
             empty.mkdir()
             text.append(row(case, answer(case, trained, empty)))
