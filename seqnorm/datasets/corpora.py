@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from . import huggingface, own_files, torchtext_corpora
 from .cleaning import clean
-from .documents import Corpus, CorpusSource, DatasetError, Documents, Row
+from .documents import Corpus, CorpusSource, DatasetError, Documents, Row, too_few_classes
 from .fetching import load_members
 from .layout import Layout, Quotes
 from .package_corpora import IMDB, MR, R8, R52, TWENTY_NEWSGROUPS, ZH_REVIEWS
@@ -146,15 +146,13 @@ def _assemble(
         return Corpus(name, classes, none, *held_out, language, report, notice)
     classes = tuple(sorted({row.label for row in cleaned["train"]}))
     train = _documents(name, "train", cleaned["train"], classes)
+    if len(classes) < 2:
+        left = report.parts["train"].in_words
+        raise DatasetError(f"{name}: {too_few_classes(classes)}; {left}")
     test = None
     if test_fraction is not None:
         train, test = split_validation(train, test_fraction, TEST_SEED)
         report = replace(report, split_off=len(test.texts))
-    if len(classes) < 2:
-        raise DatasetError(
-            f"{name}: the {len(train.texts)} training documents left after cleaning have "
-            f"{len(classes)} class(es) {list(classes)}; at least two are needed\n{report}"
-        )
     if test is None:
         test = _documents(name, "test", cleaned.get("test", []), classes)
     validation = None

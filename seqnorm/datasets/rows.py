@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import random
 from bisect import bisect_left
@@ -22,8 +21,8 @@ from .delimited import (
     usual_delimiter,
 )
 from .documents import DatasetError
+from .json_files import read_objects
 from .layout import DELIMITED, ENDINGS, Quotes, check_text, is_missing, no_column, read_text
-from .record_files import FORMS, json_value
 
 _log = logging.getLogger(__name__)
 _Row = TypeVar("_Row")
@@ -84,7 +83,7 @@ def read_rows(
         return _of_parquet(path, sample)
     if ending in DELIMITED:
         return _of_fields(path, check_delimiter(delimiter), quotes, columns, sample)
-    return _of_objects(path, sample)
+    return _of_objects(path, columns, sample)
 
 
 def place_of_column(path: Path, column: str, columns: Sequence[str]) -> int:
@@ -220,64 +219,16 @@ def even_delimiter(
     return max(shares, key=lambda delimiter: shares[delimiter])
 
 
-def _of_objects(path: Path, sample: int | None) -> Rows:
+def _of_objects(path: Path, columns: Sequence[str], sample: int | None) -> Rows:
     """Read the rows of a file of JSON, in any form that `own_files` lists."""
-    if path.suffix.lower() == ".json":
-        places, objects = _of_one_value(path, read_text(path))
-    else:
-        places, objects = _of_json_lines(path, read_text(path))
-    columns = dict.fromkeys(chain.from_iterable(objects))
-    found = zip(places, objects)
+    read = read_objects(path, columns)
+    if sample is None:
+        read.log_left_out(path)
+    found = list(read.records)
+    names = dict.fromkeys(chain.from_iterable(record for _, record in found))
     chosen = found if sample is None else _drawn(found, sample)
-    rows = ((where, [each.get(name, ABSENT) for name in columns]) for where, each in chosen)
-    return Rows(tuple(columns), rows)
-
-
-def _of_json_lines(path: Path, text: str) -> tuple[list[str], list[dict[str, Any]]]:
-    places, objects = [], []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            where = f"{path}, line {number}"
-            objects.append(_object(where, json_value(where, line)))
-            places.append(where)
-    return places, objects
-
-
-def _of_one_value(path: Path, text: str) -> tuple[list[str], list[dict[str, Any]]]:
-    try:
-        value = json_value(str(path), text)
-    except DatasetError:
-        try:
-            json.loads(text.strip().partition("\n")[0])
-        except (ValueError, RecursionError):
-            pass
-        else:  # JSON lines, whose error is in another line
-            return _of_json_lines(path, text)
-        raise
-    if isinstance(value, list):
-        places = [f"{path}, record {number}" for number in range(1, len(value) + 1)]
-        return places, [_object(where, found) for where, found in zip(places, value)]
-    if not isinstance(value, dict) or not value:
-        raise DatasetError(f"{path}: {FORMS}")
-    if all(isinstance(column, (list, dict)) for column in value.values()):
-        by_key: dict[Any, dict[str, Any]] = {}
-        for name, column in value.items():
-            entries = enumerate(column, start=1) if isinstance(column, list) else column.items()
-            for key, found in entries:
-                by_key.setdefault(key, {})[name] = found
-        if any(len(found) < len(value) for found in by_key.values()):
-            sizes = ", ".join(f"{name!r} {len(column)}" for name, column in value.items())
-            raise DatasetError(f"{path}: the columns do not have the same entries: {sizes}")
-        return [f"{path}, record {key}" for key in by_key], list(by_key.values())
-    if any(isinstance(column, str) for column in value.values()):
-        return [f"{path}, record 1"], [value]
-    raise DatasetError(f"{path}: {FORMS}")
-
-
-def _object(where: str, record: Any) -> dict[str, Any]:
-    if not isinstance(record, dict):
-        raise DatasetError(f"{where}: not a JSON object")
-    return record
+    rows = ((where, [each.get(name, ABSENT) for name in names]) for where, each in chosen)
+    return Rows(read.columns or tuple(names), rows)
 
 
 def _of_parquet(path: Path, sample: int | None) -> Rows:

@@ -25,6 +25,7 @@ from seqnorm.datasets import (
     split_last_series,
     split_series,
 )
+from seqnorm.datasets.documents import too_few_classes
 from seqnorm.datasets.series.batching import SeriesItem
 from seqnorm.datasets.series.containers import Answer
 from seqnorm.datasets.series.corpora import load_one_part
@@ -229,10 +230,7 @@ class SeriesData(SeriesDataModule):
 
     def setup(self, stage: str) -> None:
         if stage == "fit" and len(self.classes) < 2:
-            raise DatasetError(
-                f"{self.corpus.name}: the training part has {len(self.classes)} class(es) "
-                f"{list(self.classes)}; at least two are needed"
-            )
+            raise DatasetError(f"{self.corpus.name}: {too_few_classes(self.classes)}")
         super().setup(stage)
 
     def _about(self) -> str:
