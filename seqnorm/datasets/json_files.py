@@ -23,7 +23,9 @@ class Objects(NamedTuple):
 
     Attributes:
         records: The place and the values of each object, read as they are needed.
-        columns: The names of the columns in a file that is one object of columns, otherwise None.
+        columns: The names of columns that are known. Where the file is one object of columns, these
+            have to have the same entries, and others are left out if theirs differ. Without a known
+            name, all lists and objects have to have the same entries.
         left_out: The other names in such a file.
     """
 
@@ -46,9 +48,9 @@ def read_objects(path: Path, columns: Sequence[str] = ()) -> Objects:
 
     Args:
         path: The file.
-        columns: Names that are known. Where the file is one object of columns, these have to have
-            the same entries, and others are left out if theirs differ. Without a known name, all
-            lists and objects have to have the same entries.
+        columns: The names of columns that are known. Where the file is one object of columns, these
+            have to have the same entries, and others are left out if theirs differ. Without a known
+            name, all lists and objects have to have the same entries.
 
     Raises:
         DatasetError: The file cannot be read; the error names the line.

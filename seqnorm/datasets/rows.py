@@ -42,7 +42,7 @@ class Rows(NamedTuple):
     """The names of the columns, and the place and the values of each row.
 
     Attributes:
-        columns: The names, in the order of the file; one may occur twice in a file with separators.
+        columns: The names that the header is known to have.
         records: The rows, read as they are needed where the format allows it.
         table: The table of a Parquet file, otherwise None.
         delimiter: The separator of a file with separators, otherwise None.
@@ -67,7 +67,7 @@ def read_rows(
         path: The file.
         delimiter, quotes: As in `seqnorm.datasets.load_corpus`. Without a delimiter, it is the one
             that divides the lines evenly and whose header has all ``columns``.
-        columns: Names that the header is known to have.
+        columns: The names that the header is known to have.
         sample: The number of rows, which are drawn from the whole file and stay in its order; None
             for all rows. The same file has the same sample.
 

@@ -104,11 +104,11 @@ def pool(
     backward direction from the end.
 
     Args:
-        layers: batch_first, in inference, and accepted by ``is_streamed``.
-        read: returns the inputs (B, K, I) of the tokens at positions (B, K); the inputs are
-            arbitrary after the end of a document.
-        lengths: (B,) of the documents, on the device of the layers.
-        steps: K.
+        layers: The layers, which are batch_first, in inference, and accepted by ``is_streamed``.
+        read: The function that returns the inputs (B, K, I) of the tokens at positions (B, K); the
+            inputs are arbitrary after the end of a document.
+        lengths: The lengths (B,) of the documents, on the device of the layers.
+        steps: The number of steps of a chunk, K.
     """
     of_inputs = None if embedding_pooling is None else PoolingSoFar(embedding_pooling)
     of_directions = []

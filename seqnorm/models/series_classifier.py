@@ -20,31 +20,32 @@ class SeriesClassifier(nn.Module):
     """Classify padded series of numbers, or predict targets from them.
 
     Args:
-        num_features: F.
-        num_outputs: C, the number of classes or of targets.
-        cell: lstm, gru, rnn, ligru, indrnn or slstm.
-        norm: normalisation of the recurrent layers: layer, rms, batch, batch_pooled, the name of a
-            published preset, or null for no norm.
-        norm_options: changes to that norm, fields of ``seqnorm.Norm`` and ``seqnorm.NormScheme``:
-            eps, gain, max_steps, min_count, beyond, cell_state, ...
-        projection_size: features of a linear projection of each step before the recurrent layers;
-            null for no projection.
-        hidden_size: features of one direction.
-        num_layers: recurrent layers.
-        bidirectional: read every series in both directions.
-        pooling: last, mean, max, attention, or several joined by +, as in mean+max.
-        input_dropout: dropout of single features of a step, after the projection.
-        layer_dropout: dropout between recurrent layers.
-        recurrent_dropout: probability that a recurrent weight is zero for a whole batch.
-        zoneout: probability that a unit keeps its state over a step; for an LSTM also a pair for
-            (h, c).
-        dropout: dropout of the pooled vector, before the linear head.
+        num_features: The number of features of a step, F.
+        num_outputs: The number of classes or of targets, C.
+        cell: The kind of recurrent layer: lstm, gru, rnn, ligru, indrnn or slstm.
+        norm: The normalisation of the recurrent layers: layer, rms, batch, batch_pooled, the name
+            of a published preset, or null for no norm.
+        norm_options: The changes to that norm: the fields of ``seqnorm.Norm`` and
+            ``seqnorm.NormScheme``, as eps, gain, max_steps, min_count, beyond or cell_state.
+        projection_size: The number of features of a linear projection of each step before the
+            recurrent layers; null for no projection.
+        hidden_size: The number of features of one direction.
+        num_layers: The number of recurrent layers.
+        bidirectional: Read every series in both directions.
+        pooling: The pooling over the steps: last, mean, max, attention, or several joined by +, as
+            in mean+max.
+        input_dropout: The dropout probability of single features of a step, after the projection.
+        layer_dropout: The dropout probability between recurrent layers.
+        recurrent_dropout: The probability that a recurrent weight is zero for a whole batch.
+        zoneout: The probability that a unit keeps its state over a step; for an LSTM also a pair
+            for (h, c).
+        dropout: The dropout probability of the pooled vector, before the linear head.
 
     Raises:
-        ValueError: the cell, norm or pooling is unknown; a size is below 1; options are given
+        ValueError: The cell, norm or pooling is unknown; a size is below 1; options are given
             without a norm; a probability is outside [0, 1]; a pair of zoneout is given for another
             cell than an LSTM.
-        TypeError: a norm option is unknown.
+        TypeError: A norm option is unknown.
     """
 
     def __init__(

@@ -32,7 +32,7 @@ class Checkpoint(NamedTuple):
 
     Attributes:
         path: The file.
-        contents: All of its contents, on the CPU.
+        contents: The whole contents, on the CPU.
     """
 
     path: str

@@ -50,7 +50,7 @@ class SeriesDataModule(PartsDataModule):
         test_fraction: The part of your own series to split off as a test part if they have none.
         standardise: Scale each feature to mean 0 and standard deviation 1 over all steps of the
             training part.
-        batch_size: Series in a batch.
+        batch_size: The number of series in a batch.
         validation: The series that are split off for validation: random, or last in the corpus.
         options: The other arguments of ``PartsDataModule``.
 

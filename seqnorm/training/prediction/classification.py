@@ -41,10 +41,10 @@ def predict(
             seqnorm predict FILE is short for seqnorm predict --input FILE.
         output: A file for the rows of the table with label and probabilities, replaced when all are
             done, or - for standard output. -o is short for it.
-        format: tsv or csv (a header, then columns), jsonl (an object a line), json or parquet; null
-            for that of the output's name, or tsv. Lines of text are repeated in a column text with
-            csv, json or parquet, or, if format is null, in an output whose name has the ending of a
-            table; otherwise output k belongs to line k.
+        format: The format of the output: tsv or csv (a header, then columns), jsonl (an object a
+            line), json or parquet; null for that of the output's name, or tsv. Lines of text are
+            repeated in a column text with csv, json or parquet, or, if format is null, in an output
+            whose name has the ending of a table; otherwise output k belongs to line k.
         text_column: The column of the texts; null for that of the training, or a guess.
         delimiter: The character that separates the fields of .csv and .tsv files; null for a guess.
         quotes: The meaning of quotation marks in such files: enclose a field, or literal; null for

@@ -32,7 +32,7 @@ class LoadedClassifier:
     Attributes:
         model: The LightningModule.
         classes: The names of the classes.
-        max_length: Texts are cut after so many tokens, as in training; None for never.
+        max_length: The number of tokens after which texts are cut, as in training; None for no cut.
     """
 
     def __init__(self, checkpoint: Checkpoint, device: str = "cpu") -> None:
@@ -92,7 +92,7 @@ class LoadedLanguageModel:
 
         Args:
             text: The beginning, which is not returned.
-            length: Most tokens of the continuation.
+            length: The largest number of tokens of the continuation.
             temperature: The lower it is, the more probable are the tokens that are drawn.
             top_k: Draw from the k most probable tokens; None draws from all.
             seed: The seed of the draws.

@@ -47,9 +47,10 @@ def predict(
         checkpoint: The checkpoint of the model.
         input: A file of series: .npz, .parquet, .csv, .tsv or .ts.
         output: A file for one line a series, replaced when all are done, or - for standard output.
-        format: csv (a header, then the id, and the label and the probabilities or the targets) or
-            jsonl (an object a line); null for the ending of the output's name, .csv or .jsonl. It
-            is csv for a name without an ending and for standard output.
+        format: The format of the output: csv (a header, then the id, and the label and the
+            probabilities or the targets) or jsonl (an object a line); null for the ending of the
+            output's name, .csv or .jsonl. It is csv for a name without an ending and for standard
+            output.
         batch_size: The number of series in a batch.
         device: The device of the model: cpu, cuda, ...
         id_column: The column of the ids; null for the one that was given for the training if the
