@@ -21,7 +21,7 @@ DESCRIBED = [
     if path.is_relative_to(ROOT / "seqnorm" / folder)
 ]
 SECTION = re.compile(
-    r"^( *)(Args|Attributes|Raises):\n((?:\1 {4}.*\n|\n(?=\1 {4}))+)", re.MULTILINE
+    r"^( *)(?:Args|Attributes|Raises):\n((?:\1 {4}.*\n|\n(?=\1 {4}))+)", re.MULTILINE
 )
 # First words of descriptions in telegram style, which lack their article or their verb.
 BARE = (

@@ -22,7 +22,7 @@ from .delimited import (
 )
 from .documents import DatasetError
 from .json_files import read_objects
-from .layout import DELIMITED, ENDINGS, Quotes, check_text, is_missing, no_column, read_text
+from .layout import DELIMITED, ENDINGS, Quotes, check_text, is_missing, no_column, option, read_text
 
 _log = logging.getLogger(__name__)
 _Row = TypeVar("_Row")
@@ -145,9 +145,9 @@ def _of_fields(
                 warned = True
                 _log.warning(
                     "%s: a field in quotation marks continues to line %d and holds lines that look "
-                    "like rows; if quotation marks are characters like any other, set --quotes "
+                    "like rows; if quotation marks are characters like any other, set %s "
                     "literal",
-                    *(where, end),
+                    *(where, end, option("quotes")),
                 )
             yield where, list(fields)
 

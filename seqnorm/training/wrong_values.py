@@ -50,7 +50,7 @@ def explain_value(message: str) -> str:
             return message
     words = sorted(dict.fromkeys(words), key=lambda word: word == "null")
     allowed = " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-    value = found["value"] if len(found["value"]) <= 80 else f"{found['value'][:79]}…"
+    value = found["value"]
     shown = "null" if value == "None" else value if value[:1] in ("[", "{") else f"'{value}'"
     return f"--{option} cannot be {shown}; write {allowed}{_hint(value, choices)}"
 

@@ -9,11 +9,11 @@ from typing import Literal
 import torch
 
 from seqnorm.datasets import collate
-from seqnorm.datasets.own_files import name_of_class
 
 from ..checkpoints.checkpoint_file import Checkpoint
 from ..checkpoints.stored_model import stored_model, stored_size
 from ..tasks.classification import TextClassification
+from .answers import check_batch_size, check_names, most_probable
 from .outputs import Format, writing
 from .sources import opened
 
@@ -52,19 +52,17 @@ def predict(
         batch_size: The number of documents that are labelled at once.
         device: The device of the model: cpu, cuda, ...
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    check_batch_size(batch_size)
     model = stored_model(TextClassification, checkpoint, device)
     max_length = stored_size(checkpoint, "max_length")
-    for number, name in enumerate(model.classes):
-        name_of_class(f"{checkpoint.path}, class {number}", str(name))
+    check_names(checkpoint, "class", model.classes)
     names, parts = ["label", *model.classes], ["label", "probabilities"]
     with (
         opened(input, checkpoint, text_column, delimiter, quotes) as source,
         writing(source, output, format, names, parts, ".6f") as out,
     ):
         for probabilities in label(model, source.texts(), max_length, batch_size):
-            name = model.classes[max(range(len(probabilities)), key=probabilities.__getitem__)]
+            name = most_probable(model.classes, probabilities)
             by_class = dict(zip(model.classes, probabilities))
             out.write([name, *probabilities], [name, by_class])
 

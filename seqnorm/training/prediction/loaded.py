@@ -10,6 +10,7 @@ from ..checkpoints.checkpoint_file import Checkpoint, read_checkpoint
 from ..checkpoints.stored_model import stored_model, stored_size
 from ..tasks.classification import TextClassification
 from ..tasks.language import LanguageModelling
+from .answers import check_batch_size, most_probable
 from .classification import label
 from .language import Score, continuation, scored, window_of
 
@@ -47,12 +48,11 @@ class LoadedClassifier:
             TypeError: ``texts`` is a single text, or holds something else than texts.
             ValueError: ``batch_size`` is below 1.
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        check_batch_size(batch_size)
         found = []
         for chances in label(self.model, checked(texts), self.max_length, batch_size):
-            best = max(range(len(chances)), key=chances.__getitem__)
-            found.append(Label(self.classes[best], dict(zip(self.classes, chances))))
+            by_class = dict(zip(self.classes, chances))
+            found.append(Label(most_probable(self.classes, chances), by_class))
         return found
 
     def __repr__(self) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -13,13 +11,14 @@ import torch
 
 from seqnorm.datasets import BucketBatchSampler, SeriesDataset, SeriesLayout, collate_series
 from seqnorm.datasets.layout import DELIMITED
-from seqnorm.datasets.own_files import name_of_class
+from seqnorm.datasets.record_files import record_line
 from seqnorm.datasets.series.files import read_file
 
 from ..checkpoints.checkpoint_file import Checkpoint
 from ..checkpoints.stored_model import stored_model
 from ..data.series import check_features, named_features
 from ..tasks.series import SeriesClassification, SeriesRegression
+from .answers import check_batch_size, check_names, most_probable
 from .text_lines import printing
 
 Format = Literal["csv", "jsonl"]
@@ -62,18 +61,16 @@ def predict(
         delimiter: The character that separates the fields of a .csv or .tsv file; null for the one
             that was given for a training file of the same ending, or that of the header.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    check_batch_size(batch_size)
     format = format or _format_of(output)
     model: SeriesClassification | SeriesRegression
     if checkpoint.task == "series_classification":
         model = stored_model(SeriesClassification, checkpoint, device)
-        names = model.classes
+        kind, names = "class", model.classes
     else:
         model = stored_model(SeriesRegression, checkpoint, device)
-        names = model.targets.names
-    for number, name in enumerate(names):
-        name_of_class(f"{checkpoint.path}, output {number}", str(name))
+        kind, names = "target", model.targets.names
+    check_names(checkpoint, kind, names)
     layout = SeriesLayout(
         answer=None,
         id_column=id_column,
@@ -140,21 +137,13 @@ def _write(
     """Write a line for each series."""
     classified = isinstance(model, SeriesClassification)
     if format == "csv":
-        out.write(_record(["id", *(["label"] if classified else []), *names]))
+        out.write(record_line(["id", *(["label"] if classified else []), *names]))
     for key, row in zip(ids, rows):
-        label = names[max(range(len(row)), key=row.__getitem__)]
+        label = most_probable(names, row)
         if format == "csv":
             numbers = [f"{number:.6f}" if classified else f"{number:.8g}" for number in row]
-            out.write(_record([key, *([label] if classified else []), *numbers]))
+            out.write(record_line([key, *([label] if classified else []), *numbers]))
             continue
         by_name = dict(zip(names, row))
         answers = {"label": label, "probabilities": by_name} if classified else {"targets": by_name}
         print(json.dumps({"id": key, **answers}, ensure_ascii=False), file=out)
-
-
-def _record(fields: Sequence[str]) -> str:
-    """Return the line of CSV that holds these fields, in quotation marks where needed."""
-    line = io.StringIO(newline="")
-    # Before Python 3.13, only the characters of the line's own end are quoted in a field.
-    csv.writer(line, lineterminator="\r\n").writerow(fields)
-    return line.getvalue()[:-2] + "\n"
