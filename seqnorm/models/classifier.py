@@ -11,11 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqnorm.nn import compute_in_chunks
 from seqnorm.nn.statistics.masks import check_lengths, valid_mask
 from seqnorm.typed import called_as
 
-from .long_documents import is_streamed, pool
+from .long_documents import check_inference, is_streamed, layers_in_chunks, pool
 from .pooling import Pooling
 from .recurrent import layer_maker
 
@@ -151,22 +150,12 @@ class TextClassifier(nn.Module):
         Raises:
             ValueError: The model is in training mode, or ``steps`` is below 1.
         """
-        if self.training:
-            raise ValueError(
-                "in_chunks is for inference: call eval() first; to train on long documents, use "
-                "seqnorm.compute_in_chunks(model, steps, recompute=True)"
-            )
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, got {steps}")
+        check_inference(self, steps)
         if len(tokens) == 0:
             return self(tokens, lengths)
         if not is_streamed(self.recurrent, self.pooling):
-            before = self.recurrent.chunks
-            compute_in_chunks(self.recurrent, steps)
-            try:
+            with layers_in_chunks(self.recurrent, steps):
                 return self(tokens, lengths)
-            finally:
-                self.recurrent.chunks = before
         lengths = check_lengths(lengths, *tokens.shape).to(tokens.device)
 
         def read(places: Tensor) -> Tensor:

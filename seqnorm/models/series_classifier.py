@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from seqnorm.nn.statistics.masks import valid_mask
+from seqnorm.nn.statistics.masks import check_lengths, valid_mask
 from seqnorm.typed import called_as
 
+from .long_documents import check_inference, is_streamed, layers_in_chunks, pool
 from .pooling import Pooling
 from .recurrent import layer_maker
 
@@ -97,6 +100,8 @@ class SeriesClassifier(nn.Module):
         Values past the end of a series change nothing, even if they are NaN. The outputs of a
         series of length 0 are the bias of the head.
         """
+        if values.shape[1] == 0:
+            values = F.pad(values, (0, 0, 0, 1))
         valid = valid_mask(lengths.to(values.device), values.shape[1])
         x = values.masked_fill(~valid[..., None], 0)
         if self.projection is not None:
@@ -108,3 +113,31 @@ class SeriesClassifier(nn.Module):
 
         @called_as(forward)
         def __call__(self) -> None: ...
+
+    @torch.no_grad()
+    def in_chunks(self, values: Tensor, lengths: Tensor, steps: int = 4096) -> Tensor:
+        """Compute the same outputs as ``forward``, up to rounding, for series of any length.
+
+        The series are read ``steps`` steps at a time, carrying the state, and pooled on the way.
+        Apart from ``values``, memory does not grow with T. A bidirectional layer reads every series
+        twice. Several bidirectional layers, or one with attention, need all outputs at once, which
+        are then kept: (B, T, 2 H) for each layer.
+
+        Raises:
+            ValueError: The model is in training mode, or ``steps`` is below 1.
+        """
+        check_inference(self, steps)
+        if len(values) == 0 or values.shape[1] == 0:
+            return self(values, lengths)
+        if not is_streamed(self.recurrent, self.pooling):
+            with layers_in_chunks(self.recurrent, steps):
+                return self(values, lengths)
+        lengths = check_lengths(lengths, *values.shape[:2]).to(values.device)
+
+        def read(places: Tensor) -> Tensor:
+            whole = places[..., None].expand(-1, -1, values.shape[2])
+            x = values.gather(1, whole).masked_fill((lengths == 0)[:, None, None], 0)
+            return x if self.projection is None else self.projection(x)
+
+        pooled = pool(self.recurrent, self.pooling, None, read, lengths, steps)
+        return self.head(pooled)  # type: ignore[no-any-return]

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from seqnorm.datasets.own_files import name_of_class
 
 from ..checkpoints.checkpoint_file import Checkpoint
+
+
+class Label(NamedTuple):
+    """The class of a text or series.
+
+    Attributes:
+        label: The class of the highest probability.
+        probabilities: The probability of every class, by its name.
+    """
+
+    label: str
+    probabilities: dict[str, float]
 
 
 def check_batch_size(batch_size: int) -> None:
@@ -32,3 +45,8 @@ def check_names(checkpoint: Checkpoint, kind: str, names: Sequence[str]) -> None
 def most_probable(classes: Sequence[str], probabilities: Sequence[float]) -> str:
     """Return the class of the highest probability, the first of several."""
     return classes[max(range(len(probabilities)), key=probabilities.__getitem__)]
+
+
+def labelled(classes: Sequence[str], probabilities: Sequence[float]) -> Label:
+    """Return the most probable class, and the probabilities by class."""
+    return Label(most_probable(classes, probabilities), dict(zip(classes, probabilities)))

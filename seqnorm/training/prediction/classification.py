@@ -92,4 +92,4 @@ def _probabilities(
     if batch.tokens.shape[1] <= LONG:
         return model.predict_step(batch).tolist()
     logits = model.network.in_chunks(batch.tokens, batch.lengths, LONG)
-    return logits.softmax(-1).tolist()
+    return model.answers(logits).tolist()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
 import torch
+from torch import Tensor
 
 from seqnorm.datasets import BucketBatchSampler, SeriesDataset, SeriesLayout, collate_series
 from seqnorm.datasets.layout import DELIMITED
@@ -22,6 +23,8 @@ from .answers import check_batch_size, check_names, most_probable
 from .text_lines import printing
 
 Format = Literal["csv", "jsonl"]
+# A series of more steps is read alone and in chunks, so that it does not pad others.
+LONG = 4096
 # The formats of files; "" is that of a name without an ending, as - and /dev/stdout.
 ENDINGS: Mapping[str, Format] = {".csv": "csv", ".jsonl": "jsonl", "": "csv"}
 
@@ -83,8 +86,7 @@ def predict(
     )
     found = read_file(Path(input), layout)
     check_features(input, found.features, model.features, by_order=feature_columns is not None)
-    values = [model.features.apply(each) for each in found.series.values]
-    rows = _predicted(model, SeriesDataset(values), batch_size)
+    rows = outputs_of(model, found.series.values, batch_size)
     with printing(output) as out:
         _write(out, format, model, names, found.series.ids, rows)
 
@@ -114,15 +116,28 @@ def _text(value: object) -> str | None:
 
 
 @torch.inference_mode()
-def _predicted(
-    model: SeriesClassification | SeriesRegression, data: SeriesDataset, batch_size: int
+def outputs_of(
+    model: SeriesClassification | SeriesRegression, series: Sequence[Tensor], batch_size: int
 ) -> list[list[float]]:
-    """Return the probabilities or the targets of each series, in the order of the data."""
+    """Return the probabilities or the targets of each of the series (T, F), in their order."""
+    data = SeriesDataset([model.features.apply(each) for each in series])
+    lengths = data.lengths
     found: dict[int, list[float]] = {}
-    for places in BucketBatchSampler(data.lengths, batch_size=batch_size, shuffle=False):
+    short = [place for place, length in enumerate(lengths) if length <= LONG]
+    groups = [[place] for place, length in enumerate(lengths) if length > LONG]
+    if short:
+        sampler = BucketBatchSampler(
+            [lengths[place] for place in short], batch_size=batch_size, shuffle=False
+        )
+        groups += [[short[number] for number in numbers] for numbers in sampler]
+    for places in groups:
         batch = collate_series([data[place] for place in places])
         batch = model.transfer_batch_to_device(batch, model.device, 0)
-        found.update(zip(places, model.predict_step(batch).tolist()))
+        if batch.values.shape[1] <= LONG:
+            answers = model.predict_step(batch)
+        else:
+            answers = model.answers(model.network.in_chunks(batch.values, batch.lengths, LONG))
+        found.update(zip(places, answers.tolist()))
     return [found[place] for place in range(len(data))]
 
 

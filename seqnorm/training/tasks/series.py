@@ -139,7 +139,11 @@ class SeriesRegression(TaskModule[SeriesClassifier, RegressionErrors]):
 
     def predict_step(self, batch: SeriesBatch) -> Tensor:
         """Return targets (B, K) in their original units, in float64 on the CPU."""
-        return self.targets.undo(self(batch.values, batch.lengths).cpu().double())
+        return self.answers(self(batch.values, batch.lengths))
+
+    def answers(self, outputs: Tensor) -> Tensor:
+        """Return targets (B, K) in their original units of the outputs of the network."""
+        return self.targets.undo(outputs.cpu().double())
 
     def evaluate(self, stage: str, batch: SeriesBatch) -> None:
         predicted = self(batch.values, batch.lengths)
