@@ -9,26 +9,24 @@ from importlib import import_module
 from importlib.util import find_spec
 
 HINT = "pip install 'seqnorm[train]'"
-# Names of the modules that the extra installs.
-MODULES = frozenset(
-    [
-        "lightning",
-        "torchmetrics",
-        "jsonargparse",
-        "yaml",
-        "tokenizers",
-        "rich",
-        "tensorboard",
-        "matplotlib",
-        "numpy",
-        "pyarrow",
-        "sklearn",
-        "scipy",
-        "PIL",
-        "jinja2",
-        "joblib",
-    ]
-)
+# The packages of the extra, and the module of each, as pyproject.toml lists them.
+TRAIN = {
+    "lightning": "lightning",
+    "torchmetrics": "torchmetrics",
+    "jsonargparse": "jsonargparse",
+    "tokenizers": "tokenizers",
+    "rich": "rich",
+    "tensorboard": "tensorboard",
+    "matplotlib": "matplotlib",
+    "pyarrow": "pyarrow",
+    "scikit-learn": "sklearn",
+    "scipy": "scipy",
+    "pillow": "PIL",
+    "jinja2": "jinja2",
+    "joblib": "joblib",
+}
+# The modules that the extra installs, those of packages that its own need among them.
+MODULES = frozenset([*TRAIN.values(), "numpy", "yaml"])
 
 
 @contextmanager

@@ -14,6 +14,8 @@ _PACKAGE = Path(__file__).resolve().parent
 # An installation has a copy of the checkout's folder inside the package.
 _SHIPPED = _PACKAGE / "configs"
 CONFIGS = _SHIPPED if _SHIPPED.is_dir() else _PACKAGE.parent / "configs"
+# The path of a checkpoint in messages that ask for one.
+CHECKPOINT = "runs/r8/version_0/checkpoints/best.ckpt"
 
 
 def find_config(name: str) -> Path | None:

@@ -16,6 +16,7 @@ import seqnorm.nn.layers.cells
 PACKAGE = ROOT / "seqnorm"
 # The rooms of seqnorm.training and the modules beside them, from the ground up.
 ROOMS = [
+    "wrong_values",
     "errors",
     "checkpoints",
     "distributed",

@@ -84,8 +84,6 @@ def check_python(words: list[str]) -> None:
         assert find_spec(module) is not None, module
         if module == "seqnorm":
             check_seqnorm(rest)
-        elif module == "seqnorm.studies" and rest != ["NAME"]:
-            study_arguments(rest, module)
         elif module.startswith("seqnorm.training.results"):
             spec = find_spec(module)
             assert spec is not None

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from seqnorm.files import CONFIGS, config_names, find_config
+from seqnorm.files import CHECKPOINT, CONFIGS, config_names, find_config
 
 PACKAGE = Path(__file__).resolve().parents[1]
 TRAINING = ("fit", "validate", "test")
@@ -60,7 +60,6 @@ OTHER_NAMES = {
     "--data.feature_columns": "--feature_columns",
     "-o": "--output",
 }
-CHECKPOINT = "runs/r8/version_0/checkpoints/best.ckpt"
 
 
 class EarlyError(Exception):

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from . import huggingface, own_files, torchtext_corpora
 from .cleaning import clean
-from .documents import Corpus, CorpusSource, DatasetError, Documents, Row
+from .documents import Corpus, CorpusSource, DatasetError, Documents, Row, too_few_classes
 from .fetching import load_members
 from .layout import Layout, Quotes
 from .package_corpora import IMDB, MR, R8, R52, TWENTY_NEWSGROUPS, ZH_REVIEWS
@@ -54,28 +54,28 @@ def load_corpus(
     `seqnorm.datasets.own_files`.
 
     Args:
-        text_column: the column of texts. The default is "text", or in your own files without this
+        text_column: The column of texts. The default is "text", or in your own files without this
             column the one that `seqnorm.datasets.guessing` finds, which is logged.
-        label_column: the column of labels, with the default "label" or a guess likewise.
-        delimiter: the separator of fields in .csv and .tsv files: comma, semicolon, tab, pipe or
+        label_column: The column of labels, with the default "label" or a guess likewise.
+        delimiter: The separator of fields in .csv and .tsv files: comma, semicolon, tab, pipe or
             another character. The default is the usual one for the file's suffix, unless the header
             has the columns with exactly one other separator.
-        quotes: the meaning of quotation marks in these files. With "enclose" they enclose fields,
+        quotes: The meaning of quotation marks in these files. With "enclose" they enclose fields,
             whatever the fields hold, and with "literal" they are ordinary characters. By default
             they enclose fields, and a field that seems to hold further records is refused, because
             it may begin at a stray quotation mark.
-        drop_unlabelled: leave out rows without a label, which otherwise are an error.
-        language: a tag such as "en"; "und" (unknown) by default.
-        test_fraction: the fraction to split off as a test part if the files contain none. By
+        drop_unlabelled: Leave out rows without a label, which otherwise are an error.
+        language: A tag such as "en"; "und" (unknown) by default.
+        test_fraction: The fraction to split off as a test part if the files contain none. By
             default nothing is split off and `Corpus.test` is empty.
-        alone: the part that your own file, or folder of classes, is. With "validation" or "test",
+        alone: The part that your own file, or folder of classes, is. With "validation" or "test",
             nothing is dropped from it, and it may have a single class.
 
     Raises:
-        FetchError: a corpus cannot be fetched.
-        DatasetError: the data cannot be used.
-        ModuleNotFoundError: the library that the corpus comes from is not installed.
-        ValueError: an argument for your own files is given for a corpus that takes none.
+        FetchError: A corpus cannot be fetched.
+        DatasetError: The data cannot be used.
+        ModuleNotFoundError: The library that the corpus comes from is not installed.
+        ValueError: An argument for your own files is given for a corpus that takes none.
     """
     name = str(name_or_path)
     of_files: dict[str, Any] = {
@@ -146,15 +146,13 @@ def _assemble(
         return Corpus(name, classes, none, *held_out, language, report, notice)
     classes = tuple(sorted({row.label for row in cleaned["train"]}))
     train = _documents(name, "train", cleaned["train"], classes)
+    if len(classes) < 2:
+        left = report.parts["train"].in_words
+        raise DatasetError(f"{name}: {too_few_classes(classes)}; {left}")
     test = None
     if test_fraction is not None:
         train, test = split_validation(train, test_fraction, TEST_SEED)
         report = replace(report, split_off=len(test.texts))
-    if len(classes) < 2:
-        raise DatasetError(
-            f"{name}: the {len(train.texts)} training documents left after cleaning have "
-            f"{len(classes)} class(es) {list(classes)}; at least two are needed\n{report}"
-        )
     if test is None:
         test = _documents(name, "test", cleaned.get("test", []), classes)
     validation = None

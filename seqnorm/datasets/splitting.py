@@ -72,7 +72,7 @@ def chosen_by_class(
         labels: The class of each example.
         ranks: The rank of each example.
         fraction: The fraction.
-        rounded: Returns the number of examples to choose from a class.
+        rounded: The function that returns the number of examples to choose from a class.
         example: The word for an example, in an error.
     """
     if not 0.0 < fraction < 1.0:

@@ -100,7 +100,7 @@ CASES = [
         works=True,
     ),
     Case(OWN, "a label missing", fit("a.csv", GOOD + "x,\n"), "line 32"),
-    Case(OWN, "one class", fit("a.csv", "text,label\nx,a\ny,a\n"), "1 class"),
+    Case(OWN, "one class", fit("a.csv", "text,label\nx,a\ny,a\n"), "only the class 'a'"),
     Case(
         OWN,
         "a label that the training part does not have",
@@ -200,7 +200,7 @@ CASES = [
         OWN,
         "texts without a word",
         fit("a.csv", "text,label\n" + "".join(f'"{" " * n}",{"ab"[n % 2]}\n' for n in range(9))),
-        "0 training documents",
+        "0 of 9 documents are left",
     ),
     Case(
         OWN,
@@ -307,7 +307,24 @@ CASES = [
     Case(SCORED, "ten thousand characters", score("corn " * 2_000), "1 lines scored", works=True),
     Case(SCORED, "a temperature of 0", score("x", "--what=continue", "--temperature=0"), "above 0"),
     Case(CONFIG, "an unknown key", configured("model: {hiden_size: 3}"), "hiden_size"),
-    Case(CONFIG, "a word for a number", configured("model: {hidden_size: many}"), "many"),
+    Case(
+        CONFIG,
+        "a word for a number",
+        configured("model: {hidden_size: many}"),
+        "--model.hidden_size cannot be 'many'; write an integer",
+    ),
+    Case(
+        CONFIG,
+        "a misspelt monitor",
+        configured("run: {monitor: val_acuracy}"),
+        "(did you mean val_accuracy?)",
+    ),
+    Case(
+        CONFIG,
+        "a misspelt logger",
+        configured("run: {loggers: [tensorboard, wandbd]}"),
+        "(did you mean wandb?)",
+    ),
     Case(CONFIG, "an unknown norm", configured("model: {norm: layr}"), "mean 'layer'"),
     Case(CONFIG, "no YAML", configured("model: {{{"), "config.yaml"),
     Case(CONFIG, "bytes", configured(b"\xff\xfe\x00"), "config"),

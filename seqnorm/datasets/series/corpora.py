@@ -31,14 +31,14 @@ def load_series(
     of files are listed in `seqnorm.datasets.series.files`.
 
     Args:
-        root: the folder that corpora are fetched into.
-        layout: the columns of your own files, and whether they have labels or targets.
-        test_fraction: the fraction to split off as a test part, of your own series without one.
+        root: The folder that corpora are fetched into.
+        layout: The columns of your own files, and whether they have labels or targets.
+        test_fraction: The fraction to split off as a test part, of your own series without one.
 
     Raises:
-        FetchError: a corpus cannot be fetched.
-        DatasetError: the data cannot be used.
-        ValueError: an argument for your own files is given for a corpus that takes none.
+        FetchError: A corpus cannot be fetched.
+        DatasetError: The data cannot be used.
+        ValueError: An argument for your own files is given for a corpus that takes none.
     """
     name, layout = str(name_or_path), layout or SeriesLayout()
     notice = ""

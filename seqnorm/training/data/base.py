@@ -27,7 +27,7 @@ class PartsDataModule(LightningDataModule, ABC):
     Args:
         root: The folder that corpora are fetched into, and that holds the files of language
             benchmarks.
-        noise: Largest difference between the lengths in a batch; see BucketBatchSampler.
+        noise: The largest difference between the lengths in a batch; see BucketBatchSampler.
         validation_fraction: The part of the training examples to choose the best epoch with, if the
             corpus has no validation part: a random choice of labelled examples, or the last ones of
             other texts.
@@ -179,7 +179,7 @@ class TextDataModule(PartsDataModule):
             literal (a character like any other), or null: they enclose a field, but a field that
             seems to hold further records is an error.
         drop_unlabelled: Leave out rows without a label; otherwise they are an error.
-        vocab_size: Most tokens in the vocabulary; null for no limit.
+        vocab_size: The largest number of tokens in the vocabulary; null for no limit.
         min_frequency: Tokens that occur less often in the training part are unknown. With 1 the
             training part has no unknown tokens, and a language model of words cannot learn to
             expect them.

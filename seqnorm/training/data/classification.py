@@ -55,10 +55,10 @@ class TextData(TextDataModule):
         torchtext_tokens: The name of a tokenizer for torchtext's get_tokenizer, as basic_english;
             null for tokens of ``kind``.
         kind: The kind of tokens; null chooses by the corpus's language.
-        lowercase: Ignore case.
+        lowercase: Ignore the case of letters.
         max_length: Cut documents after so many tokens; null for never.
-        batch_size: Documents in a batch; null to limit batches by max_tokens only.
-        max_tokens: Most tokens in a batch, padding included; null for no limit.
+        batch_size: The number of documents in a batch; null to limit batches by max_tokens only.
+        max_tokens: The largest number of tokens in a batch, padding included; null for no limit.
         validation: The documents of every class that are split off for validation: random, or last
             in the corpus.
         vectors: A file of pretrained word vectors, as of GloVe or fastText, with which the

@@ -25,6 +25,7 @@ from seqnorm.datasets import (
     split_last_series,
     split_series,
 )
+from seqnorm.datasets.documents import too_few_classes
 from seqnorm.datasets.series.batching import SeriesItem
 from seqnorm.datasets.series.containers import Answer
 from seqnorm.datasets.series.corpora import load_one_part
@@ -49,7 +50,7 @@ class SeriesDataModule(PartsDataModule):
         test_fraction: The part of your own series to split off as a test part if they have none.
         standardise: Scale each feature to mean 0 and standard deviation 1 over all steps of the
             training part.
-        batch_size: Series in a batch.
+        batch_size: The number of series in a batch.
         validation: The series that are split off for validation: random, or last in the corpus.
         options: The other arguments of ``PartsDataModule``.
 
@@ -229,10 +230,7 @@ class SeriesData(SeriesDataModule):
 
     def setup(self, stage: str) -> None:
         if stage == "fit" and len(self.classes) < 2:
-            raise DatasetError(
-                f"{self.corpus.name}: the training part has {len(self.classes)} class(es) "
-                f"{list(self.classes)}; at least two are needed"
-            )
+            raise DatasetError(f"{self.corpus.name}: {too_few_classes(self.classes)}")
         super().setup(stage)
 
     def _about(self) -> str:

@@ -105,7 +105,7 @@ def statistics_map(rows: Mapping[str, Tensor], drift: Mapping[str, Tensor], path
     """Draw the rows of a batch and the drift of the mean, for each norm and step.
 
     Args:
-        rows, drift: Values (S,) by site. NaN stays grey. A site with one step for all fills its
+        rows, drift: The values (S,) by site. NaN stays grey. A site with one step for all fills its
             whole line.
         path: The file.
     """

@@ -40,7 +40,7 @@ def make_loggers(names: Sequence[LoggerName], path: Path, purge_step: int | None
     Args:
         names: The names of the loggers.
         path: The folder of the run, ``<folder>/<name>/version_<n>``.
-        purge_step: TensorBoard logs entries later than this step again; None for a new run.
+        purge_step: The step after which TensorBoard logs entries again; None for a new run.
     """
     made: list[Logger] = []
     for name in dict.fromkeys(names):
@@ -99,7 +99,7 @@ def log_end(
     """Log the options of a finished run with its final metrics, and its pictures.
 
     Args:
-        loggers: Loggers that ``make_loggers`` made; others are left alone.
+        loggers: The loggers that ``make_loggers`` made; others are left alone.
         config: The configuration of the run.
         metrics: The final metrics by name.
         pictures: The files of the pictures; those that do not exist are left out.

@@ -15,6 +15,9 @@ from typing import Any, Literal, cast
 import yaml
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from seqnorm.datasets.layout import ungrouped_options
+from seqnorm.files import CHECKPOINT
+
 from ..checkpoints.checkpoint_file import Checkpoint, read_checkpoint
 from ..errors import one_line
 from .config_files import check_configs
@@ -54,7 +57,7 @@ def _run(command: str, arguments: Sequence[str], words: Sequence[str]) -> None:
     named, path = named_in(arguments)
     checkpoint = None if path is None else read_checkpoint(path)
     if checkpoint is None and command != "fit" and not {"-h", "--help"}.intersection(arguments):
-        raise ValueError(f"{command} needs --ckpt_path, as runs/r8/version_0/checkpoints/best.ckpt")
+        raise ValueError(f"{command} needs --ckpt_path, as {CHECKPOINT}")
     if named is None and checkpoint is not None:
         named = checkpoint.task
     task = TASKS.get(named or "", TASKS["classification"])  # the parser reports another name
@@ -75,7 +78,8 @@ def predict(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None)
     options = parse(parser, arguments, checkpoint).as_dict()
     for name in ("config", "task", "ckpt_path"):
         del options[name]
-    task.predict(checkpoint, **options)
+    with ungrouped_options():
+        task.predict(checkpoint, **options)
 
 
 def named_in(arguments: Sequence[str]) -> tuple[str | None, str | None]:

@@ -41,7 +41,7 @@ class Run:
         monitor: The quantity of the validation part that chooses the best epoch; null for
             val_accuracy, or val_macro_f1 if the largest class of your own data has more than five
             times the documents of the smallest.
-        patience: Training stops after so many epochs without a better one.
+        patience: The number of epochs without a better one after which training stops.
         ema_decay: The decay per step of an exponential moving average of the weights, which is
             validated and kept in place of the weights; null for no average. With BatchNorm it needs
             reestimate, because running averages are those of the weights before averaging.

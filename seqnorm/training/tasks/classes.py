@@ -64,7 +64,11 @@ class ClassesModule(TaskModule[N, LengthBucketConfusion]):
 
     def predict_step(self, batch: Any) -> Tensor:
         """Return class probabilities (B, C)."""
-        return self(batch[0], batch.lengths).softmax(-1)  # type: ignore[no-any-return]
+        return self.answers(self(batch[0], batch.lengths))
+
+    def answers(self, logits: Tensor) -> Tensor:
+        """Return class probabilities (B, C) of the outputs of the network."""
+        return logits.softmax(-1)
 
     def evaluate(self, stage: str, batch: Any) -> None:
         logits = self(batch[0], batch.lengths)
