@@ -73,8 +73,9 @@ def in_fold(
             # scikit-learn only warns, and leaves the class out of some parts.
             least = f"set folds to at most {count}, or " if count > 1 else ""
             raise DatasetError(
-                f"{name}: the rarest class, {rarest!r}, has {count} {example}, so it cannot be in "
-                f"each of {folds} folds; {least}give more {example} of it, or leave it out"
+                f"{name}: the rarest class, {rarest!r}, has {count} of the {len(ranks)} {example}, "
+                f"so it cannot be in each of {folds} folds; {least}give more {example} of it, or "
+                "leave it out"
             )
     with explained("cross-validation"):
         from sklearn.model_selection import KFold, StratifiedKFold

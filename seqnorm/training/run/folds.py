@@ -134,15 +134,15 @@ def _check(task: Task, options: Any) -> None:
     if options.folds is None:
         raise ValueError("give --folds_path on the command line, not in a file")
     Fold(1, options.folds)  # checks the number
-    if options.data.folds is not None or options.data.fold is not None:
-        raise ValueError(
-            f"--folds {options.folds} trains all folds: leave data.folds and data.fold out, or, to "
-            "train one of them, leave --folds out"
-        )
     if options.ckpt_path is not None:
         raise ValueError(
             "--ckpt_path resumes a single run, without --folds; a cross-validation goes on with "
             "--folds_path, as --folds_path runs/r8/folds_0"
+        )
+    if options.data.folds is not None or options.data.fold is not None:
+        raise ValueError(
+            f"--folds {options.folds} trains all folds: leave data.folds and data.fold out, or, to "
+            "train one of them, leave --folds out"
         )
     for name, value in (
         ("find_lr", options.find_lr),
@@ -170,8 +170,9 @@ def _begin(
     digests = data.state_dict()
     run = task.run(**options.run)
     repeated = _without_folds(words, options.data.folds)
-    if run.monitor is None:  # the same one is to choose the best epoch of every fold
-        run.choose_monitor(task.class_counts(data))
+    sizes = task.class_counts(data)
+    if run.monitor is None and sizes:  # the same one is to choose the best epoch of every fold
+        run.choose_monitor(sizes)
         options.run.monitor = run.monitor
         repeated += ["--run.monitor", str(run.monitor)]
     config = plain_config(parser, options)
