@@ -20,7 +20,7 @@ from ..checkpoints.stored_model import load_weights
 from ..data.base import PartsDataModule
 from ..results.rows import append_once
 from .evaluate import evaluated
-from .loggers import check_loggers, log_end
+from .loggers import check_loggers, close, log_end
 from .options import command_parser, parse
 from .quiet import describe, warn_of_slowness
 from .rate_finder import find_rate
@@ -223,6 +223,8 @@ def train(
             metrics[f"best_{run.monitor}"] = float(run.best.best_model_score)
         pictures = [path / "learning_curve.png", path / task.finished]
         log_end(loggers, config, metrics, [each for each in pictures if each.suffix == ".png"])
+    if folder is not None:
+        close(loggers)
     rank_zero_info(f"The run is in {path}")
     return Trained(data, row)
 

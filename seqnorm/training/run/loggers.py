@@ -142,6 +142,13 @@ def log_end(
                 logger.experiment.log_artifact(logger.run_id, str(path))
 
 
+def close(loggers: Sequence[Logger]) -> None:
+    """End the entries of a finished run where the next run in this process would continue them."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()
+
+
 def _flat(config: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the options of a configuration by their names on the command line."""
     for name, value in config.items():
