@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_only
 
+from seqnorm.datasets.fetching import remember
 from seqnorm.datasets.folding import Fold
 from seqnorm.datasets.record_files import record_line
 from seqnorm.extra import need
@@ -36,7 +37,7 @@ FINISHED = "fold.json"
 
 
 class FinishedFold(NamedTuple):
-    """What a finished fold leaves for the results of all folds.
+    """The results of a finished fold.
 
     Attributes:
         row: Its row of results.
@@ -90,7 +91,7 @@ def cross_validate(
     options.folds = options.folds_path = None
     options.data.folds, options.data.fold = count, 1
     data = task.data(**options.data)
-    name = data.corpus.name
+    name, notice = data.corpus.name, data.corpus.notice
     if continued is None:
         path, repeated = _begin(task, parser, options, data, words)
     else:
@@ -106,6 +107,7 @@ def cross_validate(
                     _fold(task, parser, options.clone(), repeated, path / f"fold_{number}")
                 )
                 _write_table(task, found, path)
+                remember(notice)  # the first run has shown it
                 gc.collect()  # a trainer and its model refer to one another
         except BaseException:
             if any(path.glob(f"fold_*/{CONFIG}")):  # training had begun

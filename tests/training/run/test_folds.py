@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 import small_series
@@ -24,7 +24,7 @@ from seqnorm.training.results.rows import read_rows
 from seqnorm.training.run import folds
 
 Command = Callable[..., None]
-Crash = Callable[[int | None], None]
+Crash = Callable[[Optional[int]], None]
 CLASSIFIER = (*SMALL, "--trainer.max_epochs=2", "--model.lr=0.05")
 SERIES = (*small_series.SMALL, "--trainer.max_epochs=2", "--data.feature_columns=[x, y]")
 FOLDS = Path("runs/docs/folds_0")
