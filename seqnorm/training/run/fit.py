@@ -114,7 +114,7 @@ def parsed(
     return parser, parse(parser, [*before, *arguments], checkpoint)
 
 
-def train(
+def fit_one(
     task: Task,
     parser: LightningArgumentParser,
     options: Any,

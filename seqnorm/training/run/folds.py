@@ -26,7 +26,7 @@ from ..callbacks.kept_predictions import KeepPredictions
 from ..checkpoints.checkpoint_file import read_checkpoint
 from ..data.base import PartsDataModule
 from ..data.language import NO_FOLDS
-from .fit import parsed, plain_config, train
+from .fit import fit_one, parsed, plain_config
 from .task import Task
 from .yaml_texts import dump
 
@@ -252,7 +252,7 @@ def _fold(
             shutil.rmtree(folder)
         print(f"Fold {number} of {count}")
         written = shlex.join([*words, "--data.fold", str(number)])
-        trained = train(task, parser, options, checkpoint, written, folder, [kept])
+        trained = fit_one(task, parser, options, checkpoint, written, folder, [kept])
         if trained is None or trained.row is None:
             raise ValueError(f"there is nothing to show for fold {number}: it was not tested")
         row = {name: str(value) for name, value in trained.row.items()}

@@ -19,7 +19,7 @@ from ..checkpoints.checkpoint_file import Checkpoint, read_checkpoint
 from ..errors import one_line
 from .config_files import check_configs
 from .evaluate import evaluate
-from .fit import parsed, train
+from .fit import fit_one, parsed
 from .folds import cross_validate, options_of_folds
 from .options import command_parser, parse
 from .quiet import quieten
@@ -64,7 +64,7 @@ def _run(command: str, arguments: Sequence[str], words: Sequence[str]) -> None:
     if command == "fit":
         parser, options = parsed(task, arguments, checkpoint)
         if options.folds is None and options.folds_path is None:
-            train(task, parser, options, checkpoint, shlex.join(words))
+            fit_one(task, parser, options, checkpoint, shlex.join(words))
         else:
             cross_validate(task, parser, options, words)
     elif command == "predict":

@@ -269,6 +269,25 @@ def test_a_checkpoint_is_of_a_single_run(
     run_seqnorm("fit", "--ckpt_path", last, "--trainer.max_epochs=2")  # it has its folds
 
 
+def test_folds_of_a_run_that_had_none(
+    docs: str, run_seqnorm: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They would hold documents that the model was trained on."""
+    run_seqnorm("fit", docs, *CLASSIFIER, "--trainer.max_epochs=1", "--data.test_fraction=0.2")
+    best = Path("runs/docs/version_0/checkpoints/best.ckpt")
+    for stored in (True, False):  # checkpoints of earlier versions do not name the folds
+        contents = torch.load(best, weights_only=True)
+        if not stored:
+            for name in ("folds", "fold"):
+                del contents["datamodule_hyper_parameters"][name]
+            torch.save(contents, best)
+        with pytest.raises(SystemExit):
+            run_seqnorm("test", "--ckpt_path", best, "--data.folds=3", "--data.fold=1")
+        assert "data.folds is 3 and was None in training" in capsys.readouterr().err
+        run_seqnorm("test", "--ckpt_path", best)
+        assert "docs.csv test: accuracy" in capsys.readouterr().out
+
+
 def test_a_number_in_a_configuration_and_unequal_classes(
     run_seqnorm: Command, caplog: pytest.LogCaptureFixture
 ) -> None:
