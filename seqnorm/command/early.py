@@ -60,6 +60,7 @@ OTHER_NAMES = {
     "--data.feature_columns": "--feature_columns",
     "-o": "--output",
 }
+FOLDS = "runs/r8/folds_0"
 
 
 class EarlyError(Exception):
@@ -167,7 +168,7 @@ def with_configs(arguments: Sequence[str]) -> list[str]:
 
 
 def check_files(command: str, arguments: Sequence[str]) -> None:
-    """Check that the checkpoint, the corpus and the input that are named exist.
+    """Check that the checkpoint, the corpus, the input and the folds that are named exist.
 
     Raises:
         EarlyError: a file does not exist.
@@ -186,6 +187,19 @@ def check_files(command: str, arguments: Sequence[str]) -> None:
                 if not (hint or is_input):
                     hint = ": give the path of a .ckpt file, as " + CHECKPOINT
                 raise EarlyError(f"there is no {kind} {value!r}{hint}")
+        if name == "--folds_path" and value is not None:
+            _check_folds(value)
+
+
+def _check_folds(value: str) -> None:
+    path = Path(value).expanduser()
+    if not (path / "cross_validation.json").is_file():
+        beside = path.parent.glob("folds_*") if path.parent.is_dir() else ()
+        hint = nearest(path.name, (each.name for each in beside))
+        raise EarlyError(
+            f"{value} is not the folder of a cross-validation"
+            + (hint or f": give a folder of fit --folds, as {FOLDS}")
+        )
 
 
 def _check_corpus(value: str | None) -> None:
@@ -239,7 +253,7 @@ def known_options(command: str) -> set[str]:
         return set()
     groups = dict(GROUPS)
     if command == "fit":
-        known |= {"seed_everything", "find_lr"}
+        known |= {"seed_everything", "find_lr", "folds", "folds_path"}
     else:
         groups = {"data": GROUPS["data"]}
     for group, classes in groups.items():

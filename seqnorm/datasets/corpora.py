@@ -12,9 +12,10 @@ from . import huggingface, own_files, torchtext_corpora
 from .cleaning import clean
 from .documents import Corpus, CorpusSource, DatasetError, Documents, Row, too_few_classes
 from .fetching import load_members
+from .folding import Fold, about
 from .layout import Layout, Quotes
 from .package_corpora import IMDB, MR, R8, R52, TWENTY_NEWSGROUPS, ZH_REVIEWS
-from .splitting import split_validation
+from .splitting import split_fold, split_validation
 
 CORPORA: Mapping[str, CorpusSource] = {
     source.name: source for source in (R8, R52, TWENTY_NEWSGROUPS, IMDB, MR, ZH_REVIEWS)
@@ -37,6 +38,7 @@ def load_corpus(
     drop_unlabelled: bool = False,
     language: str | None = None,
     test_fraction: float | None = None,
+    fold: Fold | None = None,
     alone: Literal["train", "validation", "test"] = "train",
 ) -> Corpus:
     """Load a corpus by name (see `CORPORA`), fetched into `root` on first use, or your own files.
@@ -68,6 +70,10 @@ def load_corpus(
         language: A tag such as "en"; "und" (unknown) by default.
         test_fraction: The fraction to split off as a test part if the files contain none. By
             default nothing is split off and `Corpus.test` is empty.
+        fold: The part that becomes `Corpus.test`, for cross-validation. The documents of the
+            training and the validation part, cleaned as one training part, are divided. A test part
+            that was published, is in a file, or is split off by `test_fraction` is in no fold and
+            is not returned. A corpus published without a test part is divided as a whole.
         alone: The part that your own file, or folder of classes, is. With "validation" or "test",
             nothing is dropped from it, and it may have a single class.
 
@@ -92,12 +98,12 @@ def load_corpus(
         _refuse(name, given)
         source = CORPORA[name]
         parts = source.read(load_members(source.package, source.members, root, source.notice))
-        fraction = None if "test" in parts else TEST_FRACTION
-        return _assemble(name, parts, source.language, fraction, source.notice)
+        fraction = None if "test" in parts or fold is not None else TEST_FRACTION
+        return _assemble(name, parts, source.language, fraction, source.notice, fold)
     if name.startswith(torchtext_corpora.PREFIX):
         _refuse(name, given)
         parts = torchtext_corpora.read_labelled(name[len(torchtext_corpora.PREFIX) :], root)
-        return _assemble(name, parts, "en", None)
+        return _assemble(name, parts, "en", None, fold=fold)
     if name.startswith(huggingface.PREFIX):
         _refuse(name, {"delimiter": delimiter, "quotes": quotes})
         parts = huggingface.read_huggingface(name[len(huggingface.PREFIX) :], root, layout)
@@ -114,9 +120,12 @@ def load_corpus(
         )
     if test_fraction is not None and alone != "train" and "train" not in parts:
         raise ValueError(f"{name} is evaluated as a whole; leave test_fraction out")
+    if fold is not None and alone != "train":
+        raise ValueError(f"{name} is evaluated as a whole; leave folds and fold out")
     if test_fraction is not None and "test" in parts:
         raise ValueError(f"{name} has a test part of its own; leave test_fraction out")
-    corpus = replace(_assemble(name, parts, language or "und", test_fraction), columns=columns)
+    corpus = _assemble(name, parts, language or "und", test_fraction, fold=fold)
+    corpus = replace(corpus, columns=columns)
     if corpus.report.dropped:
         _log.warning("%s: documents were dropped\n%s", name, corpus.report)
     return corpus
@@ -136,7 +145,12 @@ def _assemble(
     language: str,
     test_fraction: float | None,
     notice: str = "",
+    fold: Fold | None = None,
 ) -> Corpus:
+    of_validation = len(parts.get("validation", ()))
+    if fold is not None:  # before cleaning, so that a text is in one fold only
+        every = [row for part in ("train", "validation") for row in parts.get(part, ())]
+        parts = {"train": every, **{part: parts[part] for part in ("test",) if part in parts}}
     cleaned, report = clean(parts)
     if "train" not in cleaned:  # the parts are evaluated only
         classes = tuple(sorted({row.label for rows in cleaned.values() for row in rows}))
@@ -158,7 +172,13 @@ def _assemble(
     validation = None
     if "validation" in cleaned:
         validation = _documents(name, "validation", cleaned["validation"], classes)
-    return Corpus(name, classes, train, test, validation, language, report, notice)
+    told = ""
+    if fold is not None:
+        untouched = len(test.texts)
+        train, test = split_fold(train, fold, name, classes)
+        sizes = len(test.texts), len(train.texts)
+        told = about(fold, *sizes, "documents", untouched, of_validation)
+    return Corpus(name, classes, train, test, validation, language, report, notice, told=told)
 
 
 def _documents(name: str, part: str, rows: list[Row], classes: tuple[str, ...]) -> Documents:

@@ -96,7 +96,8 @@ class Corpus:
     `test` is empty for your own files without a test part; `validation` is None unless the files
     contain one (split it off `train` with `split_validation`). `language` is a tag such as "en" or
     "zh", or "und" if it is not known. `notice` gives source, licence and citation. `columns` are
-    the columns of texts and labels that were read, if the corpus has columns.
+    the columns of texts and labels that were read, if the corpus has columns. `told` is a line
+    about the fold that is the test part, or "".
     """
 
     name: str
@@ -108,6 +109,7 @@ class Corpus:
     report: CleaningReport
     notice: str = ""
     columns: tuple[str, str] | None = None
+    told: str = ""
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,9 @@ MISTAKES = {
         "r9",
     ): "r9 is neither a corpus (r8, r52, 20news, imdb, mr, zh_reviews, "
     "ptb, wikitext2, text8, japanese_vowels) nor an existing file or folder",
+    ("fit", "--folds_path=runs/r8/folds_0"): "runs/r8/folds_0 is not the folder of a "
+    "cross-validation: give a folder of fit --folds, as runs/r8/folds_0",
+    ("fit", "--fold=3"): "seqnorm fit has no option --fold (did you mean --folds?)",
     ("fit", "r8", "r52"): "give one file or folder, not 2: r8, r52",
     ("test", "r8", "--data.corpus=r52"): "r8 stands for --data.corpus, which is given as well",
     (

@@ -109,6 +109,12 @@ CASES = [
     ),
     Case(
         OWN,
+        "more folds than documents of a class",
+        fit("a.csv", f"{GOOD}yes,c\nno,c\n", "--folds=5"),
+        "the rarest class, 'c', has 2 of the",
+    ),
+    Case(
+        OWN,
         "a label with the terminal's escape character",
         fit("a.csv", GOOD + "x,\x1b[31mred\n"),
         "line 32: the label",
@@ -348,6 +354,37 @@ CASES = [
         "a learning rate beyond all",
         fit("good.csv", GOOD, "--model.lr=1e39"),
         "lr must lie between 0 and",
+    ),
+    Case(CONFIG, "one fold", fit("good.csv", GOOD, "--folds=1"), "at least 2"),
+    Case(
+        CONFIG,
+        "a fold without the number of folds",
+        fit("good.csv", GOOD, "--data.fold=1"),
+        "needs data.folds",
+    ),
+    Case(
+        CONFIG,
+        "the number of folds without a fold",
+        fit("good.csv", GOOD, "--data.folds=3"),
+        "needs data.fold,",
+    ),
+    Case(
+        CONFIG,
+        "all folds and one of them",
+        fit("good.csv", GOOD, "--folds=3", "--data.fold=1"),
+        "trains all folds",
+    ),
+    Case(
+        CONFIG,
+        "folds and the search for a learning rate",
+        fit("good.csv", GOOD, "--folds=3", "--find_lr=true"),
+        "there would be no test",
+    ),
+    Case(
+        CONFIG,
+        "folds of a language model",
+        command("fit", "--task=language", "--data.corpus=texts", "--folds=3"),
+        "a language model is tested",
     ),
     Case(
         CONFIG,

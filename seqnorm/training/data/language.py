@@ -22,6 +22,11 @@ from seqnorm.datasets import (
 from .base import TextDataModule
 from .batches import Batches
 
+NO_FOLDS = (
+    "folds are for classification and regression: a language model is tested on texts that follow "
+    "those of training; leave folds out and give a test part"
+)
+
 
 class LanguageData(TextDataModule):
     """Texts, to train a language model that predicts each token.
@@ -53,7 +58,7 @@ class LanguageData(TextDataModule):
         options: The other arguments of ``TextDataModule``.
 
     Raises:
-        ValueError: A size is below 1.
+        ValueError: A size is below 1, or there are folds.
     """
 
     def __init__(
@@ -74,6 +79,8 @@ class LanguageData(TextDataModule):
         for name, size in sizes.items():
             if size is not None and size < 1:
                 raise ValueError(f"{name} must be at least 1, got {size}")
+        if self.fold is not None:
+            raise ValueError(NO_FOLDS)
         self._streams: dict[str, Tensor] = {}
         self._documents: dict[str, TextDataset] = {}
         self._unknown: dict[str, int] = {}

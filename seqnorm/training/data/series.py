@@ -99,9 +99,11 @@ class SeriesDataModule(PartsDataModule):
     @cached_property
     def corpus(self) -> SeriesCorpus:
         name, options = self.hparams["corpus"], self.chosen("root", "test_fraction")
+        if self._alone != "train" and self.fold is not None:
+            raise ValueError(f"{name} is evaluated as a whole; leave folds and fold out")
         if self._alone != "train" and Path(name).is_file():
             return load_one_part(name, self._layout())
-        return load_series(name, layout=self._layout(), **options)
+        return load_series(name, layout=self._layout(), fold=self.fold, **options)
 
     @cached_property
     def _series(self) -> dict[str, Series]:
@@ -122,6 +124,11 @@ class SeriesDataModule(PartsDataModule):
             answers = series.labels or [repr(targets) for targets in series.targets]
             found[part] = (numbers, answers)
         return found
+
+    @property
+    def test_names(self) -> tuple[str, Sequence[str]]:
+        """The heading of a column that names the test series, and these names: the ids."""
+        return "id", () if self.corpus.test is None else self.corpus.test.ids
 
     @property
     def has_test(self) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Optional
+from pathlib import Path
+from typing import Any, NamedTuple, Optional
 
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -16,15 +17,28 @@ from seqnorm.files import commit
 
 from ..checkpoints.checkpoint_file import Checkpoint, read_checkpoint, trust
 from ..checkpoints.stored_model import load_weights
+from ..data.base import PartsDataModule
 from ..results.rows import append_once
 from .evaluate import evaluated
-from .loggers import check_loggers, log_end
+from .loggers import check_loggers, close, log_end
 from .options import command_parser, parse
 from .quiet import describe, warn_of_slowness
 from .rate_finder import find_rate
 from .resume import check_progress, check_resumable, check_same_batches, config_to_resume
 from .task import TASKS, Task
 from .trainer import add_trainer, make_trainer
+
+
+class Trained(NamedTuple):
+    """A run that has ended.
+
+    Attributes:
+        data: Its data.
+        row: Its row of results, or None without a test.
+    """
+
+    data: PartsDataModule
+    row: dict[str, object] | None
 
 
 def fit_parser(task: Task) -> LightningArgumentParser:
@@ -50,6 +64,20 @@ def fit_parser(task: Task) -> LightningArgumentParser:
         default=False,
         help="Train for 100 steps with a rising learning rate, suggest a rate, and end.",
     )
+    parser.add_argument(
+        "--folds",
+        type=Optional[int],
+        default=None,
+        help="Cross-validate: train as many runs, each tested on another part of the examples, and "
+        "show the mean and the standard deviation of their scores.",
+    )
+    parser.add_argument(
+        "--folds_path",
+        type=Optional[str],
+        default=None,
+        help="The folder of an interrupted cross-validation to go on with, as runs/my/folds_0. All "
+        "other options are those of its beginning.",
+    )
     add_trainer(parser)
     parser.add_lightning_class_args(task.module, "model")
     parser.add_lightning_class_args(task.data, "data")
@@ -66,26 +94,52 @@ def plain_config(parser: LightningArgumentParser, options: Any) -> dict[str, Any
     Options that are null are included.
     """
     config = yaml.safe_load(parser.dump(options, skip_unset=False))
-    return {
-        key: value for key, value in config.items() if key not in ("config", "ckpt_path", "find_lr")
-    }
+    left_out = ("config", "ckpt_path", "find_lr", "folds", "folds_path")
+    return {key: value for key, value in config.items() if key not in left_out}
 
 
-def fit(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None, written: str) -> None:
-    """Train a model, or resume a run from ``checkpoint``.
+def parsed(
+    task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None
+) -> tuple[LightningArgumentParser, Any]:
+    """Return the parser of the command and its options.
 
     A resumed run has the options in its folder's config.yaml; those on the command line override
     them.
-
-    Args:
-        written: The options as the user wrote them, for the row of results.
     """
     parser = fit_parser(task)
     before: list[str] = []
     if checkpoint is not None:
         before = ["--config", str(config_to_resume(checkpoint))]
         check_progress(checkpoint)
-    options = parse(parser, [*before, *arguments], checkpoint)
+    return parser, parse(parser, [*before, *arguments], checkpoint)
+
+
+def fit_one(
+    task: Task,
+    parser: LightningArgumentParser,
+    options: Any,
+    checkpoint: Checkpoint | None,
+    written: str,
+    folder: Path | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> Trained | None:
+    """Train a model and test its best epoch, or resume a run from ``checkpoint``.
+
+    Args:
+        task: The task.
+        parser, options: The value of ``parsed``.
+        checkpoint: The checkpoint of the run to resume.
+        written: The options as the user wrote them, for the row of results.
+        folder: The folder of the run; None for the next one, or that of the checkpoint. Runs whose
+            folder is given follow one another, which needs a single process.
+        callbacks: Further callbacks.
+
+    Returns:
+        The data and the row of results, or None if the options end the run before.
+
+    Raises:
+        ValueError: A run whose folder is given would have several processes.
+    """
     config = plain_config(parser, options)
     if checkpoint is not None:
         check_same_batches(checkpoint, config)
@@ -101,12 +155,12 @@ def fit(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None, wri
     if trainer_options["fast_dev_run"]:
         trainer = make_trainer(trainer_options, model, resumed=checkpoint)
         trainer.fit(model, datamodule=data, ckpt_path=options.ckpt_path)
-        return
+        return None
     need("seqnorm fit", "matplotlib")  # for the pictures at the end
     if options.find_lr:
         picture = run.place(options.data.corpus) / "learning_rates.png"
         find_rate(trainer_options, model, data, picture)
-        return
+        return None
     logger = trainer_options["logger"]
     if logger is None:
         check_loggers(run.loggers)
@@ -114,23 +168,33 @@ def fit(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None, wri
     if checkpoint is not None:  # raises now, in one line, if the checkpoint does not fit
         check_resumable(model, checkpoint)
         data.check_same(checkpoint.contents, checkpoint.path)
-    path = run.start(options.data.corpus, checkpoint)
+    if folder is None:
+        path = run.start(options.data.corpus, checkpoint)
+    else:
+        path = folder
+        path.mkdir(exist_ok=checkpoint is not None)
     rank_zero_info(f"Everything that the run writes is in {path}")
     trainer = make_trainer(
         trainer_options,
         model,
-        run.callbacks(path, config, task, trainer_options["max_time"]),
+        [*run.callbacks(path, config, task, trainer_options["max_time"]), *callbacks],
         checkpoint,
         max_time=None,  # the run's own timer has the limit
         logger=run.make_loggers(path, checkpoint) if logger is None else logger,
     )
+    if folder is not None and trainer.world_size > 1:
+        raise ValueError(
+            f"several runs that follow one another need a single process, not "
+            f"{trainer.world_size}: set --trainer.devices 1 and --trainer.num_nodes 1"
+        )
     warn_of_slowness(trainer)
     del checkpoint  # the trainer's plugin has it, and frees it once the run is restored
     trainer.fit(model, datamodule=data, ckpt_path=options.ckpt_path)
     loggers = list(trainer.loggers)
     found, tested = _test_best(task, trainer, made)
+    row: dict[str, object] | None = None
     if found is not None and trainer.is_global_zero:
-        if tested and run.results is not None:
+        if tested:
             best = run.best.best_model_score  # None without a validation
             row = {
                 "corpus": data.corpus.name,
@@ -143,10 +207,11 @@ def fit(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None, wri
                 "config": written,
                 "commit": commit(),
             }
-            finished = (path / task.finished).exists()
-            marker = path / "result.csv"
-            if finished or not append_once(run.results, row, marker, task.columns):
-                rank_zero_info("The run had finished before: run.results gets no second row.")
+            if run.results is not None:
+                finished = (path / task.finished).exists()
+                marker = path / "result.csv"
+                if finished or not append_once(run.results, row, marker, task.columns):
+                    rank_zero_info("The run had finished before: run.results gets no second row.")
         title = f"{data.corpus.name} {'test' if tested else 'validation'}"
         task.write(found, model, title, path / task.finished, tested)
         metrics = {
@@ -158,7 +223,10 @@ def fit(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None, wri
             metrics[f"best_{run.monitor}"] = float(run.best.best_model_score)
         pictures = [path / "learning_curve.png", path / task.finished]
         log_end(loggers, config, metrics, [each for each in pictures if each.suffix == ".png"])
+    if folder is not None:
+        close(loggers)
     rank_zero_info(f"The run is in {path}")
+    return Trained(data, row)
 
 
 def _test_best(task: Task, trainer: Trainer, made: Any) -> tuple[Any, bool]:

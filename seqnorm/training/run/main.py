@@ -22,7 +22,8 @@ from ..checkpoints.checkpoint_file import Checkpoint, read_checkpoint
 from ..errors import one_line
 from .config_files import check_configs
 from .evaluate import evaluate
-from .fit import fit
+from .fit import fit_one, parsed
+from .folds import cross_validate, options_of_folds
 from .options import command_parser, parse
 from .quiet import quieten
 from .task import TASKS, Task
@@ -53,6 +54,8 @@ def main(command: str, arguments: Sequence[str], words: Sequence[str]) -> None:
 
 
 def _run(command: str, arguments: Sequence[str], words: Sequence[str]) -> None:
+    if command == "fit":
+        arguments = options_of_folds(arguments)
     check_configs(arguments)
     named, path = named_in(arguments)
     checkpoint = None if path is None else read_checkpoint(path)
@@ -62,7 +65,11 @@ def _run(command: str, arguments: Sequence[str], words: Sequence[str]) -> None:
         named = checkpoint.task
     task = TASKS.get(named or "", TASKS["classification"])  # the parser reports another name
     if command == "fit":
-        fit(task, arguments, checkpoint, shlex.join(words))
+        parser, options = parsed(task, arguments, checkpoint)
+        if options.folds is None and options.folds_path is None:
+            fit_one(task, parser, options, checkpoint, shlex.join(words))
+        else:
+            cross_validate(task, parser, options, words)
     elif command == "predict":
         predict(task, arguments, checkpoint)
     else:

@@ -22,7 +22,7 @@ from ..callbacks.reestimate import ReestimateStatistics
 from ..callbacks.run_files import RunFiles
 from ..checkpoints.checkpoint_file import Checkpoint
 from ..data.overview import are_unequal
-from .loggers import LoggerName, make_loggers
+from .loggers import LoggerName, base_of, make_loggers
 from .resume import options_of_an_epoch
 from .yaml_texts import dump
 
@@ -175,8 +175,11 @@ class Run:
         if self.reestimate:  # after the average, whose statistics it re-estimates
             chosen.append(ReestimateStatistics(task.forward))
         chosen += [RunEarlyStopping(**monitor, patience=self.patience), self.timer]
-        title = f"{path.parent.name}: {config['model']['cell']}, norm {config['model']['norm']}"
-        chosen.append(RunFiles(path, dump(config), title, task.curves))
+        base = base_of(path)
+        alone = base == path.parent
+        name = base.name if alone else path.relative_to(base.parent).as_posix()
+        title = f"{name}: {config['model']['cell']}, norm {config['model']['norm']}"
+        chosen.append(RunFiles(path, dump(config), title, task.curves, alone))
         return [
             *chosen,
             self.best,

@@ -145,12 +145,14 @@ class SeriesRegression(TaskModule[SeriesClassifier, RegressionErrors]):
         """Return targets (B, K) in their original units of the outputs of the network."""
         return self.targets.undo(outputs.cpu().double())
 
-    def evaluate(self, stage: str, batch: SeriesBatch) -> None:
+    def evaluate(self, stage: str, batch: SeriesBatch) -> Tensor:
+        """Add a batch to the metric of ``stage``, and return targets in their original units."""
         predicted = self(batch.values, batch.lengths)
         self.metric(stage).update(predicted, batch.targets)
         loss = F.mse_loss(predicted, batch.targets)
         examples = number(len(predicted))
         self.log(f"{stage}_loss", loss, batch_size=examples, sync_dist=True, prog_bar=True)
+        return self.targets.undo(predicted.cpu().double())
 
     def log_metrics(self, stage: str) -> None:
         for name, values in self.metric(stage).compute().items():
