@@ -121,9 +121,9 @@ def summary(
     trials, best = study.trials, study.best
     states = [state_of(trial) for trial in trials]
     counts = [f"{states.count(s)} {s}" for s in dict.fromkeys(sorted(states))]
-    found = [f"{len(trials)} trials: {', '.join(counts)}. The table is {path / TABLE}"]
+    found = [f"{len(trials)} trials: {', '.join(counts) or 'none'}. The table is {path / TABLE}"]
     if best is None:
-        return [*found, "No trial is complete, so no options are the best."]
+        return [*found, "No trial is complete yet."]
     run = path / best.user_attrs[FOLDER]
     checkpoint = shlex.quote(str(run / "checkpoints" / "best.ckpt"))
     found.append(f"Best: trial {best.number}, {monitor} {best.value:.4f}")

@@ -200,7 +200,10 @@ def _range(name: str, stated: Mapping[str, Any], hint: Any) -> BaseDistribution:
     if unknown or not {"low", "high"} <= set(stated):
         near = "".join(nearest(key, RANGE) for key in unknown[:1])
         wrong = f"has {', '.join(unknown)}{near}" if unknown else "needs low and high"
-        raise ValueError(f"the range of {name} {wrong}: write {{low: 1, high: 9}}, log: true, step")
+        raise ValueError(
+            f"the range of {name} {wrong}: write {{low: 1, high: 9}}, perhaps with log: true or "
+            "step: 2"
+        )
     low, high, step, log = stated["low"], stated["high"], stated.get("step"), stated.get("log")
     kinds = [kind for kind in get_args(hint) or (hint,) if kind is not type(None)]
     if not {None, Any, int, float}.intersection(kinds):
