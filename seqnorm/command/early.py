@@ -172,8 +172,8 @@ def with_configs(arguments: Sequence[str]) -> list[str]:
         path = find_config(value)
         if path is not None and path.resolve().parent == SPACES.resolve():
             raise EarlyError(
-                f"--config {value} is a search space, not a configuration: it is for seqnorm sweep "
-                f"--space {path.stem}"
+                f"{value} is a search space, not a configuration: it is for seqnorm sweep --space "
+                f"{path.stem}"
             )
         if path is None and Path(value).exists():
             continue  # the parser says that it is no file
@@ -232,7 +232,7 @@ def _check_sweep(value: str) -> None:
         beside = path.parent.glob("sweep_*") if path.parent.is_dir() else ()
         hint = nearest(path.name, (each.name for each in beside))
         hint = hint or ": give the folder that a sweep named, as runs/r8/sweep_0"
-        raise EarlyError(f"--resume {value}: there is no sweep in this folder{hint}")
+        raise EarlyError(f"there is no sweep in the folder {value}{hint}")
 
 
 def check_space(arguments: Sequence[str]) -> None:
@@ -251,7 +251,7 @@ def check_space(arguments: Sequence[str]) -> None:
             if path is None:
                 known = space_names()
                 hint = nearest(value, known) or f"; the shipped ones are {', '.join(known)}"
-                raise EarlyError(f"--space {value}: there is no such file or shipped space{hint}")
+                raise EarlyError(f"the space {value}: there is no such file or shipped space{hint}")
             if path.stat().st_size > 2**20:
                 continue  # the command refuses it
             text = path.read_text(encoding="utf-8", errors="replace")
@@ -271,7 +271,7 @@ def _check_names(space: str, text: str) -> None:
         try:
             check_options("sweep", [f"--{option}"])
         except EarlyError as error:
-            raise EarlyError(f"--space {space}: {error}") from None
+            raise EarlyError(f"the space {space}: {error}") from None
 
 
 def check_options(command: str, arguments: Sequence[str]) -> None:

@@ -82,12 +82,12 @@ MISTAKES = {
     ("sweep", "rx.csv"): "rx.csv is neither a corpus (",
     ("sweep", "--space=langage"): "no such file or shipped space (did you mean language?)",
     ("sweep", "--space", "x.yaml"): "shipped space; the shipped ones are classification, language",
-    ("sweep", "--space={model.nrom: [layer, rms]}"): "--space {model.nrom: [layer, rms]}: seqnorm "
-    "sweep has no option --model.nrom (did you mean --model.norm?)",
+    ("sweep", "--space={model.nrom: [layer, rms]}"): "the space {model.nrom: [layer, rms]}: "
+    "seqnorm sweep has no option --model.nrom (did you mean --model.norm?)",
     ("sweep", "--space=space.yaml"): "space.yaml: seqnorm sweep has no option --model.dropuot (did",
-    ("sweep", "--resume=runs/swep_0"): "no sweep in this folder (did you mean sweep_0?)",
-    ("sweep", "--resume", "runs"): "--resume runs: there is no sweep in this folder: give the fol",
-    ("fit", "--config=spaces/series"): "--config spaces/series is a search space, not a configur",
+    ("sweep", "--resume=runs/swep_0"): "no sweep in the folder runs/swep_0 (did you mean sweep_0?)",
+    ("sweep", "--resume", "runs"): "there is no sweep in the folder runs: give the folder that a",
+    ("fit", "--config=spaces/series"): "spaces/series is a search space, not a configuration",
     ("fit", "r8", "r52"): "give one file or folder, not 2: r8, r52",
     ("test", "r8", "--data.corpus=r52"): "r8 stands for --data.corpus, which is given as well",
     (

@@ -66,15 +66,15 @@ def read_space(value: str | None, task: str) -> dict[str, Any]:
         ValueError: There is no such space, or the text is not a mapping of options.
     """
     value = DEFAULTS[task] if value is None else value
-    where = "--space"
+    where = "the space"
     if is_inline(value):
         text = value
     else:
         path = find_space(value)
         if path is None:
-            raise ValueError(f"--space {value}: there is no such file or shipped space")
+            raise ValueError(f"the space {value}: there is no such file or shipped space")
         check_config(path)
-        text, where = Path(path).read_text(encoding="utf-8"), f"--space {value}"
+        text, where = Path(path).read_text(encoding="utf-8"), f"the space {value}"
     try:
         found = load(text)
     except Exception as error:
