@@ -40,6 +40,7 @@ REFUSED = {
     **dict.fromkeys(("data.corpus", "data.root", "data.language"), _OTHER_EXAMPLES),
     **dict.fromkeys(("data.validation_fraction", "data.validation"), _OTHER_EXAMPLES),
     **dict.fromkeys(("data.test_fraction", "data.split_seed"), _OTHER_EXAMPLES),
+    **dict.fromkeys(("data.folds", "data.fold"), _OTHER_EXAMPLES),
     **dict.fromkeys(("data.drop_unlabelled", "data.quotes", "data.delimiter"), _OTHER_EXAMPLES),
     **dict.fromkeys(("data.text_column", "data.label_column"), _OTHER_EXAMPLES),
     **dict.fromkeys(("data.id_column", "data.time_column"), _OTHER_EXAMPLES),

@@ -1,7 +1,8 @@
 """The study of a sweep: Optuna's storage, sampler and pruner, and the trials of dead processes.
 
-The storage is Optuna's journal, a file of lines in the folder of the sweep. It needs no database,
-stands a killed process, and works on the network file systems of clusters, where SQLite does not.
+The storage is Optuna's journal, a file of lines in the folder of the sweep. It needs no database, a
+killed process leaves it whole, and it works on the network file systems of clusters, where SQLite
+does not.
 """
 
 from __future__ import annotations
