@@ -9,6 +9,7 @@ from importlib import import_module
 from importlib.util import find_spec
 
 HINT = "pip install 'seqnorm[train]'"
+SWEEP_HINT = "pip install 'seqnorm[train,sweep]'"
 # The packages of the extra, and the module of each, as pyproject.toml lists them.
 TRAIN = {
     "lightning": "lightning",
@@ -58,7 +59,7 @@ def need(user: str, *modules: str, hint: str = HINT) -> None:
             import_module(module)
 
 
-def absent(user: str, modules: Iterable[str]) -> str:
+def absent(user: str, modules: Iterable[str], hint: str = HINT) -> str:
     """Return the error message for modules that are not installed, "" if all are.
 
     Nothing is imported.
@@ -68,7 +69,7 @@ def absent(user: str, modules: Iterable[str]) -> str:
         return ""
     named = f"module{'s' * (len(missing) > 1)} {', '.join(missing)}"
     verb = "are" if len(missing) > 1 else "is"
-    return f"{user} needs the {named}, which {verb} not installed: {HINT}"
+    return f"{user} needs the {named}, which {verb} not installed: {hint}"
 
 
 def _is_there(module: str) -> bool:

@@ -26,6 +26,7 @@ ROOMS = [
     "tasks",
     "prediction",
     "run",
+    "search",
 ]
 # The modules of nn that the file of a cell may import: it knows neither other cells nor backends.
 OF_A_CELL = ("check", "recurrence.", "layers.")

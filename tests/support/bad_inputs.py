@@ -109,6 +109,8 @@ def answer(case: Case, trained: Path, path: Path) -> str:
 def described(out: str) -> str:
     """Describe an output: a run has trained, or so many lines were labelled or scored."""
     lines = out.splitlines()
+    if " trials: 2 complete. The table is " in out:
+        return "trained"
     if "The run is in" in out or "accuracy" in lines[-1] or "bits a character" in lines[-1]:
         return "trained and tested"
     if lines[0].startswith("perplexity"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
@@ -43,15 +43,11 @@ class Trained(NamedTuple):
 
 def fit_parser(task: Task) -> LightningArgumentParser:
     """Return the parser of the command."""
-    (name,) = (name for name, known in TASKS.items() if known is task)
     words = (
         f"Train a {task.model} and test its best epoch, or resume a run that was interrupted. "
         "seqnorm fit FILE is short for seqnorm fit --data.corpus FILE."
     )
-    parser = command_parser("fit", words, name)
-    parser.add_argument(
-        "--seed_everything", type=int, default=0, help="The seed of all random numbers."
-    )
+    parser = training_parser("fit", words, task)
     parser.add_argument(
         "--ckpt_path",
         type=Optional[str],
@@ -77,6 +73,16 @@ def fit_parser(task: Task) -> LightningArgumentParser:
         default=None,
         help="The folder of an interrupted cross-validation to go on with, as runs/my/folds_0. All "
         "other options are those of its beginning.",
+    )
+    return parser
+
+
+def training_parser(command: str, description: str, task: Task) -> LightningArgumentParser:
+    """Return a parser with the options of a training run."""
+    (name,) = (name for name, known in TASKS.items() if known is task)
+    parser = command_parser(command, description, name)
+    parser.add_argument(
+        "--seed_everything", type=int, default=0, help="The seed of all random numbers."
     )
     add_trainer(parser)
     parser.add_lightning_class_args(task.module, "model")
@@ -143,15 +149,8 @@ def fit_one(
     config = plain_config(parser, options)
     if checkpoint is not None:
         check_same_batches(checkpoint, config)
-    seed_everything(options.seed_everything, workers=True)
-    try:
-        made = parser.instantiate(options)
-    except TypeError as error:  # an argument that no signature declares, as an option of a norm
-        raise ValueError(str(error)) from error
+    made = build(task, parser, options)
     model, data, run, trainer_options = made.model, made.data, made.run, made.trainer.as_dict()
-    rank_zero_info(describe(model.network))
-    data.setup("fit")  # raises errors in a corpus before there is a folder of the run
-    run.choose_monitor(task.class_counts(data))
     if trainer_options["fast_dev_run"]:
         trainer = make_trainer(trainer_options, model, resumed=checkpoint)
         trainer.fit(model, datamodule=data, ckpt_path=options.ckpt_path)
@@ -161,8 +160,7 @@ def fit_one(
         picture = run.place(options.data.corpus) / "learning_rates.png"
         find_rate(trainer_options, model, data, picture)
         return None
-    logger = trainer_options["logger"]
-    if logger is None:
+    if trainer_options["logger"] is None:
         check_loggers(run.loggers)
     run.check(model)
     if checkpoint is not None:  # raises now, in one line, if the checkpoint does not fit
@@ -174,22 +172,7 @@ def fit_one(
         path = folder
         path.mkdir(exist_ok=checkpoint is not None)
     rank_zero_info(f"Everything that the run writes is in {path}")
-    trainer = make_trainer(
-        trainer_options,
-        model,
-        [*run.callbacks(path, config, task, trainer_options["max_time"]), *callbacks],
-        checkpoint,
-        max_time=None,  # the run's own timer has the limit
-        logger=run.make_loggers(path, checkpoint) if logger is None else logger,
-    )
-    if folder is not None and trainer.world_size > 1:
-        raise ValueError(
-            f"several runs that follow one another need a single process, not "
-            f"{trainer.world_size}: set --trainer.devices 1 and --trainer.num_nodes 1"
-        )
-    warn_of_slowness(trainer)
-    del checkpoint  # the trainer's plugin has it, and frees it once the run is restored
-    trainer.fit(model, datamodule=data, ckpt_path=options.ckpt_path)
+    trainer = train(task, made, config, path, checkpoint, callbacks, alone=folder is not None)
     loggers = list(trainer.loggers)
     found, tested = _test_best(task, trainer, made)
     row: dict[str, object] | None = None
@@ -227,6 +210,66 @@ def fit_one(
         close(loggers)
     rank_zero_info(f"The run is in {path}")
     return Trained(data, row)
+
+
+def build(task: Task, parser: LightningArgumentParser, options: Any) -> Any:
+    """Build the model, the data and the run that the options describe, and read the corpus.
+
+    Errors in the corpus are raised here, before the run has a folder.
+    """
+    seed_everything(options.seed_everything, workers=True)
+    try:
+        made = parser.instantiate(options)
+    except TypeError as error:  # an argument that no signature declares, as an option of a norm
+        raise ValueError(str(error)) from error
+    rank_zero_info(describe(made.model.network))
+    made.data.setup("fit")
+    made.run.choose_monitor(task.class_counts(made.data))
+    return made
+
+
+def train(
+    task: Task,
+    made: Any,
+    config: Mapping[str, Any],
+    path: Path,
+    checkpoint: Checkpoint | None = None,
+    callbacks: Sequence[Callback] = (),
+    alone: bool = False,
+) -> Trainer:
+    """Train the model that ``build`` made, and write the files of its run in the folder ``path``.
+
+    Args:
+        task: The task.
+        made: The result of ``build``.
+        config: The configuration of the run.
+        path: The folder.
+        checkpoint: The checkpoint to resume from.
+        callbacks: Callbacks in addition to those of the run.
+        alone: True if there may be only one process.
+
+    Raises:
+        ValueError: There may be only one process, and the trainer has several.
+    """
+    run, options = made.run, made.trainer.as_dict()
+    logger = options["logger"]
+    trainer = make_trainer(
+        options,
+        made.model,
+        [*run.callbacks(path, config, task, options["max_time"]), *callbacks],
+        checkpoint,
+        max_time=None,  # the run's own timer has the limit
+        logger=run.make_loggers(path, checkpoint) if logger is None else logger,
+    )
+    if alone and trainer.world_size > 1:
+        raise ValueError(
+            "several runs that follow one another need a single process, not "
+            f"{trainer.world_size}: set --trainer.devices 1 and --trainer.num_nodes 1"
+        )
+    warn_of_slowness(trainer)
+    ckpt_path = None if checkpoint is None else checkpoint.path
+    trainer.fit(made.model, datamodule=made.data, ckpt_path=ckpt_path)
+    return trainer
 
 
 def _test_best(task: Task, trainer: Trainer, made: Any) -> tuple[Any, bool]:

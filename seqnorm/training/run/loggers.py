@@ -24,10 +24,12 @@ _INSTALL = {"wandb": "pip install wandb", "mlflow": "pip install mlflow"}
 def base_of(path: Path) -> Path:
     """Return the folder of all runs of one name in which the folder of a run lies.
 
-    It is the parent, or of a run in a cross-validation, as ``my/folds_0/fold_1``, the one above.
+    It is the parent, or the one above for a run of a cross-validation or of a sweep, as
+    ``my/folds_0/fold_1`` and ``my/sweep_0/trial_3``.
     """
-    of_folds = re.fullmatch(r"folds_\d+/fold_\d+", f"{path.parent.name}/{path.name}")
-    return path.parent.parent if of_folds else path.parent
+    several = r"folds_\d+/fold_\d+|sweep_\d+/trial_\d+"
+    deeper = re.fullmatch(several, f"{path.parent.name}/{path.name}")
+    return path.parent.parent if deeper else path.parent
 
 
 def check_loggers(names: Sequence[LoggerName]) -> None:

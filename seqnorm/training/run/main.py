@@ -7,8 +7,8 @@ import shlex
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -36,6 +36,13 @@ def main(command: str, arguments: Sequence[str], words: Sequence[str]) -> None:
         arguments: The options, with paths of configurations.
         words: The options as the user wrote them.
     """
+    with as_command():
+        _run(command, arguments, words)
+
+
+@contextmanager
+def as_command() -> Iterator[None]:
+    """Leave out warnings that tell users nothing, and end in one line if an input is wrong."""
     # Documents are encoded once and padded when needed; worker processes would only cost time.
     warnings.filterwarnings("ignore", ".*does not have many workers")
     # A resumed run writes into its own folder.
@@ -47,7 +54,7 @@ def main(command: str, arguments: Sequence[str], words: Sequence[str]) -> None:
     quieten()
     try:
         with one_line():
-            _run(command, arguments, words)
+            yield
     except SIGTERMException:
         # It carries no exit status, and a run that was cut short must not look like a success.
         sys.exit(128 + signal.SIGTERM)
