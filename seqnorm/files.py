@@ -1,4 +1,4 @@
-"""Atomic writing of files, locks on files, the shipped configurations, and the commit's name.
+"""Atomic writing of files, numbered folders, locks, shipped configurations, and the commit's name.
 
 The folder ``spaces`` of the shipped configurations holds the search spaces of ``seqnorm sweep``.
 """
@@ -133,6 +133,18 @@ def unwritten(error: OSError, path: str | Path, what: str) -> OSError:
     before = "; the one before is whole" if Path(path).exists() else ""
     words = f"{what} could not be written{before}: {error.strerror}"
     return OSError(error.errno, words, str(path))
+
+
+def next_folder(base: Path, kind: str) -> Path:
+    """Make and return the folder ``<kind>_<n>`` in ``base``, with the first n that is free."""
+    number = 0
+    while True:
+        path = base / f"{kind}_{number}"
+        try:
+            path.mkdir(parents=True)
+            return path
+        except FileExistsError:
+            number += 1
 
 
 def lock(file: IO[Any], *, wait: bool = True) -> None:

@@ -12,12 +12,19 @@ from typing import Any
 
 import pytest
 from pages import BLOCK, DOCS, NOT_RUN, PAGES, blocks, read
+from source_tree import ROOT
 
 WITH_CODE = [page for page in PAGES if blocks(page, "python")]
 # convert_norm says so where a page replaces a BatchNorm.
 EXPECTED = "running statistics are dropped"
 # Code on these pages is for another machine or for the reader's own names.
 MOST_LEFT_OUT = 4
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run every test in an empty folder, because the code of a page may write files."""
+    monkeypatch.chdir(tmp_path)
 
 
 def names(pages: list[Path]) -> Any:
@@ -81,6 +88,13 @@ def test_the_lines_on_the_page_are_those_that_are_printed(
     )
     exec(code, {})
     assert capsys.readouterr().out == printed
+
+
+def test_files_of_the_pages_are_not_in_the_repository() -> None:
+    code = "\n".join(code for page in WITH_CODE for code in blocks(page, "python"))
+    written = set(re.findall(r"""\bsave\w*\((?:[^"'\n]*, )?["']([^"'\n]+)["']""", code))
+    assert written >= {"walks.npz", "lstm.pt"}
+    assert not [name for name in written if (ROOT / name).exists()]
 
 
 def test_there_are_pages_on_adding_something() -> None:

@@ -1,4 +1,4 @@
-"""Atomic writing of files, locks, and the name of a commit."""
+"""Atomic writing of files, numbered folders, locks, and the name of a commit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from seqnorm.files import commit, lock, replacing, write_atomically
+from seqnorm.files import commit, lock, next_folder, replacing, write_atomically
 
 
 def full(file: int) -> None:
@@ -53,6 +53,23 @@ def test_several_processes_may_write_a_file(tmp_path: Path) -> None:
         assert str(os.getpid()) in other.name
         file.write(b"new")
     assert path.read_bytes() == b"new"
+
+
+def test_the_next_folder_has_the_first_free_number(tmp_path: Path) -> None:
+    base = tmp_path / "runs" / "r8"
+    assert next_folder(base, "version") == base / "version_0"
+    assert next_folder(base, "folds") == base / "folds_0"
+    (base / "version_2").mkdir()
+    (base / "version_1").write_text("a file")
+    assert next_folder(base, "version") == base / "version_3"
+    assert sorted(path.name for path in base.iterdir() if path.is_dir()) == [
+        "folds_0",
+        "version_0",
+        "version_2",
+        "version_3",
+    ]
+    with pytest.raises(NotADirectoryError):
+        next_folder(base / "version_1", "version")
 
 
 LOCKED = """

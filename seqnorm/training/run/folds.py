@@ -20,7 +20,7 @@ from seqnorm.datasets.fetching import remember
 from seqnorm.datasets.folding import Fold
 from seqnorm.datasets.record_files import record_line
 from seqnorm.extra import need
-from seqnorm.files import lock, write_atomically
+from seqnorm.files import lock, next_folder, write_atomically
 
 from ..callbacks.kept_predictions import KeepPredictions
 from ..checkpoints.checkpoint_file import read_checkpoint
@@ -180,15 +180,7 @@ def _begin(
     config = plain_config(parser, options)
     config["folds"] = options.data.folds
     config["data"] |= {"folds": None, "fold": None}
-    base = run.place(options.data.corpus)
-    number = 0
-    while True:
-        path = base / f"folds_{number}"
-        try:
-            path.mkdir(parents=True)
-            break
-        except FileExistsError:
-            number += 1
+    path = next_folder(run.place(options.data.corpus), "folds")
     write_atomically(path / CONFIG, dump(config))
     beginning = {"words": repeated, "data": digests}
     write_atomically(path / START, json.dumps(beginning, indent=1) + "\n")
@@ -201,9 +193,8 @@ def _without_folds(words: Sequence[str], folds: int) -> list[str]:
     places = [place for place, word in enumerate(left) if word.partition("=")[0] == "--folds"]
     for place in reversed(places):
         del left[place : place + (1 if "=" in left[place] else 2)]
-    if not places:  # a configuration has the number
-        left += ["--folds", "null"]
-    return [*left, "--data.folds", str(folds)]
+    # A configuration may have a number too.
+    return [*left, "--folds", "null", "--data.folds", str(folds)]
 
 
 def _beginning(path: Path, data: PartsDataModule) -> list[str]:

@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from torch import nn
 
+from seqnorm.files import next_folder
 from seqnorm.nn import report
 
 from ..callbacks.epoch_start import SeedEachEpoch, ShareBuffers
@@ -128,17 +129,10 @@ class Run:
         if checkpoint is not None:
             return Path(checkpoint.path).absolute().parent.parent
         base = self.place(corpus)
-        number = 0
-        while True:
-            path = base / f"version_{number}"
-            # Only one process writes; Lightning tells the others the folder.
-            if getattr(rank_zero_only, "rank", 0) != 0:
-                return path
-            try:
-                path.mkdir(parents=True)
-                return path
-            except FileExistsError:
-                number += 1
+        # Only one process writes; Lightning tells the others the folder.
+        if getattr(rank_zero_only, "rank", 0) != 0:
+            return base / "version_0"
+        return next_folder(base, "version")
 
     def make_loggers(self, path: Path, checkpoint: Checkpoint | None) -> list[Logger]:
         """Return the loggers of the run; entries later than ``checkpoint`` are logged again."""

@@ -11,7 +11,7 @@ import optuna
 from lightning.pytorch.cli import LightningArgumentParser
 from optuna.samplers import RandomSampler
 
-from seqnorm.files import write_atomically
+from seqnorm.files import next_folder, write_atomically
 
 from ..errors import OF_INPUTS
 from ..run.config_files import check_config
@@ -121,22 +121,11 @@ def new_sweep(task: Task, arguments: Sequence[str]) -> tuple[Sweep, float | None
     sweep = Sweep(task, parser, config, stated, space, options.trials or TRIALS)
     _check(sweep)
     base = task.run(folder=config["run"]["folder"], name=config["run"]["name"])
-    sweep.path = _new_folder(base.place(config["data"]["corpus"]))
+    sweep.path = next_folder(base.place(config["data"]["corpus"]), "sweep")
     stated_by = {"trials": sweep.trials, "monitor": sweep.monitor, "has_test": sweep.has_test}
     content = {**stated_by, "space": stated, "config": sweep.config}
     write_atomically(sweep.path / "sweep.yaml", dump(content))
     return sweep, options.hours
-
-
-def _new_folder(base: Path) -> Path:
-    number = 0
-    while True:
-        path = base / f"sweep_{number}"
-        try:
-            path.mkdir(parents=True)
-            return path
-        except FileExistsError:
-            number += 1
 
 
 def continued_sweep(folder: Path, arguments: Sequence[str]) -> tuple[Sweep, float | None]:

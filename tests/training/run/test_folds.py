@@ -288,18 +288,22 @@ def test_folds_of_a_run_that_had_none(
         assert "docs.csv test: accuracy" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("configured", "given"), [(2, ()), (3, ("--folds", "2"))])
 def test_a_number_in_a_configuration_and_unequal_classes(
-    run_seqnorm: Command, caplog: pytest.LogCaptureFixture
+    configured: int, given: tuple[str, ...], run_seqnorm: Command, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """All folds choose their best epoch by the same quantity, which is said once."""
+    """All folds choose their best epoch by the same quantity, which is said once.
+
+    The options of a row repeat its fold, whether or not the command line had the number.
+    """
     with Path("docs.csv").open("w", newline="") as file:
         rows = [
             (f"{'corn' if n % 8 else 'goal'} w{n}", "no" if n % 8 else "yes") for n in range(80)
         ]
         csv.writer(file).writerows([("text", "label"), *rows])
-    Path("folds.yaml").write_text("folds: 2\ntrainer: {max_epochs: 1}\n")
+    Path("folds.yaml").write_text(f"folds: {configured}\ntrainer: {{max_epochs: 1}}\n")
     with caplog.at_level("INFO"):
-        run_seqnorm("fit", "docs.csv", "--config=folds.yaml", *SMALL)
+        run_seqnorm("fit", "docs.csv", "--config=folds.yaml", *given, *SMALL)
     assert caplog.text.count("The classes are unequal") == 1
     rows = results()
     assert [len(row) for row in rows] == [len(rows[0])] * 2
