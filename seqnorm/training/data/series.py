@@ -301,7 +301,7 @@ class SeriesTargetData(SeriesDataModule):
 
 def named_features(scaling: Scaling) -> tuple[str, ...] | None:
     """Return the names of a model's features, or None if they are only numbered."""
-    return None if _numbered(scaling.names) else scaling.names
+    return None if numbered(scaling.names) else scaling.names
 
 
 def check_features(
@@ -314,7 +314,7 @@ def check_features(
     Raises:
         ValueError: Their number or names differ.
     """
-    by_order = by_order or _numbered(found) or _numbered(scaling.names)
+    by_order = by_order or numbered(found) or numbered(scaling.names)
     same = by_order or tuple(found) == scaling.names
     if len(found) != len(scaling.names) or not same:
         raise DatasetError(
@@ -323,5 +323,6 @@ def check_features(
         )
 
 
-def _numbered(names: Sequence[str]) -> bool:
+def numbered(names: Sequence[str]) -> bool:
+    """Return whether features have no names but their numbers."""
     return list(names) == [str(number) for number in range(len(names))]

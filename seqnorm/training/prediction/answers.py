@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import NamedTuple, TypeVar
 
 from seqnorm.datasets.own_files import name_of_class
 
 from ..checkpoints.checkpoint_file import Checkpoint
+
+T = TypeVar("T")
 
 
 class Label(NamedTuple):
@@ -30,6 +34,29 @@ def check_batch_size(batch_size: int) -> None:
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+
+
+def each_of(given: Iterable[T], name: str, several: str, single: str) -> Iterator[T]:
+    """Return an iterator over the examples that were given to ``predict``.
+
+    Args:
+        given: The examples.
+        name: The name of the argument.
+        several: The expected examples in words.
+        single: The word for one of them.
+
+    Raises:
+        TypeError: The argument is a single text, a path, a mapping, a table, or not iterable.
+    """
+    # Their elements are characters, keys or names of columns.
+    is_one = isinstance(given, (str, bytes, os.PathLike, Mapping)) or hasattr(given, "columns")
+    with suppress(TypeError):
+        if not is_one:
+            return iter(given)
+    raise TypeError(
+        f"{name} must be a list of {several}, not {type(given).__name__}; write [{single}] for a "
+        "single one, and use seqnorm predict for a file"
+    )
 
 
 def check_names(checkpoint: Checkpoint, kind: str, names: Sequence[str]) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Literal
-
-import torch
 
 from seqnorm.datasets import collate
 
@@ -14,11 +12,9 @@ from ..checkpoints.checkpoint_file import Checkpoint
 from ..checkpoints.stored_model import stored_model, stored_size
 from ..tasks.classification import TextClassification
 from .answers import check_batch_size, check_names, most_probable
+from .batches import answers_to
 from .outputs import Format, writing
 from .sources import opened
-
-# A document of more tokens is read alone and in chunks, so that it does not pad others.
-LONG = 4096
 
 
 def predict(
@@ -74,22 +70,5 @@ def label(
     texts = iter(texts)
     while some := list(islice(texts, batch_size)):
         tokens = model.tokenizer.encode(some, max_length)
-        found: dict[int, list[float]] = {}
-        short = [index for index, ids in enumerate(tokens) if len(ids) <= LONG]
-        groups = [short] if short else []
-        groups += [[index] for index, ids in enumerate(tokens) if len(ids) > LONG]
-        for group in groups:
-            found.update(zip(group, _probabilities(model, [tokens[index] for index in group])))
-        yield from (found[index] for index in range(len(tokens)))
-
-
-@torch.inference_mode()
-def _probabilities(
-    model: TextClassification, documents: Sequence[Sequence[int]]
-) -> list[list[float]]:
-    batch = collate([(ids, -1, index) for index, ids in enumerate(documents)])
-    batch = model.transfer_batch_to_device(batch, model.device, 0)
-    if batch.tokens.shape[1] <= LONG:
-        return model.predict_step(batch).tolist()
-    logits = model.network.in_chunks(batch.tokens, batch.lengths, LONG)
-    return model.answers(logits).tolist()
+        items = [(ids, -1, index) for index, ids in enumerate(tokens)]
+        yield from answers_to(model, items, list(map(len, tokens)), collate, batch_size)

@@ -10,7 +10,7 @@ from ..checkpoints.checkpoint_file import Checkpoint, read_checkpoint
 from ..checkpoints.stored_model import stored_model, stored_size
 from ..tasks.classification import TextClassification
 from ..tasks.language import LanguageModelling
-from .answers import Label, check_batch_size, labelled
+from .answers import Label, check_batch_size, each_of, labelled
 from .classification import label
 from .language import Score, continuation, scored, window_of
 from .loaded_series import LoadedSeriesClassifier, LoadedSeriesRegressor
@@ -34,7 +34,8 @@ class LoadedClassifier:
         """Return the label and the probabilities of each text.
 
         Raises:
-            TypeError: ``texts`` is a single text, or holds something else than texts.
+            TypeError: ``texts`` is a single text, is not iterable, or holds something else than
+                texts.
             ValueError: ``batch_size`` is below 1.
         """
         check_batch_size(batch_size)
@@ -61,7 +62,8 @@ class LoadedLanguageModel:
         """Return the perplexity and the scores of each text.
 
         Raises:
-            TypeError: ``texts`` is a single text, or holds something else than texts.
+            TypeError: ``texts`` is a single text, is not iterable, or holds something else than
+                texts.
         """
         return [scored(self.model, text, self.window) for text in checked(texts)]
 
@@ -90,7 +92,7 @@ class LoadedLanguageModel:
         return f"{type(self).__name__}({len(self.model.tokenizer):,} tokens)"
 
 
-Task = Literal["classification", "language", "series_classification", "series_regression"]
+TaskName = Literal["classification", "language", "series_classification", "series_regression"]
 Loaded = Union[LoadedClassifier, LoadedLanguageModel, LoadedSeriesClassifier, LoadedSeriesRegressor]
 _KINDS: Mapping[str, type[Loaded]] = {
     "classification": LoadedClassifier,
@@ -118,7 +120,7 @@ def load(
 ) -> LoadedSeriesRegressor: ...
 @overload
 def load(path: str | Path, *, task: None = ..., device: str = ...) -> Loaded: ...
-def load(path: str | Path, *, task: Task | None = None, device: str = "cpu") -> Loaded:
+def load(path: str | Path, *, task: TaskName | None = None, device: str = "cpu") -> Loaded:
     """Load a trained model from a checkpoint, to predict in Python.
 
     The checkpoint is all that is needed::
@@ -149,9 +151,7 @@ def load(path: str | Path, *, task: Task | None = None, device: str = "cpu") -> 
 
 def checked(texts: Iterable[str]) -> Iterable[str]:
     """Return the texts; raise TypeError for a single text and for anything else than texts."""
-    if isinstance(texts, (str, bytes)):
-        raise TypeError("texts must be a list of texts; write [text] for a single one")
-    found = list(texts)
+    found = list(each_of(texts, "texts", "texts", "text"))
     for number, text in enumerate(found):
         if not isinstance(text, str):
             raise TypeError(f"text {number} is {text!r:.50}, not a string")

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-import torch
 from torch import Tensor
 
-from seqnorm.datasets import BucketBatchSampler, SeriesDataset, SeriesLayout, collate_series
+from seqnorm.datasets import SeriesDataset, SeriesLayout, collate_series
 from seqnorm.datasets.layout import DELIMITED
 from seqnorm.datasets.record_files import record_line
 from seqnorm.datasets.series.files import read_file
@@ -20,11 +19,10 @@ from ..checkpoints.stored_model import stored_model
 from ..data.series import check_features, named_features
 from ..tasks.series import SeriesClassification, SeriesRegression
 from .answers import check_batch_size, check_names, most_probable
+from .batches import answers_to
 from .text_lines import printing
 
 Format = Literal["csv", "jsonl"]
-# A series of more steps is read alone and in chunks, so that it does not pad others.
-LONG = 4096
 # The formats of files; "" is that of a name without an ending, as - and /dev/stdout.
 ENDINGS: Mapping[str, Format] = {".csv": "csv", ".jsonl": "jsonl", "": "csv"}
 
@@ -115,30 +113,13 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-@torch.inference_mode()
 def outputs_of(
     model: SeriesClassification | SeriesRegression, series: Sequence[Tensor], batch_size: int
 ) -> list[list[float]]:
     """Return the probabilities or the targets of each of the series (T, F), in their order."""
     data = SeriesDataset([model.features.apply(each) for each in series])
-    lengths = data.lengths
-    found: dict[int, list[float]] = {}
-    short = [place for place, length in enumerate(lengths) if length <= LONG]
-    groups = [[place] for place, length in enumerate(lengths) if length > LONG]
-    if short:
-        sampler = BucketBatchSampler(
-            [lengths[place] for place in short], batch_size=batch_size, shuffle=False
-        )
-        groups += [[short[number] for number in numbers] for numbers in sampler]
-    for places in groups:
-        batch = collate_series([data[place] for place in places])
-        batch = model.transfer_batch_to_device(batch, model.device, 0)
-        if batch.values.shape[1] <= LONG:
-            answers = model.predict_step(batch)
-        else:
-            answers = model.answers(model.network.in_chunks(batch.values, batch.lengths, LONG))
-        found.update(zip(places, answers.tolist()))
-    return [found[place] for place in range(len(data))]
+    items = [data[place] for place in range(len(data))]
+    return answers_to(model, items, data.lengths, collate_series, batch_size)
 
 
 def _write(

@@ -172,7 +172,7 @@ def fit_one(
         path = folder
         path.mkdir(exist_ok=checkpoint is not None)
     rank_zero_info(f"Everything that the run writes is in {path}")
-    trainer = train(task, made, config, path, checkpoint, callbacks, alone=folder is not None)
+    trainer = train(task, made, config, path, checkpoint, callbacks, folder is not None)
     loggers = list(trainer.loggers)
     found, tested = _test_best(task, trainer, made)
     row: dict[str, object] | None = None
@@ -235,7 +235,7 @@ def train(
     path: Path,
     checkpoint: Checkpoint | None = None,
     callbacks: Sequence[Callback] = (),
-    alone: bool = False,
+    single_process: bool = False,
 ) -> Trainer:
     """Train the model that ``build`` made, and write the files of its run in the folder ``path``.
 
@@ -246,7 +246,7 @@ def train(
         path: The folder.
         checkpoint: The checkpoint to resume from.
         callbacks: Callbacks in addition to those of the run.
-        alone: True if there may be only one process.
+        single_process: True if there may be only one process.
 
     Raises:
         ValueError: There may be only one process, and the trainer has several.
@@ -261,7 +261,7 @@ def train(
         max_time=None,  # the run's own timer has the limit
         logger=run.make_loggers(path, checkpoint) if logger is None else logger,
     )
-    if alone and trainer.world_size > 1:
+    if single_process and trainer.world_size > 1:
         raise ValueError(
             "several runs that follow one another need a single process, not "
             f"{trainer.world_size}: set --trainer.devices 1 and --trainer.num_nodes 1"

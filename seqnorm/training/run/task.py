@@ -170,12 +170,12 @@ class Classification(Task):
         self, data: Any, found: Mapping[int, Tensor]
     ) -> tuple[list[str], list[list[str]]]:
         heading, names = data.test_names
-        _, labels = data.columns["test"]
+        _, answers = data.columns["test"]
         classes = data.classes
         rows: list[list[str]] = []
         for place, logits in sorted(found.items()):
             chances = (f"{chance:.6f}" for chance in logits.double().softmax(-1).tolist())
-            rows.append([names[place], labels[place], classes[int(logits.argmax())], *chances])
+            rows.append([names[place], answers[place], classes[int(logits.argmax())], *chances])
         return [heading, "label", "predicted", *(f"p_{name}" for name in classes)], rows
 
     def write_all(

@@ -6,12 +6,15 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from zipped import zipped
 
 import seqnorm
 from seqnorm.datasets import LanguageTokenizer, Tokenizer
+from seqnorm.models import TextClassifier
 from seqnorm.training import LanguageModelling, TextClassification
 from seqnorm.training.checkpoints.checkpoint_file import AtomicCheckpointIO
 from seqnorm.training.prediction.loaded import LoadedClassifier, LoadedLanguageModel
@@ -60,6 +63,26 @@ def test_a_classifier(classifier: Path) -> None:
     assert not loaded.model.training
 
 
+def test_long_texts_are_read_in_chunks(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = seqnorm.load(classifier, task="classification")
+    loaded.max_length = None
+    texts = ["corn wheat goal team", "", "goal", "goal corn team corn wheat", "corn corn"]
+    whole = loaded.predict(texts)
+    shapes = []
+    in_chunks = TextClassifier.in_chunks
+
+    def counted(self: TextClassifier, tokens: torch.Tensor, *more: Any) -> torch.Tensor:
+        shapes.append(tuple(tokens.shape))
+        return in_chunks(self, tokens, *more)
+
+    monkeypatch.setattr(TextClassifier, "in_chunks", counted)
+    monkeypatch.setattr("seqnorm.training.prediction.batches.LONG", 2)
+    found = loaded.predict(texts, batch_size=4)
+    assert shapes == [(1, 4), (1, 5)]
+    for ours, theirs in zipped(found, whole):
+        assert ours.probabilities == pytest.approx(theirs.probabilities, abs=1e-6)
+
+
 def test_a_language_model(language_model: Path) -> None:
     loaded = seqnorm.load(language_model, task="language")
     assert isinstance(loaded, LoadedLanguageModel)
@@ -76,6 +99,10 @@ def test_what_is_refused(classifier: Path, language_model: Path) -> None:
     loaded = seqnorm.load(classifier, task="classification")
     with pytest.raises(TypeError, match=r"write \[text\] for a single one"):
         loaded.predict("corn")
+    for wrong, name in ((Path("a.csv"), r"\w+Path"), (5, "int"), ({"corn": 1}, "dict")):
+        for model in (loaded, seqnorm.load(language_model, task="language")):
+            with pytest.raises(TypeError, match=f"texts must be a list of texts, not {name}; wri"):
+                model.predict(wrong)  # type: ignore[attr-defined]  # which is what is refused
     with pytest.raises(TypeError, match="text 1 is 5, not a string"):
         loaded.predict(["corn", 5])  # type: ignore[list-item]  # which is what is refused
     with pytest.raises(ValueError, match="batch_size must be at least 1"):

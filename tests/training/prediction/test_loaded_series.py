@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +104,18 @@ def test_every_kind_of_array(classifier: Path) -> None:
         ([ARRAYS[0], np.zeros((3, 5))], ValueError, "series 1 has 5 features, and the model"),
         ([ARRAYS[0], np.zeros((0, 2))], ValueError, "series 1 has no steps; leave it out"),
         ([[[1.0, 2.0], [3.0]]], ValueError, r"series 0 is no array \(steps, features\)"),
-        ([[["a", "b"]]], TypeError, "series 0 holds <U1 in place of numbers"),
+        ([[["a", "b"]]], TypeError, "series 0, step 0 holds 'a', a value that is missing or no n"),
+        ([[[1.0, 2.0], [1, None]]], TypeError, "0, step 1 holds None, a value that is missing or"),
+        ([ARRAYS[0], None], TypeError, "series 1 holds None, a value that is missing or no number"),
+        (["a.csv"], TypeError, "series 0 holds 'a.csv', a value that is missing or no number"),
+        ([{"x": [1.0], "y": [2.0]}], TypeError, r"series 0 is a mapping, not an array \(steps, fe"),
+        ({"a": ARRAYS[0]}, TypeError, "list of arrays .*, not dict; write .array. for a single o"),
+        ("a.csv", TypeError, r"list of arrays \(steps, features\), not str; write \[array\] for a"),
+        (Path("a.csv"), TypeError, "not (Posix|Windows)Path; .*, and use seqnorm predict for a fi"),
+        (3, TypeError, r"series must be a list of arrays \(steps, features\), not int; write"),
+        (torch.tensor(3.0), TypeError, r"series must be a list of arrays .*, not Tensor; write"),
         ([torch.ones(2, 2) * 1j], TypeError, "series 0 holds torch.complex64 in place of real"),
+        ([np.ones((2, 2)) * 1j], TypeError, "series 0 holds complex128 in place of real"),
         (
             [ARRAYS[0], np.array([[1.0, 2.0], [np.nan, np.nan]])],
             ValueError,
@@ -121,6 +133,55 @@ def test_what_is_refused(
         model.predict(series)
 
 
+def tables(names: list[Any], array: Any) -> list[Any]:
+    """Return an array as a table of each kind, with these names of its columns."""
+    pandas: Any = pytest.importorskip("pandas")
+    arrow: Any = pytest.importorskip("pyarrow")
+    columns = [arrow.array(column) for column in np.asarray(array).T]
+    frame = pandas.DataFrame(array, columns=names, index=range(7, 7 + len(array)))
+    return [frame, arrow.Table.from_arrays(columns, names=list(map(str, names)))]
+
+
+def test_the_features_of_a_table_are_found_by_their_names(classifier: Path) -> None:
+    model = seqnorm.load(classifier)
+    array = ARRAYS[3]
+    expected = model.predict([array])
+    for table in tables(["x", "y"], array) + tables([0, 1], array):
+        assert model.predict([table]) == expected
+    for table in tables(["y", "time", "x"], np.c_[array[:, 1], range(len(array)), array[:, 0]]):
+        assert model.predict([table]) == expected
+    for table in tables(["z", "x"], array):
+        with pytest.raises(ValueError, match="series 1 has no column 'y'; it has 'z', 'x', and "):
+            model.predict([array, table])
+    for table in tables(["y", "x", "y"], np.c_[array, array[:, 0]]):
+        with pytest.raises(ValueError, match="series 0 has more than one column 'y'; it has"):
+            model.predict([table])
+    for table in tables([0, 1, 2], np.c_[array, array[:, 0]]):
+        with pytest.raises(ValueError, match="series 0 has 3 features, and the model"):
+            model.predict([table])
+    frame, _ = tables(["x", "y"], array)
+    with pytest.raises(TypeError, match=r"not DataFrame; write \[array\] for a single one"):
+        model.predict(frame)
+    frame["note"] = "a text"
+    assert model.predict([frame]) == expected
+
+
+def test_a_table_for_a_model_without_names(tmp_path: Path) -> None:
+    """Its features are known by their order, unless the names of the columns are the numbers."""
+    features = Scaling(("0", "1"), (0.5, 100.0), (2.0, 5.0)).to_json()
+    made = SeriesClassification(features, ("down", "up"), hidden_size=4)
+    model = seqnorm.load(saved(tmp_path / "c.ckpt", made))
+    expected = model.predict([ARRAYS[3]])
+    for table in tables(["x", "y"], ARRAYS[3]) + tables([1, 0], ARRAYS[3][:, ::-1]):
+        assert model.predict([table]) == expected
+
+
+def test_numbers_as_objects(classifier: Path) -> None:
+    model = seqnorm.load(classifier)
+    rows = [[1, 2.5], [Decimal("0.5"), Fraction(3, 2)]]
+    assert model.predict([rows]) == model.predict([[[1.0, 2.5], [0.5, 1.5]]])
+
+
 @pytest.mark.parametrize("task", ["classifier", "regressor"])
 def test_long_series_are_read_in_chunks(
     task: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
@@ -135,7 +196,7 @@ def test_long_series_are_read_in_chunks(
         return in_chunks(*arguments)
 
     monkeypatch.setattr(SeriesClassifier, "in_chunks", counted)
-    monkeypatch.setattr("seqnorm.training.prediction.series.LONG", 4)
+    monkeypatch.setattr("seqnorm.training.prediction.batches.LONG", 4)
     found = model.predict(ARRAYS)
     long = [len(array) for array in ARRAYS if len(array) > 4]
     assert calls == [(1, length, 2) for length in long]
