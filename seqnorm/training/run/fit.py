@@ -25,6 +25,7 @@ from .options import command_parser, parse
 from .quiet import describe, warn_of_slowness
 from .rate_finder import find_rate
 from .resume import check_progress, check_resumable, check_same_batches, config_to_resume
+from .run_folder import Run
 from .task import TASKS, Task
 from .trainer import add_trainer, make_trainer
 
@@ -166,50 +167,64 @@ def fit_one(
     if checkpoint is not None:  # raises now, in one line, if the checkpoint does not fit
         check_resumable(model, checkpoint)
         data.check_same(checkpoint.contents, checkpoint.path)
-    if folder is None:
-        path = run.start(options.data.corpus, checkpoint)
-    else:
-        path = folder
+    one_of_several = folder is not None
+    path = folder or run.start(options.data.corpus, checkpoint)
+    if one_of_several:
         path.mkdir(exist_ok=checkpoint is not None)
     rank_zero_info(f"Everything that the run writes is in {path}")
-    trainer = train(task, made, config, path, checkpoint, callbacks, folder is not None)
-    loggers = list(trainer.loggers)
+    trainer = train(task, made, config, path, checkpoint, callbacks, one_of_several)
+    loggers = list(trainer.loggers)  # a validation in place of the test takes them away
     found, tested = _test_best(task, trainer, made)
-    row: dict[str, object] | None = None
+    row = None
     if found is not None and trainer.is_global_zero:
         if tested:
-            best = run.best.best_model_score  # None without a validation
-            row = {
-                "corpus": data.corpus.name,
-                "cell": options.model.cell,
-                "norm": options.model.norm or "none",
-                "seed": options.seed_everything,
-                **task.row(found, options, best),
-                "epochs": trainer.current_epoch,
-                "seconds": f"{run.timer.time_elapsed():.1f}",
-                "config": written,
-                "commit": commit(),
-            }
-            if run.results is not None:
-                finished = (path / task.finished).exists()
-                marker = path / "result.csv"
-                if finished or not append_once(run.results, row, marker, task.columns):
-                    rank_zero_info("The run had finished before: run.results gets no second row.")
+            row = _row(task, made, options, trainer, found, written)
+            _append(task, run, row, path)
         title = f"{data.corpus.name} {'test' if tested else 'validation'}"
         task.write(found, model, title, path / task.finished, tested)
-        metrics = {
-            name: float(value)
-            for name, value in trainer.callback_metrics.items()
-            if name.startswith("test_" if tested else "val_")
-        }
-        if run.best.best_model_score is not None:
-            metrics[f"best_{run.monitor}"] = float(run.best.best_model_score)
+        metrics = _final_metrics(trainer, run, "test_" if tested else "val_")
         pictures = [path / "learning_curve.png", path / task.finished]
         log_end(loggers, config, metrics, [each for each in pictures if each.suffix == ".png"])
-    if folder is not None:
+    if one_of_several:
         close(loggers)
     rank_zero_info(f"The run is in {path}")
     return Trained(data, row)
+
+
+def _row(
+    task: Task, made: Any, options: Any, trainer: Trainer, found: Any, written: str
+) -> dict[str, object]:
+    """Return the row of results of a tested run, whose metric has the value ``found``."""
+    best = made.run.best.best_model_score  # None without a validation
+    return {
+        "corpus": made.data.corpus.name,
+        "cell": options.model.cell,
+        "norm": options.model.norm or "none",
+        "seed": options.seed_everything,
+        **task.row(found, options, best),
+        "epochs": trainer.current_epoch,
+        "seconds": f"{made.run.timer.time_elapsed():.1f}",
+        "config": written,
+        "commit": commit(),
+    }
+
+
+def _append(task: Task, run: Run, row: Mapping[str, object], path: Path) -> None:
+    """Append the row of the run in the folder ``path`` to ``run.results``, once."""
+    if run.results is None:
+        return
+    finished = (path / task.finished).exists()
+    if finished or not append_once(run.results, row, path / "result.csv", task.columns):
+        rank_zero_info("The run had finished before: run.results gets no second row.")
+
+
+def _final_metrics(trainer: Trainer, run: Run, prefix: str) -> dict[str, float]:
+    """Return the metrics whose names begin with ``prefix``, and the best monitored value."""
+    logged = trainer.callback_metrics.items()
+    metrics = {name: float(value) for name, value in logged if name.startswith(prefix)}
+    if run.best.best_model_score is not None:
+        metrics[f"best_{run.monitor}"] = float(run.best.best_model_score)
+    return metrics
 
 
 def build(task: Task, parser: LightningArgumentParser, options: Any) -> Any:

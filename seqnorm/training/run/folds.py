@@ -232,7 +232,7 @@ def _fold(
     number, count = options.data.fold, options.data.folds
     file = folder / FINISHED
     if finished := file.exists():
-        found = FinishedFold(**json.loads(file.read_text(encoding="utf-8")))
+        found = _finished(task, file)
     else:
         kept, checkpoint = KeepPredictions(), None
         last = folder / "checkpoints" / "last.ckpt"
@@ -258,6 +258,31 @@ def _fold(
         f"Fold {number} of {count}: {scores}; {found.row['epochs']} epochs, "
         f"{found.row['seconds']} s, in {folder}{before}"
     )
+    return found
+
+
+def _finished(task: Task, file: Path) -> FinishedFold:
+    """Read the results of a finished fold.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    try:
+        found = FinishedFold(**json.loads(file.read_text(encoding="utf-8")))
+        strings = [*(found.row[name] for name in task.columns), *found.headings]
+        for row in found.predictions:
+            if len(row) != len(found.headings):
+                raise ValueError("a row of another length than the headings")
+            strings += row
+        if not all(isinstance(each, str) for each in strings):
+            raise TypeError("a value is no string")
+        for column in task.scores:
+            float(found.row[column])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{file} is damaged: delete the folder {file.parent} and go on, which trains this fold "
+            "again"
+        ) from error
     return found
 
 

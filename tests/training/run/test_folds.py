@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shlex
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -214,6 +215,38 @@ def test_other_data_or_options_are_refused(
     Path(docs).write_text(before)
     (FOLDS / "cross_validation.json").write_text("{}")
     assert "cross_validation.json is damaged" in refused(*go_on)
+
+
+def test_a_damaged_fold_is_explained_and_trained_again(
+    docs: str, run_seqnorm: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_seqnorm("fit", docs, "--folds=2", *CLASSIFIER, "--trainer.max_epochs=1")
+    file = FOLDS / "fold_2" / "fold.json"
+    whole = json.loads(file.read_text())
+    predictions = (FOLDS / "predictions.csv").read_text()
+    without = {key: value for key, value in whole["row"].items() if key != "test_macro_f1"}
+    for damaged in (
+        "",
+        json.dumps(whole)[:-9],
+        "[]",
+        "{}",
+        json.dumps({key: value for key, value in whole.items() if key != "predictions"}),
+        json.dumps({**whole, "row": without}),
+        json.dumps({**whole, "row": {**whole["row"], "test_accuracy": "high"}}),
+        json.dumps({**whole, "row": {**whole["row"], "seconds": 1.0}}),
+        json.dumps({**whole, "predictions": [*whole["predictions"], ["a"]]}),
+        json.dumps({**whole, "predictions": None}),
+    ):
+        file.write_text(damaged)
+        with pytest.raises(SystemExit) as stop:
+            run_seqnorm("fit", "--folds_path", FOLDS)
+        assert stop.value.code == 2
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert f"{file} is damaged: delete the folder {file.parent} and go on" in said, damaged
+    shutil.rmtree(file.parent)
+    run_seqnorm("fit", "--folds_path", FOLDS)
+    assert "fold_1, finished before" in capsys.readouterr().out
+    assert (FOLDS / "predictions.csv").read_text() == predictions
 
 
 @pytest.mark.parametrize(
