@@ -54,6 +54,8 @@ def line(trial: FrozenTrial, study: SweepStudy, space: Space, monitor: str, coun
         shown = f"pruned after {len(trial.intermediate_values)} validations, {shown}"
     elif state != "complete":
         shown = "failed"
+        if TWIN in trial.user_attrs:
+            shown += f" with the options of trial {trial.user_attrs[TWIN]}"
     elif TWIN in trial.user_attrs:
         shown = f"the options of trial {trial.user_attrs[TWIN]}, {shown}"
     best = study.best
@@ -61,9 +63,17 @@ def line(trial: FrozenTrial, study: SweepStudy, space: Space, monitor: str, coun
         is_best = best.number == trial.number
         shown += ", the best" if is_best else f", best {best.value:.4f} in trial {best.number}"
     seconds = trial.user_attrs.get(SECONDS, 0.0)
-    parts = [f"Trial {trial.number} of {count}", shown, f"{seconds:.1f} s"]
+    place = _place(trial, study)
+    parts = [f"Trial {trial.number} ({place} of {count})", shown, f"{seconds:.1f} s"]
     found = " | ".join([*parts, in_words(space.values(trial.params))])
     return f"{found}\n  {trial.user_attrs[ERROR]}" if ERROR in trial.user_attrs else found
+
+
+def _place(trial: FrozenTrial, study: SweepStudy) -> int:
+    """Return how many trials had ended when this one did, without those that were interrupted."""
+    ended = [each.datetime_complete for each in study.trials if not is_interrupted(each)]
+    last = trial.datetime_complete
+    return sum(time is not None and last is not None and time <= last for time in ended)
 
 
 def in_words(values: Mapping[str, Any]) -> str:
@@ -109,15 +119,24 @@ def write_best(study: SweepStudy, space: Space, monitor: str, path: Path) -> Non
     """Write the configuration of the best trial."""
     best = study.best
     if best is not None:
-        said = f"# Trial {best.number} of {len(study.trials)}: {monitor} {best.value:.6g}\n"
+        said = f"# Trial {best.number}, the best of {len(study.trials)}: "
+        said += f"{monitor} {best.value:.6g}\n"
         text = said + dump(space.configured(best.params))
         write_atomically(path / BEST, text, shared=True)
 
 
 def summary(
-    study: SweepStudy, space: Space, monitor: str, path: Path, has_test: bool
+    study: SweepStudy, space: Space, monitor: str, path: Path, no_test: str | None
 ) -> Sequence[str]:
-    """Return the lines at the end of a sweep: the best options, and what to do with them."""
+    """Return the lines at the end of a sweep: the best options, and what to do with them.
+
+    Args:
+        study: The study of the sweep.
+        space: The search space.
+        monitor: The quantity that the trials are compared by.
+        path: The folder of the sweep.
+        no_test: A sentence that says how to get a test part; None if there is one.
+    """
     trials, best = study.trials, study.best
     states = [state_of(trial) for trial in trials]
     counts = [f"{states.count(s)} {s}" for s in dict.fromkeys(sorted(states))]
@@ -128,8 +147,10 @@ def summary(
     checkpoint = shlex.quote(str(run / "checkpoints" / "best.ckpt"))
     found.append(f"Best: trial {best.number}, {monitor} {best.value:.4f}")
     found.append(f"  {as_options(space.values(best.params))}")
-    found.append("To train it anew, and test it:" if has_test else "To train it anew:")
+    found.append("To train it anew, and test it:" if no_test is None else "To train it anew:")
     found.append(f"  seqnorm fit --config {shlex.quote(str(path / BEST))}")
-    if has_test:
+    if no_test is None:
         found += ["To test it as it was trained:", f"  seqnorm test --ckpt_path {checkpoint}"]
+    else:
+        found.append(no_test)
     return found

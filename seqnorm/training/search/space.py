@@ -35,6 +35,10 @@ DEFAULTS = {
 _OTHER_EXAMPLES = "the trials would be validated on different examples"
 _OTHER_TOKENS = "the losses of different tokens cannot be compared"
 _OF_THE_SWEEP = "all trials have the same"
+_OTHER_VALIDATIONS = (
+    "the trials would be validated at different steps, and the best of more validations is better "
+    "by chance"
+)
 # Options that a space may not have, and the reason.
 REFUSED = {
     **dict.fromkeys(("data.corpus", "data.root", "data.language"), _OTHER_EXAMPLES),
@@ -44,6 +48,10 @@ REFUSED = {
     **dict.fromkeys(("data.drop_unlabelled", "data.quotes", "data.delimiter"), _OTHER_EXAMPLES),
     **dict.fromkeys(("data.text_column", "data.label_column"), _OTHER_EXAMPLES),
     **dict.fromkeys(("data.id_column", "data.time_column"), _OTHER_EXAMPLES),
+    **dict.fromkeys(("trainer.limit_val_batches", "trainer.overfit_batches"), _OTHER_EXAMPLES),
+    **dict.fromkeys(
+        ("trainer.val_check_interval", "trainer.check_val_every_n_epoch"), _OTHER_VALIDATIONS
+    ),
     **dict.fromkeys(("run.folder", "run.name", "run.monitor", "run.results"), _OF_THE_SWEEP),
     **dict.fromkeys(("run.loggers", "trainer.logger"), _OF_THE_SWEEP),
     **dict.fromkeys(("trainer.fast_dev_run", "trainer.max_time"), _OF_THE_SWEEP),
@@ -79,13 +87,22 @@ def read_space(value: str | None, task: str) -> dict[str, Any]:
     try:
         found = load(text)
     except Exception as error:
-        raise ValueError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{where}: not YAML: {_problem(error)}") from error
     if not isinstance(found, dict) or not found:
         raise ValueError(
             f"{where}: a space is a mapping of options to their values, as "
             "{model.lr: {low: 1e-4, high: 1e-2, log: true}, model.norm: [layer, batch]}"
         )
     return dict(options_of(found))
+
+
+def _problem(error: Exception) -> str:
+    """Return the problem that a reader of YAML has found, and its place."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return " ".join(str(error).split())
+    line = f"line {mark.line + 1}, " if mark.line else ""
+    return f"{line}column {mark.column + 1}: {getattr(error, 'problem', None)}"
 
 
 class Space:
@@ -97,6 +114,11 @@ class Space:
         parser: The parser of the command.
         config: The configuration that the options of the space change.
 
+    Attributes:
+        config: The configuration.
+        distributions: Optuna's distribution of each option.
+        tried: The choices of each option, or the ends of its range.
+
     Raises:
         ValueError: An option does not exist or may not be searched over, or its values are not
             valid.
@@ -107,6 +129,7 @@ class Space:
     ) -> None:
         self.config = config
         self.distributions: dict[str, BaseDistribution] = {}
+        self.tried: dict[str, list[Any]] = {}
         self._choices: dict[str, dict[Any, Any]] = {}  # the value of each choice
         types = {action.dest: getattr(action, "_typehint", None) for action in parser._actions}
         for name, values in stated.items():
@@ -114,9 +137,11 @@ class Space:
             if isinstance(values, list):
                 self._add_choices(name, values)
                 tried: list[Any] = values
+                self.tried[name] = values
             elif isinstance(values, dict):
-                self.distributions[name] = _range(name, values, types.get(name))
+                found = self.distributions[name] = _range(name, values, types.get(name))
                 tried = [values["low"], values["high"]]
+                self.tried[name] = [found.low, found.high]  # the last step may end below high
             else:
                 raise ValueError(
                     f"the space has one value for {name}, {values!r}: give a list of choices or "
@@ -124,7 +149,7 @@ class Space:
                 )
             for value in tried:
                 try:
-                    parser.parse_args(["--config", dump(_with(config, {name: value}))])
+                    parser.parse_args(["--config", dump(with_values(config, {name: value}))])
                 except OF_INPUTS as error:
                     raise ValueError(
                         f"the space has a value for {name} that the option does not take, "
@@ -151,7 +176,7 @@ class Space:
 
     def configured(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the configuration of a trial from Optuna's parameters."""
-        return _with(self.config, self.values(params))
+        return with_values(self.config, self.values(params))
 
     def given(self) -> dict[str, Any]:
         """Return Optuna's parameters of the given configuration, as far as they lie in the space.
@@ -167,9 +192,7 @@ class Space:
             if isinstance(distribution, (IntDistribution, FloatDistribution)):
                 inside = type(value) in (int, float) and _lies_in(distribution, value)
             else:
-                # As JSON, because 1 and true are equal.
-                texts = {json.dumps(each) for each in self._choices[name].values()}
-                inside = json.dumps(value) in texts
+                inside = any(is_same(value, each) for each in self._choices[name].values())
             if inside:
                 found[name] = label
         return found
@@ -192,7 +215,7 @@ def _check_name(name: str, types: Mapping[str, Any], task: str) -> None:
         raise ValueError(f"the space has {name}, which is not an option{nearest(name, known)}")
 
 
-def _range(name: str, stated: Mapping[str, Any], hint: Any) -> BaseDistribution:
+def _range(name: str, stated: Mapping[str, Any], hint: Any) -> IntDistribution | FloatDistribution:
     """Return the distribution of a range.
 
     The range of an option that takes integers has integers, and all others have numbers.
@@ -239,13 +262,18 @@ def _lies_in(distribution: IntDistribution | FloatDistribution, value: float) ->
     return distribution.step is None or math.isclose(steps, round(steps), abs_tol=1e-9)
 
 
+def is_same(value: Any, other: Any) -> bool:
+    """Return whether two values of an option are the same: 1 and true are not, but equal."""
+    return json.dumps(value) == json.dumps(other)
+
+
 def _label(value: Any) -> Any:
     """Return a choice as Optuna stores it: lists and mappings as JSON."""
     plain = value is None or isinstance(value, (bool, int, float, str))
     return value if plain else json.dumps(value)
 
 
-def _with(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+def with_values(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return a copy of a configuration with other values of the options that are named."""
     changed = copy.deepcopy(dict(config))
     for name, value in values.items():

@@ -36,9 +36,13 @@ RANDOM_TRIALS = 10
 COMPLETE_TRIALS, WARMUP = 5, 1 / 3
 # The median of a validation that fewer complete trials have reached ends no trial.
 FEWEST = 3
-# Values that are stored with a trial: its process, the trial that it tries again, its error, the
-# trial of the same parameters whose value it has, its folder, and its seconds.
-PROCESS, AGAIN, ERROR, TWIN = "process", "again", "error", "twin"
+# Options with which so many processes died are given up: they may use up the memory each time.
+MOST_DEATHS = 5
+# Values that are stored with a trial: its process, the trial that it tries again, the number of
+# processes that died with its options, its error, true if the error is one of memory, the trial of
+# the same parameters whose outcome it has, its folder, and its seconds.
+PROCESS, AGAIN, DEATHS = "process", "again", "deaths"
+ERROR, OF_MEMORY, TWIN = "error", "of_memory", "twin"
 FOLDER, SECONDS = "folder", "seconds"
 
 
@@ -51,6 +55,10 @@ class SweepStudy:
         higher: True if higher values are better.
         seed: The seed of the draws.
         first: The parameters of the first trial; those that it lacks are drawn.
+
+    Attributes:
+        given_up: The trials whose options are not tried again, because ``MOST_DEATHS`` processes
+            died with them; those that this process has found.
     """
 
     def __init__(
@@ -66,6 +74,7 @@ class SweepStudy:
         self.distributions = dict(distributions)
         self.higher = higher
         self.seed = seed
+        self.given_up: list[FrozenTrial] = []
         self._process = f"{uuid.uuid4().hex}.lock"
         self._held: IO[bytes] | None = None
         path = folder / JOURNAL
@@ -100,9 +109,17 @@ class SweepStudy:
         return min(complete, key=lambda trial: sign * float(trial.value or 0.0), default=None)
 
     def twin(self, trial: Trial) -> FrozenTrial | None:
-        """Return a complete trial with the same parameters, which would have the same value."""
-        complete = (each for each in self.trials if each.state == TrialState.COMPLETE)
-        return next((each for each in complete if each.params == trial.params), None)
+        """Return a trial with the same parameters, which would have the same outcome.
+
+        It is complete, or has failed with an error of its options. An error of memory may depend on
+        other processes.
+        """
+        for each in self.trials:
+            same = each.number != trial.number and each.params == trial.params
+            failed = ERROR in each.user_attrs and OF_MEMORY not in each.user_attrs
+            if same and (each.state == TrialState.COMPLETE or failed):
+                return each
+        return None
 
     def begin(self, count: int) -> Trial | None:
         """Begin the next trial; None if there are ``count``, without those that were interrupted.
@@ -135,6 +152,12 @@ class SweepStudy:
             trial.set_user_attr(name, known)
         self.study.tell(trial, value if state == TrialState.COMPLETE else None, state)
 
+    def interrupt(self, trial: Trial) -> None:
+        """Mark a trial as interrupted, through no fault of its options, and plan them again."""
+        with self._alone():
+            (found,) = (each for each in self.trials if each.number == trial.number)
+            self._plan_again(found, found.user_attrs.get(DEATHS, 0))
+
     def close(self) -> None:
         """Release the lock of this process."""
         if self._held is not None:
@@ -146,14 +169,19 @@ class SweepStudy:
                     (self.folder / "processes").rmdir()
 
     def _fail_interrupted(self) -> None:
-        """Mark the running trials of dead processes as failed, and plan each of them once more."""
+        """Mark the running trials of dead processes as interrupted, and plan them again."""
         for trial in self.trials:
-            if trial.state != TrialState.RUNNING or self._lives(trial.user_attrs.get(PROCESS)):
-                continue
-            self.study.tell(trial.number, state=TrialState.FAIL)
-            # A trial that has ended two processes would end the next one too.
-            if trial.params and AGAIN not in trial.user_attrs:
-                self.study.enqueue_trial(trial.params, user_attrs={AGAIN: trial.number})
+            if trial.state == TrialState.RUNNING and not self._lives(trial.user_attrs.get(PROCESS)):
+                self._plan_again(trial, trial.user_attrs.get(DEATHS, 0) + 1)
+
+    def _plan_again(self, trial: FrozenTrial, deaths: int) -> None:
+        """Mark a trial as interrupted; plan its options again unless many processes died."""
+        self.study.tell(trial.number, state=TrialState.FAIL)
+        if deaths >= MOST_DEATHS:
+            self.given_up.append(trial)
+        elif trial.params:
+            about = {AGAIN: trial.number, DEATHS: deaths}
+            self.study.enqueue_trial(trial.params, user_attrs=about)
 
     def _lives(self, process: str | None) -> bool:
         """Return whether a process still holds its lock."""
@@ -183,7 +211,7 @@ def quieten_optuna() -> None:
 
 
 def is_interrupted(trial: FrozenTrial) -> bool:
-    """Return whether the process of a trial died: other failures state an error."""
+    """Return whether a trial was interrupted: other failures state an error."""
     return trial.state == TrialState.FAIL and ERROR not in trial.user_attrs
 
 

@@ -7,50 +7,50 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-import optuna
 from lightning.pytorch.cli import LightningArgumentParser
-from optuna.samplers import RandomSampler
 
 from seqnorm.files import next_folder, write_atomically
 
-from ..errors import OF_INPUTS
 from ..run.config_files import check_config
-from ..run.fit import build, plain_config, training_parser
-from ..run.loggers import check_loggers
-from ..run.quiet import warn_of_slowness
+from ..run.fit import plain_config, training_parser
 from ..run.run_folder import HIGHER_IS_BETTER
 from ..run.task import TASKS, Task
-from ..run.trainer import make_trainer
 from ..run.yaml_texts import dump, keep_texts, load
+from .check import check_data, check_trials, read_data
 from .space import Space, read_space
-from .trials import hushed
 
 OWN = ("space", "trials", "hours", "resume")
 TRIALS = 20
 # The options of a sweep that is continued.
 OF_RESUMED = ("--resume", "--trials", "--hours")
-# So many draws from the space are built before the first trial, if the first one fails.
-TRIED = 10
 
 
-@dataclass
+@dataclass(frozen=True)
 class Sweep:
     """A sweep: its task, its options and its folder."""
 
     task: Task
     parser: LightningArgumentParser
     config: dict[str, Any]
-    stated: dict[str, Any]  # the space as it was written
     space: Space
     trials: int
-    monitor: str = ""
-    has_test: bool = False
-    path: Path = Path()
+    monitor: str
+    has_test: bool
+    path: Path
 
     @property
     def higher(self) -> bool:
         """True if higher values of the monitored quantity are better."""
         return self.monitor in HIGHER_IS_BETTER
+
+    @property
+    def no_test(self) -> str | None:
+        """A sentence that says how to get a test part; None if there is one."""
+        if self.has_test:
+            return None
+        if "test_fraction" in self.config["data"]:
+            return "There is no test part; --data.test_fraction 0.2 would split one off."
+        return f"There is no test part; {self.task.data.no_test}."
 
 
 def sweep_parser(task: Task) -> LightningArgumentParser:
@@ -106,6 +106,9 @@ def new_sweep(task: Task, arguments: Sequence[str]) -> tuple[Sweep, float | None
     """Return the sweep that the arguments describe, and its limit in hours.
 
     Everything that every trial would fail with is found here.
+
+    Raises:
+        ValueError: The options are not those of a sweep, or trials cannot be built.
     """
     parser = sweep_parser(task)
     options = _parse(parser, arguments)
@@ -114,22 +117,36 @@ def new_sweep(task: Task, arguments: Sequence[str]) -> tuple[Sweep, float | None
     config = {k: v for k, v in plain_config(parser, options).items() if k not in OWN}
     if config["trainer"]["fast_dev_run"]:
         raise ValueError("a sweep compares validations, and trainer.fast_dev_run has none")
+    if config["run"]["results"] is not None:
+        raise ValueError(
+            "a sweep tests no trial, so that run.results would get no row: set it to null, and "
+            "give --run.results to seqnorm fit, which tests the best options"
+        )
     if config["trainer"]["devices"] == "auto":
         config["trainer"]["devices"] = 1
     stated = read_space(options.space, config["task"])
     space = Space(stated, parser, config)
-    sweep = Sweep(task, parser, config, stated, space, options.trials or TRIALS)
-    _check(sweep)
+    made = check_trials(task, parser, space)
+    config["run"]["monitor"] = made.run.monitor  # the same in all trials
+    # Options of the data in the space, as the features of series, may change the examples.
+    given = not any(name.startswith("data.") for name in stated)
+    state = made.data.state_dict() if given else read_data(task, parser, config)
+    trials, has_test = options.trials or TRIALS, made.data.has_test
     base = task.run(folder=config["run"]["folder"], name=config["run"]["name"])
-    sweep.path = next_folder(base.place(config["data"]["corpus"]), "sweep")
-    stated_by = {"trials": sweep.trials, "monitor": sweep.monitor, "has_test": sweep.has_test}
-    content = {**stated_by, "space": stated, "config": sweep.config}
-    write_atomically(sweep.path / "sweep.yaml", dump(content))
+    path = next_folder(base.place(config["data"]["corpus"]), "sweep")
+    about = {"trials": trials, "monitor": made.run.monitor, "has_test": has_test, "data": state}
+    write_atomically(path / "sweep.yaml", dump({**about, "space": stated, "config": config}))
+    sweep = Sweep(task, parser, config, space, trials, made.run.monitor, has_test, path)
     return sweep, options.hours
 
 
 def continued_sweep(folder: Path, arguments: Sequence[str]) -> tuple[Sweep, float | None]:
-    """Return the sweep in a folder, and its limit in hours."""
+    """Return the sweep in a folder, and its limit in hours.
+
+    Raises:
+        ValueError: There is no such sweep, there are other options, or the data have changed or
+            cannot be read.
+    """
     names = [word.partition("=")[0] for word in arguments if word.startswith("-")]
     asked = {"-h", "--help"}.intersection(names)
     if (others := [name for name in names if name not in OF_RESUMED]) and not asked:
@@ -145,56 +162,13 @@ def continued_sweep(folder: Path, arguments: Sequence[str]) -> tuple[Sweep, floa
     try:
         config, stated = stored["config"], stored["space"]
         task = TASKS[config["task"]]
-        about = {name: stored[name] for name in ("monitor", "has_test")}
-        count = int(stored["trials"])
+        monitor, has_test = str(stored["monitor"]), bool(stored["has_test"])
+        count, state = int(stored["trials"]), stored["data"]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{file} is not what a sweep has written there: {error!r}") from error
     parser = sweep_parser(task)
     options = _parse(parser, arguments)
     space = Space(stated, parser, config)
+    check_data(task, parser, config, state, folder)
     count = options.trials or count
-    return Sweep(task, parser, config, stated, space, count, path=folder, **about), options.hours
-
-
-def _check(sweep: Sweep) -> None:
-    """Build the first trial, or another one of the space, to find an error of every trial.
-
-    The quantity that the trials are compared by is chosen here, too.
-
-    Raises:
-        ValueError: The error of the first trial, if every trial has one.
-    """
-    space, parser = sweep.space, sweep.parser
-    drawn = optuna.create_study(sampler=RandomSampler(seed=0))
-    first: Exception | None = None
-    for number in range(TRIED):
-        params = drawn.ask(space.distributions).params
-        config = space.configured({**params, **space.given()} if number == 0 else params)
-        try:
-            if number == 0:
-                made = build(sweep.task, parser, parser.parse_args(["--config", dump(config)]))
-            else:
-                with hushed():
-                    made = build(sweep.task, parser, parser.parse_args(["--config", dump(config)]))
-            break
-        except OF_INPUTS as error:
-            first = first or error
-    else:
-        assert first is not None
-        raise first
-    if made.trainer.logger is None:
-        check_loggers(made.run.loggers)
-    with hushed():
-        changed = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-        trainer = make_trainer({**made.trainer.as_dict(), **changed}, made.model)
-    if trainer.world_size > 1:
-        raise ValueError(
-            f"a trial trains in one process, not in {trainer.world_size}: set --trainer.devices 1, "
-            "and begin seqnorm sweep --resume FOLDER in further processes, which share the trials"
-        )
-    if trainer.limit_val_batches == 0:
-        raise ValueError("a sweep compares validations: trainer.limit_val_batches must not be 0")
-    warn_of_slowness(trainer)
-    sweep.monitor = made.run.monitor
-    sweep.has_test = made.data.has_test
-    sweep.config["run"]["monitor"] = sweep.monitor  # the same in all trials
+    return Sweep(task, parser, config, space, count, monitor, has_test, folder), options.hours

@@ -14,6 +14,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser
 
+from seqnorm.datasets import DatasetError, FetchError
 from seqnorm.files import write_atomically
 
 from ..callbacks.pruning import EndWorse
@@ -26,10 +27,21 @@ from .study import WARMUP
 
 # Errors that the options of a trial cause. All others end the sweep.
 OF_OPTIONS = (FloatingPointError, MemoryError, MisconfigurationException, ValueError)
+# Errors that end the sweep although DatasetError is a ValueError: the corpus is that of all trials.
+OF_DATA = (DatasetError, FetchError)
 
 
 class TrialError(Exception):
-    """A trial that failed by its own options."""
+    """A trial that failed by its own options.
+
+    Args:
+        words: The error.
+        of_memory: True if there was not enough memory.
+    """
+
+    def __init__(self, words: str, of_memory: bool) -> None:
+        super().__init__(words)
+        self.of_memory = of_memory
 
 
 def run_trial(
@@ -53,19 +65,23 @@ def run_trial(
 
     Raises:
         TrialError: The options do not go together, or lead to numbers that are not finite.
+        DatasetError, FetchError: The corpus can no longer be read.
     """
     try:
         with hushed():
             return _trained(task, parser, config, path, report)
+    except OF_DATA:
+        raise
     except (*OF_OPTIONS, RuntimeError) as error:
-        if not isinstance(error, OF_OPTIONS) and not is_of_memory(error):
+        of_memory = is_of_memory(error)
+        if not isinstance(error, OF_OPTIONS) and not of_memory:
             raise
         words = line_of(error)
     finally:
         gc.collect()  # of the model, before the next one is built
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-    raise TrialError(words)
+    raise TrialError(words, of_memory)
 
 
 def _trained(

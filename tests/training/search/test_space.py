@@ -113,8 +113,13 @@ WRONG = {
     "{trials: [8]}": "which cannot be searched over: its options begin with model., ",
     "{data.split_seed: [1, 2]}": "be searched over: the trials would be validated on different ex",
     "{run.monitor: [val_loss]}": "cannot be searched over: all trials have the same",
+    "{trainer.limit_val_batches: [1, 2]}": "the trials would be validated on different examples",
+    "{trainer.overfit_batches: [0, 2]}": "the trials would be validated on different examples",
+    "{trainer.val_check_interval: [5, 9]}": "the trials would be validated at different steps",
+    "{trainer.check_val_every_n_epoch: [1, 2]}": "the trials would be validated at different steps",
     "{}": "a space is a mapping of options to their values",
-    "{model.lr: [}": "not YAML",
+    "{model.lr: [}": "the space: not YAML: column 13: expected the node content, but found '}'",
+    "model.lr: [1, 2]\n a: {": "the space: not YAML: line 2, column 2: ",
 }
 
 
@@ -123,6 +128,7 @@ def test_a_wrong_space(text: str) -> None:
     with pytest.raises(ValueError, match=r"space|range|step|integers") as error:
         space(text)
     assert WRONG[text] in str(error.value)
+    assert "unicode string" not in str(error.value)
 
 
 def test_losses_of_other_tokens_are_not_compared() -> None:

@@ -13,9 +13,13 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 from source_tree import ROOT
 
+from seqnorm.training.search import study as studies
 from seqnorm.training.search.study import (
     AGAIN,
+    DEATHS,
+    ERROR,
     JOURNAL,
+    OF_MEMORY,
     SweepStudy,
     is_interrupted,
     quieten_optuna,
@@ -108,7 +112,10 @@ def begin_elsewhere(path: Path, end: str) -> subprocess.Popen[str]:
     return process
 
 
-def test_a_trial_of_a_dead_process_is_tried_once_more(tmp_path: Path) -> None:
+def test_a_trial_of_dead_processes_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(studies, "MOST_DEATHS", 2)
     whole = opened(tmp_path / "whole")
     run(whole, LATEST)
     path = tmp_path / "dies"
@@ -122,13 +129,16 @@ def test_a_trial_of_a_dead_process_is_tried_once_more(tmp_path: Path) -> None:
         study = opened(path)
         assert study.trials[-1].number == number
         assert study.trials[-1].state == TrialState.RUNNING
+        assert study.given_up == []
     trial = study.begin(LATEST)
     assert trial is not None
     dead: list[FrozenTrial] = study.trials[2:4]
     assert [is_interrupted(each) for each in dead] == [True, True]
+    assert [each.user_attrs.get(DEATHS, 0) for each in dead] == [0, 1]
     assert dead[1].user_attrs[AGAIN] == 2
     assert dead[0].params == dead[1].params
     assert trial.params == whole.trials[3].params, "it is not tried a third time"
+    assert [each.number for each in study.given_up] == [3]
     finish(study, trial)
     run(study, LATEST)
     complete = [each for each in study.trials if each.state == TrialState.COMPLETE]
@@ -136,6 +146,24 @@ def test_a_trial_of_a_dead_process_is_tried_once_more(tmp_path: Path) -> None:
     assert [each.params for each in complete[:2]] == params(whole)[:2]
     study.close()
     assert not (path / "processes").exists()
+
+
+def test_interruptions_are_not_counted_as_deaths(tmp_path: Path) -> None:
+    study = opened(tmp_path / "study")
+    run(study, 1)
+    wanted = None
+    for _ in range(studies.MOST_DEATHS + 1):
+        trial = study.begin(9)
+        assert trial is not None
+        wanted = wanted or trial.params
+        assert trial.params == wanted
+        study.interrupt(trial)
+        assert study.trials[-1].state == TrialState.FAIL
+        assert is_interrupted(study.trials[-1])
+    trial = study.begin(9)
+    assert trial is not None
+    assert trial.params == wanted
+    assert study.given_up == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="locks of POSIX")
@@ -188,3 +216,18 @@ def test_failed_and_better_trials(tmp_path: Path) -> None:
     again = study.begin(9)
     assert again is not None
     assert again.number == 4, "a failed trial counts and is not tried again"
+
+
+def test_a_failure_is_repeated_by_trials_of_the_same_options(tmp_path: Path) -> None:
+    study = opened(tmp_path / "study")
+    options = {"x": 0.5, "kind": None}
+    ends: list[dict[str, Any]] = [{ERROR: "no memory", OF_MEMORY: True}, {ERROR: "too large"}, {}]
+    run(study, 1)
+    for about in ends:
+        study.study.enqueue_trial(options)
+        trial = study.begin(9)
+        assert trial is not None
+        twin = study.twin(trial)
+        # The error of memory of trial 1 is not repeated.
+        assert (None if twin is None else twin.number) == (2 if about == {} else None)
+        study.end(trial, TrialState.FAIL, None, **about)

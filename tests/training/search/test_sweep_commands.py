@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from small_series import SMALL as SMALL_SERIES
 from small_series import make, write_long
 from source_tree import ROOT
 
+from seqnorm.datasets import DatasetError, FetchError
+from seqnorm.training.search import main as sweeps
 from seqnorm.training.search import study as studies
 
 Command = Callable[..., None]
@@ -71,8 +74,9 @@ def test_a_sweep_of_each_task(
     (path,) = Path("runs").glob("*/sweep_0")
     assert f"the {'highest' if task == 'classification' else 'lowest'} {monitor} is" in printed
     assert printed.count("\nTrial ") == 2
-    assert "Trial 0 of 2 | " in printed
+    assert "Trial 0 (1 of 2) | " in printed
     assert f"seqnorm fit --config {path}/best.yaml" in printed
+    assert "There is no test part" not in printed
     rows = table(path)
     assert [row["state"] for row in rows] == ["complete", "complete"]
     for row in rows:
@@ -121,9 +125,14 @@ def test_failed_and_pruned_trials_and_those_of_the_same_options(
         if row["state"] == "pruned":
             # The first validation after the warm-up of a third of 4 epochs.
             assert len(metrics(SWEEP / row["folder"])) == 2
-            assert f"Trial {row['trial']} of 12 | pruned after " in printed
+            assert f"Trial {row['trial']} ({int(row['trial']) + 1} of 12) | pruned af" in printed
         elif row["state"] == "failed":
-            assert f"Trial {row['trial']} of 12 | failed, best " in printed
+            assert f"Trial {row['trial']} ({int(row['trial']) + 1} of 12) | failed" in printed
+    failed = [row for row in rows if row["state"] == "failed"]
+    options_of = {(row["model.lr"], row["model.norm"]) for row in failed}
+    assert len({row["folder"] for row in failed}) == len(options_of), "none is trained twice"
+    assert printed.count("| failed with the options of trial ") == len(failed) - len(options_of) > 0
+    assert len({row["error"] for row in failed}) == 1
     complete = [row for row in rows if row["state"] == "complete"]
     assert len({row["folder"] for row in complete}) == 1
     twins = printed.count(f"| the options of trial {complete[0]['trial']}, val_loss ")
@@ -141,10 +150,22 @@ def refused(run_seqnorm: Command, capsys: pytest.CaptureFixture[str], *arguments
 def test_errors_of_every_trial_come_before_the_first(
     tiny: Path, run_seqnorm: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for words, answer in {
+    expected: dict[tuple[str, ...], str] = {
         (SPACE, "--model.pooling=maxi"): "maxi",
         ("--space={model.pooling: [maxi, mini]}",): "write one of last, mean, max, attention",
         ("--space={model.norm_options.gian: [1, 2]}",): "gian",
+        ("--space={model.norm: [bacth, layer]}",): "the space has a value for model.norm that no "
+        "trial can be built with, 'bacth': unknown norm 'bacth' (did you mean 'batch'?)",
+        ("--space={model.dropout: {low: 0.5, high: 1.5}}",): "model.dropout that no trial can be "
+        "built with, 1.5: ",
+        ("--space={data.noise: [0.1, -3.0]}",): "data.noise that no trial can be built with, -3.0:",
+        (
+            "--space={trainer.gradient_clip_algorithm: [norm, nrom]}",
+        ): "no trial can be built with, 'nrom': ",
+        ("--space={model.norm: [batch, rms]}", "--run.ema_decay=0.9", "--model.norm=rms"): "model."
+        "norm that no trial can be built with, 'batch': run.ema_decay averages the weights",
+        ("--space={run.save_every_n_steps: [-1, 5]}",): "no trial can be built with, -1: run.save_",
+        ("--run.results=results.csv",): "run.results would get no row: set it to null, and give",
         ("--data.label_column=lable",): "lable",
         ("--trainer.fast_dev_run=2",): "trainer.fast_dev_run has none",
         ("--trainer.limit_val_batches=0",): "limit_val_batches must not be 0",
@@ -152,7 +173,8 @@ def test_errors_of_every_trial_come_before_the_first(
         ("--trials=0",): "--trials must be at least 1, not 0",
         ("--hours=0",): "--hours must be above 0, not 0.0",
         ("--ckpt_path=x.ckpt",): "there is no checkpoint",
-    }.items():
+    }
+    for words, answer in expected.items():
         error = refused(run_seqnorm, capsys, "tiny", *SMALL_SERIES, *CLASSES, *words)
         assert answer in error, (words, error)
     assert not Path("runs").exists()
@@ -171,6 +193,144 @@ def test_a_sweep_ends_if_all_trials_fail_alike(
         in error
     )
     assert [row["state"] for row in table()] == ["failed"] * 3
+
+
+@pytest.mark.parametrize("error", [DatasetError("moved"), FetchError("offline")])
+def test_an_error_of_the_corpus_ends_the_sweep(
+    error: Exception,
+    tiny: Path,
+    run_seqnorm: Command,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The trial during which the corpus was moved away is planned again."""
+
+    def fail(*arguments: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr("seqnorm.training.search.trials.build", fail)
+        options = ("tiny", *SMALL_SERIES, *CLASSES, SPACE, "--trials=2")
+        assert refused(run_seqnorm, capsys, *options) == f"error: {error}"
+    (row,) = table()
+    assert (row["state"], row["error"]) == ("interrupted", "")
+    tiny.rename("elsewhere")
+    assert "tiny is neither a corpus" in refused(run_seqnorm, capsys, f"--resume={SWEEP}")
+    assert len(table()) == 1, "no trial has begun"
+    Path("elsewhere").rename(tiny)
+    run_seqnorm("sweep", "--resume", SWEEP)
+    rows = table()
+    assert [row["state"] for row in rows] == ["interrupted", "complete", "complete"]
+    assert rows[1]["model.lr"] == rows[0]["model.lr"]
+    assert "Trial 2 (2 of 2) | " in capsys.readouterr().out
+
+
+def test_other_data_are_refused(
+    tiny: Path, run_seqnorm: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep(run_seqnorm, SPACE, "--trials=1")
+    write_long(tiny / "train.csv", make(41, 0))
+    error = refused(run_seqnorm, capsys, f"--resume={SWEEP}", "--trials=2")
+    assert f"{SWEEP}: the run cannot be resumed, because the data have changed" in error
+    assert len(table()) == 1
+    write_long(tiny / "train.csv", make(40, 0))
+    run_seqnorm("sweep", "--resume", SWEEP, "--trials=2")
+    assert len(table()) == 2
+
+
+def test_features_may_be_searched_over(tiny: Path, run_seqnorm: Command) -> None:
+    """The data that a sweep remembers do not depend on the trial that was built first."""
+    sweep(run_seqnorm, "--space={data.feature_columns: [[x], [y]]}", "--trials=1")
+    run_seqnorm("sweep", "--resume", SWEEP, "--trials=2")
+    assert len(table()) == 2
+
+
+def test_a_value_that_only_goes_together_with_others(
+    tiny: Path, run_seqnorm: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The given norm takes no gain, and the other one does."""
+    space = "--space={model.norm: [layer, rms], model.norm_options.gain: [0.5, 1.0]}"
+    sweep(run_seqnorm, space, "--model.norm=none", "--trials=1")
+    assert [row["state"] for row in table()] == ["complete"]
+
+
+def test_without_a_test_part(
+    tiny: Path, run_seqnorm: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tiny / "test.csv").unlink()
+    sweep(run_seqnorm, SPACE, "--trials=1")
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "There is no test part; --data.test_fraction 0.2 would split one off."
+    sweep(run_seqnorm, SPACE, "--trials=1", "--data.test_fraction=0.2")
+    assert "seqnorm test --ckpt_path" in capsys.readouterr().out
+
+
+def test_a_trial_that_is_interrupted_is_tried_again_without_limit(
+    tiny: Path,
+    run_seqnorm: Command,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    options: tuple[str, ...] = ("tiny", *SMALL_SERIES, *CLASSES, SPACE, "--model.lr=0.0625")
+    count = studies.MOST_DEATHS + 2
+    with monkeypatch.context() as patch:
+        patch.setattr(sweeps, "run_trial", interrupt)
+        for _ in range(count):
+            with pytest.raises(SystemExit) as stop:
+                run_seqnorm("sweep", *options)
+            assert stop.value.code == 128 + signal.SIGINT
+            shown = capsys.readouterr().out
+            assert shown.endswith(f"To continue it:\n  seqnorm sweep --resume {SWEEP}\n")
+            options = ("--resume", str(SWEEP))
+    run_seqnorm("sweep", "--resume", SWEEP, "--trials=1")
+    assert f"Trial {count} (1 of 1) | val_loss" in capsys.readouterr().out
+    rows = table()
+    assert [row["state"] for row in rows] == ["interrupted"] * count + ["complete"]
+    assert {row["model.lr"] for row in rows} == {"0.0625"}
+
+
+# A process that gets a signal after the first validation of its first trial.
+SIGNALLED = """
+import os, signal, sys, warnings
+warnings.simplefilter("ignore")
+from seqnorm.training.search import main as sweeps
+run = sweeps.run_trial
+def die(task, parser, config, path, report):
+    def kill(validation, value):
+        os.kill(os.getpid(), int(sys.argv[1]))
+    return run(task, parser, config, path, kill)
+sweeps.run_trial = die
+from seqnorm.command.main import main
+main(sys.argv[2:])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_signals(tiny: Path, tmp_path: Path) -> None:
+    """Lightning turns both signals into ends of the program."""
+    statuses = {signal.SIGINT: 1, signal.SIGTERM: 128 + signal.SIGTERM}
+    started = []
+    for number in statuses:
+        arguments = ["sweep", "tiny", *SMALL_SERIES, *CLASSES, SPACE, f"--run.name={int(number)}"]
+        process = subprocess.Popen(
+            [sys.executable, "-c", SIGNALLED, str(int(number)), *arguments],
+            env={"PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'support'}", "PATH": ""},
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+    for process, (number, status) in zip(started, statuses.items()):
+        output, errors = process.communicate()
+        path = Path(f"runs/{int(number)}/sweep_0")
+        assert process.returncode == status, errors
+        assert output.endswith(f"To continue it:\n  seqnorm sweep --resume {path}\n")
+        assert [row["state"] for row in table(tmp_path / path)] == ["interrupted"]
+        assert '"deaths":0' in (tmp_path / path / studies.JOURNAL).read_text().replace(" ", "")
 
 
 # A process that is killed after the first validation of its second trial.
