@@ -87,6 +87,12 @@ FENCES = (
         "    return next + count + FENCE;\n"
         "}\n",
     ),
+    Edit(
+        "prepared.h",
+        r"\*size \+= \(n \* \(int64_t\)sizeof\(real\) \+ 63\) / 64 \* 64;",
+        "if (at) __asan_poison_memory_region(found + n, 64);\n"
+        "    *size += (n * (int64_t)sizeof(real) + 127) / 64 * 64;",
+    ),
 )
 
 

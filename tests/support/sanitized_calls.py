@@ -137,8 +137,10 @@ def one(draw: random.Random, cell: str, norm: Any, dtype: torch.dtype) -> None:
     if lengths is not None:
         lengths[draw.randrange(B)] = T
     layer = drawn_layer(draw, cell, norm).to(dtype)
-    mode = draw.choice(["training", "training", "evaluation", "inference", "again"])
-    layer.train(mode != "evaluation")
+    mode = draw.choice(["training", "training", "evaluation", "inference", "again", "prepared"])
+    layer.train(mode not in ("evaluation", "prepared"))
+    if mode == "prepared":  # calls without lengths, as ``layers.inference`` takes them
+        lengths = None
     call = Call.draw(layer, lengths, B, T).to(dtype)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "BatchNorm in training")
@@ -147,7 +149,7 @@ def one(draw: random.Random, cell: str, norm: Any, dtype: torch.dtype) -> None:
 
 def run(layer: Any, call: Call, given: bool, mode: str) -> None:
     """Compute results and gradients, and check that all are finite."""
-    recording = mode != "inference"
+    recording = mode not in ("inference", "prepared")
     input = call.input.clone().requires_grad_(recording)
     state = tuple(part.clone().requires_grad_(recording) for part in call.state)
     with seqnorm.use_backend("cpu"), nullcontext() if recording else torch.no_grad():

@@ -113,6 +113,11 @@ def explain(
     return {name: module.claims(*call) for name, module in BACKENDS.items()}
 
 
+def allows_cpu() -> bool:
+    """Return whether the context asks for no other backend than ``cpu``."""
+    return _pinned.get() in (None, "cpu")
+
+
 def run_layer(calls: Sequence[DirectionCall]) -> list[tuple[Tensor, State]]:
     """Compute each direction of a layer by the backend of its call."""
     chosen = []

@@ -26,7 +26,7 @@ static int64_t place_kept(Call *call, const Arguments *a) {
     real *next = a->kept;
     int64_t N = call->N, GH = a->G * a->H;
     /* Without a backward pass, a step that computes x does not keep it. */
-    int whole = a->keep || !a->weight_ih || a->T == 0 || a->rows[a->T - 1] < FRESH * a->threads;
+    int whole = a->keep || !a->weight_ih || a->T == 0 || rows_at(a, a->T - 1) < FRESH * a->threads;
     call->x = has_x(a) ? next : (real *)a->input;
     if (has_x(a)) next += (whole ? N : a->B) * GH;
     call->stats = next; /* mean and 1 / deviation of each set: x's, h's, c's */
@@ -44,11 +44,14 @@ static int64_t place_kept(Call *call, const Arguments *a) {
 static int64_t place_scratch(Call *call, const Arguments *a, int backward) {
     real *start = a->scratch, *next = start;
     int64_t GH = a->G * a->H, threads = a->threads, rows = a->B > threads ? a->B : threads;
-    int64_t forward = a->G * panels(a->H) * NR * a->I, back = panels(a->I) * NR * GH;
+    int64_t of_gates = a->G * panels(a->H) * NR;
     /* Every gate has its own panels, so that threads can share each gate's units. */
-    call->packed = next, next += panels(a->H) * NR * GH;
+    call->packed = next;
+    if (backward) next += panels(a->H) * NR * GH;
+    else if (!call->unpacked) next += of_gates * a->H;
     call->packed_ih = next;
-    if (a->weight_ih) next += forward > back ? forward : back;
+    if (a->weight_ih && backward) next += panels(a->I) * NR * GH;
+    else if (a->weight_ih && !call->unpacked) next += of_gates * a->I;
     call->parts = next, next += PHASES * threads * a->B * PARTS;
     call->slots = next, next += rows * CHANNELS * a->H;
     call->ones = next, next += GH;
@@ -65,13 +68,17 @@ static int64_t place_scratch(Call *call, const Arguments *a, int backward) {
 
 INLINE int64_t count_rows(const Arguments *a) {
     int64_t N = 0;
-    for (int64_t t = 0; t < a->T; t++) N += a->rows[t];
+    for (int64_t t = 0; t < a->T; t++) N += rows_at(a, t);
     return N;
 }
 
+#define UNPACKED 8 /* at most so many rows are multiplied by matrices that are not packed */
+
 static Call call_of(const Arguments *a) {
+    int64_t N = count_rows(a);
     return (Call){.a = a,
-                  .N = count_rows(a),
+                  .N = N,
+                  .unpacked = N <= UNPACKED,
                   .training = a->keep != 0,
                   .batch = a->norm_x == BATCH || a->norm_h == BATCH || a->norm_c == BATCH,
                   .own = a->own_x || a->own_h || a->own_c,
@@ -123,12 +130,18 @@ static void run_phases(Share *s, const Phase *phases, void (*batch)(Share *)) {
 
 #define BLOCK 48 /* rows projected together */
 
-/* Units u0 .. u1 of every gate of c = a times the packed panels of all gates, K deep, or added. */
-static void multiply_gates(const Call *c, const real *a, int64_t n, const real *packed, int64_t K,
-                           int64_t u0, int64_t u1, real *to, int add) {
+/* Units u0 .. u1 of every gate of c = a times W (G * H, K) or its packed panels, or added. */
+static void multiply_gates(const Call *c, const real *a, int64_t n, const real *w,
+                           const real *packed, int64_t K, int64_t u0, int64_t u1, real *to,
+                           int add) {
     int64_t H = c->a->H, gate = panels(H) * NR;
-    for (int64_t g = 0; g < c->a->G && u1 > u0; g++)
-        multiply(a, K, n, packed + (g * gate + u0) * K, K, u1 - u0, to + g * H + u0, c->GH, add);
+    for (int64_t g = 0; g < c->a->G && u1 > u0; g++) {
+        real *at = to + g * H + u0;
+        if (c->unpacked)
+            multiply_rows(a, K, n, w + (g * H + u0) * K, K, u1 - u0, at, c->GH, add);
+        else
+            multiply(a, K, n, packed + (g * gate + u0) * K, K, u1 - u0, at, c->GH, add);
+    }
 }
 
 /* This thread's panels of a matrix (G * H, K). */
@@ -147,7 +160,7 @@ static void project(const Call *c, int64_t row, int64_t count, int64_t u0, int64
     int64_t GH = c->GH;
     const real *input = (const real *)a->input + row * a->I, *bias = a->bias_in;
     if (a->weight_ih)
-        multiply_gates(c, input, count, c->packed_ih, a->I, u0, u1, x, 0);
+        multiply_gates(c, input, count, a->weight_ih, c->packed_ih, a->I, u0, u1, x, 0);
     else if (has_x(a)) /* the product is added to x, which is not ours */
         memcpy(x, input, (size_t)(count * GH) * sizeof(real));
     int of_row = a->norm_x && !c->batch;
@@ -168,24 +181,26 @@ static void forward_work(void *data, int64_t number, int64_t size) {
     const Arguments *a = c->a;
     Share share = {.call = c, .number = number, .size = size, .alive = -1}, *s = &share;
     int64_t H = a->H;
-    pack_gates(s, a->weight_hh, H, c->packed);
-    if (a->weight_ih) pack_gates(s, a->weight_ih, a->I, c->packed_ih);
-    meet(s);
+    if (!c->unpacked) {
+        pack_gates(s, a->weight_hh, H, c->packed);
+        if (a->weight_ih) pack_gates(s, a->weight_ih, a->I, c->packed_ih);
+        meet(s);
+    }
     /* The loop itself projects steps with enough rows, while x is in the cache. */
     int64_t row = 0, t = 0;
-    for (; t < a->T && at_its_step(c, a->rows[t], size); t++) row += a->rows[t];
+    for (; t < a->T && at_its_step(c, rows_at(a, t), size); t++) row += rows_at(a, t);
     int64_t end = row + (number + 1) * (c->N - row) / size;
     for (row += number * (c->N - row) / size; row < end; row += BLOCK)
         project(c, row, end - row < BLOCK ? end - row : BLOCK, 0, H, c->x + row * c->GH);
     meet(s);
     for (s->t = 0; s->t < a->T; s->t++) {
-        divide(s, a->rows[s->t]);
+        divide(s, rows_at(a, s->t));
         s->fresh = at_its_step(c, s->alive, size);
         if (s->fresh)
             project(c, s->base + s->r0, s->r1 - s->r0, s->u0, s->u1, x_of(s, s->r0));
         const real *h = s->t ? c->output + (s->before + s->r0) * H : c->h_0 + s->r0 * H;
-        multiply_gates(c, h, s->r1 - s->r0, c->packed, H, s->u0, s->u1, product_of(s, s->r0),
-                       (int)a->sum);
+        multiply_gates(c, h, s->r1 - s->r0, a->weight_hh, c->packed, H, s->u0, s->u1,
+                       product_of(s, s->r0), (int)a->sum);
         run_phases(s, steps_of[a->cell]->forward, steps_of[a->cell]->forward_batch);
         s->before = s->base, s->base += s->alive;
     }
@@ -229,9 +244,9 @@ static void backward_work(void *data, int64_t number, int64_t size) {
     s->base = c->N;
     meet(s);
     for (s->t = a->T - 1; s->t >= 0; s->t--) {
-        divide(s, a->rows[s->t]);
+        divide(s, rows_at(a, s->t));
         s->base -= s->alive;
-        s->before = s->t ? s->base - a->rows[s->t - 1] : 0;
+        s->before = s->t ? s->base - rows_at(a, s->t - 1) : 0;
         if (number == 0)
             for (int64_t r = 0; r < s->alive; r++)
                 c->before[s->base + r] = s->t ? s->before + r : -1 - r;
@@ -287,3 +302,5 @@ void NAME(seqnorm_forward_)(const Arguments *const *calls, int64_t count, int64_
 void NAME(seqnorm_backward_)(const Arguments *const *calls, int64_t count, int64_t threads) {
     run(calls, count, threads, 1);
 }
+
+#include "prepared.h"

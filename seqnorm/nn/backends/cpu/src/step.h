@@ -14,10 +14,16 @@
 #define PARTS 16  /* sums that a phase can exchange for a row: 2 of x and 2 of h for 4 sets */
 #define PHASES 3
 
+/* Sequences alive at a step. */
+INLINE int64_t rows_at(const Arguments *a, int64_t t) {
+    return a->rows ? a->rows[t] : a->B;
+}
+
 typedef struct {
     const Arguments *a;
     int training;
     int batch, own; /* whether norms are of the batch; whether any takes statistics of these rows */
+    int unpacked;   /* whether products read the matrices as they are */
     int64_t GH, S;  /* G * H; reals in a row of stats */
     real *x;
     const real *gain_x, *gain_h, *bias_x, *bias_h, *gain_c, *bias_c, *h_0, *c_0;
