@@ -90,7 +90,9 @@ FENCES = (
     Edit(
         "prepared.h",
         r"\*size \+= \(n \* \(int64_t\)sizeof\(real\) \+ 63\) / 64 \* 64;",
-        "if (at) __asan_poison_memory_region(found + n, 64);\n"
+        # One layer uses the memory of the layer before.
+        "if (at) __asan_unpoison_memory_region(found, (size_t)n * sizeof(real));\n"
+        "    if (at) __asan_poison_memory_region(found + n, 64);\n"
         "    *size += (n * (int64_t)sizeof(real) + 127) / 64 * 64;",
     ),
 )

@@ -246,7 +246,7 @@ def test_what_needs_no_gradient_keeps_nothing(cell: str, told: list[Told]) -> No
     ):
         told.clear()
         with inside:
-            one(x)
+            one(x, lengths=[4, 4])  # without lengths it would be a prepared call
         assert [call.name for call in told] == ["seqnorm_sizes", "seqnorm_forward"]
         assert [one.keep for call in told for one in call.passes] == [keeps] * 2, inside
 
