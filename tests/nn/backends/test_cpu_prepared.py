@@ -213,6 +213,10 @@ def _multiply(layer: Any) -> None:
     layer.weight_ih_l0.data.mul_(1.5)
 
 
+def _point_at_columns(layer: Any) -> None:
+    layer.weight_ih_l0.data = torch.randn(4, 24, dtype=F64).t()
+
+
 def _load(layer: Any) -> None:
     layer.load_state_dict({key: 0.5 * t for key, t in layer.state_dict().items()})
 
@@ -232,7 +236,8 @@ def _vector(layer: Any) -> None:
 
 
 CHANGES: list[Callable[[Any], None]] = [
-    *(_step, _exchange, _point_elsewhere, _multiply, _load, _by_numpy, _parametrise, _vector)
+    *(_step, _exchange, _point_elsewhere, _point_at_columns, _multiply, _load),
+    *(_by_numpy, _parametrise, _vector),
 ]
 
 
@@ -246,6 +251,17 @@ def test_a_change_of_the_parameters_is_seen(
     before = results(layer, x)
     assert calls
     change(layer)
+    found = results(layer, x)
+    assert_same(found, by_definition(layer, x), VALUES)
+    assert not torch.allclose(found[0], before[0])
+
+
+def test_a_square_matrix_that_is_transposed_in_place() -> None:
+    torch.manual_seed(5)
+    layer = trained("LSTM", "layer", 24, 6)  # W_ih (24, 24)
+    x = torch.randn(3, 2, 24, dtype=F64)
+    before = results(layer, x)
+    layer.weight_ih_l0.data = layer.weight_ih_l0.data.t()
     found = results(layer, x)
     assert_same(found, by_definition(layer, x), VALUES)
     assert not torch.allclose(found[0], before[0])

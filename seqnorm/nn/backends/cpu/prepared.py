@@ -85,6 +85,7 @@ class Prepared:
         self._weight = first.weight_hh
         # Where each tensor and norm is found; a tensor with its address and shape.
         self._tensors: list[tuple[dict[str, Any], str, Tensor, int, torch.Size]] = []
+        self._matrices: list[Tensor] = []
         self._modules: list[tuple[dict[str, Any], str, nn.Module]] = []
         self._norms_of_batch: list[BatchSiteNorm] = []
         self._layers = (Layer * len(directions))()
@@ -132,6 +133,7 @@ class Prepared:
     def _hold(self, where: dict[str, Any], name: str, found: Any) -> None:
         if isinstance(found, Tensor):
             self._tensors.append((where, name, found, found.data_ptr(), found.shape))
+            self._matrices += [found] if found.dim() > 1 else []
         elif found is not None:
             self._modules.append((where, name, found))
 
@@ -147,7 +149,10 @@ class Prepared:
         for where, name, tensor, address, shape in self._tensors:
             if where.get(name) is not tensor or tensor.data_ptr() != address:
                 return False
-            if tensor.shape != shape or not tensor.is_contiguous():
+            if tensor.shape != shape:
+                return False
+        for matrix in self._matrices:  # a square one keeps its shape when it is transposed
+            if not matrix.is_contiguous():
                 return False
         for where, name, norm in self._modules:
             if where.get(name) is not norm:
