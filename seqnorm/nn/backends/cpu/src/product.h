@@ -110,21 +110,30 @@ static void multiply(const real *a, int64_t lda, int64_t n, const real *packed, 
     }
 }
 
-/* MR rows of c, at `wide` of its columns: rows of a (MR, K) times rows of W, VL sums at once. */
-#define DOTS(MR)                                                                                   \
+/* MR rows of c, at `wide` of its columns: rows of a (MR, K) times rows of W, VL sums at once. The
+ * rows of W are read one after another, which memory delivers faster than several at once, by NS
+ * sums each, for an addition waits for the one before. */
+#define DOTS(MR, NS)                                                                           \
     static void dots_##MR(const real *a, int64_t lda, const real *w, int64_t K, int64_t wide,      \
                           real *c, int64_t ldc, int add) {                                         \
         enum { NC = VL / MR };                                                                     \
-        const real *rows[NC];                                                                      \
-        EACH(j, NC) rows[j] = w + (j < wide ? j : 0) * K;                                          \
         vec sums[VL];                                                                              \
-        EACH(j, VL) sums[j] = (vec){0};                                                            \
-        CHUNKS(k, m, 0, K) {                                                                       \
-            vec left[MR];                                                                          \
-            EACH(r, MR) left[r] = load(a + r * lda + k, m);                                        \
-            EACH(j, NC) {                                                                          \
-                vec right = load(rows[j] + k, m);                                                  \
-                EACH(r, MR) sums[r * NC + j] += left[r] * right;                                   \
+        for (int j = 0; j < NC; j++) {                                                             \
+            const real *row = w + (j < wide ? j : 0) * K;                                          \
+            vec parts[MR][NS];                                                                 \
+            int64_t k = 0;                                                                         \
+            EACH(r, MR) EACH(p, NS) parts[r][p] = (vec){0};                                    \
+            for (; K - k >= NS * VL; k += NS * VL)                                         \
+                EACH(p, NS) {                                                                  \
+                    vec right = load(row + k + p * VL, VL);                                        \
+                    EACH(r, MR) parts[r][p] += load(a + r * lda + k + p * VL, VL) * right;         \
+                }                                                                                  \
+            CHUNKS(u, m, k, K)                                                                     \
+                EACH(r, MR) parts[r][0] += load(a + r * lda + u, m) * load(row + u, m);            \
+            EACH(r, MR) {                                                                          \
+                vec sum = parts[r][0];                                                             \
+                for (int p = 1; p < NS; p++) sum += parts[r][p];                               \
+                sums[r * NC + j] = sum;                                                            \
             }                                                                                      \
         }                                                                                          \
         real found[VL];                                                                            \
@@ -133,8 +142,8 @@ static void multiply(const real *a, int64_t lda, int64_t n, const real *packed, 
             for (int64_t j = 0; j < wide; j++)                                                     \
                 c[r * ldc + j] = found[r * NC + j] + (add ? c[r * ldc + j] : 0);                   \
     }
-DOTS(1)
-DOTS(2)
+DOTS(1, 4)
+DOTS(2, 2)
 
 /* The same product as `multiply` with W (columns, K) as it is. For few rows, packing W would take
  * longer than the product. */
