@@ -96,7 +96,7 @@ def assert_same(found: Any, expected: Any, tolerance: float, what: str = "") -> 
 def test_what_is_prepared() -> None:
     """All norms of the kernels but those outside of the recurrence.
 
-    Of the layers without a norm, those that torch does not have.
+    Layers without a norm are prepared if torch has no such layer.
     """
     for name, (cell, norm) in NAMES.items():
         (direction,) = LAYERS[cell](3, 4, norm=norm).directions()
