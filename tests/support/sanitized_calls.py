@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from beside_reference import F32, F64, Call, build, taken
+from beside_reference import F32, F64, NONLINEAR, Call, build, taken
 from hidden_states import as_hx, parts_of
 from torch import Tensor
 
@@ -123,6 +123,8 @@ def drawn_layer(draw: random.Random, cell: str, norm: Any) -> Any:
             "bidirectional": draw.random() < 0.3,
             "bias": draw.random() < 0.8,
         }
+        if cell in NONLINEAR:
+            options["nonlinearity"] = draw.choice(["tanh", "relu"])
         try:
             return build(cell, norm, draw.choice(SIZES), draw.choice(SIZES), **options)
         except ValueError as refused:

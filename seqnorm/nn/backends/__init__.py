@@ -41,6 +41,7 @@ class Backend(Protocol):
 
 
 BACKENDS: dict[str, Backend] = {"aten": aten, "cpu": cpu, "reference": reference}
+_OWN = BACKENDS
 VARIABLE = "SEQNORM_BACKEND"
 _pinned: ContextVar[str | None] = ContextVar("seqnorm_backend", default=None)
 # The pins of all threads and tasks in the order of their contexts. The last one is for
@@ -64,7 +65,7 @@ def use_backend(name: str) -> Iterator[None]:
 
     Args:
         name: "aten" (torch's own kernels, for layers without a norm), "cpu" (compiled loops for
-            LSTM and GRU with most norms), or "reference".
+            every cell but the sLSTM, with most norms), or "reference".
 
     Raises:
         ValueError: there is no backend of that name.
@@ -114,8 +115,11 @@ def explain(
 
 
 def allows_cpu() -> bool:
-    """Return whether the context asks for no other backend than ``cpu``."""
-    return _pinned.get() in (None, "cpu")
+    """Return whether neither the context nor ``BACKENDS`` puts another backend before ``cpu``.
+
+    For calls that ``aten`` does not take.
+    """
+    return BACKENDS is _OWN and _pinned.get() in (None, "cpu")
 
 
 def run_layer(calls: Sequence[DirectionCall]) -> list[tuple[Tensor, State]]:

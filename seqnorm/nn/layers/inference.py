@@ -91,7 +91,9 @@ def _prepared_call(module: TorchTools, input: Any, hx: Any, first_step: Any) -> 
     state and the parameters must be plain tensors on the CPU, of one dtype. Everything else,
     errors too, is left to the usual way.
     """
-    if module.norm is None or not is_plain_inference() or not backends.allows_cpu():
+    if module.norm is None and module.step.fused is not None:
+        return None  # torch's own layer
+    if not is_plain_inference() or not backends.allows_cpu():
         return None
     if type(first_step) is not int or first_step < 0:
         return None

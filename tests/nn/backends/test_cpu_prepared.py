@@ -30,7 +30,8 @@ from tolerances import VALUES, assert_close
 from torch import Tensor, nn
 
 import seqnorm
-from seqnorm.nn.backends.cpu import kernels
+from seqnorm.nn import backends
+from seqnorm.nn.backends.cpu import kernels, library
 from seqnorm.nn.backends.cpu.plan import plan_of
 from seqnorm.nn.backends.cpu.prepared import Prepared, can_prepare
 from seqnorm.nn.layers.cells import LAYERS
@@ -93,10 +94,14 @@ def assert_same(found: Any, expected: Any, tolerance: float, what: str = "") -> 
 
 
 def test_what_is_prepared() -> None:
-    """All norms of the kernels but those outside of the recurrence, and layers without a norm."""
+    """All norms of the kernels but those outside of the recurrence.
+
+    Layers without a norm are prepared if torch has no such layer.
+    """
     for name, (cell, norm) in NAMES.items():
         (direction,) = LAYERS[cell](3, 4, norm=norm).directions()
-        expected = bool(direction.norms) and not plan_of(direction).outside
+        plain = norm is None and direction.step.fused is not None
+        expected = not plain and not plan_of(direction).outside
         assert (name in PREPARED) == expected, name
     assert len(PREPARED) > 30
 
@@ -151,7 +156,7 @@ def test_cells_equal_the_definition(name: str, calls: list[int]) -> None:
             assert calls == [1]
 
 
-@pytest.mark.parametrize("cell", ["LSTM", "GRU"])
+@pytest.mark.parametrize("cell", library.STEPS)
 @pytest.mark.parametrize("batch_first", [False, True])
 def test_forms_of_the_input(cell: str, batch_first: bool, calls: list[int]) -> None:
     """Batched either way, unbatched, strided and expanded."""
@@ -170,7 +175,7 @@ def test_forms_of_the_input(cell: str, batch_first: bool, calls: list[int]) -> N
             assert_same(results(layer, form, state), by_definition(layer, form, state), VALUES)
 
 
-@pytest.mark.parametrize("cell", ["LSTM", "GRU"])
+@pytest.mark.parametrize("cell", library.STEPS)
 def test_zoneout_of_inference(cell: str, calls: list[int]) -> None:
     torch.manual_seed(3)
     layer = trained(cell, "layer", 4, 6, zoneout=0.3)
@@ -385,6 +390,15 @@ def _pinned(layer: Any) -> Any:
         return layer(X)
 
 
+def _first_another(layer: Any) -> Any:
+    before = backends.BACKENDS
+    backends.BACKENDS = {"mine": before["reference"], **before}
+    try:
+        return layer(X)
+    finally:
+        backends.BACKENDS = before
+
+
 def _autocast(layer: Any) -> Any:
     with torch.autocast("cpu", torch.bfloat16):
         return layer(X)
@@ -422,6 +436,7 @@ def _in_chunks() -> Any:
 LEAVES: dict[str, tuple[Callable[[Any], Any], Callable[[], Any]]] = {
     "gradients": (_recorded, _layer),
     "another backend": (_pinned, _layer),
+    "a backend of a user": (_first_another, _layer),
     "autocast": (_autocast, _layer),
     "vmap": (_vmap, _layer),
     "forward mode": (_forward_mode, _layer),
@@ -434,13 +449,14 @@ LEAVES: dict[str, tuple[Callable[[Any], Any], Callable[[], Any]]] = {
     "two directions": (_none, lambda: _layer(bidirectional=True)),
     "a projection": (_none, lambda: _layer(proj_size=2)),
     "no norm": (_none, lambda: seqnorm.LSTM(4, 6).eval()),
+    "no norm, ReLU": (_none, lambda: seqnorm.RNN(4, 6, nonlinearity="relu").eval()),
     "dropout in training": (_none, lambda: _layer(num_layers=2, dropout=0.5).train()),
     "zoneout in training": (_none, lambda: _layer(zoneout=0.5).train()),
     "recurrent dropout": (_none, lambda: _layer(recurrent_dropout=0.5).train()),
     "statistics in training": (_none, lambda: seqnorm.LSTM(4, 6, norm="batch")),
     "no steps": (lambda layer: layer(X[:0]), _layer),
     "no sequences": (lambda layer: layer(X[:, :0]), _layer),
-    "another step": (_none, lambda: seqnorm.LiGRU(4, 6, norm="layer").eval()),
+    "another step": (_none, lambda: seqnorm.SLSTM(4, 8, norm="layer").eval()),
     "chunks": (_none, _in_chunks),
     "half precision": (lambda layer: layer(X.bfloat16()), lambda: _layer().bfloat16()),
 }

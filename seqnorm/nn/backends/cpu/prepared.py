@@ -51,8 +51,11 @@ def can_prepare(directions: Sequence[Direction]) -> bool:
 
 
 def _can_prepare(direction: Direction) -> bool:
-    if not direction.norms or direction.weight_hr is not None or direction.step.name not in STEPS:
+    step = direction.step
+    if step.name not in STEPS or direction.weight_hr is not None:
         return False
+    if direction.scheme is None and step.fused is not None:
+        return False  # torch's own layer
     plan = plan_of(direction)
     if plan.reason is not None or plan.outside:
         return False
@@ -80,13 +83,13 @@ class Prepared:
         first = directions[0]
         self.dtype = first.weight_hh.dtype
         self.zoneout = first.zoneout
-        self._work = first.weight_hh.numel()
+        self._work = kernels.work_of_row(first.weight_ih, first.weight_hh)
         self._owner = first.places[0][0], first.places[-1][0]
         self._weight = first.weight_hh
-        # Where each tensor and norm is found; a tensor with its address and shape.
+        # Where each tensor, norm and nonlinearity is found; a tensor with its address and shape.
         self._tensors: list[tuple[dict[str, Any], str, Tensor, int, torch.Size]] = []
         self._matrices: list[Tensor] = []
-        self._modules: list[tuple[dict[str, Any], str, nn.Module]] = []
+        self._others: list[tuple[dict[str, Any], str, object]] = []
         self._norms_of_batch: list[BatchSiteNorm] = []
         self._layers = (Layer * len(directions))()
         for layer, direction in zip(self._layers, directions):
@@ -119,6 +122,8 @@ class Prepared:
         layer.fixed = fixed
         for place in direction.places:
             self._hold(*place)
+        step = direction.step
+        self._hold(vars(step), "nonlinearity", getattr(step, "nonlinearity", None))
 
     def _add_table(self, layer: Layer, number: int, norm: BatchSiteNorm) -> None:
         table = norm.table
@@ -135,7 +140,7 @@ class Prepared:
             self._tensors.append((where, name, found, found.data_ptr(), found.shape))
             self._matrices += [found] if found.dim() > 1 else []
         elif found is not None:
-            self._modules.append((where, name, found))
+            self._others.append((where, name, found))
 
     def holds_for(self, module: nn.Module) -> bool:
         """Return whether the module has the same tensors at the same addresses, and can be run.
@@ -154,8 +159,8 @@ class Prepared:
         for matrix in self._matrices:  # a square one keeps its shape when it is transposed
             if not matrix.is_contiguous():
                 return False
-        for where, name, norm in self._modules:
-            if where.get(name) is not norm:
+        for where, name, found in self._others:
+            if where.get(name) is not found:
                 return False
         for of_batch in self._norms_of_batch:
             if of_batch.training or not of_batch.table.is_looked_at:

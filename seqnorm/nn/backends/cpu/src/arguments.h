@@ -8,7 +8,7 @@
 
 #include "team.h"
 
-enum { LSTM, GRU };
+enum { LSTM, GRU, LIGRU, RNN, INDRNN };
 enum { NONE, LAYER, RMS, BATCH };
 
 #define TOGETHER 2 /* calls that run at the same time */
@@ -22,12 +22,13 @@ typedef struct {
     int64_t own_x, own_h, own_c;    /* of BATCH: whether statistics are taken of this call's rows */
     int64_t sum;                    /* the product is added to x, and norm_h is of the sum */
     int64_t swapped; /* LSTM: the normalised c is carried on; GRU: z takes the candidate */
+    int64_t relu;    /* LiGRU, RNN, IndRNN: f is ReLU, not tanh */
     double eps_x, eps_h, eps_c;
     double zoneout_h, zoneout_c; /* in inference */
     const int64_t *rows;  /* (T) sequences alive at each step; NULL if all B always are */
     const void *input;     /* (N, I) */
     const void *weight_ih; /* (G * H, I), or NULL: the input is x itself */
-    const void *weight_hh; /* (G * H, H) */
+    const void *weight_hh; /* (G * H, H); of an IndRNN (H) */
     const void *bias_in;   /* (G * H), added to x before its norm */
     const void *h_0, *c_0; /* (B, H) */
     const void *gain_x, *gain_h, *bias_x, *bias_h; /* (G * H) */

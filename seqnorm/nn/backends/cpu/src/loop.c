@@ -7,7 +7,10 @@
 #define PASTE(a, b) PASTE_(a, b)
 #define NAME(name) PASTE(name, SUFFIX)
 
-static const Steps *const steps_of[] = {[LSTM] = &lstm_steps, [GRU] = &gru_steps};
+static const Steps *const steps_of[] = {
+    [LSTM] = &lstm_steps, [GRU] = &gru_steps, [LIGRU] = &ligru_steps,
+    [RNN] = &rnn_steps,   [INDRNN] = &rnn_steps,
+};
 
 #define FLUSH 64 /* rows whose gradients are summed before they join the sum of all before */
 
@@ -44,11 +47,11 @@ static int64_t place_kept(Call *call, const Arguments *a) {
 static int64_t place_scratch(Call *call, const Arguments *a, int backward) {
     real *start = a->scratch, *next = start;
     int64_t GH = a->G * a->H, threads = a->threads, rows = a->B > threads ? a->B : threads;
-    int64_t of_gates = a->G * panels(a->H) * NR;
+    int64_t of_gates = a->G * panels(a->H) * NR, vector = a->cell == INDRNN;
     /* Every gate has its own panels, so that threads can share each gate's units. */
     call->packed = next;
-    if (backward) next += panels(a->H) * NR * GH;
-    else if (!call->unpacked) next += of_gates * a->H;
+    if (backward) next += vector ? 0 : panels(a->H) * NR * GH;
+    else if (!call->unpacked) next += vector ? 0 : of_gates * a->H;
     call->packed_ih = next;
     if (a->weight_ih && backward) next += panels(a->I) * NR * GH;
     else if (a->weight_ih && !call->unpacked) next += of_gates * a->I;
@@ -114,7 +117,7 @@ static void open_call(Call *c, const Arguments *a, int backward) {
 static void run_phases(Share *s, const Phase *phases, void (*batch)(Share *)) {
     if (s->call->batch) {
         batch(s);
-        if (s->peers > 1) meet(s);
+        if (s->peers > 1 && s->call->a->cell != INDRNN) meet(s); /* else units stay alone */
         return;
     }
     if (s->peers == 1) {
@@ -182,7 +185,7 @@ static void forward_work(void *data, int64_t number, int64_t size) {
     Share share = {.call = c, .number = number, .size = size, .alive = -1}, *s = &share;
     int64_t H = a->H;
     if (!c->unpacked) {
-        pack_gates(s, a->weight_hh, H, c->packed);
+        if (a->cell != INDRNN) pack_gates(s, a->weight_hh, H, c->packed);
         if (a->weight_ih) pack_gates(s, a->weight_ih, a->I, c->packed_ih);
         meet(s);
     }
@@ -198,9 +201,11 @@ static void forward_work(void *data, int64_t number, int64_t size) {
         s->fresh = at_its_step(c, s->alive, size);
         if (s->fresh)
             project(c, s->base + s->r0, s->r1 - s->r0, s->u0, s->u1, x_of(s, s->r0));
-        const real *h = s->t ? c->output + (s->before + s->r0) * H : c->h_0 + s->r0 * H;
-        multiply_gates(c, h, s->r1 - s->r0, a->weight_hh, c->packed, H, s->u0, s->u1,
-                       product_of(s, s->r0), (int)a->sum);
+        if (a->cell == INDRNN)
+            multiply_units(s);
+        else
+            multiply_gates(c, h_before(s, s->r0), s->r1 - s->r0, a->weight_hh, c->packed, H, s->u0,
+                           s->u1, product_of(s, s->r0), (int)a->sum);
         run_phases(s, steps_of[a->cell]->forward, steps_of[a->cell]->forward_batch);
         s->before = s->base, s->base += s->alive;
     }
@@ -225,7 +230,8 @@ static void grad_products(const Share *s) {
     Rows input = {.rows = a->input, .width = a->I};
     Rows before = {.rows = c->output, .others = c->h_0, .index = c->before, .width = a->H};
     if (a->grad_weight_ih) outer(grad_x, GH, m0, m1, &input, N, a->grad_weight_ih, scratch);
-    if (a->grad_weight_hh) outer(grad_product, GH, m0, m1, &before, N, a->grad_weight_hh, scratch);
+    if (a->grad_weight_hh && a->cell != INDRNN)
+        outer(grad_product, GH, m0, m1, &before, N, a->grad_weight_hh, scratch);
 }
 
 static void backward_work(void *data, int64_t number, int64_t size) {
@@ -235,7 +241,8 @@ static void backward_work(void *data, int64_t number, int64_t size) {
     int64_t H = a->H, GH = c->GH, each = sums_size(a);
     s->sums = c->sums + number * 2 * each, s->kept_sums = s->sums + each;
     memset(s->sums, 0, (size_t)(2 * each) * sizeof(real));
-    for (int64_t p = number; p < panels(H); p += size)
+    int vector = a->cell == INDRNN, add = steps_of[a->cell]->carries || c->zones_h;
+    for (int64_t p = number; !vector && p < panels(H); p += size)
         pack_columns((const real *)a->weight_hh + p * NR, GH, H, H - p * NR,
                      c->packed + p * NR * GH);
     for (int64_t p = number; a->grad_input && p < panels(a->I); p += size)
@@ -251,10 +258,11 @@ static void backward_work(void *data, int64_t number, int64_t size) {
             for (int64_t r = 0; r < s->alive; r++)
                 c->before[s->base + r] = s->t ? s->before + r : -1 - r;
         run_phases(s, steps_of[a->cell]->backward, steps_of[a->cell]->backward_batch);
-        if (s->u1 > s->u0)
-            multiply(product_of(s, s->r0), GH, s->r1 - s->r0, c->packed + s->u0 * GH,
-                     GH, s->u1 - s->u0, c->grad_h + s->r0 * H + s->u0, H,
-                     a->cell == GRU || c->zones_h);
+        if (vector)
+            back_units(s, add);
+        else if (s->u1 > s->u0)
+            multiply(product_of(s, s->r0), GH, s->r1 - s->r0, c->packed + s->u0 * GH, GH,
+                     s->u1 - s->u0, c->grad_h + s->r0 * H + s->u0, H, add);
         s->pending += s->r1 - s->r0;
         if (s->pending >= FLUSH || s->t == 0 || c->own) {
             for (int64_t j = 0; j < each; j++) s->kept_sums[j] += s->sums[j], s->sums[j] = 0;
@@ -266,6 +274,9 @@ static void backward_work(void *data, int64_t number, int64_t size) {
         real sum = 0;
         for (int64_t k = 0; k < size; k++) sum += c->sums[(2 * k + 1) * each + j];
         c->grad_sums[j] = sum;
+        int64_t unit = j - (sum_of(s, WEIGHT) - s->sums);
+        if (vector && a->grad_weight_hh && unit >= 0 && unit < H)
+            ((real *)a->grad_weight_hh)[unit] = sum;
     }
     grad_products(s);
 }
