@@ -32,7 +32,7 @@ from torch import Tensor, nn
 import seqnorm
 from seqnorm.nn import backends
 from seqnorm.nn.backends.cpu import kernels, library
-from seqnorm.nn.backends.cpu.plan import plan_of
+from seqnorm.nn.backends.cpu.plan import inference_plan
 from seqnorm.nn.backends.cpu.prepared import Prepared, can_prepare
 from seqnorm.nn.layers.cells import LAYERS
 
@@ -101,7 +101,7 @@ def test_what_is_prepared() -> None:
     for name, (cell, norm) in NAMES.items():
         (direction,) = LAYERS[cell](3, 4, norm=norm).directions()
         plain = norm is None and direction.step.fused is not None
-        expected = not plain and not plan_of(direction).outside
+        expected = not plain and not inference_plan(direction).outside
         assert (name in PREPARED) == expected, name
     assert len(PREPARED) > 30
 

@@ -5,7 +5,7 @@ Axes: H units, G gates.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 
@@ -97,6 +97,22 @@ def plan_of(direction: Direction) -> Plan:
         hidden_size = direction.weight_hh.shape[-1]
         found = make_plan(direction.step, direction.scheme, hidden_size)
         direction.plans["cpu"] = found
+    return found
+
+
+def inference_plan(direction: Direction) -> Plan:
+    """Return the plan of a direction in inference.
+
+    There a norm over all steps reads a table, as other norms of the batch do.
+    """
+    scheme = direction.scheme
+    if scheme is None or scheme.input is None or not scheme.input.over_time:
+        return plan_of(direction)
+    found: Plan | None = direction.plans.get("cpu in inference")
+    if found is None or found.relu != has_relu(direction.step):
+        by_table = replace(scheme, input=replace(scheme.input, kind="batch"))
+        found = make_plan(direction.step, by_table, direction.weight_hh.shape[-1])
+        direction.plans["cpu in inference"] = found
     return found
 
 

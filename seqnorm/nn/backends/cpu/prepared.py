@@ -25,7 +25,7 @@ from ...recurrence.step import State
 from ..watching import is_forward_mode, is_transformed
 from . import kernels, library
 from .library import LIBRARY, STEPS, Arguments, Layer
-from .plan import plan_of
+from .plan import inference_plan
 
 _WIDE = {torch.float32: 0, torch.float64: 1}
 _PACK = struct.Struct("14q").pack  # ``Prepared`` of src/arguments.h
@@ -56,7 +56,7 @@ def _can_prepare(direction: Direction) -> bool:
         return False
     if direction.scheme is None and step.fused is not None:
         return False  # torch's own layer
-    plan = plan_of(direction)
+    plan = inference_plan(direction)
     if plan.reason is not None or plan.outside:
         return False
     tensors = list(direction.tensors)
@@ -98,7 +98,7 @@ class Prepared:
 
     def _write(self, layer: Layer, direction: Direction) -> None:
         """Write the addresses of a direction into the structure of the kernels."""
-        plan = plan_of(direction)
+        plan = inference_plan(direction)
         fixed = Arguments.from_buffer_copy(plan.arguments)
         fixed.I = direction.weight_ih.shape[1]
         fixed.weight_ih = direction.weight_ih.data_ptr()
