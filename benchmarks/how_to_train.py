@@ -1,16 +1,17 @@
 """Advice on training normalised LSTMs, measured on a small task of real data.
 
 ``taskset -c 1 nice -n 10 python benchmarks/how_to_train.py`` makes the runs that are missing in
-``results/how_to_train.csv``, in about six minutes on one core; it can be interrupted and resumed.
+``results/how_to_train.csv``, in about eight minutes on one core; it can be interrupted and resumed.
 ``--table gain`` prints a table of ``docs/how_to_train.md``, whose test compares them with the file.
 
 The task is scikit-learn's handwritten digits, 8 x 8 pixels each, read two pixels at a time: 32
 steps of 2 inputs, less the mean and divided by the standard deviation of the training part. An LSTM
-of 64 units classifies the last state. A run differs from the basis in one setting, or in two for
-"clip_high" and "eps". In "eps" the pixels are not standardised, so the inputs of the first steps
-are exactly 0, as those of padding are.
+of 64 units classifies the last state, or a GRU in "gru_lr" and "gru_gain". A run differs from the
+basis in one setting, or in two for "clip_high", "eps" and the tables of the GRU. In "eps" the
+pixels are not standardised, so the inputs of the first steps are exactly 0, as those of padding
+are.
 
-Axes: B images, T = 32 steps, I = 2 inputs, H = 64 units, G = 4 gates.
+Axes: B images, T = 32 steps, I = 2 inputs, H = 64 units, G = 4 gates of an LSTM.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class Setting:
         clip: largest norm of the gradient, or "" for no clipping.
         precision: dtype of autocast, or "float32" for no autocast.
         inputs: "standardised", or "raw" for pixels from 0 to 1.
+        layer: "LSTM" or "GRU".
     """
 
     norm: str
@@ -60,6 +62,7 @@ class Setting:
     clip: str = "1"
     precision: str = "float32"
     inputs: str = "standardised"
+    layer: str = "LSTM"
 
 
 # The tables of the page: the norms, the setting that varies, and its values.
@@ -73,6 +76,8 @@ TABLES: dict[str, tuple[tuple[str, ...], str, tuple[str, ...]]] = {
     "inputs": (NORMS, "inputs", ("standardised", "raw")),
     "eps": (("layer", "batch"), "eps", ("1e-12", "1e-05", "0.001")),
     "precision": (NORMS, "precision", ("float32", "bfloat16")),
+    "gru_lr": (NORMS, "lr", ("0.001", "0.003", "0.01", "0.03", "0.1")),
+    "gru_gain": (("layer", "rms", "batch"), "gain", ("0.1", "0.3", "1")),
 }
 HIGH = "0.03"  # the learning rate of "clip_high"
 WORDS = {
@@ -101,11 +106,19 @@ def settings(table: str) -> Iterator[Setting]:
                 setting = replace(setting, lr=HIGH)
             elif table == "eps":
                 setting = replace(setting, inputs="raw")
+            elif table.startswith("gru_"):
+                setting = replace(setting, layer="GRU")
             yield setting
 
 
-def network(setting: Setting) -> tuple[nn.LSTM | seqnorm.LSTM, nn.Linear]:
-    """Return the LSTM and its head."""
+def network(setting: Setting) -> tuple[nn.LSTM | nn.GRU | seqnorm.LSTM | seqnorm.GRU, nn.Linear]:
+    """Return the recurrent layer and its head."""
+    if setting.layer == "GRU":
+        if setting.norm == "none":
+            return nn.GRU(2, UNITS, batch_first=True), nn.Linear(UNITS, 10)
+        changes = {"gain": float(setting.gain)} if setting.gain else {}
+        scheme = seqnorm.preset(setting.norm, "GRU", **changes)
+        return seqnorm.GRU(2, UNITS, batch_first=True, norm=scheme), nn.Linear(UNITS, 10)
     lstm: nn.LSTM | seqnorm.LSTM
     if setting.norm == "none":
         lstm = nn.LSTM(2, UNITS, batch_first=True)
@@ -117,12 +130,12 @@ def network(setting: Setting) -> tuple[nn.LSTM | seqnorm.LSTM, nn.Linear]:
                 lstm.bias_ih_l0[UNITS : 2 * UNITS] = float(setting.forget_bias)
                 lstm.bias_hh_l0[UNITS : 2 * UNITS] = 0.0
     else:
-        changes: dict[str, object] = {"hidden_init": setting.hidden_init}
-        changes |= {"gain": float(setting.gain)} if setting.gain else {}
-        changes |= {"eps": float(setting.eps)} if setting.eps else {}
+        options: dict[str, object] = {"hidden_init": setting.hidden_init}
+        options |= {"gain": float(setting.gain)} if setting.gain else {}
+        options |= {"eps": float(setting.eps)} if setting.eps else {}
         if setting.forget_bias:
-            changes["gate_bias"] = (("f", float(setting.forget_bias)),)
-        scheme = seqnorm.preset(setting.norm, "LSTM", **changes)
+            options["gate_bias"] = (("f", float(setting.forget_bias)),)
+        scheme = seqnorm.preset(setting.norm, "LSTM", **options)
         lstm = seqnorm.LSTM(2, UNITS, batch_first=True, norm=scheme)
     return lstm, nn.Linear(UNITS, 10)
 
@@ -145,14 +158,14 @@ def run(setting: Setting, seed: int, epochs: int = EPOCHS) -> dict[str, object]:
     """Train and test one network, and return its row without the setting."""
     images, labels, test_images, test_labels = digits(setting.inputs)
     torch.manual_seed(seed)
-    lstm, head = network(setting)
-    parameters = [*lstm.parameters(), *head.parameters()]
+    layer, head = network(setting)
+    parameters = [*layer.parameters(), *head.parameters()]
     optimiser = torch.optim.Adam(parameters, float(setting.lr))
     dtype = getattr(torch, setting.precision)
 
     def scores(x: Tensor) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype is not torch.float32):
-            output, _ = lstm(x)
+            output, _ = layer(x)
             found: Tensor = head(output[:, -1])
         return found.float()
 
@@ -171,7 +184,7 @@ def run(setting: Setting, seed: int, epochs: int = EPOCHS) -> dict[str, object]:
         if not math.isfinite(gradients[-1]):
             break
     seconds = time.process_time() - start
-    lstm.eval()
+    layer.eval()
     with torch.no_grad():
         right = (scores(test_images).argmax(1) == test_labels).float().mean()
     return {

@@ -35,6 +35,16 @@ NORMS = ("layer", "rms", "batch")
 SIZES = (64, 128, 256, 512)
 # Steps and sequences. Cells have one step.
 SHAPES = ((1, 1), (1, 4), (1, 16), (1, 32), (4, 1), (8, 1))
+# Rows of the table on the page: a layer or a cell, the norm, T and B.
+PAGE = (
+    ("LayerNorm layer, one step", "layer", "layer", 1, 1),
+    ("LayerNorm cell", "cell", "layer", 1, 1),
+    ("LayerNorm layer, one step of 16 sequences", "layer", "layer", 1, 16),
+    ("LayerNorm cell, 16 sequences", "cell", "layer", 1, 16),
+    ("LayerNorm layer, 8 steps", "layer", "layer", 8, 1),
+    ("BatchNorm of every step, layer, one step", "layer", "batch", 1, 1),
+    ("BatchNorm of every step, cell", "cell", "batch", 1, 1),
+)
 COLUMNS = (
     *("cell", "kind", "norm", "T", "B", "H", "ours_us", "torch_us", "ratio", "least", "most"),
     *table.WHERE,
@@ -127,6 +137,24 @@ def summary(found: Iterable[table.Row]) -> list[str]:
     ]
 
 
+def markdown(path: Path) -> str:
+    """Return the table of the page: geometric means over H of ratios in the file."""
+    found = table.read(path)
+    lines = ["| | " + " | ".join(CELLS) + " |", "|---" * (1 + len(CELLS)) + "|"]
+    for text, kind, norm, T, B in PAGE:
+        wanted = {"kind": kind, "norm": norm, "T": str(T), "B": str(B)}
+        means = []
+        for cell in CELLS:
+            each = [
+                float(row["ratio"])
+                for row in found
+                if all(row[name] == value for name, value in {**wanted, "cell": cell}.items())
+            ]
+            means.append(f"{geometric_mean(each):.2f}")
+        lines.append(f"| {text} | " + " | ".join(means) + " |")
+    return "\n".join(lines)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     load = timing.load_average()
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -135,8 +163,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--processes", type=int, default=PROCESSES, metavar="N")
     parser.add_argument("--budget", type=float, default=0.2, help="seconds of a line in a process")
     parser.add_argument("--csv", type=Path, metavar="PATH", help="default: results/one_step.csv")
+    parser.add_argument("--table", action="store_true", help="print the page's table and end")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
+    if options.table:
+        print(markdown(options.csv or RESULTS))
+        return
     torch.set_num_threads(options.threads)
     which = list(lines(options.quick))
     if options.one:

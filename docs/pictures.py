@@ -25,7 +25,7 @@ SETS = {
 GAP = 24
 
 
-SIDE, LEFT, TOP, WIDTH, HEIGHT = 44, 150, 84, 460, 412
+SIDE, LEFT, TOP, WIDTH, HEIGHT = 44, 150, 84, 460, 396
 
 
 def set_of(name: str) -> str:
@@ -87,19 +87,22 @@ def rows_of_steps() -> str:
         rows = sum(length > step for length in LENGTHS)
         below = TOP + len(LENGTHS) * SIDE
         parts.append(text(x + SIDE / 2, below + 28, str(rows), middle))
-        parts.append(text(x + SIDE / 2, below + 54, "own" if updated[step] else "table", middle))
     parts.append(text(16, TOP - 10, "step", f'fill="{QUIET}"'))
     for b, length in enumerate(LENGTHS):
         parts.append(text(16, TOP + b * SIDE + 28, f"sequence {b + 1}: {length}"))
-    parts += [
-        text(16, below + 28, "rows"),
-        text(16, below + 54, "statistics"),
-        text(16, below + 92, "Each column has a mean and a variance of its own."),
-        text(16, below + 113, f"A step with fewer than {table.min_count} rows takes those of the"),
-        text(16, below + 134, "last step in the table. Dashed: padding, which never counts."),
-        "</svg>",
-    ]
-    return "\n".join(parts) + "\n"
+    parts.append(text(16, below + 28, "rows"))
+    legend = {
+        f'fill="{OWN}" stroke="{OTHER_EDGE}"': "normalised with the statistics of its own step",
+        f'fill="{OTHER}" stroke="{OTHER_EDGE}"': (
+            f"fewer than {table.min_count} rows: normalised with running statistics"
+        ),
+        'fill="none" stroke="#8d99a3" stroke-dasharray="4 3"': "padding, which never counts",
+    }
+    for line, (look, words) in enumerate(legend.items()):
+        y = below + 50 + 26 * line
+        parts.append(f'<rect x="16" y="{y}" width="16" height="16" {look}/>')
+        parts.append(text(42, y + 14, words))
+    return "\n".join([*parts, "</svg>"]) + "\n"
 
 
 def text(x: float, y: float, words: str, style: str = "") -> str:

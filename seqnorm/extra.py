@@ -9,26 +9,25 @@ from importlib import import_module
 from importlib.util import find_spec
 
 HINT = "pip install 'seqnorm[train]'"
-# Names of the modules that the extra installs.
-MODULES = frozenset(
-    [
-        "lightning",
-        "torchmetrics",
-        "jsonargparse",
-        "yaml",
-        "tokenizers",
-        "rich",
-        "tensorboard",
-        "matplotlib",
-        "numpy",
-        "pyarrow",
-        "sklearn",
-        "scipy",
-        "PIL",
-        "jinja2",
-        "joblib",
-    ]
-)
+SWEEP_HINT = "pip install 'seqnorm[train,sweep]'"
+# The packages of the extra, and the module of each, as pyproject.toml lists them.
+TRAIN = {
+    "lightning": "lightning",
+    "torchmetrics": "torchmetrics",
+    "jsonargparse": "jsonargparse",
+    "tokenizers": "tokenizers",
+    "rich": "rich",
+    "tensorboard": "tensorboard",
+    "matplotlib": "matplotlib",
+    "pyarrow": "pyarrow",
+    "scikit-learn": "sklearn",
+    "scipy": "scipy",
+    "pillow": "PIL",
+    "jinja2": "jinja2",
+    "joblib": "joblib",
+}
+# The modules that the extra installs, those of packages that its own need among them.
+MODULES = frozenset([*TRAIN.values(), "numpy", "yaml"])
 
 
 @contextmanager
@@ -60,7 +59,7 @@ def need(user: str, *modules: str, hint: str = HINT) -> None:
             import_module(module)
 
 
-def absent(user: str, modules: Iterable[str]) -> str:
+def absent(user: str, modules: Iterable[str], hint: str = HINT) -> str:
     """Return the error message for modules that are not installed, "" if all are.
 
     Nothing is imported.
@@ -70,7 +69,7 @@ def absent(user: str, modules: Iterable[str]) -> str:
         return ""
     named = f"module{'s' * (len(missing) > 1)} {', '.join(missing)}"
     verb = "are" if len(missing) > 1 else "is"
-    return f"{user} needs the {named}, which {verb} not installed: {HINT}"
+    return f"{user} needs the {named}, which {verb} not installed: {hint}"
 
 
 def _is_there(module: str) -> bool:

@@ -1,11 +1,14 @@
-"""Atomic writing of files, locks on files, the shipped configurations, and the commit's name."""
+"""Atomic writing of files, locks on files, the shipped configurations, and the commit's name.
+
+The folder ``spaces`` of the shipped configurations holds the search spaces of ``seqnorm sweep``.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -14,22 +17,64 @@ _PACKAGE = Path(__file__).resolve().parent
 # An installation has a copy of the checkout's folder inside the package.
 _SHIPPED = _PACKAGE / "configs"
 CONFIGS = _SHIPPED if _SHIPPED.is_dir() else _PACKAGE.parent / "configs"
+# The path of a checkpoint in messages that ask for one.
+CHECKPOINT = "runs/r8/version_0/checkpoints/best.ckpt"
+
+
+SPACES = CONFIGS / "spaces"
+# The keys of a range of values in a search space.
+RANGE = ("low", "high", "log", "step")
 
 
 def find_config(name: str) -> Path | None:
     """Return a configuration by its path or by its name, as norm/batch; None if not found."""
+    return _find(name, CONFIGS)
+
+
+def find_space(name: str) -> Path | None:
+    """Return a search space by its path or by its name, as series; None if not found."""
+    return _find(name, SPACES)
+
+
+def _find(name: str, folder: Path) -> Path | None:
     path = Path(name).expanduser()
     if path.is_file():
         return path
-    shipped = CONFIGS / f"{name.removeprefix('configs/').removesuffix('.yaml')}.yaml"
+    top = folder.relative_to(CONFIGS.parent).as_posix()
+    shipped = folder / f"{name.removeprefix(f'{top}/').removesuffix('.yaml')}.yaml"
     return shipped if shipped.is_file() else None
 
 
 def config_names() -> list[str]:
-    """Return the names of the shipped configurations, without those of the studies."""
+    """Return the names of the shipped configurations, without studies and search spaces."""
     paths = sorted(CONFIGS.rglob("*.yaml"))
     names = [path.relative_to(CONFIGS).with_suffix("").as_posix() for path in paths]
-    return [name for name in names if not name.startswith("studies/")]
+    return [name for name in names if not name.startswith(("studies/", "spaces/"))]
+
+
+def space_names() -> list[str]:
+    """Return the names of the shipped search spaces."""
+    return [path.stem for path in sorted(SPACES.glob("*.yaml"))]
+
+
+def is_inline(value: str) -> bool:
+    """Return whether the value of ``--config`` or ``--space`` is YAML itself, not a name."""
+    return any(sign in value for sign in "{:\n")
+
+
+def options_of(space: Mapping[object, object], before: str = "") -> Iterator[tuple[str, object]]:
+    """Yield the name and the values of each option of a search space.
+
+    The options may be nested as in a configuration: ``{model: {lr: [1e-3, 1e-2]}}`` is the same as
+    ``{model.lr: [1e-3, 1e-2]}``. A mapping with a key of ``RANGE`` is a range.
+    """
+    deepest = before.count(".") > 4  # no option is nested so deeply, but aliases in YAML may be
+    for name, values in space.items():
+        nested = isinstance(values, Mapping) and values and not set(RANGE).intersection(values)
+        if nested and isinstance(values, Mapping) and not deepest:
+            yield from options_of(values, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", values
 
 
 @contextmanager

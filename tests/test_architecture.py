@@ -16,6 +16,7 @@ import seqnorm.nn.layers.cells
 PACKAGE = ROOT / "seqnorm"
 # The rooms of seqnorm.training and the modules beside them, from the ground up.
 ROOMS = [
+    "wrong_values",
     "errors",
     "checkpoints",
     "distributed",
@@ -25,6 +26,7 @@ ROOMS = [
     "tasks",
     "prediction",
     "run",
+    "search",
 ]
 # The modules of nn that the file of a cell may import: it knows neither other cells nor backends.
 OF_A_CELL = ("check", "recurrence.", "layers.")

@@ -38,7 +38,7 @@ def test_each(case: Case, trained: Path, tmp_path: Path) -> None:
 
 def test_the_page_has_no_others() -> None:
     lines = PAGE.read_text(encoding="utf-8").splitlines()
-    rows = [line for line in lines if line.startswith("| ") and not line.startswith("| tried")]
+    rows = [line for line in lines if line.startswith("| ") and not line.startswith("| input")]
     assert [line.split(" | ")[0] for line in rows] == [f"| {case.tried}" for case in CASES]
     assert [line[3:] for line in lines if line.startswith("## ")] == list(
         dict.fromkeys(case.group for case in CASES)

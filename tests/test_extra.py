@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from importlib import import_module
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
 
 from seqnorm import extra
+from seqnorm.command.main import COMMANDS
 from seqnorm.training.errors import line_of
 
 ROOT = Path(__file__).parents[1]
@@ -30,13 +33,9 @@ NOT_TO_TRAIN = {"pyarrow", "jinja2", "joblib"}
 OPTIONS = ("--data.corpus=good.csv", "--trainer.max_epochs=1", "--model.hidden_size=4")
 
 
-def without(missing: str, *arguments: str, module: str | None = None) -> tuple[int, str]:
-    """Return exit status and standard error of ``train.py``, or of a module, without a module."""
-    run = "import runpy; "
-    if module is None:
-        run += f"runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')"
-    else:
-        run += f"runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+def without(missing: str, *arguments: str) -> tuple[int, str]:
+    """Return exit status and standard error of ``train.py`` without a module."""
+    run = f"import runpy; runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')"
     code = WITHOUT.format(missing=missing, arguments=["train.py", *arguments], run=run)
     process = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code],
@@ -64,9 +63,9 @@ def test_train_py(missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("missing", ["yaml", "jsonargparse"])
 def test_the_studies(missing: str) -> None:
-    status, error = without(missing, "--help", module="seqnorm.studies")
+    status, error = without(missing, "study", "--help")
     assert status == 2
-    expected = f"error: seqnorm.studies needs the module {missing}, which is not installed: "
+    expected = f"error: seqnorm study needs the module {missing}, which is not installed: "
     assert error.splitlines()[-1] == f"{expected}pip install 'seqnorm[train]'"
     assert "Traceback" not in error
 
@@ -99,3 +98,14 @@ def test_asked_for_before_a_long_computation(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "scipy", None)
     with pytest.raises(ModuleNotFoundError, match=r"^a study needs the module scipy.*seqnorm\[t"):
         extra.need("a study", "matplotlib", "scipy")
+
+
+def test_the_lists_of_packages_agree() -> None:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^train = \[\n(.*?)^\]", text, re.MULTILINE | re.DOTALL)
+    assert re.findall(r'"([\w-]+)', block) == list(extra.TRAIN)
+    for name, module in extra.TRAIN.items():
+        installed = {str(file).partition("/")[0] for file in distribution(name).files or ()}
+        assert module in installed, f"{name} has the module"
+    for command, (_, needed) in COMMANDS.items():
+        assert set(needed) <= extra.MODULES, command

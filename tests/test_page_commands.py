@@ -21,7 +21,7 @@ from seqnorm.studies.commands import arguments as study_arguments
 
 # Programs of others, whose own options are not checked here.
 OTHERS = {"echo", "torchrun", "srun", ".", "#SBATCH"}
-TRAINING = ("fit", "validate", "test", "predict")
+TRAINING = ("fit", "sweep", "validate", "test", "predict")
 FIELDS = {field.name for of in (Norm, NormScheme) for field in fields(of)}  # of norm_options
 EXTRAS = re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
 
@@ -52,7 +52,8 @@ def lines() -> Iterator[Any]:
 
 def check_options(command: str, words: list[str]) -> None:
     """Check the options of fit, validate, test or predict, and the configurations they name."""
-    with_configs(words)  # raises for a configuration that does not exist
+    # It raises for a configuration that does not exist; those in runs/ are written by a run.
+    with_configs(["base" if word.startswith("runs/") else word for word in words])
     known = known_options(command)
     for word in words:
         name = word.partition("=")[0]
@@ -84,8 +85,6 @@ def check_python(words: list[str]) -> None:
         assert find_spec(module) is not None, module
         if module == "seqnorm":
             check_seqnorm(rest)
-        elif module == "seqnorm.studies" and rest != ["NAME"]:
-            study_arguments(rest, module)
         elif module.startswith("seqnorm.training.results"):
             spec = find_spec(module)
             assert spec is not None

@@ -13,6 +13,22 @@ import pytest
 from source_tree import FIRST_WORDS, ROOT, docstrings, first_word, nodes, python_files
 
 FILES = python_files(ROOT)
+# The folders whose arguments are options of the command, which --help describes.
+DESCRIBED = [
+    path
+    for folder in ("models", "datasets", "training")
+    for path in python_files(ROOT)
+    if path.is_relative_to(ROOT / "seqnorm" / folder)
+]
+SECTION = re.compile(
+    r"^( *)(?:Args|Attributes|Raises):\n((?:\1 {4}.*\n|\n(?=\1 {4}))+)", re.MULTILINE
+)
+# First words of descriptions in telegram style, which lack their article or their verb.
+BARE = (
+    *("Dropout", "Features", "Highest", "How", "Initial", "Largest", "Least", "Length", "Lengths"),
+    *("Lowest", "Makes", "Most", "Name", "Names", "Number", "Numbers", "Path", "Probability"),
+    *("Returns", "Running", "Seconds", "Seed", "Size", "Sizes", "Smallest", "Standard", "Values"),
+)
 # A sentence begins at the start of a paragraph or a list item, or after the end of another one.
 SENTENCE = re.compile(rf"(?:\A|\n\s*\n|\n\s*[-*]|[.!?])\s+({'|'.join(FIRST_WORDS)})\b")
 NONE = re.compile(r"\b(?:is|are)\s+none\b")
@@ -58,6 +74,59 @@ def complaints(path: Path) -> Iterator[str]:
         for match, words in found:
             at = line + text[: match.end()].count("\n")
             yield f"{path}:{at}: a {kind} with {' '.join(words.split())!r}"
+
+
+def descriptions(docstring: str) -> Iterator[tuple[str, str]]:
+    """Yield the name and the description of each argument, attribute and error of a docstring."""
+    for section in SECTION.finditer(docstring + "\n"):
+        indent = len(section[1]) + 4
+        entry = rf"^ {{{indent}}}([\w*][^:\n]*): ((?:.|\n {{{indent + 1},}}\S)+)"
+        for found in re.finditer(entry, section[2], re.MULTILINE):
+            yield found[1], " ".join(found[2].split())
+
+
+def faults(docstring: str) -> Iterator[str]:
+    """Yield the faults of the descriptions in a docstring."""
+    for name, text in descriptions(docstring):
+        if text[0].islower():
+            yield f"{name} begins in lower case: {text:.40}"
+        elif text.partition(" ")[0] in BARE:
+            yield f"{name} begins without an article or a verb: {text:.40}"
+        if not text.endswith("."):
+            yield f"{name} has no full stop: {text:.40}"
+
+
+@pytest.mark.parametrize("path", DESCRIBED, ids=[str(path.relative_to(ROOT)) for path in DESCRIBED])
+def test_descriptions_of_arguments(path: Path) -> None:
+    found = [
+        f"{path}:{node.lineno}: {fault}"
+        for node in docstrings(path)
+        for fault in faults(str(node.value))
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_faults_of_descriptions_are_found() -> None:
+    docstring = """Do it.
+
+    Args:
+        one: the first one.
+        two, three: The others, of
+            two lines.
+        four: Highest rate.
+        five: The last
+            of all
+
+    Raises:
+        ValueError: it is wrong.
+    """
+    assert [fault.split(":")[0] for fault in faults(docstring)] == [
+        "one begins in lower case",
+        "four begins without an article or a verb",
+        "five has no full stop",
+        "ValueError begins in lower case",
+    ]
+    assert dict(descriptions(docstring))["two, three"] == "The others, of two lines."
 
 
 @pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(ROOT)) for path in FILES])

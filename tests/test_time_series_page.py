@@ -12,10 +12,12 @@ from statistics import mean, stdev
 import pytest
 
 from seqnorm.command.early import known_options
-from seqnorm.datasets import SeriesLayout, load_series
+from seqnorm.datasets import Scaling, SeriesLayout, load_series
 from seqnorm.datasets.series.containers import LABELS, TARGETS
 from seqnorm.datasets.series.files import ENDINGS
 from seqnorm.datasets.series.tables import IDS, TIMES
+from seqnorm.training import SeriesClassification
+from seqnorm.training.checkpoints.checkpoint_file import AtomicCheckpointIO
 from seqnorm.training.results.rows import read_rows
 from seqnorm.training.results.series_table import markdown
 
@@ -75,8 +77,10 @@ def test_its_options_exist() -> None:
     assert len(quoted) >= 9
 
 
-def test_its_example_writes_a_file_that_is_read(tmp_path: Path) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+def test_its_examples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, loading = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, check=True)
     corpus = load_series(tmp_path / "walks.npz", layout=SeriesLayout())
     assert len(corpus.train.ids) == 60
@@ -84,6 +88,19 @@ def test_its_example_writes_a_file_that_is_read(tmp_path: Path) -> None:
     assert corpus.features == ("0", "1")
     for values, label in zip(corpus.train.values, corpus.train.labels):
         assert label == ("rises" if values[-1, 0] > values[0, 0] else "falls")
+    made = SeriesClassification(
+        Scaling.none(corpus.features).to_json(), corpus.classes, hidden_size=4
+    )
+    stored = {"state_dict": made.state_dict(), "hyper_parameters": dict(made.hparams)}
+    path = tmp_path / "runs/sensors/version_0/checkpoints/best.ckpt"
+    path.parent.mkdir(parents=True)
+    AtomicCheckpointIO().save_checkpoint(stored, path)
+    given = {"first": corpus.train.values[0], "second": corpus.train.values[1].numpy()}
+    monkeypatch.chdir(tmp_path)
+    exec(loading, given)  # the page's own code
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == "The columns of an array are ('0', '1')"
+    assert [line.split()[0] in corpus.classes for line in shown[1:]] == [True, True]
 
 
 @pytest.mark.network

@@ -1,9 +1,10 @@
 """
-Convert a model, and see who computes it
-========================================
+Convert a model, and choose a backend
+=====================================
 
-``seqnorm.convert_rnn`` replaces the recurrent layers of an existing model, and keeps their weights.
-``seqnorm.explain`` says which backend computes a layer, and why the others do not.
+``seqnorm.convert_rnn`` replaces the recurrent layers of an existing model and keeps their weights.
+A backend is a way to compute a layer, such as compiled kernels. ``seqnorm.explain`` shows which
+backend computes a layer, and why the others do not.
 """
 
 import time
@@ -16,8 +17,8 @@ from torch import nn
 import seqnorm
 
 # %%
-# A model of torch
-# ----------------
+# A model with torch.nn.LSTM
+# --------------------------
 
 
 class Tagger(nn.Module):
@@ -40,8 +41,8 @@ tokens = torch.randint(0, 1000, (16, 50))
 # %%
 # The same model, and a normalised one
 # ------------------------------------
-# With ``norm=None`` the converted model computes the same. A norm changes it, so training has to go
-# on from there; the matrices are kept as a start.
+# With ``norm=None`` the converted model computes the same. With a norm its outputs change, so it
+# has to be trained further.
 
 same = seqnorm.convert_rnn(tagger, norm=None)
 normalised = seqnorm.convert_rnn(tagger, norm="layer")
@@ -55,14 +56,14 @@ with torch.no_grad():
 # %%
 # Backends
 # --------
-# Each backend takes a call or says why it does not. The first one in the list that takes it
-# computes it.
+# The first backend in the list that supports a call computes it.
 
 for name, state in seqnorm.available_backends().items():
     print(f"{name:10} {state}")
 
 # %%
-# torch's own kernels are the first choice where there is no norm.
+# Without a norm, "aten", which is torch's own layer, comes first. With a norm it is "cpu", the
+# compiled kernels of seqnorm.
 
 x = torch.randn(16, 50, 64)
 print(seqnorm.explain(same.rnn, x), end="\n\n")
@@ -71,13 +72,13 @@ print(seqnorm.explain(normalised.rnn, x))
 # %%
 # Times
 # -----
-# The same call by every backend that takes it, forward and backward. "reference" is the definition,
-# a loop over time in Python that every other backend is compared with. The bars are medians on the
-# machine that built this page, which was doing other work, too.
+# The same call is timed with every backend that supports it, forward and backward. "reference" is a
+# loop over time in Python. The bars are medians on the machine that built this page, which was
+# doing other work as well; shorter is faster.
 
 
 def milliseconds(layer, backend):
-    """Return the median time of a forward and a backward pass, None if it is refused."""
+    """Return the median time of a forward and a backward pass, None if it is not supported."""
     times = []
     try:
         for _ in range(9):
@@ -98,15 +99,20 @@ times = {
     for backend in ("reference", "aten", "cpu")
 }
 
-fig, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
-colours = {"reference": "tab:grey", "aten": "tab:green", "cpu": "tab:blue"}
+BACKENDS = {
+    "reference": ("reference: loop in Python", "tab:grey"),
+    "aten": ("aten: torch.nn.LSTM", "tab:green"),
+    "cpu": ("cpu: kernels of seqnorm", "tab:blue"),
+}
+fig, ax = plt.subplots(figsize=(8, 3.8), layout="constrained")
 bars = {key: value for key, value in times.items() if value is not None}
 for row, ((_, backend), value) in enumerate(bars.items()):
-    ax.barh(row, value, color=colours[backend])
-    ax.text(value, row, f" {value:.0f} ms", va="center")
-ax.set_yticks(range(len(bars)), [f"{name}, {backend}" for name, backend in bars])
+    ax.barh(row, value, color=BACKENDS[backend][1])
+    ax.text(value, row, f" {value:.1f} ms", va="center")
+labels = [f"{name}\n{BACKENDS[backend][0]}" for name, backend in bars]
+ax.set_yticks(range(len(bars)), labels)
 ax.invert_yaxis()
-ax.margins(x=0.12)
-ax.set_xlabel("forward and backward, milliseconds")
-ax.set_title("LSTM(64, 96), two directions, 16 sequences of 50 steps")
+ax.margins(x=0.18)
+ax.set_xlabel("time of a forward and a backward pass, ms")
+ax.set_title("Bidirectional LSTM(64, 96), 16 sequences of 50 steps")
 plt.show()

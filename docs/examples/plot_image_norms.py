@@ -4,7 +4,7 @@ Norms of images and the size of the batch
 
 BatchNorm takes its statistics over the images of a mini-batch. GroupNorm and InstanceNorm stay
 within one image. This example trains a small convolutional network on digits, with batches of 2 to
-64 images, and counts errors.
+64 images, and measures the test error.
 """
 
 import matplotlib.pyplot as plt
@@ -17,8 +17,8 @@ import seqnorm
 # %%
 # The data and the network
 # ------------------------
-# Scikit-learn's digits are 1797 images of 8 x 8. A few hundred are for training, so that errors
-# remain to be counted.
+# Scikit-learn's digits are 1797 images of 8 x 8 pixels. Only 512 are for training, because with
+# more of them there would be too few errors to compare.
 
 digits = load_digits()
 order = torch.randperm(len(digits.target), generator=torch.Generator().manual_seed(0))
@@ -42,15 +42,16 @@ def network(norm):
 
 
 # %%
-# A network that exists already is converted by one call, which keeps gains and biases, and
-# warns of everything that it drops:
+# One call converts the norms of an existing network. It keeps gains and biases, and warns of
+# everything that it drops:
 
 print(seqnorm.convert_norm(network(nn.BatchNorm2d), to="group", num_groups=4))
 
 # %%
 # Training
 # --------
-# The learning rate is proportional to the batch, so that a small step of noise weighs alike.
+# The learning rate is proportional to the batch size, so that each image has about the same
+# influence on the weights at every batch size.
 
 
 def test_error(norm, batch, seed):
@@ -77,6 +78,7 @@ results = {
 # %%
 # Errors by batch size
 # --------------------
+# Lines are means over three seeds, and each small dot is one seed.
 
 fig, ax = plt.subplots(figsize=(8, 4.5), layout="constrained")
 for name, (_, colour) in NORMS.items():
@@ -85,13 +87,14 @@ for name, (_, colour) in NORMS.items():
 ax.set_xscale("log", base=2)
 ax.set_xticks(BATCHES, [str(batch) for batch in BATCHES])
 ax.invert_xaxis()
-ax.set(xlabel="images in a batch", ylabel="test error, %", ylim=(0, None))
-ax.set_title(f"Digits, {EPOCHS} epochs, {SEEDS} seeds")
+ax.set(xlabel="batch size in training, from large to small", ylabel="test error, %", ylim=(0, None))
+ax.set_title(f"Three norms at different batch sizes (digits, {EPOCHS} epochs)")
 ax.grid(alpha=0.3)
 ax.legend()
 plt.show()
 
 # %%
-# BatchNorm has the lowest error here at every size, even with two images in a batch: each of its
-# channels then still has 2 x 64 or 2 x 16 positions. The advantage is smallest at both ends. In the
-# studies of :doc:`../limitations`, a deeper network on harder images loses it at a batch of two.
+# BatchNorm has the lowest mean error here at every size, even with two images in a batch: each
+# channel then still has 2 x 64 or 2 x 16 positions to compute a mean from. In the studies of
+# :doc:`../limitations`, a deeper network on harder images loses this advantage at a batch size of
+# two.

@@ -4,8 +4,8 @@ A LayerNorm LSTM learns the adding problem
 
 In the adding problem of Hochreiter & Schmidhuber (1997) every step of a sequence has a random
 number, and two of the steps are marked. The network reads the sequence once and returns the sum of
-the two marked numbers. The first one stands in the first half, so it has to be kept over dozens of
-steps in which other numbers come in.
+the two marked numbers. The first one is in the first half of the sequence, so the network has to
+remember it over dozens of steps.
 
 This example trains ``torch.nn.LSTM`` and ``seqnorm.LSTM`` with two norms on the same sequences, and
 draws their learning curves.
@@ -73,8 +73,8 @@ def train(make_layer, seed):
 # ------------
 # ``seqnorm.LSTM`` takes the arguments of ``torch.nn.LSTM`` and ``norm``. ``"layer"`` is the
 # LayerNorm LSTM of Ba et al. (2016), and ``"batch"`` the BatchNorm LSTM of Cooijmans et al. (2017),
-# with statistics of every time step. All three have the same learning rate; 0.003 and 0.03 do not
-# change the picture.
+# with a mean and a variance for each time step. All three have the same learning rate, 0.01; with
+# 0.003 and 0.03 the curves look similar.
 
 LAYERS = {
     "torch.nn.LSTM": lambda: nn.LSTM(2, UNITS),
@@ -87,7 +87,8 @@ curves = {name: torch.tensor([errors for errors, _ in found]) for name, found in
 # %%
 # The learning curves
 # -------------------
-# A thin line is one seed, as a mean over 20 updates, and the thick line is the mean over the seeds.
+# Each thin line is one seed, as a moving average over 20 updates, and the thick line is the mean
+# over the seeds. The dotted line is the error of a network that always answers 1.
 
 WINDOW = 20
 fig, ax = plt.subplots(figsize=(8, 4.5), layout="constrained")
@@ -98,7 +99,7 @@ for (name, errors), colour in zip(curves.items(), ("tab:grey", "tab:blue", "tab:
     ax.plot(updates, smooth.mean(0), color=colour, linewidth=2.5, label=name)
 ax.axhline(1 / 6, color="black", linestyle=":", linewidth=1)
 ax.text(UPDATES, 1 / 6 * 1.15, "always answer 1", ha="right")
-ax.set(yscale="log", xlabel="update", ylabel="mean squared error in training")
+ax.set(yscale="log", xlabel="update of the weights", ylabel="mean squared error in training")
 ax.set_title(f"Adding problem, {STEPS} steps, {SEEDS} seeds")
 ax.grid(alpha=0.3)
 ax.legend(loc="lower left")
@@ -107,13 +108,13 @@ plt.show()
 # %%
 # In these 400 updates torch's LSTM does not get below the error of the constant answer, and both
 # normalised layers do. BatchNorm is the first to leave the plateau, but its error in training then
-# stays higher than that of LayerNorm: it sees the noise of statistics of 32 sequences.
+# stays higher than that of LayerNorm, because the mean and variance of 32 sequences are noisy.
 #
 # Inference
 # ---------
-# In inference BatchNorm takes running statistics. They are averages over the last updates, in which
-# the weights still changed a lot, and they do not fit the final weights. ``reestimate_statistics``
-# replaces them by statistics of 50 batches with the final weights.
+# In inference BatchNorm uses running averages of the mean and variance. They come from the last
+# updates, in which the weights still changed a lot, so they do not fit the final weights.
+# ``reestimate_statistics`` replaces them by statistics of 50 batches with the final weights.
 
 for name, found in runs.items():
     errors = [f"in training {curves[name][:, -50:].mean().item():.4f}"]

@@ -2,10 +2,10 @@
 Sequences longer than any in training
 =====================================
 
-BatchNorm has statistics for every time step that training has reached. At a later step it uses
-those of the last step that has any. This example trains on at most 30 steps, and tests on up to
-120. The result depends on the task: do the later steps have the same distribution as the last ones
-of training?
+BatchNorm inside a recurrent network has a mean and a variance for every time step that training has
+reached. At a later step it uses those of the last step that has any. This example trains on at most
+30 steps and tests on up to 120. The result depends on the task: do the states at later steps have
+the same distribution as at the last steps of training?
 """
 
 import matplotlib.pyplot as plt
@@ -23,8 +23,8 @@ TESTED = [10, 20, 30, 40, 60, 90, 120]
 # *Recall:* some steps are marked; was the number at the last marked step positive? After a few
 # steps the state has the same distribution at every step.
 #
-# *Sum:* is the sum of all numbers positive? The sum of a longer sequence is larger, so the network
-# has to count further than it ever has.
+# *Sum:* is the sum of all numbers positive? The sum of a longer sequence is larger, so the state
+# has to take values that it never had in training.
 
 
 def recall(lengths, generator):
@@ -86,7 +86,7 @@ results = {
 }
 
 # %%
-# The table of a BatchNorm layer can refuse such steps instead: ``beyond="error"``.
+# With ``beyond="error"``, BatchNorm raises an error at such a step instead.
 
 strict = seqnorm.LSTM(2, 4, norm=seqnorm.preset("batch", "LSTM", beyond="error"))
 strict(torch.randn(10, 3, 2))
@@ -98,6 +98,7 @@ except IndexError as error:
 # %%
 # Errors by length
 # ----------------
+# Each thin line is one seed, and the thick line is the mean over the seeds.
 
 fig, axes = plt.subplots(2, 1, figsize=(7, 7.5), layout="constrained", sharex=True)
 for ax, name in zip(axes, TASKS):
@@ -106,14 +107,15 @@ for ax, name in zip(axes, TASKS):
         of_seeds = results[name, norm]
         ax.plot(TESTED, of_seeds.T, color=colour, linewidth=0.8, alpha=0.5)
         ax.plot(TESTED, of_seeds.mean(0), "o-", color=colour, linewidth=2, label=f"norm={norm!r}")
-    ax.set(ylabel="error on 500 sequences, %", title=name, ylim=(0, None))
+    ax.set(ylabel="error on 500 sequences, %", title=f"Task: {name}", ylim=(0, None))
     ax.grid(alpha=0.3)
-axes[1].set_xlabel("steps in the test")
-axes[0].legend()
+axes[1].set_xlabel("number of steps of the tested sequences")
+fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
 plt.show()
 
 # %%
-# A thin line is one seed.
+# The same numbers at two lengths:
+
 for name in TASKS:
     for norm in NORMS:
         at = results[name, norm].mean(0)

@@ -2,9 +2,9 @@
 A cell of your own
 ==================
 
-A cell is a subclass of ``seqnorm.Step`` with the equation of one step. Layers, directions, lengths,
-packing, norms with statistics of every step, zoneout and chunks of time come with it. This example
-writes a cell with two gates, checks it, and trains it with three norms.
+A cell is a subclass of ``seqnorm.Step`` with the equation of one time step. The library makes
+layers of it, with several directions, lengths, packed sequences and norms. This example writes a
+cell with two gates, checks it, and trains it without a norm and with two norms.
 """
 
 import matplotlib.pyplot as plt
@@ -23,8 +23,10 @@ from seqnorm.testing import check_step
 #     f   = sigmoid(f)
 #     h_t = f h_(t-1) + (1 - f) tanh(g)
 #
-# ``x`` and ``h`` are the products with the matrices, with their norms and biases. They hold the
-# gates in the order of ``gates``. ``state`` has the parts of the state before.
+# ``x`` and ``h`` are the products of the matrices with the input and with the previous state,
+# already normalised and with bias. They hold the gates in the order of ``gates``. ``state`` has the
+# parts of the previous state, here only h. ``norm("sum", ...)`` normalises the sum of the terms if
+# the layer is asked to do so; ``scheme`` describes the norms of the layer and is not needed here.
 
 
 class ForgetGateStep(seqnorm.Step):
@@ -41,9 +43,9 @@ class ForgetGateStep(seqnorm.Step):
 # %%
 # The check
 # ---------
-# ``check_step`` runs the cell with every norm through the promises of the library: derivatives
-# against finite differences, ragged sequences against each sequence by itself, poisoned padding,
-# chunks, both directions, single steps, and saving.
+# ``check_step`` tests the cell with every norm: derivatives against finite differences, a padded
+# batch against each sequence by itself, padding that contains NaN, both directions, single steps,
+# saving and more.
 
 checks = check_step(ForgetGateStep())
 print(*checks[:7], sep="\n")
@@ -107,6 +109,8 @@ curves = {norm: torch.tensor([train(norm, seed) for seed in range(SEEDS)]) for n
 # %%
 # The learning curves
 # -------------------
+# Each thin line is one seed, as a moving average over 15 updates, and the thick line is the mean
+# over the seeds. The dotted line is the error of a network that always answers 1/2.
 
 WINDOW = 15
 fig, ax = plt.subplots(figsize=(8, 4.5), layout="constrained")
@@ -117,8 +121,8 @@ for norm, colour in NORMS.items():
     ax.plot(updates, smooth.mean(0), color=colour, linewidth=2.5, label=f"norm={norm!r}")
 ax.axhline(1 / 12, color="black", linestyle=":", linewidth=1)
 ax.text(UPDATES, 1 / 12 * 1.08, "always answer 1/2", ha="right")
-ax.set(yscale="log", xlabel="update", ylabel="mean squared error in training")
-ax.set_title(f"A forget-gate cell with three norms, {SEEDS} seeds")
+ax.set(yscale="log", xlabel="update of the weights", ylabel="mean squared error in training")
+ax.set_title(f"A cell with a forget gate alone, {SEEDS} seeds")
 ax.grid(alpha=0.3)
 ax.legend()
 plt.show()

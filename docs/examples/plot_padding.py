@@ -30,10 +30,10 @@ def batch(fill):
 # %%
 # Three ways
 # ----------
-# The first way gives no lengths and multiplies the outputs by the mask afterwards, as is often
-# done. The backward direction then starts in the padding. The second one normalises the outputs
-# by torch's BatchNorm before the mask. The third one is a layer of this library with lengths, and
-# its norm.
+# The first way gives no lengths and multiplies the outputs by a mask afterwards, as is often done.
+# The backward direction then starts in the padding. The second way packs the sequences for the
+# LSTM, but then applies torch's BatchNorm to padded outputs. The third way gives ``lengths`` to a
+# layer and a norm of this library.
 
 torch.manual_seed(0)
 plain = nn.LSTM(8, 16, batch_first=True, bidirectional=True)
@@ -69,7 +69,7 @@ WAYS = {
 # %%
 # The change of the valid outputs
 # -------------------------------
-# Only the padding changes, so no valid output should.
+# Only the padding changes, so no output at a valid step should change.
 
 changes = {}
 for name, way in WAYS.items():
@@ -79,7 +79,7 @@ for name, way in WAYS.items():
     print(f"{name:52}", " ".join(f"{change:.1e}" for change in changes[name]))
 
 # %%
-# Not-a-number in the padding is the hardest case, and gradients are untouched as well.
+# Even NaN in the padding changes no output and no gradient.
 
 x, valid = batch(float("nan"))
 x.requires_grad_()
@@ -92,9 +92,9 @@ print("gradient of the padding:", float(x.grad[~valid].abs().max()))
 # %%
 # Statistics
 # ----------
-# A norm of the batch divides by a standard deviation. The second panel has that of the outputs at
-# each step of a batch of 64 sequences with 5 to 40 steps: over the sequences that reach the step,
-# and over all rows, where the finished ones are zeros. Zeros make it too small, and the later the
+# BatchNorm divides by a standard deviation. The second panel shows it at each step of a batch of 64
+# sequences with 5 to 40 steps: over the sequences that have the step, and over all sequences, where
+# the outputs of those that have ended are zeros. The zeros make it too small, and the later the
 # step, the more zeros there are.
 
 many = torch.randint(5, 41, (64,))
@@ -113,14 +113,14 @@ above.set_xticks(range(len(FILLS)), [f"{fill:g}" for fill in FILLS])
 above.set_yscale("symlog", linthresh=1e-4)
 above.set_ylim(-2e-5, 20)
 above.set(xlabel="value in the padding", ylabel="largest change of a valid output")
-above.set_title("Padding that changes results")
+above.set_title("Effect of the padding on valid outputs")
 above.grid(alpha=0.3)
 above.legend(loc="center right", bbox_to_anchor=(1, 0.24), fontsize=9)
 
-below.plot(enough, over_valid, color="tab:green", linewidth=2, label="sequences that go on")
-below.plot(enough, over_all, color="tab:orange", linewidth=2, label="all rows of the batch")
+below.plot(enough, over_valid, color="tab:green", linewidth=2, label="sequences with this step")
+below.plot(enough, over_all, color="tab:red", linewidth=2, label="all sequences, zeros as padding")
 below.set(xlabel="time step", ylabel="standard deviation of the outputs", ylim=(0, None))
-below.set_title("Zeros in the padding shrink statistics")
+below.set_title("Effect of zeros in the padding on the standard deviation")
 below.grid(alpha=0.3)
 below.legend(loc="lower left")
 plt.show()

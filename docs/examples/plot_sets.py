@@ -2,9 +2,9 @@
 The set S: which numbers share a mean
 =====================================
 
-All norms compute ``(x - mean) / sqrt(var + eps)``. They differ in one thing: the set S of numbers
-that share the mean and the variance. ``seqnorm.statistics_set`` describes S in words, marks it in a
-tensor, and draws it.
+All norms compute ``(x - mean) / sqrt(var + eps)``. They differ in the set S of numbers that share
+the mean and the variance. ``seqnorm.statistics_set`` describes S in words, marks it in a tensor,
+and draws it.
 """
 
 import matplotlib.pyplot as plt
@@ -15,7 +15,9 @@ import seqnorm
 # %%
 # In words
 # --------
-# It takes the norms of this library and those of torch.
+# The function takes norms of seqnorm and of ``torch.nn``. The letters are the axes of the input: N
+# or B for the batch, C or F for channels or units, T for time steps, H and W for positions in an
+# image.
 
 for norm in (
     torch.nn.BatchNorm2d(4),
@@ -28,7 +30,7 @@ for norm in (
     print(f"{s.name} ({', '.join(s.axes)}): {s.words}")
 
 # %%
-# ``print`` adds what follows from S for training and inference.
+# ``print`` also describes the consequences of S for training and inference.
 
 print(*str(s).split(". "), sep=".\n")
 
@@ -46,16 +48,17 @@ seqnorm.statistics_set(torch.nn.BatchNorm2d(4))
 seqnorm.statistics_set(torch.nn.GroupNorm(2, 4))
 
 # %%
-# A recurrent layer has a set for each place of a norm.
+# An LSTM with LayerNorm has three norms: of the product with the input, of the product with the
+# state, and of the cell state.
 
 seqnorm.statistics_set(seqnorm.LSTM(8, 16, norm="layer"))
 
 # %%
 # As a mask
 # ---------
-# ``mask`` marks the set of one element. The following figure draws four norms of padded sequences.
-# Three sequences of 6, 4 and 2 steps are batched; the cells of the padding are left out. The dark
-# cells are S, for the element of the first sequence at the second step.
+# ``mask`` marks the set of one element. The following figure shows four norms of a batch of three
+# sequences with 6, 4 and 2 steps, without the padding. The dark cubes are S for the last unit of
+# the first sequence (number 0) at the second step (number 1).
 
 LENGTHS, UNITS = (6, 4, 2), 4
 NORMS = {
@@ -67,7 +70,7 @@ NORMS = {
 shape = (len(LENGTHS), max(LENGTHS), UNITS)
 
 # sphinx_gallery_thumbnail_number = -1
-fig = plt.figure(figsize=(9, 6.6), layout="constrained")
+fig = plt.figure(figsize=(9, 7))
 for place, (name, norm) in enumerate(NORMS.items(), 1):
     of = seqnorm.statistics_set(norm)
     inside = of.mask(shape, (0, 1, UNITS - 1), LENGTHS)
@@ -77,11 +80,16 @@ for place, (name, norm) in enumerate(NORMS.items(), 1):
     ax = fig.add_subplot(2, 2, place, projection="3d")
     ax.voxels(valid & ~inside, facecolors="#dbe7f355", edgecolors="#8aa4bf77", linewidth=0.5)
     ax.voxels(inside, facecolors="#1f5f9e", edgecolors="white", linewidth=0.5)
-    ax.set(xlabel="time step", ylabel="sequence", title=name)
-    ax.set_zlabel("unit")
-    ax.set(xticks=range(0, 7, 2), yticks=range(4), zticks=range(0, 5, 2))
+    ax.set_title(name, y=0.96)
+    ax.set_xlabel("time step", labelpad=8)
+    ax.set_ylabel("sequence", labelpad=4)
+    ax.set_zlabel("unit", labelpad=0)
+    # A number stands beside the middle of its row of cubes.
+    for axis, size in ((ax.xaxis, 6), (ax.yaxis, 3), (ax.zaxis, UNITS)):
+        axis.set_ticks([number + 0.5 for number in range(size)], [str(n) for n in range(size)])
     ax.view_init(elev=24, azim=-62)
-    ax.set_box_aspect((6, 4, 3), zoom=0.9)
+    ax.set_box_aspect((6, 4, 3), zoom=1.05)
+fig.subplots_adjust(left=0.0, right=0.95, bottom=0.06, top=0.97, wspace=0.05, hspace=0.08)
 plt.show()
 
 # %%

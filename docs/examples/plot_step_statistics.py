@@ -35,7 +35,7 @@ def sequences(generator):
 # Training
 # --------
 # ``max_steps`` is the number of steps in the table. A layer has a table for each of its norms; this
-# example looks at that of the cell state c.
+# example looks at that of the norm of the cell state c.
 
 torch.manual_seed(0)
 generator = torch.Generator().manual_seed(0)
@@ -57,19 +57,20 @@ for _ in range(UPDATES):
 # %%
 # The report
 # ----------
-# ``report`` shows the number of rows behind each step. A batch that has fewer than ``min_count``
-# rows at a step does not update that step. Steps that no batch has updated are normalised by the
-# statistics of the last step that was.
+# A row is one sequence at one step. ``report`` shows how many rows the statistics of each step come
+# from. A batch with fewer than ``min_count`` rows at a step, 2 by default, does not update that
+# step. Steps that no batch has updated are normalised with the statistics of the last step that
+# was.
 
 print(lstm.report())
 
 # %%
 # Two ways to compute the same network
 # ------------------------------------
-# In training each batch is normalised by its own statistics, and in inference by the table.
+# In training each batch is normalised with its own statistics, and in inference with the table.
 # ``batch_statistics`` evaluates a network in the first way without changing it. How far apart are
-# the two outputs of the same sequences? Before that, statistics of 200 batches with the final
-# weights replace the running averages, so the rest is the noise of a single batch.
+# the two outputs of the same sequences? Statistics of 200 batches with the final weights first
+# replace the running averages, so the difference that remains is the noise of a single batch.
 
 seqnorm.reestimate_statistics(
     lstm,
@@ -91,22 +92,27 @@ distance = distance / rows
 # %%
 # The table, step by step
 # -----------------------
+# The upper panel shows the standard deviations in the table. The lower panel shows how many
+# sequences a batch has at each step (bars), and how much an output changes if the batch's own
+# statistics replace those of the table (red line).
 
 std = table.running_var[:LONGEST].sqrt()
 fig, (above, below) = plt.subplots(2, 1, figsize=(8, 6.6), sharex=True, layout="constrained")
-above.plot(range(LONGEST), std, color="tab:blue", linewidth=1, alpha=0.5)
+thin = above.plot(range(LONGEST), std, color="tab:blue", linewidth=1, alpha=0.5)
+thin[0].set_label("one unit")
 above.plot(range(LONGEST), std.mean(-1), color="black", linewidth=2.5, label="mean over units")
 above.set(ylabel="running standard deviation of c", title="Every step has its own statistics")
 above.grid(alpha=0.3)
 above.legend()
 
 below.bar(range(LONGEST), (rows / BATCHES).tolist(), color="lightsteelblue")
-below.set(xlabel="time step", ylabel="sequences in a batch of 32")
+below.set_xlabel("time step")
+below.set_ylabel("sequences of 32 that have the step", color="tab:blue")
 right = below.twinx()
 right.plot(range(LONGEST), distance, color="tab:red", linewidth=2)
 right.set_ylabel("mean change of an output h", color="tab:red")
 right.set_ylim(bottom=0)
-below.set_title("The batch's own statistics instead of the table's")
+below.set_title("With fewer sequences, outputs depend more on the batch")
 plt.show()
 
 # %%

@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import ast
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from seqnorm.files import CONFIGS, config_names, find_config
+from seqnorm.files import (
+    CHECKPOINT,
+    CONFIGS,
+    SPACES,
+    config_names,
+    find_config,
+    find_space,
+    is_inline,
+    options_of,
+    space_names,
+)
 
 PACKAGE = Path(__file__).resolve().parents[1]
-TRAINING = ("fit", "validate", "test")
+TRAINING = ("fit", "sweep", "validate", "test")
+# Options that a command has beside those of the groups, the configuration and the task.
+FURTHER = {
+    "fit": ("seed_everything", "ckpt_path", "find_lr", "folds", "folds_path"),
+    "sweep": ("seed_everything", "space", "trials", "hours", "resume"),
+    "validate": ("ckpt_path",),
+    "test": ("ckpt_path",),
+    "predict": ("ckpt_path",),
+}
 # The classes whose arguments are options, by the group of the options and the file.
 GROUPS = {
     "model": (
@@ -60,7 +78,7 @@ OTHER_NAMES = {
     "--data.feature_columns": "--feature_columns",
     "-o": "--output",
 }
-CHECKPOINT = "runs/r8/version_0/checkpoints/best.ckpt"
+FOLDS = "runs/r8/folds_0"
 
 
 class EarlyError(Exception):
@@ -150,9 +168,14 @@ def with_configs(arguments: Sequence[str]) -> list[str]:
     """
     found = list(arguments)
     for place, name, value in named(arguments):
-        if name != "--config" or not value or any(sign in value for sign in "{:\n"):
+        if name != "--config" or not value or is_inline(value):
             continue  # a configuration may also be given as text
         path = find_config(value)
+        if path is not None and path.resolve().parent == SPACES.resolve():
+            raise EarlyError(
+                f"{value} is a search space, not a configuration: it is for seqnorm sweep --space "
+                f"{path.stem}"
+            )
         if path is None and Path(value).exists():
             continue  # the parser says that it is no file
         if path is None:
@@ -168,7 +191,7 @@ def with_configs(arguments: Sequence[str]) -> list[str]:
 
 
 def check_files(command: str, arguments: Sequence[str]) -> None:
-    """Check that the checkpoint, the corpus and the input that are named exist.
+    """Check that the checkpoint, the corpus, the input and the folds that are named exist.
 
     Raises:
         EarlyError: a file does not exist.
@@ -177,6 +200,8 @@ def check_files(command: str, arguments: Sequence[str]) -> None:
         if name == "--data.corpus" and command in TRAINING:
             _check_corpus(value)
         is_input = name == "--input" and command == "predict"
+        if name == "--resume" and command == "sweep":
+            _check_sweep(value or "")
         if (name == "--ckpt_path" or is_input) and value not in (None, "", "-", "null", "none"):
             assert value is not None
             path = Path(value).expanduser()
@@ -187,6 +212,19 @@ def check_files(command: str, arguments: Sequence[str]) -> None:
                 if not (hint or is_input):
                     hint = ": give the path of a .ckpt file, as " + CHECKPOINT
                 raise EarlyError(f"there is no {kind} {value!r}{hint}")
+        if name == "--folds_path" and value is not None:
+            _check_folds(value)
+
+
+def _check_folds(value: str) -> None:
+    path = Path(value).expanduser()
+    if not (path / "cross_validation.json").is_file():
+        beside = path.parent.glob("folds_*") if path.parent.is_dir() else ()
+        hint = nearest(path.name, (each.name for each in beside))
+        raise EarlyError(
+            f"{value} is not the folder of a cross-validation"
+            + (hint or f": give a folder of fit --folds, as {FOLDS}")
+        )
 
 
 def _check_corpus(value: str | None) -> None:
@@ -200,6 +238,54 @@ def _check_corpus(value: str | None) -> None:
             f"{value} is neither a corpus ({', '.join(CORPORA)}) nor an existing file or folder"
             f"{hint}"
         )
+
+
+def _check_sweep(value: str) -> None:
+    path = Path(value).expanduser()
+    if not (path / "sweep.yaml").is_file():
+        beside = path.parent.glob("sweep_*") if path.parent.is_dir() else ()
+        hint = nearest(path.name, (each.name for each in beside))
+        hint = hint or ": give the folder that a sweep named, as runs/r8/sweep_0"
+        raise EarlyError(f"there is no sweep in the folder {value}{hint}")
+
+
+def check_space(arguments: Sequence[str]) -> None:
+    """Find a search space that does not exist, and misspelt options in one.
+
+    Raises:
+        EarlyError: there is neither a file nor a shipped space of the name, or an option of it does
+            not exist, and a similar one does.
+    """
+    for _, name, value in named(arguments):
+        if name != "--space" or not value:
+            continue
+        text = value
+        if not is_inline(value):
+            path = find_space(value)
+            if path is None:
+                known = space_names()
+                hint = nearest(value, known) or f"; the shipped ones are {', '.join(known)}"
+                raise EarlyError(f"the space {value}: there is no such file or shipped space{hint}")
+            if path.stat().st_size > 2**20:
+                continue  # the command refuses it
+            text = path.read_text(encoding="utf-8", errors="replace")
+        _check_names(value, text)
+
+
+def _check_names(space: str, text: str) -> None:
+    import yaml  # one of the modules that the command needs; no other check does
+
+    if "&" in text:  # aliases may stand for more values than memory holds; the command counts them
+        return
+    try:
+        found = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError):
+        return  # the command describes the error
+    for option, _ in options_of(found) if isinstance(found, Mapping) else ():
+        try:
+            check_options("sweep", [f"--{option}"])
+        except EarlyError as error:
+            raise EarlyError(f"the space {space}: {error}") from None
 
 
 def check_options(command: str, arguments: Sequence[str]) -> None:
@@ -233,15 +319,13 @@ def known_options(command: str) -> set[str]:
 
     Options of nested arguments, as ``model.norm_options.gain``, are not included.
     """
-    known = {"help", "config", "task", "ckpt_path", "print_config"}
+    known = {"help", "config", "task", "print_config", *FURTHER.get(command, ())}
     if command == "predict":
         return known.union(*(_arguments(PACKAGE / file, name) for file, name in PREDICTION))
     if command not in TRAINING:
         return set()
     groups = dict(GROUPS)
-    if command == "fit":
-        known |= {"seed_everything", "find_lr"}
-    else:
+    if command not in ("fit", "sweep"):
         groups = {"data": GROUPS["data"]}
     for group, classes in groups.items():
         known |= {group, f"{group}.help"}

@@ -10,16 +10,12 @@ from pathlib import Path
 
 import torch
 
-from seqnorm.extra import HINT
+from seqnorm.extra import HINT, TRAIN
 from seqnorm.nn import available_backends
 from seqnorm.version import __version__
 
-# Packages of the extra, and what uses them.
-TRAIN = (
-    *("lightning", "torchmetrics", "jsonargparse", "tokenizers", "rich", "tensorboard"),
-    *("matplotlib", "pyarrow", "scikit-learn", "scipy", "pillow", "jinja2", "joblib"),
-)
 OPTIONAL = {
+    "optuna": "sweeps over options: pip install 'seqnorm[sweep]'",
     "datasets": "data sets of Hugging Face: pip install 'seqnorm[datasets]'",
     "torchtext": "torchtext's data sets and tokenizers; it needs torch 2.3 and Python 3.9 to 3.12: "
     "pip install 'seqnorm[torchtext]'",

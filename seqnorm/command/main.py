@@ -7,13 +7,14 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from seqnorm.extra import absent, or_exit
+from seqnorm.extra import HINT, SWEEP_HINT, absent, or_exit
 from seqnorm.version import __version__
 
 from .early import (
     EarlyError,
     check_files,
     check_options,
+    check_space,
     check_study,
     nearest,
     with_configs,
@@ -26,6 +27,7 @@ NEEDED = ("lightning", "torchmetrics", "jsonargparse", "yaml", "tokenizers", "ri
 # The commands, and the modules that each one cannot begin without.
 COMMANDS = {
     "fit": ("Train a model and test its best epoch, or resume an interrupted run.", NEEDED),
+    "sweep": ("Search for better options by many runs of fit.", (*NEEDED, "matplotlib", "optuna")),
     "validate": ("Evaluate a checkpoint on the validation part.", NEEDED),
     "test": ("Evaluate a checkpoint on the test part.", NEEDED),
     "predict": ("Use a checkpoint on new texts or series.", NEEDED),
@@ -48,12 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _list_commands(words)
     try:
         _, needed = COMMANDS[command]
-        if missing := absent(f"{PROGRAM} {command}", needed):
+        hint = SWEEP_HINT if command == "sweep" else HINT
+        if missing := absent(f"{PROGRAM} {command}", needed, hint):
             raise EarlyError(missing)
         configured = with_input(command, with_configs(options))
         if command == "study":
             check_study(options)
         check_options(command, configured)
+        if command == "sweep":
+            check_space(configured)
         check_files(command, configured)
     except EarlyError as error:
         _refuse(str(error))
@@ -65,6 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with or_exit():
             from seqnorm.studies.commands import main as study
         study(options, f"{PROGRAM} study")
+    elif command == "sweep":
+        with or_exit():
+            from seqnorm.training.search.main import main as sweep
+        sweep(configured)
     else:
         with or_exit():
             from seqnorm.training.run.main import main as run

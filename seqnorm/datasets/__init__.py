@@ -15,6 +15,7 @@ from .corpora import CORPORA, load_corpus
 from .digits import load_digits
 from .documents import CleaningReport, Corpus, CorpusSource, DatasetError, Documents, PartReport
 from .fetching import FetchError, Package
+from .folding import Fold
 from .language_texts import LANGUAGE_CORPORA, Texts, load_texts
 from .language_tokens import LanguageTokenizer, Level
 from .photographs import PHOTOGRAPHS, TEXTURES, load_photographs
@@ -49,6 +50,7 @@ __all__ = [
     "DatasetError",
     "Documents",
     "FetchError",
+    "Fold",
     "Item",
     "LanguageBatch",
     "LanguageTokenizer",

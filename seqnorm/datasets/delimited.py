@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .documents import DatasetError
-from .layout import Layout, Quotes, no_column, read_text
+from .layout import Layout, Quotes, no_column, option, read_text
 
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "\\t": "\t"}
 _FIELD_LIMIT = 2**31 - 1
@@ -75,8 +75,8 @@ def read_delimited(path: Path, text: str, layout: Layout) -> Iterator[tuple[str,
         elif quotes is None:
             told = (
                 f"{where}: a quotation mark opens a field that continues to line {end} and seems "
-                "to hold further records; set quotes (--data.quotes) to literal if quotation marks "
-                "are characters like any other, or to enclose if this is one field"
+                f"to hold further records; set quotes ({option('quotes')}) to literal if quotation "
+                "marks are characters like any other, or to enclose if this is one field"
             )
             if chosen == "\t" and any("\t" in f and len(f.splitlines()) > 1 for f in fields):
                 raise DatasetError(told)
@@ -105,7 +105,7 @@ def records_of(
                 f"{path}, line {number}: broken quoting in the record that begins here ({error}); "
                 "set a field that holds quotes, separators or line ends in double quotes and "
                 "double those inside it, or, if quotation marks are characters like any other, "
-                "set quotes (--data.quotes) to literal"
+                f"set quotes ({option('quotes')}) to literal"
             ) from error
         if fields is None:
             return
@@ -158,7 +158,9 @@ def _guessed(path: Path, headers: dict[str, list[str]], columns: tuple[str, str]
     ]
     if usual in fits or len(fits) != 1:
         return usual
-    _log.warning("%s: its header shows fields separated by %r (--data.delimiter)", path, fits[0])
+    _log.warning(
+        "%s: its header shows fields separated by %r (%s)", path, fits[0], option("delimiter")
+    )
     return fits[0]
 
 

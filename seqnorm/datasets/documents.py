@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
@@ -11,6 +11,12 @@ from .fetching import Package
 
 class DatasetError(ValueError):
     """Raised for data that cannot be used; the message says where they are and what to do."""
+
+
+def too_few_classes(classes: Sequence[str]) -> str:
+    """Return the error for a training part of one class, or of no class."""
+    has = f"only the class {classes[0]!r}" if classes else "no class"
+    return f"the training part has {has}, and at least two classes are needed"
 
 
 class Row(NamedTuple):
@@ -40,6 +46,19 @@ class PartReport:
     held_out: int
     duplicate: int
     kept: int
+
+    @property
+    def in_words(self) -> str:
+        """The documents read and kept, and the reasons for which the others were dropped."""
+        kept = f"{self.kept:,} of {self.read:,} documents are left after cleaning"
+        reasons = {
+            "empty": self.empty,
+            "text under two labels": self.two_labels,
+            "text of the validation or test part": self.held_out,
+            "repeated text": self.duplicate,
+        }
+        dropped = [f"{reason}: {count:,}" for reason, count in reasons.items() if count]
+        return f"{kept} ({', '.join(dropped)})" if self.kept < self.read else kept
 
 
 @dataclass(frozen=True)
@@ -77,7 +96,8 @@ class Corpus:
     `test` is empty for your own files without a test part; `validation` is None unless the files
     contain one (split it off `train` with `split_validation`). `language` is a tag such as "en" or
     "zh", or "und" if it is not known. `notice` gives source, licence and citation. `columns` are
-    the columns of texts and labels that were read, if the corpus has columns.
+    the columns of texts and labels that were read, if the corpus has columns. `told` is a line
+    about the fold that is the test part, or "".
     """
 
     name: str
@@ -89,6 +109,7 @@ class Corpus:
     report: CleaningReport
     notice: str = ""
     columns: tuple[str, str] | None = None
+    told: str = ""
 
 
 @dataclass(frozen=True)

@@ -106,8 +106,13 @@ def load_members(
 
 
 def was_told(notice: str) -> bool:
-    """Return True if this process has shown the notice, because it fetched the package."""
+    """Return True if this process has shown the notice, as when it fetched the package."""
     return notice in _told
+
+
+def remember(notice: str) -> None:
+    """Remember that this process has shown the notice."""
+    _told.add(notice)
 
 
 def is_fetched(package: Package, names: Sequence[str], root: Path) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .documents import DatasetError
-from .layout import Layout, Quotes, is_missing, no_column
+from .layout import Layout, Quotes, is_missing, no_column, option
 from .record_files import has_columns
 from .rows import ABSENT, read_rows
 
@@ -143,7 +143,8 @@ def with_columns(path: Path, layout: Layout) -> Layout:
             raise DatasetError(
                 f"{path}: the first line seems to be a row and no header, because {label!r} is "
                 "also a label further below; put a line of column names before it, as text,label, "
-                "or, if it is a header, name both columns (--data.text_column, --data.label_column)"
+                f"or, if it is a header, name both columns ({option('text_column')}, "
+                f"{option('label_column')})"
             )
     if (text, label) != layout.known_columns:
         _tell(path, f"text column {text!r}, label column {label!r}", ("text", "label"))
@@ -231,9 +232,9 @@ def _chosen(
 
 
 def _option(role: str) -> str:
-    return f"{role}_column (--data.{role}_column)"
+    return f"{role}_column ({option(f'{role}_column')})"
 
 
 def _tell(path: Path, found: str, roles: Sequence[str]) -> None:
-    options = " and ".join(f"--data.{role}_column" for role in roles)
+    options = " and ".join(option(f"{role}_column") for role in roles)
     _log.warning("%s: %s; set with %s", path, found, options)

@@ -84,9 +84,9 @@ def load_texts(
     split off, and a folder of parts needs no training part.
 
     Raises:
-        FetchError: a corpus cannot be fetched.
-        DatasetError: files are missing, and named in the message, or cannot be used.
-        ModuleNotFoundError: the library that a corpus comes from is not installed.
+        FetchError: A corpus cannot be fetched.
+        DatasetError: Files are missing, and named in the message, or cannot be used.
+        ModuleNotFoundError: The library that a corpus comes from is not installed.
         ValueError: ``text_column`` or another argument for files is given for other texts.
     """
     options: dict[str, Any] = {

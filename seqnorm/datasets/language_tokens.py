@@ -59,7 +59,7 @@ class LanguageTokenizer(Tokenizer):
         white space become one space.
 
         Raises:
-            ValueError: the level is unknown, or the sizes leave no room for tokens.
+            ValueError: The level is unknown, or the sizes leave no room for tokens.
         """
         if level not in get_args(Level):
             raise ValueError(f"level must be one of {', '.join(get_args(Level))}, not {level!r}")

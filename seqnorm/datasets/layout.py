@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,6 +15,22 @@ from .documents import DatasetError
 Quotes = Literal["enclose", "literal"]
 DELIMITED = (".csv", ".tsv")
 ENDINGS = (*DELIMITED, ".jsonl", ".json", ".parquet")
+_before = ContextVar("_before", default="--data.")
+
+
+def option(name: str) -> str:
+    """Return the option of the running command that sets an argument, for messages."""
+    return _before.get() + name
+
+
+@contextmanager
+def ungrouped_options() -> Iterator[None]:
+    """Name the options without their group in the block, as ``seqnorm predict`` has them."""
+    token = _before.set("--")
+    try:
+        yield
+    finally:
+        _before.reset(token)
 
 
 @dataclass(frozen=True)

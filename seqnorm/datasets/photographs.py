@@ -74,17 +74,17 @@ def load_photographs(
     """Load pictures by name, fetched into ``root`` on first use.
 
     Args:
-        root: the folder of fetched packages.
-        names: names from ``PHOTOGRAPHS`` (all kinds of contents) and ``TEXTURES`` (square, uniform
-            surfaces); all of them by default.
+        root: The folder of fetched packages.
+        names: The names of the pictures, from ``PHOTOGRAPHS`` (all kinds of contents) and
+            ``TEXTURES`` (square, uniform surfaces); all of them by default.
 
     Returns:
         The pictures (3, H, W) in their own sizes, float, from 0 (black) to 1; grey pictures have
         three equal channels.
 
     Raises:
-        ValueError: there is no picture of that name.
-        FetchError: they could not be fetched, or a file was changed.
+        ValueError: There is no picture of that name.
+        FetchError: They could not be fetched, or a file was changed.
         ModuleNotFoundError: Pillow is missing; the message says how to install it.
     """
     if unknown := [name for name in names if name not in _PICTURES]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,9 @@ from seqnorm.extra import explained
 
 from .delimited import headers_of, read_delimited
 from .documents import DatasetError
+from .json_files import FORMS, read_objects
 from .layout import DELIMITED, ENDINGS, Layout, no_column, read_text
 from .layout import Quotes as Quotes
-
-FORMS = (
-    "a .json file is a list of objects, an object of columns that are lists or objects of the same "
-    "keys, or one object in each line"
-)
 
 
 def read_records(path: Path, layout: Layout) -> Iterator[tuple[str, Any, Any]]:
@@ -36,8 +31,7 @@ def read_records(path: Path, layout: Layout) -> Iterator[tuple[str, Any, Any]]:
         return _read_parquet(path, layout.known_columns)
     if ending in DELIMITED:
         return read_delimited(path, read_text(path), layout)
-    read_json = _read_json if ending == ".json" else _read_json_lines
-    return read_json(path, read_text(path), layout.known_columns)
+    return _read_json(path, layout.known_columns)
 
 
 def record_line(
@@ -82,111 +76,34 @@ def has_columns(path: Path, columns: Sequence[str], layout: Layout) -> bool:
                 from pyarrow import parquet
             found = [parquet.read_schema(path).names]
         else:
-            found = [_first_keys(read_text(path))]
-    except (ValueError, OSError, RecursionError):  # pyarrow's errors and ours among them
+            found = [_first_keys(path, columns)]
+    except (ValueError, OSError):  # pyarrow's errors and ours among them
         return True
     return any(all(names.count(column) == 1 for column in columns) for names in found)
 
 
-def _first_keys(text: str) -> list[str]:
+def _first_keys(path: Path, columns: Sequence[str]) -> list[str]:
     """Return the keys of the first object in a file of JSON or JSON lines, or its columns."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = json.loads(text.strip().partition("\n")[0])
-    if isinstance(value, list):
-        value = value[0] if value else None
-    if not isinstance(value, dict):
-        raise ValueError("no object")
-    return list(value)
+    found = read_objects(path, columns)
+    if found.columns is not None:
+        return list(found.columns)
+    for _, record in found.records:
+        return list(record)
+    raise DatasetError(f"{path}: no documents")
 
 
-def _read_json_lines(
-    path: Path, text: str, columns: tuple[str, str]
-) -> Iterator[tuple[str, Any, Any]]:
+def _read_json(path: Path, columns: tuple[str, str]) -> Iterator[tuple[str, Any, Any]]:
     """Yield the place of each record, its text and its label."""
-    for number, line in enumerate(text.split("\n"), start=1):
-        where = f"{path}, line {number}"
-        if line.strip():
-            yield _of_record(where, json_value(where, line), columns)
-
-
-def _read_json(path: Path, text: str, columns: tuple[str, str]) -> Iterator[tuple[str, Any, Any]]:
-    """Yield the place of each record, its text and its label, from a file of one value.
-
-    The value has any of the forms that pandas writes by default, as "records" or as "list". JSON
-    lines are also accepted.
-
-    Raises DatasetError for another form.
-    """
-    try:
-        value = json_value(str(path), text)
-    except DatasetError:
-        try:
-            json_value(str(path), text.strip().partition("\n")[0])
-        except DatasetError:
-            pass
-        else:  # the first line is a whole value, so any error is in another line
-            yield from _read_json_lines(path, text, columns)
-            return
-        raise
-    if isinstance(value, list):
-        for number, record in enumerate(value, start=1):
-            where = f"{path}, record {number}"
-            yield _of_record(where, record, columns)
-    elif isinstance(value, dict):
-        if isinstance(value.get(columns[0]), str):
-            yield _of_record(f"{path}, record 1", value, columns)
-            return
-        texts, labels = (_column(path, value, column) for column in columns)
-        if texts.keys() != labels.keys():
-            raise DatasetError(
-                f"{path}: the columns {columns[0]!r} and {columns[1]!r} do not have the same "
-                f"entries; they have {len(texts)} and {len(labels)}"
-            )
-        for key, found in texts.items():
-            yield f"{path}, record {key}", found, labels[key]
-    else:
-        raise DatasetError(f"{path}: {FORMS}")
-
-
-def _column(path: Path, value: dict[str, Any], column: str) -> Mapping[Any, Any]:
-    if column not in value:
-        raise DatasetError(f"{no_column(str(path), column, list(value)[:20])}; {FORMS}")
-    found = value[column]
-    if isinstance(found, list):
-        return dict(enumerate(found, start=1))
-    if not isinstance(found, dict):
-        raise DatasetError(f"{path}: {column!r} is {found!r:.50}; {FORMS}")
-    return found
-
-
-def _of_record(where: str, record: Any, columns: tuple[str, str]) -> tuple[str, Any, Any]:
-    if not isinstance(record, dict):
-        raise DatasetError(f"{where}: not a JSON object")
+    found = read_objects(path, columns)
     for column in columns:
-        if column not in record:
-            raise DatasetError(no_column(where, column, list(record)))
-    return where, record[columns[0]], record[columns[1]]
-
-
-def json_value(where: str, text: str) -> Any:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise DatasetError(f"{where}: the key {twice!r} occurs twice in one object")
-        return found
-
-    try:
-        return json.loads(text, object_pairs_hook=unique)
-    except DatasetError:
-        raise
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, json.JSONDecodeError) and ", line " not in where:
-            where = f"{where}, line {error.lineno}"
-        raise DatasetError(f"{where}: not JSON: {error}") from error
+        if found.columns is not None and column not in found.columns:
+            raise DatasetError(f"{no_column(str(path), column, found.columns[:20])}; {FORMS}")
+    found.log_left_out(path)
+    for where, record in found.records:
+        for column in columns:
+            if column not in record:
+                raise DatasetError(no_column(where, column, list(record)))
+        yield where, record[columns[0]], record[columns[1]]
 
 
 def _read_parquet(path: Path, columns: tuple[str, str]) -> Iterator[tuple[str, Any, Any]]:

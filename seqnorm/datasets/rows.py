@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import random
 from bisect import bisect_left
@@ -22,8 +21,8 @@ from .delimited import (
     usual_delimiter,
 )
 from .documents import DatasetError
-from .layout import DELIMITED, ENDINGS, Quotes, check_text, is_missing, no_column, read_text
-from .record_files import FORMS, json_value
+from .json_files import read_objects
+from .layout import DELIMITED, ENDINGS, Quotes, check_text, is_missing, no_column, option, read_text
 
 _log = logging.getLogger(__name__)
 _Row = TypeVar("_Row")
@@ -43,7 +42,7 @@ class Rows(NamedTuple):
     """The names of the columns, and the place and the values of each row.
 
     Attributes:
-        columns: The names, in the order of the file; one may occur twice in a file with separators.
+        columns: The names that the header is known to have.
         records: The rows, read as they are needed where the format allows it.
         table: The table of a Parquet file, otherwise None.
         delimiter: The separator of a file with separators, otherwise None.
@@ -68,7 +67,7 @@ def read_rows(
         path: The file.
         delimiter, quotes: As in `seqnorm.datasets.load_corpus`. Without a delimiter, it is the one
             that divides the lines evenly and whose header has all ``columns``.
-        columns: Names that the header is known to have.
+        columns: The names that the header is known to have.
         sample: The number of rows, which are drawn from the whole file and stay in its order; None
             for all rows. The same file has the same sample.
 
@@ -84,7 +83,7 @@ def read_rows(
         return _of_parquet(path, sample)
     if ending in DELIMITED:
         return _of_fields(path, check_delimiter(delimiter), quotes, columns, sample)
-    return _of_objects(path, sample)
+    return _of_objects(path, columns, sample)
 
 
 def place_of_column(path: Path, column: str, columns: Sequence[str]) -> int:
@@ -146,9 +145,9 @@ def _of_fields(
                 warned = True
                 _log.warning(
                     "%s: a field in quotation marks continues to line %d and holds lines that look "
-                    "like rows; if quotation marks are characters like any other, set --quotes "
+                    "like rows; if quotation marks are characters like any other, set %s "
                     "literal",
-                    *(where, end),
+                    *(where, end, option("quotes")),
                 )
             yield where, list(fields)
 
@@ -220,64 +219,16 @@ def even_delimiter(
     return max(shares, key=lambda delimiter: shares[delimiter])
 
 
-def _of_objects(path: Path, sample: int | None) -> Rows:
+def _of_objects(path: Path, columns: Sequence[str], sample: int | None) -> Rows:
     """Read the rows of a file of JSON, in any form that `own_files` lists."""
-    if path.suffix.lower() == ".json":
-        places, objects = _of_one_value(path, read_text(path))
-    else:
-        places, objects = _of_json_lines(path, read_text(path))
-    columns = dict.fromkeys(chain.from_iterable(objects))
-    found = zip(places, objects)
+    read = read_objects(path, columns)
+    if sample is None:
+        read.log_left_out(path)
+    found = list(read.records)
+    names = dict.fromkeys(chain.from_iterable(record for _, record in found))
     chosen = found if sample is None else _drawn(found, sample)
-    rows = ((where, [each.get(name, ABSENT) for name in columns]) for where, each in chosen)
-    return Rows(tuple(columns), rows)
-
-
-def _of_json_lines(path: Path, text: str) -> tuple[list[str], list[dict[str, Any]]]:
-    places, objects = [], []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            where = f"{path}, line {number}"
-            objects.append(_object(where, json_value(where, line)))
-            places.append(where)
-    return places, objects
-
-
-def _of_one_value(path: Path, text: str) -> tuple[list[str], list[dict[str, Any]]]:
-    try:
-        value = json_value(str(path), text)
-    except DatasetError:
-        try:
-            json.loads(text.strip().partition("\n")[0])
-        except (ValueError, RecursionError):
-            pass
-        else:  # JSON lines, whose error is in another line
-            return _of_json_lines(path, text)
-        raise
-    if isinstance(value, list):
-        places = [f"{path}, record {number}" for number in range(1, len(value) + 1)]
-        return places, [_object(where, found) for where, found in zip(places, value)]
-    if not isinstance(value, dict) or not value:
-        raise DatasetError(f"{path}: {FORMS}")
-    if all(isinstance(column, (list, dict)) for column in value.values()):
-        by_key: dict[Any, dict[str, Any]] = {}
-        for name, column in value.items():
-            entries = enumerate(column, start=1) if isinstance(column, list) else column.items()
-            for key, found in entries:
-                by_key.setdefault(key, {})[name] = found
-        if any(len(found) < len(value) for found in by_key.values()):
-            sizes = ", ".join(f"{name!r} {len(column)}" for name, column in value.items())
-            raise DatasetError(f"{path}: the columns do not have the same entries: {sizes}")
-        return [f"{path}, record {key}" for key in by_key], list(by_key.values())
-    if any(isinstance(column, str) for column in value.values()):
-        return [f"{path}, record 1"], [value]
-    raise DatasetError(f"{path}: {FORMS}")
-
-
-def _object(where: str, record: Any) -> dict[str, Any]:
-    if not isinstance(record, dict):
-        raise DatasetError(f"{where}: not a JSON object")
-    return record
+    rows = ((where, [each.get(name, ABSENT) for name in names]) for where, each in chosen)
+    return Rows(read.columns or tuple(names), rows)
 
 
 def _of_parquet(path: Path, sample: int | None) -> Rows:

@@ -9,6 +9,7 @@ from itertools import compress
 from typing import Any
 
 from .documents import DatasetError, Documents
+from .folding import Fold, in_fold
 
 
 def split_validation(
@@ -43,6 +44,28 @@ def split_last(documents: Documents, fraction: float = 0.1) -> tuple[Documents, 
     return _split(documents, ranks, fraction, round)
 
 
+def split_fold(
+    documents: Documents, fold: Fold, name: str, classes: Sequence[str]
+) -> tuple[Documents, Documents]:
+    """Split `documents` into those outside of `fold` and those in it.
+
+    The division is stratified by class and depends only on `fold.seed` and the texts. Both parts
+    keep the order of `documents`.
+
+    Args:
+        documents: The documents.
+        fold: The fold.
+        name: The name of the corpus, for errors.
+        classes: The names of the classes.
+
+    Raises:
+        DatasetError: A class has fewer documents than there are folds.
+    """
+    ranks = [hashlib.sha256(fold.key(text).encode()).digest() for text in documents.texts]
+    labels = [classes[label] for label in documents.labels]
+    return _apart(documents, in_fold(name, labels, ranks, fold, "documents"))
+
+
 def whole_up_from_half(count: float) -> int:
     """Return the nearest whole number; of two, the higher one."""
     return int(count + 0.5)
@@ -52,6 +75,11 @@ def _split(
     documents: Documents, ranks: Sequence[Any], fraction: float, rounded: Callable[[float], int]
 ) -> tuple[Documents, Documents]:
     chosen = chosen_by_class(documents.labels, ranks, fraction, rounded, "document")
+    return _apart(documents, chosen)
+
+
+def _apart(documents: Documents, chosen: Sequence[bool]) -> tuple[Documents, Documents]:
+    """Return the documents that are not chosen, and those that are."""
     kept, split_off = (
         Documents(tuple(compress(documents.texts, mask)), tuple(compress(documents.labels, mask)))
         for mask in ([not flag for flag in chosen], chosen)
@@ -72,7 +100,7 @@ def chosen_by_class(
         labels: The class of each example.
         ranks: The rank of each example.
         fraction: The fraction.
-        rounded: Returns the number of examples to choose from a class.
+        rounded: The function that returns the number of examples to choose from a class.
         example: The word for an example, in an error.
     """
     if not 0.0 < fraction < 1.0:

@@ -44,13 +44,13 @@ class StreamWindows(Dataset[LanguageBatch]):
     the same number of windows.
 
     Args:
-        stream: (n,) integers.
-        batch_size: B, over all processes.
-        window: T.
-        before: the token before the first token of the stream.
+        stream: The integers (n,) of the stream.
+        batch_size: The number of rows over all processes, B.
+        window: The number of tokens of a window, T.
+        before: The token before the first token of the stream.
 
     Raises:
-        ValueError: the window is below 1, or there are more processes than rows or more rows than
+        ValueError: The window is below 1, or there are more processes than rows or more rows than
             tokens.
     """
 

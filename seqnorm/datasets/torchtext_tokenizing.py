@@ -91,8 +91,9 @@ class TorchtextTokenizer:
         """Train a vocabulary of at most `vocab_size` tokens, including the two special ones.
 
         Args:
-            tokens: "word" or "character", as in `Tokenizer`, or an argument of torchtext's
-                `get_tokenizer`: "basic_english", or a name that needs a package, such as "spacy".
+            tokens: The kind of tokens: "word" or "character", as in `Tokenizer`, or an argument of
+                torchtext's `get_tokenizer`: "basic_english", or a name that needs a package, such
+                as "spacy".
 
         Raises ValueError for unknown tokens and for sizes that leave no room for tokens, and
         ModuleNotFoundError if torchtext, or a package that the tokens need, cannot be loaded.

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqnorm.nn import compute_in_chunks
 from seqnorm.nn.statistics.masks import check_lengths, valid_mask
 from seqnorm.typed import called_as
 
-from .long_documents import is_streamed, pool
+from .long_documents import check_inference, is_streamed, layers_in_chunks, pool
 from .pooling import Pooling
 from .recurrent import layer_maker
 
@@ -24,39 +23,40 @@ class TextClassifier(nn.Module):
     """Classify documents given as padded token ids.
 
     Args:
-        vocab_size: number of tokens.
-        num_classes: C.
-        cell: lstm, gru, rnn, ligru, indrnn or slstm.
-        norm: normalisation of the recurrent layers: layer, rms, batch, batch_pooled, the name of a
-            published preset, or null for no norm.
-        norm_options: changes to that norm, fields of ``seqnorm.Norm`` and ``seqnorm.NormScheme``:
-            eps, gain, max_steps, min_count, beyond, cell_state, ... The default gain is 0.1, also
-            for LayerNorm: gates that are nearly linear at first overfit less than with the
-            published gain of 1.
-        embedding_size: E.
-        embedding_std: initial standard deviation of the embeddings. Small embeddings learn rare
+        vocab_size: The number of tokens in the vocabulary.
+        num_classes: The number of classes, C.
+        cell: The kind of recurrent layer: lstm, gru, rnn, ligru, indrnn or slstm.
+        norm: The normalisation of the recurrent layers: layer, rms, batch, batch_pooled, the name
+            of a published preset, or null for no norm.
+        norm_options: The changes to that norm: the fields of ``seqnorm.Norm`` and
+            ``seqnorm.NormScheme``, as eps, gain, max_steps, min_count, beyond or cell_state. The
+            default gain is 0.1, also for LayerNorm: gates that are nearly linear at first overfit
+            less than with the published gain of 1.
+        embedding_size: The number of features of an embedding, E.
+        embedding_std: The initial standard deviation of the embeddings. Small embeddings learn rare
             words more slowly and overfit less.
-        hidden_size: features of one direction.
-        num_layers: recurrent layers.
-        bidirectional: read every document in both directions.
-        pooling: last, mean, max, attention, or several joined by +, as in mean+max.
-        pool_embeddings: also pool the embeddings and concatenate them with the pooled outputs (the
-            words beside their contexts; after Lai et al. 2015).
-        word_dropout: probability that training replaces a token by the unknown token, whose
+        hidden_size: The number of features of one direction.
+        num_layers: The number of recurrent layers.
+        bidirectional: Read every document in both directions.
+        pooling: The pooling over the steps: last, mean, max, attention, or several joined by +, as
+            in mean+max.
+        pool_embeddings: Pool the embeddings too, and concatenate them with the pooled outputs. The
+            head then reads the words beside their contexts (after Lai et al. 2015).
+        word_dropout: The probability that training replaces a token by the unknown token, whose
             embedding is trained in this way.
-        embedding_dropout: dropout of single features of the embeddings.
-        layer_dropout: dropout between recurrent layers.
-        recurrent_dropout: probability that a recurrent weight is zero for a whole batch.
-        zoneout: probability that a unit keeps its state over a step; for an LSTM also a pair for
-            (h, c).
-        dropout: dropout of the pooled vector, before the linear head.
-        pad_id: the padding token, whose embedding stays zero.
-        unk_id: the unknown token.
+        embedding_dropout: The dropout probability of single features of the embeddings.
+        layer_dropout: The dropout probability between recurrent layers.
+        recurrent_dropout: The probability that a recurrent weight is zero for a whole batch.
+        zoneout: The probability that a unit keeps its state over a step; for an LSTM also a pair
+            for (h, c).
+        dropout: The dropout probability of the pooled vector, before the linear head.
+        pad_id: The padding token, whose embedding stays zero.
+        unk_id: The unknown token.
 
     Raises:
-        ValueError: the cell, norm or pooling is unknown; options are given without a norm; a
+        ValueError: The cell, norm or pooling is unknown; options are given without a norm; a
             probability is outside [0, 1]; a pair of zoneout is given for another cell than an LSTM.
-        TypeError: a norm option is unknown.
+        TypeError: A norm option is unknown.
     """
 
     def __init__(
@@ -148,24 +148,14 @@ class TextClassifier(nn.Module):
         once, which are then kept: (B, T, 2 H) for each layer.
 
         Raises:
-            ValueError: the model is in training mode, or ``steps`` is below 1.
+            ValueError: The model is in training mode, or ``steps`` is below 1.
         """
-        if self.training:
-            raise ValueError(
-                "in_chunks is for inference: call eval() first; to train on long documents, use "
-                "seqnorm.compute_in_chunks(model, steps, recompute=True)"
-            )
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, got {steps}")
+        check_inference(self, steps)
         if len(tokens) == 0:
             return self(tokens, lengths)
         if not is_streamed(self.recurrent, self.pooling):
-            before = self.recurrent.chunks
-            compute_in_chunks(self.recurrent, steps)
-            try:
+            with layers_in_chunks(self.recurrent, steps):
                 return self(tokens, lengths)
-            finally:
-                self.recurrent.chunks = before
         lengths = check_lengths(lengths, *tokens.shape).to(tokens.device)
 
         def read(places: Tensor) -> Tensor:

@@ -30,13 +30,13 @@ def cooccurrence_embedding(
     other than ``documents`` is used.
 
     Args:
-        documents: token ids of every training document.
-        std: root mean square to which the vectors are scaled.
-        reserved: number of the first tokens (padding, unknown), whose vectors are zero.
-        seed: seed of the randomised decomposition.
+        documents: The token ids of every training document.
+        std: The root mean square to which the vectors are scaled.
+        reserved: The number of the first tokens (padding, unknown), whose vectors are zero.
+        seed: The seed of the randomised decomposition.
 
     Raises:
-        ValueError: no two tokens stand near each other in any document.
+        ValueError: No two tokens stand near each other in any document.
     """
     counts = _cooccurrences(documents, vocab_size, window)
     (row, column), value = counts.indices(), counts.values()

@@ -32,11 +32,12 @@ class GhostBatchNorm2d(BatchNorm2d):
     count the mini-batch once.
 
     Args:
-        num_features: C.
-        group_size: g.
+        num_features: The number of channels, C.
+        group_size: The number of images over which BatchNorm computes statistics in training, g;
+            None for the whole batch.
 
     Raises:
-        ValueError: in training, N is not a multiple of g.
+        ValueError: In training, N is not a multiple of g.
     """
 
     def __init__(self, num_features: int, group_size: int) -> None:
@@ -84,16 +85,18 @@ class ImageClassifier(nn.Module):
     28, the layers have 14 x 14, 7 x 7, 7 x 7, 4 x 4 and 4 x 4 positions.
 
     Args:
-        in_channels: C of the images.
-        num_classes: K.
-        norm: batch, group (groups of four channels), layer (all channels and positions of an
-            image, which is GroupNorm with one group, as in Wu & He 2018), instance, or none.
-        width: channels of the first layer; the others have 2, 2, 4 and 4 times as many.
-        group_size: number of images over which BatchNorm computes statistics in training; None for
-            the whole batch.
+        in_channels: The number of channels of the images, C.
+        num_classes: The number of classes, K.
+        norm: The normalisation: batch, group (groups of four channels), layer (all channels and
+            positions of an image, which is GroupNorm with one group, as in Wu & He 2018), instance,
+            or none.
+        width: The number of channels of the first layer; the others have 2, 2, 4 and 4 times as
+            many.
+        group_size: The number of images over which BatchNorm computes statistics in training, g;
+            None for the whole batch.
 
     Raises:
-        ValueError: the norm is unknown; a group size is given without BatchNorm; the groups do not
+        ValueError: The norm is unknown; a group size is given without BatchNorm; the groups do not
             divide the channels.
     """
 

@@ -47,37 +47,39 @@ class LanguageModel(nn.Module):
     that it was trained on.
 
     Args:
-        vocab_size: V.
-        cell: lstm, gru, rnn, ligru, indrnn or slstm.
-        norm: normalisation of the recurrent layers: layer, rms, batch, batch_pooled, the name of a
-            published preset, or null for no norm.
-        norm_options: changes to that norm, fields of ``seqnorm.Norm`` and ``seqnorm.NormScheme``:
-            eps, gain, max_steps, min_count, beyond, cell_state, ...
-        embedding_size: E.
-        hidden_size: H of all recurrent layers; with tied weights the last layer has E instead.
-        num_layers: number of recurrent layers.
-        tied: use the matrix of the embedding for the output (Inan et al. 2017, Press & Wolf 2017).
-        word_dropout: probability that a token of the vocabulary is left out of the input for a
+        vocab_size: The number of tokens in the vocabulary, V.
+        cell: The kind of recurrent layer: lstm, gru, rnn, ligru, indrnn or slstm.
+        norm: The normalisation of the recurrent layers: layer, rms, batch, batch_pooled, the name
+            of a published preset, or null for no norm.
+        norm_options: The changes to that norm: the fields of ``seqnorm.Norm`` and
+            ``seqnorm.NormScheme``, as eps, gain, max_steps, min_count, beyond or cell_state.
+        embedding_size: The number of features of an embedding, E.
+        hidden_size: The number of features of every recurrent layer, H. With tied weights the last
+            layer has E features instead.
+        num_layers: The number of recurrent layers.
+        tied: Use the matrix of the embedding for the output too (Inan et al. 2017, Press & Wolf
+            2017).
+        word_dropout: The probability that a token of the vocabulary is left out of the input for a
             whole batch, wherever it occurs (embedding dropout; Gal & Ghahramani 2016, sec. 4.2).
-        embedding_dropout: probability that a feature of the embeddings is zero, with one draw for
-            all steps of a sequence (variational dropout; Gal & Ghahramani 2016, eq. 7).
-        layer_dropout: the same between recurrent layers.
-        output_dropout: the same for the output of the last layer.
-        weight_drop: probability that a recurrent weight is zero for a whole batch (Merity et al.
-            2018, sec. 2).
-        zoneout: probability that a unit keeps its state over a step (Krueger et al. 2017); for an
-            LSTM also a pair for (h, c).
-        chunk: number of time steps that layers compute at once, null for all; see
+        embedding_dropout: The probability that a feature of the embeddings is zero, with one draw
+            for all steps of a sequence (variational dropout; Gal & Ghahramani 2016, eq. 7).
+        layer_dropout: The probability of variational dropout between recurrent layers.
+        output_dropout: The probability of variational dropout of the output of the last layer.
+        weight_drop: The probability that a recurrent weight is zero for a whole batch (Merity et
+            al. 2018, sec. 2).
+        zoneout: The probability that a unit keeps its state over a step (Krueger et al. 2017); for
+            an LSTM also a pair for (h, c).
+        chunk: The number of time steps that the layers compute at once, or null for all; see
             ``seqnorm.compute_in_chunks``.
-        recompute: recompute chunks and probabilities in the backward pass of training, instead of
-            keeping intermediate results: less memory for a third more time.
-        pad_id: the padding token.
+        recompute: Recompute chunks and probabilities in the backward pass of training, instead of
+            keeping intermediate results. It needs less memory and a third more time.
+        pad_id: The padding token.
 
     Raises:
-        ValueError: the cell or norm is unknown; options are given without a norm; a probability is
+        ValueError: The cell or norm is unknown; options are given without a norm; a probability is
             outside [0, 1]; layer_dropout is given for one layer; a pair of zoneout is given for
             another cell than an LSTM; the chunk is below 1, or missing with ``recompute``.
-        TypeError: a norm option is unknown.
+        TypeError: A norm option is unknown.
     """
 
     def __init__(
@@ -210,18 +212,19 @@ class LanguageModel(nn.Module):
         Each token is drawn from softmax(logits / temperature). Call eval() before.
 
         Args:
-            prompt: at least one token, such as the end of the text before.
-            length: the largest number of tokens.
-            generator: the random number generator, on the model's device.
-            window: length of the windows in which the text is read, None for one window. It matters
-                only to BatchNorm of every time step (see the class).
-            temperature: above 0; with a lower temperature, more probable tokens are drawn.
-            top_k: draw from the k most probable tokens; 1 always takes the most probable one.
-            never: tokens that are not drawn.
-            stop: the token at which the text ends; it is not returned.
+            prompt: The tokens to continue, at least one, such as the end of the text before.
+            length: The largest number of tokens.
+            generator: The random number generator, on the model's device.
+            window: The length of the windows in which the text is read; None for one window. It
+                matters only to BatchNorm of every time step (see the class).
+            temperature: The temperature of the softmax, above 0. With a lower temperature, more
+                probable tokens are drawn.
+            top_k: Draw from the k most probable tokens; 1 always takes the most probable one.
+            never: The tokens that are not drawn.
+            stop: The token at which the text ends; it is not returned.
 
         Raises:
-            ValueError: the prompt is empty, or temperature, top_k or window is out of range.
+            ValueError: The prompt is empty, or temperature, top_k or window is out of range.
         """
         if not prompt:
             raise ValueError("the prompt must have at least one token, got an empty one")

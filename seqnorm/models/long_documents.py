@@ -1,15 +1,17 @@
-"""Pooling of documents while they are read, in memory that does not grow with their length.
+"""Pooling of documents and series while they are read, in memory that does not grow with them.
 
 Axes: B documents, T tokens, K tokens of a chunk, H features of a step, P pooled features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from seqnorm.nn import compute_in_chunks
 from seqnorm.nn.layers.layer import RecurrentLayer
 from seqnorm.nn.statistics.masks import valid_mask
 from seqnorm.nn.statistics.moments import widen
@@ -81,6 +83,32 @@ class PoolingSoFar:
         self._held["highest"] = highest
 
 
+def check_inference(model: nn.Module, steps: int) -> None:
+    """Refuse to read in chunks what would be trained, or chunks without a step.
+
+    Raises:
+        ValueError: The model is in training mode, or ``steps`` is below 1.
+    """
+    if model.training:
+        raise ValueError(
+            "in_chunks is for inference: call eval() first; to train on long documents, use "
+            "seqnorm.compute_in_chunks(model, steps, recompute=True)"
+        )
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+
+
+@contextmanager
+def layers_in_chunks(layers: RecurrentLayer, steps: int) -> Iterator[None]:
+    """Let layers that are not streamed compute ``steps`` steps at once in the block."""
+    before = layers.chunks
+    compute_in_chunks(layers, steps)
+    try:
+        yield
+    finally:
+        layers.chunks = before
+
+
 def is_streamed(layers: RecurrentLayer, pooling: Pooling) -> bool:
     """Return True if ``pool`` can compute these layers.
 
@@ -104,11 +132,11 @@ def pool(
     backward direction from the end.
 
     Args:
-        layers: batch_first, in inference, and accepted by ``is_streamed``.
-        read: returns the inputs (B, K, I) of the tokens at positions (B, K); the inputs are
-            arbitrary after the end of a document.
-        lengths: (B,) of the documents, on the device of the layers.
-        steps: K.
+        layers: The layers, which are batch_first, in inference, and accepted by ``is_streamed``.
+        read: The function that returns the inputs (B, K, I) of the tokens at positions (B, K); the
+            inputs are arbitrary after the end of a document.
+        lengths: The lengths (B,) of the documents, on the device of the layers.
+        steps: The number of steps of a chunk, K.
     """
     of_inputs = None if embedding_pooling is None else PoolingSoFar(embedding_pooling)
     of_directions = []

@@ -20,12 +20,12 @@ class Pooling(nn.Module):
     """Pool the outputs of a recurrent layer over the valid steps of every sequence.
 
     Args:
-        mode: "last" (the output at the last valid step; for a backward direction, the output at
-            step 0, where it has read the whole sequence), "mean", "max", "attention" (weights from
-            a learned query, Yang et al. 2016, equations 5 to 7), or several joined by +, as in
-            "mean+max".
-        size: H, the number of features of a step.
-        bidirectional: the second half of the features was computed from right to left.
+        mode: The pooling: "last" (the output at the last valid step; for a backward direction, the
+            output at step 0, where it has read the whole sequence), "mean", "max", "attention"
+            (weights from a learned query, Yang et al. 2016, equations 5 to 7), or several joined by
+            +, as in "mean+max".
+        size: The number of features of a step, H.
+        bidirectional: True if the second half of the features was computed from right to left.
 
     Raises:
         ValueError: ``mode`` has an unknown or repeated part, or ``size`` is odd for two directions.

@@ -22,8 +22,8 @@ def layer_maker(
     The ``defaults`` are options of the norm unless ``norm_options`` has others.
 
     Raises:
-        ValueError: the cell or norm is unknown, or options are given without a norm.
-        TypeError: a norm option is unknown.
+        ValueError: The cell or norm is unknown, or options are given without a norm.
+        TypeError: A norm option is unknown.
     """
     if cell not in CELLS:
         raise ValueError(

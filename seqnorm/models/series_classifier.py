@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from seqnorm.nn.statistics.masks import valid_mask
+from seqnorm.nn.statistics.masks import check_lengths, valid_mask
 from seqnorm.typed import called_as
 
+from .long_documents import check_inference, is_streamed, layers_in_chunks, pool
 from .pooling import Pooling
 from .recurrent import layer_maker
 
@@ -20,31 +23,32 @@ class SeriesClassifier(nn.Module):
     """Classify padded series of numbers, or predict targets from them.
 
     Args:
-        num_features: F.
-        num_outputs: C, the number of classes or of targets.
-        cell: lstm, gru, rnn, ligru, indrnn or slstm.
-        norm: normalisation of the recurrent layers: layer, rms, batch, batch_pooled, the name of a
-            published preset, or null for no norm.
-        norm_options: changes to that norm, fields of ``seqnorm.Norm`` and ``seqnorm.NormScheme``:
-            eps, gain, max_steps, min_count, beyond, cell_state, ...
-        projection_size: features of a linear projection of each step before the recurrent layers;
-            null for no projection.
-        hidden_size: features of one direction.
-        num_layers: recurrent layers.
-        bidirectional: read every series in both directions.
-        pooling: last, mean, max, attention, or several joined by +, as in mean+max.
-        input_dropout: dropout of single features of a step, after the projection.
-        layer_dropout: dropout between recurrent layers.
-        recurrent_dropout: probability that a recurrent weight is zero for a whole batch.
-        zoneout: probability that a unit keeps its state over a step; for an LSTM also a pair for
-            (h, c).
-        dropout: dropout of the pooled vector, before the linear head.
+        num_features: The number of features of a step, F.
+        num_outputs: The number of classes or of targets, C.
+        cell: The kind of recurrent layer: lstm, gru, rnn, ligru, indrnn or slstm.
+        norm: The normalisation of the recurrent layers: layer, rms, batch, batch_pooled, the name
+            of a published preset, or null for no norm.
+        norm_options: The changes to that norm: the fields of ``seqnorm.Norm`` and
+            ``seqnorm.NormScheme``, as eps, gain, max_steps, min_count, beyond or cell_state.
+        projection_size: The number of features of a linear projection of each step before the
+            recurrent layers; null for no projection.
+        hidden_size: The number of features of one direction.
+        num_layers: The number of recurrent layers.
+        bidirectional: Read every series in both directions.
+        pooling: The pooling over the steps: last, mean, max, attention, or several joined by +, as
+            in mean+max.
+        input_dropout: The dropout probability of single features of a step, after the projection.
+        layer_dropout: The dropout probability between recurrent layers.
+        recurrent_dropout: The probability that a recurrent weight is zero for a whole batch.
+        zoneout: The probability that a unit keeps its state over a step; for an LSTM also a pair
+            for (h, c).
+        dropout: The dropout probability of the pooled vector, before the linear head.
 
     Raises:
-        ValueError: the cell, norm or pooling is unknown; a size is below 1; options are given
+        ValueError: The cell, norm or pooling is unknown; a size is below 1; options are given
             without a norm; a probability is outside [0, 1]; a pair of zoneout is given for another
             cell than an LSTM.
-        TypeError: a norm option is unknown.
+        TypeError: A norm option is unknown.
     """
 
     def __init__(
@@ -96,6 +100,8 @@ class SeriesClassifier(nn.Module):
         Values past the end of a series change nothing, even if they are NaN. The outputs of a
         series of length 0 are the bias of the head.
         """
+        if values.shape[1] == 0:
+            values = F.pad(values, (0, 0, 0, 1))
         valid = valid_mask(lengths.to(values.device), values.shape[1])
         x = values.masked_fill(~valid[..., None], 0)
         if self.projection is not None:
@@ -107,3 +113,31 @@ class SeriesClassifier(nn.Module):
 
         @called_as(forward)
         def __call__(self) -> None: ...
+
+    @torch.no_grad()
+    def in_chunks(self, values: Tensor, lengths: Tensor, steps: int = 4096) -> Tensor:
+        """Compute the same outputs as ``forward``, up to rounding, for series of any length.
+
+        The series are read ``steps`` steps at a time, carrying the state, and pooled on the way.
+        Apart from ``values``, memory does not grow with T. A bidirectional layer reads every series
+        twice. Several bidirectional layers, or one with attention, need all outputs at once, which
+        are then kept: (B, T, 2 H) for each layer.
+
+        Raises:
+            ValueError: The model is in training mode, or ``steps`` is below 1.
+        """
+        check_inference(self, steps)
+        if len(values) == 0 or values.shape[1] == 0:
+            return self(values, lengths)
+        if not is_streamed(self.recurrent, self.pooling):
+            with layers_in_chunks(self.recurrent, steps):
+                return self(values, lengths)
+        lengths = check_lengths(lengths, *values.shape[:2]).to(values.device)
+
+        def read(places: Tensor) -> Tensor:
+            whole = places[..., None].expand(-1, -1, values.shape[2])
+            x = values.gather(1, whole).masked_fill((lengths == 0)[:, None, None], 0)
+            return x if self.projection is None else self.projection(x)
+
+        pooled = pool(self.recurrent, self.pooling, None, read, lengths, steps)
+        return self.head(pooled)  # type: ignore[no-any-return]

@@ -38,14 +38,15 @@ class StylisationNet(nn.Module):
     convolutions, the mean over the picture, and a linear map for each norm.
 
     Args:
-        norm: none, batch (Johnson et al. 2016), instance (Ulyanov et al. 2016), conditional (one
-            gain and bias for each style, Dumoulin et al. 2017) or adaptive.
-        width: channels at full resolution; there are twice as many at lower resolutions.
-        blocks: number of residual blocks.
-        styles: S, for conditional alone.
+        norm: The normalisation: none, batch (Johnson et al. 2016), instance (Ulyanov et al. 2016),
+            conditional (one gain and bias for each style, Dumoulin et al. 2017) or adaptive.
+        width: The number of channels at full resolution; there are twice as many at lower
+            resolutions.
+        blocks: The number of residual blocks.
+        styles: The number of styles, S, which the norm conditional alone has.
 
     Raises:
-        ValueError: the norm is unknown; width, blocks or styles is below 1; several styles are
+        ValueError: The norm is unknown; width, blocks or styles is below 1; several styles are
             given for a norm other than conditional.
     """
 
@@ -81,17 +82,17 @@ class StylisationNet(nn.Module):
         """Redraw pictures.
 
         Args:
-            picture: (N, 3, H, W), with H and W multiples of four and at least 8.
-            style: for conditional, the argument of ``ConditionalInstanceNorm2d``: the number (N,)
-                of each picture's style or weights (N, S) of the styles; for adaptive, style
-                pictures (N, 3, H', W'), or (1, 3, H', W') for all, with H' and W' at least 9; None
-                for other norms.
+            picture: The pictures (N, 3, H, W), with H and W multiples of four and at least 8.
+            style: The style. For conditional it is the argument of ``ConditionalInstanceNorm2d``:
+                the number (N,) of each picture's style or weights (N, S) of the styles. For
+                adaptive it is style pictures (N, 3, H', W'), or (1, 3, H', W') for all, with H' and
+                W' at least 9. For other norms it is None.
 
         Returns:
             Pictures (N, 3, H, W), from 0 to 1.
 
         Raises:
-            ValueError: a picture or style picture has another shape; a style is missing, or given
+            ValueError: A picture or style picture has another shape; a style is missing, or given
                 for a norm that takes none.
         """
         if picture.dim() != 4 or picture.shape[1] != 3:

@@ -1,7 +1,7 @@
 """Four limitations of BatchNorm, tested on real data; each study is a folder.
 
-``python -m seqnorm.studies NAME`` makes the runs of a study, draws its figures and prints its
-verdict. ``python -m seqnorm.studies report`` makes a page of all of them.
+``seqnorm study NAME`` makes the runs of a study, draws its figures and prints its
+verdict. ``seqnorm study report`` makes a page of all of them.
 """
 
 from seqnorm.studies.evidence import Finding, Seeds, interval

@@ -109,7 +109,7 @@ def report(options: argparse.Namespace) -> None:
     print(f"The report is in {page}")
 
 
-def main(argv: Sequence[str] | None = None, prog: str = "python -m seqnorm.studies") -> None:
+def main(argv: Sequence[str] | None = None, prog: str = "seqnorm study") -> None:
     """Run the command line. Exit with 1 if runs failed or came out differently."""
     options = arguments(argv, prog)
     try:

@@ -14,7 +14,7 @@ from typing import Any
 from seqnorm.extra import explained
 from seqnorm.files import CONFIGS
 
-with explained("seqnorm.studies"):
+with explained("seqnorm study"):
     import yaml
     from jsonargparse import ArgumentParser
 

@@ -7,12 +7,12 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Union
 
+from seqnorm.datasets.record_files import record_line
 from seqnorm.files import write_atomically
 
 from .evidence import Seeds
@@ -167,11 +167,7 @@ def _lines(path: Path) -> Iterator[dict[str, str]]:
 
 
 def _replace(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    replace(path, text.getvalue().encode())
+    replace(path, "".join(map(record_line, [header, *rows])).encode())
 
 
 def replace(path: Path, content: bytes) -> None:

@@ -50,7 +50,8 @@ class EndTogether(Callback):
     that hangs notices nothing, and does not react to a signal that Python would have to handle.
 
     Args:
-        patience: Seconds that the processes have to end by themselves and to report their errors.
+        patience: The seconds that the processes have to end by themselves and to report their
+            errors.
     """
 
     def __init__(self, patience: float = 10.0) -> None:

@@ -15,6 +15,8 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from seqnorm.datasets import FetchError
 from seqnorm.extra import HINT, MODULES
 
+from .wrong_values import explain_value
+
 VARIABLE = "SEQNORM_TRACEBACK"
 STATUS = 2
 # Errors that inputs, files and the machine cause. All others are faults of the program and keep
@@ -54,7 +56,7 @@ def line_of(error: BaseException) -> str:
 
     Control characters become escapes. An error without a message gives the name of its class.
     """
-    words = " ".join(str(error).split()) or type(error).__name__
+    words = explain_value(" ".join(str(error).split())) or type(error).__name__
     # Other libraries describe a missing package in their own words.
     named = MODULES.intersection(re.findall(r"\w+", words))
     if isinstance(error, ModuleNotFoundError) and named and "seqnorm[" not in words:

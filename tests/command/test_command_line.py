@@ -13,11 +13,12 @@ import seqnorm
 from seqnorm.command import early
 from seqnorm.command.main import COMMANDS, main
 from seqnorm.datasets import LANGUAGE_CORPORA, SERIES_CORPORA, huggingface, torchtext_corpora
-from seqnorm.files import config_names, find_config
+from seqnorm.files import config_names, find_config, space_names
 from seqnorm.training.run.fit import fit_parser
 from seqnorm.training.run.options import command_parser
 from seqnorm.training.run.task import TASKS
 from seqnorm.training.run.trainer import add_trainer
+from seqnorm.training.search.sweep import sweep_parser
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -51,8 +52,8 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 MISTAKES = {
-    ("fti",): "'fti' is not a command (did you mean fit?); the commands are fit, validate, ",
-    ("xyz",): "'xyz' is not a command; the commands are fit, validate, ",
+    ("fti",): "'fti' is not a command (did you mean fit?); the commands are fit, sweep, validate",
+    ("xyz",): "'xyz' is not a command; the commands are fit, sweep, validate",
     ("fit", "--data.corpuss", "r8"): "no option --data.corpuss (did you mean --data.corpus?)",
     ("fit", "--data.corpuss=r8"): "no option --data.corpuss (did you mean --data.corpus?)",
     ("fit", "--dta.corpus=r8"): "no option --dta.corpus (did you mean --data.corpus?)",
@@ -77,6 +78,19 @@ MISTAKES = {
         "r9",
     ): "r9 is neither a corpus (r8, r52, 20news, imdb, mr, zh_reviews, "
     "ptb, wikitext2, text8, japanese_vowels) nor an existing file or folder",
+    ("fit", "--folds_path=runs/r8/folds_0"): "runs/r8/folds_0 is not the folder of a "
+    "cross-validation: give a folder of fit --folds, as runs/r8/folds_0",
+    ("fit", "--fold=3"): "seqnorm fit has no option --fold (did you mean --folds?)",
+    ("sweep", "--trails=3"): "seqnorm sweep has no option --trails (did you mean --trials?)",
+    ("sweep", "rx.csv"): "rx.csv is neither a corpus (",
+    ("sweep", "--space=langage"): "no such file or shipped space (did you mean language?)",
+    ("sweep", "--space", "x.yaml"): "shipped space; the shipped ones are classification, language",
+    ("sweep", "--space={model.nrom: [layer, rms]}"): "the space {model.nrom: [layer, rms]}: "
+    "seqnorm sweep has no option --model.nrom (did you mean --model.norm?)",
+    ("sweep", "--space=space.yaml"): "space.yaml: seqnorm sweep has no option --model.dropuot (did",
+    ("sweep", "--resume=runs/swep_0"): "no sweep in the folder runs/swep_0 (did you mean sweep_0?)",
+    ("sweep", "--resume", "runs"): "there is no sweep in the folder runs: give the folder that a",
+    ("fit", "--config=spaces/series"): "spaces/series is a search space, not a configuration",
     ("fit", "r8", "r52"): "give one file or folder, not 2: r8, r52",
     ("test", "r8", "--data.corpus=r52"): "r8 stands for --data.corpus, which is given as well",
     (
@@ -99,6 +113,8 @@ def test_mistakes(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("best.ckpt").touch()
+    Path("space.yaml").write_text("model:\n  dropuot: {low: 0, high: 1}\n")
+    Path("runs/sweep_0").mkdir(parents=True)
     assert MISTAKES[arguments] in refused(capsys, *arguments)
 
 
@@ -133,12 +149,14 @@ def test_options_that_may_be_right_are_left_to_the_parser() -> None:
         early.check_options("fit", words)
 
 
-@pytest.mark.parametrize("command", ["fit", "test", "predict"])
+@pytest.mark.parametrize("command", ["fit", "sweep", "test", "predict"])
 def test_the_known_options_are_those_of_the_parsers(command: str) -> None:
     found = set()
     for task in TASKS.values():
         if command == "fit":
             parser = fit_parser(task)
+        elif command == "sweep":
+            parser = sweep_parser(task)
         elif command == "test":
             parser = command_parser("test", "")
             add_trainer(parser)
@@ -181,6 +199,13 @@ def test_missing_modules_are_named_before_anything_is_imported(
         "pip install 'seqnorm[train]'"
     )
     main(["info"])  # needs none of them
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    monkeypatch.delitem(sys.modules, "lightning")
+    monkeypatch.delitem(sys.modules, "rich")
+    assert refused(capsys, "sweep") == (
+        "seqnorm sweep needs the module optuna, which is not installed: "
+        "pip install 'seqnorm[train,sweep]'"
+    )
 
 
 def test_configurations_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +214,10 @@ def test_configurations_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert {"base", "norm/batch", "language/ptb"} <= set(names)
     shipped = {path.relative_to(ROOT / "configs") for path in (ROOT / "configs").rglob("*.yaml")}
     assert {Path(f"{name}.yaml") for name in names} == {
-        path for path in shipped if path.parts[0] != "studies"
+        path for path in shipped if path.parts[0] not in ("studies", "spaces")
+    }
+    assert {Path("spaces", f"{name}.yaml") for name in space_names()} == {
+        path for path in shipped if path.parts[0] == "spaces"
     }
     path = str(find_config("norm/batch"))
     assert Path(path) == ROOT / "configs" / "norm" / "batch.yaml"

@@ -141,12 +141,25 @@ def test_own_files_without_two_classes(tmp_path: Path) -> None:
     write_csv(tmp_path / "one.csv", "x,a", "y,a")
     with pytest.raises(
         DatasetError,
-        match=r"one.csv: the 2 training .* 1 class\(es\) \['a'\]",
+        match=r"one.csv: the training part has only the class 'a', .*; 2 of 2 documents are left",
     ):
         load_corpus(tmp_path / "one.csv")
     write_csv(tmp_path / "two.csv", "x,a", "x,b", ",c")
-    with pytest.raises(DatasetError, match=r"two.csv: the 0 training [\s\S]*two labels"):
+    with pytest.raises(
+        DatasetError, match=r"two.csv: the training part has no class.*two labels: 2"
+    ):
         load_corpus(tmp_path / "two.csv")
+
+
+def test_a_file_of_which_cleaning_leaves_nothing(tmp_path: Path) -> None:
+    write_csv(tmp_path / "rows.csv", "x,a", "x,b", ",a", "x ,a")
+    with pytest.raises(DatasetError) as caught:
+        load_corpus(tmp_path / "rows.csv", test_fraction=0.5)
+    assert str(caught.value) == (
+        f"{tmp_path / 'rows.csv'}: the training part has no class, and at least two classes are "
+        "needed; 0 of 4 documents are left after cleaning (empty: 1, text under two "
+        "labels: 3)"
+    )
 
 
 @pytest.mark.parametrize("part", ["validation", "test"])

@@ -85,6 +85,47 @@ def test_training_with_batch_norm_sees_valid_rows_alone() -> None:
     assert_close(table.running_mean[1] / second.mean(0), momentum, VALUES)
 
 
+@pytest.mark.parametrize("projection", [None, 4])
+@pytest.mark.parametrize("pooling", ["last+mean+max+attention", "last+mean+max"])
+@pytest.mark.parametrize(("layers", "bidirectional"), [(2, False), (1, True), (2, True)])
+@pytest.mark.parametrize("norm", [None, "layer", "batch", "batch_pooled"])
+def test_chunks_give_the_same_outputs(
+    norm: str | None, layers: int, bidirectional: bool, pooling: str, projection: int | None
+) -> None:
+    model = SeriesClassifier(
+        *(2, 3),
+        hidden_size=8,
+        norm=norm,
+        num_layers=layers,
+        bidirectional=bidirectional,
+        pooling=pooling,
+        projection_size=projection,
+    ).double()
+    lengths = torch.tensor([13, 0, 7, 11])
+    x = torch.randn(4, 13, 2, dtype=torch.float64)
+    model(x[:, :9], torch.tensor([9, 3, 7, 9]))  # some steps have statistics
+    model.eval()
+    x[torch.arange(13) >= lengths[:, None]] = torch.nan
+    expected = model(x, lengths).detach()
+    assert expected.isfinite().all()
+    for steps in (1, 4, 13, 50):
+        assert_close(model.in_chunks(x, lengths, steps), expected, VALUES, f"{steps} steps")
+    assert model.recurrent.chunks is None
+
+
+def test_chunks_of_nothing() -> None:
+    model = network().eval()
+    features = 5
+    none = torch.zeros(0, dtype=torch.int64)
+    assert model.in_chunks(torch.zeros(0, 7, features).double(), none).shape[0] == 0
+    empty = model.in_chunks(torch.zeros(2, 0, features).double(), torch.zeros(2, dtype=torch.int64))
+    assert torch.equal(empty, model.head.bias.expand_as(empty))
+    with pytest.raises(ValueError, match="steps must be at least 1"):
+        model.in_chunks(torch.zeros(1, 5, features), torch.tensor([5]), 0)
+    with pytest.raises(ValueError, match="in_chunks is for inference: call eval"):
+        model.train().in_chunks(torch.zeros(1, 5, features), torch.tensor([5]))
+
+
 @pytest.mark.parametrize("norm", [None, "layer", "batch"])
 def test_it_learns(norm: str | None) -> None:
     """It memorises eight series whose class depends on their first step."""

@@ -88,7 +88,7 @@ def test_the_page_is_whole_and_needs_no_network(folder: Path) -> None:
         "Is it one?",
         "It is one, by 20 points.",
         "Errors of <b>two</b> norms.",
-        "python -m seqnorm.studies toy",
+        "seqnorm study toy",
     ):
         assert part in text
     assert "6 runs" in text
@@ -116,14 +116,14 @@ def test_quick_results_say_so(folder: Path) -> None:
     assert "Made with" not in report.html(folder)
     raw = report.html(folder, quick=True)
     assert "Made with <code>--quick</code>" in raw
-    assert "seqnorm.studies toy --quick" in raw
+    assert "seqnorm study toy --quick" in raw
 
 
 def test_a_study_without_results_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = type("Other", (Toy,), {"name": "other"})
     monkeypatch.setitem(STUDIES, "other", other)
     text = parsed(report.html(folder)).text
-    assert "No results yet: python -m seqnorm.studies other" in text
+    assert "No results yet: seqnorm study other" in text
 
 
 def test_no_results_at_all_are_an_error(

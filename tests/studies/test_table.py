@@ -12,7 +12,7 @@ from seqnorm.studies.tuning import best_rate, choose_rate, tuning_seeds
 
 ROWS = [
     {"run": "a/0", "norm": "batch", "seed": 0, "error": 0.25, "note": None},
-    {"run": "a/1", "norm": "batch", "seed": 1, "error": None, "note": 'x, "y"\nz'},
+    {"run": "a/1", "norm": "batch", "seed": 1, "error": None, "note": 'x, "y"\nz\rw'},
     {"run": "b/0", "norm": "layer", "seed": 0, "error": float("nan"), "note": True},
 ]
 
@@ -35,7 +35,7 @@ def test_a_table_survives_as_a_file(tmp_path: Path) -> None:
     table = read(path)
     assert [row["run"] for row in table] == ["a/0", "a/1", "b/0"]
     assert table.rows[0]["error"] == 0.25
-    assert table.rows[1]["note"] == 'x, "y"\nz'
+    assert table.rows[1]["note"] == 'x, "y"\nz\rw'
     assert table.rows[2]["note"] is True
     assert table.curve(table.rows[0], "loss") == [(0.0, 1.5), (1.0, 0.25)]
     assert table.curve(table.rows[1], "loss") == []

@@ -151,16 +151,18 @@ def synthetic(worse: float, moved: float = 0.0, sizes: tuple[int, ...] = (64, 4)
 def test_findings_and_verdict_follow_the_table(worse: float) -> None:
     table = synthetic(worse, sizes=(64, 16, 4))
     holds = {claim.text[:40]: claim.holds for claim in FULL.text(table).claims}
-    assert holds["With statistics of the batch, an answer "]
-    assert holds["LayerNorm's answer does not change by a "]
+    assert holds["With statistics of the batch, the predic"]
+    assert holds["The output of LayerNorm does not change "]
     assert holds["Running statistics, which inference uses"] == (worse < 0)
     assert not holds["Compared with statistics of the whole tr"]
     assert "in 10.0 % of cases at batch 64, 10.0 % at batch 16" in FULL.text(table).verdict
     found = {finding.quantity: finding for finding in FULL.findings(table)}
-    company = found["answers changed by random companions, batch 4, BatchNorm - LayerNorm"]
+    company = found[
+        "predictions changed by other documents in a batch of 4, BatchNorm minus LayerNorm"
+    ]
     assert company.interval.mean == pytest.approx(10)
     assert company.outcome == "as predicted"
-    served = found["test accuracy in inference, batch 64, BatchNorm - LayerNorm"]
+    served = found["test accuracy in inference, batch 64, BatchNorm minus LayerNorm"]
     assert served.interval.mean == pytest.approx(-100 * worse)
     assert served.interval.sign == -round(10 * worse)
 
@@ -173,7 +175,7 @@ def test_a_seed_is_one_unit_whatever_the_batch_sizes() -> None:
 
 def test_an_answer_that_changes_by_rounding_is_noticed() -> None:
     claim = FULL.text(synthetic(0.1, moved=2e-7)).claims[1]
-    assert str(claim).startswith("Not confirmed by this table: “LayerNorm's answer does not change")
+    assert str(claim).startswith("Not confirmed by this table: “The output of LayerNorm does not")
 
 
 @pytest.mark.parametrize("table", [synthetic(0.1), synthetic(0.1).where(norm="batch"), Table()])

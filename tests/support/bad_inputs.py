@@ -109,6 +109,8 @@ def answer(case: Case, trained: Path, path: Path) -> str:
 def described(out: str) -> str:
     """Describe an output: a run has trained, or so many lines were labelled or scored."""
     lines = out.splitlines()
+    if " trials: 2 complete. The table is " in out:
+        return "trained"
     if "The run is in" in out or "accuracy" in lines[-1] or "bits a character" in lines[-1]:
         return "trained and tested"
     if lines[0].startswith("perplexity"):
@@ -127,8 +129,9 @@ def page() -> str:
         "# Bad inputs",
         "",
         "A bad input ends the program with one line on standard error and exit status 2, without",
-        "a traceback (`SEQNORM_TRACEBACK=1` shows it). Some unusual inputs work like any other.",
-        "`python tests/support/bad_inputs.py` makes this page; the tests run every line of it.",
+        "a traceback (`SEQNORM_TRACEBACK=1` shows it). The tables have the inputs that were tried",
+        "and the error message of each, or the result of an unusual input that works. The tests",
+        "repeat every line; `python tests/support/bad_inputs.py` writes this page.",
     ]
     with tempfile.TemporaryDirectory() as temporary:
         trained = Path(temporary, "trained")
@@ -138,7 +141,7 @@ def page() -> str:
         for number, case in enumerate(CASES):
             if case.group != group:
                 group = case.group
-                text += ["", f"## {group}", "", "| tried | got |", "|---|---|"]
+                text += ["", f"## {group}", "", "| input | message or result |", "|---|---|"]
             empty = Path(temporary, f"case_{number}")
             empty.mkdir()
             text.append(row(case, answer(case, trained, empty)))

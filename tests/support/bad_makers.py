@@ -31,6 +31,7 @@ LINES = "Lines to label"
 TEXTS = "Texts of a language model"
 SCORED = "Lines to score or continue"
 CONFIG = "A configuration"
+SWEEP = "A sweep"
 STORED = "A checkpoint"
 FETCHED = "A fetched archive"
 GOOD = "text,label\n" + "".join(
@@ -122,6 +123,16 @@ def configured(
         write("good.csv", GOOD)
         write("config.yaml", content)
         return ["fit", option, "--data.corpus=good.csv", *SMALL]
+
+    return make
+
+
+def sweep(space: str, *options: str) -> Callable[[], Sequence[str]]:
+    """Make arguments to search over a space."""
+
+    def make() -> Sequence[str]:
+        write("space.yaml", space)
+        return ["sweep", "good.csv", "--space=space.yaml", "--trials=2", *SMALL, *options]
 
     return make
 

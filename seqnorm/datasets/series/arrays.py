@@ -28,10 +28,10 @@ def check_finite(
     Args:
         where: The file, for the error.
         values: The steps of all series, one after the other.
-        offsets: (N + 1,) the place of the first step of each series, and S.
+        offsets: The place (N + 1,) of the first step of each series, and S.
         ids: The ids of the series.
         features: The names of the F features.
-        times: (S,) the times of the steps, or None without times.
+        times: The times (S,) of the steps, or None without times.
 
     Raises:
         DatasetError: A value is NaN or infinite; the error names series, step and feature.

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from torch import Tensor
 
 from ..documents import DatasetError
-from ..layout import is_missing
+from ..layout import is_missing, option
 from ..own_files import label_of
 
 # The answer that a task needs beside each series; None if there is nothing to learn from it.
@@ -139,18 +139,18 @@ def _given_or_there(given: str | None, trained: str | None, names: Sequence[str]
     return trained if given is None and trained in names else given
 
 
-def guess(path: Path, names: Sequence[str], usual: Sequence[str], option: str) -> str:
+def guess(path: Path, names: Sequence[str], usual: Sequence[str], argument: str) -> str:
     """Return the one column with a usual name, in any case of its letters.
 
-    Raises DatasetError, which names the option for the column, unless there is exactly one.
+    Raises DatasetError, which names the argument of the column, unless there is exactly one.
     """
     found = [name for name in names if name.lower() in usual]
     if len(found) == 1:
         return found[0]
     several = f"{', '.join(map(repr, found))} may each be" if found else "it is not clear which is"
     raise DatasetError(
-        f"{path}: {several} the {option.replace('_columns', '').replace('_column', '')} among "
-        f"{shown(names)}; name it with {option} (--data.{option})"
+        f"{path}: {several} the {argument.replace('_columns', '').replace('_column', '')} among "
+        f"{shown(names)}; name it with {argument} ({option(argument)})"
     )
 
 

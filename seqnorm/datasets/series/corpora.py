@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..documents import DatasetError
 from ..fetching import load_members
+from ..folding import Fold, about, in_fold
 from ..splitting import chosen_by_class, whole_up_from_half
 from .containers import Series, SeriesCorpus, SeriesLayout
 from .files import read_parts
@@ -24,6 +25,7 @@ def load_series(
     root: str | Path = "data",
     layout: SeriesLayout | None = None,
     test_fraction: float | None = None,
+    fold: Fold | None = None,
 ) -> SeriesCorpus:
     """Load a corpus by name (see `SERIES_CORPORA`), fetched on first use, or your own files.
 
@@ -31,14 +33,16 @@ def load_series(
     of files are listed in `seqnorm.datasets.series.files`.
 
     Args:
-        root: the folder that corpora are fetched into.
-        layout: the columns of your own files, and whether they have labels or targets.
-        test_fraction: the fraction to split off as a test part, of your own series without one.
+        root: The folder that corpora are fetched into.
+        layout: The columns of your own files, and whether they have labels or targets.
+        test_fraction: The fraction to split off as a test part, of your own series without one.
+        fold: The part that becomes the test part, for cross-validation, see `load_corpus`. Series
+            with targets are divided without regard to them.
 
     Raises:
-        FetchError: a corpus cannot be fetched.
-        DatasetError: the data cannot be used.
-        ValueError: an argument for your own files is given for a corpus that takes none.
+        FetchError: A corpus cannot be fetched.
+        DatasetError: The data cannot be used.
+        ValueError: An argument for your own files is given for a corpus that takes none.
     """
     name, layout = str(name_or_path), layout or SeriesLayout()
     notice = ""
@@ -69,9 +73,16 @@ def load_series(
         train, test = split_series(train, test_fraction)
     validation = parts["validation"].series if "validation" in parts else None
     first = parts["train"]
-    return SeriesCorpus(
-        name, first.features, first.targets, train, validation, test, first.told, notice
-    )
+    told = first.told
+    if fold is not None:
+        untouched = 0 if test is None else len(test.ids)
+        of_validation = 0 if validation is None else len(validation.ids)
+        train, test = split_series_fold(_joined(train, validation), fold, name)
+        validation = None
+        sizes = len(test.ids), len(train.ids)
+        line = about(fold, *sizes, "series", untouched, of_validation)
+        told = "\n".join(filter(None, (told, line)))
+    return SeriesCorpus(name, first.features, first.targets, train, validation, test, told, notice)
 
 
 def load_one_part(path: str | Path, layout: SeriesLayout) -> SeriesCorpus:
@@ -95,12 +106,42 @@ def split_series(series: Series, fraction: float = 0.1, seed: int = 0) -> tuple[
 
     Raises ValueError for a fraction outside (0, 1), and DatasetError if a part would be empty.
     """
-    ranks = [
-        hashlib.sha256(f"{seed}:{tuple(each.shape)}:".encode() + each.numpy().tobytes()).digest()
-        for each in series.values
-    ]
+    ranks = _ranks(series, f"{seed}:")
     chosen = chosen_by_class(_classes(series), ranks, fraction, whole_up_from_half, "series")
     return _apart(series, chosen)
+
+
+def split_series_fold(series: Series, fold: Fold, name: str) -> tuple[Series, Series]:
+    """Split `series` into those outside of `fold` and those in it, as `split_fold` does.
+
+    Series with targets are divided without regard to them. The division depends on `fold.seed` and
+    the numbers of the series only.
+
+    Raises DatasetError, which names the corpus, if there are too few series.
+    """
+    ranks = _ranks(series, fold.key(""))
+    return _apart(series, in_fold(name, series.labels or None, ranks, fold, "series"))
+
+
+def _ranks(series: Series, start: str) -> list[bytes]:
+    return [
+        hashlib.sha256(f"{start}{tuple(each.shape)}:".encode() + each.numpy().tobytes()).digest()
+        for each in series.values
+    ]
+
+
+def _joined(train: Series, validation: Series | None) -> Series:
+    """Return the series of both parts; ids that both have are told apart."""
+    if validation is None:
+        return train
+    ids = {*train.ids}
+    apart = (f"validation_{each}" if each in ids else each for each in validation.ids)
+    return Series(
+        (*train.ids, *apart),
+        train.values + validation.values,
+        train.labels + validation.labels,
+        train.targets + validation.targets,
+    )
 
 
 def split_last_series(series: Series, fraction: float = 0.1) -> tuple[Series, Series]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..documents import DatasetError
+from ..layout import option
 from .arrays import check_finite, check_targets, pieces
 from .containers import Series, SeriesFile, SeriesLayout, check_ids, check_label, told
 
@@ -53,7 +54,7 @@ def read_lists(
     if nested and len(features) > 1:
         raise DatasetError(
             f"{path}: {nested[0]!r} has lists of steps, so it must be the only column of features; "
-            "choose with feature_columns (--data.feature_columns)"
+            f"choose with feature_columns ({option('feature_columns')})"
         )
     if nested:
         values, lengths = _steps(path, table, nested[0], ids)

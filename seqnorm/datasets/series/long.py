@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..documents import DatasetError
+from ..layout import option
 from .arrays import check_finite, check_targets, pieces
 from .containers import Series, SeriesFile, SeriesLayout, check_ids, check_label, shown, told
 
@@ -150,7 +151,7 @@ def _numbers(path: Path, table: Any, name: str, role: str) -> Any:
         role_option = "feature_columns" if role == "feature" else "target_columns"
         raise DatasetError(
             f"{path}, row {first + 1}: the {role} {name!r} holds {wrong!r:.40}, not a number; "
-            f"correct it, or name the right columns with {role_option} (--data.{role_option})"
+            f"correct it, or name the right columns with {role_option} ({option(role_option)})"
         )
     return column.cast(pyarrow.float64()).to_numpy()
 

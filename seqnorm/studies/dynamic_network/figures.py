@@ -123,21 +123,21 @@ def _cut(study: DynamicNetwork, runs: Table) -> Figure:
             _point(axes, x, value, norm, cell.upper(), upright=True, fillstyle=fill)
         axes.axhline(0, color="black", linewidth=0.8)
         _norm_ticks(axes, study)
-        axes.set(xlim=(-0.6, len(study.norms) - 0.4), ylabel="change, points")
+        axes.set(xlim=(-0.6, len(study.norms) - 0.4), ylabel="change of accuracy, points")
     return _with_legend(drawn, grid)
 
 
 CONDITIONS = {
     "accuracy_cut_population": "cut, statistics of the\ncut training documents",
-    "accuracy_again": "first tokens over and over",
-    "accuracy_again_population": "first tokens over and over,\nstatistics of such documents",
+    "accuracy_again": "first tokens repeated",
+    "accuracy_again_population": "first tokens repeated,\nstatistics of such documents",
     "accuracy_tail": "last tokens alone",
     "accuracy": "whole, as trained",
     "accuracy_population": "whole, statistics of the\nwhole training documents",
     "accuracy_own": "whole, statistics of the\ntest documents",
     "accuracy_batch": "whole, statistics of the\nbatch in test",
-    "accuracy_bias": "whole, new biases\nof the head",
-    "accuracy_head": "whole, new head",
+    "accuracy_bias": "whole, biases of the\nhead fitted anew",
+    "accuracy_head": "whole, head\nfitted anew",
 }
 
 
@@ -156,7 +156,7 @@ def _causes(study: DynamicNetwork, runs: Table) -> Figure:
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set_yticks(range(len(CONDITIONS)), list(CONDITIONS.values()), fontsize=8)
         axes.invert_yaxis()
-        axes.set_xlabel("change, points")
+        axes.set_xlabel("change of accuracy, points")
         if axes not in grid[:: min(2, len(cases))]:
             axes.set_yticklabels([])
     return _with_legend(drawn, grid)
@@ -178,7 +178,7 @@ def _sites(study: DynamicNetwork, runs: Table) -> Figure:
     axes.set_yticks(range(len(shown)), [text for text, _, _ in shown])
     axes.locator_params(axis="x", nbins=6)
     axes.set_ylim(max(len(shown), 1) - 0.5, -0.5)  # from above
-    axes.set_xlabel("change against the documents cut, points")
+    axes.set_xlabel("change of accuracy, points")
     return drawn
 
 

@@ -86,16 +86,17 @@ def findings(study: DynamicNetwork, table: Table) -> list[Finding]:
         def add(what: str, value: Seeds, expected: int, unit: str = "points") -> None:
             found.append(Finding(what, value.interval, unit, expected, key=True))
 
-        what = "relative error of a step's variance, growth over 100 steps, running statistics"
+        what = "relative error of a step's running variance, growth over 100 steps"
         add(f"{what}, {corpus}, {of.cell.upper()}", of.whole("slope_running"), 1, "")
         longest = of.beside_layer(f"length_{len(study.bounds)}")
         what = f"accuracy beyond {study.bounds[-1]} tokens, BatchNorm minus LayerNorm"
         add(f"{what}, {of}", longest, -1)
-        what = f"trained on {study.cut} tokens: accuracy on whole documents minus the same cut"
+        what = f"trained on {study.cut} tokens: accuracy on whole documents minus cut documents"
         add(f"{what}, BatchNorm, {of}", of.change(), -1)
         add(f"{what}, BatchNorm's change minus LayerNorm's, {of}", of.more(), -1)
-        what = "gain of whole documents by statistics of every step from the test documents"
-        add(f"{what} themselves, BatchNorm, {of}", of.gain("accuracy_own"), 1)
+        what = f"trained on {study.cut} tokens: accuracy on whole documents, statistics of the test"
+        what += " documents minus running statistics"
+        add(f"{what}, BatchNorm, {of}", of.gain("accuracy_own"), 1)
     return found
 
 

@@ -52,7 +52,7 @@ def _statistics(runs: Table, sizes: Sequence[int]) -> Figure:
                 if found := runs.by_seed("loss_running", norm=norm, batch=size):
                     means.append(mean(found.values()))
                     look = STYLES[norm] | {"marker": ""}
-                    axes.axhline(means[-1], label=f"{NAMES[norm]} (any company)", **look)
+                    axes.axhline(means[-1], label=f"{NAMES[norm]} (any batch)", **look)
                 continue
             aside = 0.14 * OVER_BATCH.index(norm)
             losses = [runs.by_seed(f"loss_{kind}", norm=norm, batch=size) for kind in KINDS]
@@ -72,7 +72,7 @@ def _statistics(runs: Table, sizes: Sequence[int]) -> Figure:
 
 
 def _company(runs: Table, sizes: Sequence[int]) -> Figure:
-    drawn, grid = _panels([f"new companions: {words}" for words in COMPANY.values()], 3.6)
+    drawn, grid = _panels([f"other documents: {words}" for words in COMPANY.values()], 3.6)
     order, tops = sorted(sizes), [0.0]
     for axes, company in zip(grid, COMPANY):
         for norm in _norms(runs):
@@ -84,9 +84,9 @@ def _company(runs: Table, sizes: Sequence[int]) -> Figure:
             intervals = [values.interval for values in shares if values]
             tops += [min(found.high, 1.5 * found.mean) for found in intervals]
         axes.set_xticks(range(len(order)), [str(size) for size in order])
-        axes.set_xlabel("batch size, training and asking")
+        axes.set_xlabel("batch size in training and test")
     # Intervals of two seeds would hide everything else.
-    grid[0].set(ylim=(-0.5, max(tops) + 1), ylabel="answers changed, %")
+    grid[0].set(ylim=(-0.5, max(tops) + 1), ylabel="predictions changed, %")
     return with_legend(drawn, grid[:1], 4, fontsize=9)
 
 

@@ -57,13 +57,13 @@ def findings(study: TrainInference, table: Table) -> list[Finding]:
                 quantity, key = what.format(size), size == sizes[0]
                 found.append(Finding(quantity, values.interval, unit, sign, key))
 
-    what = "answers changed by random companions, batch {}, BatchNorm - LayerNorm"
+    what = "predictions changed by other documents in a batch of {}, BatchNorm minus LayerNorm"
     add(what, lambda n: beside_layer(runs, "batch", n, f"changed_random_{n}"), 1)
-    what = "test accuracy in inference, batch {}, BatchNorm - LayerNorm"
+    what = "test accuracy in inference, batch {}, BatchNorm minus LayerNorm"
     add(what, lambda n: beside_layer(runs, "batch", n, "accuracy_running"), -1)
-    what = "test loss, running statistics - batches of {}, trained at that, BatchNorm"
+    what = "BatchNorm, batch {}: test loss, running statistics minus statistics of the batch"
     add(what, lambda n: within(runs, "batch", n, "loss_running", f"loss_batch{n}"), 1, "")
-    what = "accuracy, running statistics - one row's, trained at batch {}, BatchNorm"
+    what = "BatchNorm, batch {}: accuracy, running statistics minus statistics of a single row"
     add(what, lambda n: better(runs, "batch", n, "running", "batch1"), 1)
     return found
 

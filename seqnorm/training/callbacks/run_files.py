@@ -29,10 +29,14 @@ class RunFiles(Callback):
         config: The text of config.yaml.
         title: The title of the learning curve.
         curves: The quantities of the learning curve.
+        alone: Say how to resume an interrupted run, which is not one of several.
     """
 
-    def __init__(self, path: Path, config: str, title: str, curves: Sequence[str]) -> None:
+    def __init__(
+        self, path: Path, config: str, title: str, curves: Sequence[str], alone: bool = True
+    ) -> None:
         self.path = path
+        self.alone = alone
         self.title = title
         self.config = config
         self.curves = curves
@@ -88,7 +92,7 @@ class RunFiles(Callback):
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         last = self.path / "checkpoints" / "last.ckpt"
-        if last.exists():
+        if last.exists() and self.alone:
             rank_zero_info(
                 "Interrupted. To resume from the last checkpoint:\n"
                 f"seqnorm fit --ckpt_path {shlex.quote(str(last))}"

@@ -62,7 +62,7 @@ class SiteStatistics:
 
         Args:
             mean, var, rows, first: As in ``RunningTable.update``.
-            known: Running mean and variance (S, F), and the counts (S,) that they rest on.
+            known: The running mean and variance (S, F), and the counts (S,) that they rest on.
             min_count: The smallest number of rows that updates the table.
         """
         total = len(self.passes)

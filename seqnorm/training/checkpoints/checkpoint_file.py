@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
-from seqnorm.files import replacing, unwritten
+from seqnorm.files import CHECKPOINT, replacing, unwritten
 
 TRUST = "SEQNORM_TRUST_CHECKPOINTS"
 # Before 2.6, torch.load could be made to run code even with weights_only=True.
@@ -32,7 +32,7 @@ class Checkpoint(NamedTuple):
 
     Attributes:
         path: The file.
-        contents: All of its contents, on the CPU.
+        contents: The whole contents, on the CPU.
     """
 
     path: str
@@ -140,7 +140,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         kind = "is no file" if path.exists() else "does not exist"
         raise ValueError(
             f"there is no checkpoint {str(path)!r}, it {kind}: give the path of a .ckpt file, as "
-            "runs/r8/version_0/checkpoints/best.ckpt"
+            f"{CHECKPOINT}"
         )
     _check_trust(path)
     if not zipfile.is_zipfile(path):

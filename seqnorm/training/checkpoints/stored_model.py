@@ -21,7 +21,7 @@ def stored_model(kind: type[M], checkpoint: Checkpoint, device: str = "cpu", **c
         kind: The class of the model.
         checkpoint: The checkpoint.
         device: The device of the model.
-        changed: Hyper-parameters with other values than in the checkpoint.
+        changed: The hyper-parameters with other values than in the checkpoint.
 
     Raises:
         ValueError: The hyper-parameters make no model, the weights do not fit it, or the device

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 
-from seqnorm.datasets import BucketBatchSampler, Corpus, SeriesCorpus, Texts
+from seqnorm.datasets import BucketBatchSampler, Corpus, Fold, SeriesCorpus, Texts
 from seqnorm.datasets.fetching import was_told
 
 from ..checkpoints.checkpoint_file import Checkpoint, read_checkpoint
@@ -27,13 +27,20 @@ class PartsDataModule(LightningDataModule, ABC):
     Args:
         root: The folder that corpora are fetched into, and that holds the files of language
             benchmarks.
-        noise: Largest difference between the lengths in a batch; see BucketBatchSampler.
+        noise: The largest difference between the lengths in a batch; see BucketBatchSampler.
         validation_fraction: The part of the training examples to choose the best epoch with, if the
             corpus has no validation part: a random choice of labelled examples, or the last ones of
             other texts.
-        split_seed: The seed of that random choice. It is not ``seed``, so that runs of all seeds
-            train on the same examples.
+        split_seed: The seed of that random choice and of the folds. It is not ``seed``, so that
+            runs of all seeds train on the same examples.
+        folds: The number of parts into which the training and validation examples are divided for
+            cross-validation; null for no division. Language models have no folds.
+        fold: The part, from 1 to ``folds``, that is the test part of this run. The best epoch is
+            chosen with ``validation_fraction`` of the others. fit --folds trains all of them.
         seed: The seed of the order of the batches.
+
+    Raises:
+        ValueError: One of ``folds`` and ``fold`` is missing or out of range.
     """
 
     def __init__(
@@ -43,10 +50,20 @@ class PartsDataModule(LightningDataModule, ABC):
         noise: float = 0.05,
         validation_fraction: float = 0.1,
         split_seed: int = 0,
+        folds: int | None = None,
+        fold: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)  # with the arguments of the subclass
+        if folds is None and fold is not None:
+            raise ValueError(f"data.fold {fold} needs data.folds, the number of folds")
+        if folds is not None and fold is None:
+            raise ValueError(
+                f"data.folds {folds} needs data.fold, the number of the fold to test on; --folds "
+                f"{folds} trains all of them"
+            )
+        self.fold = None if folds is None or fold is None else Fold(fold, folds, split_seed)
 
     examples: ClassVar[str]  # what the parts hold, in an error
     instead: ClassVar[str]  # what to do with examples that are neither trained on nor tested on
@@ -179,7 +196,7 @@ class TextDataModule(PartsDataModule):
             literal (a character like any other), or null: they enclose a field, but a field that
             seems to hold further records is an error.
         drop_unlabelled: Leave out rows without a label; otherwise they are an error.
-        vocab_size: Most tokens in the vocabulary; null for no limit.
+        vocab_size: The largest number of tokens in the vocabulary; null for no limit.
         min_frequency: Tokens that occur less often in the training part are unknown. With 1 the
             training part has no unknown tokens, and a language model of words cannot learn to
             expect them.

@@ -55,10 +55,10 @@ class TextData(TextDataModule):
         torchtext_tokens: The name of a tokenizer for torchtext's get_tokenizer, as basic_english;
             null for tokens of ``kind``.
         kind: The kind of tokens; null chooses by the corpus's language.
-        lowercase: Ignore case.
+        lowercase: Ignore the case of letters.
         max_length: Cut documents after so many tokens; null for never.
-        batch_size: Documents in a batch; null to limit batches by max_tokens only.
-        max_tokens: Most tokens in a batch, padding included; null for no limit.
+        batch_size: The number of documents in a batch; null to limit batches by max_tokens only.
+        max_tokens: The largest number of tokens in a batch, padding included; null for no limit.
         validation: The documents of every class that are split off for validation: random, or last
             in the corpus.
         vectors: A file of pretrained word vectors, as of GloVe or fastText, with which the
@@ -102,7 +102,7 @@ class TextData(TextDataModule):
     def corpus(self) -> Corpus:
         names = ["root", "text_column", "label_column", "delimiter", "quotes", "drop_unlabelled"]
         options = self.chosen(*names, "language", "test_fraction")
-        found = load_corpus(self.hparams["corpus"], alone=self._alone, **options)
+        found = load_corpus(self.hparams["corpus"], alone=self._alone, fold=self.fold, **options)
         if found.columns is not None:  # checkpoints state the columns that were guessed
             self.hparams["text_column"], self.hparams["label_column"] = found.columns
         return found
@@ -126,6 +126,11 @@ class TextData(TextDataModule):
             part: (texts, [classes[label] for label in labels])
             for part, (texts, labels) in self._documents.items()
         }
+
+    @property
+    def test_names(self) -> tuple[str, Sequence[str]]:
+        """The heading of a column that names the test documents, and these names: the texts."""
+        return "text", self.corpus.test.texts
 
     @property
     def adopted(self) -> Checkpoint | None:
@@ -199,7 +204,8 @@ class TextData(TextDataModule):
         if stage == "fit" and missing:
             sizes = ", ".join(f"{len(self._parts[part])} for {part}" for part in parts)
             about = f"{sizes}; {len(self.tokenizer)} tokens; {len(self.classes)} classes"
-            lines = [self.untold_notice, str(self.corpus.report), f"Documents: {about}"]
+            lines = [self.untold_notice, str(self.corpus.report), self.corpus.told]
+            lines.append(f"Documents: {about}")
             found = {part: documents.labels for part, documents in self._documents.items()}
             labels = {part: each for part, each in found.items() if each}
             lines.append(class_table(self.corpus.classes, labels))

@@ -22,6 +22,11 @@ from seqnorm.datasets import (
 from .base import TextDataModule
 from .batches import Batches
 
+NO_FOLDS = (
+    "folds are for classification and regression: a language model is tested on texts that follow "
+    "those of training; leave folds out and give a test part"
+)
+
 
 class LanguageData(TextDataModule):
     """Texts, to train a language model that predicts each token.
@@ -39,20 +44,21 @@ class LanguageData(TextDataModule):
             or labelled files; torchtext:NAME for a data set of torchtext (PennTreebank, WikiText2,
             WikiText103, or a labelled one); or hf:NAME or hf:PATH for one of Hugging Face's library
             datasets.
-        mode: stream, or documents.
+        mode: The form of the texts: stream, or documents.
         level: The level of the tokens: character, or word (separated by white space).
-        lowercase: Ignore case.
+        lowercase: Ignore the case of letters.
         window: The tokens of a stream through which a gradient flows back. BatchNorm of every time
             step counts its steps from the beginning of a window, in inference too.
         max_length: In training, cut documents after so many tokens; null for never.
-        batch_size: Rows of the stream, over all processes, or documents in a batch of each process.
+        batch_size: The number of rows of the stream, over all processes, or of documents in a batch
+            of each process.
         eval_batch_size: The same in evaluation. null takes as many documents as in training, or one
             row of the stream in each process, so that in a single process every token but the first
             is predicted with all of its context.
         options: The other arguments of ``TextDataModule``.
 
     Raises:
-        ValueError: A size is below 1.
+        ValueError: A size is below 1, or there are folds.
     """
 
     def __init__(
@@ -73,6 +79,8 @@ class LanguageData(TextDataModule):
         for name, size in sizes.items():
             if size is not None and size < 1:
                 raise ValueError(f"{name} must be at least 1, got {size}")
+        if self.fold is not None:
+            raise ValueError(NO_FOLDS)
         self._streams: dict[str, Tensor] = {}
         self._documents: dict[str, TextDataset] = {}
         self._unknown: dict[str, int] = {}

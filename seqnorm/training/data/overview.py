@@ -40,7 +40,7 @@ def length_line(lengths: Sequence[int], max_length: int | None) -> str:
     """Return the lengths of the training documents in words.
 
     Args:
-        lengths: Their numbers of tokens before they are cut.
+        lengths: The numbers of tokens before documents are cut.
         max_length: The length to which they are cut, or None.
     """
     ranked = sorted(lengths)

@@ -25,6 +25,7 @@ from seqnorm.datasets import (
     split_last_series,
     split_series,
 )
+from seqnorm.datasets.documents import too_few_classes
 from seqnorm.datasets.series.batching import SeriesItem
 from seqnorm.datasets.series.containers import Answer
 from seqnorm.datasets.series.corpora import load_one_part
@@ -49,7 +50,7 @@ class SeriesDataModule(PartsDataModule):
         test_fraction: The part of your own series to split off as a test part if they have none.
         standardise: Scale each feature to mean 0 and standard deviation 1 over all steps of the
             training part.
-        batch_size: Series in a batch.
+        batch_size: The number of series in a batch.
         validation: The series that are split off for validation: random, or last in the corpus.
         options: The other arguments of ``PartsDataModule``.
 
@@ -98,9 +99,11 @@ class SeriesDataModule(PartsDataModule):
     @cached_property
     def corpus(self) -> SeriesCorpus:
         name, options = self.hparams["corpus"], self.chosen("root", "test_fraction")
+        if self._alone != "train" and self.fold is not None:
+            raise ValueError(f"{name} is evaluated as a whole; leave folds and fold out")
         if self._alone != "train" and Path(name).is_file():
             return load_one_part(name, self._layout())
-        return load_series(name, layout=self._layout(), **options)
+        return load_series(name, layout=self._layout(), fold=self.fold, **options)
 
     @cached_property
     def _series(self) -> dict[str, Series]:
@@ -121,6 +124,11 @@ class SeriesDataModule(PartsDataModule):
             answers = series.labels or [repr(targets) for targets in series.targets]
             found[part] = (numbers, answers)
         return found
+
+    @property
+    def test_names(self) -> tuple[str, Sequence[str]]:
+        """The heading of a column that names the test series, and these names: the ids."""
+        return "id", () if self.corpus.test is None else self.corpus.test.ids
 
     @property
     def has_test(self) -> bool:
@@ -229,10 +237,7 @@ class SeriesData(SeriesDataModule):
 
     def setup(self, stage: str) -> None:
         if stage == "fit" and len(self.classes) < 2:
-            raise DatasetError(
-                f"{self.corpus.name}: the training part has {len(self.classes)} class(es) "
-                f"{list(self.classes)}; at least two are needed"
-            )
+            raise DatasetError(f"{self.corpus.name}: {too_few_classes(self.classes)}")
         super().setup(stage)
 
     def _about(self) -> str:

@@ -9,11 +9,11 @@ from typing import Literal
 import torch
 
 from seqnorm.datasets import collate
-from seqnorm.datasets.own_files import name_of_class
 
 from ..checkpoints.checkpoint_file import Checkpoint
 from ..checkpoints.stored_model import stored_model, stored_size
 from ..tasks.classification import TextClassification
+from .answers import check_batch_size, check_names, most_probable
 from .outputs import Format, writing
 from .sources import opened
 
@@ -41,10 +41,10 @@ def predict(
             seqnorm predict FILE is short for seqnorm predict --input FILE.
         output: A file for the rows of the table with label and probabilities, replaced when all are
             done, or - for standard output. -o is short for it.
-        format: tsv or csv (a header, then columns), jsonl (an object a line), json or parquet; null
-            for that of the output's name, or tsv. Lines of text are repeated in a column text with
-            csv, json or parquet, or, if format is null, in an output whose name has the ending of a
-            table; otherwise output k belongs to line k.
+        format: The format of the output: tsv or csv (a header, then columns), jsonl (an object a
+            line), json or parquet; null for that of the output's name, or tsv. Lines of text are
+            repeated in a column text with csv, json or parquet, or, if format is null, in an output
+            whose name has the ending of a table; otherwise output k belongs to line k.
         text_column: The column of the texts; null for that of the training, or a guess.
         delimiter: The character that separates the fields of .csv and .tsv files; null for a guess.
         quotes: The meaning of quotation marks in such files: enclose a field, or literal; null for
@@ -52,19 +52,17 @@ def predict(
         batch_size: The number of documents that are labelled at once.
         device: The device of the model: cpu, cuda, ...
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    check_batch_size(batch_size)
     model = stored_model(TextClassification, checkpoint, device)
     max_length = stored_size(checkpoint, "max_length")
-    for number, name in enumerate(model.classes):
-        name_of_class(f"{checkpoint.path}, class {number}", str(name))
+    check_names(checkpoint, "class", model.classes)
     names, parts = ["label", *model.classes], ["label", "probabilities"]
     with (
         opened(input, checkpoint, text_column, delimiter, quotes) as source,
         writing(source, output, format, names, parts, ".6f") as out,
     ):
         for probabilities in label(model, source.texts(), max_length, batch_size):
-            name = model.classes[max(range(len(probabilities)), key=probabilities.__getitem__)]
+            name = most_probable(model.classes, probabilities)
             by_class = dict(zip(model.classes, probabilities))
             out.write([name, *probabilities], [name, by_class])
 
@@ -94,4 +92,4 @@ def _probabilities(
     if batch.tokens.shape[1] <= LONG:
         return model.predict_step(batch).tolist()
     logits = model.network.in_chunks(batch.tokens, batch.lengths, LONG)
-    return logits.softmax(-1).tolist()
+    return model.answers(logits).tolist()

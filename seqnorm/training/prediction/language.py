@@ -46,18 +46,18 @@ def predict(
             seqnorm predict FILE is short for seqnorm predict --input FILE.
         output: A file for the rows of the table with the scores or continuations, replaced when all
             are done, or - for standard output. -o is short for it.
-        format: tsv or csv (a header, then columns: perplexity, bits a character and the scores of
-            the tokens, separated by spaces), jsonl (an object a line), json or parquet; null for
-            that of the output's name, or tsv. Lines of text are repeated in a column text with csv,
-            json or parquet, or, if format is null, in an output whose name has the ending of a
-            table; otherwise output k belongs to line k. Such a line is printed with its
-            continuation, as text, or with jsonl as an object.
+        format: The format of the output: tsv or csv (a header, then columns: perplexity, bits a
+            character and the scores of the tokens, separated by spaces), jsonl (an object a line),
+            json or parquet; null for that of the output's name, or tsv. Lines of text are repeated
+            in a column text with csv, json or parquet, or, if format is null, in an output whose
+            name has the ending of a table; otherwise output k belongs to line k. Such a line is
+            printed with its continuation, as text, or with jsonl as an object.
         text_column: The column of the texts; null for that of the training, or a guess.
         delimiter: The character that separates the fields of .csv and .tsv files; null for a guess.
         quotes: The meaning of quotation marks in such files: enclose a field, or literal; null for
             that of the training.
-        what: score, or continue.
-        length: Most tokens of a continuation.
+        what: The task: score the texts, or continue them.
+        length: The largest number of tokens of a continuation.
         temperature: The lower it is, the more probable are the tokens that are drawn.
         top_k: Draw from the k most probable tokens; 1 always takes the most probable one; null
             draws from all.
@@ -102,7 +102,7 @@ class Score(NamedTuple):
         perplexity: The exponential of the mean score, NaN for a text without tokens to predict.
         bits_per_character: The sum of the scores in bits, divided by the number of characters.
         tokens: The tokens.
-        scores: -log p in nats of each token, given those before it.
+        scores: The score -log p in nats of each token, given those before it.
     """
 
     perplexity: float

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple, overload
+from typing import Literal, Union, overload
 
 from ..checkpoints.checkpoint_file import Checkpoint, read_checkpoint
 from ..checkpoints.stored_model import stored_model, stored_size
 from ..tasks.classification import TextClassification
 from ..tasks.language import LanguageModelling
+from .answers import Label, check_batch_size, labelled
 from .classification import label
 from .language import Score, continuation, scored, window_of
-
-
-class Label(NamedTuple):
-    """The class of a text.
-
-    Attributes:
-        label: The class of the highest probability.
-        probabilities: The probability of every class, by its name.
-    """
-
-    label: str
-    probabilities: dict[str, float]
+from .loaded_series import LoadedSeriesClassifier, LoadedSeriesRegressor
 
 
 class LoadedClassifier:
@@ -32,7 +22,7 @@ class LoadedClassifier:
     Attributes:
         model: The LightningModule.
         classes: The names of the classes.
-        max_length: Texts are cut after so many tokens, as in training; None for never.
+        max_length: The number of tokens after which texts are cut, as in training; None for no cut.
     """
 
     def __init__(self, checkpoint: Checkpoint, device: str = "cpu") -> None:
@@ -47,13 +37,9 @@ class LoadedClassifier:
             TypeError: ``texts`` is a single text, or holds something else than texts.
             ValueError: ``batch_size`` is below 1.
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        found = []
-        for chances in label(self.model, checked(texts), self.max_length, batch_size):
-            best = max(range(len(chances)), key=chances.__getitem__)
-            found.append(Label(self.classes[best], dict(zip(self.classes, chances))))
-        return found
+        check_batch_size(batch_size)
+        found = label(self.model, checked(texts), self.max_length, batch_size)
+        return [labelled(self.classes, chances) for chances in found]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(classes={self.classes})"
@@ -92,7 +78,7 @@ class LoadedLanguageModel:
 
         Args:
             text: The beginning, which is not returned.
-            length: Most tokens of the continuation.
+            length: The largest number of tokens of the continuation.
             temperature: The lower it is, the more probable are the tokens that are drawn.
             top_k: Draw from the k most probable tokens; None draws from all.
             seed: The seed of the draws.
@@ -102,6 +88,16 @@ class LoadedLanguageModel:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self.model.tokenizer):,} tokens)"
+
+
+Task = Literal["classification", "language", "series_classification", "series_regression"]
+Loaded = Union[LoadedClassifier, LoadedLanguageModel, LoadedSeriesClassifier, LoadedSeriesRegressor]
+_KINDS: Mapping[str, type[Loaded]] = {
+    "classification": LoadedClassifier,
+    "language": LoadedLanguageModel,
+    "series_classification": LoadedSeriesClassifier,
+    "series_regression": LoadedSeriesRegressor,
+}
 
 
 @overload
@@ -114,14 +110,15 @@ def load(
 ) -> LoadedLanguageModel: ...
 @overload
 def load(
-    path: str | Path, *, task: None = ..., device: str = ...
-) -> LoadedClassifier | LoadedLanguageModel: ...
+    path: str | Path, *, task: Literal["series_classification"], device: str = ...
+) -> LoadedSeriesClassifier: ...
+@overload
 def load(
-    path: str | Path,
-    *,
-    task: Literal["classification", "language"] | None = None,
-    device: str = "cpu",
-) -> LoadedClassifier | LoadedLanguageModel:
+    path: str | Path, *, task: Literal["series_regression"], device: str = ...
+) -> LoadedSeriesRegressor: ...
+@overload
+def load(path: str | Path, *, task: None = ..., device: str = ...) -> Loaded: ...
+def load(path: str | Path, *, task: Task | None = None, device: str = "cpu") -> Loaded:
     """Load a trained model from a checkpoint, to predict in Python.
 
     The checkpoint is all that is needed::
@@ -130,28 +127,24 @@ def load(
         for label, probabilities in model.predict(["a wonderful film", "far too long"]):
             ...
 
-    A classifier's ``predict`` returns the label and the probabilities of each text, and that of a
-    language model its perplexity and the scores of its tokens.
+    A classifier's ``predict`` returns the label and the probabilities of each text or series, and
+    that of a language model the perplexity of each text and the scores of its tokens. A regression
+    returns the targets of each series in their own units. A series is an array (steps, features).
 
     Args:
         path: The checkpoint.
         task: The task that the model must have, by which type checkers know what is returned; None
-            for either.
+            for any.
         device: The device of the model: cpu, cuda, ...
 
     Raises:
         ValueError: The file does not exist, is no checkpoint of ``seqnorm fit``, or has another
-            task; or there is no such device. A model of series is not loaded: ``seqnorm predict``
-            uses it.
+            task; or there is no such device.
     """
     checkpoint = read_checkpoint(path)
-    if checkpoint.task.startswith("series"):
-        raise ValueError(f"{path} holds a model of series ({checkpoint.task}): use seqnorm predict")
     if task is not None and task != checkpoint.task:
         raise ValueError(f"{path} holds a model of the task {checkpoint.task}, not of {task}")
-    if checkpoint.task == "language":
-        return LoadedLanguageModel(checkpoint, device)
-    return LoadedClassifier(checkpoint, device)
+    return _KINDS[checkpoint.task](checkpoint, device)
 
 
 def checked(texts: Iterable[str]) -> Iterable[str]:

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
 import torch
+from torch import Tensor
 
 from seqnorm.datasets import BucketBatchSampler, SeriesDataset, SeriesLayout, collate_series
 from seqnorm.datasets.layout import DELIMITED
-from seqnorm.datasets.own_files import name_of_class
+from seqnorm.datasets.record_files import record_line
 from seqnorm.datasets.series.files import read_file
 
 from ..checkpoints.checkpoint_file import Checkpoint
 from ..checkpoints.stored_model import stored_model
 from ..data.series import check_features, named_features
 from ..tasks.series import SeriesClassification, SeriesRegression
+from .answers import check_batch_size, check_names, most_probable
 from .text_lines import printing
 
 Format = Literal["csv", "jsonl"]
+# A series of more steps is read alone and in chunks, so that it does not pad others.
+LONG = 4096
 # The formats of files; "" is that of a name without an ending, as - and /dev/stdout.
 ENDINGS: Mapping[str, Format] = {".csv": "csv", ".jsonl": "jsonl", "": "csv"}
 
@@ -47,9 +49,10 @@ def predict(
         checkpoint: The checkpoint of the model.
         input: A file of series: .npz, .parquet, .csv, .tsv or .ts.
         output: A file for one line a series, replaced when all are done, or - for standard output.
-        format: csv (a header, then the id, and the label and the probabilities or the targets) or
-            jsonl (an object a line); null for the ending of the output's name, .csv or .jsonl. It
-            is csv for a name without an ending and for standard output.
+        format: The format of the output: csv (a header, then the id, and the label and the
+            probabilities or the targets) or jsonl (an object a line); null for the ending of the
+            output's name, .csv or .jsonl. It is csv for a name without an ending and for standard
+            output.
         batch_size: The number of series in a batch.
         device: The device of the model: cpu, cuda, ...
         id_column: The column of the ids; null for the one that was given for the training if the
@@ -61,18 +64,16 @@ def predict(
         delimiter: The character that separates the fields of a .csv or .tsv file; null for the one
             that was given for a training file of the same ending, or that of the header.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    check_batch_size(batch_size)
     format = format or _format_of(output)
     model: SeriesClassification | SeriesRegression
     if checkpoint.task == "series_classification":
         model = stored_model(SeriesClassification, checkpoint, device)
-        names = model.classes
+        kind, names = "class", model.classes
     else:
         model = stored_model(SeriesRegression, checkpoint, device)
-        names = model.targets.names
-    for number, name in enumerate(names):
-        name_of_class(f"{checkpoint.path}, output {number}", str(name))
+        kind, names = "target", model.targets.names
+    check_names(checkpoint, kind, names)
     layout = SeriesLayout(
         answer=None,
         id_column=id_column,
@@ -85,8 +86,7 @@ def predict(
     )
     found = read_file(Path(input), layout)
     check_features(input, found.features, model.features, by_order=feature_columns is not None)
-    values = [model.features.apply(each) for each in found.series.values]
-    rows = _predicted(model, SeriesDataset(values), batch_size)
+    rows = outputs_of(model, found.series.values, batch_size)
     with printing(output) as out:
         _write(out, format, model, names, found.series.ids, rows)
 
@@ -116,15 +116,28 @@ def _text(value: object) -> str | None:
 
 
 @torch.inference_mode()
-def _predicted(
-    model: SeriesClassification | SeriesRegression, data: SeriesDataset, batch_size: int
+def outputs_of(
+    model: SeriesClassification | SeriesRegression, series: Sequence[Tensor], batch_size: int
 ) -> list[list[float]]:
-    """Return the probabilities or the targets of each series, in the order of the data."""
+    """Return the probabilities or the targets of each of the series (T, F), in their order."""
+    data = SeriesDataset([model.features.apply(each) for each in series])
+    lengths = data.lengths
     found: dict[int, list[float]] = {}
-    for places in BucketBatchSampler(data.lengths, batch_size=batch_size, shuffle=False):
+    short = [place for place, length in enumerate(lengths) if length <= LONG]
+    groups = [[place] for place, length in enumerate(lengths) if length > LONG]
+    if short:
+        sampler = BucketBatchSampler(
+            [lengths[place] for place in short], batch_size=batch_size, shuffle=False
+        )
+        groups += [[short[number] for number in numbers] for numbers in sampler]
+    for places in groups:
         batch = collate_series([data[place] for place in places])
         batch = model.transfer_batch_to_device(batch, model.device, 0)
-        found.update(zip(places, model.predict_step(batch).tolist()))
+        if batch.values.shape[1] <= LONG:
+            answers = model.predict_step(batch)
+        else:
+            answers = model.answers(model.network.in_chunks(batch.values, batch.lengths, LONG))
+        found.update(zip(places, answers.tolist()))
     return [found[place] for place in range(len(data))]
 
 
@@ -139,21 +152,13 @@ def _write(
     """Write a line for each series."""
     classified = isinstance(model, SeriesClassification)
     if format == "csv":
-        out.write(_record(["id", *(["label"] if classified else []), *names]))
+        out.write(record_line(["id", *(["label"] if classified else []), *names]))
     for key, row in zip(ids, rows):
-        label = names[max(range(len(row)), key=row.__getitem__)]
+        label = most_probable(names, row)
         if format == "csv":
             numbers = [f"{number:.6f}" if classified else f"{number:.8g}" for number in row]
-            out.write(_record([key, *([label] if classified else []), *numbers]))
+            out.write(record_line([key, *([label] if classified else []), *numbers]))
             continue
         by_name = dict(zip(names, row))
         answers = {"label": label, "probabilities": by_name} if classified else {"targets": by_name}
         print(json.dumps({"id": key, **answers}, ensure_ascii=False), file=out)
-
-
-def _record(fields: Sequence[str]) -> str:
-    """Return the line of CSV that holds these fields, in quotation marks where needed."""
-    line = io.StringIO(newline="")
-    # Before Python 3.13, only the characters of the line's own end are quoted in a field.
-    csv.writer(line, lineterminator="\r\n").writerow(fields)
-    return line.getvalue()[:-2] + "\n"

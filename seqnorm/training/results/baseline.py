@@ -30,7 +30,7 @@ def baseline(corpus: str, root: str = "data", C: float = 10.0, results: str | No
     Args:
         corpus: The name of a corpus, or the path of your own file or folder.
         root: The folder that corpora are fetched into.
-        C: Inverse strength of the L2 penalty.
+        C: The inverse strength of the L2 penalty.
         results: A CSV file to append the result to.
     """
     with explained("the linear baseline"):

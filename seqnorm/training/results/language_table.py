@@ -54,7 +54,7 @@ def next_rate(losses: Mapping[float, float]) -> float | None:
     """Return the learning rate to try after those in ``losses``, or None if no more are needed.
 
     Args:
-        losses: Validation losses by learning rate.
+        losses: The validation losses by learning rate.
     """
     for rate in RATES:
         if rate not in losses:
@@ -93,9 +93,10 @@ def make_missing(
     """Make the missing runs of a group, see ``next_run``.
 
     Args:
-        read: Returns the rows of the group.
-        options: Returns the options of ``seqnorm fit`` for a learning rate and a seed.
-        run: Makes a run with these options.
+        read: The function that returns the rows of the group.
+        options: The function that returns the options of ``seqnorm fit`` for a learning rate and a
+            seed.
+        run: The function that makes a run with these options.
         seeds: The seeds to run at the best rate.
 
     Raises:

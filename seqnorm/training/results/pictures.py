@@ -16,14 +16,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of a size in inches."""
     with explained("a picture"):
         from matplotlib.figure import Figure
     # A figure made without pyplot needs no screen and no global state.
     return Figure((width, height), layout="constrained")
 
 
-def _save(figure: Figure, path: str | Path) -> None:
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """Write a figure in the format of the file's ending."""
     drawn = io.BytesIO()
     figure.savefig(drawn, format=Path(path).suffix[1:], dpi=150)
     write_atomically(path, drawn.getvalue())
@@ -36,7 +38,7 @@ def learning_curve(
     quantities: Sequence[str] = ("loss", "accuracy"),
 ) -> None:
     """Draw quantities by epoch, from the ``rows`` of metrics.csv, into the file ``path``."""
-    figure = _figure(4.5 * len(quantities), 3.8)
+    figure = new_figure(4.5 * len(quantities), 3.8)
     figure.suptitle(title, parse_math=False)
     panels = figure.subplots(1, len(quantities), squeeze=False)[0]
     for axes, quantity in zip(panels, quantities):
@@ -50,12 +52,12 @@ def learning_curve(
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def rate_curve(points: Sequence[tuple[float, float]], suggested: float, path: str | Path) -> None:
     """Draw the loss by learning rate, from ``points`` (rate, loss), into the file ``path``."""
-    figure = _figure(6.0, 4.0)
+    figure = new_figure(6.0, 4.0)
     axes = figure.subplots()
     axes.plot(*zip(*points), marker="o", markersize=2)
     axes.axvline(suggested, color="tab:orange", label=f"suggested: {suggested:.1g}")
@@ -67,7 +69,7 @@ def rate_curve(points: Sequence[tuple[float, float]], suggested: float, path: st
     )
     axes.grid(alpha=0.3)
     axes.legend()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def confusion_matrix(
@@ -81,7 +83,7 @@ def confusion_matrix(
     size = len(classes)
     # Rows are as high as the smallest legible label; few classes get large numbers instead.
     side = min(max(4.0, 0.21 * size + 2.0), 20.0)
-    figure = _figure(side + 1.5, side + 0.5)
+    figure = new_figure(side + 1.5, side + 0.5)
     figure.suptitle(title, fontsize=12 if size < 20 else 18, parse_math=False)
     axes = figure.subplots()
     parts = confusion / confusion.sum(1, keepdim=True).clamp(min=1)
@@ -98,14 +100,14 @@ def confusion_matrix(
         colour = "white" if parts[row, column] > 0.5 else "black"
         count = f"{int(confusion[row, column])}"
         axes.text(column, row, count, ha="center", va="center", color=colour, fontsize=font)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def statistics_map(rows: Mapping[str, Tensor], drift: Mapping[str, Tensor], path: Path) -> None:
     """Draw the rows of a batch and the drift of the mean, for each norm and step.
 
     Args:
-        rows, drift: Values (S,) by site. NaN stays grey. A site with one step for all fills its
+        rows, drift: The values (S,) by site. NaN stays grey. A site with one step for all fills its
             whole line.
         path: The file.
     """
@@ -115,7 +117,7 @@ def statistics_map(rows: Mapping[str, Tensor], drift: Mapping[str, Tensor], path
 
     seen = [int((~values.isnan()).nonzero().max()) + 1 for values in rows.values()]
     width = max(seen)
-    figure = _figure(10, min(2.9 + 0.5 * len(rows), 40.0))
+    figure = new_figure(10, min(2.9 + 0.5 * len(rows), 40.0))
     panels = figure.subplots(2, 1, sharex=True)
     for axes, values, label, logarithmic, least in (
         (panels[0], rows, "rows of a batch", True, 2.0),
@@ -148,4 +150,4 @@ def statistics_map(rows: Mapping[str, Tensor], drift: Mapping[str, Tensor], path
     else:
         panels[1].set_xlabel("all steps together (grey: not reached)")
         panels[1].set_xticks([])
-    _save(figure, path)
+    save_figure(figure, path)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
+from seqnorm.datasets.record_files import record_line
 from seqnorm.files import lock, write_atomically
 
 # The last columns of every table: how long the run took, and what it ran.
@@ -24,12 +24,12 @@ def append_row(path: str | Path, row: Mapping[str, object], columns: Sequence[st
         OSError: The row could not be written, as on a full disk; no part of it is in the file.
     """
     path = Path(path)
-    line = _line([row[name] for name in columns])
+    line = record_line([row[name] for name in columns])
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab", buffering=0) as file:
         lock(file)
         before = os.fstat(file.fileno()).st_size
-        rest = (line if before else _line(columns) + line).encode()
+        rest = (line if before else record_line(columns) + line).encode()
         try:
             while rest:  # a first write may succeed in part, and the next one report a full disk
                 rest = rest[file.write(rest) :]
@@ -56,15 +56,9 @@ def append_once(
         _, _, before = marker.read_bytes().partition(b"\n")
         if b"\n" + before in path.read_bytes():
             return False
-    write_atomically(marker, _line(columns) + _line([row[name] for name in columns]))
+    write_atomically(marker, record_line(columns) + record_line([row[name] for name in columns]))
     append_row(path, row, columns)
     return True
-
-
-def _line(values: Sequence[object]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(values)
-    return text.getvalue()
 
 
 def read_rows(path: str | Path) -> list[dict[str, str]]:

@@ -89,7 +89,7 @@ def print_scores(
     Args:
         title: The title of the table.
         loss: The mean loss.
-        confusion: (L, C, C) counts of documents by length bucket, class and predicted class.
+        confusion: The counts (L, C, C) of documents by length bucket, class and predicted class.
         names: The names of the L buckets.
         classes: The names of the C classes. If there are many, those of the lowest F1 are shown.
         units: The words for the unit of length and for the examples.

@@ -93,7 +93,9 @@ def _check_parts(trained: dict[str, Any], options: Any) -> None:
     Raises:
         ValueError: An option that divides the corpus differs.
     """
-    for name in ("test_fraction", "validation_fraction", "validation", "split_seed"):
+    of_folds = {"folds": None, "fold": None}  # checkpoints of earlier versions have none of them
+    trained = {**of_folds, **trained}
+    for name in ("test_fraction", "validation_fraction", "validation", "split_seed", *of_folds):
         if name in trained and options[name] != trained[name]:
             raise ValueError(
                 f"data.{name} is {options[name]!r} and was {trained[name]!r} in training: a part "
@@ -117,7 +119,7 @@ def _for_another(stored: dict[str, Any], corpus: str) -> dict[str, Any]:
     file of the same ending.
     """
     trained = str(stored["data"].get("corpus"))
-    left_out = {"test_fraction", "language"}
+    left_out = {"test_fraction", "language", "folds", "fold"}
     if Path(corpus).suffix.lower() != Path(trained).suffix.lower():
         left_out |= {"delimiter", "quotes"}
     if not Path(corpus).exists():

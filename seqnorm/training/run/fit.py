@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Optional
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Optional
 
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -16,9 +17,10 @@ from seqnorm.files import commit
 
 from ..checkpoints.checkpoint_file import Checkpoint, read_checkpoint, trust
 from ..checkpoints.stored_model import load_weights
+from ..data.base import PartsDataModule
 from ..results.rows import append_once
 from .evaluate import evaluated
-from .loggers import check_loggers, log_end
+from .loggers import check_loggers, close, log_end
 from .options import command_parser, parse
 from .quiet import describe, warn_of_slowness
 from .rate_finder import find_rate
@@ -27,17 +29,25 @@ from .task import TASKS, Task
 from .trainer import add_trainer, make_trainer
 
 
+class Trained(NamedTuple):
+    """A run that has ended.
+
+    Attributes:
+        data: Its data.
+        row: Its row of results, or None without a test.
+    """
+
+    data: PartsDataModule
+    row: dict[str, object] | None
+
+
 def fit_parser(task: Task) -> LightningArgumentParser:
     """Return the parser of the command."""
-    (name,) = (name for name, known in TASKS.items() if known is task)
     words = (
         f"Train a {task.model} and test its best epoch, or resume a run that was interrupted. "
         "seqnorm fit FILE is short for seqnorm fit --data.corpus FILE."
     )
-    parser = command_parser("fit", words, name)
-    parser.add_argument(
-        "--seed_everything", type=int, default=0, help="The seed of all random numbers."
-    )
+    parser = training_parser("fit", words, task)
     parser.add_argument(
         "--ckpt_path",
         type=Optional[str],
@@ -49,6 +59,30 @@ def fit_parser(task: Task) -> LightningArgumentParser:
         type=bool,
         default=False,
         help="Train for 100 steps with a rising learning rate, suggest a rate, and end.",
+    )
+    parser.add_argument(
+        "--folds",
+        type=Optional[int],
+        default=None,
+        help="Cross-validate: train as many runs, each tested on another part of the examples, and "
+        "show the mean and the standard deviation of their scores.",
+    )
+    parser.add_argument(
+        "--folds_path",
+        type=Optional[str],
+        default=None,
+        help="The folder of an interrupted cross-validation to go on with, as runs/my/folds_0. All "
+        "other options are those of its beginning.",
+    )
+    return parser
+
+
+def training_parser(command: str, description: str, task: Task) -> LightningArgumentParser:
+    """Return a parser with the options of a training run."""
+    (name,) = (name for name, known in TASKS.items() if known is task)
+    parser = command_parser(command, description, name)
+    parser.add_argument(
+        "--seed_everything", type=int, default=0, help="The seed of all random numbers."
     )
     add_trainer(parser)
     parser.add_lightning_class_args(task.module, "model")
@@ -66,71 +100,84 @@ def plain_config(parser: LightningArgumentParser, options: Any) -> dict[str, Any
     Options that are null are included.
     """
     config = yaml.safe_load(parser.dump(options, skip_unset=False))
-    return {
-        key: value for key, value in config.items() if key not in ("config", "ckpt_path", "find_lr")
-    }
+    left_out = ("config", "ckpt_path", "find_lr", "folds", "folds_path")
+    return {key: value for key, value in config.items() if key not in left_out}
 
 
-def fit(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None, written: str) -> None:
-    """Train a model, or resume a run from ``checkpoint``.
+def parsed(
+    task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None
+) -> tuple[LightningArgumentParser, Any]:
+    """Return the parser of the command and its options.
 
     A resumed run has the options in its folder's config.yaml; those on the command line override
     them.
-
-    Args:
-        written: The options as the user wrote them, for the row of results.
     """
     parser = fit_parser(task)
     before: list[str] = []
     if checkpoint is not None:
         before = ["--config", str(config_to_resume(checkpoint))]
         check_progress(checkpoint)
-    options = parse(parser, [*before, *arguments], checkpoint)
+    return parser, parse(parser, [*before, *arguments], checkpoint)
+
+
+def fit_one(
+    task: Task,
+    parser: LightningArgumentParser,
+    options: Any,
+    checkpoint: Checkpoint | None,
+    written: str,
+    folder: Path | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> Trained | None:
+    """Train a model and test its best epoch, or resume a run from ``checkpoint``.
+
+    Args:
+        task: The task.
+        parser, options: The value of ``parsed``.
+        checkpoint: The checkpoint of the run to resume.
+        written: The options as the user wrote them, for the row of results.
+        folder: The folder of the run; None for the next one, or that of the checkpoint. Runs whose
+            folder is given follow one another, which needs a single process.
+        callbacks: Further callbacks.
+
+    Returns:
+        The data and the row of results, or None if the options end the run before.
+
+    Raises:
+        ValueError: A run whose folder is given would have several processes.
+    """
     config = plain_config(parser, options)
     if checkpoint is not None:
         check_same_batches(checkpoint, config)
-    seed_everything(options.seed_everything, workers=True)
-    try:
-        made = parser.instantiate(options)
-    except TypeError as error:  # an argument that no signature declares, as an option of a norm
-        raise ValueError(str(error)) from error
+    made = build(task, parser, options)
     model, data, run, trainer_options = made.model, made.data, made.run, made.trainer.as_dict()
-    rank_zero_info(describe(model.network))
-    data.setup("fit")  # raises errors in a corpus before there is a folder of the run
-    run.choose_monitor(task.class_counts(data))
     if trainer_options["fast_dev_run"]:
         trainer = make_trainer(trainer_options, model, resumed=checkpoint)
         trainer.fit(model, datamodule=data, ckpt_path=options.ckpt_path)
-        return
+        return None
     need("seqnorm fit", "matplotlib")  # for the pictures at the end
     if options.find_lr:
         picture = run.place(options.data.corpus) / "learning_rates.png"
         find_rate(trainer_options, model, data, picture)
-        return
-    logger = trainer_options["logger"]
-    if logger is None:
+        return None
+    if trainer_options["logger"] is None:
         check_loggers(run.loggers)
     run.check(model)
     if checkpoint is not None:  # raises now, in one line, if the checkpoint does not fit
         check_resumable(model, checkpoint)
         data.check_same(checkpoint.contents, checkpoint.path)
-    path = run.start(options.data.corpus, checkpoint)
+    if folder is None:
+        path = run.start(options.data.corpus, checkpoint)
+    else:
+        path = folder
+        path.mkdir(exist_ok=checkpoint is not None)
     rank_zero_info(f"Everything that the run writes is in {path}")
-    trainer = make_trainer(
-        trainer_options,
-        model,
-        run.callbacks(path, config, task, trainer_options["max_time"]),
-        checkpoint,
-        max_time=None,  # the run's own timer has the limit
-        logger=run.make_loggers(path, checkpoint) if logger is None else logger,
-    )
-    warn_of_slowness(trainer)
-    del checkpoint  # the trainer's plugin has it, and frees it once the run is restored
-    trainer.fit(model, datamodule=data, ckpt_path=options.ckpt_path)
+    trainer = train(task, made, config, path, checkpoint, callbacks, alone=folder is not None)
     loggers = list(trainer.loggers)
     found, tested = _test_best(task, trainer, made)
+    row: dict[str, object] | None = None
     if found is not None and trainer.is_global_zero:
-        if tested and run.results is not None:
+        if tested:
             best = run.best.best_model_score  # None without a validation
             row = {
                 "corpus": data.corpus.name,
@@ -143,10 +190,11 @@ def fit(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None, wri
                 "config": written,
                 "commit": commit(),
             }
-            finished = (path / task.finished).exists()
-            marker = path / "result.csv"
-            if finished or not append_once(run.results, row, marker, task.columns):
-                rank_zero_info("The run had finished before: run.results gets no second row.")
+            if run.results is not None:
+                finished = (path / task.finished).exists()
+                marker = path / "result.csv"
+                if finished or not append_once(run.results, row, marker, task.columns):
+                    rank_zero_info("The run had finished before: run.results gets no second row.")
         title = f"{data.corpus.name} {'test' if tested else 'validation'}"
         task.write(found, model, title, path / task.finished, tested)
         metrics = {
@@ -158,7 +206,70 @@ def fit(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None, wri
             metrics[f"best_{run.monitor}"] = float(run.best.best_model_score)
         pictures = [path / "learning_curve.png", path / task.finished]
         log_end(loggers, config, metrics, [each for each in pictures if each.suffix == ".png"])
+    if folder is not None:
+        close(loggers)
     rank_zero_info(f"The run is in {path}")
+    return Trained(data, row)
+
+
+def build(task: Task, parser: LightningArgumentParser, options: Any) -> Any:
+    """Build the model, the data and the run that the options describe, and read the corpus.
+
+    Errors in the corpus are raised here, before the run has a folder.
+    """
+    seed_everything(options.seed_everything, workers=True)
+    try:
+        made = parser.instantiate(options)
+    except TypeError as error:  # an argument that no signature declares, as an option of a norm
+        raise ValueError(str(error)) from error
+    rank_zero_info(describe(made.model.network))
+    made.data.setup("fit")
+    made.run.choose_monitor(task.class_counts(made.data))
+    return made
+
+
+def train(
+    task: Task,
+    made: Any,
+    config: Mapping[str, Any],
+    path: Path,
+    checkpoint: Checkpoint | None = None,
+    callbacks: Sequence[Callback] = (),
+    alone: bool = False,
+) -> Trainer:
+    """Train the model that ``build`` made, and write the files of its run in the folder ``path``.
+
+    Args:
+        task: The task.
+        made: The result of ``build``.
+        config: The configuration of the run.
+        path: The folder.
+        checkpoint: The checkpoint to resume from.
+        callbacks: Callbacks in addition to those of the run.
+        alone: True if there may be only one process.
+
+    Raises:
+        ValueError: There may be only one process, and the trainer has several.
+    """
+    run, options = made.run, made.trainer.as_dict()
+    logger = options["logger"]
+    trainer = make_trainer(
+        options,
+        made.model,
+        [*run.callbacks(path, config, task, options["max_time"]), *callbacks],
+        checkpoint,
+        max_time=None,  # the run's own timer has the limit
+        logger=run.make_loggers(path, checkpoint) if logger is None else logger,
+    )
+    if alone and trainer.world_size > 1:
+        raise ValueError(
+            "several runs that follow one another need a single process, not "
+            f"{trainer.world_size}: set --trainer.devices 1 and --trainer.num_nodes 1"
+        )
+    warn_of_slowness(trainer)
+    ckpt_path = None if checkpoint is None else checkpoint.path
+    trainer.fit(made.model, datamodule=made.data, ckpt_path=ckpt_path)
+    return trainer
 
 
 def _test_best(task: Task, trainer: Trainer, made: Any) -> tuple[Any, bool]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,17 @@ from seqnorm.files import write_atomically
 LoggerName = Literal["tensorboard", "wandb", "mlflow"]
 _TRACKING = "MLFLOW_TRACKING_URI"
 _INSTALL = {"wandb": "pip install wandb", "mlflow": "pip install mlflow"}
+
+
+def base_of(path: Path) -> Path:
+    """Return the folder of all runs of one name in which the folder of a run lies.
+
+    It is the parent, or the one above for a run of a cross-validation or of a sweep, as
+    ``my/folds_0/fold_1`` and ``my/sweep_0/trial_3``.
+    """
+    several = r"folds_\d+/fold_\d+|sweep_\d+/trial_\d+"
+    deeper = re.fullmatch(several, f"{path.parent.name}/{path.name}")
+    return path.parent.parent if deeper else path.parent
 
 
 def check_loggers(names: Sequence[LoggerName]) -> None:
@@ -39,10 +51,11 @@ def make_loggers(names: Sequence[LoggerName], path: Path, purge_step: int | None
 
     Args:
         names: The names of the loggers.
-        path: The folder of the run, ``<folder>/<name>/version_<n>``.
+        path: The folder of the run, as ``<folder>/<name>/version_<n>``.
         purge_step: TensorBoard logs entries later than this step again; None for a new run.
     """
     made: list[Logger] = []
+    base = base_of(path)
     for name in dict.fromkeys(names):
         if name == "tensorboard":
             # The hyper-parameters are logged at the end, with the final metrics.
@@ -58,19 +71,19 @@ def make_loggers(names: Sequence[LoggerName], path: Path, purge_step: int | None
             made.append(
                 WandbLogger(
                     project="seqnorm",
-                    group=path.parent.name,
-                    name=f"{path.parent.name}/{path.name}",
+                    group=base.name,
+                    name=path.relative_to(base.parent).as_posix(),
                     id=_own_id(path),
                     save_dir=str(path),
                     resume="allow",
                 )
             )
         else:
-            folder = path.parent.parent.absolute()
+            folder = base.parent.absolute()
             known = path / "mlflow_run.txt"
             flow = MLFlowLogger(
-                experiment_name=path.parent.name,
-                run_name=path.name,
+                experiment_name=base.name,
+                run_name=path.relative_to(base).as_posix(),
                 tracking_uri=os.environ.get(_TRACKING) or f"sqlite:///{folder}/mlflow.db",
                 artifact_location=None if _TRACKING in os.environ else f"{folder}/mlflow",
                 run_id=known.read_text().strip() if known.exists() else None,
@@ -99,7 +112,7 @@ def log_end(
     """Log the options of a finished run with its final metrics, and its pictures.
 
     Args:
-        loggers: Loggers that ``make_loggers`` made; others are left alone.
+        loggers: The loggers that ``make_loggers`` made; others are left alone.
         config: The configuration of the run.
         metrics: The final metrics by name.
         pictures: The files of the pictures; those that do not exist are left out.
@@ -129,6 +142,13 @@ def log_end(
             logger.log_metrics({f"final_{name}": value for name, value in finite.items()})
             for path in there:
                 logger.experiment.log_artifact(logger.run_id, str(path))
+
+
+def close(loggers: Sequence[Logger]) -> None:
+    """End the entries of a finished run where the next run in this process would continue them."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()
 
 
 def _flat(config: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:

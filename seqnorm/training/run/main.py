@@ -7,19 +7,23 @@ import shlex
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import yaml
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from seqnorm.datasets.layout import ungrouped_options
+from seqnorm.files import CHECKPOINT
+
 from ..checkpoints.checkpoint_file import Checkpoint, read_checkpoint
 from ..errors import one_line
 from .config_files import check_configs
 from .evaluate import evaluate
-from .fit import fit
+from .fit import fit_one, parsed
+from .folds import cross_validate, options_of_folds
 from .options import command_parser, parse
 from .quiet import quieten
 from .task import TASKS, Task
@@ -32,6 +36,13 @@ def main(command: str, arguments: Sequence[str], words: Sequence[str]) -> None:
         arguments: The options, with paths of configurations.
         words: The options as the user wrote them.
     """
+    with as_command():
+        _run(command, arguments, words)
+
+
+@contextmanager
+def as_command() -> Iterator[None]:
+    """Leave out warnings that tell users nothing, and end in one line if an input is wrong."""
     # Documents are encoded once and padded when needed; worker processes would only cost time.
     warnings.filterwarnings("ignore", ".*does not have many workers")
     # A resumed run writes into its own folder.
@@ -43,23 +54,29 @@ def main(command: str, arguments: Sequence[str], words: Sequence[str]) -> None:
     quieten()
     try:
         with one_line():
-            _run(command, arguments, words)
+            yield
     except SIGTERMException:
         # It carries no exit status, and a run that was cut short must not look like a success.
         sys.exit(128 + signal.SIGTERM)
 
 
 def _run(command: str, arguments: Sequence[str], words: Sequence[str]) -> None:
+    if command == "fit":
+        arguments = options_of_folds(arguments)
     check_configs(arguments)
     named, path = named_in(arguments)
     checkpoint = None if path is None else read_checkpoint(path)
     if checkpoint is None and command != "fit" and not {"-h", "--help"}.intersection(arguments):
-        raise ValueError(f"{command} needs --ckpt_path, as runs/r8/version_0/checkpoints/best.ckpt")
+        raise ValueError(f"{command} needs --ckpt_path, as {CHECKPOINT}")
     if named is None and checkpoint is not None:
         named = checkpoint.task
     task = TASKS.get(named or "", TASKS["classification"])  # the parser reports another name
     if command == "fit":
-        fit(task, arguments, checkpoint, shlex.join(words))
+        parser, options = parsed(task, arguments, checkpoint)
+        if options.folds is None and options.folds_path is None:
+            fit_one(task, parser, options, checkpoint, shlex.join(words))
+        else:
+            cross_validate(task, parser, options, words)
     elif command == "predict":
         predict(task, arguments, checkpoint)
     else:
@@ -75,7 +92,8 @@ def predict(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None)
     options = parse(parser, arguments, checkpoint).as_dict()
     for name in ("config", "task", "ckpt_path"):
         del options[name]
-    task.predict(checkpoint, **options)
+    with ungrouped_options():
+        task.predict(checkpoint, **options)
 
 
 def named_in(arguments: Sequence[str]) -> tuple[str | None, str | None]:

@@ -22,7 +22,7 @@ from ..callbacks.reestimate import ReestimateStatistics
 from ..callbacks.run_files import RunFiles
 from ..checkpoints.checkpoint_file import Checkpoint
 from ..data.overview import are_unequal
-from .loggers import LoggerName, make_loggers
+from .loggers import LoggerName, base_of, make_loggers
 from .resume import options_of_an_epoch
 from .yaml_texts import dump
 
@@ -41,7 +41,7 @@ class Run:
         monitor: The quantity of the validation part that chooses the best epoch; null for
             val_accuracy, or val_macro_f1 if the largest class of your own data has more than five
             times the documents of the smallest.
-        patience: Training stops after so many epochs without a better one.
+        patience: The number of epochs without a better one after which training stops.
         ema_decay: The decay per step of an exponential moving average of the weights, which is
             validated and kept in place of the weights; null for no average. With BatchNorm it needs
             reestimate, because running averages are those of the weights before averaging.
@@ -175,8 +175,11 @@ class Run:
         if self.reestimate:  # after the average, whose statistics it re-estimates
             chosen.append(ReestimateStatistics(task.forward))
         chosen += [RunEarlyStopping(**monitor, patience=self.patience), self.timer]
-        title = f"{path.parent.name}: {config['model']['cell']}, norm {config['model']['norm']}"
-        chosen.append(RunFiles(path, dump(config), title, task.curves))
+        base = base_of(path)
+        alone = base == path.parent
+        name = base.name if alone else path.relative_to(base.parent).as_posix()
+        title = f"{name}: {config['model']['cell']}, norm {config['model']['norm']}"
+        chosen.append(RunFiles(path, dump(config), title, task.curves, alone))
         return [
             *chosen,
             self.best,

@@ -10,8 +10,10 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, ClassVar
 
+import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
 
 from seqnorm.files import write_atomically
 
@@ -49,6 +51,8 @@ class Task(ABC):
         callbacks: The callbacks that prepare a new model.
         curves: The quantities of the learning curve.
         columns: The columns of a row of results.
+        scores: The test scores among these columns, with their names and formats in a line; {} for
+            a task without cross-validation.
         finished: The file in a run's folder that is written last, after the row of results.
         predict: The function of ``seqnorm predict``.
     """
@@ -61,6 +65,7 @@ class Task(ABC):
     callbacks: ClassVar[Sequence[type[Callback]]] = ()
     curves: ClassVar[Sequence[str]]
     columns: ClassVar[Sequence[str]]
+    scores: ClassVar[Mapping[str, tuple[str, str]]] = {}
     finished: ClassVar[str]
     predict: ClassVar[Callable[..., None]]
 
@@ -90,6 +95,29 @@ class Task(ABC):
     def write(self, found: Any, model: Any, title: str, path: Path, tested: bool) -> None:
         """Write the file ``finished`` at ``path``, at least if there was a test."""
 
+    def predictions(
+        self, data: Any, found: Mapping[int, Tensor]
+    ) -> tuple[list[str], list[list[str]]]:
+        """Return headings and rows: each test example, its answer and its prediction.
+
+        Args:
+            data: The DataModule.
+            found: The prediction of each test example by its index.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no predictions of single examples")
+
+    def write_all(
+        self, headings: Sequence[str], rows: Sequence[Sequence[Any]], name: str, folder: Path
+    ) -> None:
+        """Write more than the predictions of all folds into the folder of a cross-validation.
+
+        Args:
+            headings, rows: Those of ``predictions``, with the rows of all folds.
+            name: The name of the corpus.
+            folder: The folder.
+        """
+        return
+
 
 class Classification(Task):
     """Text classification."""
@@ -106,6 +134,10 @@ class Classification(Task):
     callbacks: ClassVar[Sequence[type[Callback]]] = (StartEmbedding,)
     curves = ("loss", "accuracy")
     columns: ClassVar[Sequence[str]] = classification_table.COLUMNS
+    scores: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "test_accuracy": ("accuracy", ".4f"),
+        "test_macro_f1": ("macro F1", ".4f"),
+    }
     finished = "confusion_matrix.png"
     predict: ClassVar[Callable[..., None]] = staticmethod(labels.predict)
     units = ("tokens", "documents")  # of lengths, and of examples
@@ -133,6 +165,30 @@ class Classification(Task):
         write_class_scores(confusion, model.classes, path.with_name("classes.csv"))
         title = f"{title}: accuracy {accuracy(confusion):.4f}"
         confusion_matrix(confusion, model.classes, title, path)
+
+    def predictions(
+        self, data: Any, found: Mapping[int, Tensor]
+    ) -> tuple[list[str], list[list[str]]]:
+        heading, names = data.test_names
+        _, labels = data.columns["test"]
+        classes = data.classes
+        rows: list[list[str]] = []
+        for place, logits in sorted(found.items()):
+            chances = (f"{chance:.6f}" for chance in logits.double().softmax(-1).tolist())
+            rows.append([names[place], labels[place], classes[int(logits.argmax())], *chances])
+        return [heading, "label", "predicted", *(f"p_{name}" for name in classes)], rows
+
+    def write_all(
+        self, headings: Sequence[str], rows: Sequence[Sequence[Any]], name: str, folder: Path
+    ) -> None:
+        classes = [heading.removeprefix("p_") for heading in headings[3:]]
+        numbers = {each: number for number, each in enumerate(classes)}
+        confusion = torch.zeros(len(classes), len(classes), dtype=torch.int64)
+        for _, label, predicted, *_ in rows:
+            confusion[numbers[label], numbers[predicted]] += 1
+        write_class_scores(confusion, classes, folder / "classes.csv")
+        title = f"{name}, all folds: accuracy {accuracy(confusion):.4f}"
+        confusion_matrix(confusion, classes, title, folder / "confusion_matrix.png")
 
 
 class Language(Task):
@@ -204,6 +260,11 @@ class TargetsOfSeries(Task):
     links: ClassVar[Mapping[str, str]] = {"features_json": "features", "targets_json": "targets"}
     curves = ("loss", "mae")
     columns = series_table.REGRESSION
+    scores: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "test_mae": ("MAE", ".5g"),
+        "test_rmse": ("RMSE", ".5g"),
+        "test_r2": ("R²", ".4f"),
+    }
     finished = "test.json"
     predict = staticmethod(series.predict)
 
@@ -226,6 +287,17 @@ class TargetsOfSeries(Task):
                 for number, target in enumerate(model.targets.names)
             }
             write_atomically(path, json.dumps(errors, indent=1, ensure_ascii=False) + "\n")
+
+    def predictions(
+        self, data: Any, found: Mapping[int, Tensor]
+    ) -> tuple[list[str], list[list[str]]]:
+        heading, names = data.test_names
+        answers, targets = data.corpus.test.targets, data.targets.names
+        rows: list[list[str]] = [
+            [names[place], *map(repr, answers[place]), *(f"{value:.9g}" for value in each.tolist())]
+            for place, each in sorted(found.items())
+        ]
+        return [heading, *targets, *(f"predicted_{name}" for name in targets)], rows
 
 
 ERRORS = ("mae", "rmse", "r2")

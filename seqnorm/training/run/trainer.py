@@ -41,9 +41,9 @@ def make_trainer(
     Args:
         options: The arguments of ``Trainer`` by name.
         model: The model, which is converted to the trainer's precision.
-        callbacks: Callbacks in addition to those in the options.
+        callbacks: The callbacks in addition to those in the options.
         resumed: The checkpoint of the run to resume.
-        changed: Arguments of ``Trainer`` that replace those in the options.
+        changed: The arguments of ``Trainer`` that replace those in the options.
     """
     given = options["callbacks"] or []
     used = [*([given] if isinstance(given, Callback) else given), EndTogether()]

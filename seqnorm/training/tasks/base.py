@@ -67,8 +67,8 @@ class TaskModule(LightningModule, ABC, Generic[N, M]):
         """The texts, by file name, that describe the inputs in the folder of a run."""
 
     @abstractmethod
-    def evaluate(self, stage: str, batch: Any) -> None:
-        """Add a batch of the part ``stage`` to its metric."""
+    def evaluate(self, stage: str, batch: Any) -> Tensor | None:
+        """Add a batch of the part ``stage`` to its metric, and return its predictions if any."""
 
     @abstractmethod
     def log_metrics(self, stage: str) -> None:
@@ -126,8 +126,8 @@ class TaskModule(LightningModule, ABC, Generic[N, M]):
     def on_test_epoch_start(self) -> None:
         self.metric("test").reset()
 
-    def test_step(self, batch: Any) -> None:
-        self.evaluate("test", batch)
+    def test_step(self, batch: Any) -> Tensor | None:
+        return self.evaluate("test", batch)
 
     def on_test_epoch_end(self) -> None:
         self.log_metrics("test")

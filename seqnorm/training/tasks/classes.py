@@ -64,14 +64,20 @@ class ClassesModule(TaskModule[N, LengthBucketConfusion]):
 
     def predict_step(self, batch: Any) -> Tensor:
         """Return class probabilities (B, C)."""
-        return self(batch[0], batch.lengths).softmax(-1)  # type: ignore[no-any-return]
+        return self.answers(self(batch[0], batch.lengths))
 
-    def evaluate(self, stage: str, batch: Any) -> None:
-        logits = self(batch[0], batch.lengths)
+    def answers(self, logits: Tensor) -> Tensor:
+        """Return class probabilities (B, C) of the outputs of the network."""
+        return logits.softmax(-1)
+
+    def evaluate(self, stage: str, batch: Any) -> Tensor:
+        """Add a batch to the metric of ``stage``, and return class logits (B, C)."""
+        logits: Tensor = self(batch[0], batch.lengths)
         self.metric(stage).update(logits.argmax(-1), batch.labels, batch.lengths)
         loss = F.cross_entropy(logits, batch.labels)
         examples = number(len(logits))
         self.log(f"{stage}_loss", loss, batch_size=examples, sync_dist=True, prog_bar=True)
+        return logits
 
     def log_metrics(self, stage: str) -> None:
         metric = self.metric(stage)

@@ -23,18 +23,19 @@ class TextClassification(ClassesModule[TextClassifier]):
     Args:
         tokenizer: The tokenizer as JSON.
         classes: The names of the classes.
-        lr: Highest learning rate.
+        lr: The highest learning rate.
         warmup: The part of the training steps over which the rate rises linearly to ``lr``.
-        schedule: How the rate then falls to 0 at the end of training: cosine, linear, or constant
-            (it stays).
-        weight_decay: AdamW's weight decay, on weight matrices only, not on biases nor on the gains
-            and biases of norms.
+        schedule: The course of the rate after the warm-up: cosine or linear (it falls to 0 at the
+            end of training), or constant.
+        weight_decay: The weight decay of AdamW. It applies to weight matrices only, not to biases
+            nor to the gains and biases of norms.
         decay_embedding: Apply weight decay to the embedding too.
         label_smoothing: The probability spread evenly over the classes, in training.
         embedding: The initial embedding: normal (random), or cooccurrence (vectors from the
             co-occurrences in the training part, see ``seqnorm.models.cooccurrence_embedding``).
-        class_weights: balanced: the loss of a document counts n / (k n_c) times in training, for n
-            documents of k classes, and n_c of its class c; null for once.
+        class_weights: The weights of the classes. With balanced, the loss of a document counts n /
+            (k n_c) times in training, for n documents of k classes, and n_c of its class c; with
+            null it counts once.
         class_counts: The number of training documents of each class.
         length_edges: The document lengths between the buckets of accuracy by length.
         network: The arguments of ``seqnorm.models.TextClassifier``.

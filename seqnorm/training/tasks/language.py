@@ -27,12 +27,14 @@ class LanguageModelling(TaskModule[LanguageModel, Surprisal]):
 
     Args:
         tokenizer: The tokenizer as JSON.
-        ends: Each text ends with a token for its end; pieces of one long text do not.
-        lr: Highest learning rate.
+        ends: True if each text ends with a token for its end, which the pieces of one long text do
+            not.
+        lr: The highest learning rate.
         warmup: The part of the training steps over which the rate rises linearly to ``lr``.
-        schedule: How the rate then falls to 0 at the end of training: cosine, linear, or constant
-            (it stays).
-        weight_decay: AdamW's weight decay, on the weight matrices of the layers only.
+        schedule: The course of the rate after the warm-up: cosine or linear (it falls to 0 at the
+            end of training), or constant.
+        weight_decay: The weight decay of AdamW. It applies to the weight matrices of the layers
+            only.
         network: The arguments of ``seqnorm.models.LanguageModel``.
     """
 

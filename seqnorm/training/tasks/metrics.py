@@ -47,7 +47,7 @@ class LengthBucketConfusion(Metric):
     bucket is empty in some of them.
 
     Args:
-        num_classes: C.
+        num_classes: The number of classes, C.
         edges: The upper edges of the buckets, increasing. A document of n tokens is in the first
             bucket with an edge >= n, or in the last bucket, which has no edge.
 

@@ -29,15 +29,16 @@ class SeriesClassification(ClassesModule[SeriesClassifier]):
     Args:
         features: The scaling of the features as JSON.
         classes: The names of the classes.
-        lr: Highest learning rate.
+        lr: The highest learning rate.
         warmup: The part of the training steps over which the rate rises linearly to ``lr``.
-        schedule: How the rate then falls to 0 at the end of training: cosine, linear, or constant
-            (it stays).
-        weight_decay: AdamW's weight decay, on weight matrices only, not on biases nor on the gains
-            and biases of norms.
+        schedule: The course of the rate after the warm-up: cosine or linear (it falls to 0 at the
+            end of training), or constant.
+        weight_decay: The weight decay of AdamW. It applies to weight matrices only, not to biases
+            nor to the gains and biases of norms.
         label_smoothing: The probability spread evenly over the classes, in training.
-        class_weights: balanced weights the loss of a series by n / (k n_c), for n series of k
-            classes, of which n_c are of its class; null counts all series alike.
+        class_weights: The weights of the classes. With balanced, the loss of a series counts n / (k
+            n_c) times in training, for n series of k classes, and n_c of its class c; with null it
+            counts once.
         class_counts: The number of training series of each class.
         length_edges: The lengths of series between the buckets of accuracy by length.
         network: The arguments of ``seqnorm.models.SeriesClassifier``.
@@ -90,12 +91,12 @@ class SeriesRegression(TaskModule[SeriesClassifier, RegressionErrors]):
     Args:
         features: The scaling of the features as JSON.
         targets: The scaling of the targets as JSON.
-        lr: Highest learning rate.
+        lr: The highest learning rate.
         warmup: The part of the training steps over which the rate rises linearly to ``lr``.
-        schedule: How the rate then falls to 0 at the end of training: cosine, linear, or constant
-            (it stays).
-        weight_decay: AdamW's weight decay, on weight matrices only, not on biases nor on the gains
-            and biases of norms.
+        schedule: The course of the rate after the warm-up: cosine or linear (it falls to 0 at the
+            end of training), or constant.
+        weight_decay: The weight decay of AdamW. It applies to weight matrices only, not to biases
+            nor to the gains and biases of norms.
         network: The arguments of ``seqnorm.models.SeriesClassifier``.
     """
 
@@ -138,14 +139,20 @@ class SeriesRegression(TaskModule[SeriesClassifier, RegressionErrors]):
 
     def predict_step(self, batch: SeriesBatch) -> Tensor:
         """Return targets (B, K) in their original units, in float64 on the CPU."""
-        return self.targets.undo(self(batch.values, batch.lengths).cpu().double())
+        return self.answers(self(batch.values, batch.lengths))
 
-    def evaluate(self, stage: str, batch: SeriesBatch) -> None:
+    def answers(self, outputs: Tensor) -> Tensor:
+        """Return targets (B, K) in their original units of the outputs of the network."""
+        return self.targets.undo(outputs.cpu().double())
+
+    def evaluate(self, stage: str, batch: SeriesBatch) -> Tensor:
+        """Add a batch to the metric of ``stage``, and return targets in their original units."""
         predicted = self(batch.values, batch.lengths)
         self.metric(stage).update(predicted, batch.targets)
         loss = F.mse_loss(predicted, batch.targets)
         examples = number(len(predicted))
         self.log(f"{stage}_loss", loss, batch_size=examples, sync_dist=True, prog_bar=True)
+        return self.targets.undo(predicted.cpu().double())
 
     def log_metrics(self, stage: str) -> None:
         for name, values in self.metric(stage).compute().items():

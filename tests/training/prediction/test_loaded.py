@@ -6,7 +6,6 @@ import math
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -87,18 +86,6 @@ def test_what_is_refused(classifier: Path, language_model: Path) -> None:
         seqnorm.load("none.ckpt")
     with pytest.raises(ValueError, match="there is no device 'abacus'"):
         seqnorm.load(classifier, device="abacus")
-
-
-@pytest.mark.parametrize("task", [None, "classification"])
-@pytest.mark.parametrize(
-    ("name", "kind"), [("classes", "series_classification"), ("targets", "series_regression")]
-)
-def test_a_model_of_series(name: str, kind: str, task: Any, tmp_path: Path) -> None:
-    stored = {"state_dict": {}, "hyper_parameters": {"features": "{}", name: ("a", "b")}}
-    AtomicCheckpointIO().save_checkpoint(stored, tmp_path / "c.ckpt")
-    expected = rf"c\.ckpt holds a model of series \({kind}\): use seqnorm predict"
-    with pytest.raises(ValueError, match=expected):
-        seqnorm.load(tmp_path / "c.ckpt", task=task)
 
 
 def test_without_the_packages_of_training() -> None:

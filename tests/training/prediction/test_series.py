@@ -12,6 +12,7 @@ import torch
 from pyarrow import parquet
 from small_series import arrays, make, table, write_long
 
+from seqnorm.command.main import main
 from seqnorm.datasets import DatasetError, Scaling
 from seqnorm.training import SeriesClassification
 from seqnorm.training.checkpoints.checkpoint_file import (
@@ -71,6 +72,21 @@ def test_the_columns_of_the_training(tmp_path: Path) -> None:
     assert predicted(checkpoint, file, id_column="who", time_column="when") == expected
     with pytest.raises(DatasetError, match="not clear which is the id among 'who', 'when'"):
         predicted(checkpoint, file)
+
+
+def test_hints_name_the_options_of_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = renamed(tmp_path / "a.csv", id="who")
+    path = trained(tmp_path).path
+    with pytest.raises(SystemExit):
+        main(["predict", f"--ckpt_path={path}", str(file)])
+    shown = capsys.readouterr().err
+    assert "name it with id_column (--id_column)" in shown
+    with pytest.raises(SystemExit):
+        main(["fit", "--task=series_classification", str(file)])
+    assert "name it with id_column (--data.id_column)" in capsys.readouterr().err
+    main(["predict", f"--ckpt_path={path}", str(file), "--id_column=who", "-o", "/dev/null"])
 
 
 def test_the_ids_of_other_files(tmp_path: Path) -> None:

@@ -49,6 +49,13 @@ def test_the_file_may_be_read_by_whom_the_umask_lets(tmp_path: Path) -> None:
     assert "Müller" in (tmp_path / "a.csv").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("text", ["one\rtwo", "one\r\ntwo", "one\ntwo", "\r", 'a "b", c'])
+def test_texts_survive_as_a_file(text: str, tmp_path: Path) -> None:
+    append(tmp_path / "a.csv", corpus=text)
+    append(tmp_path / "a.csv", corpus="r8")
+    assert [found["corpus"] for found in rows_module.read_rows(tmp_path / "a.csv")] == [text, "r8"]
+
+
 def test_a_row_lacks_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyError, match="seed"):
         append_row(tmp_path / "a.csv", {"corpus": "r8", "cell": "lstm", "norm": "layer"}, COLUMNS)

@@ -13,6 +13,8 @@ from small_runs import SMALL
 from source_tree import ROOT
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from seqnorm.training.run.loggers import base_of
+
 Command = Callable[..., None]
 RUN = Path("runs/tiny/version_0")
 
@@ -66,6 +68,25 @@ def test_other_loggers(name: str, corpus: Path, tmp_path: Path) -> None:
         return
     pictures = {path.name for path in (tmp_path / "runs/mlflow").rglob("*.png")}
     assert pictures == {"learning_curve.png", "confusion_matrix.png"}
+
+
+def test_every_fold_is_an_entry_of_its_own(corpus: Path, tmp_path: Path) -> None:
+    """Weights & Biases would log all runs of a process into the first one."""
+    pytest.importorskip("wandb")
+    command = [sys.executable, "-m", "seqnorm", "fit", f"--data.corpus={corpus}", *SMALL]
+    command += ["--trainer.max_epochs=1", "--run.loggers=wandb", "--folds=2"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    environment |= {"WANDB_MODE": "offline"}
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    for number in (1, 2):
+        fold = tmp_path / "runs" / "tiny" / "folds_0" / f"fold_{number}"
+        assert len(list((fold / "wandb").glob("offline-run-*/*.wandb"))) == 1
+
+
+def test_the_folder_of_all_runs_of_a_name() -> None:
+    assert base_of(Path("runs/tiny/version_3")) == Path("runs/tiny")
+    assert base_of(Path("runs/tiny/folds_1/fold_2")) == Path("runs/tiny")
+    assert base_of(Path("runs/folds_1/version_0")) == Path("runs/folds_1")
 
 
 def test_no_logger(corpus: Path, run_seqnorm: Command) -> None:

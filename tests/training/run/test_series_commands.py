@@ -250,7 +250,7 @@ def test_one_class(tiny: Path, run_seqnorm: Command, capsys: pytest.CaptureFixtu
     Path("one.csv").write_text(f"id,time,x,label\n{rows}")
     with pytest.raises(SystemExit):
         run_seqnorm("fit", "--task=series_classification", "--data.corpus=one.csv", *SMALL)
-    assert "has 1 class(es) ['up']; at least two are needed" in capsys.readouterr().err
+    assert "has only the class 'up', and at least two classes are needed" in capsys.readouterr().err
 
 
 def test_a_loss_that_is_not_finite_names_the_series(

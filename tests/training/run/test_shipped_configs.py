@@ -16,11 +16,12 @@ from seqnorm.training.run.options import parse
 from seqnorm.training.run.task import TASKS
 
 ROOT = Path(__file__).parents[3] / "configs"
-# Other tests run the configurations of studies, of language models and for series.
+# Other tests run the configurations of studies, of language models and for series, and the spaces.
+ELSEWHERE = ("studies", "language", "series", "spaces")
 OVERLAYS = sorted(
     str(path.relative_to(ROOT))
     for path in ROOT.rglob("*.yaml")
-    if path.parent.name not in ("studies", "language", "series") and path.name != "base.yaml"
+    if path.parent.name not in ELSEWHERE and path.name != "base.yaml"
 )
 
 
