@@ -20,8 +20,8 @@ from torch import Tensor
 import seqnorm
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
-NAMES = ("baselines", "cpu", "distributed", "house", "memory", "pictures", "table", "timing")
-NAMES += ("workload",)
+NAMES = ("baselines", "cpu", "distributed", "house", "memory", "one_step", "pictures", "table")
+NAMES += ("timing", "workload")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -232,6 +232,44 @@ def test_summary_and_headline() -> None:
     headline = table.headline(rows)
     assert headline.endswith("geometric mean: 1.000 (LSTM 1.000 of 2, GRU 1.000 of 1)")
     assert "not measured" in table.headline([row(9.0, norm="rms")])
+
+
+@pytest.mark.parametrize("kind", ["layer", "cell"])
+@pytest.mark.parametrize("norm", ["layer", "rms", "batch"])
+def test_one_step_of_ours_and_of_torch(kind: str, norm: str) -> None:
+    """Both return results of the same shapes, from the same input and state."""
+    one_step = module("one_step")
+    for cell, T in (("LSTM", 1), ("GRU", 3 if kind == "layer" else 1)):
+        runs = one_step.calls(one_step.Line(cell, kind, norm, T, 2, 5))
+        with torch.inference_mode():
+            ours, theirs = ([*_flat(run())] for run in (runs["ours"], runs["torch"]))
+        assert [part.shape for part in ours] == [part.shape for part in theirs]
+
+
+def _flat(results: Any) -> Iterator[Tensor]:
+    if isinstance(results, Tensor):
+        yield results
+        return
+    for part in results:
+        yield from _flat(part)
+
+
+def test_the_table_of_one_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Medians over processes, of the ratios rather than of the times."""
+    one_step = module("one_step")
+    line = one_step.Line("GRU", "cell", "layer", 1, 1, 64)
+    (found,) = one_step.rows([line], [[(1.0, 2.0)], [(9.0, 3.0)], [(4.0, 4.0)]])
+    assert found["ours_us"] == "4.00"
+    assert found["torch_us"] == "3.00"
+    assert (found["ratio"], found["least"], found["most"]) == ("1.000", "0.500", "3.000")
+    path = tmp_path / "steps.csv"
+    one_step.main(["--quick", "--processes=2", "--budget=0.0", "--csv", str(path)])
+    (header, *rows) = path.read_text().splitlines()
+    assert header.split(",") == list(one_step.COLUMNS)
+    assert len(rows) == len(list(one_step.lines(quick=True))) == 16
+    printed = capsys.readouterr().out
+    assert printed.count("ratio") == 16
+    assert printed.count("geometric mean") == 4
 
 
 def test_what_only_selects() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import re
+import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -98,6 +99,12 @@ def test_the_speeds_are_those_of_the_results() -> None:
     assert f"The largest ratio of LayerNorm in training is {worst:.2f}." in text
     assert f"(LSTM, training: {pooled:.2f})" in text
     assert f"on one short sequence (up to {inference:.2f})" in text
+
+
+def test_the_times_of_one_step_are_those_of_the_results() -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "one_step.py"), "--table"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert marked(DOCS / "speed.md", "one step") == done.stdout.strip()
 
 
 DECISIONS = rows(marked(DOCS / "which_norm.md", "decisions"))

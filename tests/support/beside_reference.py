@@ -105,7 +105,70 @@ SCHEMES: dict[str, dict[str, NormScheme]] = {
         ),
         "outside": NormScheme(frame=Norm("batch"), output=JOINT, hidden=Norm("rms", ("rz", "n"))),
     },
+    "LiGRU": {
+        "no norm": NormScheme(bias_ih="inside", bias_hh="outside"),
+        "kinds": NormScheme(
+            input=APART, hidden=Norm("rms", ("a", "z"), eps=0.1), bias_ih="both", bias_hh="outside"
+        ),
+        "hidden alone": NormScheme(hidden=Norm("layer", gain=None), bias_hh="outside"),
+        "input alone": NormScheme(input=Norm("rms", 2), bias_ih="both"),
+        "sum": NormScheme(sum=APART, bias_ih="inside", bias_hh="inside"),
+        "sum without gain": NormScheme(sum=Norm("rms", gain=None, bias=None), bias_ih=None),
+        "batch before": NormScheme(
+            input=Norm("batch"), hidden=Norm("layer", bias=None), bias_ih="inside"
+        ),
+        "batch hidden": NormScheme(hidden=Norm("batch", eps=1e-3), bias_ih="both"),
+        "batch sum": NormScheme(sum=Norm("batch", max_steps=3), bias_ih="inside"),
+        "batch ends": NormScheme(
+            input=Norm("batch", max_steps=2, gain=None, bias=None, eps=0.1),
+            hidden=Norm("batch", min_count=3, momentum=None),
+            bias_ih="inside",
+            bias_hh="outside",
+        ),
+        "outside": NormScheme(frame=Norm("batch"), output=JOINT, hidden=APART),
+    },
+    "RNN": {
+        "no norm": NormScheme(bias_ih="both"),
+        "kinds": NormScheme(input=JOINT, hidden=Norm("rms", eps=0.1), bias_hh="outside"),
+        "hidden alone": NormScheme(hidden=Norm("layer", bias=None), bias_ih="both"),
+        "input alone": NormScheme(input=RMS, bias_ih="inside", bias_hh="outside"),
+        "sum without gain": NormScheme(
+            sum=Norm("layer", gain=None, bias=None), bias_ih="inside", bias_hh="inside"
+        ),
+        "batch before": NormScheme(input=Norm("batch_pooled"), hidden=RMS, bias_ih="both"),
+        "batch hidden": NormScheme(hidden=Norm("batch", eps=1e-3), bias_hh="outside"),
+        "batch sum": NormScheme(sum=Norm("batch", max_steps=3), bias_ih="inside"),
+        "batch ends": NormScheme(
+            input=Norm("batch", max_steps=2, eps=0.1),
+            hidden=Norm("batch", min_count=3, gain=None, momentum=None),
+            bias_ih="inside",
+        ),
+        "outside": NormScheme(frame=Norm("layer", eps=0.1), output=RMS, sum=RMS, bias_ih=None),
+    },
+    "IndRNN": {
+        "no norm": NormScheme(bias_ih="both", bias_hh="outside"),
+        "kinds": NormScheme(input=JOINT, hidden=Norm("rms", eps=0.1), bias_ih="both"),
+        "hidden alone": NormScheme(hidden=Norm("layer", bias=None), bias_hh="outside"),
+        "sum": NormScheme(sum=JOINT, bias_ih="inside"),
+        "sum without gain": NormScheme(
+            sum=Norm("rms", gain=None, bias=None), bias_ih="inside", bias_hh="inside"
+        ),
+        "batch before": NormScheme(input=Norm("batch"), hidden=RMS, bias_ih="inside"),
+        "batch hidden": NormScheme(hidden=Norm("batch", eps=1e-3)),
+        "batch sum": NormScheme(sum=Norm("batch", max_steps=3), bias_ih="inside"),
+        "batch ends": NormScheme(
+            input=Norm("batch", max_steps=2, gain=None, eps=0.1),
+            hidden=Norm("batch", min_count=3, bias=None, momentum=None),
+            bias_ih="both",
+            bias_hh="outside",
+        ),
+        "outside": NormScheme(frame=Norm("batch"), output=JOINT, input=RMS),
+    },
 }
+
+
+# The cells with a choice of the nonlinearity.
+NONLINEAR = ("LiGRU", "RNN", "IndRNN")
 
 
 def taken() -> dict[str, tuple[str, str | NormScheme | None]]:

@@ -11,21 +11,23 @@ from typing import Any
 
 import pytest
 import torch
-from beside_reference import Call, Outcome, assert_same, build, outcome, taken
+from beside_reference import NONLINEAR, Call, Outcome, assert_same, build, outcome, taken
 from hypothesis import strategies as st
 
 from seqnorm import Norm, NormScheme
 from seqnorm.nn.backends.cpu import kernels, library
 
 TAKEN = taken()
+GATES = {"LSTM": "ifgo", "GRU": "rzn", "LiGRU": "az", "RNN": "h", "IndRNN": "h"}
 OF_ROWS = ("layer", "rms")
 
 
 @st.composite
 def schemes(draw: st.DrawFn, cell: str) -> NormScheme:
     """Draw a scheme that the kernels take, with norms of rows or of the batch."""
-    gates = {"LSTM": "ifgo", "GRU": "rzn"}[cell]
-    ends = [0, *sorted(draw(st.sets(st.integers(1, len(gates) - 1)))), len(gates)]
+    gates = GATES[cell]
+    cuts = draw(st.sets(st.integers(1, len(gates) - 1))) if len(gates) > 1 else ()
+    ends = [0, *sorted(cuts), len(gates)]
     divided = tuple(gates[a:b] for a, b in zip(ends, ends[1:]))
 
     def norm(kinds: tuple[str, ...], sets: str | tuple[str, ...] = "joint") -> Norm:
@@ -49,7 +51,7 @@ def schemes(draw: st.DrawFn, cell: str) -> NormScheme:
     fields: dict[str, Any] = {}
     if cell == "GRU":
         fields["update"] = draw(st.sampled_from(["keep", "write"]))
-    elif draw(st.booleans()):
+    elif cell == "LSTM" and draw(st.booleans()):
         fields["cell"] = norm(inside)
         fields["cell_state"] = draw(st.sampled_from(["raw", "normalised"]))
     if draw(st.booleans()):
@@ -125,6 +127,7 @@ def cases(draw: st.DrawFn, drawn_scheme: bool, widest: int = 80, longest: int = 
     else:
         name = draw(st.sampled_from(list(TAKEN)))
         cell, norm = TAKEN[name]
+    nonlinearity = {"nonlinearity": draw(st.sampled_from(["tanh", "relu"]))}
     return Case(
         name=name,
         cell=cell,
@@ -135,6 +138,7 @@ def cases(draw: st.DrawFn, drawn_scheme: bool, widest: int = 80, longest: int = 
             "bidirectional": draw(st.booleans()),
             "bias": draw(st.booleans()),
             "zoneout": draw(st.sampled_from([0.0, 0.0, 0.3])),
+            **(nonlinearity if cell in NONLINEAR else {}),
         },
         lengths=lengths,
         threads=draw(st.integers(1, 4)),

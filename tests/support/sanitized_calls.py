@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from beside_reference import F32, F64, Call, build, taken
+from beside_reference import F32, F64, NONLINEAR, Call, build, taken
 from hidden_states import as_hx, parts_of
 from torch import Tensor
 
@@ -123,6 +123,8 @@ def drawn_layer(draw: random.Random, cell: str, norm: Any) -> Any:
             "bidirectional": draw.random() < 0.3,
             "bias": draw.random() < 0.8,
         }
+        if cell in NONLINEAR:
+            options["nonlinearity"] = draw.choice(["tanh", "relu"])
         try:
             return build(cell, norm, draw.choice(SIZES), draw.choice(SIZES), **options)
         except ValueError as refused:
@@ -137,8 +139,10 @@ def one(draw: random.Random, cell: str, norm: Any, dtype: torch.dtype) -> None:
     if lengths is not None:
         lengths[draw.randrange(B)] = T
     layer = drawn_layer(draw, cell, norm).to(dtype)
-    mode = draw.choice(["training", "training", "evaluation", "inference", "again"])
-    layer.train(mode != "evaluation")
+    mode = draw.choice(["training", "training", "evaluation", "inference", "again", "prepared"])
+    layer.train(mode not in ("evaluation", "prepared"))
+    if mode == "prepared":  # calls without lengths, as ``layers.inference`` takes them
+        lengths = None
     call = Call.draw(layer, lengths, B, T).to(dtype)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "BatchNorm in training")
@@ -147,7 +151,7 @@ def one(draw: random.Random, cell: str, norm: Any, dtype: torch.dtype) -> None:
 
 def run(layer: Any, call: Call, given: bool, mode: str) -> None:
     """Compute results and gradients, and check that all are finite."""
-    recording = mode != "inference"
+    recording = mode not in ("inference", "prepared")
     input = call.input.clone().requires_grad_(recording)
     state = tuple(part.clone().requires_grad_(recording) for part in call.state)
     with seqnorm.use_backend("cpu"), nullcontext() if recording else torch.no_grad():

@@ -41,6 +41,7 @@ class Backend(Protocol):
 
 
 BACKENDS: dict[str, Backend] = {"aten": aten, "cpu": cpu, "reference": reference}
+_OWN = BACKENDS
 VARIABLE = "SEQNORM_BACKEND"
 _pinned: ContextVar[str | None] = ContextVar("seqnorm_backend", default=None)
 # The pins of all threads and tasks in the order of their contexts. The last one is for
@@ -64,7 +65,7 @@ def use_backend(name: str) -> Iterator[None]:
 
     Args:
         name: "aten" (torch's own kernels, for layers without a norm), "cpu" (compiled loops for
-            LSTM and GRU with most norms), or "reference".
+            every cell but the sLSTM, with most norms), or "reference".
 
     Raises:
         ValueError: there is no backend of that name.
@@ -111,6 +112,14 @@ def explain(
     """Return for every backend ``None`` if it takes this call, or the reason why it does not."""
     call = direction, rows, packing, state
     return {name: module.claims(*call) for name, module in BACKENDS.items()}
+
+
+def allows_cpu() -> bool:
+    """Return whether neither the context nor ``BACKENDS`` puts another backend before ``cpu``.
+
+    For calls that ``aten`` does not take.
+    """
+    return BACKENDS is _OWN and _pinned.get() in (None, "cpu")
 
 
 def run_layer(calls: Sequence[DirectionCall]) -> list[tuple[Tensor, State]]:

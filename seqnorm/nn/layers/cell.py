@@ -17,6 +17,7 @@ from ..recurrence.presets import resolve
 from ..recurrence.scheme import NormScheme
 from ..recurrence.step import Step
 from .arguments import check_states, check_step, refuse_input
+from .inference import infer_cell
 from .torch_contract import TorchTools
 
 
@@ -52,6 +53,8 @@ class RecurrentCell(TorchTools):
         self.hidden_size = hidden_size = check_not_negative("hidden_size", hidden_size)
         self.bias = bias
         self.norm = resolve(norm, step)
+        norms = [] if self.norm is None else self.norm.norms.values()
+        self._over_batch = any(each.over_batch for each in norms)
         if self.norm is not None and not (input_size and hidden_size):
             raise ValueError(
                 f"a norm needs units, and input_size is {input_size}, hidden_size {hidden_size}: "
@@ -66,11 +69,19 @@ class RecurrentCell(TorchTools):
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         register(self, "", step, input_size, hidden_size, 0, bias, self.norm, factory)
         self._warned = False
+        self._prepared = None
         self.reset_parameters()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_prepared": None}
 
     def direction(self) -> Direction:
         """Return the parameters and norms of the cell."""
         return gather(self, "", self.step, self.norm, (0.0,) * len(self.step.states))
+
+    def directions(self) -> list[Direction]:
+        """Return ``direction()`` in a list, as layers have one."""
+        return [self.direction()]
 
     def reset_parameters(self) -> None:
         """Draw all parameters anew and forget all running statistics."""
@@ -90,7 +101,13 @@ class RecurrentCell(TorchTools):
                 ``first_step`` is missing.
         """
         single = len(self.step.states) == 1
-        state = self._run(input, (hx,) if single and hx is not None else hx, first_step)
+        states = (hx,) if single and hx is not None else hx
+        if not torch.compiler.is_compiling() and not torch.is_grad_enabled():
+            number = 0 if first_step is None and not self._over_batch else first_step
+            found = infer_cell(self, input, states, number)
+            if found is not None:
+                return found[0] if single else found
+        state = self._run(input, states, first_step)
         return state[0] if single else state
 
     def _run(

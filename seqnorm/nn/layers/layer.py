@@ -26,6 +26,7 @@ from ..statistics.masks import check_lengths
 from ..statistics.processes import Processes, the_same
 from .arguments import check_states, check_step, refuse_input
 from .chunks import Chunks, in_chunks
+from .inference import infer_layer
 from .initial_states import States, Suffixes, initial_states
 from .torch_contract import TorchContract
 
@@ -102,6 +103,7 @@ class RecurrentLayer(TorchContract):
         self._over_batch = any(each.over_batch for each in norms)
         self._warned = False
         self._gathered: dict[str, Direction] = {}
+        self._prepared = None
         factory = {"device": device, "dtype": dtype}
         # The endings of the names of parameters, for each layer and direction.
         ends = ["", "_reverse"] if self.bidirectional else [""]
@@ -115,7 +117,7 @@ class RecurrentLayer(TorchContract):
         self.reset_parameters()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_gathered": {}}
+        return {**self.__dict__, "_gathered": {}, "_prepared": None}
 
     def direction(self, suffix: str) -> Direction:
         """Return one layer in one direction, by the suffix of its parameters."""
@@ -123,7 +125,7 @@ class RecurrentLayer(TorchContract):
         if torch.compiler.is_compiling():  # a graph would be bound to the directions that it reads
             return gather(self, suffix, *given)
         known = self._gathered.get(suffix)
-        if known is not None and known.is_of(self, suffix, *given):
+        if known is not None and known.is_of(self, *given):
             return known
         found = gather(self, suffix, *given)
         # Keep alive neither the computed weights of one call nor the parameters before them.
@@ -179,6 +181,10 @@ class RecurrentLayer(TorchContract):
         """
         single = len(self.step.states) == 1
         states: Any = (hx,) if single and hx is not None else hx
+        if lengths is None and not torch.compiler.is_compiling() and not torch.is_grad_enabled():
+            short = infer_layer(self, input, states, first_step)
+            if short is not None:
+                return short[0], short[1][0] if single else short[1]
         output, final = self._run(input, states, lengths, first_step, self.suffixes)
         return output, final[0] if single else final
 

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from ..autocast import is_autocast
+from ..backends.cpu.prepared import Prepared
 from ..check import changed_options, check_flag, check_probability, refuse_scripting, warn
-from ..recurrence.direction import small_batch
+from ..recurrence.direction import Direction, small_batch
 from ..recurrence.presets import described
 from ..recurrence.scheme import NormScheme
 from ..recurrence.step import Step
@@ -34,6 +35,7 @@ class TorchTools(nn.Module):
     hidden_size: int
     norm: NormScheme | None
     _warned: bool
+    _prepared: Prepared | None
     _options: ClassVar[tuple[str, ...]]
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -73,6 +75,10 @@ class TorchTools(nn.Module):
             )
             return
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *args, **kwargs)
+
+    def directions(self) -> list[Direction]:
+        """Return the parameters and norms of each layer and direction."""
+        raise NotImplementedError
 
     def _warn_of_few_rows(self, rows: list[int]) -> None:
         """Warn once if no step of a training batch has enough rows for statistics."""
@@ -129,6 +135,7 @@ class TorchContract(TorchTools):
     """
 
     num_layers: int
+    dropout: float
     batch_first: bool
     bidirectional: bool
     proj_size: int

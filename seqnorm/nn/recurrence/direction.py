@@ -43,6 +43,7 @@ class Direction:
         norms: the norms by their sites.
         plans: the plan of each backend for this direction, by the backend's name. A plan depends on
             no tensor, so directions with other tensors share it.
+        places: where ``gather`` found each parameter and norm: a dictionary, its key, the object.
         named: the matrices, vectors and further parameters by name.
         affine: gain and bias of each norm, by its site.
         over_batch: true if one of the norms takes statistics over the rows of a step.
@@ -61,6 +62,7 @@ class Direction:
     training: bool
     zoneout: tuple[float, ...]
     plans: dict[str, Any] = field(default_factory=dict)
+    places: tuple[tuple[dict[str, Any], str, Any], ...] = ()
     named: dict[str, Tensor | None] = field(init=False)
     affine: dict[str, tuple[Tensor | None, Tensor | None]] = field(init=False)
     over_batch: bool = field(init=False)
@@ -95,35 +97,24 @@ class Direction:
         return replace(self, own=own, norms=norms, **found)
 
     def is_of(
-        self,
-        module: nn.Module,
-        suffix: str,
-        step: Step,
-        scheme: NormScheme | None,
-        zoneout: tuple[float, ...],
+        self, module: nn.Module, step: Step, scheme: NormScheme | None, zoneout: tuple[float, ...]
     ) -> bool:
         """Return whether ``gather`` would find the same objects again.
 
         Parameters are compared by identity, so an exchanged or parametrised one is noticed.
         """
-        parameters, modules = module._parameters, module._modules
         if self.training is not module.training or self.zoneout != zoneout:
             return False
-        if self.step is not step or self.scheme is not scheme:
-            return False
-        for name, tensor in self.named.items():
-            if parameters.get(name + suffix) is not tensor:
+        return self.step is step and self.scheme is scheme and self.is_found_in(module)
+
+    def is_found_in(self, module: nn.Module) -> bool:
+        """Return whether the module has the same parameters and norms, in the same dictionaries."""
+        parameters, modules = module._parameters, module._modules
+        for where, name, found in self.places:
+            if where.get(name) is not found:
                 return False
-        for site, name in _NORMS.items():
-            norm, known = modules.get(name + suffix), self.norms.get(site)
-            if norm is not known:
-                return False
-            if norm is not None:
-                weight, bias = self.affine[site]
-                own = norm._parameters
-                if own.get("weight") is not weight or own.get("bias") is not bias:
-                    return False
-        return True
+        # A replica of the module has dictionaries of its own.
+        return self.places[0][0] is parameters and self.places[-1][0] is modules
 
     def shared_with(self) -> list[Processes]:
         """Return the groups of processes with which the norms now share statistics."""
@@ -220,13 +211,28 @@ def gather(
     # ``Module.__getattr__`` is slow for missing names.
     norms = {site: module._modules.get(name + suffix) for site, name in _NORMS.items()}
     weights = [getattr(module, name + suffix, None) for name in _WEIGHTS]
-    return Direction(
+    direction = Direction(
         *(step, scheme, *weights),  # type: ignore[arg-type]  # as registered
         own={name: getattr(module, name + suffix) for name in step.own},
         norms={site: norm for site, norm in norms.items() if norm is not None},  # type: ignore[misc]  # as registered
         training=module.training,
         zoneout=zoneout,
     )
+    if not torch.compiler.is_compiling():
+        direction.places = tuple(_places(direction, module, suffix))
+    return direction
+
+
+def _places(
+    direction: Direction, module: nn.Module, suffix: str
+) -> Iterator[tuple[dict[str, Any], str, Any]]:
+    for name, tensor in direction.named.items():
+        yield module._parameters, name + suffix, tensor
+    for site, norm in direction.norms.items():
+        for name, tensor in zip(("weight", "bias"), direction.affine[site]):
+            yield norm._parameters, name, tensor
+    for site, name in _NORMS.items():
+        yield module._modules, name + suffix, direction.norms.get(site)
 
 
 @torch.no_grad()

@@ -179,14 +179,9 @@ class RunningTable(nn.Module):
         """Warn of statistics without a count, which are not read, once after each change."""
         if torch.compiler.is_compiling() or self.beyond == "error":  # which refuses such steps
             return
-        buffers = mean, var, count = tuple(self._buffers.values())
-        try:
-            now = (id(mean), id(var), id(count), mean._version, var._version, count._version)  # type: ignore[union-attr]  # none is None
-        except RuntimeError:  # a tensor made in inference mode counts no changes
-            now = (id(mean), id(var), id(count), -1, -1, -1)
-        if now == self._looked or not have_values(buffers):
+        if self.is_looked_at or not have_values(tuple(self._buffers.values())):
             return
-        self._looked = now
+        self._looked = self._identity
         found = self.uncounted().nonzero().flatten().tolist()
         if not found:
             return
@@ -202,6 +197,21 @@ class RunningTable(nn.Module):
             "another model by table.adopt(mean, var), which sets the count; "
             "print(seqnorm.report(model)) names the tables"
         )
+
+    @property
+    def _identity(self) -> tuple[int, ...]:
+        """Identities and versions of the buffers."""
+        mean, var, count = self.running_mean, self.running_var, self.count
+        try:
+            versions = mean._version, var._version, count._version
+        except RuntimeError:  # a tensor made in inference mode counts no changes
+            versions = -1, -1, -1
+        return (id(mean), id(var), id(count), *versions)
+
+    @property
+    def is_looked_at(self) -> bool:
+        """True if the buffers are unchanged since the last search for uncounted statistics."""
+        return self._looked == self._identity
 
     def check(self, steps: int, first: int = 0, training: bool = False) -> None:
         """Check T = ``steps`` steps first, first + 1, ... against ``beyond="error"``.

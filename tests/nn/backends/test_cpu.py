@@ -56,7 +56,11 @@ def test_what_the_kernels_take() -> None:
         *("LSTM laurent2016", "GRU None", "GRU layer", "GRU rms", "GRU batch_pooled", "GRU ba2016"),
         *("GRU kiros2016", "GRU haste", "GRU dreamer", "GRU laurent2016", "GRU nemo_batch"),
         *("LSTM batch", "LSTM cooijmans2016", "LSTM cooijmans2016_sequencewise"),
-        *("LSTM jihunchoi", "GRU batch"),
+        *("LSTM jihunchoi", "GRU batch", "LiGRU None", "LiGRU layer", "LiGRU rms", "LiGRU batch"),
+        *("LiGRU batch_pooled", "LiGRU ravanelli2018", "LiGRU moumen2023", "RNN None", "RNN layer"),
+        *("RNN rms", "RNN batch", "RNN batch_pooled", "RNN ba2016", "RNN tfa", "RNN laurent2016"),
+        *("RNN nemo_batch", "IndRNN None", "IndRNN layer", "IndRNN rms", "IndRNN batch"),
+        *("IndRNN batch_pooled", "IndRNN haste"),
     }
     assert len(TAKEN) - len(presets) == sum(map(len, SCHEMES.values()))
 
@@ -92,6 +96,9 @@ def norms_for(cell: str, hidden: int) -> list[NormScheme]:
     if cell == "GRU":
         apart = NormScheme(input=each, hidden=each, bias_ih="both", bias_hh="outside")
         return [apart, NormScheme(sum=Norm("layer"), bias_ih=None, update="write")]
+    if cell != "LSTM":
+        apart = NormScheme(input=each, hidden=each, bias_ih="both", bias_hh="outside")
+        return [apart, NormScheme(sum=Norm("rms"), bias_ih="inside")]
     state = Norm("rms" if hidden <= 4 else "layer", eps=0.1)
     return [
         NormScheme(input=each, hidden=each, cell=state, cell_state="normalised", bias_ih="both"),
@@ -246,7 +253,7 @@ def test_what_needs_no_gradient_keeps_nothing(cell: str, told: list[Told]) -> No
     ):
         told.clear()
         with inside:
-            one(x)
+            one(x, lengths=[4, 4])  # without lengths, inference is a prepared call
         assert [call.name for call in told] == ["seqnorm_sizes", "seqnorm_forward"]
         assert [one.keep for call in told for one in call.passes] == [keeps] * 2, inside
 

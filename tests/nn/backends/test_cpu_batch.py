@@ -16,6 +16,7 @@ import torch
 from beside_reference import (
     F32,
     F64,
+    NONLINEAR,
     Call,
     Outcome,
     assert_same,
@@ -78,18 +79,25 @@ def every_scheme() -> dict[str, tuple[str, NormScheme]]:
                 else:
                     norms |= {"bias_ih": next(places), "bias_hh": next(others)}
                 found[" ".join(["GRU", *sites, update])] = "GRU", NormScheme(**norms)
+            for other in NONLINEAR:
+                norms.pop("update", None)
+                found[" ".join([other, *sites])] = other, NormScheme(**norms)
     return found
 
 
 BATCH = every_scheme()
 # Three norms (the carried c normalised or raw), two norms, and one norm.
 CASES = ["LSTM input hidden cell normalised", "LSTM input hidden cell raw", "LSTM sum cell raw"]
-CASES += ["GRU input hidden keep", "GRU sum write"]
+CASES += ["GRU input hidden keep", "GRU sum write", "LiGRU input hidden", "RNN sum"]
+CASES += ["IndRNN input hidden", "IndRNN sum"]
 
 
 def layer_of(name: str, hidden: int = H, **options: Any) -> Any:
     """Return a layer whose tables have seen the first steps of one batch and fewer of another."""
     cell, norm = BATCH[name]
+    if cell in NONLINEAR:
+        # With ReLU, the state of a LiGRU grows so much that float32 has no digits left.
+        options["nonlinearity"] = "tanh"
     layer = build(cell, norm, I, hidden, **options)
     with torch.no_grad(), seqnorm.use_backend("reference"):
         for lengths in ([5] * 6, [3] * 7):

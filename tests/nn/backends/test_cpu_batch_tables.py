@@ -33,6 +33,7 @@ SCHEMES = {
         hidden=Norm("batch", max_steps=3, eps=0.1),
     ),
 }
+SCHEMES |= dict.fromkeys(("LiGRU", "RNN", "IndRNN"), SCHEMES["GRU"])
 # Lengths above and below earlier ones, with many and with few rows.
 LENGTHS = ([3, 3, 2, 3, 1, 3], [8, 5, 8, 7, 8, 2, 0], [9] * 12, [5, 1, 1, 4], [2, 1, 2, 2, 2])
 Layers = dict[str, Any]
@@ -135,6 +136,8 @@ def errors(layers: Layers, x: Tensor) -> None:
 SITES = {
     "LSTM": [("input",), ("hidden",), ("cell",), ("input", "hidden", "cell"), ("sum", "cell")],
     "GRU": [("input",), ("hidden",), ("input", "hidden"), ("sum",)],
+    "LiGRU": [("input", "hidden"), ("sum",)],
+    "IndRNN": [("input",), ("hidden",), ("sum",)],
 }
 
 

@@ -91,7 +91,7 @@ REFUSED: list[tuple[str, dict[str, Any], torch.dtype, str]] = [
             F64,
             "it has no kernel for different sets of x and h",
         )
-        for cell in library.STEPS
+        for cell in ("LSTM", "GRU", "LiGRU")  # the others have one gate
     ),
 ]
 # Reasons that depend on the call, or on the installation.
@@ -260,7 +260,12 @@ def test_they_are_taken_where_nothing_better_is(monkeypatch: pytest.MonkeyPatch)
     x = torch.randn(T, B, I)
     seqnorm.LSTM(I, H)(x)
     seqnorm.GRU(I, H)(x, lengths=[T] * B)
+    seqnorm.RNN(I, H, nonlinearity="relu")(x)
     assert calls == []
+    seqnorm.LiGRU(I, H)(x)  # of which torch has no layer
+    seqnorm.IndRNN(I, H)(x, lengths=[T] * B)
+    assert calls == ["LiGRU", "IndRNN"]
+    calls.clear()
     seqnorm.LSTM(I, H)(x, lengths=[4, 1, 2])
     seqnorm.GRU(I, H, norm="layer")(x)
     seqnorm.LSTM(I, H, 2, bidirectional=True, norm="rms")(x)

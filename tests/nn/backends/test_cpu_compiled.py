@@ -25,17 +25,19 @@ from torch.export import Dim
 from torch_versions import needs_compiler
 
 from seqnorm.nn.backends import cpu
+from seqnorm.nn.backends.cpu import library
 from seqnorm.nn.layers.cells import LAYERS
 from seqnorm.nn.recurrence.packing import TensorPacking
 
 pytestmark = [needs_kernels, needs_compiler]
 I, H, T, B = 3, 5, 4, 3  # noqa: E741  the axes' letters
 TAKEN = taken()
-STEPS = ["LSTM", "GRU"]
+STEPS = list(library.STEPS)
 DEEP = {"num_layers": 2, "bidirectional": True}
 # Norms of separate terms, of their sum, before the kernel, around it, no norm, all biases.
 CASES = ["LSTM kiros2016", "LSTM icefall", "LSTM laurent2016", "LSTM outside", "LSTM no norm"]
 CASES += ["GRU layer", "GRU dreamer", "GRU batch_pooled", "GRU outside", "GRU kinds"]
+CASES += ["LiGRU kinds", "LiGRU ravanelli2018", "RNN layer", "IndRNN None", "IndRNN kinds"]
 
 
 @pytest.fixture(autouse=True)
@@ -126,7 +128,8 @@ def test_one_operator_a_layer_and_direction(cell: str) -> None:
 def test_some_parameters_are_frozen(cell: str) -> None:
     layer = build(cell, "layer", I, H)
     layer.weight_ih_l0.requires_grad_(False)
-    layer.norm_hh_l0.requires_grad_(False)
+    *_, norm = (part for name, part in layer.named_children() if name.startswith("norm"))
+    norm.requires_grad_(False)
     x = torch.randn(T, B, I, dtype=F64)
     leaves = [p for p in layer.parameters() if p.requires_grad]
     fast = torch.compile(layer, backend="aot_eager", fullgraph=True)

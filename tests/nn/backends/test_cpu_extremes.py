@@ -37,7 +37,8 @@ TAKEN = taken()
 # Norms with statistics of single rows; statistics of a batch carry a NaN to every row.
 OF_ROWS = [name for name, taken in TAKEN.items() if not sites_of_batch(*taken)]
 CASES = ["LSTM None", "LSTM kiros2016", "LSTM icefall", "LSTM tfa"]
-CASES += ["GRU None", "GRU kinds", "GRU dreamer", "GRU ba2016"]
+CASES += ["GRU None", "GRU kinds", "GRU dreamer", "GRU ba2016", "LiGRU None", "LiGRU kinds"]
+CASES += ["RNN None", "RNN layer", "IndRNN None", "IndRNN kinds"]
 
 
 def layer_of(name: str, **options: Any) -> Any:

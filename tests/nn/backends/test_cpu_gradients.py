@@ -27,7 +27,7 @@ from tolerances import GRADIENTS, SUMS, VALUES, assert_close, assert_equal
 from torch import Tensor
 
 import seqnorm
-from seqnorm.nn.backends.cpu import operators
+from seqnorm.nn.backends.cpu import library, operators
 from seqnorm.nn.backends.cpu.call import Inputs
 from seqnorm.nn.backends.cpu.definition import definition
 
@@ -39,6 +39,8 @@ TAKEN = taken()
 CASES = ["LSTM None", "LSTM kiros2016", "LSTM icefall", "LSTM laurent2016"]
 CASES += ["GRU None", "GRU kinds", "GRU dreamer", "GRU laurent2016"]
 CASES += ["LSTM cooijmans2016", "LSTM batch sum", "GRU batch", "GRU batch ends"]
+CASES += ["LiGRU kinds", "LiGRU ravanelli2018", "LiGRU batch", "RNN layer", "RNN None"]
+CASES += ["IndRNN None", "IndRNN kinds", "IndRNN sum", "IndRNN batch"]
 
 
 def layer_of(name: str, **options: Any) -> Any:
@@ -172,7 +174,7 @@ def test_expanded_gradients(name: str) -> None:
 
 def test_expanded_inputs() -> None:
     """The rows of the input, or of W_hh, are the same memory with stride 0."""
-    for cell in ("LSTM", "GRU"):
+    for cell in library.STEPS:
         layer = build(cell, "layer", I, H)
         call = Call.draw(layer, None)
         call.input = call.input[:, :1].expand(call.input.shape)
@@ -232,7 +234,7 @@ def test_finite_differences(name: str) -> None:
     layer = build(cell, norm, 2, 3).eval()
     names = [leaf for leaf, _ in layer.named_parameters()]
     state = tuple(
-        torch.randn(1, 3, 3, dtype=F64, requires_grad=True) for _ in "hc"[: 2 - (cell == "GRU")]
+        torch.randn(1, 3, 3, dtype=F64, requires_grad=True) for _ in "hc"[: 1 + (cell == "LSTM")]
     )
     x = torch.randn(2, 3, 2, dtype=F64, requires_grad=True)
 
@@ -304,7 +306,7 @@ def test_a_penalty_on_gradients_through_a_carried_state(name: str) -> None:
 
 
 @pytest.mark.parametrize("twice", [False, True])
-@pytest.mark.parametrize("cell", ["LSTM", "GRU"])
+@pytest.mark.parametrize("cell", library.STEPS)
 def test_a_frozen_direction_beside_another(cell: str, twice: bool) -> None:
     """The results of the frozen direction depend on no trained parameter."""
     layer = build(cell, "layer", I, H, bidirectional=True)
@@ -370,7 +372,7 @@ def test_a_copy_of_a_trained_layer(name: str) -> None:
         assert_equal(value, expected[leaf], leaf)
 
 
-@pytest.mark.parametrize("cell", ["LSTM", "GRU"])
+@pytest.mark.parametrize("cell", library.STEPS)
 def test_batch_first_packed_and_unbatched(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """All forms of an input have the same results."""
     layer = build(cell, "layer", I, H)

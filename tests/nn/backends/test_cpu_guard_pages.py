@@ -79,7 +79,8 @@ for name in names:
 def test_nothing_behind_the_end(threads: int) -> None:
     names = ["LSTM None", "LSTM kiros2016", "LSTM icefall", "LSTM laurent2016"]
     names += ["LSTM cooijmans2016", "LSTM batch sum", "GRU None", "GRU kinds", "GRU dreamer"]
-    names += ["GRU batch before", "GRU batch"]
+    names += ["LiGRU kinds", "LiGRU batch", "RNN layer", "IndRNN None", "IndRNN kinds"]
+    names += ["IndRNN batch", "GRU batch before", "GRU batch"]
     script = SCRIPT.replace("THREADS", str(threads)).replace("NAMES", repr(names))
     paths = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
     process = subprocess.run(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from seqnorm.nn.backends import cpu
-from seqnorm.nn.backends.cpu import library
+from seqnorm.nn.backends.cpu import library, prepared
 
 HEADER = Path(cpu.__file__).parent / "src" / "arguments.h"
 TYPES = {"int64_t": ctypes.c_int64, "double": ctypes.c_double}
@@ -46,8 +46,10 @@ def test_arguments_are_those_of_the_header() -> None:
 def test_numbers_are_those_of_the_header() -> None:
     """The numbers of cells and kinds of norms agree."""
     enums = re.findall(r"enum \{(.*?)\};", HEADER.read_text())
-    cells, kinds = ([name.strip() for name in enum.split(",")] for enum in enums)
-    assert cells == list(library.STEPS)
+    cells, kinds, places = ([name.strip() for name in enum.split(",")] for enum in enums)
+    assert cells == [name.upper() for name in library.STEPS]
     assert list(library.STEPS.values()) == list(range(len(cells)))
     assert kinds == [str(kind).upper() for kind in library.KINDS]
     assert list(library.KINDS.values()) == list(range(len(kinds)))
+    assert places == [f"{name} = {bit}" for name, bit in zip(("IN_X", "OF_X", "OF_H"), (1, 2, 4))]
+    assert list(prepared._BITS.values()) == [1, 2, 4]

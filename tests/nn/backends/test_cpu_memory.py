@@ -41,6 +41,7 @@ TAKEN = taken()
 CASES = ["LSTM None", "LSTM kiros2016", "LSTM icefall", "LSTM laurent2016"]
 CASES += ["GRU None", "GRU kinds", "GRU dreamer", "GRU laurent2016"]
 CASES += ["LSTM cooijmans2016", "LSTM batch ends", "GRU batch", "GRU batch ends"]
+CASES += ["LiGRU kinds", "LiGRU ravanelli2018", "RNN layer", "IndRNN None", "IndRNN batch ends"]
 Threads = Callable[[int], None]
 
 

@@ -35,7 +35,8 @@ NAMES = ("recurrence", "recurrence_training", "recurrence_backward")
 # the batch.
 CASES = ["LSTM layer", "LSTM icefall", "LSTM laurent2016", "LSTM kiros2016", "LSTM None"]
 CASES += ["GRU layer", "GRU dreamer", "GRU laurent2016", "GRU kinds", "GRU None"]
-CASES += ["LSTM batch", "GRU batch", "LSTM zoneout"]
+CASES += ["LSTM batch", "GRU batch", "LSTM zoneout", "LiGRU kinds", "LiGRU moumen2023", "RNN layer"]
+CASES += ["RNN None", "IndRNN layer", "IndRNN kinds", "IndRNN batch"]
 
 
 def calls_of(name: str, dtype: torch.dtype = F64) -> dict[str, tuple[Any, ...]]:
@@ -83,7 +84,11 @@ def test_no_step_of_the_batch_is_unused() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["LSTM layer", "LSTM laurent2016", "LSTM zoneout", "GRU layer", "GRU dreamer"]
+    "name",
+    [
+        *("LSTM layer", "LSTM laurent2016", "LSTM zoneout", "GRU layer", "GRU dreamer"),
+        *("LiGRU layer", "RNN layer", "IndRNN layer"),
+    ],
 )
 def test_unused_rows(name: str) -> None:
     """Unused rows change nothing, whatever they hold, and their results and gradients are zero."""
@@ -137,7 +142,7 @@ def test_gradients_of_every_order(name: str) -> None:
         return (output, h_n, c_n) if first[0] == "LSTM" else (output, h_n)
 
     assert torch.autograd.gradcheck(results, given, atol=1e-5)
-    if name in ("LSTM layer", "GRU dreamer"):
+    if name in ("LSTM layer", "GRU dreamer", "LiGRU kinds", "RNN layer", "IndRNN kinds"):
         assert torch.autograd.gradgradcheck(results, given, atol=1e-4)
 
 
@@ -154,7 +159,7 @@ def test_no_result_shares_memory() -> None:
             assert all(r.equal(b) for r, b in zip(results, before)), f"{which}, {name}"
 
 
-@pytest.mark.parametrize("name", ["LSTM layer", "GRU layer"])
+@pytest.mark.parametrize("name", ["LSTM layer", "GRU layer", "LiGRU layer", "IndRNN layer"])
 def test_arguments_stay_as_they_are(name: str) -> None:
     for which, arguments in calls_of(name).items():
         before = plain(arguments)

@@ -29,7 +29,7 @@ WIDE = r"\(size_t\)m \* sizeof"
 BREAKS = {
     "writes one real behind the end": (
         Edit("vector.h", rf"memcpy\(p, &x, {WIDE}", r"memcpy(p, &x, (size_t)(m + 1) * sizeof"),
-        "AddressSanitizer: heap-buffer-overflow",
+        "AddressSanitizer: (heap-buffer-overflow|use-after-poison)",
     ),
     "takes every address for one of a whole vector": (
         Edit("vector.h", r"aligned\(sizeof\(real\)\), ", ""),
@@ -37,7 +37,7 @@ BREAKS = {
     ),
     "reads one real behind the end": (
         Edit("vector.h", rf"memcpy\(&x, p, {WIDE}", r"memcpy(&x, p, (size_t)(m + 1) * sizeof"),
-        "AddressSanitizer: heap-buffer-overflow",
+        "AddressSanitizer: (heap-buffer-overflow|use-after-poison)",
     ),
     "has too little scratch memory": (
         Edit("loop.c", "return next - start;", "return next - start - FENCE - 1;"),

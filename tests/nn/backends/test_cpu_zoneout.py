@@ -29,6 +29,7 @@ pytestmark = needs_kernels
 I, H = 5, 21  # noqa: E741  the axes' letters
 TAKEN = taken()
 CHANCES = {"LSTM": [0.3, (0.4, 0.0), (0.0, 0.2), (1.0, 0.5)], "GRU": [0.3, 1.0]}
+CHANCES |= dict.fromkeys(("LiGRU", "RNN", "IndRNN"), CHANCES["GRU"])
 EVERY = [(name, zoneout) for name, (cell, _) in TAKEN.items() for zoneout in CHANCES[cell]]
 
 
@@ -50,7 +51,10 @@ def test_every_norm(
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
-@pytest.mark.parametrize("name", ["LSTM layer", "LSTM batch", "GRU layer", "GRU batch"])
+@pytest.mark.parametrize(
+    "name",
+    [f"{cell} {norm}" for cell in CHANCES for norm in ("layer", "batch")],
+)
 def test_threads(name: str, number: int, threads: Callable[[int], None]) -> None:
     """Threads divide rows and units, in both precisions."""
     threads(number)
@@ -60,7 +64,9 @@ def test_threads(name: str, number: int, threads: Callable[[int], None]) -> None
         assert_equals_reference(layer, Call.draw(layer, [4] * 6 + [2, 3, 4]))
 
 
-@pytest.mark.parametrize("name", ["LSTM layer", "LSTM cell alone", "GRU layer"])
+@pytest.mark.parametrize(
+    "name", ["LSTM layer", "LSTM cell alone", "GRU layer", "LiGRU layer", "RNN kinds", "IndRNN sum"]
+)
 def test_gradients_of_gradients(name: str) -> None:
     cell, norm = TAKEN[name]
     layer = build(cell, norm, I, H, zoneout=0.4)

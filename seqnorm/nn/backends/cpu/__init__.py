@@ -1,4 +1,4 @@
-"""Compiled loops for the CPU: normalised LSTMs and GRUs about as fast as torch's plain layers.
+"""Compiled loops for the CPU: normalised layers about as fast as torch's plain ones.
 
 Axes: B sequences, N packed rows, I inputs, H units, G gates.
 """

@@ -19,7 +19,7 @@ class Inputs(NamedTuple):
     Attributes:
         input: (N, I), projected by ``weight_ih`` (G * H, I); without ``weight_ih``, the finished
             term W_ih x (N, G * H).
-        weight_hh: (G * H, H).
+        weight_hh: (G * H, H), or (H,) of an IndRNN.
         h_0, c_0: (B, H) the initial state.
         gain_x, gain_h, gain_c, bias_c: gains and bias of the norms.
         columns_x, columns_h, columns_c: (T, 2, .) mean and 1 / deviation of each step, for norms of
@@ -83,10 +83,12 @@ class Call(NamedTuple):
     def check(self, inputs: Inputs) -> None:
         """Raise RuntimeError unless every tensor has the shape that the kernels rely on."""
         batch, hidden = inputs.h_0.shape
-        steps, rows, gates = len(self.sizes), sum(self.sizes), len(self.plan.step.gates) * hidden
+        step = self.plan.step
+        steps, rows, gates = len(self.sizes), sum(self.sizes), len(step.gates) * hidden
         width = gates if inputs.weight_ih is None else inputs.input.shape[-1]
         shapes: tuple[tuple[int, ...], ...] = (
-            *((rows, width), (gates, width), (gates, hidden), (batch, hidden), (batch, hidden)),
+            *((rows, width), (gates, width), step.hidden_shape(hidden, hidden)),
+            *((batch, hidden), (batch, hidden)),
             *((gates,), (gates,), (hidden,), (hidden,)),
             *((steps, 2, gates), (steps, 2, gates), (steps, 2, hidden)),
             *((rows, hidden), (rows, hidden), (gates,), (gates,), (gates,), (gates,)),

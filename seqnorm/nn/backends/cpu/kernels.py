@@ -38,7 +38,7 @@ class Pass:
         self.arguments = arguments = Arguments.from_buffer_copy(call.plan.arguments)
         self.dtype = inputs.input.dtype
         self.kept = kept
-        self.work = max(sizes) * inputs.weight_hh.numel()
+        self.work = max(sizes) * work_of_row(inputs.weight_ih, inputs.weight_hh)
         rows = array("q", sizes)
         self._alive: list[object] = [rows]
         arguments.T, arguments.B = len(sizes), inputs.h_0.shape[0]
@@ -104,10 +104,19 @@ def run(passes: Sequence[Pass], backward: bool) -> None:
         memory.give(scratch)
 
 
+def work_of_row(weight_ih: Tensor | None, weight_hh: Tensor) -> int:
+    """Return the products of one row at one step, by which threads are worth waking."""
+    if weight_hh.dim() > 1:
+        return weight_hh.numel()
+    # An IndRNN has no matrix in its recurrence. Its units cost some 16 products each.
+    return max(16 * weight_hh.numel(), 0 if weight_ih is None else weight_ih.numel())
+
+
 def kept_width(call: Call, inputs: Inputs) -> int:
     """Return the number of reals kept of each packed row, as ``place_kept`` in ``src/loop.c``."""
-    wide, hidden = inputs.weight_hh.shape
     plan, lstm = call.plan, inputs.c_0 is not None
+    hidden = inputs.weight_hh.shape[-1]
+    wide = len(plan.step.gates) * hidden
     zoneout = inputs.stay_c is not None or any(call.zoneout[1:])
     # The symbolic sizes of torch 2.3 cannot be multiplied by a truth value.
     parts = (
@@ -161,8 +170,9 @@ class Backward(Pass):
     ) -> None:
         super().__init__(call, inputs, True, kept)
         self._plan, self._inputs, self._needed = call.plan, inputs, needed
+        self._wide = len(call.plan.step.gates) * inputs.weight_hh.shape[-1]
         input, weight_ih, weight_hh, h_0, c_0, *_ = inputs
-        (rows, width), (wide, hidden) = input.shape, weight_hh.shape
+        (rows, width), (wide, hidden) = input.shape, (self._wide, weight_hh.shape[-1])
         statistics = iter(results[len(call.plan.step.states) + 1 :])
         for term in call.own(inputs):
             self.give([("columns_" + term, next(statistics)), ("var_" + term, next(statistics))])
@@ -187,7 +197,7 @@ class Backward(Pass):
     def gradients(self) -> list[Tensor | None]:
         """Return the gradients of all inputs, after ``run``."""
         plan, inputs, places = self._plan, self._inputs, self._places
-        wide = inputs.weight_hh.shape[0]
+        wide = self._wide
         gain_x, gain_h, bias_x, bias_h = self._sums[: 4 * wide].view(4, -1).unbind()
         gain_c, bias_c = self._sums[4 * wide :].view(2, -1).unbind()
         of_place = {"x": bias_x, "h": bias_h}

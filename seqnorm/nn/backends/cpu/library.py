@@ -16,10 +16,10 @@ from .missing import why_not
 VARIABLE = "SEQNORM_KERNELS"
 NONE = "none"
 # The steps that have kernels, with their numbers in src/arguments.h.
-STEPS = {"LSTM": 0, "GRU": 1}
+STEPS = {"LSTM": 0, "GRU": 1, "LiGRU": 2, "RNN": 3, "IndRNN": 4}
 KINDS = {None: 0, "layer": 1, "rms": 2, "batch": 3}
 _INTEGERS = ("cell", "T", "B", "I", "H", "G", "threads", "sets")
-_NORMS = ("norm_x", "norm_h", "norm_c", "own_x", "own_h", "own_c", "sum", "swapped")
+_NORMS = ("norm_x", "norm_h", "norm_c", "own_x", "own_h", "own_c", "sum", "swapped", "relu")
 _EPS = ("eps_x", "eps_h", "eps_c")
 _READ = (
     *("rows", "input", "weight_ih", "weight_hh", "bias_in", "h_0", "c_0"),
@@ -49,6 +49,20 @@ class Arguments(ctypes.Structure):
     )
 
 
+class Layer(ctypes.Structure):
+    """``Layer`` of ``src/arguments.h``."""
+
+    _fields_ = (
+        ("fixed", Arguments),
+        ("biases", ctypes.c_void_p * 4),
+        ("places", ctypes.c_int64 * 4),
+        ("means", ctypes.c_void_p * 3),
+        ("variances", ctypes.c_void_p * 3),
+        ("counts", ctypes.c_void_p * 3),
+        ("steps", ctypes.c_int64 * 3),
+    )
+
+
 def _load() -> tuple[Any, str]:
     """Return the library, or None and the reason."""
     if ASKED == NONE:
@@ -67,6 +81,8 @@ def _load() -> tuple[Any, str]:
         for name in ("seqnorm_forward", "seqnorm_backward"):
             getattr(library, name).argtypes = [number, number, ctypes.POINTER(call), number, number]
             getattr(library, name).restype = None
+        library.seqnorm_prepared.argtypes = [ctypes.c_char_p]
+        library.seqnorm_prepared.restype = number
     except (OSError, AttributeError) as error:  # AttributeError: a function is missing
         return None, why_not(path, str(error))
     return library, ""

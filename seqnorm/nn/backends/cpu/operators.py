@@ -18,7 +18,7 @@ _SIZE = len(Inputs._fields)
 
 
 def recurrence(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
-    """Compute one direction of an LSTM or GRU.
+    """Compute one direction of a layer.
 
     Returns:
         output (N, H), h_n (B, H)[, c_n (B, H)], and for each norm of x, h and c that computes

@@ -5,13 +5,13 @@ Axes: H units, G gates.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 
 from ...recurrence.direction import Direction
 from ...recurrence.scheme import Norm, NormScheme
-from ...recurrence.step import Step
+from ...recurrence.step import Nonlinear, Step
 from .library import KINDS, STEPS, Arguments
 
 # Where biases are added: to W_ih x before its norm, to the normalised terms of x and of h.
@@ -33,8 +33,9 @@ class Plan:
         batch: true if the kernels compute norms of the batch.
         hoisted: true if a norm of the input is computed before the kernel, as norms over time are.
         outside: true if some norms are computed before or after the kernel.
-        joined: true if only x + W_hh h counts: the norm is one of the sum, or an LSTM has no norm
-            of x or h.
+        joined: true if only x + W_hh h counts: the norm is one of the sum, or there is no norm of
+            x or h, and the step only adds them.
+        relu: true if the nonlinearity of a step with a choice is ReLU.
         places: where bias_ih, bias_hh, and the biases of the norms of x and h are added, see
             ``PLACES``.
     """
@@ -51,6 +52,7 @@ class Plan:
     hoisted: bool
     outside: bool
     joined: bool
+    relu: bool
     places: tuple[str, str, str, str]
 
     @cached_property
@@ -68,6 +70,7 @@ class Plan:
                 set_end=self.sets + (0,) * (4 - len(self.sets)),
                 sum=self.joined,
                 swapped=swapped,
+                relu=self.relu,
                 **{f"norm_{term}": KINDS[kind] for term, kind in zip("xhc", self.kinds)},
                 **{f"eps_{term}": eps for term, eps in zip("xhc", self.eps)},
             )
@@ -82,13 +85,34 @@ class Plan:
         }
 
 
+def has_relu(step: Step) -> bool:
+    """Return whether a step has a choice of the nonlinearity, and it is ReLU."""
+    return isinstance(step, Nonlinear) and step.nonlinearity == "relu"
+
+
 def plan_of(direction: Direction) -> Plan:
     """Return the plan of a direction; it is made once."""
     found: Plan | None = direction.plans.get("cpu")
-    if found is None:
-        hidden_size = direction.weight_hh.shape[1]
+    if found is None or found.relu != has_relu(direction.step):  # the one option of a step
+        hidden_size = direction.weight_hh.shape[-1]
         found = make_plan(direction.step, direction.scheme, hidden_size)
         direction.plans["cpu"] = found
+    return found
+
+
+def inference_plan(direction: Direction) -> Plan:
+    """Return the plan of a direction in inference.
+
+    There a norm over all steps reads a table, as other norms of the batch do.
+    """
+    scheme = direction.scheme
+    if scheme is None or scheme.input is None or not scheme.input.over_time:
+        return plan_of(direction)
+    found: Plan | None = direction.plans.get("cpu in inference")
+    if found is None or found.relu != has_relu(direction.step):
+        by_table = replace(scheme, input=replace(scheme.input, kind="batch"))
+        found = make_plan(direction.step, by_table, direction.weight_hh.shape[-1])
+        direction.plans["cpu in inference"] = found
     return found
 
 
@@ -108,7 +132,8 @@ def make_plan(step: Step, scheme: NormScheme | None, hidden_size: int) -> Plan:
         site: _ends(step, norm, spans.get(site, ""), hidden_size) for site, norm in inside.items()
     }
     of_gates = {found for site, found in ends.items() if site != "cell"}
-    of_x = "x" if len(step.states) == 1 else "h"  # the terms of an LSTM are only added
+    only_added = step.name != "GRU"
+    of_x = "h" if only_added else "x"
     kinds = tuple(inside[site].kind if site else None for site in sites)
     return Plan(
         step=step,
@@ -122,13 +147,14 @@ def make_plan(step: Step, scheme: NormScheme | None, hidden_size: int) -> Plan:
         batch=any(norm.over_batch for norm in inside.values()),
         hoisted=hoisted,
         outside=hoisted or "frame" in norms or "output" in norms,
-        joined=h_site == "sum" or (kinds[:2] == (None, None) and len(step.states) > 1),
+        joined=h_site == "sum" or (kinds[:2] == (None, None) and only_added),
         places=(
             "" if hoisted else _place(scheme, "bias_ih", of_x),
             _place(scheme, "bias_hh", "h"),
             of_x,
             "h",
         ),
+        relu=has_relu(step),
     )
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ...recurrence.packing import never_grow
 from ...recurrence.scheme import NormScheme
-from ...recurrence.step import STEPS
+from ...recurrence.step import STEPS, Nonlinear, Step
 from ..watching import is_forward_mode
 from . import memory
 from .call import ALWAYS, Call, Inputs
@@ -37,7 +37,9 @@ COMPILES = hasattr(torch.library, "custom_op")  # since torch 2.4
 
 RESULTS = ("output", "h_n", "c_n")
 STATISTICS = ("own_x", "var_x", "own_h", "var_h", "own_c", "var_c")
-# The arguments of the operators; scheme is "" without a norm, batch_sizes (T,) int64 on the CPU.
+# The arguments of the operators. cell is the name of a step, followed by a space and its
+# nonlinearity if it has a choice; scheme is "" without a norm; batch_sizes (T,) is int64 and on
+# the CPU.
 _CALL = "str cell, str scheme, float[] zoneout, Tensor batch_sizes, " + ", ".join(
     f"Tensor{'' if name in ALWAYS else '?'} {name}" for name in Inputs._fields
 )
@@ -51,17 +53,22 @@ def recurrence(call: Call, inputs: Inputs, sizes: Tensor | None = None) -> tuple
     text = "" if scheme is None else scheme.text
     if sizes is None:
         sizes = call.sizes_like(inputs.input)
-    arguments = call.plan.step.name, text, list(call.zoneout), sizes, *inputs
+    arguments = _text(call.plan.step), text, list(call.zoneout), sizes, *inputs
     results = dict(zip((*RESULTS, *STATISTICS), torch.ops.seqnorm.recurrence(*arguments)))
     states = ("h_n",) if inputs.c_0 is None else ("h_n", "c_n")
     statistics = (name for term in call.own(inputs) for name in ("own_" + term, "var_" + term))
     return tuple(results[name] for name in ("output", *states, *statistics))
 
 
+def _text(step: Step) -> str:
+    return f"{step.name} {step.nonlinearity}" if isinstance(step, Nonlinear) else step.name
+
+
 @functools.cache
 def _plan(step: str, scheme: str, hidden_size: int) -> Plan:
     norms = NormScheme.from_text(scheme) if scheme else None
-    found = make_plan(STEPS[step](), norms, hidden_size)
+    name, *nonlinearity = step.split()
+    found = make_plan(STEPS[name](*nonlinearity), norms, hidden_size)
     if found.reason is not None:
         raise RuntimeError(f"seqnorm::recurrence of a {step} with {scheme}: {found.reason}")
     return found
@@ -69,7 +76,7 @@ def _plan(step: str, scheme: str, hidden_size: int) -> Plan:
 
 def _call(call: Any, given: Inputs, sizes: list[int]) -> Call:
     step, scheme, zoneout, _ = call
-    return Call(_plan(step, scheme, int(given.weight_hh.shape[1])), sizes, tuple(zoneout))
+    return Call(_plan(step, scheme, int(given.weight_hh.shape[-1])), sizes, tuple(zoneout))
 
 
 def _has_kernels(inputs: Inputs) -> bool:
@@ -150,7 +157,8 @@ def _forward(*arguments: Any) -> tuple[Tensor, ...]:
 def _forward_shapes(*arguments: Any) -> tuple[Tensor, ...]:
     batch_sizes, given = arguments[CALL - 1], Inputs(*arguments[CALL:])
     call = _call(arguments[:CALL], given, [])
-    wide, hidden = given.weight_hh.shape
+    hidden = given.weight_hh.shape[-1]
+    wide = len(call.plan.step.gates) * hidden
     found = [given.input.new_empty(given.input.shape[0], hidden)]
     found += [t.new_empty(t.shape) for t in (given.h_0, given.c_0) if t is not None]
     for term in call.own(given):

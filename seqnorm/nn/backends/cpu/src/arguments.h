@@ -8,7 +8,7 @@
 
 #include "team.h"
 
-enum { LSTM, GRU };
+enum { LSTM, GRU, LIGRU, RNN, INDRNN };
 enum { NONE, LAYER, RMS, BATCH };
 
 #define TOGETHER 2 /* calls that run at the same time */
@@ -22,12 +22,13 @@ typedef struct {
     int64_t own_x, own_h, own_c;    /* of BATCH: whether statistics are taken of this call's rows */
     int64_t sum;                    /* the product is added to x, and norm_h is of the sum */
     int64_t swapped; /* LSTM: the normalised c is carried on; GRU: z takes the candidate */
+    int64_t relu;    /* LiGRU, RNN, IndRNN: f is ReLU, not tanh */
     double eps_x, eps_h, eps_c;
     double zoneout_h, zoneout_c; /* in inference */
-    const int64_t *rows;  /* (T) sequences alive at each step */
+    const int64_t *rows;  /* (T) sequences alive at each step; NULL if all B always are */
     const void *input;     /* (N, I) */
     const void *weight_ih; /* (G * H, I), or NULL: the input is x itself */
-    const void *weight_hh; /* (G * H, H) */
+    const void *weight_hh; /* (G * H, H); of an IndRNN (H) */
     const void *bias_in;   /* (G * H), added to x before its norm */
     const void *h_0, *c_0; /* (B, H) */
     const void *gain_x, *gain_h, *bias_x, *bias_h; /* (G * H) */
@@ -49,3 +50,29 @@ typedef struct {
     void *grad_sums; /* gain_x, gain_h, bias_x, bias_h (G * H), gain_c, bias_c (H), end to end */
     void *scratch;
 } Arguments;
+
+/* A layer in one direction whose tensors stay where they are between calls. */
+typedef struct {
+    Arguments fixed; /* what does not depend on the input of a call */
+    const void *biases[4]; /* bias_ih, bias_hh, those of the norms of x and h; or NULL */
+    int64_t places[4];     /* where each is added: bits IN_X, OF_X and OF_H */
+    /* Running tables (steps, .) of the norms of x, h and c, where norm_x, ... is BATCH. */
+    const void *means[3], *variances[3];
+    const int64_t *counts[3];
+    int64_t steps[3];
+} Layer;
+
+/* Stacked layers over T steps of B sequences, in the order that Python packs it. */
+typedef struct {
+    int64_t variant, wide;
+    const Layer *layers;
+    int64_t count, T, B;
+    int64_t first;         /* the number of the first step */
+    int64_t threads;       /* at most */
+    const void *input;     /* (T, B, I) */
+    const void *h_0, *c_0; /* (count, B, H), or NULL for zeros */
+    void *output;          /* (T, B, H) */
+    void *h_n, *c_n;       /* as h_0; with one step of one layer, h_n may be the output */
+} Prepared;
+
+enum { IN_X = 1, OF_X = 2, OF_H = 4 }; /* before the norm of x, after it, to the term of h */

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <sched.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "arguments.h"
@@ -10,11 +11,13 @@
 #define DECLARE(name)                                                                              \
     void seqnorm_sizes_##name(const Arguments *, int64_t, int64_t *);                              \
     void seqnorm_forward_##name(const Arguments *const *, int64_t, int64_t);                       \
-    void seqnorm_backward_##name(const Arguments *const *, int64_t, int64_t);
+    void seqnorm_backward_##name(const Arguments *const *, int64_t, int64_t);                      \
+    int64_t seqnorm_prepared_##name(const Prepared *);
 #define KERNELS(name)                                                                              \
     { #name, seqnorm_sizes_##name##_float, seqnorm_forward_##name##_float,                         \
-      seqnorm_backward_##name##_float, seqnorm_sizes_##name##_double,                              \
-      seqnorm_forward_##name##_double, seqnorm_backward_##name##_double }
+      seqnorm_backward_##name##_float, seqnorm_prepared_##name##_float,                            \
+      seqnorm_sizes_##name##_double, seqnorm_forward_##name##_double,                              \
+      seqnorm_backward_##name##_double, seqnorm_prepared_##name##_double }
 
 DECLARE(base_float)
 DECLARE(base_double)
@@ -27,12 +30,15 @@ DECLARE(avx512_double)
 
 typedef void (*Sizes)(const Arguments *, int64_t, int64_t *);
 typedef void (*Run)(const Arguments *const *, int64_t, int64_t);
+typedef int64_t (*RunPrepared)(const Prepared *);
 typedef struct {
     const char *name;
     Sizes sizes;
     Run forward, backward;
+    RunPrepared prepared;
     Sizes sizes_double;
     Run forward_double, backward_double;
+    RunPrepared prepared_double;
 } Kernels;
 
 static const Kernels variants[] = {
@@ -78,6 +84,17 @@ void seqnorm_backward(int64_t variant, int64_t wide, const Arguments *const *cal
                       int64_t threads) {
     const Kernels *k = variants + variant;
     (wide ? k->backward_double : k->backward)(calls, count, threads);
+}
+
+/* Run a prepared call: 0, 1 if there is no memory, 2 if the environment asks for another backend
+ * (Python takes longer to look there). */
+int64_t seqnorm_prepared(const void *packed) {
+    const char *backend = getenv("SEQNORM_BACKEND");
+    Prepared p;
+    if (backend && *backend && strcmp(backend, "cpu")) return 2;
+    memcpy(&p, packed, sizeof p); /* Python aligns bytes as it likes */
+    const Kernels *k = variants + p.variant;
+    return (p.wide ? k->prepared_double : k->prepared)(&p);
 }
 
 void seqnorm_wait(Barrier *barrier, int64_t size) {

@@ -29,11 +29,6 @@ INLINE GruTerms gru_terms(const Call *c, const real *x, const real *product, con
     return q;
 }
 
-INLINE const real *gru_before(const Share *s, int64_t r) {
-    const Call *c = s->call;
-    return s->t == 0 ? c->h_0 + r * c->a->H : c->output + (s->before + r) * c->a->H;
-}
-
 INLINE void gru_output(Share *s, int64_t r, int batch) {
     Call *c = s->call;
     const Arguments *a = c->a;
@@ -42,7 +37,7 @@ INLINE void gru_output(Share *s, int64_t r, int batch) {
     forward_spreads(s, r, batch, &sx, &sh);
     CHUNKS(u, m, s->u0, s->u1) {
         GruTerms q = gru_terms(c, x_of(s, r), product_of(s, r), &sx, &sh, u, m, batch);
-        vec old = load(gru_before(s, r) + u, m);
+        vec old = load(h_before(s, r) + u, m);
         vec h = a->swapped ? q.n * q.z + (1 - q.z) * old : q.z * old + (1 - q.z) * q.n;
         if (c->zones_h) h = stay(c->stay_h, (real)a->zoneout_h, old, h, row * H + u, m);
         store(c->output + row * H + u, h, m);
@@ -59,7 +54,7 @@ INLINE void gru_back_output(Share *s, int64_t r, int batch) {
     vec sums[4][4] = {{{0}}};
     CHUNKS(u, m, s->u0, s->u1) {
         GruTerms q = gru_terms(c, kept.x, kept.product, &kept.sx, &kept.sh, u, m, batch);
-        vec old = load(gru_before(s, r) + u, m);
+        vec old = load(h_before(s, r) + u, m);
         vec dh = load(c->grad_output + row * H + u, m) + load(c->grad_h + r * H + u, m);
         vec keep = q.z, stayed = {0};
         if (c->zones_h) {
@@ -113,4 +108,5 @@ static const Steps gru_steps = {
     .backward = {gru_back_output_phase, gru_back_terms_phase},
     .forward_batch = gru_forward_batch,
     .backward_batch = gru_backward_batch,
+    .carries = 1,
 };

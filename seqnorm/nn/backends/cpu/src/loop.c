@@ -7,7 +7,10 @@
 #define PASTE(a, b) PASTE_(a, b)
 #define NAME(name) PASTE(name, SUFFIX)
 
-static const Steps *const steps_of[] = {[LSTM] = &lstm_steps, [GRU] = &gru_steps};
+static const Steps *const steps_of[] = {
+    [LSTM] = &lstm_steps, [GRU] = &gru_steps, [LIGRU] = &ligru_steps,
+    [RNN] = &rnn_steps,   [INDRNN] = &rnn_steps,
+};
 
 #define FLUSH 64 /* rows whose gradients are summed before they join the sum of all before */
 
@@ -26,7 +29,7 @@ static int64_t place_kept(Call *call, const Arguments *a) {
     real *next = a->kept;
     int64_t N = call->N, GH = a->G * a->H;
     /* Without a backward pass, a step that computes x does not keep it. */
-    int whole = a->keep || !a->weight_ih || a->T == 0 || a->rows[a->T - 1] < FRESH * a->threads;
+    int whole = a->keep || !a->weight_ih || a->T == 0 || rows_at(a, a->T - 1) < FRESH * a->threads;
     call->x = has_x(a) ? next : (real *)a->input;
     if (has_x(a)) next += (whole ? N : a->B) * GH;
     call->stats = next; /* mean and 1 / deviation of each set: x's, h's, c's */
@@ -44,11 +47,14 @@ static int64_t place_kept(Call *call, const Arguments *a) {
 static int64_t place_scratch(Call *call, const Arguments *a, int backward) {
     real *start = a->scratch, *next = start;
     int64_t GH = a->G * a->H, threads = a->threads, rows = a->B > threads ? a->B : threads;
-    int64_t forward = a->G * panels(a->H) * NR * a->I, back = panels(a->I) * NR * GH;
+    int64_t of_gates = a->G * panels(a->H) * NR, vector = a->cell == INDRNN;
     /* Every gate has its own panels, so that threads can share each gate's units. */
-    call->packed = next, next += panels(a->H) * NR * GH;
+    call->packed = next;
+    if (backward) next += vector ? 0 : panels(a->H) * NR * GH;
+    else if (!call->unpacked) next += vector ? 0 : of_gates * a->H;
     call->packed_ih = next;
-    if (a->weight_ih) next += forward > back ? forward : back;
+    if (a->weight_ih && backward) next += panels(a->I) * NR * GH;
+    else if (a->weight_ih && !call->unpacked) next += of_gates * a->I;
     call->parts = next, next += PHASES * threads * a->B * PARTS;
     call->slots = next, next += rows * CHANNELS * a->H;
     call->ones = next, next += GH;
@@ -65,13 +71,17 @@ static int64_t place_scratch(Call *call, const Arguments *a, int backward) {
 
 INLINE int64_t count_rows(const Arguments *a) {
     int64_t N = 0;
-    for (int64_t t = 0; t < a->T; t++) N += a->rows[t];
+    for (int64_t t = 0; t < a->T; t++) N += rows_at(a, t);
     return N;
 }
 
+#define UNPACKED 8 /* at most so many rows are multiplied by matrices that are not packed */
+
 static Call call_of(const Arguments *a) {
+    int64_t N = count_rows(a);
     return (Call){.a = a,
-                  .N = count_rows(a),
+                  .N = N,
+                  .unpacked = N <= UNPACKED,
                   .training = a->keep != 0,
                   .batch = a->norm_x == BATCH || a->norm_h == BATCH || a->norm_c == BATCH,
                   .own = a->own_x || a->own_h || a->own_c,
@@ -107,7 +117,7 @@ static void open_call(Call *c, const Arguments *a, int backward) {
 static void run_phases(Share *s, const Phase *phases, void (*batch)(Share *)) {
     if (s->call->batch) {
         batch(s);
-        if (s->peers > 1) meet(s);
+        if (s->peers > 1 && s->call->a->cell != INDRNN) meet(s); /* else units stay alone */
         return;
     }
     if (s->peers == 1) {
@@ -123,12 +133,18 @@ static void run_phases(Share *s, const Phase *phases, void (*batch)(Share *)) {
 
 #define BLOCK 48 /* rows projected together */
 
-/* Units u0 .. u1 of every gate of c = a times the packed panels of all gates, K deep, or added. */
-static void multiply_gates(const Call *c, const real *a, int64_t n, const real *packed, int64_t K,
-                           int64_t u0, int64_t u1, real *to, int add) {
+/* Units u0 .. u1 of every gate of c = a times W (G * H, K) or its packed panels, or added. */
+static void multiply_gates(const Call *c, const real *a, int64_t n, const real *w,
+                           const real *packed, int64_t K, int64_t u0, int64_t u1, real *to,
+                           int add) {
     int64_t H = c->a->H, gate = panels(H) * NR;
-    for (int64_t g = 0; g < c->a->G && u1 > u0; g++)
-        multiply(a, K, n, packed + (g * gate + u0) * K, K, u1 - u0, to + g * H + u0, c->GH, add);
+    for (int64_t g = 0; g < c->a->G && u1 > u0; g++) {
+        real *at = to + g * H + u0;
+        if (c->unpacked)
+            multiply_rows(a, K, n, w + (g * H + u0) * K, K, u1 - u0, at, c->GH, add);
+        else
+            multiply(a, K, n, packed + (g * gate + u0) * K, K, u1 - u0, at, c->GH, add);
+    }
 }
 
 /* This thread's panels of a matrix (G * H, K). */
@@ -147,7 +163,7 @@ static void project(const Call *c, int64_t row, int64_t count, int64_t u0, int64
     int64_t GH = c->GH;
     const real *input = (const real *)a->input + row * a->I, *bias = a->bias_in;
     if (a->weight_ih)
-        multiply_gates(c, input, count, c->packed_ih, a->I, u0, u1, x, 0);
+        multiply_gates(c, input, count, a->weight_ih, c->packed_ih, a->I, u0, u1, x, 0);
     else if (has_x(a)) /* the product is added to x, which is not ours */
         memcpy(x, input, (size_t)(count * GH) * sizeof(real));
     int of_row = a->norm_x && !c->batch;
@@ -168,24 +184,28 @@ static void forward_work(void *data, int64_t number, int64_t size) {
     const Arguments *a = c->a;
     Share share = {.call = c, .number = number, .size = size, .alive = -1}, *s = &share;
     int64_t H = a->H;
-    pack_gates(s, a->weight_hh, H, c->packed);
-    if (a->weight_ih) pack_gates(s, a->weight_ih, a->I, c->packed_ih);
-    meet(s);
+    if (!c->unpacked) {
+        if (a->cell != INDRNN) pack_gates(s, a->weight_hh, H, c->packed);
+        if (a->weight_ih) pack_gates(s, a->weight_ih, a->I, c->packed_ih);
+        meet(s);
+    }
     /* The loop itself projects steps with enough rows, while x is in the cache. */
     int64_t row = 0, t = 0;
-    for (; t < a->T && at_its_step(c, a->rows[t], size); t++) row += a->rows[t];
+    for (; t < a->T && at_its_step(c, rows_at(a, t), size); t++) row += rows_at(a, t);
     int64_t end = row + (number + 1) * (c->N - row) / size;
     for (row += number * (c->N - row) / size; row < end; row += BLOCK)
         project(c, row, end - row < BLOCK ? end - row : BLOCK, 0, H, c->x + row * c->GH);
     meet(s);
     for (s->t = 0; s->t < a->T; s->t++) {
-        divide(s, a->rows[s->t]);
+        divide(s, rows_at(a, s->t));
         s->fresh = at_its_step(c, s->alive, size);
         if (s->fresh)
             project(c, s->base + s->r0, s->r1 - s->r0, s->u0, s->u1, x_of(s, s->r0));
-        const real *h = s->t ? c->output + (s->before + s->r0) * H : c->h_0 + s->r0 * H;
-        multiply_gates(c, h, s->r1 - s->r0, c->packed, H, s->u0, s->u1, product_of(s, s->r0),
-                       (int)a->sum);
+        if (a->cell == INDRNN)
+            multiply_units(s);
+        else
+            multiply_gates(c, h_before(s, s->r0), s->r1 - s->r0, a->weight_hh, c->packed, H, s->u0,
+                           s->u1, product_of(s, s->r0), (int)a->sum);
         run_phases(s, steps_of[a->cell]->forward, steps_of[a->cell]->forward_batch);
         s->before = s->base, s->base += s->alive;
     }
@@ -210,7 +230,8 @@ static void grad_products(const Share *s) {
     Rows input = {.rows = a->input, .width = a->I};
     Rows before = {.rows = c->output, .others = c->h_0, .index = c->before, .width = a->H};
     if (a->grad_weight_ih) outer(grad_x, GH, m0, m1, &input, N, a->grad_weight_ih, scratch);
-    if (a->grad_weight_hh) outer(grad_product, GH, m0, m1, &before, N, a->grad_weight_hh, scratch);
+    if (a->grad_weight_hh && a->cell != INDRNN)
+        outer(grad_product, GH, m0, m1, &before, N, a->grad_weight_hh, scratch);
 }
 
 static void backward_work(void *data, int64_t number, int64_t size) {
@@ -220,7 +241,8 @@ static void backward_work(void *data, int64_t number, int64_t size) {
     int64_t H = a->H, GH = c->GH, each = sums_size(a);
     s->sums = c->sums + number * 2 * each, s->kept_sums = s->sums + each;
     memset(s->sums, 0, (size_t)(2 * each) * sizeof(real));
-    for (int64_t p = number; p < panels(H); p += size)
+    int vector = a->cell == INDRNN, add = steps_of[a->cell]->carries || c->zones_h;
+    for (int64_t p = number; !vector && p < panels(H); p += size)
         pack_columns((const real *)a->weight_hh + p * NR, GH, H, H - p * NR,
                      c->packed + p * NR * GH);
     for (int64_t p = number; a->grad_input && p < panels(a->I); p += size)
@@ -229,17 +251,18 @@ static void backward_work(void *data, int64_t number, int64_t size) {
     s->base = c->N;
     meet(s);
     for (s->t = a->T - 1; s->t >= 0; s->t--) {
-        divide(s, a->rows[s->t]);
+        divide(s, rows_at(a, s->t));
         s->base -= s->alive;
-        s->before = s->t ? s->base - a->rows[s->t - 1] : 0;
+        s->before = s->t ? s->base - rows_at(a, s->t - 1) : 0;
         if (number == 0)
             for (int64_t r = 0; r < s->alive; r++)
                 c->before[s->base + r] = s->t ? s->before + r : -1 - r;
         run_phases(s, steps_of[a->cell]->backward, steps_of[a->cell]->backward_batch);
-        if (s->u1 > s->u0)
-            multiply(product_of(s, s->r0), GH, s->r1 - s->r0, c->packed + s->u0 * GH,
-                     GH, s->u1 - s->u0, c->grad_h + s->r0 * H + s->u0, H,
-                     a->cell == GRU || c->zones_h);
+        if (vector)
+            back_units(s, add);
+        else if (s->u1 > s->u0)
+            multiply(product_of(s, s->r0), GH, s->r1 - s->r0, c->packed + s->u0 * GH, GH,
+                     s->u1 - s->u0, c->grad_h + s->r0 * H + s->u0, H, add);
         s->pending += s->r1 - s->r0;
         if (s->pending >= FLUSH || s->t == 0 || c->own) {
             for (int64_t j = 0; j < each; j++) s->kept_sums[j] += s->sums[j], s->sums[j] = 0;
@@ -251,6 +274,9 @@ static void backward_work(void *data, int64_t number, int64_t size) {
         real sum = 0;
         for (int64_t k = 0; k < size; k++) sum += c->sums[(2 * k + 1) * each + j];
         c->grad_sums[j] = sum;
+        int64_t unit = j - (sum_of(s, WEIGHT) - s->sums);
+        if (vector && a->grad_weight_hh && unit >= 0 && unit < H)
+            ((real *)a->grad_weight_hh)[unit] = sum;
     }
     grad_products(s);
 }
@@ -287,3 +313,5 @@ void NAME(seqnorm_forward_)(const Arguments *const *calls, int64_t count, int64_
 void NAME(seqnorm_backward_)(const Arguments *const *calls, int64_t count, int64_t threads) {
     run(calls, count, threads, 1);
 }
+
+#include "prepared.h"

@@ -1,27 +1,7 @@
 /* LSTM: a = x + h; c = f c + i g; h = o tanh(N(c)); gates i, f, g, o. */
 #pragma once
 
-#include "columns.h"
-
-/* The gates before their nonlinearities at units u .. u + m of a row, and the normalised terms. */
-typedef struct {
-    vec x[4], h[4], a[4];
-} LstmTerms;
-
-INLINE LstmTerms lstm_terms(const Call *c, const real *x, const real *product, const Spread *sx,
-                            const Spread *sh, int64_t u, int64_t m, int batch) {
-    LstmTerms q;
-    for (int g = 0; g < 4; g++) {
-        int64_t j = g * c->a->H + u;
-        q.h[g] = standard(product, sh, g, j, m, batch);
-        q.a[g] = q.h[g] * load(c->gain_h + j, m) + load(c->bias_h + j, m);
-        if (!c->a->sum) {
-            q.x[g] = standard(x, sx, g, j, m, batch);
-            q.a[g] += q.x[g] * load(c->gain_x + j, m);
-        }
-    }
-    return q;
-}
+#include "additive.h"
 
 INLINE void lstm_cell(Share *s, int64_t r, int batch) {
     Call *c = s->call;
@@ -31,7 +11,7 @@ INLINE void lstm_cell(Share *s, int64_t r, int batch) {
     forward_spreads(s, r, batch, &sx, &sh);
     real *cell = c->raw_c + kept * H, *open = c->slots + r * CHANNELS * H;
     CHUNKS(u, m, s->u0, s->u1) {
-        LstmTerms q = lstm_terms(c, x_of(s, r), product_of(s, r), &sx, &sh, u, m, batch);
+        Terms q = terms_of(c, x_of(s, r), product_of(s, r), &sx, &sh, u, m, batch, 4);
         vec i = v_sigmoid(q.a[0]), f = v_sigmoid(q.a[1]), g = v_tanh(q.a[2]);
         store(cell + u, f * load(c->c_n + r * H + u, m) + i * g, m);
         store(open + u, v_sigmoid(q.a[3]), m);
@@ -108,7 +88,7 @@ INLINE void lstm_back_output(Share *s, int64_t r, int batch) {
     real *slot = slot_of(s, r);
     vec sums[2] = {{0}};
     CHUNKS(u, m, s->u0, s->u1) {
-        LstmTerms q = lstm_terms(c, kept.x, kept.product, &kept.sx, &kept.sh, u, m, batch);
+        Terms q = terms_of(c, kept.x, kept.product, &kept.sx, &kept.sh, u, m, batch, 4);
         vec o = v_sigmoid(q.a[3]);
         vec y = lstm_standard(c, row, s->t, u, m, batch), gain = load(c->gain_c + u, m);
         vec th = v_tanh(y * gain + load(c->bias_c + u, m));

@@ -16,11 +16,13 @@ INLINE int64_t panels(int64_t columns) {
 
 /* One panel of W^T: columns j are rows first + j of W (rows, K); beyond `valid` columns zero. */
 static void pack_rows(const real *w, int64_t K, int64_t valid, real *panel) {
-    for (int64_t start = 0; start < K; start += 32) {
-        int64_t end = start + 32 < K ? start + 32 : K;
-        for (int64_t j = 0; j < NR; j++)
-            for (int64_t k = start; k < end; k++) panel[k * NR + j] = j < valid ? w[j * K + k] : 0;
-    }
+    CHUNKS(k, m, 0, K)
+        for (int v = 0; v < NV; v++) {
+            vec square[VL];
+            EACH(j, VL) square[j] = v * VL + j < valid ? load(w + (v * VL + j) * K + k, m) : (vec){0};
+            transpose(square);
+            for (int64_t i = 0; i < m; i++) store(panel + (k + i) * NR + v * VL, square[i], VL);
+        }
 }
 
 /* One panel of W: columns first .. of every row k of W (K, width). */
@@ -31,7 +33,6 @@ static void pack_columns(const real *w, int64_t K, int64_t width, int64_t valid,
 
 /* c (MR, NP * NR) = a (MR, K) times NP panels, or added to it; element r, k of a is at r * lda +
  * k * step. */
-#define EACH(i, n) _Pragma("GCC unroll 8") for (int i = 0; i < n; i++)
 #define KERNEL(MR, NP)                                                                             \
     static void kernel_##MR##x##NP(const real *a, int64_t lda, int64_t step, const real *panel,    \
                                    int64_t K, real *c, int64_t ldc, int add) {                     \
@@ -107,6 +108,56 @@ static void multiply(const real *a, int64_t lda, int64_t n, const real *packed, 
         for (; n - r >= 1; r += 1)
             strip(kernel_1x1, 1, a + r * lda, lda, 1, panel, K, left, c + r * ldc + j, ldc, add);
     }
+}
+
+/* MR rows of c, at `wide` of its columns: rows of a (MR, K) times rows of W, VL sums at once. The
+ * rows of W are read one after another, which memory delivers faster than several at once, by NS
+ * sums each, for an addition waits for the one before. */
+#define DOTS(MR, NS)                                                                           \
+    static void dots_##MR(const real *a, int64_t lda, const real *w, int64_t K, int64_t wide,      \
+                          real *c, int64_t ldc, int add) {                                         \
+        enum { NC = VL / MR };                                                                     \
+        vec sums[VL];                                                                              \
+        for (int j = 0; j < NC; j++) {                                                             \
+            const real *row = w + (j < wide ? j : 0) * K;                                          \
+            vec parts[MR][NS];                                                                 \
+            int64_t k = 0;                                                                         \
+            EACH(r, MR) EACH(p, NS) parts[r][p] = (vec){0};                                    \
+            for (; K - k >= NS * VL; k += NS * VL)                                         \
+                EACH(p, NS) {                                                                  \
+                    vec right = load(row + k + p * VL, VL);                                        \
+                    EACH(r, MR) parts[r][p] += load(a + r * lda + k + p * VL, VL) * right;         \
+                }                                                                                  \
+            CHUNKS(u, m, k, K)                                                                     \
+                EACH(r, MR) parts[r][0] += load(a + r * lda + u, m) * load(row + u, m);            \
+            EACH(r, MR) {                                                                          \
+                vec sum = parts[r][0];                                                             \
+                for (int p = 1; p < NS; p++) sum += parts[r][p];                               \
+                sums[r * NC + j] = sum;                                                            \
+            }                                                                                      \
+        }                                                                                          \
+        real found[VL];                                                                            \
+        store(found, totals(sums), VL);                                                            \
+        for (int r = 0; r < MR; r++)                                                               \
+            for (int64_t j = 0; j < wide; j++)                                                     \
+                c[r * ldc + j] = found[r * NC + j] + (add ? c[r * ldc + j] : 0);                   \
+    }
+DOTS(1, 4)
+DOTS(2, 2)
+
+/* The same product as `multiply` with W (columns, K) as it is. For few rows, packing W would take
+ * longer than the product. */
+static void multiply_rows(const real *a, int64_t lda, int64_t n, const real *w, int64_t K,
+                          int64_t columns, real *c, int64_t ldc, int add) {
+    int64_t r = 0, left;
+    for (; n - r >= 2; r += 2)
+        for (int64_t j = 0; (left = columns - j) > 0; j += VL / 2)
+            dots_2(a + r * lda, lda, w + j * K, K, left < VL / 2 ? left : VL / 2, c + r * ldc + j,
+                   ldc, add);
+    for (; r < n; r++)
+        for (int64_t j = 0; (left = columns - j) > 0; j += VL)
+            dots_1(a + r * lda, lda, w + j * K, K, left < VL ? left : VL, c + r * ldc + j, ldc,
+                   add);
 }
 
 /* Blocks of `outer` that stay in a core's cache together. */

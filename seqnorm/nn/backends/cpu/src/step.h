@@ -14,10 +14,16 @@
 #define PARTS 16  /* sums that a phase can exchange for a row: 2 of x and 2 of h for 4 sets */
 #define PHASES 3
 
+/* Sequences alive at a step. */
+INLINE int64_t rows_at(const Arguments *a, int64_t t) {
+    return a->rows ? a->rows[t] : a->B;
+}
+
 typedef struct {
     const Arguments *a;
     int training;
     int batch, own; /* whether norms are of the batch; whether any takes statistics of these rows */
+    int unpacked;   /* whether products read the matrices as they are */
     int64_t GH, S;  /* G * H; reals in a row of stats */
     real *x;
     const real *gain_x, *gain_h, *bias_x, *bias_h, *gain_c, *bias_c, *h_0, *c_0;
@@ -54,6 +60,7 @@ typedef void (*Phase)(Share *s, int64_t r);
 typedef struct {
     Phase forward[PHASES], backward[PHASES];
     void (*forward_batch)(Share *s), (*backward_batch)(Share *s);
+    int carries; /* whether h reads h_(t-1) apart from the product, too */
 } Steps;
 
 INLINE void meet(Share *s) {
@@ -70,6 +77,7 @@ static void divide(Share *s, int64_t alive) {
     if (s->alive >= 0) meet(s);
     s->alive = alive;
     int few = alive < 4 * s->size && s->call->GH * a->H >= WORTH_SHARING && a->H >= NR * s->size;
+    few = few && a->cell != INDRNN; /* whose product is not a matrix's */
     int by_units = s->size > 1 && (few || s->call->own);
     s->peers = by_units ? s->size : 1;
     s->peer = by_units ? s->number : 0;
@@ -213,6 +221,12 @@ INLINE real *product_of(const Share *s, int64_t r) {
     return c->product + ((c->training ? s->base : 0) + r) * c->GH;
 }
 
+/* h of the step before, of a row. */
+INLINE const real *h_before(const Share *s, int64_t r) {
+    const Call *c = s->call;
+    return s->t == 0 ? c->h_0 + r * c->a->H : c->output + (s->before + r) * c->a->H;
+}
+
 /* Gradients of gates on their way between the phases of a row: CHANNELS * H reals. Where a thread
  * ends a row before it begins the next, they stay in the cache. */
 #define CHANNELS 5
@@ -346,8 +360,8 @@ INLINE void back_terms(Share *s, int64_t r, int64_t phase, const real *of_h, con
     }
 }
 
-/* The sums of each parameter's gradient. */
-enum { GAIN_X, GAIN_H, BIAS_X, BIAS_H, GAIN_C, BIAS_C };
+/* The sums of each parameter's gradient. An IndRNN has no norm of c, but a vector as its W_hh. */
+enum { GAIN_X, GAIN_H, BIAS_X, BIAS_H, GAIN_C, BIAS_C, WEIGHT = GAIN_C };
 INLINE real *sum_of(const Share *s, int which) {
     int64_t GH = s->call->GH;
     return s->sums + (which < GAIN_C ? which * GH : 4 * GH + (which - GAIN_C) * s->call->a->H);

@@ -17,13 +17,15 @@
 typedef double real;
 typedef int64_t whole;
 #define ROOT sqrt
+#define VL (VECTOR_BYTES / 8)
 #else
 typedef float real;
 typedef int32_t whole;
 #define ROOT sqrtf
+#define VL (VECTOR_BYTES / 4)
 #endif
+#define EACH(i, n) _Pragma("GCC unroll 16") for (int i = 0; i < n; i++)
 
-#define VL (VECTOR_BYTES / (int)sizeof(real))
 #define INLINE static inline __attribute__((always_inline))
 
 typedef real vec __attribute__((vector_size(VECTOR_BYTES)));
@@ -60,6 +62,47 @@ INLINE vec splat(real x) {
 
 INLINE vec select_(mask condition, vec yes, vec no) {
     return (vec)((condition & (mask)yes) | (~condition & (mask)no));
+}
+
+/* The lower and the upper halves of two vectors, lane by lane in turn. */
+#if VL == 2
+#define LOWER 0, 2
+#define UPPER 1, 3
+#elif VL == 4
+#define LOWER 0, 4, 1, 5
+#define UPPER 2, 6, 3, 7
+#elif VL == 8
+#define LOWER 0, 8, 1, 9, 2, 10, 3, 11
+#define UPPER 4, 12, 5, 13, 6, 14, 7, 15
+#elif VL == 16
+#define LOWER 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define UPPER 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#endif
+#ifdef __clang__
+#define ZIP_(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define ZIP_(a, b, ...) __builtin_shuffle(a, b, (mask){__VA_ARGS__})
+#endif
+#define ZIP(a, b, half) ZIP_(a, b, half)
+
+/* Transpose a square of VL vectors. */
+INLINE void transpose(vec *x) {
+    for (int round = 1; round < VL; round *= 2) {
+        vec y[VL];
+        EACH(k, VL / 2) {
+            y[2 * k] = ZIP(x[k], x[k + VL / 2], LOWER);
+            y[2 * k + 1] = ZIP(x[k], x[k + VL / 2], UPPER);
+        }
+        EACH(k, VL) x[k] = y[k];
+    }
+}
+
+/* The total of each of VL vectors, which are overwritten. */
+INLINE vec totals(vec *x) {
+    for (int half = VL / 2; half; half /= 2)
+        for (int k = 0; k < half; k++)
+            x[k] = ZIP(x[k], x[k + half], LOWER) + ZIP(x[k], x[k + half], UPPER);
+    return x[0];
 }
 
 INLINE real total(vec x) {

@@ -1,0 +1,133 @@
+"""The short way of inference, by a prepared call of the kernels, and when it is taken.
+
+Axes: T steps, B sequences, I = input_size, H = hidden_size, L = num_layers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import backends
+from ..backends.cpu.prepared import Prepared, can_prepare, is_plain_inference
+from ..recurrence.step import State
+from .torch_contract import TorchContract, TorchTools
+
+_PLAIN = (Tensor, nn.Parameter)
+
+
+def infer_layer(
+    layer: TorchContract, input: Any, hx: Any, first_step: Any
+) -> tuple[Tensor, State] | None:
+    """Return the output and the final state of a layer, or None if it takes the usual way.
+
+    Args:
+        layer: The layer.
+        input: (T, B, I), (B, T, I) with batch_first, or (T, I).
+        hx: (L, B, H) for each part of the state, or (L, H) for input (T, I); zeros if None.
+        first_step: The number of the first step.
+    """
+    if layer.bidirectional or layer.chunks is not None:
+        return None
+    if layer.training and (layer.dropout or layer.recurrent_dropout or any(layer.zoneout)):
+        return None  # it draws units
+    prepared = _prepared_call(layer, input, hx, first_step)
+    if prepared is None or prepared.zoneout != layer.zoneout:
+        return None
+    shape = input.shape
+    swapped = False
+    if len(shape) == 3:
+        steps, batch, width = shape
+        if layer.batch_first:
+            steps, batch = batch, steps
+            swapped = steps > 1 and batch > 1  # else both orders are the same in memory
+        final: tuple[int, ...] = layer.num_layers, batch, layer.hidden_size
+    elif len(shape) == 2:
+        (steps, width), batch = shape, 1
+        final = layer.num_layers, layer.hidden_size
+    else:
+        return None
+    states = _states(layer, input, hx, final) if width == layer.input_size else None
+    if states is None:
+        return None
+    old, new = states
+    if swapped:
+        input = input.transpose(0, 1)
+    wanted = (*input.shape[:-1], layer.hidden_size)
+    output = torch.empty_like(new[0]) if wanted == final else input.new_empty(wanted)
+    if not prepared.run(input.contiguous(), old, steps, batch, first_step, output, new):
+        return None
+    return output.transpose(0, 1) if swapped else output, new
+
+
+def infer_cell(cell: TorchTools, input: Any, hx: Any, first_step: Any) -> State | None:
+    """Return the new state of a cell, or None if it takes the usual way.
+
+    Args:
+        cell: The cell.
+        input: (B, I) or (I,).
+        hx: (B, H) or (H,) for each part of the state; zeros if None.
+        first_step: The number of the step.
+    """
+    prepared = _prepared_call(cell, input, hx, first_step)
+    if prepared is None or not 1 <= input.dim() <= 2 or input.shape[-1] != cell.input_size:
+        return None
+    shape = (*input.shape[:-1], cell.hidden_size)
+    states = _states(cell, input, hx, shape)
+    if states is None:
+        return None
+    old, new = states
+    batch = shape[0] if len(shape) == 2 else 1
+    done = prepared.run(input.contiguous(), old, 1, batch, first_step, new[0], new)
+    return new if done else None
+
+
+def _prepared_call(module: TorchTools, input: Any, hx: Any, first_step: Any) -> Prepared | None:
+    """Return the prepared call of a layer or cell, or None if it needs the usual way.
+
+    Nothing may record, trace or convert operations, or ask for another backend. The input, the
+    state and the parameters must be plain tensors on the CPU, of one dtype. Everything else,
+    errors too, is left to the usual way.
+    """
+    if module.norm is None and module.step.fused is not None:
+        return None  # torch's own layer
+    if not is_plain_inference() or not backends.allows_cpu():
+        return None
+    if type(first_step) is not int or first_step < 0:
+        return None
+    for tensor in (input,) if hx is None else (input, *hx):
+        if type(tensor) not in _PLAIN or not tensor.is_cpu or tensor.layout is not torch.strided:
+            return None
+        if tensor.dtype is not input.dtype or tensor.is_neg() or not tensor.data_ptr():
+            return None
+    prepared = module._prepared
+    if prepared is None or not prepared.holds_for(module):
+        directions = module.directions()
+        if not can_prepare(directions):
+            return None
+        prepared = module._prepared = Prepared(directions)
+        if not prepared.holds_for(module):
+            return None
+    return prepared if input.dtype is prepared.dtype else None
+
+
+def _states(
+    module: TorchTools, input: Tensor, hx: State | None, shape: tuple[int, ...]
+) -> tuple[State | None, State] | None:
+    """Return the old state, contiguous, and an empty new one; None if a shape is wrong."""
+    count = len(module.step.states)
+    if hx is None:
+        return None, tuple([input.new_empty(shape) for _ in range(count)])
+    if len(hx) != count:
+        return None
+    old: State = ()
+    new: State = ()
+    for part in hx:
+        if part.shape != shape:
+            return None
+        part = part.contiguous()
+        old += (part,)
+        new += (torch.empty_like(part),)  # faster than by a shape
+    return old, new
