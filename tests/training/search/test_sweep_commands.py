@@ -292,6 +292,32 @@ def test_a_trial_that_is_interrupted_is_tried_again_without_limit(
     assert {row["model.lr"] for row in rows} == {"0.0625"}
 
 
+def test_options_with_which_processes_die_are_given_up(
+    tiny: Path,
+    run_seqnorm: Command,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def die(*arguments: object) -> None:
+        raise RuntimeError("a fault of the program")
+
+    options: tuple[str, ...] = ("tiny", *SMALL_SERIES, *CLASSES, SPACE, "--model.lr=0.0625")
+    count = studies.MOST_DEATHS
+    with monkeypatch.context() as patch:
+        patch.setattr(sweeps, "run_trial", die)
+        for _ in range(count):
+            with pytest.raises(RuntimeError, match="a fault of the program"):
+                run_seqnorm("sweep", *options)
+            options = ("--resume", str(SWEEP))
+    assert "given up" not in capsys.readouterr().out
+    run_seqnorm("sweep", "--resume", SWEEP, "--trials=1")
+    words = f"The options of trial {count - 1} are given up, because {count} processes died with"
+    assert f"{words} them: lr 0.0625, norm layer\n" in capsys.readouterr().out
+    rows = table()
+    assert [row["state"] for row in rows] == ["interrupted"] * count + ["complete"]
+    assert [row["model.lr"] == "0.0625" for row in rows] == [True] * count + [False]
+
+
 # A process that gets a signal after the first validation of its first trial.
 SIGNALLED = """
 import os, signal, sys, warnings
