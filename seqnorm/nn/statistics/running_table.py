@@ -201,9 +201,9 @@ class RunningTable(nn.Module):
     @property
     def _identity(self) -> tuple[int, ...]:
         """Identities and versions of the buffers."""
-        mean, var, count = self.running_mean, self.running_var, self.count
+        mean, var, count = self._buffers.values()  # faster than by their names
         try:
-            versions = mean._version, var._version, count._version
+            versions = mean._version, var._version, count._version  # type: ignore[union-attr]  # none is None
         except RuntimeError:  # a tensor made in inference mode counts no changes
             versions = -1, -1, -1
         return (id(mean), id(var), id(count), *versions)

@@ -65,7 +65,7 @@ def trained(corpus: Path, run_seqnorm: Command, capsys: pytest.CaptureFixture[st
             ("fit",),
             ("--model.hidden_size", "features of one direction", "--data.max_length", "--run.name"),
         ),
-        (("fit",), ("--trainer.max_epochs", "--seed_everything", "Highest learning rate")),
+        (("fit",), ("--trainer.max_epochs", "--seed_everything", "The highest learning rate")),
         (
             ("test",),
             ("Evaluate a checkpoint", "--ckpt_path", "--data.corpus", "--trainer.accelerator"),
