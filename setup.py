@@ -7,8 +7,8 @@ SEQNORM_WITHOUT_KERNELS=1 in the environment leaves them out.
 from __future__ import annotations
 
 import os
-import platform
 import shutil
+import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -22,7 +22,8 @@ FLAGS = ["-O3", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-Wno-psa
 PORTABLE = [("SEQNORM_PORTABLE", "1")]
 # By their names in entry.c: compiler flags, and bytes of a vector.
 VARIANTS: dict[str, tuple[list[str], int]] = {"base": ([], 16)}
-if platform.machine().lower() in ("x86_64", "amd64"):
+# The platform that is built for, also by a cross compiler (_PYTHON_HOST_PLATFORM).
+if sysconfig.get_platform().endswith(("x86_64", "amd64")):
     VARIANTS["avx2"] = (["-mavx2", "-mfma"], 32)
     wide = ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma"]
     VARIANTS["avx512"] = ([*wide, "-mprefer-vector-width=512"], 64)

@@ -27,6 +27,8 @@ from seqnorm.nn.backends.cpu import kernels, library, memory, operators, prepare
 TESTS = Path(__file__).resolve().parent
 COMPILER, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
 LIBRARIES = "/usr/aarch64-linux-gnu"
+# The path of a library for ARM that is tested in place of one that is compiled here.
+VARIABLE = "SEQNORM_ARM_LIBRARY"
 FORWARD, BACKWARD, PREPARED = range(3)
 POINTERS = [name for name, kind in library.Arguments._fields_ if kind is ctypes.c_void_p]
 # Memory that only the kernels read, whose contents may differ.
@@ -42,21 +44,36 @@ def why_not() -> str:
 
 
 def build(folder: Path) -> Path:
-    """Compile the kernels for ARM, as setup.py does, with the program that repeats calls."""
+    """Return a program that repeats calls on ARM.
+
+    Its kernels are compiled as setup.py does, or those of the library that the environment names.
+    """
     with mock.patch("setuptools.setup"):
         setup = runpy.run_path(str(TESTS.parents[1] / "setup.py"))
-    sources = TESTS.parents[1] / setup["SOURCES"]
-    flags, width = setup["VARIANTS"]["base"]
-    objects = []
-    for precision in ("float", "double"):
-        macros = [f"-DVECTOR_BYTES={width}", f"-DSUFFIX=base_{precision}"]
-        macros += ["-DSEQNORM_DOUBLE=1"] if precision == "double" else []
-        objects.append(folder / f"{precision}.o")
-        command = [COMPILER, *setup["FLAGS"], *flags, *macros, "-c", str(sources / "loop.c")]
-        subprocess.run([*command, "-o", str(objects[-1])], check=True)
+    compiler = [COMPILER, *setup["FLAGS"]]
+    library = os.environ.get(VARIABLE)
+    if library:
+        parts = [library, f"-Wl,-rpath,{Path(library).resolve().parent}"]
+    else:
+        sources = TESTS.parents[1] / setup["SOURCES"]
+        flags, width = setup["VARIANTS"]["base"]
+        parts = [str(sources / "entry.c")]
+        for precision in ("float", "double"):
+            macros = [f"-DVECTOR_BYTES={width}", f"-DSUFFIX=base_{precision}"]
+            macros += ["-DSEQNORM_DOUBLE=1"] if precision == "double" else []
+            parts.append(str(folder / f"{precision}.o"))
+            source = ["-c", str(sources / "loop.c"), "-o", parts[-1]]
+            subprocess.run([*compiler, *flags, *macros, *source], check=True)
     program = folder / "recorded_calls"
-    command = [COMPILER, *setup["FLAGS"], str(TESTS / "recorded_calls.c"), str(sources / "entry.c")]
-    command += [*map(str, objects), "-o", str(program), "-lm", "-ldl"]
+    command = [
+        *compiler,
+        str(TESTS / "recorded_calls.c"),
+        *parts,
+        "-o",
+        str(program),
+        "-lm",
+        "-ldl",
+    ]
     subprocess.run(command, check=True)
     return program
 

@@ -1,7 +1,7 @@
 """The kernels for ARM, in an emulator, compute what those of this machine compute.
 
 ``SEQNORM_ARM_CALLS=2000 pytest tests/nn/backends/test_cpu_arm.py`` compares more layers and prints
-the largest differences with ``-s``.
+the largest differences with ``-s``. SEQNORM_ARM_LIBRARY names the library of a wheel to be tested.
 
 Axes: T steps, B sequences.
 """

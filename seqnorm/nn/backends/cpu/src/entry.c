@@ -1,9 +1,15 @@
 /* The entry points for Python: the widest instruction set of this machine, PyTorch's threads. */
 #define _GNU_SOURCE
-#include <dlfcn.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef _WIN32
+#include <windows.h>
+#define EXPORT __declspec(dllexport)
+#else
+#include <dlfcn.h>
+#include <sched.h>
+#define EXPORT
+#endif
 
 #include "arguments.h"
 #include "symbols.h"
@@ -62,33 +68,52 @@ static int has(int64_t variant) {
 }
 
 /* Return the name of the instruction set with this number, NULL if this machine lacks it. */
-const char *seqnorm_variant(int64_t number) {
+EXPORT const char *seqnorm_variant(int64_t number) {
     return number >= 0 && number < VARIANTS && has(number) ? variants[number].name : 0;
 }
 
 /* Return the bytes of scratch and of kept values. */
-void seqnorm_sizes(int64_t variant, int64_t wide, const Arguments *a, int64_t backward,
-                   int64_t *sizes) {
+EXPORT void seqnorm_sizes(int64_t variant, int64_t wide, const Arguments *a, int64_t backward,
+                          int64_t *sizes) {
     const Kernels *k = variants + variant;
     (wide ? k->sizes_double : k->sizes)(a, backward, sizes);
 }
 
 /* Run up to TOGETHER calls by this number of threads. */
-void seqnorm_forward(int64_t variant, int64_t wide, const Arguments *const *calls, int64_t count,
-                     int64_t threads) {
+EXPORT void seqnorm_forward(int64_t variant, int64_t wide, const Arguments *const *calls,
+                            int64_t count, int64_t threads) {
     const Kernels *k = variants + variant;
     (wide ? k->forward_double : k->forward)(calls, count, threads);
 }
 
-void seqnorm_backward(int64_t variant, int64_t wide, const Arguments *const *calls, int64_t count,
-                      int64_t threads) {
+EXPORT void seqnorm_backward(int64_t variant, int64_t wide, const Arguments *const *calls,
+                             int64_t count, int64_t threads) {
     const Kernels *k = variants + variant;
     (wide ? k->backward_double : k->backward)(calls, count, threads);
 }
 
+/* Let other threads run. */
+static void give_way(void) {
+#ifdef _WIN32
+    SwitchToThread();
+#else
+    sched_yield();
+#endif
+}
+
+/* Find a function of the process. Windows finds none, and so there every call has one thread. */
+static void *function_of_process(const char *name) {
+#ifdef _WIN32
+    (void)name;
+    return 0;
+#else
+    return dlsym(RTLD_DEFAULT, name);
+#endif
+}
+
 /* Run a prepared call: 0, 1 if there is no memory, 2 if the environment asks for another backend
  * (Python takes longer to look there). */
-int64_t seqnorm_prepared(const void *packed) {
+EXPORT int64_t seqnorm_prepared(const void *packed) {
     const char *backend = getenv("SEQNORM_BACKEND");
     Prepared p;
     if (backend && *backend && strcmp(backend, "cpu")) return 2;
@@ -107,7 +132,7 @@ void seqnorm_wait(Barrier *barrier, int64_t size) {
     int spins = 0;
     while (atomic_load_explicit(&barrier->round, memory_order_acquire) == round) {
         if (++spins > 4000) {
-            sched_yield();
+            give_way();
             continue;
         }
 #ifdef __x86_64__
@@ -133,9 +158,9 @@ void seqnorm_parallel(Work work, void *data, int64_t threads) {
     void (*parallel)(void (*)(void *), void *, unsigned, unsigned);
     Task task = {work, data, 0, 0};
     if (threads > 1) {
-        *(void **)&parallel = dlsym(RTLD_DEFAULT, "GOMP_parallel");
-        *(void **)&task.number = dlsym(RTLD_DEFAULT, "omp_get_thread_num");
-        *(void **)&task.size = dlsym(RTLD_DEFAULT, "omp_get_num_threads");
+        *(void **)&parallel = function_of_process("GOMP_parallel");
+        *(void **)&task.number = function_of_process("omp_get_thread_num");
+        *(void **)&task.size = function_of_process("omp_get_num_threads");
         if (parallel && task.number && task.size) {
             parallel(enter, &task, (unsigned)threads, 0);
             return;
@@ -145,6 +170,6 @@ void seqnorm_parallel(Work work, void *data, int64_t threads) {
 }
 
 /* Return whether there is a pool of threads to borrow. */
-int64_t seqnorm_has_threads(void) {
-    return dlsym(RTLD_DEFAULT, "GOMP_parallel") != 0;
+EXPORT int64_t seqnorm_has_threads(void) {
+    return function_of_process("GOMP_parallel") != 0;
 }

@@ -28,8 +28,8 @@ static const void *sum_of_biases(const Layer *layer, int64_t where, int64_t GH, 
 }
 
 /* Mean and 1 / deviation (T, 2, F) of steps first, first + 1, ... from a running table. */
-static void read_table(const Layer *layer, int term, int64_t first, int64_t T, int64_t F, double eps,
-                       real *columns) {
+static void read_table(const Layer *layer, int term, int64_t first, int64_t T, int64_t F,
+                       double eps, real *columns) {
     const int64_t *count = layer->counts[term], last = layer->steps[term] - 1;
     int64_t trusted = 0, seen = -1;
     for (int64_t t = 0; t < T; t++, columns += 2 * F) {
@@ -90,9 +90,9 @@ static int64_t run_prepared(const Prepared *p, char *scratch) {
 
 /* Run a prepared call. Return 0, or 1 if there is no memory. */
 int64_t NAME(seqnorm_prepared_)(const Prepared *p) {
-    char *scratch = aligned_alloc(64, (size_t)run_prepared(p, 0));
-    if (!scratch) return 1;
-    run_prepared(p, scratch);
-    free(scratch);
+    char *memory = malloc((size_t)run_prepared(p, 0) + 64);
+    if (!memory) return 1;
+    run_prepared(p, memory + 64 - (uintptr_t)memory % 64); /* whole lines of the cache */
+    free(memory);
     return 0;
 }

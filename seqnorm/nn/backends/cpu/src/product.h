@@ -19,7 +19,10 @@ static void pack_rows(const real *w, int64_t K, int64_t valid, real *panel) {
     CHUNKS(k, m, 0, K)
         for (int v = 0; v < NV; v++) {
             vec square[VL];
-            EACH(j, VL) square[j] = v * VL + j < valid ? load(w + (v * VL + j) * K + k, m) : (vec){0};
+            EACH(j, VL) {
+                int64_t row = v * VL + j;
+                square[j] = row < valid ? load(w + row * K + k, m) : (vec){0};
+            }
             transpose(square);
             for (int64_t i = 0; i < m; i++) store(panel + (k + i) * NR + v * VL, square[i], VL);
         }
