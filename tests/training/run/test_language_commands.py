@@ -234,8 +234,10 @@ def test_a_long_text_is_scored_in_pieces(
 ) -> None:
     options = ("--data.mode=documents", "--trainer.max_epochs=1", f"--model.norm={norm}")
     run_seqnorm(*TASK, "--data.corpus", lines, *options)
-    model = LanguageModelling.load_from_checkpoint(BEST).eval()
-    tokens = encode(model, "corn and goal " * 20)
+    # In double and of some pieces only, because BatchNorm of few rows magnifies rounding errors of
+    # every step, and the kernels round otherwise for a few rows than for many.
+    model = LanguageModelling.load_from_checkpoint(BEST).eval().double()
+    tokens = encode(model, "corn and goal " * 4)
     whole = score(model, tokens, len(tokens))
     monkeypatch.setattr("seqnorm.training.prediction.language._PIECE", 7)
     assert score(model, tokens, None) == pytest.approx(whole, rel=1e-4)

@@ -322,6 +322,8 @@ def test_options_with_which_processes_die_are_given_up(
 SIGNALLED = """
 import os, signal, sys, warnings
 warnings.simplefilter("ignore")
+# A shell starts its background processes without SIGINT, and so those that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from seqnorm.training.search import main as sweeps
 run = sweeps.run_trial
 def die(task, parser, config, path, report):
@@ -350,8 +352,8 @@ def test_signals(tiny: Path, tmp_path: Path) -> None:
             text=True,
         )
         started.append(process)
-    for process, (number, status) in zip(started, statuses.items()):
-        output, errors = process.communicate()
+    ended = [process.communicate() for process in started]
+    for process, (number, status), (output, errors) in zip(started, statuses.items(), ended):
         path = Path(f"runs/{int(number)}/sweep_0")
         assert process.returncode == status, errors
         assert output.endswith(f"To continue it:\n  seqnorm sweep --resume {path}\n")
