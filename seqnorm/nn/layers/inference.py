@@ -105,10 +105,9 @@ def _prepared_call(module: TorchTools, input: Any, hx: Any, first_step: Any) -> 
     prepared = module._prepared
     if prepared is None or not prepared.holds_for(module):
         directions = module.directions()
-        if not can_prepare(directions):
-            return None
-        prepared = module._prepared = Prepared(directions)
-        if not prepared.holds_for(module):
+        # An old one is not kept, because its addresses may come back with other tensors.
+        prepared = module._prepared = Prepared(directions) if can_prepare(directions) else None
+        if prepared is None or not prepared.holds_for(module):
             return None
     return prepared if input.dtype is prepared.dtype else None
 
