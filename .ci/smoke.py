@@ -1,9 +1,9 @@
 """Use an installed seqnorm in an empty folder: the layers, and the command if it can train.
 
-Run by .ci/packages.
+Run by .ci/packages and by cibuildwheel. With the argument --kernels the kernels must be there.
 """
 
-import os
+import platform
 import random
 import subprocess
 import sys
@@ -35,7 +35,10 @@ def layers() -> None:
                 found.append((output.detach(), copy.weight_hh_l0.grad))
             for one, other in zip(*found):
                 torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
-    print(f"layers: right, backends {seqnorm.available_backends()}")
+    backends = seqnorm.available_backends()
+    print(f"layers: right, backends {backends}")
+    if "--kernels" in sys.argv and not backends["cpu"].startswith("active"):
+        raise SystemExit(f"the kernels of this wheel are missing: {backends['cpu']}")
 
 
 def command(*words: str) -> str:
@@ -76,4 +79,4 @@ if __name__ == "__main__":
         print("command: names the missing packages")
     else:
         training()
-    print(f"Python {sys.version.split()[0]}, torch {torch.__version__}, {os.uname().machine}")
+    print(f"Python {sys.version.split()[0]}, torch {torch.__version__}, {platform.machine()}")

@@ -6,7 +6,10 @@ TorchScript and one in plain PyTorch (``baselines.py``). Training is a forward p
 pass to input and parameters; inference is a forward pass. The lengths of ragged batches are drawn,
 with a fixed seed, from a log-normal distribution that fits Reuters R8 (quantiles 5, 50, 95, 99 % =
 12, 66, 355, 642 tokens, at most 964), and cut at 400. Their baseline is the faster of torch's layer
-on packed and on padded sequences. Peak memory of a training step is measured in fresh processes.
+on packed and on padded sequences. Sequences of one and of four steps, the other cells (beside the
+layer of torch that is used in their place, and beside their own time loop in Python) and both sides
+under autocast in bfloat16 have a few shapes each. Peak memory of a training step is measured in
+fresh processes.
 
 Ratios are ours / baseline: below 1, ours is faster or smaller.
 """
@@ -29,6 +32,7 @@ from workload import Job
 import seqnorm
 
 MODES = (*workload.MODES, "memory")
+VECTORS = {"base": 128, "avx2": 256, "avx512": 512}  # bits, by the kernels' instructions
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "cpu_speed.csv"
 
 
@@ -74,7 +78,7 @@ def pattern(text: str) -> tuple[str, str, str]:
     """Parse a selection of --only; "" or "*" matches any."""
     parts = [part if part != "*" else "" for part in text.split(":")]
     parts += [""] * (3 - len(parts))
-    for name, known in zip(parts, (tuple(workload.LAYERS), workload.NORMS, MODES)):
+    for name, known in zip(parts, (tuple(workload.CELLS), workload.NORMS, MODES)):
         if len(parts) != 3 or (name and name not in known):
             raise argparse.ArgumentTypeError(f"{text!r}: {name!r} is not one of {', '.join(known)}")
     return parts[0], parts[1], parts[2]
@@ -111,7 +115,7 @@ def time_job(job: Job, budget: float) -> table.Row:
 
 
 def speed_line(row: table.Row) -> str:
-    names = f"{row['shape']:11} {row['cell']:4} {row['norm']:12} {row['mode']:5}"
+    names = f"{row['shape']:11} {row['cell']:6} {row['norm']:12} {row['mode']:5}"
     sizes = " ".join(f"{axis}={row[axis]:<3}" for axis in "TBH")
     times = f"ours {row['ours_ms']:>10} ms, {row['baseline']:12} {row['baseline_ms']:>10} ms"
     return f"{names} {sizes} {times}, ratio {row['ratio']} ({row['repeats']} repeats)"
@@ -153,11 +157,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     selected = selection(options.only)
     print(", ".join(f"{name} {value}" for name, value in where.items()))
     print(f"backend cpu {seqnorm.available_backends()['cpu']}")
+    bits = VECTORS.get(str(where["instructions"]))
+    if bits is not None:
+        print(f"vectors of {bits} bits")
     warning = timing.busy(load)
     if warning:
         print(warning)
 
-    shapes = workload.QUICK if options.quick else [*workload.GRID, *workload.RAGGED]
+    shapes = (
+        workload.QUICK if options.quick else [*workload.GRID, *workload.RAGGED, *workload.FURTHER]
+    )
     norms = workload.QUICK_NORMS if options.quick else workload.NORMS
     rows = []
     with table.table(options.csv, table.SPEED) as write:

@@ -99,7 +99,7 @@ def summary(rows: Iterable[Row]) -> list[str]:
         worst = members[ratios.index(max(ratios))]
         place = " ".join(f"{axis}={worst[axis]}" for axis in "TBH")
         lines.append(
-            f"{shape:11} {cell:4} {norm:12} {mode:5} / {baseline:8}: geometric mean "
+            f"{shape:11} {cell:6} {norm:12} {mode:5} / {baseline:8}: geometric mean "
             f"{geometric_mean(ratios):5.2f}, worst {max(ratios):5.2f} at {place}, "
             f"of {len(ratios)}"
         )

@@ -19,10 +19,26 @@ import seqnorm
 
 Call = Callable[[], object]
 LAYERS = {"lstm": (seqnorm.LSTM, nn.LSTM), "gru": (seqnorm.GRU, nn.GRU)}
+# Other cells beside the layer of torch that is used in their place.
+OTHERS = {
+    "ligru": (seqnorm.LiGRU, nn.GRU),
+    "rnn": (seqnorm.RNN, nn.RNN),
+    "indrnn": (seqnorm.IndRNN, nn.RNN),
+    "slstm": (seqnorm.SLSTM, nn.LSTM),
+}
+CELLS = {**LAYERS, **OTHERS}
 NORMS = ("none", "layer", "rms", "batch", "batch_pooled")
 MODES = ("train", "infer")
-# Number of layers, and True for two directions, by kind of shape.
+# Number of layers, and True for two directions, by kind of shape. "cells" are shapes of the other
+# cells; with "bfloat16" both sides run under autocast.
 KINDS = {"grid": (1, False), "ragged": (1, False), "ragged_deep": (2, True)}
+KINDS |= {"short": (1, False), "cells": (1, False), "bfloat16": (1, False)}
+# The norms of kinds that do not have all of them.
+FEWER_NORMS = {
+    "short": ("layer", "batch"),
+    "cells": ("layer", "batch_pooled"),
+    "bfloat16": ("layer", "batch"),
+}
 # Lengths of Reuters R8 in tokens: quantiles 5, 50, 95, 99 % = 12, 66, 355, 642, at most 964, here
 # cut at 400. The log-normal distribution has the same median and the deviation that fits the others
 # best.
@@ -41,7 +57,11 @@ class Shape:
 
 @dataclass(frozen=True)
 class Job:
-    """A line of the table: ours against a baseline ("torch", "scripted" or "eager")."""
+    """A line of the table: ours against a baseline.
+
+    Attributes:
+        baseline: "torch", "scripted", "eager", or "reference", our own time loop in Python.
+    """
 
     cell: str
     norm: str
@@ -58,8 +78,16 @@ RAGGED = [
     Shape(kind, LONGEST, B, H)
     for kind, B, H in itertools.product(("ragged", "ragged_deep"), (16, 64), (128, 256))
 ]
+FURTHER = [
+    *(Shape("short", *sizes) for sizes in itertools.product((1, 4), (1, 16), (64, 128, 256, 512))),
+    *(Shape("cells", *sizes) for sizes in ((25, 16, 256), (100, 1, 128), (100, 32, 128))),
+    *(Shape("bfloat16", 128, *sizes) for sizes in itertools.product((1, 16, 64), (128, 512))),
+]
 QUICK = [
     *(Shape("grid", *sizes) for sizes in ((25, 16, 128), (128, 1, 256), (128, 16, 256))),
+    Shape("short", 4, 1, 128),
+    Shape("cells", 100, 1, 128),
+    Shape("bfloat16", 25, 16, 128),
     Shape("ragged", LONGEST, 16, 64),
     Shape("ragged_deep", 128, 16, 64),  # shorter, to limit the time of norms of the batch
 ]
@@ -72,10 +100,16 @@ def all_jobs(shapes: Iterable[Shape], norms: Iterable[str]) -> list[Job]:
     Training with "batch" on a batch of one is left out, because that norm cannot do it.
     """
     found = []
-    for cell, norm, mode, shape in itertools.product(LAYERS, norms, MODES, shapes):
+    for cell, norm, mode, shape in itertools.product(CELLS, norms, MODES, shapes):
         if (norm, mode, shape.B) == ("batch", "train", 1):
             continue
+        if norm not in FEWER_NORMS.get(shape.kind, norms):
+            continue
+        if (cell in OTHERS) is not (shape.kind == "cells"):
+            continue
         found.append(Job(cell, norm, mode, shape))
+        if cell in OTHERS:
+            found.append(Job(cell, norm, mode, shape, "reference"))
         if (cell, norm, shape.kind) == ("lstm", "layer", "grid"):
             found += [Job(cell, norm, mode, shape, name) for name in ("scripted", "eager")]
     return found
@@ -95,7 +129,8 @@ def calls(job: Job) -> dict[str, Call]:
     """Return a step of "ours", and of the baseline under the name of each way to compute it."""
     shape, training = job.shape, job.mode == "train"
     layers, both = KINDS[shape.kind]
-    lengths = None if shape.kind == "grid" else draw_lengths(shape.B).clamp(max=shape.T)
+    ragged = shape.kind.startswith("ragged")
+    lengths = draw_lengths(shape.B).clamp(max=shape.T) if ragged else None
     steps = shape.T if lengths is None else int(lengths.max())
     generator = torch.Generator().manual_seed(steps)
     input = torch.randn(steps, shape.B, shape.H, generator=generator)
@@ -107,16 +142,20 @@ def calls(job: Job) -> dict[str, Call]:
     runs: dict[str, tuple[nn.Module, Callable[[Tensor], Tensor]]]
     runs = {"ours": (ours, lambda x: ours(x, lengths=lengths)[0])}
     if job.baseline == "torch":
-        theirs = LAYERS[job.cell][1](shape.H, shape.H, layers, bidirectional=both)
+        theirs = CELLS[job.cell][1](shape.H, shape.H, layers, bidirectional=both)
         padded = (theirs, lambda x: theirs(x)[0])
         if lengths is None:
             runs["torch"] = padded
         else:
             runs["torch_packed"] = theirs, partial(run_packed, theirs, lengths)
             runs["torch_padded"] = padded
+    elif job.baseline == "reference":
+        runs["reference"] = ours, partial(run_reference, ours)
     else:
         other = getattr(baselines, job.baseline)(ours)
         runs[job.baseline] = other, lambda x: other(x)[0]
+    if shape.kind == "bfloat16":
+        runs = {name: (layer, partial(run_autocast, run)) for name, (layer, run) in runs.items()}
     make = training_step if training else inference
     return {name: make(*run, input, grad) for name, run in runs.items()}
 
@@ -124,7 +163,7 @@ def calls(job: Job) -> dict[str, Call]:
 def build(cell: str, norm: str, size: int, layers: int = 1, both: bool = False) -> nn.Module:
     """Build our layer."""
     norm_or_none = None if norm == "none" else norm
-    return LAYERS[cell][0](size, size, layers, bidirectional=both, norm=norm_or_none)
+    return CELLS[cell][0](size, size, layers, bidirectional=both, norm=norm_or_none)
 
 
 def fill_tables(layer: nn.Module, steps: int, shape: Shape) -> None:
@@ -138,6 +177,19 @@ def run_packed(layer: nn.Module, lengths: Tensor, input: Tensor) -> Tensor:
     packed = pack_padded_sequence(input, lengths, enforce_sorted=False)
     output, _ = pad_packed_sequence(layer(packed)[0], total_length=len(input))
     return output
+
+
+def run_reference(layer: nn.Module, input: Tensor) -> Tensor:
+    """Run our layer by the time loop in Python."""
+    with seqnorm.use_backend("reference"):
+        return layer(input)[0]
+
+
+def run_autocast(run: Callable[[Tensor], Tensor], input: Tensor) -> Tensor:
+    """Run a layer with products in bfloat16; its output is converted back."""
+    with torch.autocast("cpu", torch.bfloat16):
+        output = run(input)
+    return output.float()
 
 
 def training_step(

@@ -20,7 +20,7 @@ from torch import Tensor
 import seqnorm
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
-NAMES = ("baselines", "cpu", "distributed", "house", "memory", "one_step", "pictures", "table")
+NAMES = ("baselines", "cpu", "distributed", "house", "memory", "pictures", "table")
 NAMES += ("timing", "workload")
 
 
@@ -135,6 +135,26 @@ def test_every_norm_runs_without_a_warning(norm: str, batch: int) -> None:
             call()
 
 
+@pytest.mark.parametrize("kind", ["short", "cells", "bfloat16"])
+def test_every_kind_of_shape_runs_without_a_warning(kind: str) -> None:
+    workload = module("workload")
+    jobs = workload.all_jobs([workload.Shape(kind, 4, 3, 8)], workload.NORMS)
+    assert {job.norm for job in jobs} == set(workload.FEWER_NORMS[kind])
+    for job in jobs:
+        gradients_or_outputs = [call() for call in workload.calls(job).values()]
+        assert len(gradients_or_outputs) == 2
+        for found in gradients_or_outputs:
+            for tensor in found if job.mode == "train" else [found]:
+                assert tensor.dtype == torch.float32
+                assert tensor.isfinite().all()
+
+
+def test_the_reference_computes_what_ours_does() -> None:
+    workload = module("workload")
+    job = workload.Job("slstm", "layer", "infer", workload.Shape("cells", 4, 3, 8), "reference")
+    torch.testing.assert_close(*[call() for call in workload.calls(job).values()])
+
+
 def test_inference_reads_statistics_of_every_step() -> None:
     workload = module("workload")
     shape = workload.Shape("grid", 4, 1, 8)
@@ -154,6 +174,9 @@ def test_the_grid() -> None:
     assert len(others) == 2 * 2 * 36
     assert {(job.cell, job.norm) for job in others} == {("lstm", "layer")}
     assert {shape.kind for shape in workload.QUICK} == set(workload.KINDS)
+    further = workload.all_jobs(workload.FURTHER, workload.NORMS)
+    assert {job.cell for job in further} == set(workload.CELLS)
+    assert {job.cell for job in further if job.baseline == "reference"} == set(workload.OTHERS)
 
 
 def test_lengths_are_those_of_r8() -> None:
@@ -226,50 +249,12 @@ def test_summary_and_headline() -> None:
     rows += [row(3.0, shape="ragged", baseline=f"torch_{how}") for how in ("packed", "padded")]
     lines = table.summary(rows)
     assert len(lines) == 6
-    first = "grid        lstm layer        train / torch   : geometric mean  1.00"
+    first = "grid        lstm   layer        train / torch   : geometric mean  1.00"
     assert lines[0] == f"{first}, worst  2.00 at T=25 B=16 H=128, of 2"
     assert lines[-1].endswith("geometric mean  3.00, worst  3.00 at T=25 B=16 H=64, of 2")
     headline = table.headline(rows)
     assert headline.endswith("geometric mean: 1.000 (LSTM 1.000 of 2, GRU 1.000 of 1)")
     assert "not measured" in table.headline([row(9.0, norm="rms")])
-
-
-@pytest.mark.parametrize("kind", ["layer", "cell"])
-@pytest.mark.parametrize("norm", ["layer", "rms", "batch"])
-def test_one_step_of_ours_and_of_torch(kind: str, norm: str) -> None:
-    """Both return results of the same shapes, from the same input and state."""
-    one_step = module("one_step")
-    for cell, T in (("LSTM", 1), ("GRU", 3 if kind == "layer" else 1)):
-        runs = one_step.calls(one_step.Line(cell, kind, norm, T, 2, 5))
-        with torch.inference_mode():
-            ours, theirs = ([*_flat(run())] for run in (runs["ours"], runs["torch"]))
-        assert [part.shape for part in ours] == [part.shape for part in theirs]
-
-
-def _flat(results: Any) -> Iterator[Tensor]:
-    if isinstance(results, Tensor):
-        yield results
-        return
-    for part in results:
-        yield from _flat(part)
-
-
-def test_the_table_of_one_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Medians over processes, of the ratios rather than of the times."""
-    one_step = module("one_step")
-    line = one_step.Line("GRU", "cell", "layer", 1, 1, 64)
-    (found,) = one_step.rows([line], [[(1.0, 2.0)], [(9.0, 3.0)], [(4.0, 4.0)]])
-    assert found["ours_us"] == "4.00"
-    assert found["torch_us"] == "3.00"
-    assert (found["ratio"], found["least"], found["most"]) == ("1.000", "0.500", "3.000")
-    path = tmp_path / "steps.csv"
-    one_step.main(["--quick", "--processes=2", "--budget=0.0", "--csv", str(path)])
-    (header, *rows) = path.read_text().splitlines()
-    assert header.split(",") == list(one_step.COLUMNS)
-    assert len(rows) == len(list(one_step.lines(quick=True))) == 16
-    printed = capsys.readouterr().out
-    assert printed.count("ratio") == 16
-    assert printed.count("geometric mean") == 4
 
 
 def test_what_only_selects() -> None:
@@ -281,7 +266,7 @@ def test_what_only_selects() -> None:
     assert not selected("gru", "rms", "train")
     assert cpu.selection([])("gru", "none", "memory")
     assert cpu.pattern("*:rms") == ("", "rms", "")
-    for wrong in ("lstm:layr", "rnn", "lstm:layer:train:more"):
+    for wrong in ("lstm:layr", "elman", "lstm:layer:train:more"):
         with pytest.raises(SystemExit):
             cpu.arguments(["--only", wrong])
 

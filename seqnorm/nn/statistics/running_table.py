@@ -201,12 +201,12 @@ class RunningTable(nn.Module):
     @property
     def _identity(self) -> tuple[int, ...]:
         """Identities and versions of the buffers."""
-        mean, var, count = self._buffers.values()  # faster than by their names
-        try:
-            versions = mean._version, var._version, count._version  # type: ignore[union-attr]  # none is None
-        except RuntimeError:  # a tensor made in inference mode counts no changes
-            versions = -1, -1, -1
-        return (id(mean), id(var), id(count), *versions)
+        buffers = self._buffers.values()  # faster than by their names
+        versions: list[int] = []
+        for buffer in buffers:
+            # A tensor made in inference mode counts no changes, and asking for them is slow.
+            versions.append(-1 if buffer.is_inference() else buffer._version)  # type: ignore[union-attr]  # none is None
+        return *map(id, buffers), *versions
 
     @property
     def is_looked_at(self) -> bool:

@@ -76,12 +76,21 @@ INLINE int64_t count_rows(const Arguments *a) {
 }
 
 #define UNPACKED 8 /* at most so many rows are multiplied by matrices that are not packed */
+#define CENTRED 64 /* from so many rows on, matrices are worth centring */
+
+/* Return the kind of a norm of a product with a packed matrix, which is centred for LAYER. */
+INLINE int64_t kind_of_product(int64_t kind, int64_t rows) {
+    return kind == LAYER && rows >= CENTRED ? RMS : kind;
+}
 
 static Call call_of(const Arguments *a) {
     int64_t N = count_rows(a);
+    int added = a->bias_in || !a->weight_ih || a->sum;
     return (Call){.a = a,
                   .N = N,
                   .unpacked = N <= UNPACKED,
+                  .kind_x = added ? a->norm_x : kind_of_product(a->norm_x, N),
+                  .kind_h = a->sum || a->cell == INDRNN ? a->norm_h : kind_of_product(a->norm_h, N),
                   .training = a->keep != 0,
                   .batch = a->norm_x == BATCH || a->norm_h == BATCH || a->norm_c == BATCH,
                   .own = a->own_x || a->own_h || a->own_c,
@@ -156,6 +165,27 @@ static void pack_gates(const Share *s, const real *w, int64_t K, real *packed) {
     }
 }
 
+/* Subtract from the rows of a packed matrix (G * H, K) the mean of each set. The set's mean of any
+ * product with it is then 0, and its variance is the mean square. */
+static void centre(const Share *s, int64_t K, real *packed) {
+    const Arguments *a = s->call->a;
+    int64_t blocks = panels(a->H), end = (s->number + 1) * K / s->size;
+    for (int64_t set = 0, g = 0; set < a->sets; g = a->set_end[set], set++)
+        for (int64_t k = s->number * K / s->size; k < end; k++) {
+            real *row = packed + (g * blocks * K + k) * NR;
+            int64_t count = (a->set_end[set] - g) * blocks;
+            vec sum = {0};
+            for (int64_t p = 0; p < count; p++)
+                for (int v = 0; v < NV; v++) sum += load(row + p * K * NR + v * VL, VL);
+            real mean = total(sum) / (real)((a->set_end[set] - g) * a->H);
+            for (int64_t p = 0; p < count; p++)
+                for (int v = 0; v < NV; v++) {
+                    real *at = row + p * K * NR + v * VL;
+                    store(at, load(at, VL) - mean, VL);
+                }
+        }
+}
+
 /* Units u0 .. u1 of x = W_ih input + b for `count` packed rows. For norms of a row, which have all
  * units, also the mean and 1 / deviation of its sets. */
 static void project(const Call *c, int64_t row, int64_t count, int64_t u0, int64_t u1, real *x) {
@@ -172,7 +202,7 @@ static void project(const Call *c, int64_t row, int64_t count, int64_t u0, int64
             for (int64_t j = g * a->H + u0; j < g * a->H + u1; j++) x[j] += bias[j];
         for (int64_t set = 0, g = 0; of_row && set < a->sets; g = a->set_end[set], set++) {
             real *out = c->stats + (row + r) * c->S + 2 * set;
-            moments(x, a->H, g, a->set_end[set], 0, a->H, a->norm_x, out);
+            moments(x, a->H, g, a->set_end[set], 0, a->H, c->kind_x, out);
             real size = (real)((a->set_end[set] - g) * a->H);
             out[1] = 1 / ROOT(out[1] / size + (real)a->eps_x);
         }
@@ -188,6 +218,9 @@ static void forward_work(void *data, int64_t number, int64_t size) {
         if (a->cell != INDRNN) pack_gates(s, a->weight_hh, H, c->packed);
         if (a->weight_ih) pack_gates(s, a->weight_ih, a->I, c->packed_ih);
         meet(s);
+        if (c->kind_h != a->norm_h) centre(s, H, c->packed);
+        if (c->kind_x != a->norm_x) centre(s, a->I, c->packed_ih);
+        if (c->kind_h != a->norm_h || c->kind_x != a->norm_x) meet(s);
     }
     /* The loop itself projects steps with enough rows, while x is in the cache. */
     int64_t row = 0, t = 0;

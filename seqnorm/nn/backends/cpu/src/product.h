@@ -167,7 +167,10 @@ static void multiply_rows(const real *a, int64_t lda, int64_t n, const real *w, 
 #define DEEP 256
 #define TALL (30 * MOST)
 #define WIDE 512
-#define OUTER_SCRATCH (DEEP * (TALL + WIDE))
+/* Strips and panels stand a line of the cache further apart than their size, a power of two, which
+ * would put the rows of all of them into one set of the cache. */
+#define APART (64 / (int64_t)sizeof(real))
+#define OUTER_SCRATCH (DEEP * (TALL + WIDE) + (TALL / MOST + WIDE / NR) * APART)
 
 /* Rows of b: those of `rows`, or where `index` is given, row index[k] of it, or -1 - index[k] of
  * `others`. */
@@ -186,17 +189,18 @@ INLINE const real *row_of(const Rows *b, int64_t k) {
 /* Rows m0 .. m1 of c (M, width) = a^T b, a (K, M) and b (K, width): the sum of K outer products. */
 static void outer(const real *a, int64_t M, int64_t m0, int64_t m1, const Rows *b, int64_t K,
                   real *c, real *scratch) {
-    real *left = scratch, *right = scratch + DEEP * TALL;
+    real *left = scratch, *right = scratch + DEEP * TALL + TALL / MOST * APART;
     int64_t width = b->width;
     if (K == 0) memset(c + m0 * width, 0, (size_t)((m1 - m0) * width) * sizeof(real));
     for (int64_t j0 = 0; j0 < width; j0 += WIDE)
         for (int64_t k0 = 0; k0 < K; k0 += DEEP) {
             int64_t columns = width - j0 < WIDE ? width - j0 : WIDE;
             int64_t deep = K - k0 < DEEP ? K - k0 : DEEP;
+            int64_t tall_by = deep * MOST + APART, wide_by = deep * NR + APART;
             for (int64_t k = 0; k < deep; k++) {
                 const real *row = row_of(b, k0 + k) + j0;
                 for (int64_t j = 0; j < columns; j += NR) {
-                    real *at = right + j * deep + k * NR;
+                    real *at = right + j / NR * wide_by + k * NR;
                     int64_t there = columns - j < NR ? columns - j : NR;
                     memcpy(at, row + j, (size_t)there * sizeof(real));
                     for (int64_t i = there; i < NR; i++) at[i] = 0;
@@ -207,7 +211,7 @@ static void outer(const real *a, int64_t M, int64_t m0, int64_t m1, const Rows *
                 for (int64_t k = 0; k < deep; k++)
                     for (int64_t i = 0; i < tall; i += MOST) {
                         const real *from = a + (k0 + k) * M + i0 + i;
-                        real *at = left + i * deep + k * MOST;
+                        real *at = left + i / MOST * tall_by + k * MOST;
                         if (tall - i >= MOST)
                             memcpy(at, from, MOST * sizeof(real));
                         else
@@ -216,13 +220,14 @@ static void outer(const real *a, int64_t M, int64_t m0, int64_t m1, const Rows *
                 for (int64_t j = 0; j < columns; j += NR)
                     for (int64_t i = 0; i < tall; i += MOST) {
                         real *at = c + (i0 + i) * width + j0 + j;
-                        const real *panel = right + j * deep;
+                        const real *rows = left + i / MOST * tall_by;
+                        const real *block = right + j / NR * wide_by;
                         if (tall - i >= MOST && columns - j >= NR) {
-                            MANY(MOST)(left + i * deep, 1, MOST, panel, deep, at, width, k0 > 0);
+                            MANY(MOST)(rows, 1, MOST, block, deep, at, width, k0 > 0);
                             continue;
                         }
                         real tile[MOST * NR];
-                        MANY(MOST)(left + i * deep, 1, MOST, panel, deep, tile, NR, 0);
+                        MANY(MOST)(rows, 1, MOST, block, deep, tile, NR, 0);
                         for (int64_t r = 0; r < MOST && r < tall - i; r++)
                             for (int64_t q = 0; q < NR && q < columns - j; q++)
                                 at[r * width + q] =

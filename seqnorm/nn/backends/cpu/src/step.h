@@ -24,6 +24,7 @@ typedef struct {
     int training;
     int batch, own; /* whether norms are of the batch; whether any takes statistics of these rows */
     int unpacked;   /* whether products read the matrices as they are */
+    int64_t kind_x, kind_h; /* norm_x, norm_h; RMS for LAYER where the product has mean 0 */
     int64_t GH, S;  /* G * H; reals in a row of stats */
     real *x;
     const real *gain_x, *gain_h, *bias_x, *bias_h, *gain_c, *bias_c, *h_0, *c_0;
@@ -254,7 +255,7 @@ static void measure(Share *s, int64_t r) {
     const Arguments *a = s->call->a;
     if (!a->norm_h) return;
     for (int64_t set = 0, g = 0; set < a->sets; g = a->set_end[set], set++)
-        moments(product_of(s, r), a->H, g, a->set_end[set], s->u0, s->u1, a->norm_h,
+        moments(product_of(s, r), a->H, g, a->set_end[set], s->u0, s->u1, s->call->kind_h,
                 parts(s, 0, s->peer, r) + 2 * set);
 }
 
@@ -264,7 +265,8 @@ INLINE void merge_product(Share *s, int64_t r, real *stats) {
     real *kept = s->call->stats + (s->base + r) * s->call->S + 2 * a->sets;
     if (!a->norm_h) return;
     for (int64_t set = 0, g = 0; set < a->sets; g = a->set_end[set], set++) {
-        merge(s, 0, r, 2 * set, a->set_end[set] - g, a->norm_h, (real)a->eps_h, stats + 2 * set);
+        merge(s, 0, r, 2 * set, a->set_end[set] - g, s->call->kind_h, (real)a->eps_h,
+              stats + 2 * set);
         if (s->peer == 0) kept[2 * set] = stats[2 * set], kept[2 * set + 1] = stats[2 * set + 1];
     }
 }
