@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from typing import ClassVar
 
 import pytest
@@ -43,6 +44,11 @@ CASES += ["GRU None", "GRU kinds", "GRU dreamer", "GRU laurent2016"]
 CASES += ["LSTM cooijmans2016", "LSTM batch ends", "GRU batch", "GRU batch ends"]
 CASES += ["LiGRU kinds", "LiGRU ravanelli2018", "RNN layer", "IndRNN None", "IndRNN batch ends"]
 Threads = Callable[[int], None]
+
+
+def projections(cell: str) -> list[dict[str, int]]:
+    """Return options without a projection, and with one if the cell can have it."""
+    return [{}, {"proj_size": 2}] if cell == "LSTM" else [{}]
 
 
 def undefine(memory: torch.UntypedStorage) -> None:
@@ -87,8 +93,8 @@ def test_nothing_is_read_before_it_is_written(
     threads(number)
     cell, norm = TAKEN[name]
     cases = ((True, 3, [1, 0, 3, 1]), (False, 3, [1, 0, 3, 1]), (True, 41, MANY), (False, 41, MANY))
-    for training, hidden, lengths in cases:
-        layer = build(cell, norm, I, hidden).train(training)
+    for (training, hidden, lengths), projection in product(cases, projections(cell)):
+        layer = build(cell, norm, I, hidden, **projection).train(training)
         call = Call.draw(layer, lengths)
         expected = outcome(layer, call, "reference")
         with monkeypatch.context() as patch:
@@ -209,8 +215,8 @@ def test_no_access_outside(
     threads(number)
     cell, norm = TAKEN[name]
     cases = ((False, 3, [1]), (True, 7, [1, 0, 3, 1]), (True, 41, MANY), (False, 41, MANY))
-    for training, hidden, lengths in cases:
-        layer = build(cell, norm, hidden + 2, hidden).train(training)
+    for (training, hidden, lengths), projection in product(cases, projections(cell)):
+        layer = build(cell, norm, hidden + 2, hidden, **projection).train(training)
         call = Call.draw(layer, lengths)
         expected = outcome(layer, call, "reference")
         with monkeypatch.context() as patch:
