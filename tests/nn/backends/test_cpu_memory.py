@@ -6,10 +6,9 @@ Axes: T steps, B sequences, I = input size, H = hidden size.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import product
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -46,9 +45,12 @@ CASES += ["LiGRU kinds", "LiGRU ravanelli2018", "RNN layer", "IndRNN None", "Ind
 Threads = Callable[[int], None]
 
 
-def projections(cell: str) -> list[dict[str, int]]:
-    """Return options without a projection, and with one if the cell can have it."""
-    return [{}, {"proj_size": 2}] if cell == "LSTM" else [{}]
+def with_projections(cell: str, cases: Iterable[Any]) -> Iterator[tuple[Any, dict[str, int]]]:
+    """Yield each case without a projection, and with one if the cell can have it."""
+    for case in cases:
+        yield case, {}
+        if cell == "LSTM" and case[1] > 3:  # sets of so few units are step functions in float32
+            yield case, {"proj_size": case[1] // 2}
 
 
 def undefine(memory: torch.UntypedStorage) -> None:
@@ -93,7 +95,7 @@ def test_nothing_is_read_before_it_is_written(
     threads(number)
     cell, norm = TAKEN[name]
     cases = ((True, 3, [1, 0, 3, 1]), (False, 3, [1, 0, 3, 1]), (True, 41, MANY), (False, 41, MANY))
-    for (training, hidden, lengths), projection in product(cases, projections(cell)):
+    for (training, hidden, lengths), projection in with_projections(cell, cases):
         layer = build(cell, norm, I, hidden, **projection).train(training)
         call = Call.draw(layer, lengths)
         expected = outcome(layer, call, "reference")
@@ -215,7 +217,7 @@ def test_no_access_outside(
     threads(number)
     cell, norm = TAKEN[name]
     cases = ((False, 3, [1]), (True, 7, [1, 0, 3, 1]), (True, 41, MANY), (False, 41, MANY))
-    for (training, hidden, lengths), projection in product(cases, projections(cell)):
+    for (training, hidden, lengths), projection in with_projections(cell, cases):
         layer = build(cell, norm, hidden + 2, hidden, **projection).train(training)
         call = Call.draw(layer, lengths)
         expected = outcome(layer, call, "reference")
