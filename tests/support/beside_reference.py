@@ -1,6 +1,6 @@
 """Comparison of a layer on the ``cpu`` backend with the definition: one call and its results.
 
-Axes: T steps, B sequences, I = input size, H = hidden size.
+Axes: T steps, B sequences, I = input size, H = hidden size, P = size of h (H, or proj_size).
 """
 
 from __future__ import annotations
@@ -237,7 +237,9 @@ class Call:
             B, T = len(lengths), max(lengths)
         directions = 2 if layer.bidirectional else 1
         parts = 2 if isinstance(layer, seqnorm.LSTM) else 1
-        state = [(layer.num_layers * directions, B, layer.hidden_size)] * parts
+        width = layer.proj_size or layer.hidden_size
+        state = [(layer.num_layers * directions, B, size) for size in (width, layer.hidden_size)]
+        state = state[:parts]
 
         def tensors(*shapes: tuple[int, ...]) -> tuple[Tensor, ...]:
             return tuple(torch.randn(shape).to(F64) for shape in shapes)
@@ -246,7 +248,7 @@ class Call:
             *tensors((T, B, layer.input_size)),
             lengths,
             tensors(*state),
-            tensors((T, B, directions * layer.hidden_size), *state),
+            tensors((T, B, directions * width), *state),
         )
 
     def to(self, dtype: torch.dtype) -> Call:

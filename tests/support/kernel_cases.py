@@ -128,6 +128,8 @@ def cases(draw: st.DrawFn, drawn_scheme: bool, widest: int = 80, longest: int = 
         name = draw(st.sampled_from(list(TAKEN)))
         cell, norm = TAKEN[name]
     nonlinearity = {"nonlinearity": draw(st.sampled_from(["tanh", "relu"]))}
+    # A norm of the multiples of one vector is a step function, too.
+    projection = {"proj_size": draw(st.one_of(st.just(0), st.integers(3, max(3, hidden - 1))))}
     return Case(
         name=name,
         cell=cell,
@@ -139,6 +141,7 @@ def cases(draw: st.DrawFn, drawn_scheme: bool, widest: int = 80, longest: int = 
             "bias": draw(st.booleans()),
             "zoneout": draw(st.sampled_from([0.0, 0.0, 0.3])),
             **(nonlinearity if cell in NONLINEAR else {}),
+            **(projection if cell == "LSTM" and hidden > 3 else {}),
         },
         lengths=lengths,
         threads=draw(st.integers(1, 4)),

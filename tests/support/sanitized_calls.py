@@ -126,7 +126,10 @@ def drawn_layer(draw: random.Random, cell: str, norm: Any) -> Any:
         if cell in NONLINEAR:
             options["nonlinearity"] = draw.choice(["tanh", "relu"])
         try:
-            return build(cell, norm, draw.choice(SIZES), draw.choice(SIZES), **options)
+            hidden = draw.choice(SIZES)
+            if cell == "LSTM" and hidden > 2 and draw.random() < 0.3:
+                options["proj_size"] = draw.randint(2, hidden - 1)
+            return build(cell, norm, draw.choice(SIZES), hidden, **options)
         except ValueError as refused:
             if "set of one unit" not in str(refused):
                 raise

@@ -1,10 +1,12 @@
 """The short way of inference, by a prepared call of the kernels, and when it is taken.
 
-Axes: T steps, B sequences, I = input_size, H = hidden_size, L = num_layers.
+Axes: T steps, B sequences, I = input_size, H = hidden_size, P = size of h (H, or proj_size),
+L = num_layers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -26,7 +28,7 @@ def infer_layer(
     Args:
         layer: The layer.
         input: (T, B, I), (B, T, I) with batch_first, or (T, I).
-        hx: (L, B, H) for each part of the state, or (L, H) for input (T, I); zeros if None.
+        hx: (L, B, P), or (L, B, P) and (L, B, H), without B for input (T, I); zeros if None.
         first_step: The number of the first step.
     """
     if layer.bidirectional or layer.chunks is not None:
@@ -43,20 +45,22 @@ def infer_layer(
         if layer.batch_first:
             steps, batch = batch, steps
             swapped = steps > 1 and batch > 1  # else both orders are the same in memory
-        final: tuple[int, ...] = layer.num_layers, batch, layer.hidden_size
+        final: tuple[int, ...] = layer.num_layers, batch
     elif len(shape) == 2:
         (steps, width), batch = shape, 1
-        final = layer.num_layers, layer.hidden_size
+        final = (layer.num_layers,)
     else:
         return None
-    states = _states(layer, input, hx, final) if width == layer.input_size else None
+    of_h = (*final, layer.proj_size or layer.hidden_size)
+    shapes = of_h, (*final, layer.hidden_size)
+    states = _states(layer, input, hx, shapes) if width == layer.input_size else None
     if states is None:
         return None
     old, new = states
     if swapped:
         input = input.transpose(0, 1)
-    wanted = (*input.shape[:-1], layer.hidden_size)
-    output = torch.empty_like(new[0]) if wanted == final else input.new_empty(wanted)
+    wanted = (*input.shape[:-1], of_h[-1])
+    output = torch.empty_like(new[0]) if wanted == of_h else input.new_empty(wanted)
     if not prepared.run(input.contiguous(), old, steps, batch, first_step, output, new):
         return None
     return output.transpose(0, 1) if swapped else output, new
@@ -75,7 +79,7 @@ def infer_cell(cell: TorchTools, input: Any, hx: Any, first_step: Any) -> State 
     if prepared is None or not 1 <= input.dim() <= 2 or input.shape[-1] != cell.input_size:
         return None
     shape = (*input.shape[:-1], cell.hidden_size)
-    states = _states(cell, input, hx, shape)
+    states = _states(cell, input, hx, (shape, shape))
     if states is None:
         return None
     old, new = states
@@ -113,17 +117,24 @@ def _prepared_call(module: TorchTools, input: Any, hx: Any, first_step: Any) -> 
 
 
 def _states(
-    module: TorchTools, input: Tensor, hx: State | None, shape: tuple[int, ...]
+    module: TorchTools, input: Tensor, hx: State | None, shapes: Sequence[tuple[int, ...]]
 ) -> tuple[State | None, State] | None:
-    """Return the old state, contiguous, and an empty new one; None if a shape is wrong."""
+    """Return the old state, contiguous, and an empty new one; None if a shape is wrong.
+
+    Args:
+        module: The layer or cell.
+        input: Of the dtype of the state.
+        hx: The old state; zeros if None.
+        shapes: The shapes of h and c.
+    """
     count = len(module.step.states)
     if hx is None:
-        return None, tuple([input.new_empty(shape) for _ in range(count)])
+        return None, tuple([input.new_empty(shape) for shape in shapes[:count]])
     if len(hx) != count:
         return None
     old: State = ()
     new: State = ()
-    for part in hx:
+    for part, shape in zip(hx, shapes):
         if part.shape != shape:
             return None
         part = part.contiguous()

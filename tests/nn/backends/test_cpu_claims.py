@@ -48,7 +48,6 @@ REFUSED: list[tuple[str, dict[str, Any], torch.dtype, str]] = [
         for cell in library.STEPS
         for dtype in (torch.float16, torch.bfloat16)
     ),
-    ("LSTM", {"norm": "layer", "proj_size": 2}, F64, "no kernel with a projection (proj_size)"),
     *(
         (
             cell,

@@ -64,13 +64,14 @@ torch.set_num_threads(threads)
 for name in names:
     cell, norm = taken()[name]
     for I, H, lengths in ((1, 3, [1]), (7, 9, [2, 0, 3, 1]), (21, 41, [3] * 9 + [1] * 4)):
-        layer = build(cell, norm, I, H).train(len(lengths) > 1)
-        drawn = Call.draw(layer, lengths)
-        frozen = build(cell, norm, I, H).eval().requires_grad_(False)
-        for library.CHOSEN in library.VARIANTS:
-            outcome(layer, drawn)
-            outcome(single(layer), drawn.to(F32))
-            frozen(drawn.input, lengths=lengths)
+        for options in [{}, {"proj_size": H // 2 + 1}][: 1 + (cell == "LSTM")]:
+            layer = build(cell, norm, I, H, **options).train(len(lengths) > 1)
+            drawn = Call.draw(layer, lengths)
+            frozen = build(cell, norm, I, H, **options).eval().requires_grad_(False)
+            for library.CHOSEN in library.VARIANTS:
+                outcome(layer, drawn)
+                outcome(single(layer), drawn.to(F32))
+                frozen(drawn.input, lengths=lengths)
 """
 
 

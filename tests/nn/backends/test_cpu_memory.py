@@ -6,9 +6,9 @@ Axes: T steps, B sequences, I = input size, H = hidden size.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -43,6 +43,14 @@ CASES += ["GRU None", "GRU kinds", "GRU dreamer", "GRU laurent2016"]
 CASES += ["LSTM cooijmans2016", "LSTM batch ends", "GRU batch", "GRU batch ends"]
 CASES += ["LiGRU kinds", "LiGRU ravanelli2018", "RNN layer", "IndRNN None", "IndRNN batch ends"]
 Threads = Callable[[int], None]
+
+
+def with_projections(cell: str, cases: Iterable[Any]) -> Iterator[tuple[Any, dict[str, int]]]:
+    """Yield each case without a projection, and with one if the cell can have it."""
+    for case in cases:
+        yield case, {}
+        if cell == "LSTM" and case[1] > 3:  # sets of so few units are step functions in float32
+            yield case, {"proj_size": case[1] // 2}
 
 
 def undefine(memory: torch.UntypedStorage) -> None:
@@ -87,8 +95,8 @@ def test_nothing_is_read_before_it_is_written(
     threads(number)
     cell, norm = TAKEN[name]
     cases = ((True, 3, [1, 0, 3, 1]), (False, 3, [1, 0, 3, 1]), (True, 41, MANY), (False, 41, MANY))
-    for training, hidden, lengths in cases:
-        layer = build(cell, norm, I, hidden).train(training)
+    for (training, hidden, lengths), projection in with_projections(cell, cases):
+        layer = build(cell, norm, I, hidden, **projection).train(training)
         call = Call.draw(layer, lengths)
         expected = outcome(layer, call, "reference")
         with monkeypatch.context() as patch:
@@ -209,8 +217,8 @@ def test_no_access_outside(
     threads(number)
     cell, norm = TAKEN[name]
     cases = ((False, 3, [1]), (True, 7, [1, 0, 3, 1]), (True, 41, MANY), (False, 41, MANY))
-    for training, hidden, lengths in cases:
-        layer = build(cell, norm, hidden + 2, hidden).train(training)
+    for (training, hidden, lengths), projection in with_projections(cell, cases):
+        layer = build(cell, norm, hidden + 2, hidden, **projection).train(training)
         call = Call.draw(layer, lengths)
         expected = outcome(layer, call, "reference")
         with monkeypatch.context() as patch:

@@ -36,14 +36,15 @@ NAMES = ("recurrence", "recurrence_training", "recurrence_backward")
 CASES = ["LSTM layer", "LSTM icefall", "LSTM laurent2016", "LSTM kiros2016", "LSTM None"]
 CASES += ["GRU layer", "GRU dreamer", "GRU laurent2016", "GRU kinds", "GRU None"]
 CASES += ["LSTM batch", "GRU batch", "LSTM zoneout", "LiGRU kinds", "LiGRU moumen2023", "RNN layer"]
-CASES += ["RNN None", "IndRNN layer", "IndRNN kinds", "IndRNN batch"]
+CASES += ["RNN None", "IndRNN layer", "IndRNN kinds", "IndRNN batch", "LSTM projected"]
 
 
 def calls_of(name: str, dtype: torch.dtype = F64) -> dict[str, tuple[Any, ...]]:
     """Return the arguments of every operator in one call of a layer and its backward pass."""
-    cell, norm = TAKEN[name.replace("zoneout", "layer")]
+    cell, norm = TAKEN[name.replace("zoneout", "layer").replace("projected", "layer")]
     zoneout = (0.3, 0.2) if "zoneout" in name else 0.0
-    layer = build(cell, norm, I, H, zoneout=zoneout).to(dtype)
+    options = {"proj_size": 3} if "projected" in name else {}
+    layer = build(cell, norm, I, H, zoneout=zoneout, **options).to(dtype)
     call = Call.draw(layer, [4, 4, 4] if "batch" in name else [4, 2, 3]).to(dtype)
     input = call.input.requires_grad_()
     with Seen() as seen, seqnorm.use_backend("cpu"):
@@ -87,7 +88,7 @@ def test_no_step_of_the_batch_is_unused() -> None:
     "name",
     [
         *("LSTM layer", "LSTM laurent2016", "LSTM zoneout", "GRU layer", "GRU dreamer"),
-        *("LiGRU layer", "RNN layer", "IndRNN layer"),
+        *("LiGRU layer", "RNN layer", "IndRNN layer", "LSTM projected"),
     ],
 )
 def test_unused_rows(name: str) -> None:
@@ -142,7 +143,10 @@ def test_gradients_of_every_order(name: str) -> None:
         return (output, h_n, c_n) if first[0] == "LSTM" else (output, h_n)
 
     assert torch.autograd.gradcheck(results, given, atol=1e-5)
-    if name in ("LSTM layer", "GRU dreamer", "LiGRU kinds", "RNN layer", "IndRNN kinds"):
+    if name in (
+        *("LSTM layer", "GRU dreamer", "LiGRU kinds", "RNN layer", "IndRNN kinds"),
+        "LSTM projected",
+    ):
         assert torch.autograd.gradgradcheck(results, given, atol=1e-4)
 
 
@@ -208,6 +212,27 @@ def test_wrong_arguments(which: str, argument: str, value: Any, message: str) ->
     arguments = changed(calls_of("LSTM layer")[which], **{argument: value})
     with pytest.raises(RuntimeError, match=re.escape(message)):
         operator(which)(*arguments)
+
+
+@pytest.mark.parametrize("which", NAMES)
+@pytest.mark.parametrize(
+    ("name", "argument", "shape", "message"),
+    [
+        ("LSTM projected", "weight_hr", (3, 4), "weight_ih must be (16, 3), got (20, 3)"),
+        ("LSTM projected", "weight_hr", (2, 5), "weight_hr must be (3, 5), got (2, 5)"),
+        ("LSTM projected", "weight_hh", (20, 5), "weight_hh must be (20, 3), got (20, 5)"),
+        ("LSTM projected", "h_0", (3, 5), "weight_hh must be (20, 5), got (20, 3)"),
+        ("LSTM projected", "c_0", (3, 3), "c_0 must be (3, 5), got (3, 3)"),
+        ("LSTM projected", "stay_h", (9, 5), "stay_h must be (9, 3), got (9, 5)"),
+        ("GRU layer", "weight_hr", (5, 5), "a GRU has no projection weight_hr"),
+    ],
+)
+def test_wrong_projections(
+    which: str, name: str, argument: str, shape: tuple[int, ...], message: str
+) -> None:
+    given = {argument: torch.zeros(shape, dtype=F64)}
+    with pytest.raises(RuntimeError, match=re.escape(message)):
+        operator(which)(*changed(calls_of(name)[which], **given))
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -447,7 +447,6 @@ LEAVES: dict[str, tuple[Callable[[Any], Any], Callable[[], Any]]] = {
     "a subclass": (lambda layer: layer(X.as_subclass(_Sub)), _layer),
     "a negated view": (lambda layer: layer(torch.complex(X, X).conj().imag), _layer),
     "two directions": (_none, lambda: _layer(bidirectional=True)),
-    "a projection": (_none, lambda: _layer(proj_size=2)),
     "no norm": (_none, lambda: seqnorm.LSTM(4, 6).eval()),
     "no norm, ReLU": (_none, lambda: seqnorm.RNN(4, 6, nonlinearity="relu").eval()),
     "dropout in training": (_none, lambda: _layer(num_layers=2, dropout=0.5).train()),

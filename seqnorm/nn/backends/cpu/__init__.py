@@ -1,6 +1,6 @@
 """Compiled loops for the CPU: normalised layers about as fast as torch's plain ones.
 
-Axes: B sequences, N packed rows, I inputs, H units, G gates.
+Axes: B sequences, N packed rows, I inputs, H units, P = size of h, G gates.
 """
 
 from __future__ import annotations
@@ -67,8 +67,6 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
     for tensor in given:
         if tensor.dtype != rows.dtype or not tensor.is_cpu:
             return "its kernels take input, weights and states of one dtype, on the CPU"
-    if direction.weight_hr is not None:
-        return "it has no kernel with a projection (proj_size)"
     if packing.totals is not None:
         return "its kernels take the statistics of one process, and here several share theirs"
     if packing.empty:
@@ -85,7 +83,7 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
 
 
 def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> tuple[Tensor, State]:
-    """Compute packed outputs and final state from packed inputs (N, I) and state (B, H), (B, H)."""
+    """Compute packed outputs and final state from packed inputs (N, I) and state (B, P), (B, H)."""
     return run_layer([(direction, rows, packing, state)])[0]
 
 
@@ -159,7 +157,8 @@ def _start(direction: Direction, rows: Tensor, packing: Packing, state: State) -
     bias_hh = direction.bias_hh if plan.places[1] else None
     inputs = Inputs(
         *(rows, weight_ih, direction.weight_hh, state[0], state[1] if len(state) > 1 else None),
-        *(gain_x, gain_h, gain_c, bias_c, *columns, *stays, bias_ih, bias_hh, bias_x, bias_h),
+        *(gain_x, gain_h, gain_c, bias_c, *columns, stays[0], stays[1]),
+        *(bias_ih, bias_hh, bias_x, bias_h, direction.weight_hr),
     )
     # In a graph of a layer without norms of the batch, a tensor holds the numbers of rows.
     told = packing.sizes(rows) if traced and not plan.batch else None

@@ -1,6 +1,7 @@
 """A call of the kernels: its tensors, and its other arguments.
 
-Axes: T steps, B sequences, N packed rows, I inputs, H units, G gates.
+Axes: T steps, B sequences, N packed rows, I inputs, H units, P = size of h (H, or that of a
+projection), G gates.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .plan import Plan
+from .plan import Plan, units_of
 
 
 class Inputs(NamedTuple):
@@ -19,13 +20,14 @@ class Inputs(NamedTuple):
     Attributes:
         input: (N, I), projected by ``weight_ih`` (G * H, I); without ``weight_ih``, the finished
             term W_ih x (N, G * H).
-        weight_hh: (G * H, H), or (H,) of an IndRNN.
-        h_0, c_0: (B, H) the initial state.
+        weight_hh: (G * H, P), or (H,) of an IndRNN.
+        h_0, c_0: (B, P) and (B, H) the initial state.
         gain_x, gain_h, gain_c, bias_c: gains and bias of the norms.
         columns_x, columns_h, columns_c: (T, 2, .) mean and 1 / deviation of each step, for norms of
             the batch that compute no statistics of these rows.
-        stay_h, stay_c: (N, H), 1 where zoneout holds a unit back, else 0.
+        stay_h, stay_c: (N, P) and (N, H), 1 where zoneout holds a unit back, else 0.
         bias_0, ...: biases, added at the places of the plan.
+        weight_hr: (P, H) the projection of an LSTM.
     """
 
     input: Tensor
@@ -46,6 +48,7 @@ class Inputs(NamedTuple):
     bias_1: Tensor | None = None
     bias_2: Tensor | None = None
     bias_3: Tensor | None = None
+    weight_hr: Tensor | None = None
 
 
 # The fields that are never None.
@@ -82,16 +85,20 @@ class Call(NamedTuple):
 
     def check(self, inputs: Inputs) -> None:
         """Raise RuntimeError unless every tensor has the shape that the kernels rely on."""
-        batch, hidden = inputs.h_0.shape
+        batch, width = inputs.h_0.shape
+        hidden = width if inputs.weight_hr is None else units_of(inputs.weight_hh, inputs.weight_hr)
         step = self.plan.step
+        if inputs.weight_hr is not None and not step.projects:
+            raise RuntimeError(f"a {step.name} has no projection weight_hr")
         steps, rows, gates = len(self.sizes), sum(self.sizes), len(step.gates) * hidden
-        width = gates if inputs.weight_ih is None else inputs.input.shape[-1]
+        inner = gates if inputs.weight_ih is None else inputs.input.shape[-1]
         shapes: tuple[tuple[int, ...], ...] = (
-            *((rows, width), (gates, width), step.hidden_shape(hidden, hidden)),
-            *((batch, hidden), (batch, hidden)),
+            *((rows, inner), (gates, inner), step.hidden_shape(hidden, width)),
+            *((batch, width), (batch, hidden)),
             *((gates,), (gates,), (hidden,), (hidden,)),
             *((steps, 2, gates), (steps, 2, gates), (steps, 2, hidden)),
-            *((rows, hidden), (rows, hidden), (gates,), (gates,), (gates,), (gates,)),
+            *((rows, width), (rows, hidden), (gates,), (gates,), (gates,), (gates,)),
+            (width, hidden),
         )
         for name, tensor, shape in zip(Inputs._fields, inputs, shapes):
             if tensor is not None and tensor.shape != shape:

@@ -68,7 +68,7 @@ def definition(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
             norms[site] = _KernelNorm(norm, units, sizes, *given)
     run = SiteRun({**norms})
     weight_ih = inputs.input if inputs.weight_ih is None else inputs.weight_ih
-    weights = weight_ih, inputs.weight_hh, inputs.bias_0, inputs.bias_1, None
+    weights = weight_ih, inputs.weight_hh, inputs.bias_0, inputs.bias_1, inputs.weight_hr
     options: dict[str, Any] = {"own": {}, "norms": {}, "training": False, "zoneout": call.zoneout}
     direction = Direction(step, scheme, *weights, **options)
     drawn = inputs[STAYS : STAYS + len(call.zoneout)]

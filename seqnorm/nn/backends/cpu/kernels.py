@@ -1,6 +1,6 @@
 """The compiled loop on tensors: results and gradients of one direction.
 
-Axes: T steps, B sequences, N packed rows, I inputs, H units, G gates.
+Axes: T steps, B sequences, N packed rows, I inputs, H units, P = size of h, G gates.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor
 from . import library, memory
 from .call import BIASES, COLUMNS, Call, Inputs
 from .library import LIBRARY, Arguments
+from .plan import units_of
 
 # A smaller part of the products of a step is not worth waking a thread.
 LEAST_WORK = 32768
@@ -51,6 +52,9 @@ class Pass:
             if p:
                 setattr(arguments, "zoneout_" + part, p)
         given: list[tuple[str, Tensor | None]] = list(zip(_TENSORS, inputs))
+        if inputs.weight_hr is not None:
+            arguments.P = inputs.h_0.shape[1]
+            given.append(("weight_hr", inputs.weight_hr))
         for name, which in call.plan.added.items():
             total: Tensor | None = None
             for k in which:
@@ -115,7 +119,7 @@ def work_of_row(weight_ih: Tensor | None, weight_hh: Tensor) -> int:
 def kept_width(call: Call, inputs: Inputs) -> int:
     """Return the number of reals kept of each packed row, as ``place_kept`` in ``src/loop.c``."""
     plan, lstm = call.plan, inputs.c_0 is not None
-    hidden = inputs.weight_hh.shape[-1]
+    hidden = units_of(inputs.weight_hh, inputs.weight_hr)
     wide = len(plan.step.gates) * hidden
     zoneout = inputs.stay_c is not None or any(call.zoneout[1:])
     # The symbolic sizes of torch 2.3 cannot be multiplied by a truth value.
@@ -149,7 +153,7 @@ class Forward(Pass):
             results["c_n"] = c_0.detach().clone(memory_format=copy)
         if call.plan.batch:
             for term in call.own(inputs):
-                width = h_0.shape[1] if term == "c" else inputs.weight_hh.shape[0]
+                width = c_0.shape[1] if term == "c" else inputs.weight_hh.shape[0]  # type: ignore[union-attr]  # an LSTM
                 results["columns_" + term] = input.new_empty(len(call.sizes), 2, width)
                 results["var_" + term] = input.new_empty(len(call.sizes), width)
         self.give(results.items())
@@ -170,9 +174,10 @@ class Backward(Pass):
     ) -> None:
         super().__init__(call, inputs, True, kept)
         self._plan, self._inputs, self._needed = call.plan, inputs, needed
-        self._wide = len(call.plan.step.gates) * inputs.weight_hh.shape[-1]
+        hidden = units_of(inputs.weight_hh, inputs.weight_hr)
+        self._wide = wide = len(call.plan.step.gates) * hidden
         input, weight_ih, weight_hh, h_0, c_0, *_ = inputs
-        (rows, width), (wide, hidden) = input.shape, (self._wide, weight_hh.shape[-1])
+        rows, width = input.shape
         statistics = iter(results[len(call.plan.step.states) + 1 :])
         for term in call.own(inputs):
             self.give([("columns_" + term, next(statistics)), ("var_" + term, next(statistics))])
@@ -184,6 +189,10 @@ class Backward(Pass):
             "grad_c": None if c_0 is None else _dense(grads[2], c_0, copy=True),
             "grad_weight_hh": weight_hh.new_empty(weight_hh.shape) if needed[2] else None,
         }
+        if inputs.weight_hr is not None and needed[-1]:
+            self._places["grad_weight_hr"] = torch.empty_like(
+                inputs.weight_hr, memory_format=torch.contiguous_format
+            )
         if weight_ih is not None:
             self._places |= {
                 "grad_input": input.new_empty(rows, width) if needed[0] else None,
@@ -213,6 +222,7 @@ class Backward(Pass):
         for place in plan.places:
             parts = [of_place[letter] for letter in place]
             found.append(sum(parts[1:], parts[0]) if parts else None)
+        found.append(places.get("grad_weight_hr"))
         if inputs.weight_ih is not None or not plan.joined:  # else it holds grad_x
             memory.give(self.kept)  # type: ignore[arg-type]  # given at construction
         return [grad if need else None for need, grad in zip(self._needed, found)]

@@ -18,18 +18,18 @@ NONE = "none"
 # The steps that have kernels, with their numbers in src/arguments.h.
 STEPS = {"LSTM": 0, "GRU": 1, "LiGRU": 2, "RNN": 3, "IndRNN": 4}
 KINDS = {None: 0, "layer": 1, "rms": 2, "batch": 3}
-_INTEGERS = ("cell", "T", "B", "I", "H", "G", "threads", "sets")
+_INTEGERS = ("cell", "T", "B", "I", "H", "P", "G", "threads", "sets")
 _NORMS = ("norm_x", "norm_h", "norm_c", "own_x", "own_h", "own_c", "sum", "swapped", "relu")
 _EPS = ("eps_x", "eps_h", "eps_c")
 _READ = (
-    *("rows", "input", "weight_ih", "weight_hh", "bias_in", "h_0", "c_0"),
+    *("rows", "input", "weight_ih", "weight_hh", "weight_hr", "bias_in", "h_0", "c_0"),
     *("gain_x", "gain_h", "bias_x", "bias_h", "gain_c", "bias_c"),
     *("columns_x", "columns_h", "columns_c", "var_x", "var_h", "var_c"),
     *("stay_h", "stay_c", "output", "h_n", "c_n"),
 )
 _GRADIENTS = (
     *("grad_output", "grad_h", "grad_c", "grad_x"),
-    *("grad_input", "grad_weight_ih", "grad_weight_hh", "grad_sums"),
+    *("grad_input", "grad_weight_ih", "grad_weight_hh", "grad_weight_hr", "grad_sums"),
 )
 # The largest number of calls that run at the same time.
 TOGETHER = 2

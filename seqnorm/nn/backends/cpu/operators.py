@@ -21,7 +21,7 @@ def recurrence(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
     """Compute one direction of a layer.
 
     Returns:
-        output (N, H), h_n (B, H)[, c_n (B, H)], and for each norm of x, h and c that computes
+        output (N, P), h_n (B, P)[, c_n (B, H)], and for each norm of x, h and c that computes
         statistics of these rows, mean and 1 / deviation (T, 2, .) and variance (T, .), which have
         no gradient.
     """

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 
+from torch import Tensor
+
 from ...recurrence.direction import Direction
 from ...recurrence.scheme import Norm, NormScheme
 from ...recurrence.step import Nonlinear, Step
@@ -65,6 +67,7 @@ class Plan:
             Arguments(
                 cell=STEPS[self.step.name],
                 H=self.hidden_size,
+                P=self.hidden_size,  # without a projection
                 G=len(self.step.gates),
                 sets=len(self.sets),
                 set_end=self.sets + (0,) * (4 - len(self.sets)),
@@ -90,11 +93,16 @@ def has_relu(step: Step) -> bool:
     return isinstance(step, Nonlinear) and step.nonlinearity == "relu"
 
 
+def units_of(weight_hh: Tensor, weight_hr: Tensor | None) -> int:
+    """Return H from W_hh (G * H, P) or (H,) and the W_hr (P, H) of a projection."""
+    return (weight_hh if weight_hr is None else weight_hr).shape[-1]
+
+
 def plan_of(direction: Direction) -> Plan:
     """Return the plan of a direction; it is made once."""
     found: Plan | None = direction.plans.get("cpu")
     if found is None or found.relu != has_relu(direction.step):  # the one option of a step
-        hidden_size = direction.weight_hh.shape[-1]
+        hidden_size = units_of(direction.weight_hh, direction.weight_hr)
         found = make_plan(direction.step, direction.scheme, hidden_size)
         direction.plans["cpu"] = found
     return found
@@ -111,7 +119,8 @@ def inference_plan(direction: Direction) -> Plan:
     found: Plan | None = direction.plans.get("cpu in inference")
     if found is None or found.relu != has_relu(direction.step):
         by_table = replace(scheme, input=replace(scheme.input, kind="batch"))
-        found = make_plan(direction.step, by_table, direction.weight_hh.shape[-1])
+        hidden_size = units_of(direction.weight_hh, direction.weight_hr)
+        found = make_plan(direction.step, by_table, hidden_size)
         direction.plans["cpu in inference"] = found
     return found
 

@@ -5,7 +5,7 @@ long. A prepared call collects them once. It keeps addresses and layouts, never 
 optimiser, ``load_state_dict`` or a write to ``.data`` needs no notice: it changes the memory that
 the kernels read. Each call checks that the module still has the same tensors at the same addresses.
 
-Axes: T steps, B sequences, I inputs, H units, L layers.
+Axes: T steps, B sequences, I inputs, H units, P = size of h, L layers.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def can_prepare(directions: Sequence[Direction]) -> bool:
 
 def _can_prepare(direction: Direction) -> bool:
     step = direction.step
-    if step.name not in STEPS or direction.weight_hr is not None:
+    if step.name not in STEPS:
         return False
     if direction.scheme is None and step.fused is not None:
         return False  # torch's own layer
@@ -103,6 +103,8 @@ class Prepared:
         fixed.I = direction.weight_ih.shape[1]
         fixed.weight_ih = direction.weight_ih.data_ptr()
         fixed.weight_hh = direction.weight_hh.data_ptr()
+        fixed.P = direction.weight_hh.shape[-1]
+        fixed.weight_hr = _address(direction.weight_hr)
         for part, p in zip("hc", direction.zoneout):
             setattr(fixed, "zoneout_" + part, p)
         biases = [direction.bias_ih, direction.bias_hh]
@@ -183,10 +185,10 @@ class Prepared:
 
         Args:
             input: (T, B, I).
-            state: (L, B, H) for each part of the state; zeros if None.
+            state: (L, B, P) and (L, B, H), or one of them; zeros if None.
             steps, batch: T and B, neither of them 0.
             first: The number of the first step.
-            output: (T, B, H), to be written. For one step of one layer it may be ``new[0]``.
+            output: (T, B, P), to be written. For one step of one layer it may be ``new[0]``.
             new: The final state, to be written, in the form of ``state``.
 
         Raises:

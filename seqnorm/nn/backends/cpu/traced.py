@@ -8,7 +8,7 @@ A graph holds ``seqnorm::recurrence`` for a layer in one direction. Its derivati
 graph can be stored, and loaded where seqnorm is imported. Missing tensors (c of a GRU, a gradient
 that is not needed) are empty.
 
-Axes: T steps, B sequences, N packed rows, H units, G gates.
+Axes: T steps, B sequences, N packed rows, H units, P = size of h, G gates.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .call import ALWAYS, Call, Inputs
 from .definition import definition, gradients
 from .kernels import Backward, Forward, compute, compute_gradients, kept_width
 from .library import LIBRARY
-from .plan import Plan, make_plan
+from .plan import Plan, make_plan, units_of
 
 # The compiler of torch 2.3 cannot trace the way to the operators.
 COMPILES = hasattr(torch.library, "custom_op")  # since torch 2.4
@@ -76,7 +76,8 @@ def _plan(step: str, scheme: str, hidden_size: int) -> Plan:
 
 def _call(call: Any, given: Inputs, sizes: list[int]) -> Call:
     step, scheme, zoneout, _ = call
-    return Call(_plan(step, scheme, int(given.weight_hh.shape[-1])), sizes, tuple(zoneout))
+    hidden = int(units_of(given.weight_hh, given.weight_hr))
+    return Call(_plan(step, scheme, hidden), sizes, tuple(zoneout))
 
 
 def _has_kernels(inputs: Inputs) -> bool:
@@ -157,9 +158,9 @@ def _forward(*arguments: Any) -> tuple[Tensor, ...]:
 def _forward_shapes(*arguments: Any) -> tuple[Tensor, ...]:
     batch_sizes, given = arguments[CALL - 1], Inputs(*arguments[CALL:])
     call = _call(arguments[:CALL], given, [])
-    hidden = given.weight_hh.shape[-1]
+    hidden = units_of(given.weight_hh, given.weight_hr)
     wide = len(call.plan.step.gates) * hidden
-    found = [given.input.new_empty(given.input.shape[0], hidden)]
+    found = [given.input.new_empty(given.input.shape[0], given.h_0.shape[1])]
     found += [t.new_empty(t.shape) for t in (given.h_0, given.c_0) if t is not None]
     for term in call.own(given):
         shape = batch_sizes.shape[0], hidden if term == "c" else wide

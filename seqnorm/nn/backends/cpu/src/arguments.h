@@ -1,7 +1,7 @@
 /* The arguments from Python (library.py has the same fields in the same order).
  *
- * Axes: T steps, B sequences, N packed rows, I inputs, H units, G gates. Reals are float or double,
- * as the entry point says. */
+ * Axes: T steps, B sequences, N packed rows, I inputs, H units, P = size of h (H without a
+ * projection), G gates. Reals are float or double, as the entry point says. */
 #pragma once
 
 #include <stdint.h>
@@ -14,7 +14,7 @@ enum { NONE, LAYER, RMS, BATCH };
 #define TOGETHER 2 /* calls that run at the same time */
 
 typedef struct {
-    int64_t cell, T, B, I, H, G;
+    int64_t cell, T, B, I, H, P, G;
     int64_t threads;                /* at most */
     int64_t sets;                   /* sets of the norms of x and h, each over whole gates */
     int64_t set_end[4];             /* gate after the last of each */
@@ -28,25 +28,28 @@ typedef struct {
     const int64_t *rows;  /* (T) sequences alive at each step; NULL if all B always are */
     const void *input;     /* (N, I) */
     const void *weight_ih; /* (G * H, I), or NULL: the input is x itself */
-    const void *weight_hh; /* (G * H, H); of an IndRNN (H) */
+    const void *weight_hh; /* (G * H, P); of an IndRNN (H) */
+    const void *weight_hr; /* (P, H) of an LSTM with a projection, or NULL */
     const void *bias_in;   /* (G * H), added to x before its norm */
-    const void *h_0, *c_0; /* (B, H) */
+    const void *h_0, *c_0; /* (B, P), (B, H) */
     const void *gain_x, *gain_h, *bias_x, *bias_h; /* (G * H) */
     const void *gain_c, *bias_c;                   /* (H) */
     /* BATCH: mean and 1 / deviation of every step, (T, 2, G * H) and (T, 2, H), which are written
      * where they are its own, and then the variances (T, G * H) and (T, H). */
     void *columns_x, *columns_h, *columns_c, *var_x, *var_h, *var_c;
-    const void *stay_h, *stay_c; /* (N, H) zoneout in training: not 0 where a unit stays */
-    void *output;    /* (N, H) */
-    void *h_n, *c_n; /* (B, H) */
+    /* (N, P) and (N, H) zoneout in training: not 0 where a unit stays. */
+    const void *stay_h, *stay_c;
+    void *output;    /* (N, P) */
+    void *h_n, *c_n; /* (B, P), (B, H) */
     /* True if `kept` is for a backward pass, which leaves the gradient of x at its start. */
     int64_t keep;
     void *kept;
     /* Backward only. */
-    const void *grad_output; /* (N, H) */
-    void *grad_h, *grad_c;   /* (B, H) of the final states; of the initial ones afterwards */
+    const void *grad_output; /* (N, P) */
+    void *grad_h, *grad_c; /* (B, P), (B, H) of the final states; of the initial ones afterwards */
     void *grad_x;            /* (N, G * H), where the input is x itself and stands in its place */
     void *grad_input, *grad_weight_ih, *grad_weight_hh; /* or NULL where they are not needed */
+    void *grad_weight_hr;                               /* the same */
     void *grad_sums; /* gain_x, gain_h, bias_x, bias_h (G * H), gain_c, bias_c (H), end to end */
     void *scratch;
 } Arguments;
@@ -70,8 +73,8 @@ typedef struct {
     int64_t first;         /* the number of the first step */
     int64_t threads;       /* at most */
     const void *input;     /* (T, B, I) */
-    const void *h_0, *c_0; /* (count, B, H), or NULL for zeros */
-    void *output;          /* (T, B, H) */
+    const void *h_0, *c_0; /* (count, B, P) and (count, B, H), or NULL for zeros */
+    void *output;          /* (T, B, P) */
     void *h_n, *c_n;       /* as h_0; with one step of one layer, h_n may be the output */
 } Prepared;
 

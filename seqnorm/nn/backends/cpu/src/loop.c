@@ -2,6 +2,7 @@
  * instruction set and both precisions, with SUFFIX in the names of its entry points. */
 #include "gru.h"
 #include "lstm.h"
+#include "projection.h"
 
 #define PASTE_(a, b) a##b
 #define PASTE(a, b) PASTE_(a, b)
@@ -50,11 +51,20 @@ static int64_t place_scratch(Call *call, const Arguments *a, int backward) {
     int64_t of_gates = a->G * panels(a->H) * NR, vector = a->cell == INDRNN;
     /* Every gate has its own panels, so that threads can share each gate's units. */
     call->packed = next;
-    if (backward) next += vector ? 0 : panels(a->H) * NR * GH;
-    else if (!call->unpacked) next += vector ? 0 : of_gates * a->H;
+    if (backward) next += vector ? 0 : panels(a->P) * NR * GH;
+    else if (!call->unpacked) next += vector ? 0 : of_gates * a->P;
     call->packed_ih = next;
     if (a->weight_ih && backward) next += panels(a->I) * NR * GH;
     else if (a->weight_ih && !call->unpacked) next += of_gates * a->I;
+    if (a->weight_hr) {
+        int64_t wider = a->H > a->P ? a->H : a->P;
+        call->packed_hr = next;
+        if (backward) next += panels(a->H) * NR * a->P;
+        else if (!call->unpacked) next += panels(a->P) * NR * a->H;
+        call->raw_h = next, next += (backward ? call->N : a->B) * a->H;
+        call->step_h = next, next += a->B * wider;
+        call->grad_projected = next, next += backward ? call->N * a->P : 0;
+    }
     call->parts = next, next += PHASES * threads * a->B * PARTS;
     call->slots = next, next += rows * CHANNELS * a->H;
     call->ones = next, next += GH;
@@ -213,9 +223,9 @@ static void forward_work(void *data, int64_t number, int64_t size) {
     Call *c = data;
     const Arguments *a = c->a;
     Share share = {.call = c, .number = number, .size = size, .alive = -1}, *s = &share;
-    int64_t H = a->H;
     if (!c->unpacked) {
-        if (a->cell != INDRNN) pack_gates(s, a->weight_hh, H, c->packed);
+        if (a->cell != INDRNN) pack_gates(s, a->weight_hh, a->P, c->packed);
+        if (a->weight_hr) pack_projection(s);
         if (a->weight_ih) pack_gates(s, a->weight_ih, a->I, c->packed_ih);
         meet(s);
         if (c->kind_h != a->norm_h) centre(s, H, c->packed);
@@ -227,7 +237,7 @@ static void forward_work(void *data, int64_t number, int64_t size) {
     for (; t < a->T && at_its_step(c, rows_at(a, t), size); t++) row += rows_at(a, t);
     int64_t end = row + (number + 1) * (c->N - row) / size;
     for (row += number * (c->N - row) / size; row < end; row += BLOCK)
-        project(c, row, end - row < BLOCK ? end - row : BLOCK, 0, H, c->x + row * c->GH);
+        project(c, row, end - row < BLOCK ? end - row : BLOCK, 0, a->H, c->x + row * c->GH);
     meet(s);
     for (s->t = 0; s->t < a->T; s->t++) {
         divide(s, rows_at(a, s->t));
@@ -237,14 +247,23 @@ static void forward_work(void *data, int64_t number, int64_t size) {
         if (a->cell == INDRNN)
             multiply_units(s);
         else
-            multiply_gates(c, h_before(s, s->r0), s->r1 - s->r0, a->weight_hh, c->packed, H, s->u0,
-                           s->u1, product_of(s, s->r0), (int)a->sum);
+            multiply_gates(c, h_before(s, s->r0), s->r1 - s->r0, a->weight_hh, c->packed, a->P,
+                           s->u0, s->u1, product_of(s, s->r0), (int)a->sum);
         run_phases(s, steps_of[a->cell]->forward, steps_of[a->cell]->forward_batch);
+        if (a->weight_hr) project_h(s);
         s->before = s->base, s->base += s->alive;
     }
 }
 
-/* After the loop: the gradients of the input and of both matrices, from those of x and W_hh h. */
+/* This thread's rows of the gradient of a matrix with so many rows. */
+INLINE void share_strips(const Share *s, int64_t rows, int64_t *start, int64_t *end) {
+    int64_t strips = (rows + MOST - 1) / MOST;
+    *start = s->number * strips / s->size * MOST;
+    *end = (s->number + 1) * strips / s->size * MOST;
+    if (*end > rows) *end = rows;
+}
+
+/* After the loop: the gradients of the input and of the matrices, from those of x, W_hh h and h. */
 static void grad_products(const Share *s) {
     Call *c = s->call;
     const Arguments *a = c->a;
@@ -255,29 +274,32 @@ static void grad_products(const Share *s) {
         for (int64_t row = s->number * N / s->size; row < end; row += BLOCK)
             multiply(grad_x + row * GH, GH, end - row < BLOCK ? end - row : BLOCK, c->packed_ih, GH,
                      a->I, (real *)a->grad_input + row * a->I, a->I, 0);
-    int64_t strips = (GH + MOST - 1) / MOST;
-    int64_t m0 = s->number * strips / s->size * MOST;
-    int64_t m1 = (s->number + 1) * strips / s->size * MOST;
-    if (m1 > GH) m1 = GH;
+    int64_t m0, m1;
+    share_strips(s, GH, &m0, &m1);
     real *scratch = c->outer + s->number * OUTER_SCRATCH;
     Rows input = {.rows = a->input, .width = a->I};
-    Rows before = {.rows = c->output, .others = c->h_0, .index = c->before, .width = a->H};
+    Rows before = {.rows = c->output, .others = c->h_0, .index = c->before, .width = a->P};
     if (a->grad_weight_ih) outer(grad_x, GH, m0, m1, &input, N, a->grad_weight_ih, scratch);
     if (a->grad_weight_hh && a->cell != INDRNN)
         outer(grad_product, GH, m0, m1, &before, N, a->grad_weight_hh, scratch);
+    if (!a->grad_weight_hr) return;
+    Rows raw = {.rows = c->raw_h, .width = a->H};
+    share_strips(s, a->P, &m0, &m1);
+    outer(c->grad_projected, a->P, m0, m1, &raw, N, a->grad_weight_hr, scratch);
 }
 
 static void backward_work(void *data, int64_t number, int64_t size) {
     Call *c = data;
     const Arguments *a = c->a;
     Share share = {.call = c, .number = number, .size = size, .alive = -1}, *s = &share;
-    int64_t H = a->H, GH = c->GH, each = sums_size(a);
+    int64_t H = a->H, P = a->P, GH = c->GH, each = sums_size(a);
     s->sums = c->sums + number * 2 * each, s->kept_sums = s->sums + each;
     memset(s->sums, 0, (size_t)(2 * each) * sizeof(real));
     int vector = a->cell == INDRNN, add = steps_of[a->cell]->carries || c->zones_h;
-    for (int64_t p = number; !vector && p < panels(H); p += size)
-        pack_columns((const real *)a->weight_hh + p * NR, GH, H, H - p * NR,
+    for (int64_t p = number; !vector && p < panels(P); p += size)
+        pack_columns((const real *)a->weight_hh + p * NR, GH, P, P - p * NR,
                      c->packed + p * NR * GH);
+    if (a->weight_hr) pack_back_projection(s);
     for (int64_t p = number; a->grad_input && p < panels(a->I); p += size)
         pack_columns((const real *)a->weight_ih + p * NR, GH, a->I, a->I - p * NR,
                      c->packed_ih + p * NR * GH);
@@ -290,12 +312,13 @@ static void backward_work(void *data, int64_t number, int64_t size) {
         if (number == 0)
             for (int64_t r = 0; r < s->alive; r++)
                 c->before[s->base + r] = s->t ? s->before + r : -1 - r;
+        if (a->weight_hr) back_projection(s);
         run_phases(s, steps_of[a->cell]->backward, steps_of[a->cell]->backward_batch);
         if (vector)
             back_units(s, add);
-        else if (s->u1 > s->u0)
-            multiply(product_of(s, s->r0), GH, s->r1 - s->r0, c->packed + s->u0 * GH, GH,
-                     s->u1 - s->u0, c->grad_h + s->r0 * H + s->u0, H, add);
+        else if (s->p1 > s->p0)
+            multiply(product_of(s, s->r0), GH, s->r1 - s->r0, c->packed + s->p0 * GH, GH,
+                     s->p1 - s->p0, c->grad_h + s->r0 * P + s->p0, P, add);
         s->pending += s->r1 - s->r0;
         if (s->pending >= FLUSH || s->t == 0 || c->own) {
             for (int64_t j = 0; j < each; j++) s->kept_sums[j] += s->sums[j], s->sums[j] = 0;

@@ -1,4 +1,5 @@
-/* LSTM: a = x + h; c = f c + i g; h = o tanh(N(c)); gates i, f, g, o. */
+/* LSTM: a = x + h; c = f c + i g; h = o tanh(N(c)), which a projection multiplies by W_hr; gates i,
+ * f, g, o. */
 #pragma once
 
 #include "additive.h"
@@ -48,15 +49,19 @@ INLINE void lstm_output(Share *s, int64_t r, int batch) {
         y = y * load(c->gain_c + u, m) + load(c->bias_c + u, m);
         vec h = load(open + u, m) * v_tanh(y), on = a->swapped ? y : raw;
         int64_t at = row * H + u;
-        if (c->zones_h)
+        if (c->zones_h && !a->weight_hr)
             h = stay(c->stay_h, (real)a->zoneout_h, load(c->h_n + r * H + u, m), h, at, m);
         if (c->zones_c) {
             on = stay(c->stay_c, (real)a->zoneout_c, load(c->c_n + r * H + u, m), on, at, m);
             if (c->training) store(c->carried + at, on, m);
         }
+        store(c->c_n + r * H + u, on, m);
+        if (a->weight_hr) {
+            store(c->raw_h + r * H + u, h, m);
+            continue;
+        }
         store(c->output + at, h, m);
         store(c->h_n + r * H + u, h, m);
-        store(c->c_n + r * H + u, on, m);
     }
 }
 
@@ -92,8 +97,14 @@ INLINE void lstm_back_output(Share *s, int64_t r, int batch) {
         vec o = v_sigmoid(q.a[3]);
         vec y = lstm_standard(c, row, s->t, u, m, batch), gain = load(c->gain_c + u, m);
         vec th = v_tanh(y * gain + load(c->bias_c + u, m));
-        vec dh = load(c->grad_output + row * H + u, m) + load(c->grad_h + r * H + u, m);
-        if (c->zones_h) {
+        vec dh;
+        if (a->weight_hr) {
+            store(c->raw_h + row * H + u, o * th, m);
+            dh = load(c->step_h + r * H + u, m);
+        } else {
+            dh = load(c->grad_output + row * H + u, m) + load(c->grad_h + r * H + u, m);
+        }
+        if (c->zones_h && !a->weight_hr) {
             real p = (real)a->zoneout_h;
             store(c->grad_h + r * H + u, through_stay(c->stay_h, p, dh, 1, row * H + u, m), m);
             dh = through_stay(c->stay_h, p, dh, 0, row * H + u, m);

@@ -35,6 +35,9 @@ typedef struct {
     const real *grad_output;
     real *grad_h, *grad_c, *grad_x, *grad_sums;
     real *packed, *packed_ih, *parts, *slots, *sums, *ones, *zeros, *outer;
+    /* With a projection: packed W_hr; r = o tanh(N(c)), (B, H), backward (N, H); of a step (B, .) h
+     * before zoneout, backward the gradient of r; the gradients of W_hr r (N, P). */
+    real *packed_hr, *raw_h, *step_h, *grad_projected;
     int64_t N, *before; /* rows of all steps; of each, the row of its h_(t-1) */
     Barrier barrier;
 } Call;
@@ -44,6 +47,7 @@ typedef struct {
     int64_t number, size;   /* of this thread, of all */
     int64_t peers, peer;    /* threads that share a row, and which of them this is */
     int64_t r0, r1, u0, u1; /* rows and units of this thread at this step */
+    int64_t p0, p1;         /* units of h, which are the same without a projection */
     int64_t t, base, before; /* the step, its first packed row, and that of the step before */
     int64_t alive;
     int fresh; /* whether x is computed at this step */
@@ -68,6 +72,14 @@ INLINE void meet(Share *s) {
     if (s->size > 1) seqnorm_wait(&s->call->barrier, s->size);
 }
 
+/* This thread's part of `units`, in whole panels. */
+INLINE void share_units(const Share *s, int64_t units, int64_t *start, int64_t *end) {
+    int64_t blocks = panels(units);
+    *start = s->number * blocks / s->size * NR;
+    *end = (s->number + 1) * blocks / s->size * NR;
+    if (*end > units) *end = units;
+}
+
 /* With fewer weights, the product of a row is faster alone than shared. */
 #define WORTH_SHARING (1 << 17)
 
@@ -77,20 +89,18 @@ static void divide(Share *s, int64_t alive) {
     if (alive == s->alive) return;
     if (s->alive >= 0) meet(s);
     s->alive = alive;
-    int few = alive < 4 * s->size && s->call->GH * a->H >= WORTH_SHARING && a->H >= NR * s->size;
+    int few = alive < 4 * s->size && s->call->GH * a->P >= WORTH_SHARING && a->H >= NR * s->size;
     few = few && a->cell != INDRNN; /* whose product is not a matrix's */
     int by_units = s->size > 1 && (few || s->call->own);
     s->peers = by_units ? s->size : 1;
     s->peer = by_units ? s->number : 0;
     if (by_units) {
-        int64_t blocks = panels(a->H);
         s->r0 = 0, s->r1 = alive;
-        s->u0 = s->number * blocks / s->size * NR;
-        s->u1 = (s->number + 1) * blocks / s->size * NR;
-        if (s->u1 > a->H) s->u1 = a->H;
+        share_units(s, a->H, &s->u0, &s->u1);
+        share_units(s, a->P, &s->p0, &s->p1);
     } else {
         s->r0 = s->number * alive / s->size, s->r1 = (s->number + 1) * alive / s->size;
-        s->u0 = 0, s->u1 = a->H;
+        s->u0 = 0, s->u1 = a->H, s->p0 = 0, s->p1 = a->P;
     }
 }
 
@@ -225,7 +235,7 @@ INLINE real *product_of(const Share *s, int64_t r) {
 /* h of the step before, of a row. */
 INLINE const real *h_before(const Share *s, int64_t r) {
     const Call *c = s->call;
-    return s->t == 0 ? c->h_0 + r * c->a->H : c->output + (s->before + r) * c->a->H;
+    return s->t == 0 ? c->h_0 + r * c->a->P : c->output + (s->before + r) * c->a->P;
 }
 
 /* Gradients of gates on their way between the phases of a row: CHANNELS * H reals. Where a thread
