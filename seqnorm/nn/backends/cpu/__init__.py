@@ -28,7 +28,7 @@ from ..watching import (
     is_transformed,
     refuse_freed,
 )
-from .batch import in_parts
+from .batch import in_parts, pooled_columns
 from .call import Call, Inputs
 from .library import LIBRARY, STEPS, TOGETHER, WHY_NOT, describe
 from .operators import recurrence, recurrences
@@ -100,6 +100,9 @@ def run_layer(calls: Sequence[DirectionCall]) -> list[tuple[Tensor, State]]:
             results.append(_alone(one))
     found = []
     for one, (output, *state) in zip(passes, results):
+        if one.pooled is not None and one.inputs.columns_x is None:
+            *state, columns, var = state
+            one.pooled.gather(columns[:, 0], var)
         if one.norms is not None:
             output = one.norms.whole("output", output)
             one.norms.close()
@@ -112,7 +115,8 @@ class _Pass(NamedTuple):
 
     Attributes:
         norms: the norms that the kernels do not compute by themselves, if there are any.
-        batch: passes of the norms of x, h and c, if the kernels compute norms of the batch.
+        batch: passes of the norms of x, h and c, if the kernels compute norms of a step's rows.
+        pooled: pass of the norm of x, if the kernels compute one over time.
         traced: true if an operator of torch.library computes the pass.
         told: (T,) the sizes of the call for that operator, where they are symbols.
     """
@@ -121,6 +125,7 @@ class _Pass(NamedTuple):
     inputs: Inputs
     norms: SiteRun | None
     batch: list[SitePass | None]
+    pooled: BatchPass | None
     traced: bool
     told: Tensor | None
 
@@ -152,7 +157,12 @@ def _start(direction: Direction, rows: Tensor, packing: Packing, state: State) -
         for number, stay in enumerate(drawn):
             if isinstance(stay, Tensor):
                 stays[number] = stay.to(rows.dtype)
-    columns = None, None, None
+    columns: list[Tensor | None] = [None, None, None]
+    pooled: BatchPass | None = None
+    if norms is not None and plan.pooled:
+        of_input = norms.of(x)
+        assert isinstance(of_input, BatchPass)
+        pooled, columns[0] = of_input, pooled_columns(of_input, rows, plan.eps[0])
     bias_ih = direction.bias_ih if plan.places[0] else None
     bias_hh = direction.bias_hh if plan.places[1] else None
     inputs = Inputs(
@@ -164,7 +174,7 @@ def _start(direction: Direction, rows: Tensor, packing: Packing, state: State) -
     told = packing.sizes(rows) if traced and not plan.batch else None
     call = Call(plan, packing.batch_sizes if told is None else [], zoneout)
     batch = [norms.of(site) for site in plan.sites] if norms is not None and plan.batch else []
-    return _Pass(call, inputs, norms, batch, traced, told)
+    return _Pass(call, inputs, norms, batch, pooled, traced, told)
 
 
 def _are_alike(passes: Sequence[_Pass]) -> bool:

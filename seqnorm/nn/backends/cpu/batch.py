@@ -56,6 +56,11 @@ def in_parts(
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs), *state
 
 
+def pooled_columns(norm: BatchPass, rows: Tensor, eps: float) -> Tensor | None:
+    """Return the columns (1, 2, F) of a norm over time that reads its table, or None."""
+    return None if norm.end > norm.first else _columns(norm, 0, 1, eps).to(rows.dtype)
+
+
 def _part(
     inputs: Inputs, rows: slice, state: Sequence[Tensor], given: Sequence[Tensor | None]
 ) -> Inputs:

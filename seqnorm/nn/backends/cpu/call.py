@@ -6,7 +6,7 @@ projection), G gates.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ class Inputs(NamedTuple):
         h_0, c_0: (B, P) and (B, H) the initial state.
         gain_x, gain_h, gain_c, bias_c: gains and bias of the norms.
         columns_x, columns_h, columns_c: (T, 2, .) mean and 1 / deviation of each step, for norms of
-            the batch that compute no statistics of these rows.
+            the batch that compute no statistics of these rows; (1, 2, .) if it is pooled over time.
         stay_h, stay_c: (N, P) and (N, H), 1 where zoneout holds a unit back, else 0.
         bias_0, ...: biases, added at the places of the plan.
         weight_hr: (P, H) the projection of an LSTM.
@@ -78,10 +78,16 @@ class Call(NamedTuple):
 
     def own(self, inputs: Inputs) -> tuple[str, ...]:
         """Return the norms, of "x", "h" and "c", that compute statistics of the batch."""
+        if self.plan.pooled:  # the others are of a row
+            return ("x",) if inputs.columns_x is None else ()
         if not self.plan.batch:
             return ()
         terms = zip("xhc", self.plan.kinds, inputs[COLUMNS:STAYS])
         return tuple([term for term, kind, given in terms if kind == "batch" and given is None])
+
+    def columns(self, steps: Any) -> Any:
+        """Return how many columns the norm of x has for this number of steps, which may be T."""
+        return 1 if self.plan.pooled else steps
 
     def check(self, inputs: Inputs) -> None:
         """Raise RuntimeError unless every tensor has the shape that the kernels rely on."""
@@ -96,7 +102,7 @@ class Call(NamedTuple):
             *((rows, inner), (gates, inner), step.hidden_shape(hidden, width)),
             *((batch, width), (batch, hidden)),
             *((gates,), (gates,), (hidden,), (hidden,)),
-            *((steps, 2, gates), (steps, 2, gates), (steps, 2, hidden)),
+            *((self.columns(steps), 2, gates), (steps, 2, gates), (steps, 2, hidden)),
             *((rows, width), (rows, hidden), (gates,), (gates,), (gates,), (gates,)),
             (width, hidden),
         )

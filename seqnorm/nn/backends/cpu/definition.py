@@ -48,7 +48,7 @@ class _KernelNorm(SitePass):
         return affine(y, self.gain, self.bias)
 
     def whole(self, rows: Tensor) -> Tensor:
-        if not self.norm.over_batch:
+        if not self.norm.over_batch or self.norm.over_time:
             return self(rows, 0)
         return torch.cat([self(x, t) for t, x in enumerate(rows.split(self.sizes))])
 

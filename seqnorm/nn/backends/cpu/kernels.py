@@ -45,7 +45,7 @@ class Pass:
         arguments.T, arguments.B = len(sizes), inputs.h_0.shape[0]
         arguments.I = inputs.input.shape[1]
         arguments.rows, arguments.keep = rows.buffer_info()[0], keep
-        if call.plan.batch:
+        if call.plan.batch or call.plan.pooled:
             for term in call.own(inputs):
                 setattr(arguments, "own_" + term, 1)
         for part, p in zip("hc", call.zoneout):
@@ -124,7 +124,7 @@ def kept_width(call: Call, inputs: Inputs) -> int:
     zoneout = inputs.stay_c is not None or any(call.zoneout[1:])
     # The symbolic sizes of torch 2.3 cannot be multiplied by a truth value.
     parts = (
-        (wide, inputs.weight_ih is not None or plan.joined),
+        (wide, inputs.weight_ih is not None or plan.joined or plan.pooled),
         (4 * len(plan.sets) + 2, not plan.batch),
         (wide, not plan.joined),
         (hidden, lstm),
@@ -151,11 +151,14 @@ class Forward(Pass):
         }
         if c_0 is not None:
             results["c_n"] = c_0.detach().clone(memory_format=copy)
-        if call.plan.batch:
+        if call.plan.batch or call.plan.pooled:
+            steps = call.columns(len(call.sizes))
+            hidden = units_of(inputs.weight_hh, inputs.weight_hr)
+            wide = len(call.plan.step.gates) * hidden
             for term in call.own(inputs):
-                width = c_0.shape[1] if term == "c" else inputs.weight_hh.shape[0]  # type: ignore[union-attr]  # an LSTM
-                results["columns_" + term] = input.new_empty(len(call.sizes), 2, width)
-                results["var_" + term] = input.new_empty(len(call.sizes), width)
+                width = hidden if term == "c" else wide
+                results["columns_" + term] = input.new_empty(steps, 2, width)
+                results["var_" + term] = input.new_empty(steps, width)
         self.give(results.items())
         self.results = tuple(results.values())
 
@@ -198,7 +201,7 @@ class Backward(Pass):
                 "grad_input": input.new_empty(rows, width) if needed[0] else None,
                 "grad_weight_ih": weight_ih.new_empty(weight_ih.shape) if needed[1] else None,
             }
-        elif not call.plan.joined:
+        elif not call.plan.joined and not call.plan.pooled:
             self._places["grad_x"] = self._grad_x = input.new_empty(rows, wide)
         self.give(self._places.items())
         self.give([("output", results[0]), ("grad_sums", self._sums)])
@@ -223,7 +226,8 @@ class Backward(Pass):
             parts = [of_place[letter] for letter in place]
             found.append(sum(parts[1:], parts[0]) if parts else None)
         found.append(places.get("grad_weight_hr"))
-        if inputs.weight_ih is not None or not plan.joined:  # else it holds grad_x
+        # Otherwise it holds grad_x, the gradient of the input.
+        if inputs.weight_ih is not None or not (plan.joined or plan.pooled):
             memory.give(self.kept)  # type: ignore[arg-type]  # given at construction
         return [grad if need else None for need, grad in zip(self._needed, found)]
 

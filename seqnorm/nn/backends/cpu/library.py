@@ -17,7 +17,7 @@ VARIABLE = "SEQNORM_KERNELS"
 NONE = "none"
 # The steps that have kernels, with their numbers in src/arguments.h.
 STEPS = {"LSTM": 0, "GRU": 1, "LiGRU": 2, "RNN": 3, "IndRNN": 4}
-KINDS = {None: 0, "layer": 1, "rms": 2, "batch": 3}
+KINDS = {None: 0, "layer": 1, "rms": 2, "batch": 3, "batch_pooled": 4}
 _INTEGERS = ("cell", "T", "B", "I", "H", "P", "G", "threads", "sets")
 _NORMS = ("norm_x", "norm_h", "norm_c", "own_x", "own_h", "own_c", "sum", "swapped", "relu")
 _EPS = ("eps_x", "eps_h", "eps_c")

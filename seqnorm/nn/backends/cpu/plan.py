@@ -32,8 +32,9 @@ class Plan:
             not exist or is computed before the kernel.
         kinds, eps: kinds and eps of the same norms.
         sets: for each set of the norms of x and h, the gate after its last one.
-        batch: true if the kernels compute norms of the batch.
-        hoisted: true if a norm of the input is computed before the kernel, as norms over time are.
+        batch: true if the kernels compute norms of the rows of a step.
+        pooled: true if they compute a norm of the input over time.
+        hoisted: true if a norm of the input is computed before the kernel.
         outside: true if some norms are computed before or after the kernel.
         joined: true if only x + W_hh h counts: the norm is one of the sum, or there is no norm of
             x or h, and the step only adds them.
@@ -51,6 +52,7 @@ class Plan:
     eps: tuple[float, ...]
     sets: tuple[int, ...]
     batch: bool
+    pooled: bool
     hoisted: bool
     outside: bool
     joined: bool
@@ -111,11 +113,12 @@ def plan_of(direction: Direction) -> Plan:
 def inference_plan(direction: Direction) -> Plan:
     """Return the plan of a direction in inference.
 
-    There a norm over all steps reads a table, as other norms of the batch do.
+    There a norm over all steps reads a table, as other norms of the batch do, so that it can be
+    computed together with them.
     """
-    scheme = direction.scheme
-    if scheme is None or scheme.input is None or not scheme.input.over_time:
-        return plan_of(direction)
+    scheme, own = direction.scheme, plan_of(direction)
+    if scheme is None or scheme.input is None or not scheme.input.over_time or own.pooled:
+        return own
     found: Plan | None = direction.plans.get("cpu in inference")
     if found is None or found.relu != has_relu(direction.step):
         by_table = replace(scheme, input=replace(scheme.input, kind="batch"))
@@ -130,9 +133,11 @@ def make_plan(step: Step, scheme: NormScheme | None, hidden_size: int) -> Plan:
     norms = {} if scheme is None else scheme.norms
     h_site = "sum" if "sum" in norms else "hidden"
     of_rows = any(site in norms and not norms[site].over_batch for site in (h_site, "cell"))
-    hoisted = "input" in norms and (
-        norms["input"].over_time or (norms["input"].over_batch and of_rows)
-    )
+    hoisted = "input" in norms and norms["input"].over_batch and of_rows
+    if "input" in norms and norms["input"].over_time:
+        # A call with norms of a step's rows may be divided, but these statistics are of all rows.
+        others = [norm for site, norm in norms.items() if site in (h_site, "cell")]
+        hoisted = norms["input"].eps_on != "var" or any(norm.over_batch for norm in others)
     wanted = ("" if hoisted else "input", h_site, "cell")
     sites = tuple(site if site in norms else "" for site in wanted)
     inside = {site: norms[site] for site in sites if site}
@@ -140,7 +145,9 @@ def make_plan(step: Step, scheme: NormScheme | None, hidden_size: int) -> Plan:
     ends = {
         site: _ends(step, norm, spans.get(site, ""), hidden_size) for site, norm in inside.items()
     }
-    of_gates = {found for site, found in ends.items() if site != "cell"}
+    pooled = not hoisted and "input" in norms and norms["input"].over_time
+    apart = ("cell", "input") if pooled else ("cell",)  # over single units
+    of_gates = {found for site, found in ends.items() if site not in apart}
     only_added = step.name != "GRU"
     of_x = "h" if only_added else "x"
     kinds = tuple(inside[site].kind if site else None for site in sites)
@@ -153,7 +160,8 @@ def make_plan(step: Step, scheme: NormScheme | None, hidden_size: int) -> Plan:
         kinds=kinds,
         eps=tuple(inside[site].eps if site else 1.0 for site in sites),
         sets=(of_gates.pop() or ()) if of_gates else (len(step.gates),),
-        batch=any(norm.over_batch for norm in inside.values()),
+        batch="batch" in kinds,
+        pooled=pooled,
         hoisted=hoisted,
         outside=hoisted or "frame" in norms or "output" in norms,
         joined=h_site == "sum" or (kinds[:2] == (None, None) and only_added),
@@ -192,7 +200,7 @@ def _reason(
         return "it has no kernel with a bias of W_hh h before its norm"
     if "candidate" in spans:
         return "it has no kernel with a norm of the GRU's candidate"
-    if len({norm.over_batch for norm in inside.values()}) > 1:
+    if len({norm.over_batch for norm in inside.values() if not norm.over_time}) > 1:
         return "it has no kernel for norms of the batch and of a row together in the recurrence"
     for site, norm in inside.items():
         if norm.kind not in KINDS:

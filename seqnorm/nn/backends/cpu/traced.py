@@ -163,7 +163,8 @@ def _forward_shapes(*arguments: Any) -> tuple[Tensor, ...]:
     found = [given.input.new_empty(given.input.shape[0], given.h_0.shape[1])]
     found += [t.new_empty(t.shape) for t in (given.h_0, given.c_0) if t is not None]
     for term in call.own(given):
-        shape = batch_sizes.shape[0], hidden if term == "c" else wide
+        steps = call.columns(batch_sizes.shape[0])
+        shape = steps, hidden if term == "c" else wide
         found += [given.input.new_empty(shape[0], 2, shape[1]), given.input.new_empty(shape)]
     return _in_places(call, given, found)
 

@@ -90,7 +90,7 @@ INLINE void additive_back_output(Share *s, int64_t r, int batch, int G) {
             if (a->norm_h) learn(s, GAIN_H, c->gain_h, da[k], q.h[k], j, m, sums[k] + 2, batch);
         }
     }
-    if (!batch && (a->norm_x || a->norm_h)) add_sets(a, &sums[0][0], parts(s, 0, s->peer, r));
+    if (!batch && (c->norm_x || a->norm_h)) add_sets(a, &sums[0][0], parts(s, 0, s->peer, r));
 }
 
 static void additive_back_terms_phase(Share *s, int64_t r) {

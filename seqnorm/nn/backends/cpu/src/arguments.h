@@ -9,7 +9,7 @@
 #include "team.h"
 
 enum { LSTM, GRU, LIGRU, RNN, INDRNN };
-enum { NONE, LAYER, RMS, BATCH };
+enum { NONE, LAYER, RMS, BATCH, POOLED };
 
 #define TOGETHER 2 /* calls that run at the same time */
 
@@ -18,8 +18,10 @@ typedef struct {
     int64_t threads;                /* at most */
     int64_t sets;                   /* sets of the norms of x and h, each over whole gates */
     int64_t set_end[4];             /* gate after the last of each */
-    int64_t norm_x, norm_h, norm_c; /* NONE, LAYER, RMS; or each of them NONE or BATCH */
-    int64_t own_x, own_h, own_c;    /* of BATCH: whether statistics are taken of this call's rows */
+    /* NONE, LAYER, RMS; or each of them NONE or BATCH. Beside norms of a row, norm_x may be POOLED:
+     * its statistics are of all rows of all steps. */
+    int64_t norm_x, norm_h, norm_c;
+    int64_t own_x, own_h, own_c; /* whether BATCH or POOLED takes statistics of this call's rows */
     int64_t sum;                    /* the product is added to x, and norm_h is of the sum */
     int64_t swapped; /* LSTM: the normalised c is carried on; GRU: z takes the candidate */
     int64_t relu;    /* LiGRU, RNN, IndRNN: f is ReLU, not tanh */
@@ -35,7 +37,8 @@ typedef struct {
     const void *gain_x, *gain_h, *bias_x, *bias_h; /* (G * H) */
     const void *gain_c, *bias_c;                   /* (H) */
     /* BATCH: mean and 1 / deviation of every step, (T, 2, G * H) and (T, 2, H), which are written
-     * where they are its own, and then the variances (T, G * H) and (T, H). */
+     * where they are its own, and then the variances (T, G * H) and (T, H). POOLED: the same for
+     * one step. */
     void *columns_x, *columns_h, *columns_c, *var_x, *var_h, *var_c;
     /* (N, P) and (N, H) zoneout in training: not 0 where a unit stays. */
     const void *stay_h, *stay_c;
@@ -59,7 +62,7 @@ typedef struct {
     Arguments fixed; /* what does not depend on the input of a call */
     const void *biases[4]; /* bias_ih, bias_hh, those of the norms of x and h; or NULL */
     int64_t places[4];     /* where each is added: bits IN_X, OF_X and OF_H */
-    /* Running tables (steps, .) of the norms of x, h and c, where norm_x, ... is BATCH. */
+    /* Running tables (steps, .) of the norms of x, h and c, where these are BATCH or POOLED. */
     const void *means[3], *variances[3];
     const int64_t *counts[3];
     int64_t steps[3];

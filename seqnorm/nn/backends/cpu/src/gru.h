@@ -78,7 +78,7 @@ INLINE void gru_back_output(Share *s, int64_t r, int batch) {
             if (a->norm_h) learn(s, GAIN_H, c->gain_h, of_h[k], q.h[k], j, m, sums[k] + 2, batch);
         }
     }
-    if (!batch && (a->norm_x || a->norm_h)) add_sets(a, &sums[0][0], parts(s, 0, s->peer, r));
+    if (!batch && (c->norm_x || a->norm_h)) add_sets(a, &sums[0][0], parts(s, 0, s->peer, r));
 }
 
 /* Of the candidate the gradients of x and h differ: those of h stand at gate 2, of x at 3. */

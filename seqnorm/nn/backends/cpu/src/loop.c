@@ -2,6 +2,7 @@
  * instruction set and both precisions, with SUFFIX in the names of its entry points. */
 #include "gru.h"
 #include "lstm.h"
+#include "pooled.h"
 #include "projection.h"
 
 #define PASTE_(a, b) a##b
@@ -21,7 +22,7 @@ static int64_t sums_size(const Arguments *a) {
 
 /* Return whether x has its own place, as it is computed or changed and is not the input. */
 INLINE int has_x(const Arguments *a) {
-    return a->weight_ih || a->sum;
+    return a->weight_ih || a->sum || a->norm_x == POOLED;
 }
 
 /* Place the values that the backward pass needs, and return their number of reals. The backward
@@ -31,6 +32,7 @@ static int64_t place_kept(Call *call, const Arguments *a) {
     int64_t N = call->N, GH = a->G * a->H;
     /* Without a backward pass, a step that computes x does not keep it. */
     int whole = a->keep || !a->weight_ih || a->T == 0 || rows_at(a, a->T - 1) < FRESH * a->threads;
+    whole = whole || (call->pooled && a->own_x);
     call->x = has_x(a) ? next : (real *)a->input;
     if (has_x(a)) next += (whole ? N : a->B) * GH;
     call->stats = next; /* mean and 1 / deviation of each set: x's, h's, c's */
@@ -69,6 +71,10 @@ static int64_t place_scratch(Call *call, const Arguments *a, int backward) {
     call->slots = next, next += rows * CHANNELS * a->H;
     call->ones = next, next += GH;
     call->zeros = next, next += GH;
+    call->pooled_parts = next;
+    if (call->pooled && !backward) next += 2 * threads * GH;
+    call->pooled_grad = next;
+    if (pooled_apart(a) && backward) next += call->N * GH;
     call->sums = next;
     if (backward) {
         next += threads * 2 * sums_size(a);
@@ -103,7 +109,9 @@ static Call call_of(const Arguments *a) {
                   .kind_h = a->sum || a->cell == INDRNN ? a->norm_h : kind_of_product(a->norm_h, N),
                   .training = a->keep != 0,
                   .batch = a->norm_x == BATCH || a->norm_h == BATCH || a->norm_c == BATCH,
-                  .own = a->own_x || a->own_h || a->own_c,
+                  .pooled = a->norm_x == POOLED,
+                  .norm_x = a->norm_x == POOLED ? NONE : a->norm_x,
+                  .own = (a->own_x && a->norm_x == BATCH) || a->own_h || a->own_c,
                   .zones_h = a->stay_h || a->zoneout_h != 0,
                   .zones_c = a->stay_c || a->zoneout_c != 0,
                   .GH = a->G * a->H,
@@ -130,6 +138,7 @@ static void open_call(Call *c, const Arguments *a, int backward) {
     c->output = a->output, c->h_n = a->h_n, c->c_n = a->c_n;
     c->grad_output = a->grad_output, c->grad_h = a->grad_h, c->grad_c = a->grad_c;
     c->grad_x = a->grad_x ? a->grad_x : c->x, c->grad_sums = a->grad_sums;
+    if (c->pooled) c->grad_x = pooled_apart(a) ? c->pooled_grad : c->product;
 }
 
 /* Run the phases of one step. After each phase, peers can read one another's sums. */
@@ -206,7 +215,8 @@ static void project(const Call *c, int64_t row, int64_t count, int64_t u0, int64
         multiply_gates(c, input, count, a->weight_ih, c->packed_ih, a->I, u0, u1, x, 0);
     else if (has_x(a)) /* the product is added to x, which is not ours */
         memcpy(x, input, (size_t)(count * GH) * sizeof(real));
-    int of_row = a->norm_x && !c->batch;
+    int of_row = c->norm_x && !c->batch, constant = c->pooled && !a->own_x;
+    real *start = x;
     for (int64_t r = 0; r < count && (of_row || bias); r++, x += GH) {
         for (int64_t g = 0; bias && g < a->G; g++)
             for (int64_t j = g * a->H + u0; j < g * a->H + u1; j++) x[j] += bias[j];
@@ -217,6 +227,7 @@ static void project(const Call *c, int64_t row, int64_t count, int64_t u0, int64
             out[1] = 1 / ROOT(out[1] / size + (real)a->eps_x);
         }
     }
+    if (constant) standardise(c, start, count, u0, u1);
 }
 
 static void forward_work(void *data, int64_t number, int64_t size) {
@@ -228,7 +239,7 @@ static void forward_work(void *data, int64_t number, int64_t size) {
         if (a->weight_hr) pack_projection(s);
         if (a->weight_ih) pack_gates(s, a->weight_ih, a->I, c->packed_ih);
         meet(s);
-        if (c->kind_h != a->norm_h) centre(s, H, c->packed);
+        if (c->kind_h != a->norm_h) centre(s, a->P, c->packed);
         if (c->kind_x != a->norm_x) centre(s, a->I, c->packed_ih);
         if (c->kind_h != a->norm_h || c->kind_x != a->norm_x) meet(s);
     }
@@ -236,14 +247,27 @@ static void forward_work(void *data, int64_t number, int64_t size) {
     int64_t row = 0, t = 0;
     for (; t < a->T && at_its_step(c, rows_at(a, t), size); t++) row += rows_at(a, t);
     int64_t end = row + (number + 1) * (c->N - row) / size;
-    for (row += number * (c->N - row) / size; row < end; row += BLOCK)
-        project(c, row, end - row < BLOCK ? end - row : BLOCK, 0, a->H, c->x + row * c->GH);
+    int measured = c->pooled && a->own_x;
+    int64_t begin = row + number * (c->N - row) / size;
+    real *moments_x = c->pooled_parts + 2 * number * c->GH;
+    for (row = begin; row < end; row += BLOCK) {
+        int64_t count = end - row < BLOCK ? end - row : BLOCK;
+        project(c, row, count, 0, a->H, c->x + row * c->GH);
+        if (measured)
+            measure_pooled(c, c->x + row * c->GH, count, row - begin, moments_x,
+                           moments_x + c->GH);
+    }
     meet(s);
+    if (measured) {
+        merge_pooled(s);
+        meet(s);
+    }
     for (s->t = 0; s->t < a->T; s->t++) {
         divide(s, rows_at(a, s->t));
         s->fresh = at_its_step(c, s->alive, size);
         if (s->fresh)
             project(c, s->base + s->r0, s->r1 - s->r0, s->u0, s->u1, x_of(s, s->r0));
+        if (measured) standardise(c, x_of(s, s->r0), s->r1 - s->r0, s->u0, s->u1);
         if (a->cell == INDRNN)
             multiply_units(s);
         else
@@ -264,16 +288,20 @@ INLINE void share_strips(const Share *s, int64_t rows, int64_t *start, int64_t *
 }
 
 /* After the loop: the gradients of the input and of the matrices, from those of x, W_hh h and h. */
-static void grad_products(const Share *s) {
+static void grad_products(Share *s) {
     Call *c = s->call;
     const Arguments *a = c->a;
     int64_t GH = c->GH, N = c->N, end = (s->number + 1) * N / s->size;
     const real *grad_product = a->sum ? c->x : c->product;
-    const real *grad_x = a->sum ? grad_product : c->grad_x;
-    if (a->grad_input)
-        for (int64_t row = s->number * N / s->size; row < end; row += BLOCK)
-            multiply(grad_x + row * GH, GH, end - row < BLOCK ? end - row : BLOCK, c->packed_ih, GH,
-                     a->I, (real *)a->grad_input + row * a->I, a->I, 0);
+    const real *grad_x = a->sum ? grad_product : c->pooled ? c->x : c->grad_x;
+    for (int64_t row = s->number * N / s->size; row < end; row += BLOCK) {
+        int64_t count = end - row < BLOCK ? end - row : BLOCK;
+        if (c->pooled) back_pooled(c, row, count);
+        if (a->grad_input)
+            multiply(grad_x + row * GH, GH, count, c->packed_ih, GH, a->I,
+                     (real *)a->grad_input + row * a->I, a->I, 0);
+    }
+    if (c->pooled) meet(s); /* the products below read the rows of all threads */
     int64_t m0, m1;
     share_strips(s, GH, &m0, &m1);
     real *scratch = c->outer + s->number * OUTER_SCRATCH;
@@ -334,6 +362,7 @@ static void backward_work(void *data, int64_t number, int64_t size) {
         if (vector && a->grad_weight_hh && unit >= 0 && unit < H)
             ((real *)a->grad_weight_hh)[unit] = sum;
     }
+    if (c->pooled) meet(s); /* the sums of all threads */
     grad_products(s);
 }
 

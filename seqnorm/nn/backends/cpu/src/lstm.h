@@ -165,7 +165,7 @@ INLINE void lstm_back_cell(Share *s, int64_t r, int batch) {
                       j, m, sums[k] + 2, batch);
         }
     }
-    if (!batch && (a->norm_x || a->norm_h)) add_sets(a, &sums[0][0], parts(s, 1, s->peer, r));
+    if (!batch && (c->norm_x || a->norm_h)) add_sets(a, &sums[0][0], parts(s, 1, s->peer, r));
 }
 
 PHASE(lstm_cell)

@@ -68,9 +68,10 @@ static int64_t run_prepared(const Prepared *p, char *scratch) {
         void **columns[3] = {&a.columns_x, &a.columns_h, &a.columns_c};
         for (int term = 0; term < 3; term++) {
             int64_t F = term == 2 ? H : GH;
-            if (kinds[term] != BATCH) continue;
-            *columns[term] = place(scratch, &size, 2 * T * F);
-            if (scratch) read_table(layer, term, p->first, T, F, eps[term], *columns[term]);
+            if (kinds[term] != BATCH && kinds[term] != POOLED) continue;
+            int64_t steps = kinds[term] == POOLED ? 1 : T;
+            *columns[term] = place(scratch, &size, 2 * steps * F);
+            if (scratch) read_table(layer, term, p->first, steps, F, eps[term], *columns[term]);
         }
         Call call = call_of(&a);
         a.kept = place(scratch, &size, place_kept(&call, &a));

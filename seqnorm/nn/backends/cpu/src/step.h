@@ -31,6 +31,9 @@ typedef struct {
     const real *stay_h, *stay_c;
     int zones_h, zones_c; /* whether there is zoneout */
     real *carried;        /* (N, H) c as it is carried on, where that is not c or its norm */
+    int64_t norm_x;       /* in the loop: NONE where that of the arguments is POOLED */
+    int pooled;
+    real *pooled_parts, *pooled_grad; /* moments of each thread's rows; gradients of gain * y */
     real *output, *h_n, *c_n, *stats, *product, *raw_c, *columns_x, *columns_h, *columns_c;
     const real *grad_output;
     real *grad_h, *grad_c, *grad_x, *grad_sums;
@@ -216,7 +219,7 @@ INLINE vec standard(const real *row, const Spread *of, int64_t g, int64_t j, int
 /* Return whether a step of this many rows computes its own x. Smaller steps are joined. */
 #define FRESH 8
 INLINE int at_its_step(const Call *c, int64_t alive, int64_t size) {
-    return c->a->weight_ih && alive >= FRESH * size;
+    return c->a->weight_ih && alive >= FRESH * size && !(c->pooled && c->a->own_x);
 }
 
 /* Return the place of x of a row at this step. */
@@ -290,7 +293,7 @@ INLINE void forward_spreads(Share *s, int64_t r, int batch, Spread *sx, Spread *
     }
     real stats[8];
     merge_product(s, r, stats);
-    *sx = spread(c->a, c->a->norm_x, c->stats + (s->base + r) * c->S);
+    *sx = spread(c->a, c->norm_x, c->stats + (s->base + r) * c->S);
     *sh = spread(c->a, c->a->norm_h, stats);
 }
 
@@ -321,7 +324,7 @@ INLINE Kept kept_of(const Share *s, int64_t r, int batch) {
         return (Kept){row, x_of(s, r), product_of(s, r), spread_of_batch(c, c->columns_x, s->t),
                       spread_of_batch(c, c->columns_h, s->t)};
     const real *stats = c->stats + row * c->S;
-    return (Kept){row, x_of(s, r), product_of(s, r), spread(a, a->norm_x, stats),
+    return (Kept){row, x_of(s, r), product_of(s, r), spread(a, c->norm_x, stats),
                   spread(a, a->norm_h, stats + 2 * a->sets)};
 }
 
@@ -343,7 +346,7 @@ INLINE void back_terms(Share *s, int64_t r, int64_t phase, const real *of_h, con
     Kept kept = kept_of(s, r, 0);
     real *grad_x = c->grad_x + kept.row * c->GH;
     real sums[PARTS] = {0};
-    if (a->norm_x || a->norm_h) add_parts(s, phase, r, 4 * a->sets, sums);
+    if (c->norm_x || a->norm_h) add_parts(s, phase, r, 4 * a->sets, sums);
     for (int64_t set = 0, k = 0; set < a->sets; set++) {
         real count = (real)((a->set_end[set] - k) * a->H);
         real mean[4];
@@ -354,9 +357,9 @@ INLINE void back_terms(Share *s, int64_t r, int64_t phase, const real *of_h, con
                 int64_t j = k * a->H + u;
                 vec dx = load(from + j, m), dh = load(of_h + j, m);
                 if (!a->sum) {
-                    if (a->norm_x) {
+                    if (c->norm_x) {
                         vec y = standard(kept.x, &kept.sx, k, j, m, 0);
-                        dx = through(dx * load(c->gain_x + j, m), y, kept.sx.scale[k], a->norm_x,
+                        dx = through(dx * load(c->gain_x + j, m), y, kept.sx.scale[k], c->norm_x,
                                      mean[0], mean[1]);
                     }
                     store(grad_x + j, dx, m);
@@ -385,6 +388,7 @@ INLINE void learn(const Share *s, int which, const real *gain, vec d, vec y, int
                   vec *sums, int batch) {
     gather(sum_of(s, which) + j, d * y, m);
     if (batch) return; /* that sum, over the rows of the step, is what its norm needs */
+    if (which == GAIN_X && s->call->pooled) return; /* and here over the rows of all steps */
     vec scaled = first(d * load(gain + j, m), m);
     sums[0] += scaled, sums[1] += scaled * y;
 }
