@@ -157,17 +157,17 @@ def _start(direction: Direction, rows: Tensor, packing: Packing, state: State) -
         for number, stay in enumerate(drawn):
             if isinstance(stay, Tensor):
                 stays[number] = stay.to(rows.dtype)
-    columns: list[Tensor | None] = [None, None, None]
+    columns_x: Tensor | None = None
     pooled: BatchPass | None = None
     if norms is not None and plan.pooled:
         of_input = norms.of(x)
         assert isinstance(of_input, BatchPass)
-        pooled, columns[0] = of_input, pooled_columns(of_input, rows, plan.eps[0])
+        pooled, columns_x = of_input, pooled_columns(of_input, rows, plan.eps[0])
     bias_ih = direction.bias_ih if plan.places[0] else None
     bias_hh = direction.bias_hh if plan.places[1] else None
     inputs = Inputs(
         *(rows, weight_ih, direction.weight_hh, state[0], state[1] if len(state) > 1 else None),
-        *(gain_x, gain_h, gain_c, bias_c, *columns, stays[0], stays[1]),
+        *(gain_x, gain_h, gain_c, bias_c, columns_x, None, None, stays[0], stays[1]),
         *(bias_ih, bias_hh, bias_x, bias_h, direction.weight_hr),
     )
     # In a graph of a layer without norms of the batch, a tensor holds the numbers of rows.
