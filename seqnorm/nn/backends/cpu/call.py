@@ -88,6 +88,8 @@ class Call(NamedTuple):
 
     def check(self, inputs: Inputs) -> None:
         """Raise RuntimeError unless every tensor has the shape that the kernels rely on."""
+        if self.plan.pooled and inputs.weight_ih is None:
+            raise RuntimeError("weight_ih is missing: a norm over time is of its product")
         batch, hidden = inputs.h_0.shape
         step = self.plan.step
         steps, rows, gates = len(self.sizes), sum(self.sizes), len(step.gates) * hidden
