@@ -39,6 +39,7 @@ from seqnorm.nn.backends.cpu.call import Call as KernelCall
 from seqnorm.nn.backends.cpu.call import Inputs
 from seqnorm.nn.backends.cpu.operators import recurrence
 from seqnorm.nn.backends.cpu.plan import inference_plan, plan_of
+from seqnorm.nn.backends.reference import input_term
 
 pytestmark = needs_kernels
 I, H = 5, 21  # noqa: E741  the axes' letters
@@ -312,6 +313,25 @@ def test_a_call_without_the_matrix_of_the_input() -> None:
     call = KernelCall(plan_of(direction), [2, 2], (0.0, 0.0))
     with pytest.raises(RuntimeError, match="weight_ih is missing: a norm over time"):
         recurrence(call, Inputs(**tensors))
+
+
+def test_a_graph_of_an_earlier_version() -> None:
+    """There the norm over time stands before the operator, which takes the finished term."""
+    layer = layer_of("LSTM layer").eval()
+    (direction,) = layer.directions()
+    x = torch.randn(4, 2, I, dtype=F64)
+    expected, _ = layer(x)
+    norms = direction.start([2] * 4)
+    tensors: dict[str, Any] = dict.fromkeys(Inputs._fields)
+    tensors |= {"input": input_term(direction, norms, x.flatten(0, 1))}
+    tensors |= {part: torch.zeros(2, H, dtype=F64) for part in ("h_0", "c_0")}
+    tensors |= {"weight_hh": direction.weight_hh, "gain_h": direction.affine["hidden"][0]}
+    tensors |= {"bias_3": direction.affine["hidden"][1]}
+    sizes = torch.tensor([2] * 4)
+    assert direction.scheme is not None
+    given = "LSTM", direction.scheme.text, [0.0, 0.0], sizes, *Inputs(**tensors)
+    output = torch.ops.seqnorm.recurrence(*given)[0]
+    assert_close(output.unflatten(0, (4, 2)), expected, VALUES)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 1e6])

@@ -65,10 +65,10 @@ def _text(step: Step) -> str:
 
 
 @functools.cache
-def _plan(step: str, scheme: str, hidden_size: int) -> Plan:
+def _plan(step: str, scheme: str, hidden_size: int, finished: bool) -> Plan:
     norms = NormScheme.from_text(scheme) if scheme else None
     name, *nonlinearity = step.split()
-    found = make_plan(STEPS[name](*nonlinearity), norms, hidden_size)
+    found = make_plan(STEPS[name](*nonlinearity), norms, hidden_size, finished)
     if found.reason is not None:
         raise RuntimeError(f"seqnorm::recurrence of a {step} with {scheme}: {found.reason}")
     return found
@@ -76,7 +76,9 @@ def _plan(step: str, scheme: str, hidden_size: int) -> Plan:
 
 def _call(call: Any, given: Inputs, sizes: list[int]) -> Call:
     step, scheme, zoneout, _ = call
-    return Call(_plan(step, scheme, int(given.weight_hh.shape[-1])), sizes, tuple(zoneout))
+    # Graphs of earlier versions compute a norm over time themselves, and W_ih x with it.
+    plan = _plan(step, scheme, int(given.weight_hh.shape[-1]), given.weight_ih is None)
+    return Call(plan, sizes, tuple(zoneout))
 
 
 def _has_kernels(inputs: Inputs) -> bool:
