@@ -37,6 +37,8 @@ CASES = ["LSTM layer", "LSTM icefall", "LSTM laurent2016", "LSTM kiros2016", "LS
 CASES += ["GRU layer", "GRU dreamer", "GRU laurent2016", "GRU kinds", "GRU None"]
 CASES += ["LSTM batch", "GRU batch", "LSTM zoneout", "LiGRU kinds", "LiGRU moumen2023", "RNN layer"]
 CASES += ["RNN None", "IndRNN layer", "IndRNN kinds", "IndRNN batch", "LSTM projected"]
+# A norm over time, alone and beside norms of a row.
+CASES += ["LSTM batch_pooled", "GRU batch before", "LiGRU ravanelli2018"]
 
 
 def calls_of(name: str, dtype: torch.dtype = F64) -> dict[str, tuple[Any, ...]]:
@@ -88,7 +90,7 @@ def test_no_step_of_the_batch_is_unused() -> None:
     "name",
     [
         *("LSTM layer", "LSTM laurent2016", "LSTM zoneout", "GRU layer", "GRU dreamer"),
-        *("LiGRU layer", "RNN layer", "IndRNN layer", "LSTM projected"),
+        *("LiGRU layer", "RNN layer", "IndRNN layer", "LSTM projected", "LSTM batch_pooled"),
     ],
 )
 def test_unused_rows(name: str) -> None:

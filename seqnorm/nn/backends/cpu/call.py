@@ -91,6 +91,8 @@ class Call(NamedTuple):
 
     def check(self, inputs: Inputs) -> None:
         """Raise RuntimeError unless every tensor has the shape that the kernels rely on."""
+        if self.plan.pooled and inputs.weight_ih is None:
+            raise RuntimeError("weight_ih is missing: a norm over time is of its product")
         batch, width = inputs.h_0.shape
         hidden = width if inputs.weight_hr is None else units_of(inputs.weight_hh, inputs.weight_hr)
         step = self.plan.step

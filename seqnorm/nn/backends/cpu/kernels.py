@@ -124,7 +124,7 @@ def kept_width(call: Call, inputs: Inputs) -> int:
     zoneout = inputs.stay_c is not None or any(call.zoneout[1:])
     # The symbolic sizes of torch 2.3 cannot be multiplied by a truth value.
     parts = (
-        (wide, inputs.weight_ih is not None or plan.joined or plan.pooled),
+        (wide, inputs.weight_ih is not None or plan.joined),
         (4 * len(plan.sets) + 2, not plan.batch),
         (wide, not plan.joined),
         (hidden, lstm),
@@ -201,7 +201,7 @@ class Backward(Pass):
                 "grad_input": input.new_empty(rows, width) if needed[0] else None,
                 "grad_weight_ih": weight_ih.new_empty(weight_ih.shape) if needed[1] else None,
             }
-        elif not call.plan.joined and not call.plan.pooled:
+        elif not call.plan.joined:
             self._places["grad_x"] = self._grad_x = input.new_empty(rows, wide)
         self.give(self._places.items())
         self.give([("output", results[0]), ("grad_sums", self._sums)])
@@ -226,8 +226,7 @@ class Backward(Pass):
             parts = [of_place[letter] for letter in place]
             found.append(sum(parts[1:], parts[0]) if parts else None)
         found.append(places.get("grad_weight_hr"))
-        # Otherwise it holds grad_x, the gradient of the input.
-        if inputs.weight_ih is not None or not (plan.joined or plan.pooled):
+        if inputs.weight_ih is not None or not plan.joined:  # else it holds grad_x
             memory.give(self.kept)  # type: ignore[arg-type]  # given at construction
         return [grad if need else None for need, grad in zip(self._needed, found)]
 

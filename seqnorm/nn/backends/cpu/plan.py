@@ -128,8 +128,14 @@ def inference_plan(direction: Direction) -> Plan:
     return found
 
 
-def make_plan(step: Step, scheme: NormScheme | None, hidden_size: int) -> Plan:
-    """Return the plan of a step with a scheme."""
+def make_plan(
+    step: Step, scheme: NormScheme | None, hidden_size: int, finished: bool = False
+) -> Plan:
+    """Return the plan of a step with a scheme.
+
+    Args:
+        finished: true if a norm over time is computed before the kernel, whatever the scheme.
+    """
     norms = {} if scheme is None else scheme.norms
     h_site = "sum" if "sum" in norms else "hidden"
     of_rows = any(site in norms and not norms[site].over_batch for site in (h_site, "cell"))
@@ -137,7 +143,8 @@ def make_plan(step: Step, scheme: NormScheme | None, hidden_size: int) -> Plan:
     if "input" in norms and norms["input"].over_time:
         # A call with norms of a step's rows may be divided, but these statistics are of all rows.
         others = [norm for site, norm in norms.items() if site in (h_site, "cell")]
-        hoisted = norms["input"].eps_on != "var" or any(norm.over_batch for norm in others)
+        hoisted = finished or any(norm.over_batch for norm in others)
+        hoisted = hoisted or norms["input"].eps_on != "var"
     wanted = ("" if hoisted else "input", h_site, "cell")
     sites = tuple(site if site in norms else "" for site in wanted)
     inside = {site: norms[site] for site in sites if site}

@@ -65,10 +65,10 @@ def _text(step: Step) -> str:
 
 
 @functools.cache
-def _plan(step: str, scheme: str, hidden_size: int) -> Plan:
+def _plan(step: str, scheme: str, hidden_size: int, finished: bool) -> Plan:
     norms = NormScheme.from_text(scheme) if scheme else None
     name, *nonlinearity = step.split()
-    found = make_plan(STEPS[name](*nonlinearity), norms, hidden_size)
+    found = make_plan(STEPS[name](*nonlinearity), norms, hidden_size, finished)
     if found.reason is not None:
         raise RuntimeError(f"seqnorm::recurrence of a {step} with {scheme}: {found.reason}")
     return found
@@ -77,7 +77,8 @@ def _plan(step: str, scheme: str, hidden_size: int) -> Plan:
 def _call(call: Any, given: Inputs, sizes: list[int]) -> Call:
     step, scheme, zoneout, _ = call
     hidden = int(units_of(given.weight_hh, given.weight_hr))
-    return Call(_plan(step, scheme, hidden), sizes, tuple(zoneout))
+    # Graphs of earlier versions compute a norm over time themselves, and W_ih x with it.
+    return Call(_plan(step, scheme, hidden, given.weight_ih is None), sizes, tuple(zoneout))
 
 
 def _has_kernels(inputs: Inputs) -> bool:

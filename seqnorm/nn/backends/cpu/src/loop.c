@@ -22,7 +22,7 @@ static int64_t sums_size(const Arguments *a) {
 
 /* Return whether x has its own place, as it is computed or changed and is not the input. */
 INLINE int has_x(const Arguments *a) {
-    return a->weight_ih || a->sum || a->norm_x == POOLED;
+    return a->weight_ih || a->sum;
 }
 
 /* Place the values that the backward pass needs, and return their number of reals. The backward
