@@ -23,6 +23,7 @@ typedef struct {
     int64_t sum;                    /* the product is added to x, and norm_h is of the sum */
     int64_t swapped; /* LSTM: the normalised c is carried on; GRU: z takes the candidate */
     int64_t relu;    /* LiGRU, RNN, IndRNN: f is ReLU, not tanh */
+    int64_t half;    /* operands of products with a matrix are rounded to bfloat16 */
     double eps_x, eps_h, eps_c;
     double zoneout_h, zoneout_c; /* in inference */
     const int64_t *rows;  /* (T) sequences alive at each step; NULL if all B always are */

@@ -43,6 +43,14 @@ static int64_t place_kept(Call *call, const Arguments *a) {
     return next - (real *)a->kept;
 }
 
+#define BLOCK 48 /* rows projected together */
+
+/* Reals of a thread's rounded rows. */
+INLINE int64_t halves_size(const Arguments *a) {
+    int64_t rows = a->B > BLOCK ? a->B : BLOCK, K = a->weight_ih && a->I > a->H ? a->I : a->H;
+    return (rows + VL) * K;
+}
+
 /* Place the scratch memory of either pass, and return its number of reals. */
 static int64_t place_scratch(Call *call, const Arguments *a, int backward) {
     real *start = a->scratch, *next = start;
@@ -59,6 +67,8 @@ static int64_t place_scratch(Call *call, const Arguments *a, int backward) {
     call->slots = next, next += rows * CHANNELS * a->H;
     call->ones = next, next += GH;
     call->zeros = next, next += GH;
+    call->halves = next;
+    if (a->half && !backward) next += threads * halves_size(a);
     call->sums = next;
     if (backward) {
         next += threads * 2 * sums_size(a);
@@ -131,13 +141,24 @@ static void run_phases(Share *s, const Phase *phases, void (*batch)(Share *)) {
     }
 }
 
-#define BLOCK 48 /* rows projected together */
-
-/* Units u0 .. u1 of every gate of c = a times W (G * H, K) or its packed panels, or added. */
-static void multiply_gates(const Call *c, const real *a, int64_t n, const real *w,
+/* Units u0 .. u1 of every gate of c = a times W (G * H, K) or its packed panels, or added; this
+ * is the thread of the number. */
+static void multiply_gates(const Call *c, int64_t number, const real *a, int64_t n, const real *w,
                            const real *packed, int64_t K, int64_t u0, int64_t u1, real *to,
                            int add) {
     int64_t H = c->a->H, gate = panels(H) * NR;
+    if (c->a->half) {
+        real *halves = c->halves + number * halves_size(c->a), *tile = halves + n * K;
+        round_all(a, n * K, halves);
+        a = halves;
+        for (int64_t g = 0; c->unpacked && g < c->a->G; g++)
+            for (int64_t u = u0; u < u1; u += VL) {
+                int64_t some = u1 - u < VL ? u1 - u : VL;
+                round_all(w + (g * H + u) * K, some * K, tile);
+                multiply_rows(a, K, n, tile, K, some, to + g * H + u, c->GH, add);
+            }
+        if (c->unpacked) return;
+    }
     for (int64_t g = 0; g < c->a->G && u1 > u0; g++) {
         real *at = to + g * H + u0;
         if (c->unpacked)
@@ -153,17 +174,19 @@ static void pack_gates(const Share *s, const real *w, int64_t K, real *packed) {
     for (int64_t p = s->number; p < s->call->a->G * blocks; p += s->size) {
         int64_t start = p % blocks * NR;
         pack_rows(w + (p / blocks * H + start) * K, K, H - start, packed + p * NR * K);
+        if (s->call->a->half) round_all(packed + p * NR * K, NR * K, packed + p * NR * K);
     }
 }
 
 /* Units u0 .. u1 of x = W_ih input + b for `count` packed rows. For norms of a row, which have all
  * units, also the mean and 1 / deviation of its sets. */
-static void project(const Call *c, int64_t row, int64_t count, int64_t u0, int64_t u1, real *x) {
+static void project(const Call *c, int64_t number, int64_t row, int64_t count, int64_t u0,
+                    int64_t u1, real *x) {
     const Arguments *a = c->a;
     int64_t GH = c->GH;
     const real *input = (const real *)a->input + row * a->I, *bias = a->bias_in;
     if (a->weight_ih)
-        multiply_gates(c, input, count, a->weight_ih, c->packed_ih, a->I, u0, u1, x, 0);
+        multiply_gates(c, number, input, count, a->weight_ih, c->packed_ih, a->I, u0, u1, x, 0);
     else if (has_x(a)) /* the product is added to x, which is not ours */
         memcpy(x, input, (size_t)(count * GH) * sizeof(real));
     int of_row = a->norm_x && !c->batch;
@@ -194,18 +217,18 @@ static void forward_work(void *data, int64_t number, int64_t size) {
     for (; t < a->T && at_its_step(c, rows_at(a, t), size); t++) row += rows_at(a, t);
     int64_t end = row + (number + 1) * (c->N - row) / size;
     for (row += number * (c->N - row) / size; row < end; row += BLOCK)
-        project(c, row, end - row < BLOCK ? end - row : BLOCK, 0, H, c->x + row * c->GH);
+        project(c, number, row, end - row < BLOCK ? end - row : BLOCK, 0, H, c->x + row * c->GH);
     meet(s);
     for (s->t = 0; s->t < a->T; s->t++) {
         divide(s, rows_at(a, s->t));
         s->fresh = at_its_step(c, s->alive, size);
         if (s->fresh)
-            project(c, s->base + s->r0, s->r1 - s->r0, s->u0, s->u1, x_of(s, s->r0));
+            project(c, number, s->base + s->r0, s->r1 - s->r0, s->u0, s->u1, x_of(s, s->r0));
         if (a->cell == INDRNN)
             multiply_units(s);
         else
-            multiply_gates(c, h_before(s, s->r0), s->r1 - s->r0, a->weight_hh, c->packed, H, s->u0,
-                           s->u1, product_of(s, s->r0), (int)a->sum);
+            multiply_gates(c, number, h_before(s, s->r0), s->r1 - s->r0, a->weight_hh, c->packed, H,
+                           s->u0, s->u1, product_of(s, s->r0), (int)a->sum);
         run_phases(s, steps_of[a->cell]->forward, steps_of[a->cell]->forward_batch);
         s->before = s->base, s->base += s->alive;
     }
@@ -227,8 +250,9 @@ static void grad_products(const Share *s) {
     int64_t m1 = (s->number + 1) * strips / s->size * MOST;
     if (m1 > GH) m1 = GH;
     real *scratch = c->outer + s->number * OUTER_SCRATCH;
-    Rows input = {.rows = a->input, .width = a->I};
-    Rows before = {.rows = c->output, .others = c->h_0, .index = c->before, .width = a->H};
+    Rows input = {.rows = a->input, .width = a->I, .half = a->half};
+    Rows before = {.rows = c->output, .others = c->h_0, .index = c->before, .width = a->H,
+                   .half = a->half};
     if (a->grad_weight_ih) outer(grad_x, GH, m0, m1, &input, N, a->grad_weight_ih, scratch);
     if (a->grad_weight_hh && a->cell != INDRNN)
         outer(grad_product, GH, m0, m1, &before, N, a->grad_weight_hh, scratch);
@@ -242,12 +266,16 @@ static void backward_work(void *data, int64_t number, int64_t size) {
     s->sums = c->sums + number * 2 * each, s->kept_sums = s->sums + each;
     memset(s->sums, 0, (size_t)(2 * each) * sizeof(real));
     int vector = a->cell == INDRNN, add = steps_of[a->cell]->carries || c->zones_h;
-    for (int64_t p = number; !vector && p < panels(H); p += size)
-        pack_columns((const real *)a->weight_hh + p * NR, GH, H, H - p * NR,
-                     c->packed + p * NR * GH);
-    for (int64_t p = number; a->grad_input && p < panels(a->I); p += size)
-        pack_columns((const real *)a->weight_ih + p * NR, GH, a->I, a->I - p * NR,
-                     c->packed_ih + p * NR * GH);
+    for (int64_t p = number; !vector && p < panels(H); p += size) {
+        real *panel = c->packed + p * NR * GH;
+        pack_columns((const real *)a->weight_hh + p * NR, GH, H, H - p * NR, panel);
+        if (a->half) round_all(panel, NR * GH, panel);
+    }
+    for (int64_t p = number; a->grad_input && p < panels(a->I); p += size) {
+        real *panel = c->packed_ih + p * NR * GH;
+        pack_columns((const real *)a->weight_ih + p * NR, GH, a->I, a->I - p * NR, panel);
+        if (a->half) round_all(panel, NR * GH, panel);
+    }
     s->base = c->N;
     meet(s);
     for (s->t = a->T - 1; s->t >= 0; s->t--) {

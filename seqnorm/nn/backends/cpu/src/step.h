@@ -34,6 +34,7 @@ typedef struct {
     const real *grad_output;
     real *grad_h, *grad_c, *grad_x, *grad_sums;
     real *packed, *packed_ih, *parts, *slots, *sums, *ones, *zeros, *outer;
+    real *halves; /* of each thread: rows rounded to bfloat16, and then a tile of a matrix */
     int64_t N, *before; /* rows of all steps; of each, the row of its h_(t-1) */
     Barrier barrier;
 } Call;
