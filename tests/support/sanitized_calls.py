@@ -150,7 +150,7 @@ def one(draw: random.Random, cell: str, norm: Any, dtype: torch.dtype) -> None:
         lengths = None
     call = Call.draw(layer, lengths, B, T).to(dtype)
     half = draw.random() < 0.3
-    rounding = mock.patch.object(cpu, "in_half", lambda rows: half)
+    rounding = mock.patch.object(cpu, "in_half", return_value=half)
     with warnings.catch_warnings(), rounding:
         warnings.filterwarnings("ignore", "BatchNorm in training")
         run(layer, call, draw.random() < 0.7, mode)

@@ -9,6 +9,7 @@ Axes: T steps, B sequences, I = input size, H = hidden size.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,7 @@ import torch
 from beside_reference import (
     F32,
     F64,
+    SINGLE_VALUES,
     Call,
     assert_same,
     build,
@@ -34,6 +36,8 @@ from torch import Tensor
 
 import seqnorm
 from seqnorm.nn.backends import cpu
+from seqnorm.nn.backends.cpu import library
+from seqnorm.nn.backends.cpu.prepared import Prepared
 from seqnorm.nn.layers.cells import LAYERS
 
 pytestmark = needs_kernels
@@ -242,6 +246,57 @@ def test_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
             expected = rows.to(BF16).float()
             same = (output.view(-1) == expected) | (output.view(-1).isnan() & expected.isnan())
             assert bool(same.all()), variant
+
+
+@pytest.mark.skipif(not library.PAIRS, reason="this processor has no products of pairs")
+@pytest.mark.parametrize("name", ["LSTM layer", "GRU layer", "RNN None", "LSTM laurent2016"])
+def test_pairs(name: str, threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products of pairs are those of rounded operands. With one step, nothing is rounded twice."""
+    monkeypatch.setattr(library, "CHOSEN", "avx512")
+    monkeypatch.setattr(cpu, "in_half", lambda rows: True)
+    for number, width, hidden in itertools.product((1, 2), (1, 5, 34), (3, 32, 47, 130)):
+        threads(number)
+        torch.manual_seed(hidden)
+        layer = build(*TAKEN[name], width, hidden).eval()
+        call = Call.draw(layer, [1] * (9 + width))
+        exact = outcome(layer, call)
+        for pairs in (True, False):
+            monkeypatch.setattr(library, "PAIRS", pairs)
+            found = outcome(single(layer), call.to(F32))
+            assert_same(found, exact, f"{number}, {width}, {hidden}, {pairs}", F32)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 20])
+@pytest.mark.parametrize("cell", cpu.STEPS)
+def test_one_step_in_inference(cell: str, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prepared calls of layers and cells round as other calls do."""
+    made: list[bool] = []
+    real = Prepared.run
+
+    def run(*given: Any) -> bool:
+        made.append(real(*given))
+        return made[-1]
+
+    monkeypatch.setattr(Prepared, "run", run)
+    layer = LAYERS[cell](I, H, norm="layer").eval()
+    alone = getattr(seqnorm, f"{cell}Cell")(I, H, norm="layer").eval()
+    alone.load_state_dict({name.replace("_l0", ""): t for name, t in layer.state_dict().items()})
+    x = torch.randn(1, rows, I)
+    with torch.no_grad():
+        exact, _ = layer(x)
+        made.clear()
+        for variant in each_variant(monkeypatch):
+            with autocast():
+                with seqnorm.use_backend("cpu"):
+                    expected, _ = layer(x, lengths=[1] * rows)
+                assert not made, "lengths need the usual way"
+                found, _ = layer(x)
+                of_cell = parts_of(alone(x[0]))[0]
+            assert made == [True, True]
+            made.clear()
+            assert_close(found, expected, SINGLE_VALUES, variant)
+            assert_close(of_cell, expected[0], SINGLE_VALUES, variant)
+            assert float((found - exact).abs().max()) > 1e-5, "nothing was rounded"
 
 
 def test_refusals() -> None:

@@ -75,6 +75,7 @@ def _load() -> tuple[Any, str]:
         library.seqnorm_variant.restype = ctypes.c_char_p
         library.seqnorm_variant.argtypes = [ctypes.c_int64]
         library.seqnorm_has_threads.restype = ctypes.c_int64
+        library.seqnorm_has_pairs.restype = ctypes.c_int64
         number, call = ctypes.c_int64, ctypes.POINTER(Arguments)
         library.seqnorm_sizes.argtypes = [number, number, call, number, ctypes.POINTER(number)]
         library.seqnorm_sizes.restype = None
@@ -112,6 +113,13 @@ LIBRARY, WHY_NOT = _load()
 # Instruction sets that the library and this machine both have, by name, the widest last.
 VARIANTS = _variants()
 CHOSEN = _chosen()
+# Whether the widest kernels multiply pairs of bfloat16.
+PAIRS = LIBRARY is not None and bool(LIBRARY.seqnorm_has_pairs())
+
+
+def way_of_half(half: bool) -> int:
+    """Return how products are computed: REALS, ROUNDED or PAIRS of ``src/arguments.h``."""
+    return 1 + PAIRS if half else 0
 
 
 def describe() -> str:

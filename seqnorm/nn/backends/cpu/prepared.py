@@ -18,17 +18,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...autocast import is_autocast
+from ...autocast import autocast_dtype, is_autocast
 from ...recurrence.direction import Direction
 from ...recurrence.site_norms import BatchSiteNorm
 from ...recurrence.step import State
 from ..watching import is_forward_mode, is_transformed
 from . import kernels, library
+from .half import in_half
 from .library import LIBRARY, STEPS, Arguments, Layer
 from .plan import inference_plan
 
 _WIDE = {torch.float32: 0, torch.float64: 1}
-_PACK = struct.Struct("14q").pack  # ``Prepared`` of src/arguments.h
+_PACK = struct.Struct("15q").pack  # ``Prepared`` of src/arguments.h
 _BITS = {"i": 1, "x": 2, "h": 4}  # where biases are added, as there
 _NO_MEMORY = 1
 
@@ -41,7 +42,7 @@ def is_plain_inference() -> bool:
         or torch._C._len_torch_dispatch_stack() > 0
         or is_transformed()
         or is_forward_mode()
-        or is_autocast("cpu")
+        or (is_autocast("cpu") and autocast_dtype("cpu") != torch.bfloat16)
     )
 
 
@@ -198,8 +199,9 @@ class Prepared:
         sizes = steps, batch, first, threads
         final = new[0].data_ptr(), new[1].data_ptr() if len(new) > 1 else 0
         variant = library.VARIANTS[library.CHOSEN]
+        half = library.way_of_half(in_half(input))
         failed: int = LIBRARY.seqnorm_prepared(
-            _PACK(variant, *self._fixed, *sizes, given, h_0, c_0, written, *final)
+            _PACK(variant, *self._fixed, *sizes, given, h_0, c_0, written, *final, half)
         )
         if failed == _NO_MEMORY:
             raise MemoryError(f"there is not enough memory for {steps} steps of {batch} sequences")

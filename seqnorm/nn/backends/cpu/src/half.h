@@ -26,7 +26,7 @@ typedef uint32_t bits __attribute__((vector_size(VECTOR_BYTES)));
 INLINE vec rounded(vec x) {
     bits b = (bits)x;
     b = (b + 0x7fffu + (b >> 16 & 1u)) & 0xffff0000u;
-    return select_(x == x, (vec)b, x);
+    return select_(x == x, (vec)b, x + x); /* whose upper half is NaN, too */
 }
 
 #endif

@@ -147,7 +147,17 @@ static void multiply_gates(const Call *c, int64_t number, const real *a, int64_t
                            const real *packed, int64_t K, int64_t u0, int64_t u1, real *to,
                            int add) {
     int64_t H = c->a->H, gate = panels(H) * NR;
-    if (c->a->half) {
+#if HAS_PAIRS
+    if (c->a->half == PAIRS && !c->unpacked) {
+        pair *pairs = (pair *)(c->halves + number * halves_size(c->a));
+        pair_rows(a, n, K, pairs);
+        for (int64_t g = 0; g < c->a->G && u1 > u0; g++)
+            multiply_pairs(pairs, n, packed + (g * gate + u0) * K, K, u1 - u0, to + g * H + u0,
+                           c->GH, add);
+        return;
+    }
+#endif
+    if (c->a->half != REALS) {
         real *halves = c->halves + number * halves_size(c->a), *tile = halves + n * K;
         round_all(a, n * K, halves);
         a = halves;
@@ -174,6 +184,12 @@ static void pack_gates(const Share *s, const real *w, int64_t K, real *packed) {
     for (int64_t p = s->number; p < s->call->a->G * blocks; p += s->size) {
         int64_t start = p % blocks * NR;
         pack_rows(w + (p / blocks * H + start) * K, K, H - start, packed + p * NR * K);
+#if HAS_PAIRS
+        if (s->call->a->half == PAIRS) {
+            pair_panel(packed + p * NR * K, K);
+            continue;
+        }
+#endif
         if (s->call->a->half) round_all(packed + p * NR * K, NR * K, packed + p * NR * K);
     }
 }

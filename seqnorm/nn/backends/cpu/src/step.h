@@ -9,7 +9,7 @@
 #pragma once
 
 #include "arguments.h"
-#include "product.h"
+#include "pairs.h"
 
 #define PARTS 16  /* sums that a phase can exchange for a row: 2 of x and 2 of h for 4 sets */
 #define PHASES 3
