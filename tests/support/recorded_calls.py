@@ -202,7 +202,7 @@ def _of_prepared(
     recorded = Recorded(PREPARED, (library.VARIANTS["base"], wide, count, 1))
     final = [part.data_ptr() for part in new]
     values = [library.VARIANTS["base"], wide, 0, count, steps, batch, first, 1]
-    recorded.add(struct.pack("=14q", *values, *[0] * 6))
+    recorded.add(struct.pack("=15q", *values, *[0] * 7))
     layers = recorded.add(bytes(call._layers))
     recorded.links.append((0, 16, layers))
     held = {tensor.data_ptr(): tensor for _, _, tensor, _, _ in call._tensors}

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from beside_reference import F32, F64, NONLINEAR, Call, build, taken
@@ -27,6 +28,7 @@ from hidden_states import as_hx, parts_of
 from torch import Tensor
 
 import seqnorm
+from seqnorm.nn.backends import cpu
 from seqnorm.nn.backends.cpu import kernels, library, memory, operators
 
 # Sizes around the widths of vectors and panels, which are 2 to 32 reals.
@@ -136,7 +138,10 @@ def drawn_layer(draw: random.Random, cell: str, norm: Any) -> Any:
 
 
 def one(draw: random.Random, cell: str, norm: Any, dtype: torch.dtype) -> None:
-    """Call a layer of random sizes: in training or not, with gradients or not, or twice."""
+    """Call a layer of random sizes: in training or not, with gradients or not, or twice.
+
+    The operands of products are rounded to bfloat16 in some calls.
+    """
     B, T = draw.choice([1, 2, 3, 4, 7, 12, 19, 37]), draw.choice([1, 2, 3, 5])
     lengths = None if draw.random() < 0.3 else [draw.randint(0, T) for _ in range(B)]
     if lengths is not None:
@@ -147,7 +152,9 @@ def one(draw: random.Random, cell: str, norm: Any, dtype: torch.dtype) -> None:
     if mode == "prepared":  # calls without lengths, as ``layers.inference`` takes them
         lengths = None
     call = Call.draw(layer, lengths, B, T).to(dtype)
-    with warnings.catch_warnings():
+    half = draw.random() < 0.3
+    rounding = mock.patch.object(cpu, "in_half", return_value=half)
+    with warnings.catch_warnings(), rounding:
         warnings.filterwarnings("ignore", "BatchNorm in training")
         run(layer, call, draw.random() < 0.7, mode)
 

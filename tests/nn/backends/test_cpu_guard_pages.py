@@ -22,6 +22,7 @@ SCRIPT = """
 import ctypes, faulthandler, mmap
 import torch
 from beside_reference import F32, Call, build, each_variant, outcome, single, taken
+from seqnorm.nn.backends import cpu
 from seqnorm.nn.backends.cpu import kernels, library, memory
 
 faulthandler.enable()
@@ -72,6 +73,13 @@ for name in names:
                 outcome(layer, drawn)
                 outcome(single(layer), drawn.to(F32))
                 frozen(drawn.input, lengths=lengths)
+                if options:
+                    continue
+                exact, cpu.in_half = cpu.in_half, lambda rows: True
+                outcome(layer, drawn)
+                outcome(single(layer), drawn.to(F32))
+                frozen(drawn.input, lengths=lengths)
+                cpu.in_half = exact
 """
 
 

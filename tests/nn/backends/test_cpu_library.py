@@ -46,10 +46,13 @@ def test_arguments_are_those_of_the_header() -> None:
 def test_numbers_are_those_of_the_header() -> None:
     """The numbers of cells and kinds of norms agree."""
     enums = re.findall(r"enum \{(.*?)\};", HEADER.read_text())
-    cells, kinds, places = ([name.strip() for name in enum.split(",")] for enum in enums)
+    cells, kinds, halves, places = ([name.strip() for name in enum.split(",")] for enum in enums)
     assert cells == [name.upper() for name in library.STEPS]
     assert list(library.STEPS.values()) == list(range(len(cells)))
     assert kinds == [str(kind).upper() for kind in library.KINDS]
     assert list(library.KINDS.values()) == list(range(len(kinds)))
+    assert halves == ["REALS", "ROUNDED", "PAIRS"]
+    assert library.way_of_half(False) == halves.index("REALS")
+    assert library.way_of_half(True) == halves.index("PAIRS" if library.PAIRS else "ROUNDED")
     assert places == [f"{name} = {bit}" for name, bit in zip(("IN_X", "OF_X", "OF_H"), (1, 2, 4))]
     assert list(prepared._BITS.values()) == [1, 2, 4]

@@ -400,7 +400,7 @@ def _first_another(layer: Any) -> Any:
 
 
 def _autocast(layer: Any) -> Any:
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.float16):
         return layer(X)
 
 
@@ -437,7 +437,7 @@ LEAVES: dict[str, tuple[Callable[[Any], Any], Callable[[], Any]]] = {
     "gradients": (_recorded, _layer),
     "another backend": (_pinned, _layer),
     "a backend of a user": (_first_another, _layer),
-    "autocast": (_autocast, _layer),
+    "autocast in float16": (_autocast, _layer),
     "vmap": (_vmap, _layer),
     "forward mode": (_forward_mode, _layer),
     "counted": (_dispatched, _layer),

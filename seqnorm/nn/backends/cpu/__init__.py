@@ -11,7 +11,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ...autocast import is_autocast
 from ...check import warn
 from ...recurrence.direction import Direction, DirectionCall
 from ...recurrence.packing import Packing
@@ -30,6 +29,7 @@ from ..watching import (
 )
 from .batch import in_parts, pooled_columns
 from .call import Call, Inputs
+from .half import in_half, refusal, widened
 from .library import LIBRARY, STEPS, TOGETHER, WHY_NOT, describe
 from .operators import recurrence, recurrences
 from .plan import Plan, plan_of
@@ -53,8 +53,6 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
         return "under torch.compile and torch.export its kernels need torch 2.4"
     if rows.device.type != "cpu":
         return f"its kernels are for the CPU, and the input is on {rows.device}"
-    if rows.dtype not in (torch.float32, torch.float64) or is_autocast("cpu"):
-        return "its kernels compute only in float32 and float64"
     if is_forward_mode():
         return "its kernels have no forward-mode derivatives"
     given = (*direction.tensors, rows, *state)
@@ -64,9 +62,13 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
     known = all_traceable if traced else all_plain
     if is_transformed() or not known(given):
         return "its kernels take only plain tensors, no subclasses and none inside torch.func"
-    for tensor in given:
-        if tensor.dtype != rows.dtype or not tensor.is_cpu:
-            return "its kernels take input, weights and states of one dtype, on the CPU"
+    mixed = refusal(rows, given)
+    if mixed is not None:
+        return mixed
+    if traced and in_half(rows):
+        return "its kernels do not compute in bfloat16 in graphs and under tools that watch a call"
+    if direction.weight_hr is not None and in_half(rows):
+        return "it has no kernel with a projection (proj_size) in bfloat16"
     if packing.totals is not None:
         return "its kernels take the statistics of one process, and here several share theirs"
     if packing.empty:
@@ -99,10 +101,14 @@ def run_layer(calls: Sequence[DirectionCall]) -> list[tuple[Tensor, State]]:
         for one in passes:
             results.append(_alone(one))
     found = []
-    for one, (output, *state) in zip(passes, results):
+    for call, one, (output, *state) in zip(calls, passes, results):
         if one.pooled is not None and one.inputs.columns_x is None:
             *state, columns, var = state
             one.pooled.gather(columns[:, 0], var)
+        if one.call.half:  # the results have the dtypes of the initial state
+            dtypes = [part.dtype for part in call[-1]]
+            output = output.to(dtypes[0])
+            state = [part.to(dtype) for part, dtype in zip(state, dtypes)]
         if one.norms is not None:
             output = one.norms.whole("output", output)
             one.norms.close()
@@ -136,6 +142,7 @@ def _start(direction: Direction, rows: Tensor, packing: Packing, state: State) -
     traced = is_traced((rows, *state, *direction.tensors))
     if traced:  # elsewhere ``claims`` has checked that every tensor is plain
         refuse_freed((rows, *state, *direction.tensors))
+    half = in_half(rows)
     norms: SiteRun | None = None
     if plan.outside or direction.over_batch:
         # Norms of a row need no numbers of rows, which would fix the lengths of a graph.
@@ -172,7 +179,8 @@ def _start(direction: Direction, rows: Tensor, packing: Packing, state: State) -
     )
     # In a graph of a layer without norms of the batch, a tensor holds the numbers of rows.
     told = packing.sizes(rows) if traced and not plan.batch else None
-    call = Call(plan, packing.batch_sizes if told is None else [], zoneout)
+    inputs = widened(inputs) if half else inputs
+    call = Call(plan, packing.batch_sizes if told is None else [], zoneout, half)
     batch = [norms.of(site) for site in plan.sites] if norms is not None and plan.batch else []
     return _Pass(call, inputs, norms, batch, pooled, traced, told)
 

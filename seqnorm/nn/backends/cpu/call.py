@@ -64,11 +64,13 @@ class Call(NamedTuple):
     Attributes:
         sizes: rows of each step.
         zoneout: in inference, the probability for each part of the state; 0 if units are drawn.
+        half: true if the operands of products with a matrix are rounded to bfloat16.
     """
 
     plan: Plan
     sizes: list[int]
     zoneout: tuple[float, ...]
+    half: bool = False
 
     def sizes_like(self, rows: Tensor) -> Tensor:
         """Return ``sizes`` as a tensor (T,) on the device of the rows, or as symbols of a graph."""

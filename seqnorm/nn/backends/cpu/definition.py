@@ -18,6 +18,7 @@ from ...recurrence.zoneout import steps
 from ...statistics.moments import affine, moments, normalise
 from ..reference import input_term, unroll
 from .call import COLUMNS, STAYS, Call, Inputs
+from .half import nearest, rounding
 
 
 @dataclass
@@ -56,7 +57,7 @@ class _KernelNorm(SitePass):
 def definition(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
     """Return the results of ``operators.recurrence``, differentiable to any order."""
     plan, sizes = call.plan, call.sizes
-    step, scheme = plan.step, plan.scheme
+    step, scheme = rounding(plan.step) if call.half else plan.step, plan.scheme
     gains = (inputs.gain_x, inputs.gain_h, inputs.gain_c)
     biases = (inputs.bias_2, inputs.bias_3, inputs.bias_c)
     spans = {} if scheme is None else step.spans(scheme)
@@ -67,13 +68,16 @@ def definition(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
             units = norm.sizes(step.gates, spans[site], plan.hidden_size, step.heads)
             norms[site] = _KernelNorm(norm, units, sizes, *given)
     run = SiteRun({**norms})
-    weight_ih = inputs.input if inputs.weight_ih is None else inputs.weight_ih
-    weights = weight_ih, inputs.weight_hh, inputs.bias_0, inputs.bias_1, inputs.weight_hr
+    weight_ih, rows = inputs.weight_ih, inputs.input
+    if call.half and weight_ih is not None:
+        weight_ih, rows = nearest(weight_ih), nearest(rows)
+    w_ih = rows if weight_ih is None else weight_ih
+    weights = w_ih, inputs.weight_hh, inputs.bias_0, inputs.bias_1, inputs.weight_hr
     options: dict[str, Any] = {"own": {}, "norms": {}, "training": False, "zoneout": call.zoneout}
     direction = Direction(step, scheme, *weights, **options)
     drawn = inputs[STAYS : STAYS + len(call.zoneout)]
     held = [p if stay is None else stay != 0 for p, stay in zip(call.zoneout, drawn)]
-    x = inputs.input if inputs.weight_ih is None else input_term(direction, run, inputs.input)
+    x = rows if weight_ih is None else input_term(direction, run, rows)
     state = (inputs.h_0,) if inputs.c_0 is None else (inputs.h_0, inputs.c_0)
     output, final = unroll(direction, run, x, sizes, state, steps(held, sizes))
     statistics: list[Tensor] = []
@@ -88,6 +92,14 @@ def gradients(
     call: Call, inputs: Inputs, grads: tuple[Tensor | None, ...], needed: tuple[bool, ...]
 ) -> list[Tensor | None]:
     """Return differentiable gradients of the inputs from gradients of the results."""
+    # The rounding of the kernels replaces autocast's, which may be on during a backward pass.
+    with torch.autocast("cpu", enabled=False):
+        return _gradients(call, inputs, grads, needed)
+
+
+def _gradients(
+    call: Call, inputs: Inputs, grads: tuple[Tensor | None, ...], needed: tuple[bool, ...]
+) -> list[Tensor | None]:
     with torch.enable_grad():
         # Views, because one input may be computed from another, as a state from the weights of an
         # earlier call. Autograd adds that share of the gradient elsewhere.

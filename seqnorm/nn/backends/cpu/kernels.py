@@ -45,6 +45,7 @@ class Pass:
         arguments.T, arguments.B = len(sizes), inputs.h_0.shape[0]
         arguments.I = inputs.input.shape[1]
         arguments.rows, arguments.keep = rows.buffer_info()[0], keep
+        arguments.half = library.way_of_half(call.half)
         if call.plan.batch or call.plan.pooled:
             for term in call.own(inputs):
                 setattr(arguments, "own_" + term, 1)

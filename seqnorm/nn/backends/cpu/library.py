@@ -19,7 +19,7 @@ NONE = "none"
 STEPS = {"LSTM": 0, "GRU": 1, "LiGRU": 2, "RNN": 3, "IndRNN": 4}
 KINDS = {None: 0, "layer": 1, "rms": 2, "batch": 3, "batch_pooled": 4}
 _INTEGERS = ("cell", "T", "B", "I", "H", "P", "G", "threads", "sets")
-_NORMS = ("norm_x", "norm_h", "norm_c", "own_x", "own_h", "own_c", "sum", "swapped", "relu")
+_NORMS = ("norm_x", "norm_h", "norm_c", "own_x", "own_h", "own_c", "sum", "swapped", "relu", "half")
 _EPS = ("eps_x", "eps_h", "eps_c")
 _READ = (
     *("rows", "input", "weight_ih", "weight_hh", "weight_hr", "bias_in", "h_0", "c_0"),
@@ -75,6 +75,7 @@ def _load() -> tuple[Any, str]:
         library.seqnorm_variant.restype = ctypes.c_char_p
         library.seqnorm_variant.argtypes = [ctypes.c_int64]
         library.seqnorm_has_threads.restype = ctypes.c_int64
+        library.seqnorm_has_pairs.restype = ctypes.c_int64
         number, call = ctypes.c_int64, ctypes.POINTER(Arguments)
         library.seqnorm_sizes.argtypes = [number, number, call, number, ctypes.POINTER(number)]
         library.seqnorm_sizes.restype = None
@@ -112,6 +113,13 @@ LIBRARY, WHY_NOT = _load()
 # Instruction sets that the library and this machine both have, by name, the widest last.
 VARIANTS = _variants()
 CHOSEN = _chosen()
+# Whether the widest kernels multiply pairs of bfloat16.
+PAIRS = LIBRARY is not None and bool(LIBRARY.seqnorm_has_pairs())
+
+
+def way_of_half(half: bool) -> int:
+    """Return how products are computed: REALS, ROUNDED or PAIRS of ``src/arguments.h``."""
+    return 1 + PAIRS if half else 0
 
 
 def describe() -> str:

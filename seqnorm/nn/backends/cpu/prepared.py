@@ -18,17 +18,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...autocast import is_autocast
+from ...autocast import autocast_dtype, is_autocast
 from ...recurrence.direction import Direction
 from ...recurrence.site_norms import BatchSiteNorm
 from ...recurrence.step import State
 from ..watching import is_forward_mode, is_transformed
 from . import kernels, library
+from .half import in_half
 from .library import LIBRARY, STEPS, Arguments, Layer
 from .plan import inference_plan
 
 _WIDE = {torch.float32: 0, torch.float64: 1}
-_PACK = struct.Struct("14q").pack  # ``Prepared`` of src/arguments.h
+_PACK = struct.Struct("15q").pack  # ``Prepared`` of src/arguments.h
 _BITS = {"i": 1, "x": 2, "h": 4}  # where biases are added, as there
 _NO_MEMORY = 1
 
@@ -41,7 +42,7 @@ def is_plain_inference() -> bool:
         or torch._C._len_torch_dispatch_stack() > 0
         or is_transformed()
         or is_forward_mode()
-        or is_autocast("cpu")
+        or (is_autocast("cpu") and autocast_dtype("cpu") != torch.bfloat16)
     )
 
 
@@ -86,6 +87,7 @@ class Prepared:
         self._work = kernels.work_of_row(first.weight_ih, first.weight_hh)
         self._owner = first.places[0][0], first.places[-1][0]
         self._weight = first.weight_hh
+        self._projects = first.weight_hr is not None
         # Where each tensor, norm and nonlinearity is found; a tensor with its address and shape.
         self._tensors: list[tuple[dict[str, Any], str, Tensor, int, torch.Size]] = []
         self._matrices: list[Tensor] = []
@@ -179,7 +181,7 @@ class Prepared:
         output: Tensor,
         new: State,
     ) -> bool:
-        """Compute outputs and final state; return False if the environment wants another backend.
+        """Compute outputs and final state; return False if another backend has to compute them.
 
         All tensors are contiguous and of the dtype of the parameters.
 
@@ -194,14 +196,18 @@ class Prepared:
         Raises:
             MemoryError: There is not enough memory.
         """
+        half = in_half(input)
+        if half and self._projects:  # it has no kernel
+            return False
         given, written = input.data_ptr(), output.data_ptr()
         h_0, c_0 = (0, 0) if state is None else (state[0].data_ptr(), state[-1].data_ptr())
         threads = min(torch.get_num_threads(), batch * self._work // kernels.LEAST_WORK) or 1
         sizes = steps, batch, first, threads
         final = new[0].data_ptr(), new[1].data_ptr() if len(new) > 1 else 0
         variant = library.VARIANTS[library.CHOSEN]
+        way = library.way_of_half(half)
         failed: int = LIBRARY.seqnorm_prepared(
-            _PACK(variant, *self._fixed, *sizes, given, h_0, c_0, written, *final)
+            _PACK(variant, *self._fixed, *sizes, given, h_0, c_0, written, *final, way)
         )
         if failed == _NO_MEMORY:
             raise MemoryError(f"there is not enough memory for {steps} steps of {batch} sequences")

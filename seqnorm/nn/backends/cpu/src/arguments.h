@@ -10,6 +10,14 @@
 
 enum { LSTM, GRU, LIGRU, RNN, INDRNN };
 enum { NONE, LAYER, RMS, BATCH, POOLED };
+/* The operands of products with a matrix: as they are, or rounded to bfloat16 in the places of reals,
+ * or multiplied in pairs where this library can. */
+enum { REALS, ROUNDED, PAIRS };
+
+/* Whether the compiler knows the products of pairs of bfloat16. */
+#if defined(__x86_64__) && (defined(__clang__) || __GNUC__ >= 10)
+#define KNOWS_PAIRS
+#endif
 
 #define TOGETHER 2 /* calls that run at the same time */
 
@@ -25,6 +33,7 @@ typedef struct {
     int64_t sum;                    /* the product is added to x, and norm_h is of the sum */
     int64_t swapped; /* LSTM: the normalised c is carried on; GRU: z takes the candidate */
     int64_t relu;    /* LiGRU, RNN, IndRNN: f is ReLU, not tanh */
+    int64_t half;    /* REALS, ROUNDED or PAIRS */
     double eps_x, eps_h, eps_c;
     double zoneout_h, zoneout_c; /* in inference */
     const int64_t *rows;  /* (T) sequences alive at each step; NULL if all B always are */
@@ -79,6 +88,7 @@ typedef struct {
     const void *h_0, *c_0; /* (count, B, P) and (count, B, H), or NULL for zeros */
     void *output;          /* (T, B, P) */
     void *h_n, *c_n;       /* as h_0; with one step of one layer, h_n may be the output */
+    int64_t half;          /* as in Arguments */
 } Prepared;
 
 enum { IN_X = 1, OF_X = 2, OF_H = 4 }; /* before the norm of x, after it, to the term of h */

@@ -72,6 +72,16 @@ EXPORT const char *seqnorm_variant(int64_t number) {
     return number >= 0 && number < VARIANTS && has(number) ? variants[number].name : 0;
 }
 
+/* Return whether this machine multiplies pairs of bfloat16. */
+EXPORT int64_t seqnorm_has_pairs(void) {
+#ifdef KNOWS_PAIRS
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx512bf16") != 0;
+#else
+    return 0;
+#endif
+}
+
 /* Return the bytes of scratch and of kept values. */
 EXPORT void seqnorm_sizes(int64_t variant, int64_t wide, const Arguments *a, int64_t backward,
                           int64_t *sizes) {

@@ -46,6 +46,14 @@ static int64_t place_kept(Call *call, const Arguments *a) {
     return next - (real *)a->kept;
 }
 
+#define BLOCK 48 /* rows projected together */
+
+/* Reals of a thread's rounded rows. */
+INLINE int64_t halves_size(const Arguments *a) {
+    int64_t rows = a->B > BLOCK ? a->B : BLOCK, K = a->weight_ih && a->I > a->H ? a->I : a->H;
+    return (rows + VL) * K;
+}
+
 /* Place the scratch memory of either pass, and return its number of reals. */
 static int64_t place_scratch(Call *call, const Arguments *a, int backward) {
     real *start = a->scratch, *next = start;
@@ -75,6 +83,8 @@ static int64_t place_scratch(Call *call, const Arguments *a, int backward) {
     if (call->pooled && !backward) next += 2 * threads * GH;
     call->pooled_grad = next;
     if (pooled_apart(a) && backward) next += call->N * GH;
+    call->halves = next;
+    if (a->half && !backward) next += threads * halves_size(a);
     call->sums = next;
     if (backward) {
         next += threads * 2 * sums_size(a);
@@ -101,12 +111,14 @@ INLINE int64_t kind_of_product(int64_t kind, int64_t rows) {
 
 static Call call_of(const Arguments *a) {
     int64_t N = count_rows(a);
+    int64_t products = a->half ? 0 : N; /* only matrices of reals are centred */
     int added = a->bias_in || !a->weight_ih || a->sum;
     return (Call){.a = a,
                   .N = N,
                   .unpacked = N <= UNPACKED,
-                  .kind_x = added ? a->norm_x : kind_of_product(a->norm_x, N),
-                  .kind_h = a->sum || a->cell == INDRNN ? a->norm_h : kind_of_product(a->norm_h, N),
+                  .kind_x = added ? a->norm_x : kind_of_product(a->norm_x, products),
+                  .kind_h = a->sum || a->cell == INDRNN ? a->norm_h
+                                                          : kind_of_product(a->norm_h, products),
                   .training = a->keep != 0,
                   .batch = a->norm_x == BATCH || a->norm_h == BATCH || a->norm_c == BATCH,
                   .pooled = a->norm_x == POOLED,
@@ -159,13 +171,34 @@ static void run_phases(Share *s, const Phase *phases, void (*batch)(Share *)) {
     }
 }
 
-#define BLOCK 48 /* rows projected together */
-
-/* Units u0 .. u1 of every gate of c = a times W (G * H, K) or its packed panels, or added. */
-static void multiply_gates(const Call *c, const real *a, int64_t n, const real *w,
+/* Units u0 .. u1 of every gate of c = a times W (G * H, K) or its packed panels, or added; this
+ * is the thread of the number. */
+static void multiply_gates(const Call *c, int64_t number, const real *a, int64_t n, const real *w,
                            const real *packed, int64_t K, int64_t u0, int64_t u1, real *to,
                            int add) {
     int64_t H = c->a->H, gate = panels(H) * NR;
+#if HAS_PAIRS
+    if (c->a->half == PAIRS && !c->unpacked) {
+        pair *pairs = (pair *)(c->halves + number * halves_size(c->a));
+        pair_rows(a, n, K, pairs);
+        for (int64_t g = 0; g < c->a->G && u1 > u0; g++)
+            multiply_pairs(pairs, n, packed + (g * gate + u0) * K, K, u1 - u0, to + g * H + u0,
+                           c->GH, add);
+        return;
+    }
+#endif
+    if (c->a->half != REALS) {
+        real *halves = c->halves + number * halves_size(c->a), *tile = halves + n * K;
+        round_all(a, n * K, halves);
+        a = halves;
+        for (int64_t g = 0; c->unpacked && g < c->a->G; g++)
+            for (int64_t u = u0; u < u1; u += VL) {
+                int64_t some = u1 - u < VL ? u1 - u : VL;
+                round_all(w + (g * H + u) * K, some * K, tile);
+                multiply_rows(a, K, n, tile, K, some, to + g * H + u, c->GH, add);
+            }
+        if (c->unpacked) return;
+    }
     for (int64_t g = 0; g < c->a->G && u1 > u0; g++) {
         real *at = to + g * H + u0;
         if (c->unpacked)
@@ -181,6 +214,13 @@ static void pack_gates(const Share *s, const real *w, int64_t K, real *packed) {
     for (int64_t p = s->number; p < s->call->a->G * blocks; p += s->size) {
         int64_t start = p % blocks * NR;
         pack_rows(w + (p / blocks * H + start) * K, K, H - start, packed + p * NR * K);
+#if HAS_PAIRS
+        if (s->call->a->half == PAIRS) {
+            pair_panel(packed + p * NR * K, K);
+            continue;
+        }
+#endif
+        if (s->call->a->half) round_all(packed + p * NR * K, NR * K, packed + p * NR * K);
     }
 }
 
@@ -207,12 +247,13 @@ static void centre(const Share *s, int64_t K, real *packed) {
 
 /* Units u0 .. u1 of x = W_ih input + b for `count` packed rows. For norms of a row, which have all
  * units, also the mean and 1 / deviation of its sets. */
-static void project(const Call *c, int64_t row, int64_t count, int64_t u0, int64_t u1, real *x) {
+static void project(const Call *c, int64_t number, int64_t row, int64_t count, int64_t u0,
+                    int64_t u1, real *x) {
     const Arguments *a = c->a;
     int64_t GH = c->GH;
     const real *input = (const real *)a->input + row * a->I, *bias = a->bias_in;
     if (a->weight_ih)
-        multiply_gates(c, input, count, a->weight_ih, c->packed_ih, a->I, u0, u1, x, 0);
+        multiply_gates(c, number, input, count, a->weight_ih, c->packed_ih, a->I, u0, u1, x, 0);
     else if (has_x(a)) /* the product is added to x, which is not ours */
         memcpy(x, input, (size_t)(count * GH) * sizeof(real));
     int of_row = c->norm_x && !c->batch, constant = c->pooled && !a->own_x;
@@ -252,7 +293,7 @@ static void forward_work(void *data, int64_t number, int64_t size) {
     real *moments_x = c->pooled_parts + 2 * number * c->GH;
     for (row = begin; row < end; row += BLOCK) {
         int64_t count = end - row < BLOCK ? end - row : BLOCK;
-        project(c, row, count, 0, a->H, c->x + row * c->GH);
+        project(c, number, row, count, 0, a->H, c->x + row * c->GH);
         if (measured)
             measure_pooled(c, c->x + row * c->GH, count, row - begin, moments_x,
                            moments_x + c->GH);
@@ -266,12 +307,12 @@ static void forward_work(void *data, int64_t number, int64_t size) {
         divide(s, rows_at(a, s->t));
         s->fresh = at_its_step(c, s->alive, size);
         if (s->fresh)
-            project(c, s->base + s->r0, s->r1 - s->r0, s->u0, s->u1, x_of(s, s->r0));
+            project(c, number, s->base + s->r0, s->r1 - s->r0, s->u0, s->u1, x_of(s, s->r0));
         if (measured) standardise(c, x_of(s, s->r0), s->r1 - s->r0, s->u0, s->u1);
         if (a->cell == INDRNN)
             multiply_units(s);
         else
-            multiply_gates(c, h_before(s, s->r0), s->r1 - s->r0, a->weight_hh, c->packed, a->P,
+            multiply_gates(c, number, h_before(s, s->r0), s->r1 - s->r0, a->weight_hh, c->packed, a->P,
                            s->u0, s->u1, product_of(s, s->r0), (int)a->sum);
         run_phases(s, steps_of[a->cell]->forward, steps_of[a->cell]->forward_batch);
         if (a->weight_hr) project_h(s);
@@ -305,8 +346,9 @@ static void grad_products(Share *s) {
     int64_t m0, m1;
     share_strips(s, GH, &m0, &m1);
     real *scratch = c->outer + s->number * OUTER_SCRATCH;
-    Rows input = {.rows = a->input, .width = a->I};
-    Rows before = {.rows = c->output, .others = c->h_0, .index = c->before, .width = a->P};
+    Rows input = {.rows = a->input, .width = a->I, .half = a->half};
+    Rows before = {.rows = c->output, .others = c->h_0, .index = c->before, .width = a->P,
+                   .half = a->half};
     if (a->grad_weight_ih) outer(grad_x, GH, m0, m1, &input, N, a->grad_weight_ih, scratch);
     if (a->grad_weight_hh && a->cell != INDRNN)
         outer(grad_product, GH, m0, m1, &before, N, a->grad_weight_hh, scratch);
@@ -324,13 +366,17 @@ static void backward_work(void *data, int64_t number, int64_t size) {
     s->sums = c->sums + number * 2 * each, s->kept_sums = s->sums + each;
     memset(s->sums, 0, (size_t)(2 * each) * sizeof(real));
     int vector = a->cell == INDRNN, add = steps_of[a->cell]->carries || c->zones_h;
-    for (int64_t p = number; !vector && p < panels(P); p += size)
-        pack_columns((const real *)a->weight_hh + p * NR, GH, P, P - p * NR,
-                     c->packed + p * NR * GH);
+    for (int64_t p = number; !vector && p < panels(P); p += size) {
+        real *panel = c->packed + p * NR * GH;
+        pack_columns((const real *)a->weight_hh + p * NR, GH, P, P - p * NR, panel);
+        if (a->half) round_all(panel, NR * GH, panel);
+    }
     if (a->weight_hr) pack_back_projection(s);
-    for (int64_t p = number; a->grad_input && p < panels(a->I); p += size)
-        pack_columns((const real *)a->weight_ih + p * NR, GH, a->I, a->I - p * NR,
-                     c->packed_ih + p * NR * GH);
+    for (int64_t p = number; a->grad_input && p < panels(a->I); p += size) {
+        real *panel = c->packed_ih + p * NR * GH;
+        pack_columns((const real *)a->weight_ih + p * NR, GH, a->I, a->I - p * NR, panel);
+        if (a->half) round_all(panel, NR * GH, panel);
+    }
     s->base = c->N;
     meet(s);
     for (s->t = a->T - 1; s->t >= 0; s->t--) {

@@ -57,7 +57,7 @@ static int64_t run_prepared(const Prepared *p, char *scratch) {
         Arguments a = layer->fixed;
         const Arguments *calls[] = {&a};
         int64_t size = shared, GH = a.G * H;
-        a.T = T, a.B = p->B, a.threads = p->threads;
+        a.T = T, a.B = p->B, a.threads = p->threads, a.half = p->half;
         real *sums[3];
         for (int i = 0; i < 3; i++) sums[i] = place(scratch, &size, GH);
         a.bias_in = sum_of_biases(layer, IN_X, GH, sums[0]);

@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "vector.h"
+#include "half.h"
 
 #define NV 2
 #define NR (NV * VL)
@@ -178,6 +178,7 @@ typedef struct {
     const real *rows, *others;
     const int64_t *index;
     int64_t width;
+    int64_t half; /* whether they are rounded to bfloat16 */
 } Rows;
 
 INLINE const real *row_of(const Rows *b, int64_t k) {
@@ -202,7 +203,10 @@ static void outer(const real *a, int64_t M, int64_t m0, int64_t m1, const Rows *
                 for (int64_t j = 0; j < columns; j += NR) {
                     real *at = right + j / NR * wide_by + k * NR;
                     int64_t there = columns - j < NR ? columns - j : NR;
-                    memcpy(at, row + j, (size_t)there * sizeof(real));
+                    if (b->half)
+                        round_all(row + j, there, at);
+                    else
+                        memcpy(at, row + j, (size_t)there * sizeof(real));
                     for (int64_t i = there; i < NR; i++) at[i] = 0;
                 }
             }

@@ -9,7 +9,7 @@
 #pragma once
 
 #include "arguments.h"
-#include "product.h"
+#include "pairs.h"
 
 #define PARTS 16  /* sums that a phase can exchange for a row: 2 of x and 2 of h for 4 sets */
 #define PHASES 3
@@ -41,6 +41,7 @@ typedef struct {
     /* With a projection: packed W_hr; r = o tanh(N(c)), (B, H), backward (N, H); of a step (B, .) h
      * before zoneout, backward the gradient of r; the gradients of W_hr r (N, P). */
     real *packed_hr, *raw_h, *step_h, *grad_projected;
+    real *halves; /* of each thread: rows rounded to bfloat16, and then a tile of a matrix */
     int64_t N, *before; /* rows of all steps; of each, the row of its h_(t-1) */
     Barrier barrier;
 } Call;

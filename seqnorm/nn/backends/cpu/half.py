@@ -1,0 +1,81 @@
+"""Products in bfloat16: under autocast, and of layers that are in bfloat16 themselves.
+
+The kernels round the operands of each product with a matrix, and compute all else in float32.
+Rounding counts as the identity in a derivative, and gradients are not rounded.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...autocast import autocast_dtype, is_autocast
+from ...recurrence.step import Step
+from .call import Inputs
+
+_FLOATS = (torch.float32, torch.float64, torch.bfloat16)
+
+
+def in_half(rows: Tensor) -> bool:
+    """Return whether products with these rows are in bfloat16; autocast leaves float64 alone."""
+    return rows.dtype == torch.bfloat16 or (rows.dtype == torch.float32 and is_autocast("cpu"))
+
+
+def refusal(rows: Tensor, given: tuple[Tensor, ...]) -> str | None:
+    """Return the reason if the kernels cannot compute in these dtypes, given all tensors."""
+    cast = rows.dtype != torch.float64 and is_autocast("cpu")
+    if rows.dtype not in _FLOATS or (cast and autocast_dtype("cpu") != torch.bfloat16):
+        return "its kernels compute only in float32, float64 and bfloat16"
+    known = (torch.float32, torch.bfloat16) if cast else (rows.dtype,)
+    for tensor in given:
+        if tensor.dtype not in known or not tensor.is_cpu:
+            return "its kernels take input, weights and states of one dtype, on the CPU"
+    return None
+
+
+def widened(inputs: Inputs) -> Inputs:
+    """Convert the tensors in bfloat16 to float32."""
+    found: list[Tensor | None] = []
+    for tensor in inputs:
+        is_half = tensor is not None and tensor.dtype == torch.bfloat16
+        found.append(tensor.float() if is_half and tensor is not None else tensor)
+    return Inputs._make(found)
+
+
+class _Nearest(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.to(torch.bfloat16).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
+        return tangent.view_as(tangent)  # torch takes no tangent of the input itself
+
+
+def nearest(x: Tensor) -> Tensor:
+    """Return the nearest values of bfloat16, in the dtype of ``x``."""
+    found: Tensor = _Nearest.apply(x)  # type: ignore[no-untyped-call]  # torch's own
+    return found
+
+
+def rounding(step: Step) -> Step:
+    """Return a copy of a step that rounds the operands of its product with W_hh.
+
+    The weights of an IndRNN are no matrix, so nothing is rounded there.
+    """
+    step, exact = copy.copy(step), step.hidden_term
+
+    def hidden_term(h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if weight.dim() > 1:
+            h, weight = nearest(h), nearest(weight)
+        return exact(h, weight, bias)
+
+    step.hidden_term = hidden_term  # type: ignore[method-assign]  # of this copy alone
+    return step
