@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .. import backends
 from ..backends.cpu.prepared import Prepared, can_prepare, is_plain_inference
+from ..backends.cpu.states import MOST, apart, joined
 from ..recurrence.step import State
 from .torch_contract import TorchContract, TorchTools
 
@@ -59,7 +60,7 @@ def infer_layer(
     output = torch.empty_like(new[0]) if wanted == final else input.new_empty(wanted)
     if not prepared.run(input.contiguous(), old, steps, batch, first_step, output, new):
         return None
-    return output.transpose(0, 1) if swapped else output, new
+    return output.transpose(0, 1) if swapped else output, apart(new, layer.step)
 
 
 def infer_cell(cell: TorchTools, input: Any, hx: Any, first_step: Any) -> State | None:
@@ -81,7 +82,7 @@ def infer_cell(cell: TorchTools, input: Any, hx: Any, first_step: Any) -> State 
     old, new = states
     batch = shape[0] if len(shape) == 2 else 1
     done = prepared.run(input.contiguous(), old, 1, batch, first_step, new[0], new)
-    return new if done else None
+    return apart(new, cell.step) if done else None
 
 
 def _prepared_call(module: TorchTools, input: Any, hx: Any, first_step: Any) -> Prepared | None:
@@ -115,17 +116,24 @@ def _prepared_call(module: TorchTools, input: Any, hx: Any, first_step: Any) -> 
 def _states(
     module: TorchTools, input: Tensor, hx: State | None, shape: tuple[int, ...]
 ) -> tuple[State | None, State] | None:
-    """Return the old state, contiguous, and an empty new one; None if a shape is wrong."""
+    """Return the old state, contiguous, and an empty new one; None if a shape is wrong.
+
+    Both have the form that the kernels take.
+    """
     count = len(module.step.states)
     if hx is None:
+        if count > MOST:
+            longer = *shape[:-1], (count - 1) * shape[-1]
+            return None, (input.new_empty(shape), input.new_empty(longer))
         return None, tuple([input.new_empty(shape) for _ in range(count)])
     if len(hx) != count:
         return None
-    old: State = ()
-    new: State = ()
     for part in hx:
         if part.shape != shape:
             return None
+    old: State = ()
+    new: State = ()
+    for part in joined(hx):
         part = part.contiguous()
         old += (part,)
         new += (torch.empty_like(part),)  # faster than by a shape

@@ -33,6 +33,7 @@ from .call import Call, Inputs
 from .library import LIBRARY, STEPS, TOGETHER, WHY_NOT, describe
 from .operators import recurrence, recurrences
 from .plan import Plan, plan_of
+from .states import apart, joined
 from .traced import COMPILES
 from .traced import recurrence as traced_recurrence
 
@@ -102,10 +103,11 @@ def run_layer(calls: Sequence[DirectionCall]) -> list[tuple[Tensor, State]]:
             results.append(_alone(one))
     found = []
     for one, (output, *state) in zip(passes, results):
+        final = apart(tuple(state), one.call.plan.step)
         if one.norms is not None:
             output = one.norms.whole("output", output)
             one.norms.close()
-        found.append((output, tuple(state)))
+        found.append((output, final))
     return found
 
 
@@ -154,6 +156,7 @@ def _start(direction: Direction, rows: Tensor, packing: Packing, state: State) -
         for number, stay in enumerate(drawn):
             if isinstance(stay, Tensor):
                 stays[number] = stay.to(rows.dtype)
+    state, zoneout = joined(state), zoneout[: plan.states]
     columns = None, None, None
     bias_ih = direction.bias_ih if plan.places[0] else None
     bias_hh = direction.bias_hh if plan.places[1] else None

@@ -19,8 +19,8 @@ class Inputs(NamedTuple):
     Attributes:
         input: (N, I), projected by ``weight_ih`` (G * H, I); without ``weight_ih``, the finished
             term W_ih x (N, G * H).
-        weight_hh: (G * H, H), or (H,) of an IndRNN.
-        h_0, c_0: (B, H) the initial state.
+        weight_hh: (G * H, H), or (H,) of an IndRNN, or (G * H, H / heads).
+        h_0, c_0: (B, H) the initial state; of an sLSTM c, n and m (B, 3 * H) in place of c.
         gain_x, gain_h, gain_c, bias_c: gains and bias of the norms.
         columns_x, columns_h, columns_c: (T, 2, .) mean and 1 / deviation of each step, for norms of
             the batch that compute no statistics of these rows.
@@ -88,7 +88,7 @@ class Call(NamedTuple):
         width = gates if inputs.weight_ih is None else inputs.input.shape[-1]
         shapes: tuple[tuple[int, ...], ...] = (
             *((rows, width), (gates, width), step.hidden_shape(hidden, hidden)),
-            *((batch, hidden), (batch, hidden)),
+            *((batch, hidden), (batch, self.plan.carried)),
             *((gates,), (gates,), (hidden,), (hidden,)),
             *((steps, 2, gates), (steps, 2, gates), (steps, 2, hidden)),
             *((rows, hidden), (rows, hidden), (gates,), (gates,), (gates,), (gates,)),

@@ -114,8 +114,7 @@ def work_of_row(weight_ih: Tensor | None, weight_hh: Tensor) -> int:
 
 def kept_width(call: Call, inputs: Inputs) -> int:
     """Return the number of reals kept of each packed row, as ``place_kept`` in ``src/loop.c``."""
-    plan, lstm = call.plan, inputs.c_0 is not None
-    hidden = inputs.weight_hh.shape[-1]
+    plan, hidden = call.plan, call.plan.hidden_size
     wide = len(plan.step.gates) * hidden
     zoneout = inputs.stay_c is not None or any(call.zoneout[1:])
     # The symbolic sizes of torch 2.3 cannot be multiplied by a truth value.
@@ -123,7 +122,7 @@ def kept_width(call: Call, inputs: Inputs) -> int:
         (wide, inputs.weight_ih is not None or plan.joined),
         (4 * len(plan.sets) + 2, not plan.batch),
         (wide, not plan.joined),
-        (hidden, lstm),
+        (plan.carried, True),
         (hidden, zoneout),
     )
     return sum(width for width, there in parts if there)
@@ -170,10 +169,10 @@ class Backward(Pass):
     ) -> None:
         super().__init__(call, inputs, True, kept)
         self._plan, self._inputs, self._needed = call.plan, inputs, needed
-        self._wide = len(call.plan.step.gates) * inputs.weight_hh.shape[-1]
+        self._wide = len(call.plan.step.gates) * call.plan.hidden_size
         input, weight_ih, weight_hh, h_0, c_0, *_ = inputs
-        (rows, width), (wide, hidden) = input.shape, (self._wide, weight_hh.shape[-1])
-        statistics = iter(results[len(call.plan.step.states) + 1 :])
+        (rows, width), (wide, hidden) = input.shape, (self._wide, call.plan.hidden_size)
+        statistics = iter(results[call.plan.states + 1 :])
         for term in call.own(inputs):
             self.give([("columns_" + term, next(statistics)), ("var_" + term, next(statistics))])
         self._sums = input.new_empty(4 * wide + 2 * hidden)

@@ -9,10 +9,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 
+from torch import Tensor
+
 from ...recurrence.direction import Direction
 from ...recurrence.scheme import Norm, NormScheme
 from ...recurrence.step import Nonlinear, Step
 from .library import KINDS, STEPS, Arguments
+from .states import MOST
 
 # Where biases are added: to W_ih x before its norm, to the normalised terms of x and of h.
 PLACES = {"bias_in": "i", "bias_x": "x", "bias_h": "h"}
@@ -36,6 +39,9 @@ class Plan:
         joined: true if only x + W_hh h counts: the norm is one of the sum, or there is no norm of
             x or h, and the step only adds them.
         relu: true if the nonlinearity of a step with a choice is ReLU.
+        heads: the number of equal parts of the recurrence.
+        states: the number of tensors that hold the state: h, and one for all other parts.
+        carried: the reals of the other parts of the state in a row.
         places: where bias_ih, bias_hh, and the biases of the norms of x and h are added, see
             ``PLACES``.
     """
@@ -53,6 +59,9 @@ class Plan:
     outside: bool
     joined: bool
     relu: bool
+    heads: int
+    states: int
+    carried: int
     places: tuple[str, str, str, str]
 
     @cached_property
@@ -71,6 +80,7 @@ class Plan:
                 sum=self.joined,
                 swapped=swapped,
                 relu=self.relu,
+                heads=self.heads,
                 **{f"norm_{term}": KINDS[kind] for term, kind in zip("xhc", self.kinds)},
                 **{f"eps_{term}": eps for term, eps in zip("xhc", self.eps)},
             )
@@ -90,11 +100,26 @@ def has_relu(step: Step) -> bool:
     return isinstance(step, Nonlinear) and step.nonlinearity == "relu"
 
 
+def heads_of(step: Step) -> int:
+    """Return the number of equal parts of the recurrence, 1 for a step without heads."""
+    return step.heads or 1
+
+
+def units_of(step: Step | type[Step], weight_hh: Tensor) -> int:
+    """Return H from W_hh, whose columns are fewer where there are heads."""
+    return weight_hh.shape[0] // len(step.gates)
+
+
+def fits(plan: Plan, step: Step) -> bool:
+    """Return whether a plan still has the options of a step, which can be changed."""
+    return plan.relu == has_relu(step) and plan.heads == heads_of(step)
+
+
 def plan_of(direction: Direction) -> Plan:
     """Return the plan of a direction; it is made once."""
     found: Plan | None = direction.plans.get("cpu")
-    if found is None or found.relu != has_relu(direction.step):  # the one option of a step
-        hidden_size = direction.weight_hh.shape[-1]
+    if found is None or not fits(found, direction.step):
+        hidden_size = units_of(direction.step, direction.weight_hh)
         found = make_plan(direction.step, direction.scheme, hidden_size)
         direction.plans["cpu"] = found
     return found
@@ -109,9 +134,10 @@ def inference_plan(direction: Direction) -> Plan:
     if scheme is None or scheme.input is None or not scheme.input.over_time:
         return plan_of(direction)
     found: Plan | None = direction.plans.get("cpu in inference")
-    if found is None or found.relu != has_relu(direction.step):
+    if found is None or not fits(found, direction.step):
         by_table = replace(scheme, input=replace(scheme.input, kind="batch"))
-        found = make_plan(direction.step, by_table, direction.weight_hh.shape[-1])
+        hidden_size = units_of(direction.step, direction.weight_hh)
+        found = make_plan(direction.step, by_table, hidden_size)
         direction.plans["cpu in inference"] = found
     return found
 
@@ -155,6 +181,9 @@ def make_plan(step: Step, scheme: NormScheme | None, hidden_size: int) -> Plan:
             "h",
         ),
         relu=has_relu(step),
+        heads=heads_of(step),
+        states=min(len(step.states), MOST),
+        carried=(len(step.states) - 1) * hidden_size,
     )
 
 

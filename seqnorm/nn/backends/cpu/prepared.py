@@ -123,7 +123,8 @@ class Prepared:
         for place in direction.places:
             self._hold(*place)
         step = direction.step
-        self._hold(vars(step), "nonlinearity", getattr(step, "nonlinearity", None))
+        for option in ("nonlinearity", "heads"):
+            self._hold(vars(step), option, vars(step).get(option))
 
     def _add_table(self, layer: Layer, number: int, norm: BatchSiteNorm) -> None:
         table = norm.table

@@ -2,6 +2,7 @@
  * instruction set and both precisions, with SUFFIX in the names of its entry points. */
 #include "gru.h"
 #include "lstm.h"
+#include "slstm.h"
 
 #define PASTE_(a, b) a##b
 #define PASTE(a, b) PASTE_(a, b)
@@ -9,7 +10,7 @@
 
 static const Steps *const steps_of[] = {
     [LSTM] = &lstm_steps, [GRU] = &gru_steps, [LIGRU] = &ligru_steps,
-    [RNN] = &rnn_steps,   [INDRNN] = &rnn_steps,
+    [RNN] = &rnn_steps,   [INDRNN] = &rnn_steps, [SLSTM] = &slstm_steps,
 };
 
 #define FLUSH 64 /* rows whose gradients are summed before they join the sum of all before */
@@ -36,8 +37,9 @@ static int64_t place_kept(Call *call, const Arguments *a) {
     if (!call->batch) next += N * call->S;
     call->product = next; /* W_hh h; with `sum` x holds both */
     if (!a->sum) next += (a->keep ? N : a->B) * GH;
-    call->raw_c = next; /* c before its norm */
+    call->raw_c = next; /* c before its norm; of an sLSTM c, n and m */
     if (a->cell == LSTM) next += (a->keep ? N : a->B) * a->H;
+    if (a->cell == SLSTM && a->keep) next += N * carried_width(a);
     call->carried = next;
     if (call->zones_c && a->keep) next += N * a->H;
     return next - (real *)a->kept;
@@ -47,11 +49,11 @@ static int64_t place_kept(Call *call, const Arguments *a) {
 static int64_t place_scratch(Call *call, const Arguments *a, int backward) {
     real *start = a->scratch, *next = start;
     int64_t GH = a->G * a->H, threads = a->threads, rows = a->B > threads ? a->B : threads;
-    int64_t of_gates = a->G * panels(a->H) * NR, vector = a->cell == INDRNN;
+    int64_t P = head_width(a), of_gates = a->G * gate_panels(a) * NR, vector = a->cell == INDRNN;
     /* Every gate has its own panels, so that threads can share each gate's units. */
     call->packed = next;
-    if (backward) next += vector ? 0 : panels(a->H) * NR * GH;
-    else if (!call->unpacked) next += vector ? 0 : of_gates * a->H;
+    if (backward) next += vector ? 0 : panels(P) * NR * GH;
+    else if (!call->unpacked) next += vector ? 0 : of_gates * P;
     call->packed_ih = next;
     if (a->weight_ih && backward) next += panels(a->I) * NR * GH;
     else if (a->weight_ih && !call->unpacked) next += of_gates * a->I;
@@ -133,26 +135,59 @@ static void run_phases(Share *s, const Phase *phases, void (*batch)(Share *)) {
 
 #define BLOCK 48 /* rows projected together */
 
-/* Units u0 .. u1 of every gate of c = a times W (G * H, K) or its packed panels, or added. */
-static void multiply_gates(const Call *c, const real *a, int64_t n, const real *w,
-                           const real *packed, int64_t K, int64_t u0, int64_t u1, real *to,
-                           int add) {
-    int64_t H = c->a->H, gate = panels(H) * NR;
-    for (int64_t g = 0; g < c->a->G && u1 > u0; g++) {
-        real *at = to + g * H + u0;
+/* Units u0 .. u1 of every gate of c = a (n, lda) times W (G * H, K) or its packed panels, or added.
+ * Each head reads K values of a row, `step` after those of the head before. */
+static void multiply_gates(const Call *c, const real *a, int64_t lda, int64_t step, int64_t n,
+                           const real *w, const real *packed, int64_t K, int64_t u0, int64_t u1,
+                           real *to, int add) {
+    int64_t P = head_width(c->a), heads = c->a->heads, wide = panels(P) * NR;
+    for (int64_t k = 0; k < c->a->G * heads; k++) {
+        int64_t first = k % heads * P, start = u0 > first ? u0 - first : 0;
+        int64_t end = u1 - first < P ? u1 - first : P;
+        if (start >= end) continue;
+        const real *from = a + k % heads * step;
+        real *at = to + k * P + start;
         if (c->unpacked)
-            multiply_rows(a, K, n, w + (g * H + u0) * K, K, u1 - u0, at, c->GH, add);
+            multiply_rows(from, lda, n, w + (k * P + start) * K, K, end - start, at, c->GH, add);
         else
-            multiply(a, K, n, packed + (g * gate + u0) * K, K, u1 - u0, at, c->GH, add);
+            multiply(from, lda, n, packed + (k * wide + start) * K, K, end - start, at, c->GH, add);
     }
 }
 
 /* This thread's panels of a matrix (G * H, K). */
 static void pack_gates(const Share *s, const real *w, int64_t K, real *packed) {
-    int64_t H = s->call->a->H, blocks = panels(H);
-    for (int64_t p = s->number; p < s->call->a->G * blocks; p += s->size) {
+    int64_t P = head_width(s->call->a), blocks = panels(P);
+    for (int64_t p = s->number; p < s->call->a->G * gate_panels(s->call->a); p += s->size) {
         int64_t start = p % blocks * NR;
-        pack_rows(w + (p / blocks * H + start) * K, K, H - start, packed + p * NR * K);
+        pack_rows(w + (p / blocks * P + start) * K, K, P - start, packed + p * NR * K);
+    }
+}
+
+/* This thread's panels of W_hh (G * H, P) for products with its transpose, each block apart. */
+static void pack_heads(const Share *s, real *packed) {
+    const Arguments *a = s->call->a;
+    int64_t P = head_width(a), blocks = panels(P);
+    const real *w = a->weight_hh;
+    /* With one head, the gates follow one another in one deep block. */
+    int64_t deep = a->heads == 1 ? s->call->GH : P;
+    for (int64_t p = s->number; p < s->call->GH / deep * blocks; p += s->size) {
+        int64_t start = p % blocks * NR;
+        pack_columns(w + p / blocks * deep * P + start, deep, P, P - start, packed + p * NR * deep);
+    }
+}
+
+/* The gradient of h_(t-1) from that of the product, at this thread's rows and units. */
+static void multiply_back(const Share *s, int add) {
+    const Call *c = s->call;
+    const Arguments *a = c->a;
+    int64_t H = a->H, P = head_width(a), deep = a->heads == 1 ? c->GH : P, wide = panels(P) * NR;
+    for (int64_t k = 0; k < c->GH / deep; k++) {
+        int64_t first = k % a->heads * P, start = s->u0 > first ? s->u0 - first : 0;
+        int64_t end = s->u1 - first < P ? s->u1 - first : P;
+        if (start >= end) continue;
+        multiply(product_of(s, s->r0) + k * deep, c->GH, s->r1 - s->r0,
+                 c->packed + (k * wide + start) * deep, deep, end - start,
+                 c->grad_h + s->r0 * H + first + start, H, add || k >= a->heads);
     }
 }
 
@@ -163,7 +198,7 @@ static void project(const Call *c, int64_t row, int64_t count, int64_t u0, int64
     int64_t GH = c->GH;
     const real *input = (const real *)a->input + row * a->I, *bias = a->bias_in;
     if (a->weight_ih)
-        multiply_gates(c, input, count, a->weight_ih, c->packed_ih, a->I, u0, u1, x, 0);
+        multiply_gates(c, input, a->I, 0, count, a->weight_ih, c->packed_ih, a->I, u0, u1, x, 0);
     else if (has_x(a)) /* the product is added to x, which is not ours */
         memcpy(x, input, (size_t)(count * GH) * sizeof(real));
     int of_row = a->norm_x && !c->batch;
@@ -185,7 +220,7 @@ static void forward_work(void *data, int64_t number, int64_t size) {
     Share share = {.call = c, .number = number, .size = size, .alive = -1}, *s = &share;
     int64_t H = a->H;
     if (!c->unpacked) {
-        if (a->cell != INDRNN) pack_gates(s, a->weight_hh, H, c->packed);
+        if (a->cell != INDRNN) pack_gates(s, a->weight_hh, head_width(a), c->packed);
         if (a->weight_ih) pack_gates(s, a->weight_ih, a->I, c->packed_ih);
         meet(s);
     }
@@ -204,8 +239,9 @@ static void forward_work(void *data, int64_t number, int64_t size) {
         if (a->cell == INDRNN)
             multiply_units(s);
         else
-            multiply_gates(c, h_before(s, s->r0), s->r1 - s->r0, a->weight_hh, c->packed, H, s->u0,
-                           s->u1, product_of(s, s->r0), (int)a->sum);
+            multiply_gates(c, h_before(s, s->r0), H, head_width(a), s->r1 - s->r0, a->weight_hh,
+                           c->packed, head_width(a), s->u0, s->u1, product_of(s, s->r0),
+                           (int)a->sum);
         run_phases(s, steps_of[a->cell]->forward, steps_of[a->cell]->forward_batch);
         s->before = s->base, s->base += s->alive;
     }
@@ -227,11 +263,17 @@ static void grad_products(const Share *s) {
     int64_t m1 = (s->number + 1) * strips / s->size * MOST;
     if (m1 > GH) m1 = GH;
     real *scratch = c->outer + s->number * OUTER_SCRATCH;
-    Rows input = {.rows = a->input, .width = a->I};
-    Rows before = {.rows = c->output, .others = c->h_0, .index = c->before, .width = a->H};
+    Rows input = {.rows = a->input, .width = a->I, .stride = a->I};
     if (a->grad_weight_ih) outer(grad_x, GH, m0, m1, &input, N, a->grad_weight_ih, scratch);
-    if (a->grad_weight_hh && a->cell != INDRNN)
-        outer(grad_product, GH, m0, m1, &before, N, a->grad_weight_hh, scratch);
+    if (!a->grad_weight_hh || a->cell == INDRNN) return;
+    int64_t P = head_width(a), deep = a->heads == 1 ? GH : P; /* rows that read the same units */
+    for (int64_t k = 0; k < GH / deep; k++) {
+        int64_t start = m0 > k * deep ? m0 : k * deep, end = (k + 1) * deep, at = k % a->heads * P;
+        Rows before = {c->output + at, c->h_0 + at, c->before, P, a->H};
+        if (end > m1) end = m1;
+        if (start < end)
+            outer(grad_product, GH, start, end, &before, N, a->grad_weight_hh, scratch);
+    }
 }
 
 static void backward_work(void *data, int64_t number, int64_t size) {
@@ -242,9 +284,7 @@ static void backward_work(void *data, int64_t number, int64_t size) {
     s->sums = c->sums + number * 2 * each, s->kept_sums = s->sums + each;
     memset(s->sums, 0, (size_t)(2 * each) * sizeof(real));
     int vector = a->cell == INDRNN, add = steps_of[a->cell]->carries || c->zones_h;
-    for (int64_t p = number; !vector && p < panels(H); p += size)
-        pack_columns((const real *)a->weight_hh + p * NR, GH, H, H - p * NR,
-                     c->packed + p * NR * GH);
+    if (!vector) pack_heads(s, c->packed);
     for (int64_t p = number; a->grad_input && p < panels(a->I); p += size)
         pack_columns((const real *)a->weight_ih + p * NR, GH, a->I, a->I - p * NR,
                      c->packed_ih + p * NR * GH);
@@ -260,9 +300,8 @@ static void backward_work(void *data, int64_t number, int64_t size) {
         run_phases(s, steps_of[a->cell]->backward, steps_of[a->cell]->backward_batch);
         if (vector)
             back_units(s, add);
-        else if (s->u1 > s->u0)
-            multiply(product_of(s, s->r0), GH, s->r1 - s->r0, c->packed + s->u0 * GH, GH,
-                     s->u1 - s->u0, c->grad_h + s->r0 * H + s->u0, H, add);
+        else
+            multiply_back(s, add);
         s->pending += s->r1 - s->r0;
         if (s->pending >= FLUSH || s->t == 0 || c->own) {
             for (int64_t j = 0; j < each; j++) s->kept_sums[j] += s->sums[j], s->sums[j] = 0;

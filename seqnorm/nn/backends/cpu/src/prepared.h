@@ -47,10 +47,12 @@ static void read_table(const Layer *layer, int term, int64_t first, int64_t T, i
  * computed. */
 static int64_t run_prepared(const Prepared *p, char *scratch) {
     int64_t most = 0, shared = 0, T = p->T, H = p->layers->fixed.H, states = p->B * H;
-    real *between[2], *zeros = place(scratch, &shared, p->h_0 ? 0 : states);
+    int64_t others = p->B * carried_width(&p->layers->fixed);
+    int64_t longer = others > states ? others : states;
+    real *between[2], *zeros = place(scratch, &shared, p->h_0 ? 0 : longer);
     for (int i = 0; i < 2; i++)
         between[i] = place(scratch, &shared, p->count > i + 1 ? T * states : 0);
-    if (scratch && !p->h_0) memset(zeros, 0, (size_t)states * sizeof(real));
+    if (scratch && !p->h_0) memset(zeros, 0, (size_t)longer * sizeof(real));
     for (int64_t k = 0; k < p->count; k++) {
         const Layer *layer = p->layers + k;
         Arguments a = layer->fixed;
@@ -76,11 +78,11 @@ static int64_t run_prepared(const Prepared *p, char *scratch) {
         a.scratch = place(scratch, &size, place_scratch(&call, &a, 0));
         most = size > most ? size : most;
         if (!scratch) continue;
-        size_t bytes = (size_t)states * sizeof(real);
+        size_t bytes = (size_t)states * sizeof(real), more = (size_t)others * sizeof(real);
         a.h_0 = p->h_0 ? (const real *)p->h_0 + k * states : zeros;
-        a.c_0 = p->c_0 ? (const real *)p->c_0 + k * states : zeros;
+        a.c_0 = p->c_0 ? (const real *)p->c_0 + k * others : zeros;
         a.h_n = memcpy((real *)p->h_n + k * states, a.h_0, bytes);
-        if (p->c_n) a.c_n = memcpy((real *)p->c_n + k * states, a.c_0, bytes);
+        if (p->c_n) a.c_n = memcpy((real *)p->c_n + k * others, a.c_0, more);
         a.input = k ? between[(k - 1) % 2] : p->input;
         a.output = k == p->count - 1 ? p->output : between[k % 2];
         run(calls, 1, p->threads, 0);
