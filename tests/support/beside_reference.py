@@ -164,6 +164,24 @@ SCHEMES: dict[str, dict[str, NormScheme]] = {
         ),
         "outside": NormScheme(frame=Norm("batch"), output=JOINT, input=RMS),
     },
+    "SLSTM": {
+        "no norm": NormScheme(bias_ih="both", bias_hh="outside"),
+        "kinds": NormScheme(input=APART, hidden=Norm("rms", "separate", eps=0.1), bias_ih="both"),
+        "hidden alone": NormScheme(hidden=Norm("layer", ("i", "fz", "o"), bias=None)),
+        "input alone": NormScheme(input=RMS, bias_ih="inside", bias_hh="outside"),
+        "sum": NormScheme(sum=APART, bias_ih="inside", bias_hh="inside"),
+        "sum without gain": NormScheme(sum=Norm("rms", gain=None, bias=None), bias_ih=None),
+        "batch before": NormScheme(input=Norm("batch_pooled"), hidden=RMS, bias_ih="both"),
+        "batch hidden": NormScheme(hidden=Norm("batch", eps=1e-3)),
+        "batch sum": NormScheme(sum=Norm("batch", max_steps=3), bias_ih="inside"),
+        "batch ends": NormScheme(
+            input=Norm("batch", max_steps=2, gain=None, bias=None, eps=0.1),
+            hidden=Norm("batch", min_count=3, momentum=None, eps=0.1),
+            bias_ih="inside",
+            bias_hh="outside",
+        ),
+        "outside": NormScheme(frame=Norm("batch"), output=Norm("rms", "heads"), hidden=JOINT),
+    },
 }
 
 
@@ -178,7 +196,7 @@ def taken() -> dict[str, tuple[str, str | NormScheme | None]]:
         presets = [name for name, cells in seqnorm.PRESETS.items() if cell in cells]
         norms: dict[str, Any] = {"None": None} | {name: name for name in presets} | SCHEMES[cell]
         for name, norm in norms.items():
-            if refusal(LAYERS[cell](3, 4, norm=norm)) in (None, library.WHY_NOT):
+            if refusal(LAYERS[cell](3, 8, norm=norm)) in (None, library.WHY_NOT):
                 found[f"{cell} {name}"] = cell, norm
     return found
 
@@ -196,7 +214,13 @@ def refusal(layer: Any, rows: Tensor | None = None, lengths: Sequence[int] = (2,
 
 
 def build(cell: str, norm: Any, I: int, H: int, **options: Any) -> Any:  # noqa: E741
-    """Return a float64 layer with float32 values, each parameter moved from its initial value."""
+    """Return a float64 layer with float32 values, each parameter moved from its initial value.
+
+    A layer with heads has as many as divide H, at most four, of two units at least.
+    """
+    if cell == "SLSTM":
+        heads = next((k for k in (4, 3, 2) if H % k == 0 and k < H), 1)
+        options = {"num_heads": heads, **options}
     layer = LAYERS[cell](I, H, norm=norm, dtype=F64, **options)
     with torch.no_grad():
         for name, parameter in layer.named_parameters():
@@ -236,20 +260,19 @@ class Call:
         if lengths is not None:
             B, T = len(lengths), max(lengths)
         directions = 2 if layer.bidirectional else 1
-        parts = 2 if isinstance(layer, seqnorm.LSTM) else 1
-        width = layer.proj_size or layer.hidden_size
-        state = [(layer.num_layers * directions, B, size) for size in (width, layer.hidden_size)]
-        state = state[:parts]
+        letters = layer.step.states
+        width = getattr(layer, "proj_size", 0) or layer.hidden_size
+        sizes = (width, *[layer.hidden_size] * (len(letters) - 1))
+        shapes = [(layer.num_layers * directions, B, size) for size in sizes]
 
         def tensors(*shapes: tuple[int, ...]) -> tuple[Tensor, ...]:
             return tuple(torch.randn(shape).to(F64) for shape in shapes)
 
-        return cls(
-            *tensors((T, B, layer.input_size)),
-            lengths,
-            tensors(*state),
-            tensors((T, B, directions * width), *state),
-        )
+        (input,), state = tensors((T, B, layer.input_size)), tensors(*shapes)
+        # n of an sLSTM, a sum of exponentials, is positive.
+        state = tuple(p.abs() + 0.5 if k == "n" else p for k, p in zip(letters, state))
+        cotangents = tensors((T, B, directions * width), *shapes)
+        return cls(input, lengths, state, cotangents)
 
     def to(self, dtype: torch.dtype) -> Call:
         cast = [tuple(t.to(dtype) for t in part) for part in (self.state, self.cotangents)]
@@ -272,11 +295,12 @@ def outcome(layer: nn.Module, call: Call, backend: str = "cpu") -> Outcome:
         output, last = layer(input, as_hx(state), lengths=call.lengths)
         results = (output, *parts_of(last))
         assert {part.dtype for part in results} == {call.input.dtype}
-        leaves = {"input": input, "h_0": state[0], "c_0": state[-1]}
+        letters = layer.step.states
+        leaves = {"input": input, **{f"{k}_0": part for k, part in zip(letters, state)}}
         leaves |= dict(layer.named_parameters())
         loss = sum((value * by).sum() for value, by in zip(results, call.cotangents))
         grads = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
-    found = dict(zip(("output", "h_n", "c_n"), results))
+    found = dict(zip(("output", *[f"{k}_n" for k in letters]), results))
     found |= {f"gradient of {name}": grad for name, grad in zip(leaves, grads)}
     found |= copy_of(dict(layer.named_buffers()))
     with torch.no_grad():

@@ -18,7 +18,7 @@ from seqnorm import Norm, NormScheme
 from seqnorm.nn.backends.cpu import kernels, library
 
 TAKEN = taken()
-GATES = {"LSTM": "ifgo", "GRU": "rzn", "LiGRU": "az", "RNN": "h", "IndRNN": "h"}
+GATES = {"LSTM": "ifgo", "GRU": "rzn", "LiGRU": "az", "RNN": "h", "IndRNN": "h", "SLSTM": "ifzo"}
 OF_ROWS = ("layer", "rms")
 
 

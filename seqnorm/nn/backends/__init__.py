@@ -65,7 +65,7 @@ def use_backend(name: str) -> Iterator[None]:
 
     Args:
         name: "aten" (torch's own kernels, for layers without a norm), "cpu" (compiled loops for
-            every cell but the sLSTM, with most norms), or "reference".
+            every cell, with most norms), or "reference".
 
     Raises:
         ValueError: there is no backend of that name.

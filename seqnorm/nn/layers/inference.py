@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .. import backends
 from ..backends.cpu.prepared import Prepared, can_prepare, is_plain_inference
+from ..backends.cpu.states import MOST, apart, joined
 from ..recurrence.step import State
 from .torch_contract import TorchContract, TorchTools
 
@@ -63,7 +64,7 @@ def infer_layer(
     output = torch.empty_like(new[0]) if wanted == of_h else input.new_empty(wanted)
     if not prepared.run(input.contiguous(), old, steps, batch, first_step, output, new):
         return None
-    return output.transpose(0, 1) if swapped else output, new
+    return output.transpose(0, 1) if swapped else output, apart(new, layer.step)
 
 
 def infer_cell(cell: TorchTools, input: Any, hx: Any, first_step: Any) -> State | None:
@@ -85,7 +86,7 @@ def infer_cell(cell: TorchTools, input: Any, hx: Any, first_step: Any) -> State 
     old, new = states
     batch = shape[0] if len(shape) == 2 else 1
     done = prepared.run(input.contiguous(), old, 1, batch, first_step, new[0], new)
-    return new if done else None
+    return apart(new, cell.step) if done else None
 
 
 def _prepared_call(module: TorchTools, input: Any, hx: Any, first_step: Any) -> Prepared | None:
@@ -121,22 +122,30 @@ def _states(
 ) -> tuple[State | None, State] | None:
     """Return the old state, contiguous, and an empty new one; None if a shape is wrong.
 
+    Both have the form that the kernels take.
+
     Args:
         module: The layer or cell.
         input: Of the dtype of the state.
         hx: The old state; zeros if None.
-        shapes: The shapes of h and c.
+        shapes: The shapes of h and of each other part.
     """
     count = len(module.step.states)
     if hx is None:
+        if count > MOST:
+            *batch, size = shapes[1]
+            shapes = shapes[0], (*batch, (count - 1) * size)
         return None, tuple([input.new_empty(shape) for shape in shapes[:count]])
     if len(hx) != count:
         return None
-    old: State = ()
-    new: State = ()
-    for part, shape in zip(hx, shapes):
+    shape = shapes[0]
+    for part in hx:
         if part.shape != shape:
             return None
+        shape = shapes[1]
+    old: State = ()
+    new: State = ()
+    for part in joined(hx):
         part = part.contiguous()
         old += (part,)
         new += (torch.empty_like(part),)  # faster than by a shape

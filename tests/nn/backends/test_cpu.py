@@ -60,7 +60,8 @@ def test_what_the_kernels_take() -> None:
         *("LiGRU batch_pooled", "LiGRU ravanelli2018", "LiGRU moumen2023", "RNN None", "RNN layer"),
         *("RNN rms", "RNN batch", "RNN batch_pooled", "RNN ba2016", "RNN tfa", "RNN laurent2016"),
         *("RNN nemo_batch", "IndRNN None", "IndRNN layer", "IndRNN rms", "IndRNN batch"),
-        *("IndRNN batch_pooled", "IndRNN haste"),
+        *("IndRNN batch_pooled", "IndRNN haste", "SLSTM None", "SLSTM layer", "SLSTM rms"),
+        *("SLSTM batch", "SLSTM batch_pooled", "SLSTM xlstm"),
     }
     assert len(TAKEN) - len(presets) == sum(map(len, SCHEMES.values()))
 
@@ -70,7 +71,8 @@ def test_every_norm(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One layer, and two layers in both directions, in training and in inference."""
     cell, norm = TAKEN[name]
     for options in ({}, {"num_layers": 2, "bidirectional": True}):
-        layer = build(cell, norm, 5, 17, **options)
+        # An sLSTM of 18 units has three heads.
+        layer = build(cell, norm, 5, 18 if cell == "SLSTM" else 17, **options)
         call = Call.draw(layer, [3, 0, 7, 5, 7, 2, 0, 7])
         layer(call.input, lengths=call.lengths)  # update the statistics that inference reads
         for training in (True, False):

@@ -22,7 +22,7 @@ from beside_reference import (
     outcome,
     taken,
 )
-from hidden_states import as_hx, parts_of
+from hidden_states import as_hx, draw, parts_of
 from tolerances import GRADIENTS, SUMS, VALUES, assert_close, assert_equal
 from torch import Tensor
 
@@ -41,6 +41,7 @@ CASES += ["GRU None", "GRU kinds", "GRU dreamer", "GRU laurent2016"]
 CASES += ["LSTM cooijmans2016", "LSTM batch sum", "GRU batch", "GRU batch ends"]
 CASES += ["LiGRU kinds", "LiGRU ravanelli2018", "LiGRU batch", "RNN layer", "RNN None"]
 CASES += ["IndRNN None", "IndRNN kinds", "IndRNN sum", "IndRNN batch"]
+CASES += ["SLSTM None", "SLSTM layer", "SLSTM batch"]
 
 
 def layer_of(name: str, **options: Any) -> Any:
@@ -233,9 +234,7 @@ def test_finite_differences(name: str) -> None:
     cell, norm = TAKEN[name]
     layer = build(cell, norm, 2, 3).eval()
     names = [leaf for leaf, _ in layer.named_parameters()]
-    state = tuple(
-        torch.randn(1, 3, 3, dtype=F64, requires_grad=True) for _ in "hc"[: 1 + (cell == "LSTM")]
-    )
+    state = tuple(part.requires_grad_() for part in draw(cell, 1, 3, 3))
     x = torch.randn(2, 3, 2, dtype=F64, requires_grad=True)
 
     def function(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
@@ -253,9 +252,7 @@ def test_gradients_of_gradients(name: str) -> None:
     """Second derivatives by the definition equal differences of the kernels' gradients."""
     cell, norm = TAKEN[name]
     layer = build(cell, norm, 2, 3).eval()
-    state = tuple(
-        torch.randn(1, 2, 3, dtype=F64, requires_grad=True) for _ in range(1 + (cell == "LSTM"))
-    )
+    state = tuple(part.requires_grad_() for part in draw(cell, 1, 2, 3))
     x = torch.randn(2, 2, 2, dtype=F64, requires_grad=True)
 
     def function(x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:

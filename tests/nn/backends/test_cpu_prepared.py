@@ -41,8 +41,19 @@ NAMES = taken()
 PREPARED = {
     name: pair
     for name, pair in NAMES.items()
-    if can_prepare(LAYERS[pair[0]](3, 4, norm=pair[1]).directions())
+    if can_prepare(LAYERS[pair[0]](3, 8, norm=pair[1]).directions())
 }
+
+
+# An sLSTM's norm "layer" is one of its output, which stands outside of the recurrence.
+OF_ROWS = {"SLSTM": seqnorm.NormScheme(input=seqnorm.Norm("layer"), hidden=seqnorm.Norm("layer"))}
+
+
+def drawn_state(layer: Any, *shape: int) -> tuple[Tensor, ...]:
+    """Return a random state; n of an sLSTM, a sum of exponentials, is positive."""
+    letters = layer.step.states
+    parts = [torch.randn(*shape).to(F64) for _ in letters]
+    return tuple([p.abs() + 0.5 if k == "n" else p for k, p in zip(letters, parts)])
 
 
 @pytest.fixture
@@ -99,7 +110,7 @@ def test_what_is_prepared() -> None:
     Layers without a norm are prepared if torch has no such layer.
     """
     for name, (cell, norm) in NAMES.items():
-        (direction,) = LAYERS[cell](3, 4, norm=norm).directions()
+        (direction,) = LAYERS[cell](3, 8, norm=norm).directions()
         plain = norm is None and direction.step.fused is not None
         expected = not plain and not inference_plan(direction).outside
         assert (name in PREPARED) == expected, name
@@ -119,7 +130,7 @@ def test_layers_equal_the_definition(
         results(small, torch.zeros(1, 1, width))
         for T, B, first in ((1, 1, 0), (1, 3, 4), (7, 1, 0), (3, 9, 2)):
             x = torch.randn(T, B, width).to(F64)
-            state = tuple(torch.randn(L, B, H).to(F64) for _ in layer.step.states)
+            state = drawn_state(layer, L, B, H)
             for hx in (None, state):
                 given = None if hx is None else as_hx(hx)
                 expected = by_definition(layer, x, given, first_step=first)
@@ -142,12 +153,13 @@ def test_cells_equal_the_definition(name: str, calls: list[int]) -> None:
         layer = trained(cell, norm, width, H)
         if output_normed(layer.norm):
             return
-        one = getattr(seqnorm, cell + "Cell")(width, H, norm=norm, dtype=F64).eval()
+        heads = {"num_heads": layer.num_heads} if cell == "SLSTM" else {}
+        one = getattr(seqnorm, cell + "Cell")(width, H, norm=norm, dtype=F64, **heads).eval()
         one.load_state_dict({key.replace("_l0", ""): t for key, t in layer.state_dict().items()})
         for B, hx_given, first in itertools.product((1, 4, None), (False, True), (0, 3)):
             shape = () if B is None else (B,)
             x = torch.randn(*shape, width).to(F64)
-            state = [torch.randn(*shape, H).to(F64) for _ in layer.step.states]
+            state = drawn_state(layer, *shape, H)
             hx = as_hx(state) if hx_given else None
             expected = by_definition(one, x, hx, first_step=first)
             results(one, x, hx, first_step=first)  # looks at the tables
@@ -161,7 +173,7 @@ def test_cells_equal_the_definition(name: str, calls: list[int]) -> None:
 def test_forms_of_the_input(cell: str, batch_first: bool, calls: list[int]) -> None:
     """Batched either way, unbatched, strided and expanded."""
     torch.manual_seed(2)
-    layer = trained(cell, "layer", 4, 6, num_layers=2, batch_first=batch_first)
+    layer = trained(cell, OF_ROWS.get(cell, "layer"), 4, 6, num_layers=2, batch_first=batch_first)
     for shape in ((5, 3, 4), (1, 3, 4), (5, 1, 4), (5, 4)):
         x = torch.randn(*shape, dtype=F64)
         for form in (x, torch.randn(*shape, 2, dtype=F64)[..., 0], x[:1].expand_as(x), x.flip(0)):
@@ -178,7 +190,7 @@ def test_forms_of_the_input(cell: str, batch_first: bool, calls: list[int]) -> N
 @pytest.mark.parametrize("cell", library.STEPS)
 def test_zoneout_of_inference(cell: str, calls: list[int]) -> None:
     torch.manual_seed(3)
-    layer = trained(cell, "layer", 4, 6, zoneout=0.3)
+    layer = trained(cell, OF_ROWS.get(cell, "layer"), 4, 6, zoneout=0.3)
     x = torch.randn(5, 2, 4, dtype=F64)
     assert_same(results(layer, x), by_definition(layer, x), VALUES)
     assert calls

@@ -29,7 +29,7 @@ pytestmark = needs_kernels
 I, H = 5, 21  # noqa: E741  the axes' letters
 TAKEN = taken()
 CHANCES = {"LSTM": [0.3, (0.4, 0.0), (0.0, 0.2), (1.0, 0.5)], "GRU": [0.3, 1.0]}
-CHANCES |= dict.fromkeys(("LiGRU", "RNN", "IndRNN"), CHANCES["GRU"])
+CHANCES |= dict.fromkeys(("LiGRU", "RNN", "IndRNN", "SLSTM"), CHANCES["GRU"])
 EVERY = [(name, zoneout) for name, (cell, _) in TAKEN.items() for zoneout in CHANCES[cell]]
 
 
@@ -65,7 +65,11 @@ def test_threads(name: str, number: int, threads: Callable[[int], None]) -> None
 
 
 @pytest.mark.parametrize(
-    "name", ["LSTM layer", "LSTM cell alone", "GRU layer", "LiGRU layer", "RNN kinds", "IndRNN sum"]
+    "name",
+    [
+        *("LSTM layer", "LSTM cell alone", "GRU layer", "LiGRU layer", "RNN kinds", "IndRNN sum"),
+        "SLSTM None",
+    ],
 )
 def test_gradients_of_gradients(name: str) -> None:
     cell, norm = TAKEN[name]

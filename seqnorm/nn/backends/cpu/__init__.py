@@ -33,6 +33,7 @@ from .half import in_half, refusal, widened
 from .library import LIBRARY, STEPS, TOGETHER, WHY_NOT, describe
 from .operators import recurrence, recurrences
 from .plan import Plan, plan_of
+from .states import apart, joined
 from .traced import COMPILES
 from .traced import recurrence as traced_recurrence
 
@@ -62,13 +63,11 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
     known = all_traceable if traced else all_plain
     if is_transformed() or not known(given):
         return "its kernels take only plain tensors, no subclasses and none inside torch.func"
-    mixed = refusal(rows, given)
+    mixed = refusal(direction, rows, given)
     if mixed is not None:
         return mixed
     if traced and in_half(rows):
         return "its kernels do not compute in bfloat16 in graphs and under tools that watch a call"
-    if direction.weight_hr is not None and in_half(rows):
-        return "it has no kernel with a projection (proj_size) in bfloat16"
     if packing.totals is not None:
         return "its kernels take the statistics of one process, and here several share theirs"
     if packing.empty:
@@ -109,10 +108,11 @@ def run_layer(calls: Sequence[DirectionCall]) -> list[tuple[Tensor, State]]:
             dtypes = [part.dtype for part in call[-1]]
             output = output.to(dtypes[0])
             state = [part.to(dtype) for part, dtype in zip(state, dtypes)]
+        final = apart(tuple(state), one.call.plan.step)
         if one.norms is not None:
             output = one.norms.whole("output", output)
             one.norms.close()
-        found.append((output, tuple(state)))
+        found.append((output, final))
     return found
 
 
@@ -164,6 +164,7 @@ def _start(direction: Direction, rows: Tensor, packing: Packing, state: State) -
         for number, stay in enumerate(drawn):
             if isinstance(stay, Tensor):
                 stays[number] = stay.to(rows.dtype)
+    state, zoneout = joined(state), zoneout[: plan.states]
     columns_x: Tensor | None = None
     pooled: BatchPass | None = None
     if norms is not None and plan.pooled:

@@ -20,8 +20,9 @@ class Inputs(NamedTuple):
     Attributes:
         input: (N, I), projected by ``weight_ih`` (G * H, I); without ``weight_ih``, the finished
             term W_ih x (N, G * H).
-        weight_hh: (G * H, P), or (H,) of an IndRNN.
-        h_0, c_0: (B, P) and (B, H) the initial state.
+        weight_hh: (G * H, P), or (H,) of an IndRNN, or (G * H, H / heads).
+        h_0, c_0: (B, P) and (B, H) the initial state; of an sLSTM c, n and m (B, 3 * H) in place of
+            c.
         gain_x, gain_h, gain_c, bias_c: gains and bias of the norms.
         columns_x, columns_h, columns_c: (T, 2, .) mean and 1 / deviation of each step, for norms of
             the batch that compute no statistics of these rows; (1, 2, .) if it is pooled over time.
@@ -96,7 +97,7 @@ class Call(NamedTuple):
         if self.plan.pooled and inputs.weight_ih is None:
             raise RuntimeError("weight_ih is missing: a norm over time is of its product")
         batch, width = inputs.h_0.shape
-        hidden = width if inputs.weight_hr is None else units_of(inputs.weight_hh, inputs.weight_hr)
+        hidden = width if inputs.weight_hr is None else units_of(self.plan.step, inputs.weight_hh)
         step = self.plan.step
         if inputs.weight_hr is not None and not step.projects:
             raise RuntimeError(f"a {step.name} has no projection weight_hr")
@@ -104,7 +105,7 @@ class Call(NamedTuple):
         inner = gates if inputs.weight_ih is None else inputs.input.shape[-1]
         shapes: tuple[tuple[int, ...], ...] = (
             *((rows, inner), (gates, inner), step.hidden_shape(hidden, width)),
-            *((batch, width), (batch, hidden)),
+            *((batch, width), (batch, self.plan.carried)),
             *((gates,), (gates,), (hidden,), (hidden,)),
             *((self.columns(steps), 2, gates), (steps, 2, gates), (steps, 2, hidden)),
             *((rows, width), (rows, hidden), (gates,), (gates,), (gates,), (gates,)),

@@ -19,6 +19,7 @@ from ...statistics.moments import affine, moments, normalise
 from ..reference import input_term, unroll
 from .call import COLUMNS, STAYS, Call, Inputs
 from .half import nearest, rounding
+from .states import apart, joined
 
 
 @dataclass
@@ -78,14 +79,15 @@ def definition(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
     drawn = inputs[STAYS : STAYS + len(call.zoneout)]
     held = [p if stay is None else stay != 0 for p, stay in zip(call.zoneout, drawn)]
     x = rows if weight_ih is None else input_term(direction, run, rows)
-    state = (inputs.h_0,) if inputs.c_0 is None else (inputs.h_0, inputs.c_0)
+    state = apart((inputs.h_0,) if inputs.c_0 is None else (inputs.h_0, inputs.c_0), step)
+    held += [0.0] * (len(state) - len(held))
     output, final = unroll(direction, run, x, sizes, state, steps(held, sizes))
     statistics: list[Tensor] = []
     for site, eps in zip(plan.sites, plan.eps):
         if site and norms[site].own:
             mean, var = (torch.cat(parts).detach() for parts in zip(*norms[site].own))
             statistics += [torch.stack((mean, torch.rsqrt(var + eps)), 1), var]
-    return (output, *final, *statistics)
+    return (output, *joined(final), *statistics)
 
 
 def gradients(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ...autocast import autocast_dtype, is_autocast
+from ...recurrence.direction import Direction
 from ...recurrence.step import Step
 from .call import Inputs
 
@@ -24,8 +25,15 @@ def in_half(rows: Tensor) -> bool:
     return rows.dtype == torch.bfloat16 or (rows.dtype == torch.float32 and is_autocast("cpu"))
 
 
-def refusal(rows: Tensor, given: tuple[Tensor, ...]) -> str | None:
+def only_whole(direction: Direction) -> bool:
+    """Return whether the kernels compute a direction in float32 and float64 alone."""
+    return direction.weight_hr is not None or direction.step.heads > 0
+
+
+def refusal(direction: Direction, rows: Tensor, given: tuple[Tensor, ...]) -> str | None:
     """Return the reason if the kernels cannot compute in these dtypes, given all tensors."""
+    if only_whole(direction) and in_half(rows):
+        return "it has no kernel in bfloat16 with a projection (proj_size) or with heads"
     cast = rows.dtype != torch.float64 and is_autocast("cpu")
     if rows.dtype not in _FLOATS or (cast and autocast_dtype("cpu") != torch.bfloat16):
         return "its kernels compute only in float32, float64 and bfloat16"

@@ -15,7 +15,6 @@ from torch import Tensor
 from . import library, memory
 from .call import BIASES, COLUMNS, Call, Inputs
 from .library import LIBRARY, Arguments
-from .plan import units_of
 
 # A smaller part of the products of a step is not worth waking a thread.
 LEAST_WORK = 32768
@@ -119,8 +118,7 @@ def work_of_row(weight_ih: Tensor | None, weight_hh: Tensor) -> int:
 
 def kept_width(call: Call, inputs: Inputs) -> int:
     """Return the number of reals kept of each packed row, as ``place_kept`` in ``src/loop.c``."""
-    plan, lstm = call.plan, inputs.c_0 is not None
-    hidden = units_of(inputs.weight_hh, inputs.weight_hr)
+    plan, hidden = call.plan, call.plan.hidden_size
     wide = len(plan.step.gates) * hidden
     zoneout = inputs.stay_c is not None or any(call.zoneout[1:])
     # The symbolic sizes of torch 2.3 cannot be multiplied by a truth value.
@@ -128,7 +126,7 @@ def kept_width(call: Call, inputs: Inputs) -> int:
         (wide, inputs.weight_ih is not None or plan.joined),
         (4 * len(plan.sets) + 2, not plan.batch),
         (wide, not plan.joined),
-        (hidden, lstm),
+        (plan.carried, True),
         (hidden, zoneout),
     )
     return sum(width for width, there in parts if there)
@@ -154,7 +152,7 @@ class Forward(Pass):
             results["c_n"] = c_0.detach().clone(memory_format=copy)
         if call.plan.batch or call.plan.pooled:
             steps = call.columns(len(call.sizes))
-            hidden = units_of(inputs.weight_hh, inputs.weight_hr)
+            hidden = call.plan.hidden_size
             wide = len(call.plan.step.gates) * hidden
             for term in call.own(inputs):
                 width = hidden if term == "c" else wide
@@ -178,11 +176,11 @@ class Backward(Pass):
     ) -> None:
         super().__init__(call, inputs, True, kept)
         self._plan, self._inputs, self._needed = call.plan, inputs, needed
-        hidden = units_of(inputs.weight_hh, inputs.weight_hr)
+        hidden = call.plan.hidden_size
         self._wide = wide = len(call.plan.step.gates) * hidden
         input, weight_ih, weight_hh, h_0, c_0, *_ = inputs
         rows, width = input.shape
-        statistics = iter(results[len(call.plan.step.states) + 1 :])
+        statistics = iter(results[call.plan.states + 1 :])
         for term in call.own(inputs):
             self.give([("columns_" + term, next(statistics)), ("var_" + term, next(statistics))])
         self._sums = input.new_empty(4 * wide + 2 * hidden)

@@ -16,10 +16,11 @@ from .missing import why_not
 VARIABLE = "SEQNORM_KERNELS"
 NONE = "none"
 # The steps that have kernels, with their numbers in src/arguments.h.
-STEPS = {"LSTM": 0, "GRU": 1, "LiGRU": 2, "RNN": 3, "IndRNN": 4}
+STEPS = {"LSTM": 0, "GRU": 1, "LiGRU": 2, "RNN": 3, "IndRNN": 4, "SLSTM": 5}
 KINDS = {None: 0, "layer": 1, "rms": 2, "batch": 3, "batch_pooled": 4}
 _INTEGERS = ("cell", "T", "B", "I", "H", "P", "G", "threads", "sets")
-_NORMS = ("norm_x", "norm_h", "norm_c", "own_x", "own_h", "own_c", "sum", "swapped", "relu", "half")
+_NORMS = ("norm_x", "norm_h", "norm_c", "own_x", "own_h", "own_c")
+_FORMS = ("sum", "swapped", "relu", "half", "heads")
 _EPS = ("eps_x", "eps_h", "eps_c")
 _READ = (
     *("rows", "input", "weight_ih", "weight_hh", "weight_hr", "bias_in", "h_0", "c_0"),
@@ -41,7 +42,7 @@ class Arguments(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in _INTEGERS),
         ("set_end", ctypes.c_int64 * 4),
-        *((name, ctypes.c_int64) for name in _NORMS),
+        *((name, ctypes.c_int64) for name in (*_NORMS, *_FORMS)),
         *((name, ctypes.c_double) for name in (*_EPS, "zoneout_h", "zoneout_c")),
         *((name, ctypes.c_void_p) for name in _READ),
         ("keep", ctypes.c_int64),

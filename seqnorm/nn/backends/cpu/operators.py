@@ -50,7 +50,7 @@ def recurrences(calls: Sequence[tuple[Call, Inputs]]) -> list[tuple[Tensor, ...]
 
 def number_of_results(call: Call, inputs: Inputs) -> int:
     """Return how many results a call has: output, states, and statistics."""
-    return 1 + len(call.plan.step.states) + 2 * len(call.own(inputs))
+    return 1 + call.plan.states + 2 * len(call.own(inputs))
 
 
 class Recurrence(torch.autograd.Function):
@@ -74,7 +74,7 @@ class Recurrence(torch.autograd.Function):
             ctx.kept.append(one.kept)
             outputs.append(one.results[0])
             results += one.results
-            ctx.statistics.append(one.results[1 + len(one.call.plan.step.states) :])
+            ctx.statistics.append(one.results[1 + one.call.plan.states :])
             own += ctx.statistics[-1]
         ctx.save_for_backward(*tensors, *outputs)
         ctx.mark_non_differentiable(*own)
@@ -90,8 +90,7 @@ class Recurrence(torch.autograd.Function):
         needed = _split(ctx.needs_input_grad[1:], every)
         sizes = [number_of_results(*pair) for pair in zip(calls, inputs)]
         cotangents = [
-            part[: 1 + len(call.plan.step.states)]
-            for call, part in zip(calls, _split(grads, sizes))
+            part[: 1 + call.plan.states] for call, part in zip(calls, _split(grads, sizes))
         ]
         # True where derivatives of these gradients are needed.
         again = torch.is_grad_enabled() or is_forward_mode()
@@ -104,7 +103,7 @@ class Recurrence(torch.autograd.Function):
             passes = [Forward(*pair, keep=True) for pair in zip(calls, inputs)]
             compute(passes)
             kept = [one.kept for one in passes]
-        ends = (None,) * len(calls[0].plan.step.states)  # not read
+        ends = (None,) * calls[0].plan.states  # not read
         results = [(output, *ends, *own) for output, own in zip(outputs, ctx.statistics)]
         each_call = zip(calls, inputs, results, kept, cotangents, needed)
         found = compute_gradients([Backward(*each) for each in each_call])

@@ -15,6 +15,7 @@ from ...recurrence.direction import Direction
 from ...recurrence.scheme import Norm, NormScheme
 from ...recurrence.step import Nonlinear, Step
 from .library import KINDS, STEPS, Arguments
+from .states import MOST
 
 # Where biases are added: to W_ih x before its norm, to the normalised terms of x and of h.
 PLACES = {"bias_in": "i", "bias_x": "x", "bias_h": "h"}
@@ -39,6 +40,9 @@ class Plan:
         joined: true if only x + W_hh h counts: the norm is one of the sum, or there is no norm of
             x or h, and the step only adds them.
         relu: true if the nonlinearity of a step with a choice is ReLU.
+        heads: the number of equal parts of the recurrence.
+        states: the number of tensors that hold the state: h, and one for all other parts.
+        carried: the reals of the other parts of the state in a row.
         places: where bias_ih, bias_hh, and the biases of the norms of x and h are added, see
             ``PLACES``.
     """
@@ -57,6 +61,9 @@ class Plan:
     outside: bool
     joined: bool
     relu: bool
+    heads: int
+    states: int
+    carried: int
     places: tuple[str, str, str, str]
 
     @cached_property
@@ -76,6 +83,7 @@ class Plan:
                 sum=self.joined,
                 swapped=swapped,
                 relu=self.relu,
+                heads=self.heads,
                 **{f"norm_{term}": KINDS[kind] for term, kind in zip("xhc", self.kinds)},
                 **{f"eps_{term}": eps for term, eps in zip("xhc", self.eps)},
             )
@@ -95,16 +103,26 @@ def has_relu(step: Step) -> bool:
     return isinstance(step, Nonlinear) and step.nonlinearity == "relu"
 
 
-def units_of(weight_hh: Tensor, weight_hr: Tensor | None) -> int:
-    """Return H from W_hh (G * H, P) or (H,) and the W_hr (P, H) of a projection."""
-    return (weight_hh if weight_hr is None else weight_hr).shape[-1]
+def heads_of(step: Step) -> int:
+    """Return the number of equal parts of the recurrence, 1 for a step without heads."""
+    return step.heads or 1
+
+
+def units_of(step: Step | type[Step], weight_hh: Tensor) -> int:
+    """Return H from W_hh, whose columns are fewer where there are heads."""
+    return weight_hh.shape[0] // len(step.gates)
+
+
+def fits(plan: Plan, step: Step) -> bool:
+    """Return whether a plan still has the options of a step, which can be changed."""
+    return plan.relu == has_relu(step) and plan.heads == heads_of(step)
 
 
 def plan_of(direction: Direction) -> Plan:
     """Return the plan of a direction; it is made once."""
     found: Plan | None = direction.plans.get("cpu")
-    if found is None or found.relu != has_relu(direction.step):  # the one option of a step
-        hidden_size = units_of(direction.weight_hh, direction.weight_hr)
+    if found is None or not fits(found, direction.step):
+        hidden_size = units_of(direction.step, direction.weight_hh)
         found = make_plan(direction.step, direction.scheme, hidden_size)
         direction.plans["cpu"] = found
     return found
@@ -120,9 +138,9 @@ def inference_plan(direction: Direction) -> Plan:
     if scheme is None or scheme.input is None or not scheme.input.over_time or own.pooled:
         return own
     found: Plan | None = direction.plans.get("cpu in inference")
-    if found is None or found.relu != has_relu(direction.step):
+    if found is None or not fits(found, direction.step):
         by_table = replace(scheme, input=replace(scheme.input, kind="batch"))
-        hidden_size = units_of(direction.weight_hh, direction.weight_hr)
+        hidden_size = units_of(direction.step, direction.weight_hh)
         found = make_plan(direction.step, by_table, hidden_size)
         direction.plans["cpu in inference"] = found
     return found
@@ -179,6 +197,9 @@ def make_plan(
             "h",
         ),
         relu=has_relu(step),
+        heads=heads_of(step),
+        states=min(len(step.states), MOST),
+        carried=(len(step.states) - 1) * hidden_size,
     )
 
 

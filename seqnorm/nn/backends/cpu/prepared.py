@@ -24,7 +24,7 @@ from ...recurrence.site_norms import BatchSiteNorm
 from ...recurrence.step import State
 from ..watching import is_forward_mode, is_transformed
 from . import kernels, library
-from .half import in_half
+from .half import in_half, only_whole
 from .library import LIBRARY, STEPS, Arguments, Layer
 from .plan import inference_plan
 
@@ -87,7 +87,7 @@ class Prepared:
         self._work = kernels.work_of_row(first.weight_ih, first.weight_hh)
         self._owner = first.places[0][0], first.places[-1][0]
         self._weight = first.weight_hh
-        self._projects = first.weight_hr is not None
+        self._only_whole = only_whole(first)
         # Where each tensor, norm and nonlinearity is found; a tensor with its address and shape.
         self._tensors: list[tuple[dict[str, Any], str, Tensor, int, torch.Size]] = []
         self._matrices: list[Tensor] = []
@@ -105,7 +105,8 @@ class Prepared:
         fixed.I = direction.weight_ih.shape[1]
         fixed.weight_ih = direction.weight_ih.data_ptr()
         fixed.weight_hh = direction.weight_hh.data_ptr()
-        fixed.P = direction.weight_hh.shape[-1]
+        if direction.weight_hr is not None:
+            fixed.P = direction.weight_hr.shape[0]
         fixed.weight_hr = _address(direction.weight_hr)
         for part, p in zip("hc", direction.zoneout):
             setattr(fixed, "zoneout_" + part, p)
@@ -127,7 +128,8 @@ class Prepared:
         for place in direction.places:
             self._hold(*place)
         step = direction.step
-        self._hold(vars(step), "nonlinearity", getattr(step, "nonlinearity", None))
+        for option in ("nonlinearity", "heads"):
+            self._hold(vars(step), option, vars(step).get(option))
 
     def _add_table(self, layer: Layer, number: int, norm: BatchSiteNorm) -> None:
         table = norm.table
@@ -197,7 +199,7 @@ class Prepared:
             MemoryError: There is not enough memory.
         """
         half = in_half(input)
-        if half and self._projects:  # it has no kernel
+        if half and self._only_whole:
             return False
         given, written = input.data_ptr(), output.data_ptr()
         h_0, c_0 = (0, 0) if state is None else (state[0].data_ptr(), state[-1].data_ptr())

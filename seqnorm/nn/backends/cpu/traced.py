@@ -38,8 +38,8 @@ COMPILES = hasattr(torch.library, "custom_op")  # since torch 2.4
 RESULTS = ("output", "h_n", "c_n")
 STATISTICS = ("own_x", "var_x", "own_h", "var_h", "own_c", "var_c")
 # The arguments of the operators. cell is the name of a step, followed by a space and its
-# nonlinearity if it has a choice; scheme is "" without a norm; batch_sizes (T,) is int64 and on
-# the CPU.
+# nonlinearity or the number of its heads if it has them; scheme is "" without a norm; batch_sizes
+# (T,) is int64 and on the CPU.
 _CALL = "str cell, str scheme, float[] zoneout, Tensor batch_sizes, " + ", ".join(
     f"Tensor{'' if name in ALWAYS else '?'} {name}" for name in Inputs._fields
 )
@@ -61,14 +61,16 @@ def recurrence(call: Call, inputs: Inputs, sizes: Tensor | None = None) -> tuple
 
 
 def _text(step: Step) -> str:
-    return f"{step.name} {step.nonlinearity}" if isinstance(step, Nonlinear) else step.name
+    option = step.nonlinearity if isinstance(step, Nonlinear) else step.heads
+    return f"{step.name} {option}" if option else step.name
 
 
 @functools.cache
 def _plan(step: str, scheme: str, hidden_size: int, finished: bool) -> Plan:
     norms = NormScheme.from_text(scheme) if scheme else None
-    name, *nonlinearity = step.split()
-    found = make_plan(STEPS[name](*nonlinearity), norms, hidden_size, finished)
+    name, *options = step.split()
+    made = STEPS[name](*[int(option) if option.isdigit() else option for option in options])
+    found = make_plan(made, norms, hidden_size, finished)
     if found.reason is not None:
         raise RuntimeError(f"seqnorm::recurrence of a {step} with {scheme}: {found.reason}")
     return found
@@ -76,7 +78,7 @@ def _plan(step: str, scheme: str, hidden_size: int, finished: bool) -> Plan:
 
 def _call(call: Any, given: Inputs, sizes: list[int]) -> Call:
     step, scheme, zoneout, _ = call
-    hidden = int(units_of(given.weight_hh, given.weight_hr))
+    hidden = int(units_of(STEPS[step.split()[0]], given.weight_hh))
     # Graphs of earlier versions compute a norm over time themselves, and W_ih x with it.
     return Call(_plan(step, scheme, hidden, given.weight_ih is None), sizes, tuple(zoneout))
 
@@ -120,7 +122,7 @@ def _checked(arguments: Any, tensors: Any) -> tuple[Call, Inputs]:
             f"{len(inputs.input)} rows of the input, got {sizes}"
         )
     call.check(inputs)
-    if (inputs.c_0 is None) == ("c" in states) or len(zoneout) != len(states):
+    if (inputs.c_0 is None) == ("c" in states) or len(zoneout) != call.plan.states:
         raise RuntimeError(f"the states of {step} are {', '.join(states)}")
     return call, inputs
 
@@ -132,7 +134,7 @@ def _filled(given: Inputs, *tensors: Tensor | None) -> tuple[Tensor, ...]:
 
 def _in_places(call: Call, inputs: Inputs, results: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Return the results of ``operators.recurrence`` at their places; ``inputs`` has all rows."""
-    states = len(call.plan.step.states)
+    states = call.plan.states
     output = _padded(results[0], inputs.input.shape[0])
     found = dict(zip(RESULTS, (output, *results[1 : 1 + states])))
     statistics = iter(results[1 + states :])
@@ -159,7 +161,7 @@ def _forward(*arguments: Any) -> tuple[Tensor, ...]:
 def _forward_shapes(*arguments: Any) -> tuple[Tensor, ...]:
     batch_sizes, given = arguments[CALL - 1], Inputs(*arguments[CALL:])
     call = _call(arguments[:CALL], given, [])
-    hidden = units_of(given.weight_hh, given.weight_hr)
+    hidden = call.plan.hidden_size
     wide = len(call.plan.step.gates) * hidden
     found = [given.input.new_empty(given.input.shape[0], given.h_0.shape[1])]
     found += [t.new_empty(t.shape) for t in (given.h_0, given.c_0) if t is not None]
@@ -207,7 +209,7 @@ def _backward(*arguments: Any) -> tuple[Tensor, ...]:
     source = _bytes(kept.contiguous())
     copy = memory.take(source.numel())
     copy[: source.numel()].copy_(source)
-    states = (output,) * len(call.plan.step.states)  # not read
+    states = (output,) * call.plan.states  # not read
     results = (output, *states, *(t for t in statistics if t.numel()))
     cotangents = grad_output, *grads
     backward = Backward(call, inputs, results, copy, cotangents, tuple(needed))
@@ -256,7 +258,7 @@ class _Differentiable(torch.autograd.Function):
         if torch.is_grad_enabled() or is_forward_mode():
             call, used = _called((*ctx.call, batch_sizes), given)
             of_output = None if grads[0] is None else grads[0][: len(used.input)]
-            cotangents = of_output, *grads[1 : 1 + len(call.plan.step.states)]
+            cotangents = of_output, *grads[1 : 1 + call.plan.states]
             found = gradients(call, used, cotangents, needed)
             found[0] = _padded(found[0], len(given.input))
         else:

@@ -8,7 +8,7 @@
 
 #include "team.h"
 
-enum { LSTM, GRU, LIGRU, RNN, INDRNN };
+enum { LSTM, GRU, LIGRU, RNN, INDRNN, SLSTM };
 enum { NONE, LAYER, RMS, BATCH, POOLED };
 /* The operands of products with a matrix: as they are, or rounded to bfloat16 in the places of reals,
  * or multiplied in pairs where this library can. */
@@ -34,15 +34,16 @@ typedef struct {
     int64_t swapped; /* LSTM: the normalised c is carried on; GRU: z takes the candidate */
     int64_t relu;    /* LiGRU, RNN, IndRNN: f is ReLU, not tanh */
     int64_t half;    /* REALS, ROUNDED or PAIRS */
+    int64_t heads;   /* sLSTM: parts of h, each read by the same units of every gate; else 1 */
     double eps_x, eps_h, eps_c;
     double zoneout_h, zoneout_c; /* in inference */
     const int64_t *rows;  /* (T) sequences alive at each step; NULL if all B always are */
     const void *input;     /* (N, I) */
     const void *weight_ih; /* (G * H, I), or NULL: the input is x itself */
-    const void *weight_hh; /* (G * H, P); of an IndRNN (H) */
+    const void *weight_hh; /* (G * H, P / heads); of an IndRNN (H) */
     const void *weight_hr; /* (P, H) of an LSTM with a projection, or NULL */
     const void *bias_in;   /* (G * H), added to x before its norm */
-    const void *h_0, *c_0; /* (B, P), (B, H) */
+    const void *h_0, *c_0; /* (B, P), (B, H); c_0, c_n and grad_c of an sLSTM hold c, n, m (B, 3 * H) */
     const void *gain_x, *gain_h, *bias_x, *bias_h; /* (G * H) */
     const void *gain_c, *bias_c;                   /* (H) */
     /* BATCH: mean and 1 / deviation of every step, (T, 2, G * H) and (T, 2, H), which are written

@@ -4,6 +4,7 @@
 #include "lstm.h"
 #include "pooled.h"
 #include "projection.h"
+#include "slstm.h"
 
 #define PASTE_(a, b) a##b
 #define PASTE(a, b) PASTE_(a, b)
@@ -11,7 +12,7 @@
 
 static const Steps *const steps_of[] = {
     [LSTM] = &lstm_steps, [GRU] = &gru_steps, [LIGRU] = &ligru_steps,
-    [RNN] = &rnn_steps,   [INDRNN] = &rnn_steps,
+    [RNN] = &rnn_steps,   [INDRNN] = &rnn_steps, [SLSTM] = &slstm_steps,
 };
 
 #define FLUSH 64 /* rows whose gradients are summed before they join the sum of all before */
@@ -39,8 +40,9 @@ static int64_t place_kept(Call *call, const Arguments *a) {
     if (!call->batch) next += N * call->S;
     call->product = next; /* W_hh h; with `sum` x holds both */
     if (!a->sum) next += (a->keep ? N : a->B) * GH;
-    call->raw_c = next; /* c before its norm */
+    call->raw_c = next; /* c before its norm; of an sLSTM c, n and m */
     if (a->cell == LSTM) next += (a->keep ? N : a->B) * a->H;
+    if (a->cell == SLSTM && a->keep) next += N * carried_width(a);
     call->carried = next;
     if (call->zones_c && a->keep) next += N * a->H;
     return next - (real *)a->kept;
@@ -58,11 +60,11 @@ INLINE int64_t halves_size(const Arguments *a) {
 static int64_t place_scratch(Call *call, const Arguments *a, int backward) {
     real *start = a->scratch, *next = start;
     int64_t GH = a->G * a->H, threads = a->threads, rows = a->B > threads ? a->B : threads;
-    int64_t of_gates = a->G * panels(a->H) * NR, vector = a->cell == INDRNN;
+    int64_t P = head_width(a), of_gates = a->G * gate_panels(a) * NR, vector = a->cell == INDRNN;
     /* Every gate has its own panels, so that threads can share each gate's units. */
     call->packed = next;
-    if (backward) next += vector ? 0 : panels(a->P) * NR * GH;
-    else if (!call->unpacked) next += vector ? 0 : of_gates * a->P;
+    if (backward) next += vector ? 0 : panels(P) * NR * GH;
+    else if (!call->unpacked) next += vector ? 0 : of_gates * P;
     call->packed_ih = next;
     if (a->weight_ih && backward) next += panels(a->I) * NR * GH;
     else if (a->weight_ih && !call->unpacked) next += of_gates * a->I;
@@ -117,7 +119,7 @@ static Call call_of(const Arguments *a) {
                   .N = N,
                   .unpacked = N <= UNPACKED,
                   .kind_x = added ? a->norm_x : kind_of_product(a->norm_x, products),
-                  .kind_h = a->sum || a->cell == INDRNN ? a->norm_h
+                  .kind_h = a->sum || a->cell == INDRNN || a->heads > 1 ? a->norm_h
                                                           : kind_of_product(a->norm_h, products),
                   .training = a->keep != 0,
                   .batch = a->norm_x == BATCH || a->norm_h == BATCH || a->norm_c == BATCH,
@@ -171,18 +173,19 @@ static void run_phases(Share *s, const Phase *phases, void (*batch)(Share *)) {
     }
 }
 
-/* Units u0 .. u1 of every gate of c = a times W (G * H, K) or its packed panels, or added; this
- * is the thread of the number. */
-static void multiply_gates(const Call *c, int64_t number, const real *a, int64_t n, const real *w,
-                           const real *packed, int64_t K, int64_t u0, int64_t u1, real *to,
-                           int add) {
-    int64_t H = c->a->H, gate = panels(H) * NR;
+/* Units u0 .. u1 of every gate of c = a (n, lda) times W (G * H, K) or its packed panels, or added;
+ * this is the thread of the number. Each head reads K values of a row, `step` after those of the
+ * head before. */
+static void multiply_gates(const Call *c, int64_t number, const real *a, int64_t lda, int64_t step,
+                           int64_t n, const real *w, const real *packed, int64_t K, int64_t u0,
+                           int64_t u1, real *to, int add) {
+    int64_t U = head_units(c->a), heads = c->a->heads, wide = panels(U) * NR;
 #if HAS_PAIRS
     if (c->a->half == PAIRS && !c->unpacked) {
         pair *pairs = (pair *)(c->halves + number * halves_size(c->a));
         pair_rows(a, n, K, pairs);
         for (int64_t g = 0; g < c->a->G && u1 > u0; g++)
-            multiply_pairs(pairs, n, packed + (g * gate + u0) * K, K, u1 - u0, to + g * H + u0,
+            multiply_pairs(pairs, n, packed + (g * wide + u0) * K, K, u1 - u0, to + g * U + u0,
                            c->GH, add);
         return;
     }
@@ -194,26 +197,30 @@ static void multiply_gates(const Call *c, int64_t number, const real *a, int64_t
         for (int64_t g = 0; c->unpacked && g < c->a->G; g++)
             for (int64_t u = u0; u < u1; u += VL) {
                 int64_t some = u1 - u < VL ? u1 - u : VL;
-                round_all(w + (g * H + u) * K, some * K, tile);
-                multiply_rows(a, K, n, tile, K, some, to + g * H + u, c->GH, add);
+                round_all(w + (g * U + u) * K, some * K, tile);
+                multiply_rows(a, K, n, tile, K, some, to + g * U + u, c->GH, add);
             }
         if (c->unpacked) return;
     }
-    for (int64_t g = 0; g < c->a->G && u1 > u0; g++) {
-        real *at = to + g * H + u0;
+    for (int64_t k = 0; k < c->a->G * heads; k++) {
+        int64_t first = k % heads * U, start = u0 > first ? u0 - first : 0;
+        int64_t end = u1 - first < U ? u1 - first : U;
+        if (start >= end) continue;
+        const real *from = a + k % heads * step;
+        real *at = to + k * U + start;
         if (c->unpacked)
-            multiply_rows(a, K, n, w + (g * H + u0) * K, K, u1 - u0, at, c->GH, add);
+            multiply_rows(from, lda, n, w + (k * U + start) * K, K, end - start, at, c->GH, add);
         else
-            multiply(a, K, n, packed + (g * gate + u0) * K, K, u1 - u0, at, c->GH, add);
+            multiply(from, lda, n, packed + (k * wide + start) * K, K, end - start, at, c->GH, add);
     }
 }
 
 /* This thread's panels of a matrix (G * H, K). */
 static void pack_gates(const Share *s, const real *w, int64_t K, real *packed) {
-    int64_t H = s->call->a->H, blocks = panels(H);
-    for (int64_t p = s->number; p < s->call->a->G * blocks; p += s->size) {
+    int64_t U = head_units(s->call->a), blocks = panels(U);
+    for (int64_t p = s->number; p < s->call->a->G * gate_panels(s->call->a); p += s->size) {
         int64_t start = p % blocks * NR;
-        pack_rows(w + (p / blocks * H + start) * K, K, H - start, packed + p * NR * K);
+        pack_rows(w + (p / blocks * U + start) * K, K, U - start, packed + p * NR * K);
 #if HAS_PAIRS
         if (s->call->a->half == PAIRS) {
             pair_panel(packed + p * NR * K, K);
@@ -224,11 +231,42 @@ static void pack_gates(const Share *s, const real *w, int64_t K, real *packed) {
     }
 }
 
+/* This thread's panels of W_hh (G * H, K) for products with its transpose, each block apart. */
+static void pack_heads(const Share *s, real *packed) {
+    const Arguments *a = s->call->a;
+    int64_t K = head_width(a), blocks = panels(K);
+    const real *w = a->weight_hh;
+    /* With one head, the gates follow one another in one deep block. */
+    int64_t deep = a->heads == 1 ? s->call->GH : head_units(a);
+    for (int64_t p = s->number; p < s->call->GH / deep * blocks; p += s->size) {
+        int64_t start = p % blocks * NR;
+        real *panel = packed + p * NR * deep;
+        pack_columns(w + p / blocks * deep * K + start, deep, K, K - start, panel);
+        if (a->half) round_all(panel, NR * deep, panel);
+    }
+}
+
+/* The gradient of h_(t-1) from that of the product, at this thread's rows and units of h. */
+static void multiply_back(const Share *s, int add) {
+    const Call *c = s->call;
+    const Arguments *a = c->a;
+    int64_t K = head_width(a), wide = panels(K) * NR;
+    int64_t deep = a->heads == 1 ? c->GH : head_units(a);
+    for (int64_t k = 0; k < c->GH / deep; k++) {
+        int64_t first = k % a->heads * K, start = s->p0 > first ? s->p0 - first : 0;
+        int64_t end = s->p1 - first < K ? s->p1 - first : K;
+        if (start >= end) continue;
+        multiply(product_of(s, s->r0) + k * deep, c->GH, s->r1 - s->r0,
+                 c->packed + (k * wide + start) * deep, deep, end - start,
+                 c->grad_h + s->r0 * a->P + first + start, a->P, add || k >= a->heads);
+    }
+}
+
 /* Subtract from the rows of a packed matrix (G * H, K) the mean of each set. The set's mean of any
  * product with it is then 0, and its variance is the mean square. */
 static void centre(const Share *s, int64_t K, real *packed) {
     const Arguments *a = s->call->a;
-    int64_t blocks = panels(a->H), end = (s->number + 1) * K / s->size;
+    int64_t blocks = gate_panels(a), end = (s->number + 1) * K / s->size;
     for (int64_t set = 0, g = 0; set < a->sets; g = a->set_end[set], set++)
         for (int64_t k = s->number * K / s->size; k < end; k++) {
             real *row = packed + (g * blocks * K + k) * NR;
@@ -253,7 +291,8 @@ static void project(const Call *c, int64_t number, int64_t row, int64_t count, i
     int64_t GH = c->GH;
     const real *input = (const real *)a->input + row * a->I, *bias = a->bias_in;
     if (a->weight_ih)
-        multiply_gates(c, number, input, count, a->weight_ih, c->packed_ih, a->I, u0, u1, x, 0);
+        multiply_gates(c, number, input, a->I, 0, count, a->weight_ih, c->packed_ih, a->I, u0, u1, x,
+                       0);
     else if (has_x(a)) /* the product is added to x, which is not ours */
         memcpy(x, input, (size_t)(count * GH) * sizeof(real));
     int of_row = c->norm_x && !c->batch, constant = c->pooled && !a->own_x;
@@ -276,11 +315,11 @@ static void forward_work(void *data, int64_t number, int64_t size) {
     const Arguments *a = c->a;
     Share share = {.call = c, .number = number, .size = size, .alive = -1}, *s = &share;
     if (!c->unpacked) {
-        if (a->cell != INDRNN) pack_gates(s, a->weight_hh, a->P, c->packed);
+        if (a->cell != INDRNN) pack_gates(s, a->weight_hh, head_width(a), c->packed);
         if (a->weight_hr) pack_projection(s);
         if (a->weight_ih) pack_gates(s, a->weight_ih, a->I, c->packed_ih);
         meet(s);
-        if (c->kind_h != a->norm_h) centre(s, a->P, c->packed);
+        if (c->kind_h != a->norm_h) centre(s, head_width(a), c->packed);
         if (c->kind_x != a->norm_x) centre(s, a->I, c->packed_ih);
         if (c->kind_h != a->norm_h || c->kind_x != a->norm_x) meet(s);
     }
@@ -312,8 +351,9 @@ static void forward_work(void *data, int64_t number, int64_t size) {
         if (a->cell == INDRNN)
             multiply_units(s);
         else
-            multiply_gates(c, number, h_before(s, s->r0), s->r1 - s->r0, a->weight_hh, c->packed, a->P,
-                           s->u0, s->u1, product_of(s, s->r0), (int)a->sum);
+            multiply_gates(c, number, h_before(s, s->r0), a->P, head_width(a), s->r1 - s->r0,
+                           a->weight_hh, c->packed, head_width(a), s->u0, s->u1,
+                           product_of(s, s->r0), (int)a->sum);
         run_phases(s, steps_of[a->cell]->forward, steps_of[a->cell]->forward_batch);
         if (a->weight_hr) project_h(s);
         s->before = s->base, s->base += s->alive;
@@ -346,14 +386,18 @@ static void grad_products(Share *s) {
     int64_t m0, m1;
     share_strips(s, GH, &m0, &m1);
     real *scratch = c->outer + s->number * OUTER_SCRATCH;
-    Rows input = {.rows = a->input, .width = a->I, .half = a->half};
-    Rows before = {.rows = c->output, .others = c->h_0, .index = c->before, .width = a->P,
-                   .half = a->half};
+    Rows input = {.rows = a->input, .width = a->I, .stride = a->I, .half = a->half};
     if (a->grad_weight_ih) outer(grad_x, GH, m0, m1, &input, N, a->grad_weight_ih, scratch);
-    if (a->grad_weight_hh && a->cell != INDRNN)
-        outer(grad_product, GH, m0, m1, &before, N, a->grad_weight_hh, scratch);
+    int64_t K = head_width(a), deep = a->heads == 1 ? GH : head_units(a); /* rows that read the same */
+    for (int64_t k = 0; a->grad_weight_hh && a->cell != INDRNN && k < GH / deep; k++) {
+        int64_t start = m0 > k * deep ? m0 : k * deep, stop = (k + 1) * deep, at = k % a->heads * K;
+        Rows before = {c->output + at, c->h_0 + at, c->before, K, a->P, a->half};
+        if (stop > m1) stop = m1;
+        if (start < stop)
+            outer(grad_product, GH, start, stop, &before, N, a->grad_weight_hh, scratch);
+    }
     if (!a->grad_weight_hr) return;
-    Rows raw = {.rows = c->raw_h, .width = a->H};
+    Rows raw = {.rows = c->raw_h, .width = a->H, .stride = a->H};
     share_strips(s, a->P, &m0, &m1);
     outer(c->grad_projected, a->P, m0, m1, &raw, N, a->grad_weight_hr, scratch);
 }
@@ -362,15 +406,11 @@ static void backward_work(void *data, int64_t number, int64_t size) {
     Call *c = data;
     const Arguments *a = c->a;
     Share share = {.call = c, .number = number, .size = size, .alive = -1}, *s = &share;
-    int64_t H = a->H, P = a->P, GH = c->GH, each = sums_size(a);
+    int64_t H = a->H, GH = c->GH, each = sums_size(a);
     s->sums = c->sums + number * 2 * each, s->kept_sums = s->sums + each;
     memset(s->sums, 0, (size_t)(2 * each) * sizeof(real));
     int vector = a->cell == INDRNN, add = steps_of[a->cell]->carries || c->zones_h;
-    for (int64_t p = number; !vector && p < panels(P); p += size) {
-        real *panel = c->packed + p * NR * GH;
-        pack_columns((const real *)a->weight_hh + p * NR, GH, P, P - p * NR, panel);
-        if (a->half) round_all(panel, NR * GH, panel);
-    }
+    if (!vector) pack_heads(s, c->packed);
     if (a->weight_hr) pack_back_projection(s);
     for (int64_t p = number; a->grad_input && p < panels(a->I); p += size) {
         real *panel = c->packed_ih + p * NR * GH;
@@ -390,9 +430,8 @@ static void backward_work(void *data, int64_t number, int64_t size) {
         run_phases(s, steps_of[a->cell]->backward, steps_of[a->cell]->backward_batch);
         if (vector)
             back_units(s, add);
-        else if (s->p1 > s->p0)
-            multiply(product_of(s, s->r0), GH, s->r1 - s->r0, c->packed + s->p0 * GH, GH,
-                     s->p1 - s->p0, c->grad_h + s->r0 * P + s->p0, P, add);
+        else
+            multiply_back(s, add);
         s->pending += s->r1 - s->r0;
         if (s->pending >= FLUSH || s->t == 0 || c->own) {
             for (int64_t j = 0; j < each; j++) s->kept_sums[j] += s->sums[j], s->sums[j] = 0;

@@ -47,7 +47,8 @@ static void read_table(const Layer *layer, int term, int64_t first, int64_t T, i
  * computed. */
 static int64_t run_prepared(const Prepared *p, char *scratch) {
     int64_t most = 0, shared = 0, T = p->T, H = p->layers->fixed.H, P = p->layers->fixed.P;
-    int64_t of_h = p->B * P, of_c = p->B * H, widest = of_c > of_h ? of_c : of_h;
+    int64_t of_h = p->B * P, of_c = p->B * carried_width(&p->layers->fixed);
+    int64_t widest = of_c > of_h ? of_c : of_h;
     real *between[2], *zeros = place(scratch, &shared, p->h_0 ? 0 : widest);
     for (int i = 0; i < 2; i++)
         between[i] = place(scratch, &shared, p->count > i + 1 ? T * of_h : 0);

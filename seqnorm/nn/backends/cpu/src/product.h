@@ -177,14 +177,14 @@ static void multiply_rows(const real *a, int64_t lda, int64_t n, const real *w, 
 typedef struct {
     const real *rows, *others;
     const int64_t *index;
-    int64_t width;
-    int64_t half; /* whether they are rounded to bfloat16 */
+    int64_t width, stride; /* reals of a row, and from one row to the next */
+    int64_t half;          /* whether they are rounded to bfloat16 */
 } Rows;
 
 INLINE const real *row_of(const Rows *b, int64_t k) {
-    if (!b->index) return b->rows + k * b->width;
+    if (!b->index) return b->rows + k * b->stride;
     int64_t at = b->index[k];
-    return at >= 0 ? b->rows + at * b->width : b->others + (-1 - at) * b->width;
+    return at >= 0 ? b->rows + at * b->stride : b->others + (-1 - at) * b->stride;
 }
 
 /* Rows m0 .. m1 of c (M, width) = a^T b, a (K, M) and b (K, width): the sum of K outer products. */

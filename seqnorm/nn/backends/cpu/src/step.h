@@ -72,12 +72,43 @@ typedef struct {
     int carries; /* whether h reads h_(t-1) apart from the product, too */
 } Steps;
 
+/* Reals of the carried state beside h, in a row. */
+INLINE int64_t carried_width(const Arguments *a) {
+    return a->cell == LSTM ? a->H : a->cell == SLSTM ? 3 * a->H : 0;
+}
+
+/* Units of a gate that belong to a head, and units of h that each of them reads. */
+INLINE int64_t head_units(const Arguments *a) {
+    return a->H / a->heads;
+}
+
+INLINE int64_t head_width(const Arguments *a) {
+    return a->P / a->heads;
+}
+
+/* Panels of the columns of a gate; every head has its own. */
+INLINE int64_t gate_panels(const Arguments *a) {
+    return a->heads * panels(head_units(a));
+}
+
+/* The first unit of a panel; H after the last panel. */
+INLINE int64_t first_unit(const Arguments *a, int64_t panel) {
+    int64_t units = head_units(a), each = panels(units);
+    return panel / each * units + panel % each * NR;
+}
+
+/* The first unit of a thread of `size`. */
+INLINE int64_t share_of_units(const Arguments *a, int64_t number, int64_t size) {
+    int64_t unit = first_unit(a, number * gate_panels(a) / size);
+    return unit < a->H ? unit : a->H;
+}
+
 INLINE void meet(Share *s) {
     if (s->size > 1) seqnorm_wait(&s->call->barrier, s->size);
 }
 
 /* This thread's part of `units`, in whole panels. */
-INLINE void share_units(const Share *s, int64_t units, int64_t *start, int64_t *end) {
+INLINE void share_panels(const Share *s, int64_t units, int64_t *start, int64_t *end) {
     int64_t blocks = panels(units);
     *start = s->number * blocks / s->size * NR;
     *end = (s->number + 1) * blocks / s->size * NR;
@@ -93,15 +124,18 @@ static void divide(Share *s, int64_t alive) {
     if (alive == s->alive) return;
     if (s->alive >= 0) meet(s);
     s->alive = alive;
-    int few = alive < 4 * s->size && s->call->GH * a->P >= WORTH_SHARING && a->H >= NR * s->size;
+    int64_t weights = s->call->GH * head_width(a);
+    int few = alive < 4 * s->size && weights >= WORTH_SHARING && a->H >= NR * s->size;
     few = few && a->cell != INDRNN; /* whose product is not a matrix's */
     int by_units = s->size > 1 && (few || s->call->own);
     s->peers = by_units ? s->size : 1;
     s->peer = by_units ? s->number : 0;
     if (by_units) {
         s->r0 = 0, s->r1 = alive;
-        share_units(s, a->H, &s->u0, &s->u1);
-        share_units(s, a->P, &s->p0, &s->p1);
+        s->u0 = share_of_units(a, s->number, s->size);
+        s->u1 = share_of_units(a, s->number + 1, s->size);
+        s->p0 = s->u0, s->p1 = s->u1;
+        if (a->weight_hr) share_panels(s, a->P, &s->p0, &s->p1);
     } else {
         s->r0 = s->number * alive / s->size, s->r1 = (s->number + 1) * alive / s->size;
         s->u0 = 0, s->u1 = a->H, s->p0 = 0, s->p1 = a->P;
@@ -161,8 +195,8 @@ static void moments(const real *row, int64_t H, int64_t g0, int64_t g1, int64_t 
 }
 
 INLINE int64_t units_of(const Share *s, int64_t peer) {
-    int64_t H = s->call->a->H, blocks = panels(H), end = (peer + 1) * blocks / s->size * NR;
-    return (end < H ? end : H) - peer * blocks / s->size * NR;
+    const Arguments *a = s->call->a;
+    return share_of_units(a, peer + 1, s->size) - share_of_units(a, peer, s->size);
 }
 
 /* Mean and 1 / deviation of a set from the moments of all peers (Chan et al. 1979, eq. 2.1). */
