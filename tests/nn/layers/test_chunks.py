@@ -298,7 +298,7 @@ def test_autocast_holds_in_the_second_pass() -> None:
         seen.append((is_autocast("cpu"), torch.is_grad_enabled()))
         return run(*call)
 
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, seqnorm.use_backend("reference"):
         patch.setattr(seqnorm.nn.backends.reference, "run", watched)
         with torch.autocast("cpu", torch.bfloat16):
             output, _ = layer(torch.ones(5, 2, I))
