@@ -42,6 +42,9 @@ SCHEMES: dict[str, dict[str, NormScheme]] = {
         "hidden alone": NormScheme(hidden=Norm("rms", "separate", gain=None), bias_ih="both"),
         "input alone": NormScheme(input=Norm("layer", 2), cell=RMS, bias_hh="outside"),
         "cell alone": NormScheme(cell=JOINT, cell_state="normalised", bias_ih=None),
+        "deviation": NormScheme(
+            input=JOINT, hidden=JOINT, cell=Norm("rms", eps=0.1, eps_on="std"), bias_hh="outside"
+        ),
         "sum without gain": NormScheme(
             sum=Norm("rms", gain=None, bias=None), bias_ih="inside", bias_hh=None
         ),

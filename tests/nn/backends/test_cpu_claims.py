@@ -72,7 +72,12 @@ REFUSED: list[tuple[str, dict[str, Any], torch.dtype, str]] = [
         (cell, {"norm": NormScheme(hidden=Norm("batch", eps_on="std"))}, F64, "standard deviation")
         for cell in library.STEPS
     ),
-    ("LSTM", {"norm": "kiros_torch"}, F64, "eps added to the standard deviation"),
+    (
+        "LSTM",
+        {"norm": NormScheme(cell=Norm("batch", eps_on="std"))},
+        F64,
+        "eps added to the standard deviation",
+    ),
     (
         "GRU",
         {"norm": NormScheme(input=JOINT, hidden=Norm("rms", eps_on="std"))},
@@ -308,7 +313,7 @@ def test_without_kernels_there_is_one_warning() -> None:
     seqnorm.LSTM(I, H, dtype=F64)(x)  # computed by torch
     for norm in (None, NormScheme()):
         seqnorm.LSTM(I, H, norm=norm, dtype=F64)(x, lengths=[4, 1, 2])  # without a norm
-    seqnorm.LSTM(I, H, norm="kiros_torch", dtype=F64)(x)  # computed by the definition in any case
+    seqnorm.GRU(I, H, norm="icefall", dtype=F64)(x)  # computed by the definition in any case
     layer(x, lengths=[0] * B)
     with pytest.warns(UserWarning, match=f"normalised layers are slow here, .*{ABSENT}") as caught:
         found = layer(x)[0]

@@ -20,7 +20,7 @@ STEPS = {"LSTM": 0, "GRU": 1, "LiGRU": 2, "RNN": 3, "IndRNN": 4, "SLSTM": 5}
 KINDS = {None: 0, "layer": 1, "rms": 2, "batch": 3, "batch_pooled": 4}
 _INTEGERS = ("cell", "T", "B", "I", "H", "P", "G", "threads", "sets")
 _NORMS = ("norm_x", "norm_h", "norm_c", "own_x", "own_h", "own_c")
-_FORMS = ("sum", "swapped", "relu", "half", "heads")
+_FORMS = ("sum", "swapped", "relu", "half", "heads", "std_c")
 _EPS = ("eps_x", "eps_h", "eps_c")
 _READ = (
     *("rows", "input", "weight_ih", "weight_hh", "weight_hr", "bias_in", "h_0", "c_0"),

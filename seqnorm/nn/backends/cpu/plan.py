@@ -84,6 +84,9 @@ class Plan:
                 swapped=swapped,
                 relu=self.relu,
                 heads=self.heads,
+                std_c=scheme is not None
+                and scheme.cell is not None
+                and scheme.cell.eps_on == "std",
                 **{f"norm_{term}": KINDS[kind] for term, kind in zip("xhc", self.kinds)},
                 **{f"eps_{term}": eps for term, eps in zip("xhc", self.eps)},
             )
@@ -233,7 +236,7 @@ def _reason(
     for site, norm in inside.items():
         if norm.kind not in KINDS:
             return f"it has no kernel for the norm {norm.kind!r}"
-        if norm.eps_on == "std":
+        if norm.eps_on == "std" and (site != "cell" or norm.over_batch):
             return "it has no kernel with eps added to the standard deviation"
         if ends[site] is None:
             return f"it has no kernel for sets={norm.sets!r}"

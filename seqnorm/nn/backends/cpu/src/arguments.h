@@ -35,6 +35,7 @@ typedef struct {
     int64_t relu;    /* LiGRU, RNN, IndRNN: f is ReLU, not tanh */
     int64_t half;    /* REALS, ROUNDED or PAIRS */
     int64_t heads;   /* sLSTM: parts of h, each read by the same units of every gate; else 1 */
+    int64_t std_c;   /* LSTM: eps_c is added to the deviation of c, not to its variance */
     double eps_x, eps_h, eps_c;
     double zoneout_h, zoneout_c; /* in inference */
     const int64_t *rows;  /* (T) sequences alive at each step; NULL if all B always are */

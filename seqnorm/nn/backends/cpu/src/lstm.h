@@ -39,7 +39,8 @@ INLINE void lstm_output(Share *s, int64_t r, int batch) {
     int64_t H = a->H, row = s->base + r, kept = c->training ? row : r;
     real stats[2] = {0, 1};
     if (a->norm_c && !batch) {
-        merge(s, 1, r, 0, 1, a->norm_c, (real)a->eps_c, stats);
+        merge(s, 1, r, 0, 1, a->norm_c, a->std_c ? 0 : (real)a->eps_c, stats);
+        if (a->std_c) stats[1] = 1 / (1 / stats[1] + (real)a->eps_c);
         if (s->peer == 0) memcpy(c->stats + row * c->S + 4 * a->sets, stats, sizeof stats);
     }
     const real *cell = c->raw_c + kept * H, *open = c->slots + r * CHANNELS * H;
@@ -135,6 +136,8 @@ INLINE void lstm_back_cell(Share *s, int64_t r, int batch) {
     if (!batch) {
         add_parts(s, 0, r, 2, of_c);
         scale = c->stats[row * c->S + 4 * a->sets + 1];
+        /* The gradient of the deviation s itself: scale = 1 / (s + eps). */
+        if (a->std_c) of_c[1] /= 1 - scale * (real)a->eps_c;
     }
     real *slot = slot_of(s, r);
     vec sums[4][4] = {{{0}}}; /* of x and x y, of h and h y, for each gate */
