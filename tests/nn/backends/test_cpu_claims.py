@@ -37,6 +37,8 @@ ABSENT = "its kernels were lost"
 
 # Options of a layer, its dtype, and the reason why the kernels do not take it.
 REFUSED: list[tuple[str, dict[str, Any], torch.dtype, str]] = [
+    ("LSTM", {"norm": "layer", "proj_size": 2}, torch.bfloat16, "no kernel in bfloat16"),
+    ("SLSTM", {"norm": "layer"}, torch.bfloat16, "no kernel in bfloat16"),
     *(
         (cell, {"norm": norm}, F64, f"it has no kernel for the {cell}")
         for cell in LAYERS

@@ -193,7 +193,7 @@ def changed(arguments: tuple[Any, ...], **values: Any) -> tuple[Any, ...]:
         ("input", (9, 4), "weight_ih must be (20, 4), got (20, 3)"),
         ("weight_ih", (15, 3), "weight_ih must be (20, 3), got (15, 3)"),
         ("weight_hh", (20, 6), "weight_hh must be (20, 5), got (20, 6)"),
-        ("h_0", (3, 4), "weight_hr must be (3, 5), got (3, 4)"),
+        ("h_0", (3, 4), "weight_ih must be (16, 3), got (20, 3)"),
         ("c_0", (2, 5), "c_0 must be (3, 5), got (2, 5)"),
         ("c_0", None, "the states of LSTM are h, c"),
         ("gain_h", (5,), "gain_h must be (20,), got (5,)"),
