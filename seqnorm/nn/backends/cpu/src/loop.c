@@ -2,6 +2,7 @@
  * instruction set and both precisions, with SUFFIX in the names of its entry points. */
 #include "gru.h"
 #include "lstm.h"
+#include "matrices.h"
 #include "pooled.h"
 #include "projection.h"
 #include "slstm.h"
@@ -46,14 +47,6 @@ static int64_t place_kept(Call *call, const Arguments *a) {
     call->carried = next;
     if (call->zones_c && a->keep) next += N * a->H;
     return next - (real *)a->kept;
-}
-
-#define BLOCK 48 /* rows projected together */
-
-/* Reals of a thread's rounded rows. */
-INLINE int64_t halves_size(const Arguments *a) {
-    int64_t rows = a->B > BLOCK ? a->B : BLOCK, K = a->weight_ih && a->I > a->H ? a->I : a->H;
-    return (rows + VL) * K;
 }
 
 /* Place the scratch memory of either pass, and return its number of reals. */
@@ -171,116 +164,6 @@ static void run_phases(Share *s, const Phase *phases, void (*batch)(Share *)) {
         for (int64_t r = s->r0; r < s->r1; r++) phases[p](s, r);
         meet(s);
     }
-}
-
-/* Units u0 .. u1 of every gate of c = a (n, lda) times W (G * H, K) or its packed panels, or added;
- * this is the thread of the number. Each head reads K values of a row, `step` after those of the
- * head before. */
-static void multiply_gates(const Call *c, int64_t number, const real *a, int64_t lda, int64_t step,
-                           int64_t n, const real *w, const real *packed, int64_t K, int64_t u0,
-                           int64_t u1, real *to, int add) {
-    int64_t U = head_units(c->a), heads = c->a->heads, wide = panels(U) * NR;
-#if HAS_PAIRS
-    if (c->a->half == PAIRS && !c->unpacked) {
-        pair *pairs = (pair *)(c->halves + number * halves_size(c->a));
-        pair_rows(a, n, K, pairs);
-        for (int64_t g = 0; g < c->a->G && u1 > u0; g++)
-            multiply_pairs(pairs, n, packed + (g * wide + u0) * K, K, u1 - u0, to + g * U + u0,
-                           c->GH, add);
-        return;
-    }
-#endif
-    if (c->a->half != REALS) {
-        real *halves = c->halves + number * halves_size(c->a), *tile = halves + n * K;
-        round_all(a, n * K, halves);
-        a = halves;
-        for (int64_t g = 0; c->unpacked && g < c->a->G; g++)
-            for (int64_t u = u0; u < u1; u += VL) {
-                int64_t some = u1 - u < VL ? u1 - u : VL;
-                round_all(w + (g * U + u) * K, some * K, tile);
-                multiply_rows(a, K, n, tile, K, some, to + g * U + u, c->GH, add);
-            }
-        if (c->unpacked) return;
-    }
-    for (int64_t k = 0; k < c->a->G * heads; k++) {
-        int64_t first = k % heads * U, start = u0 > first ? u0 - first : 0;
-        int64_t end = u1 - first < U ? u1 - first : U;
-        if (start >= end) continue;
-        const real *from = a + k % heads * step;
-        real *at = to + k * U + start;
-        if (c->unpacked)
-            multiply_rows(from, lda, n, w + (k * U + start) * K, K, end - start, at, c->GH, add);
-        else
-            multiply(from, lda, n, packed + (k * wide + start) * K, K, end - start, at, c->GH, add);
-    }
-}
-
-/* This thread's panels of a matrix (G * H, K). */
-static void pack_gates(const Share *s, const real *w, int64_t K, real *packed) {
-    int64_t U = head_units(s->call->a), blocks = panels(U);
-    for (int64_t p = s->number; p < s->call->a->G * gate_panels(s->call->a); p += s->size) {
-        int64_t start = p % blocks * NR;
-        pack_rows(w + (p / blocks * U + start) * K, K, U - start, packed + p * NR * K);
-#if HAS_PAIRS
-        if (s->call->a->half == PAIRS) {
-            pair_panel(packed + p * NR * K, K);
-            continue;
-        }
-#endif
-        if (s->call->a->half) round_all(packed + p * NR * K, NR * K, packed + p * NR * K);
-    }
-}
-
-/* This thread's panels of W_hh (G * H, K) for products with its transpose, each block apart. */
-static void pack_heads(const Share *s, real *packed) {
-    const Arguments *a = s->call->a;
-    int64_t K = head_width(a), blocks = panels(K);
-    const real *w = a->weight_hh;
-    /* With one head, the gates follow one another in one deep block. */
-    int64_t deep = a->heads == 1 ? s->call->GH : head_units(a);
-    for (int64_t p = s->number; p < s->call->GH / deep * blocks; p += s->size) {
-        int64_t start = p % blocks * NR;
-        real *panel = packed + p * NR * deep;
-        pack_columns(w + p / blocks * deep * K + start, deep, K, K - start, panel);
-        if (a->half) round_all(panel, NR * deep, panel);
-    }
-}
-
-/* The gradient of h_(t-1) from that of the product, at this thread's rows and units of h. */
-static void multiply_back(const Share *s, int add) {
-    const Call *c = s->call;
-    const Arguments *a = c->a;
-    int64_t K = head_width(a), wide = panels(K) * NR;
-    int64_t deep = a->heads == 1 ? c->GH : head_units(a);
-    for (int64_t k = 0; k < c->GH / deep; k++) {
-        int64_t first = k % a->heads * K, start = s->p0 > first ? s->p0 - first : 0;
-        int64_t end = s->p1 - first < K ? s->p1 - first : K;
-        if (start >= end) continue;
-        multiply(product_of(s, s->r0) + k * deep, c->GH, s->r1 - s->r0,
-                 c->packed + (k * wide + start) * deep, deep, end - start,
-                 c->grad_h + s->r0 * a->P + first + start, a->P, add || k >= a->heads);
-    }
-}
-
-/* Subtract from the rows of a packed matrix (G * H, K) the mean of each set. The set's mean of any
- * product with it is then 0, and its variance is the mean square. */
-static void centre(const Share *s, int64_t K, real *packed) {
-    const Arguments *a = s->call->a;
-    int64_t blocks = gate_panels(a), end = (s->number + 1) * K / s->size;
-    for (int64_t set = 0, g = 0; set < a->sets; g = a->set_end[set], set++)
-        for (int64_t k = s->number * K / s->size; k < end; k++) {
-            real *row = packed + (g * blocks * K + k) * NR;
-            int64_t count = (a->set_end[set] - g) * blocks;
-            vec sum = {0};
-            for (int64_t p = 0; p < count; p++)
-                for (int v = 0; v < NV; v++) sum += load(row + p * K * NR + v * VL, VL);
-            real mean = total(sum) / (real)((a->set_end[set] - g) * a->H);
-            for (int64_t p = 0; p < count; p++)
-                for (int v = 0; v < NV; v++) {
-                    real *at = row + p * K * NR + v * VL;
-                    store(at, load(at, VL) - mean, VL);
-                }
-        }
 }
 
 /* Units u0 .. u1 of x = W_ih input + b for `count` packed rows. For norms of a row, which have all
