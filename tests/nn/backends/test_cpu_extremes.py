@@ -25,7 +25,7 @@ from beside_reference import (
     taken,
 )
 from hidden_states import as_hx, parts_of
-from tolerances import SUMS, assert_close
+from tolerances import GRADIENTS, SUMS, assert_close
 from torch import Tensor
 
 import seqnorm
@@ -222,3 +222,23 @@ def test_sigmoid_and_tanh(hidden: int, dtype: torch.dtype, monkeypatch: pytest.M
             allowed = 2 * ulp * expected.abs() + (2e-38 if dtype == F32 else 0.0)
             worst = (distance / (allowed + 1e-300)).max()
             assert bool((distance <= allowed).all()), f"{variant}, {function}, {worst}"
+
+
+@pytest.mark.parametrize("eps", [1e-5, 0.5])
+@pytest.mark.parametrize("dtype", [F32, F64])
+def test_no_deviation_to_which_eps_is_added(
+    eps: float, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """c is 0 at first, and then its norm has the derivative 1 / eps."""
+    norm = seqnorm.NormScheme(cell=seqnorm.Norm("layer", eps=eps, eps_on="std"))
+    layer = seqnorm.LSTM(I, H, bias=False, norm=norm, dtype=dtype)
+    call = Call.draw(layer, LENGTHS).to(dtype)
+    call.input[:2] = 0
+    call = Call(call.input, call.lengths, tuple(0 * part for part in call.state), call.cotangents)
+    expected = outcome(layer, call, "reference")
+    for variant in each_variant(monkeypatch):
+        found = outcome(layer, call)
+        for name, value in expected.items():
+            assert_close(
+                found[name], value, GRADIENTS if dtype is F64 else 1e-3, f"{name}, {variant}"
+            )

@@ -90,7 +90,7 @@ def test_nothing_behind_the_end(threads: int) -> None:
     names += ["LSTM cooijmans2016", "LSTM batch sum", "GRU None", "GRU kinds", "GRU dreamer"]
     names += ["LiGRU kinds", "LiGRU batch", "RNN layer", "IndRNN None", "IndRNN kinds"]
     names += ["IndRNN batch", "GRU batch before", "GRU batch", "LSTM batch_pooled"]
-    names += ["LiGRU ravanelli2018", "IndRNN batch_pooled"]
+    names += ["LiGRU ravanelli2018", "IndRNN batch_pooled", "SLSTM kinds", "LSTM deviation"]
     script = SCRIPT.replace("THREADS", str(threads)).replace("NAMES", repr(names))
     paths = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
     process = subprocess.run(

@@ -342,3 +342,14 @@ def test_projections_and_heads_take_the_time_loop(layer: Any) -> None:
                 expected = layer(x)[0]
     assert_equal(found, expected, "under autocast")
     assert not found.float().equal(exact)
+
+
+def test_tables_are_not_rounded() -> None:
+    """Statistics are float32 numbers also where the input of the layer is in bfloat16."""
+    layer = seqnorm.LSTM(I, H, norm="batch_pooled").train()
+    x = 50 + torch.randn(6, 4, I)
+    layer(x)
+    layer.eval()
+    x = x.to(BF16)
+    with autocast():
+        assert_equal(layer(x)[0].float(), layer(x.float())[0].float(), "of both dtypes")

@@ -42,6 +42,7 @@ CASES = ["LSTM None", "LSTM kiros2016", "LSTM icefall", "LSTM laurent2016"]
 CASES += ["GRU None", "GRU kinds", "GRU dreamer", "GRU laurent2016"]
 CASES += ["LSTM cooijmans2016", "LSTM batch ends", "GRU batch", "GRU batch ends"]
 CASES += ["LiGRU kinds", "LiGRU ravanelli2018", "RNN layer", "IndRNN None", "IndRNN batch ends"]
+CASES += ["SLSTM kinds", "SLSTM batch_pooled", "LSTM deviation", "LSTM batch_pooled"]
 Threads = Callable[[int], None]
 
 

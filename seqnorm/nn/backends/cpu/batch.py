@@ -56,9 +56,9 @@ def in_parts(
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs), *state
 
 
-def pooled_columns(norm: BatchPass, rows: Tensor, eps: float) -> Tensor | None:
+def pooled_columns(norm: BatchPass, dtype: torch.dtype, eps: float) -> Tensor | None:
     """Return the columns (1, 2, F) of a norm over time that reads its table, or None."""
-    return None if norm.end > norm.first else _columns(norm, 0, 1, eps).to(rows.dtype)
+    return None if norm.end > norm.first else _columns(norm, 0, 1, eps).to(dtype)
 
 
 def _part(

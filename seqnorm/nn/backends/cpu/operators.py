@@ -21,9 +21,9 @@ def recurrence(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
     """Compute one direction of a layer.
 
     Returns:
-        output (N, P), h_n (B, P)[, c_n (B, H)], and for each norm of x, h and c that computes
-        statistics of these rows, mean and 1 / deviation (T, 2, .) and variance (T, .), which have
-        no gradient.
+        output (N, P), h_n (B, P)[, c_n (B, H), of an sLSTM (B, 3 * H)], and for each norm of x, h
+        and c that computes statistics of these rows, mean and 1 / deviation (T, 2, .) and variance
+        (T, .), which have no gradient.
     """
     return recurrences([(call, inputs)])[0]
 

@@ -189,7 +189,8 @@ class Prepared:
 
         Args:
             input: (T, B, I).
-            state: (L, B, P) and (L, B, H), or one of them; zeros if None.
+            state: (L, B, P) and (L, B, H), or one of them, as ``states.joined`` returns them; zeros
+                if None.
             steps, batch: T and B, neither of them 0.
             first: The number of the first step.
             output: (T, B, P), to be written. For one step of one layer it may be ``new[0]``.

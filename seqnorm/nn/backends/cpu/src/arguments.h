@@ -44,7 +44,8 @@ typedef struct {
     const void *weight_hh; /* (G * H, P / heads); of an IndRNN (H) */
     const void *weight_hr; /* (P, H) of an LSTM with a projection, or NULL */
     const void *bias_in;   /* (G * H), added to x before its norm */
-    const void *h_0, *c_0; /* (B, P), (B, H); c_0, c_n and grad_c of an sLSTM hold c, n, m (B, 3 * H) */
+    /* (B, P) and (B, H). Of an sLSTM c_0, c_n and grad_c hold c, n and m, (B, 3 * H). */
+    const void *h_0, *c_0;
     const void *gain_x, *gain_h, *bias_x, *bias_h; /* (G * H) */
     const void *gain_c, *bias_c;                   /* (H) */
     /* BATCH: mean and 1 / deviation of every step, (T, 2, G * H) and (T, 2, H), which are written
@@ -87,7 +88,8 @@ typedef struct {
     int64_t first;         /* the number of the first step */
     int64_t threads;       /* at most */
     const void *input;     /* (T, B, I) */
-    const void *h_0, *c_0; /* (count, B, P) and (count, B, H), or NULL for zeros */
+    /* (count, B, P) and (count, B, H), of an sLSTM (count, B, 3 * H); or NULL for zeros */
+    const void *h_0, *c_0;
     void *output;          /* (T, B, P) */
     void *h_n, *c_n;       /* as h_0; with one step of one layer, h_n may be the output */
     int64_t half;          /* as in Arguments */

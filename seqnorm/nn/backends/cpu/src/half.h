@@ -5,7 +5,8 @@
 
 #ifdef SEQNORM_DOUBLE
 
-/* x rounded to float, and then to the nearest bfloat16, ties to even, as PyTorch does it. */
+/* x rounded to float, and then to the nearest bfloat16, ties to even, as PyTorch does it. Only tests
+ * round doubles. */
 INLINE vec rounded(vec x) {
     for (int j = 0; j < VL; j++) {
         float value = (float)x[j];

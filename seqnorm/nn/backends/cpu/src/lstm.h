@@ -136,8 +136,9 @@ INLINE void lstm_back_cell(Share *s, int64_t r, int batch) {
     if (!batch) {
         add_parts(s, 0, r, 2, of_c);
         scale = c->stats[row * c->S + 4 * a->sets + 1];
-        /* The gradient of the deviation s itself: scale = 1 / (s + eps). */
-        if (a->std_c) of_c[1] /= 1 - scale * (real)a->eps_c;
+        /* The gradient of the deviation s itself: scale = 1 / (s + eps). Where s is 0, so is y. */
+        real share = 1 - scale * (real)a->eps_c;
+        if (a->std_c) of_c[1] = share > 0 ? of_c[1] / share : 0;
     }
     real *slot = slot_of(s, r);
     vec sums[4][4] = {{{0}}}; /* of x and x y, of h and h y, for each gate */

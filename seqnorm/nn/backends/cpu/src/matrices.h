@@ -5,7 +5,7 @@
 
 #define BLOCK 48 /* rows projected together */
 
-/* Reals of a thread's rounded rows. */
+/* Reals of a thread's rounded rows, and of a tile of a matrix. */
 INLINE int64_t halves_size(const Arguments *a) {
     int64_t rows = a->B > BLOCK ? a->B : BLOCK, K = a->weight_ih && a->I > a->H ? a->I : a->H;
     return (rows + VL) * K;
@@ -28,7 +28,7 @@ static void multiply_gates(const Call *c, int64_t number, const real *a, int64_t
         return;
     }
 #endif
-    if (c->a->half != REALS) {
+    if (c->a->half != REALS) { /* one head, whose rows follow one another: half.py refuses others */
         real *halves = c->halves + number * halves_size(c->a), *tile = halves + n * K;
         round_all(a, n * K, halves);
         a = halves;

@@ -125,7 +125,7 @@ INLINE void slstm_back_output(Share *s, int64_t r, int batch) {
             if (a->norm_h) learn(s, GAIN_H, c->gain_h, da[g], q.h[g], j, m, sums[g] + 2, batch);
         }
     }
-    if (!batch && (a->norm_x || a->norm_h)) add_sets(a, &sums[0][0], parts(s, 0, s->peer, r));
+    if (!batch && (c->norm_x || a->norm_h)) add_sets(a, &sums[0][0], parts(s, 0, s->peer, r));
 }
 
 PHASE(slstm_output)
