@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import torch
 
+_WITHOUT = ("meta", "lazy", "vulkan", "fpga")
 _BY_DEVICE = hasattr(torch, "get_autocast_dtype")  # since torch 2.4
 
 
 def has_autocast(device: str) -> bool:
     """Return whether there is autocast for this device type; for others torch raises."""
-    return device not in ("meta", "lazy", "vulkan", "fpga")
+    return device not in _WITHOUT
 
 
 def is_autocast(device: str) -> bool:
     """Return whether autocast is on for this device type."""
-    if not has_autocast(device):
+    if device in _WITHOUT:
         return False
     if _BY_DEVICE:
         return torch.is_autocast_enabled(device)

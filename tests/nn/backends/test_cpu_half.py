@@ -47,7 +47,7 @@ LENGTHS = [3, 0, 5, 6, 5]
 # Projections and heads have no kernels in bfloat16.
 TAKEN = {name: pair for name, pair in taken().items() if pair[0] != "SLSTM"}
 Threads = Callable[[int], None]
-# Of the results of float32 kernels: a rounding to bfloat16 is 2 ** -9 of a value, and one more or
+# For the results of float32 kernels: a rounding to bfloat16 is 2 ** -9 of a value, and one more or
 # less in an operand changes all later steps.
 FEW_ROUNDINGS = 2.0**-6
 

@@ -108,7 +108,9 @@ def run_layer(calls: Sequence[DirectionCall]) -> list[tuple[Tensor, State]]:
             dtypes = [part.dtype for part in call[-1]]
             output = output.to(dtypes[0])
             state = [part.to(dtype) for part, dtype in zip(state, dtypes)]
-        final = apart(tuple(state), one.call.plan.step)
+        final: State = tuple(state)
+        if one.call.plan.step.heads:  # the kernels join parts of its state
+            final = apart(final, one.call.plan.step)
         if one.norms is not None:
             output = one.norms.whole("output", output)
             one.norms.close()
@@ -164,7 +166,8 @@ def _start(direction: Direction, rows: Tensor, packing: Packing, state: State) -
         for number, stay in enumerate(drawn):
             if isinstance(stay, Tensor):
                 stays[number] = stay.to(rows.dtype)
-    state, zoneout = joined(state), zoneout[: plan.states]
+    if plan.states < len(state):
+        state, zoneout = joined(state), zoneout[: plan.states]
     columns_x: Tensor | None = None
     pooled: BatchPass | None = None
     if norms is not None and plan.pooled:

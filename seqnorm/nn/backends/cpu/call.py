@@ -107,7 +107,7 @@ class Call(NamedTuple):
             *((rows, inner), (gates, inner), step.hidden_shape(hidden, width)),
             *((batch, width), (batch, self.plan.carried)),
             *((gates,), (gates,), (hidden,), (hidden,)),
-            *((self.columns(steps), 2, gates), (steps, 2, gates), (steps, 2, hidden)),
+            *((1 if self.plan.pooled else steps, 2, gates), (steps, 2, gates), (steps, 2, hidden)),
             *((rows, width), (rows, hidden), (gates,), (gates,), (gates,), (gates,)),
             (width, hidden),
         )

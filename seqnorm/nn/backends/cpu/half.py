@@ -35,7 +35,7 @@ def refusal(direction: Direction, rows: Tensor, given: tuple[Tensor, ...]) -> st
     cast = rows.dtype != torch.float64 and is_autocast("cpu")
     if rows.dtype not in _FLOATS or (cast and autocast_dtype("cpu") != torch.bfloat16):
         return "its kernels compute only in float32, float64 and bfloat16"
-    if only_whole(direction) and in_half(rows):
+    if (cast or rows.dtype == torch.bfloat16) and only_whole(direction):
         return "it has no kernel in bfloat16 with a projection (proj_size) or with heads"
     known = (torch.float32, torch.bfloat16) if cast else (rows.dtype,)
     for tensor in given:

@@ -44,7 +44,8 @@ class Pass:
         arguments.T, arguments.B = len(sizes), inputs.h_0.shape[0]
         arguments.I = inputs.input.shape[1]
         arguments.rows, arguments.keep = rows.buffer_info()[0], keep
-        arguments.half = library.way_of_half(call.half)
+        if call.half:
+            arguments.half = library.way_of_half(True)
         if call.plan.batch or call.plan.pooled:
             for term in call.own(inputs):
                 setattr(arguments, "own_" + term, 1)
@@ -101,7 +102,9 @@ def run(passes: Sequence[Pass], backward: bool) -> None:
         elif one.kept.numel() < sizes[1]:
             raise RuntimeError(f"what is kept takes {sizes[1]} bytes, got {one.kept.numel()}")
         one.arguments.scratch, one.arguments.kept = scratches[-1].data_ptr(), one.kept.data_ptr()
-    pointers = (_Pointer * len(passes))(*map(ctypes.pointer, [one.arguments for one in passes]))
+    pointers = (_Pointer * len(passes))()
+    for number, one in enumerate(passes):
+        pointers[number] = ctypes.pointer(one.arguments)
     kernel = LIBRARY.seqnorm_backward if backward else LIBRARY.seqnorm_forward
     kernel(*which, pointers, len(passes), threads)
     for scratch in scratches:

@@ -114,7 +114,7 @@ LIBRARY, WHY_NOT = _load()
 # Instruction sets that the library and this machine both have, by name, the widest last.
 VARIANTS = _variants()
 CHOSEN = _chosen()
-# Whether the widest kernels multiply pairs of bfloat16.
+# True if the widest kernels multiply pairs of bfloat16.
 PAIRS = LIBRARY is not None and bool(LIBRARY.seqnorm_has_pairs())
 
 

@@ -39,6 +39,7 @@ class Plan:
         outside: true if some norms are computed before or after the kernel.
         joined: true if only x + W_hh h counts: the norm is one of the sum, or there is no norm of
             x or h, and the step only adds them.
+        has_options: true if the step has options, of which a plan knows only the present values.
         relu: true if the nonlinearity of a step with a choice is ReLU.
         heads: the number of equal parts of the recurrence.
         states: the number of tensors that hold the state: h, and one for all other parts.
@@ -60,6 +61,7 @@ class Plan:
     hoisted: bool
     outside: bool
     joined: bool
+    has_options: bool
     relu: bool
     heads: int
     states: int
@@ -112,8 +114,11 @@ def heads_of(step: Step) -> int:
 
 
 def units_of(step: Step | type[Step], weight_hh: Tensor) -> int:
-    """Return H from W_hh, whose columns are fewer where there are heads."""
-    return weight_hh.shape[0] // len(step.gates)
+    """Return H from W_hh, whose columns are fewer where there are heads.
+
+    It is at least 1, so that a matrix of a wrong shape is refused by the call.
+    """
+    return weight_hh.shape[0] // len(step.gates) or 1
 
 
 def fits(plan: Plan, step: Step) -> bool:
@@ -124,7 +129,7 @@ def fits(plan: Plan, step: Step) -> bool:
 def plan_of(direction: Direction) -> Plan:
     """Return the plan of a direction; it is made once."""
     found: Plan | None = direction.plans.get("cpu")
-    if found is None or not fits(found, direction.step):
+    if found is None or (found.has_options and not fits(found, direction.step)):
         hidden_size = units_of(direction.step, direction.weight_hh)
         found = make_plan(direction.step, direction.scheme, hidden_size)
         direction.plans["cpu"] = found
@@ -199,6 +204,7 @@ def make_plan(
             of_x,
             "h",
         ),
+        has_options=isinstance(step, Nonlinear) or step.heads > 0,
         relu=has_relu(step),
         heads=heads_of(step),
         states=min(len(step.states), MOST),
