@@ -116,9 +116,9 @@ def heads_of(step: Step) -> int:
 def units_of(step: Step | type[Step], weight_hh: Tensor) -> int:
     """Return H from W_hh, whose columns are fewer where there are heads.
 
-    It is at least 1, so that a matrix of a wrong shape is refused by the call.
+    A matrix with fewer rows than gates is wrong, which the check of a call explains.
     """
-    return weight_hh.shape[0] // len(step.gates) or 1
+    return weight_hh.shape[0] // len(step.gates) or weight_hh.shape[-1]
 
 
 def fits(plan: Plan, step: Step) -> bool:
