@@ -257,9 +257,10 @@ def test_what_was_given_out_stays_as_it_is(name: str, monkeypatch: pytest.Monkey
         others()
         again = torch.autograd.grad(loss, leaves)
         others()
-    for found, part in zip(results, ("output", "h_n", "c_n")):
+    letters = layer.step.states
+    for found, part in zip(results, ("output", *[f"{letter}_n" for letter in letters])):
         assert_close(found.detach(), expected[part], SUMS, part)
-    names = ["input", "h_0", "c_0"][: 1 + len(state)]
+    names = ["input", *[f"{letter}_0" for letter in letters]]
     names += [leaf for leaf, _ in layer.named_parameters()]
     for leaf, first, second in zip(names, grads, again):
         assert_close(first, expected[f"gradient of {leaf}"], SUMS, leaf)

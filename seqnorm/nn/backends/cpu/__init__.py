@@ -173,7 +173,7 @@ def _start(direction: Direction, rows: Tensor, packing: Packing, state: State) -
     if norms is not None and plan.pooled:
         of_input = norms.of(x)
         assert isinstance(of_input, BatchPass)
-        computed_in = torch.float32 if half else rows.dtype
+        computed_in = torch.float32 if rows.dtype == torch.bfloat16 else rows.dtype
         pooled, columns_x = of_input, pooled_columns(of_input, computed_in, plan.eps[0])
     bias_ih = direction.bias_ih if plan.places[0] else None
     bias_hh = direction.bias_hh if plan.places[1] else None
