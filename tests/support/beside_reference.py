@@ -371,3 +371,24 @@ def each_variant(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     for name in library.VARIANTS:
         monkeypatch.setattr(library, "CHOSEN", name)
         yield name
+
+
+def leaves_of(layer: Any, call: Call) -> dict[str, Tensor]:
+    """Return input, initial state and parameters of a call, which are to have gradients."""
+    leaves = {"input": call.input.clone().requires_grad_()}
+    leaves |= {f"state {j}": part.clone().requires_grad_() for j, part in enumerate(call.state)}
+    return leaves | dict(layer.named_parameters())
+
+
+def results_of(
+    layer: Any, leaves: dict[str, Tensor], lengths: Sequence[int], backend: str = "cpu"
+) -> tuple[Tensor, ...]:
+    """Return the results of a call in training, without its updates of the tables."""
+    before = [buffer.clone() for buffer in layer.buffers()]
+    state = tuple(value for name, value in leaves.items() if name.startswith("state"))
+    with seqnorm.use_backend(backend):
+        output, last = layer(leaves["input"], as_hx(state), lengths=lengths)
+    with torch.no_grad():
+        for buffer, value in zip(layer.buffers(), before):
+            buffer.copy_(value)
+    return output, *parts_of(last)

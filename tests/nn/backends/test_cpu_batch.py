@@ -23,8 +23,10 @@ from beside_reference import (
     assert_single,
     build,
     each_variant,
+    leaves_of,
     needs_kernels,
     outcome,
+    results_of,
     rounding,
 )
 from hidden_states import as_hx
@@ -227,24 +229,6 @@ def test_without_gradients_in_training(name: str) -> None:
             assert not buffer.requires_grad
 
 
-def leaves_of(layer: Any, call: Call) -> dict[str, Tensor]:
-    leaves = {"input": call.input.clone().requires_grad_()}
-    leaves |= {f"state {j}": part.clone().requires_grad_() for j, part in enumerate(call.state)}
-    return leaves | dict(layer.named_parameters())
-
-
-def results_of(layer: Any, leaves: dict[str, Tensor], backend: str = "cpu") -> tuple[Tensor, ...]:
-    """Return the results of a call in training, without its updates of the tables."""
-    before = [buffer.clone() for buffer in layer.buffers()]
-    state = tuple(value for name, value in leaves.items() if name.startswith("state"))
-    with seqnorm.use_backend(backend):
-        output, last = layer(leaves["input"], as_hx(state), lengths=LENGTHS)
-    with torch.no_grad():
-        for buffer, value in zip(layer.buffers(), before):
-            buffer.copy_(value)
-    return (output, last) if isinstance(last, Tensor) else (output, *last)
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_a_second_backward_pass(name: str) -> None:
     """A second backward pass gives the same gradients after other calls have changed the tables."""
@@ -252,7 +236,7 @@ def test_a_second_backward_pass(name: str) -> None:
     call = Call.draw(layer, LENGTHS)
     expected = outcome(layer, call, "reference")
     leaves = leaves_of(layer, call)
-    results = results_of(layer, leaves)
+    results = results_of(layer, leaves, LENGTHS)
     values = list(leaves.values())
     first = torch.autograd.grad(results, values, call.cotangents, retain_graph=True)
     layer(torch.randn(9, 8, I, dtype=F64))
@@ -272,12 +256,12 @@ def test_every_gradient_alone(name: str) -> None:
     call = Call.draw(layer, LENGTHS)
     leaves = leaves_of(layer, call)
     together = torch.autograd.grad(
-        results_of(layer, leaves), list(leaves.values()), call.cotangents
+        results_of(layer, leaves, LENGTHS), list(leaves.values()), call.cotangents
     )
     for leaf, expected in zip(leaves, together):
         for other, value in leaves.items():
             value.requires_grad_(other == leaf)
-        pairs = list(zip(results_of(layer, leaves), call.cotangents))
+        pairs = list(zip(results_of(layer, leaves, LENGTHS), call.cotangents))
         reached, cotangents = zip(*(pair for pair in pairs if pair[0].requires_grad))
         (grad,) = torch.autograd.grad(reached, leaves[leaf], cotangents)
         assert_close(grad, expected, SUMS, leaf)
@@ -292,7 +276,7 @@ def test_gradients_of_gradients(name: str) -> None:
     for backend in ("reference", "cpu"):
         leaves = leaves_of(layer, call)
         values = list(leaves.values())
-        results = results_of(layer, leaves, backend)
+        results = results_of(layer, leaves, LENGTHS, backend)
         grads = torch.autograd.grad(results, values, call.cotangents, create_graph=True)
         loss = sum(grad.sin().sum() for grad in grads) + results[0].square().sum()
         found.append((*grads, *torch.autograd.grad(loss, values)))

@@ -86,7 +86,7 @@ def test_sizes(H: int, P: int, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("number", [1, 2, 3, 5])
 @pytest.mark.parametrize("name", CASES)
 def test_threads(name: str, number: int, threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads divide rows, or units of a row and of its h, of which there may be none left."""
+    """Threads divide rows or units. A thread may have no unit."""
     threads(number)
     for H, P, lengths in (
         (7, 3, [4] * 12 + [3] * 9 + [2] * 20 + [1] * 5),
