@@ -1,13 +1,16 @@
-"""Fixtures that make tests of the backends independent of preferences and of the threads."""
+"""Fixtures that choose preferences and threads, and that watch prepared calls."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from seqnorm.nn.backends.cpu import kernels
+from seqnorm.nn.backends.cpu.prepared import Prepared
 
 
 @pytest.fixture(autouse=True)
@@ -23,3 +26,18 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
     monkeypatch.setattr(kernels, "LEAST_WORK", 1)
     yield torch.set_num_threads
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that gets the number of steps of every prepared call."""
+    found: list[int] = []
+    real = Prepared.run
+
+    def run(self: Prepared, input: Tensor, state: Any, steps: int, *others: Any) -> bool:
+        done = real(self, input, state, steps, *others)
+        found.extend([steps] if done else [])
+        return done
+
+    monkeypatch.setattr(Prepared, "run", run)
+    return found

@@ -10,7 +10,7 @@ import itertools
 import pickle
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -33,7 +33,7 @@ import seqnorm
 from seqnorm.nn import backends
 from seqnorm.nn.backends.cpu import kernels, library
 from seqnorm.nn.backends.cpu.plan import inference_plan
-from seqnorm.nn.backends.cpu.prepared import Prepared, can_prepare
+from seqnorm.nn.backends.cpu.prepared import can_prepare
 from seqnorm.nn.layers.cells import LAYERS
 
 pytestmark = needs_kernels
@@ -54,21 +54,6 @@ def drawn_state(layer: Any, *shape: int) -> tuple[Tensor, ...]:
     letters = layer.step.states
     parts = [torch.randn(*shape).to(F64) for _ in letters]
     return tuple([p.abs() + 0.5 if k == "n" else p for k, p in zip(letters, parts)])
-
-
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Return a list that gets the number of steps of every prepared call."""
-    found: list[int] = []
-    real = Prepared.run
-
-    def run(self: Prepared, input: Tensor, state: Any, steps: int, *others: Any) -> bool:
-        done = real(self, input, state, steps, *others)
-        found.extend([steps] if done else [])
-        return done
-
-    monkeypatch.setattr(Prepared, "run", run)
-    return found
 
 
 def results(layer: Any, *given: Any, **options: Any) -> tuple[Tensor, ...]:

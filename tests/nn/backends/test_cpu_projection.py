@@ -6,7 +6,7 @@ Axes: T steps, B sequences, I = input size, H = hidden size, P = proj_size.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -35,7 +35,7 @@ from torch_versions import needs_compiler
 
 import seqnorm
 from seqnorm import Norm, NormScheme
-from seqnorm.nn.backends.cpu.prepared import Prepared, can_prepare
+from seqnorm.nn.backends.cpu.prepared import can_prepare
 
 pytestmark = [needs_kernels, pytest.mark.filterwarnings("ignore:BatchNorm in training")]
 I = 5  # noqa: E741  the axis' letter
@@ -208,21 +208,6 @@ def test_padding_may_hold_anything() -> None:
             call.input[length:, b] = torch.nan
         for leaf, found in outcome(layer, call).items():
             assert_equal(found, expected[leaf], leaf)
-
-
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Return a list that gets the number of steps of every prepared call."""
-    found: list[int] = []
-    real = Prepared.run
-
-    def run(self: Prepared, input: Tensor, state: Any, steps: int, *others: Any) -> bool:
-        done = real(self, input, state, steps, *others)
-        found.extend([steps] if done else [])
-        return done
-
-    monkeypatch.setattr(Prepared, "run", run)
-    return found
 
 
 # Norms outside of the recurrence are computed around the kernel, and a plain layer by torch.
