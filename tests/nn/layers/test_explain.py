@@ -26,6 +26,7 @@ def test_a_layer_with_a_norm() -> None:
     ]
 
 
+@needs_kernels
 def test_each_direction_of_each_layer() -> None:
     layer = seqnorm.LSTM(I, H, 2, bidirectional=True, proj_size=3, norm="layer")
     found = seqnorm.explain(layer, X)
