@@ -251,38 +251,43 @@ INLINE void share_strips(const Share *s, int64_t rows, int64_t *start, int64_t *
     if (*end > rows) *end = rows;
 }
 
-/* After the loop: the gradients of the input and of the matrices, from those of x, W_hh h and h. */
-static void grad_products(Share *s) {
+/* The gradients of the input at packed rows row .. end, and these rows' part of the gradients of the
+ * matrices, from the gradients of x, W_hh h and h. */
+static void grad_products(Share *s, int64_t row, int64_t end) {
     Call *c = s->call;
     const Arguments *a = c->a;
-    int64_t GH = c->GH, N = c->N, end = (s->number + 1) * N / s->size;
+    int64_t GH = c->GH, N = end - row, stop_at = row + (s->number + 1) * N / s->size;
+    int add = end < c->N;
     const real *grad_product = a->sum ? c->x : c->product;
     const real *grad_x = a->sum ? grad_product : c->pooled ? c->x : c->grad_x;
-    for (int64_t row = s->number * N / s->size; row < end; row += BLOCK) {
-        int64_t count = end - row < BLOCK ? end - row : BLOCK;
-        if (c->pooled) back_pooled(c, row, count);
+    for (int64_t r = row + s->number * N / s->size; r < stop_at; r += BLOCK) {
+        int64_t count = stop_at - r < BLOCK ? stop_at - r : BLOCK;
+        if (c->pooled) back_pooled(c, r, count);
         if (a->grad_input)
-            multiply(grad_x + row * GH, GH, count, c->packed_ih, GH, a->I,
-                     (real *)a->grad_input + row * a->I, a->I, 0);
+            multiply(grad_x + r * GH, GH, count, c->packed_ih, GH, a->I,
+                     (real *)a->grad_input + r * a->I, a->I, 0);
     }
     if (c->pooled) meet(s); /* the products below read the rows of all threads */
     int64_t m0, m1;
     share_strips(s, GH, &m0, &m1);
     real *scratch = c->outer + s->number * OUTER_SCRATCH;
-    Rows input = {.rows = a->input, .width = a->I, .stride = a->I, .half = a->half};
-    if (a->grad_weight_ih) outer(grad_x, GH, m0, m1, &input, N, a->grad_weight_ih, scratch);
+    Rows input = {.rows = (const real *)a->input + row * a->I, .width = a->I, .stride = a->I,
+                  .half = a->half};
+    if (a->grad_weight_ih)
+        outer(grad_x + row * GH, GH, m0, m1, &input, N, a->grad_weight_ih, scratch, add);
     int64_t K = head_width(a), deep = a->heads == 1 ? GH : head_units(a); /* rows that read the same */
     for (int64_t k = 0; a->grad_weight_hh && a->cell != INDRNN && k < GH / deep; k++) {
         int64_t start = m0 > k * deep ? m0 : k * deep, stop = (k + 1) * deep, at = k % a->heads * K;
-        Rows before = {c->output + at, c->h_0 + at, c->before, K, a->P, a->half};
+        Rows before = {c->output + at, c->h_0 + at, c->before + row, K, a->P, a->half};
         if (stop > m1) stop = m1;
         if (start < stop)
-            outer(grad_product, GH, start, stop, &before, N, a->grad_weight_hh, scratch);
+            outer(grad_product + row * GH, GH, start, stop, &before, N, a->grad_weight_hh, scratch,
+                  add);
     }
     if (!a->grad_weight_hr) return;
-    Rows raw = {.rows = c->raw_h, .width = a->H, .stride = a->H};
+    Rows raw = {.rows = c->raw_h + row * a->H, .width = a->H, .stride = a->H};
     share_strips(s, a->P, &m0, &m1);
-    outer(c->grad_projected, a->P, m0, m1, &raw, N, a->grad_weight_hr, scratch);
+    outer(c->grad_projected + row * a->P, a->P, m0, m1, &raw, N, a->grad_weight_hr, scratch, add);
 }
 
 static void backward_work(void *data, int64_t number, int64_t size) {
@@ -301,6 +306,8 @@ static void backward_work(void *data, int64_t number, int64_t size) {
         if (a->half) round_all(panel, NR * GH, panel);
     }
     s->base = c->N;
+    /* Products are computed of so many rows, while their gradients are in the cache. */
+    int64_t together = c->pooled ? c->N : DEEP, end = c->N;
     meet(s);
     for (s->t = a->T - 1; s->t >= 0; s->t--) {
         divide(s, rows_at(a, s->t));
@@ -320,6 +327,11 @@ static void backward_work(void *data, int64_t number, int64_t size) {
             for (int64_t j = 0; j < each; j++) s->kept_sums[j] += s->sums[j], s->sums[j] = 0;
             s->pending = 0;
         }
+        if (s->t > 0 && end - s->base >= together) {
+            meet(s);
+            grad_products(s, s->base, end);
+            end = s->base;
+        }
     }
     meet(s);
     for (int64_t j = number * each / size; j < (number + 1) * each / size; j++) {
@@ -331,7 +343,7 @@ static void backward_work(void *data, int64_t number, int64_t size) {
             ((real *)a->grad_weight_hh)[unit] = sum;
     }
     if (c->pooled) meet(s); /* the sums of all threads */
-    grad_products(s);
+    grad_products(s, 0, end);
 }
 
 typedef struct {

@@ -187,12 +187,13 @@ INLINE const real *row_of(const Rows *b, int64_t k) {
     return at >= 0 ? b->rows + at * b->stride : b->others + (-1 - at) * b->stride;
 }
 
-/* Rows m0 .. m1 of c (M, width) = a^T b, a (K, M) and b (K, width): the sum of K outer products. */
+/* Rows m0 .. m1 of c (M, width) = a^T b, or added to it, a (K, M) and b (K, width): the sum of K
+ * outer products. */
 static void outer(const real *a, int64_t M, int64_t m0, int64_t m1, const Rows *b, int64_t K,
-                  real *c, real *scratch) {
+                  real *c, real *scratch, int add) {
     real *left = scratch, *right = scratch + DEEP * TALL + TALL / MOST * APART;
     int64_t width = b->width;
-    if (K == 0) memset(c + m0 * width, 0, (size_t)((m1 - m0) * width) * sizeof(real));
+    if (K == 0 && !add) memset(c + m0 * width, 0, (size_t)((m1 - m0) * width) * sizeof(real));
     for (int64_t j0 = 0; j0 < width; j0 += WIDE)
         for (int64_t k0 = 0; k0 < K; k0 += DEEP) {
             int64_t columns = width - j0 < WIDE ? width - j0 : WIDE;
@@ -227,7 +228,7 @@ static void outer(const real *a, int64_t M, int64_t m0, int64_t m1, const Rows *
                         const real *rows = left + i / MOST * tall_by;
                         const real *block = right + j / NR * wide_by;
                         if (tall - i >= MOST && columns - j >= NR) {
-                            MANY(MOST)(rows, 1, MOST, block, deep, at, width, k0 > 0);
+                            MANY(MOST)(rows, 1, MOST, block, deep, at, width, add || k0 > 0);
                             continue;
                         }
                         real tile[MOST * NR];
@@ -235,7 +236,7 @@ static void outer(const real *a, int64_t M, int64_t m0, int64_t m1, const Rows *
                         for (int64_t r = 0; r < MOST && r < tall - i; r++)
                             for (int64_t q = 0; q < NR && q < columns - j; q++)
                                 at[r * width + q] =
-                                    tile[r * NR + q] + (k0 > 0 ? at[r * width + q] : 0);
+                                    tile[r * NR + q] + (add || k0 > 0 ? at[r * width + q] : 0);
                     }
             }
         }
