@@ -31,7 +31,7 @@ typedef int32_t whole;
 typedef real vec __attribute__((vector_size(VECTOR_BYTES)));
 typedef whole mask __attribute__((vector_size(VECTOR_BYTES)));
 /* A vector in memory, at any address. */
-typedef real stored __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
+typedef real stored __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real))));
 
 /* Walk over u0 .. u1 by vectors, m reals at a time. The loop is unrolled, so that m is known to be
  * VL except at the end, and whole vectors are loaded without a test. */
@@ -106,11 +106,8 @@ INLINE vec totals(vec *x) {
 }
 
 INLINE real total(vec x) {
-    real sums[VL];
-    store(sums, x, VL);
-    for (int half = VL / 2; half; half /= 2)
-        for (int j = 0; j < half; j++) sums[j] += sums[j + half];
-    return sums[0];
+    for (int round = 1; round < VL; round *= 2) x = ZIP(x, x, LOWER) + ZIP(x, x, UPPER);
+    return x[0];
 }
 
 /* The first m lanes of x, the rest zero. */
