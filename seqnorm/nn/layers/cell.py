@@ -102,7 +102,7 @@ class RecurrentCell(TorchTools):
         """
         single = len(self.step.states) == 1
         states = (hx,) if single and hx is not None else hx
-        if not torch.compiler.is_compiling() and not torch.is_grad_enabled():
+        if not torch.is_grad_enabled() and not torch.compiler.is_compiling():
             number = 0 if first_step is None and not self._over_batch else first_step
             found = infer_cell(self, input, states, number)
             if found is not None:

@@ -92,7 +92,7 @@ def infer_cell(cell: TorchTools, input: Any, hx: Any, first_step: Any) -> State 
 def _prepared_call(module: TorchTools, input: Any, hx: Any, first_step: Any) -> Prepared | None:
     """Return the prepared call of a layer or cell, or None if it needs the usual way.
 
-    Nothing may record, trace or convert operations, or ask for another backend. The input, the
+    Nothing may record or trace operations, or ask for another backend. The input, the
     state and the parameters must be plain tensors on the CPU, of one dtype. Everything else,
     errors too, is left to the usual way.
     """
@@ -102,10 +102,13 @@ def _prepared_call(module: TorchTools, input: Any, hx: Any, first_step: Any) -> 
         return None
     if type(first_step) is not int or first_step < 0:
         return None
+    if type(input) not in _PLAIN:
+        return None
+    dtype, strided = input.dtype, torch.strided
     for tensor in (input,) if hx is None else (input, *hx):
-        if type(tensor) not in _PLAIN or not tensor.is_cpu or tensor.layout is not torch.strided:
+        if type(tensor) not in _PLAIN or tensor.dtype is not dtype or not tensor.is_cpu:
             return None
-        if tensor.dtype is not input.dtype or tensor.is_neg() or not tensor.data_ptr():
+        if tensor.layout is not strided or tensor.is_neg() or not tensor.data_ptr():
             return None
     prepared = module._prepared
     if prepared is None or not prepared.holds_for(module):
@@ -114,7 +117,7 @@ def _prepared_call(module: TorchTools, input: Any, hx: Any, first_step: Any) -> 
         prepared = module._prepared = Prepared(directions) if can_prepare(directions) else None
         if prepared is None or not prepared.holds_for(module):
             return None
-    return prepared if input.dtype is prepared.dtype else None
+    return prepared if dtype is prepared.dtype else None
 
 
 def _states(

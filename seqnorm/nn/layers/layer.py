@@ -181,7 +181,7 @@ class RecurrentLayer(TorchContract):
         """
         single = len(self.step.states) == 1
         states: Any = (hx,) if single and hx is not None else hx
-        if lengths is None and not torch.compiler.is_compiling() and not torch.is_grad_enabled():
+        if lengths is None and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
             short = infer_layer(self, input, states, first_step)
             if short is not None:
                 return short[0], short[1][0] if single else short[1]

@@ -262,7 +262,7 @@ class BatchPass(SitePass):
         else:
             means = variances = table.running_mean[:0]
         count = torch.tensor(self._rows, dtype=torch.int64, device=means.device)
-        table.update(means, variances, count, self.first)
+        table.update(means, variances, count, self.first, enough=True)
         self._own.clear()
 
 

@@ -258,7 +258,9 @@ class RunningTable(nn.Module):
         return self.running_mean[sources], self.running_var[sources]
 
     @torch.no_grad()
-    def update(self, mean: Tensor, var: Tensor, rows: Tensor, first: int = 0) -> None:
+    def update(
+        self, mean: Tensor, var: Tensor, rows: Tensor, first: int = 0, *, enough: bool = False
+    ) -> None:
         """Update the steps first, first + 1, ... with the moments of a batch.
 
         Inside a backward pass nothing is updated, and no hook is called.
@@ -267,6 +269,8 @@ class RunningTable(nn.Module):
             mean, var: (K, F), the variance biased; steps beyond the table are ignored.
             rows: (T,) rows of each step, K <= T. Steps with fewer than ``min_count`` rows are
                 skipped; at the end they may lack moments.
+            enough: Whether each step with moments is known to have ``min_count`` rows, which saves
+                the test.
         """
         if is_recomputed():
             return
@@ -281,7 +285,6 @@ class RunningTable(nn.Module):
         old_mean, old_var = means[here], variances[here]
         dtype = old_mean.dtype
         mean, var, rows = mean[:steps].to(dtype), var[:steps].to(dtype), rows[:steps]
-        enough = (rows >= self.min_count)[:, None]
         n, before = rows[:, None].to(dtype), count[here, None].to(dtype)
         if rule == "population":
             biased = old_var * (before - 1.0).clamp(min=0.0) / before.clamp(min=1.0)
@@ -293,12 +296,15 @@ class RunningTable(nn.Module):
             if self.momentum is not None and rule == "running":
                 weight = weight.clamp(min=self.momentum)
             var = var * (n / (n - 1.0))
-        # With too few rows these may be infinite or NaN, and NaN stays NaN when multiplied by 0.
-        weight = torch.where(enough, weight, 0.0)
+        if not enough:
+            # With too few rows these may be infinite or NaN, and NaN stays NaN when multiplied by 0.
+            here_enough = (rows >= self.min_count)[:, None]
+            weight, mean, var = (torch.where(here_enough, of, 0.0) for of in (weight, mean, var))
+            rows = torch.where(here_enough[:, 0], rows, 0)
         stays = 1.0 - weight
         for old, new in ((old_mean, mean), (old_var, var)):
-            old.mul_(stays).addcmul_(torch.where(enough, new, 0.0), weight)  # ``moved``, in place
-        count[here].add_(torch.where(enough[:, 0], rows, 0))
+            old.mul_(stays).addcmul_(new, weight)  # ``moved``, in place
+        count[here].add_(rows)
 
     def register_update_hook(self, hook: Callable[..., None]) -> RemovableHandle:
         """Register ``hook(table, mean, var, rows, first)``, to be called before every update.

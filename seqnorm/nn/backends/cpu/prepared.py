@@ -17,14 +17,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from ...autocast import autocast_dtype, is_autocast
 from ...recurrence.direction import Direction
 from ...recurrence.site_norms import BatchSiteNorm
 from ...recurrence.step import State
-from ..watching import is_forward_mode, is_transformed
 from . import kernels, library
-from .half import in_half, only_whole
+from .half import only_whole
 from .library import LIBRARY, STEPS, Arguments, Layer
 from .plan import inference_plan
 
@@ -32,17 +32,20 @@ _WIDE = {torch.float32: 0, torch.float64: 1}
 _PACK = struct.Struct("15q").pack  # ``Prepared`` of src/arguments.h
 _BITS = {"i": 1, "x": 2, "h": 4}  # where biases are added, as there
 _NO_MEMORY = 1
+_tracing_state = torch._C._get_tracing_state
+_dispatch_modes = torch._C._len_torch_dispatch_stack
+_is_transformed = torch._C._are_functorch_transforms_active
 
 
 def is_plain_inference() -> bool:
-    """Return whether nothing records, traces, transforms or converts the operations of a call."""
+    """Return whether nothing records, traces or transforms the operations of a call."""
+    # Calls of torch itself: a function around each would take as long as they do.
     return not (
         torch.is_grad_enabled()
-        or torch._C._get_tracing_state() is not None
-        or torch._C._len_torch_dispatch_stack() > 0
-        or is_transformed()
-        or is_forward_mode()
-        or (is_autocast("cpu") and autocast_dtype("cpu") != torch.bfloat16)
+        or _tracing_state() is not None
+        or _dispatch_modes() > 0
+        or _is_transformed()
+        or forward_ad._current_level >= 0
     )
 
 
@@ -88,9 +91,9 @@ class Prepared:
         self._owner = first.places[0][0], first.places[-1][0]
         self._weight = first.weight_hh
         self._only_whole = only_whole(first)
-        # Where each tensor, norm and nonlinearity is found; a tensor with its address and shape.
-        self._tensors: list[tuple[dict[str, Any], str, Tensor, int, torch.Size]] = []
-        self._matrices: list[Tensor] = []
+        # Where each tensor, norm and nonlinearity is found; a tensor with its address and size.
+        self._tensors: list[tuple[dict[str, Any], str, Tensor, int, int]] = []
+        self._matrices: list[tuple[Tensor, torch.Size]] = []
         self._others: list[tuple[dict[str, Any], str, object]] = []
         self._norms_of_batch: list[BatchSiteNorm] = []
         self._layers = (Layer * len(directions))()
@@ -143,8 +146,8 @@ class Prepared:
 
     def _hold(self, where: dict[str, Any], name: str, found: Any) -> None:
         if isinstance(found, Tensor):
-            self._tensors.append((where, name, found, found.data_ptr(), found.shape))
-            self._matrices += [found] if found.dim() > 1 else []
+            self._tensors.append((where, name, found, found.data_ptr(), found.numel()))
+            self._matrices += [(found, found.shape)] if found.dim() > 1 else []
         elif found is not None:
             self._others.append((where, name, found))
 
@@ -157,16 +160,19 @@ class Prepared:
         parameters, modules = self._owner  # a replica of the module has dictionaries of its own
         if module._parameters is not parameters or module._modules is not modules:
             return False
-        for where, name, tensor, address, shape in self._tensors:
-            if where.get(name) is not tensor or tensor.data_ptr() != address:
-                return False
-            if tensor.shape != shape:
-                return False
-        for matrix in self._matrices:  # a square one keeps its shape when it is transposed
-            if not matrix.is_contiguous():
-                return False
-        for where, name, found in self._others:
-            if where.get(name) is not found:
+        try:
+            for where, name, tensor, address, size in self._tensors:
+                if where[name] is not tensor or tensor.data_ptr() != address:
+                    return False
+                if tensor.numel() != size:
+                    return False
+            for where, name, found in self._others:
+                if where[name] is not found:
+                    return False
+        except KeyError:
+            return False
+        for matrix, shape in self._matrices:  # a square one keeps its shape when it is transposed
+            if matrix.shape != shape or not matrix.is_contiguous():
                 return False
         for of_batch in self._norms_of_batch:
             if of_batch.training or not of_batch.table.is_looked_at:
@@ -199,8 +205,8 @@ class Prepared:
         Raises:
             MemoryError: There is not enough memory.
         """
-        half = in_half(input)
-        if half and self._only_whole:
+        half = self.dtype is torch.float32 and is_autocast("cpu")
+        if half and (self._only_whole or autocast_dtype("cpu") != torch.bfloat16):
             return False
         given, written = input.data_ptr(), output.data_ptr()
         h_0, c_0 = (0, 0) if state is None else (state[0].data_ptr(), state[-1].data_ptr())

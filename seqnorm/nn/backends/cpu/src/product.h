@@ -113,31 +113,29 @@ static void multiply(const real *a, int64_t lda, int64_t n, const real *packed, 
     }
 }
 
-/* MR rows of c, at `wide` of its columns: rows of a (MR, K) times rows of W, VL sums at once. The
- * rows of W are read one after another, which memory delivers faster than several at once, by NS
- * sums each, for an addition waits for the one before. */
-#define DOTS(MR, NS)                                                                           \
+/* MR rows of c, at `wide` of its columns: rows of a (MR, K) times rows of W, VL sums at once. So many
+ * rows of W are read together that additions need not wait for those before, and no more, for memory
+ * delivers few rows at once faster than many. */
+#define DOTS(MR, MOST_ROWS)                                                                        \
     static void dots_##MR(const real *a, int64_t lda, const real *w, int64_t K, int64_t wide,      \
                           real *c, int64_t ldc, int add) {                                         \
-        enum { NC = VL / MR };                                                                     \
+        enum { NC = VL / MR, NW = NC < MOST_ROWS ? NC : MOST_ROWS, NS = 2 };                       \
         vec sums[VL];                                                                              \
-        for (int j = 0; j < NC; j++) {                                                             \
-            const real *row = w + (j < wide ? j : 0) * K;                                          \
-            vec parts[MR][NS];                                                                 \
+        for (int j = 0; j < NC; j += NW) {                                                         \
+            const real *rows[NW];                                                                  \
+            vec parts[MR][NW][NS];                                                                 \
             int64_t k = 0;                                                                         \
-            EACH(r, MR) EACH(p, NS) parts[r][p] = (vec){0};                                    \
-            for (; K - k >= NS * VL; k += NS * VL)                                         \
-                EACH(p, NS) {                                                                  \
-                    vec right = load(row + k + p * VL, VL);                                        \
-                    EACH(r, MR) parts[r][p] += load(a + r * lda + k + p * VL, VL) * right;         \
+            EACH(q, NW) rows[q] = w + (j + q < wide ? j + q : 0) * K;                              \
+            EACH(r, MR) EACH(q, NW) EACH(p, NS) parts[r][q][p] = (vec){0};                         \
+            for (; K - k >= NS * VL; k += NS * VL)                                                 \
+                EACH(p, NS) EACH(q, NW) {                                                          \
+                    vec right = load(rows[q] + k + p * VL, VL);                                    \
+                    EACH(r, MR) parts[r][q][p] += load(a + r * lda + k + p * VL, VL) * right;      \
                 }                                                                                  \
             CHUNKS(u, m, k, K)                                                                     \
-                EACH(r, MR) parts[r][0] += load(a + r * lda + u, m) * load(row + u, m);            \
-            EACH(r, MR) {                                                                          \
-                vec sum = parts[r][0];                                                             \
-                for (int p = 1; p < NS; p++) sum += parts[r][p];                               \
-                sums[r * NC + j] = sum;                                                            \
-            }                                                                                      \
+                EACH(q, NW) EACH(r, MR)                                                            \
+                    parts[r][q][0] += load(a + r * lda + u, m) * load(rows[q] + u, m);             \
+            EACH(r, MR) EACH(q, NW) sums[r * NC + j + q] = parts[r][q][0] + parts[r][q][1];        \
         }                                                                                          \
         real found[VL];                                                                            \
         store(found, totals(sums), VL);                                                            \

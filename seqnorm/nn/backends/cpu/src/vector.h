@@ -41,19 +41,33 @@ typedef real stored __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(rea
                      m = end_ ? (u1)-whole_ : VL;                                                  \
              u < (end_ ? (u1) : whole_); u += VL)
 
-/* m reals from p, the rest zero; m is VL except at the end of a row. */
-INLINE vec load(const real *p, int64_t m) {
-    if (m == VL) return *(const stored *)p;
+/* m < VL reals from or to memory; what lies behind them is not touched. */
+#if VECTOR_BYTES == 64 && defined(SEQNORM_DOUBLE)
+#define LOAD_SOME(p, m) (vec) _mm512_maskz_loadu_pd((__mmask8)((1u << (m)) - 1), p)
+#define STORE_SOME(p, x, m) _mm512_mask_storeu_pd(p, (__mmask8)((1u << (m)) - 1), (__m512d)(x))
+#elif VECTOR_BYTES == 64
+#define LOAD_SOME(p, m) (vec) _mm512_maskz_loadu_ps((__mmask16)((1u << (m)) - 1), p)
+#define STORE_SOME(p, x, m) _mm512_mask_storeu_ps(p, (__mmask16)((1u << (m)) - 1), (__m512)(x))
+#else
+INLINE vec load_some(const real *p, int64_t m) {
     vec x = {0};
     memcpy(&x, p, (size_t)m * sizeof(real));
     return x;
+}
+#define LOAD_SOME load_some
+#define STORE_SOME(p, x, m) memcpy(p, &x, (size_t)(m) * sizeof(real))
+#endif
+
+/* m reals from p, the rest zero; m is VL except at the end of a row. */
+INLINE vec load(const real *p, int64_t m) {
+    return m == VL ? *(const stored *)p : LOAD_SOME(p, m);
 }
 
 INLINE void store(real *p, vec x, int64_t m) {
     if (m == VL)
         *(stored *)p = x;
     else
-        memcpy(p, &x, (size_t)m * sizeof(real));
+        STORE_SOME(p, x, m);
 }
 
 INLINE vec splat(real x) {
