@@ -48,6 +48,19 @@ typedef real stored __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(rea
 #elif VECTOR_BYTES == 64
 #define LOAD_SOME(p, m) (vec) _mm512_maskz_loadu_ps((__mmask16)((1u << (m)) - 1), p)
 #define STORE_SOME(p, x, m) _mm512_mask_storeu_ps(p, (__mmask16)((1u << (m)) - 1), (__m512)(x))
+#elif VECTOR_BYTES == 32
+INLINE __m256i lanes(int64_t m) {
+    mask numbers;
+    for (int j = 0; j < VL; j++) numbers[j] = j;
+    return (__m256i)(numbers < (whole)m);
+}
+#ifdef SEQNORM_DOUBLE
+#define LOAD_SOME(p, m) (vec) _mm256_maskload_pd(p, lanes(m))
+#define STORE_SOME(p, x, m) _mm256_maskstore_pd(p, lanes(m), (__m256d)(x))
+#else
+#define LOAD_SOME(p, m) (vec) _mm256_maskload_ps(p, lanes(m))
+#define STORE_SOME(p, x, m) _mm256_maskstore_ps(p, lanes(m), (__m256)(x))
+#endif
 #else
 INLINE vec load_some(const real *p, int64_t m) {
     vec x = {0};
