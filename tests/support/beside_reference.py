@@ -95,6 +95,12 @@ SCHEMES: dict[str, dict[str, NormScheme]] = {
         ),
         "sum": NormScheme(sum=RMS, bias_ih="inside", update="write"),
         "sum without gain": NormScheme(sum=Norm("layer", gain=None, bias=None), bias_ih=None),
+        "candidate": NormScheme(
+            sum=Norm("rms", ("rz", "n"), gain=None, eps=0.1), bias_ih="inside", update="write"
+        ),
+        "candidate without bias": NormScheme(
+            sum=Norm("layer", "separate", bias=None), bias_ih=None, bias_hh="inside"
+        ),
         "batch before": NormScheme(
             input=Norm("batch_pooled"), hidden=JOINT, bias_ih="both", bias_hh="outside"
         ),

@@ -44,17 +44,14 @@ Threads = Callable[[int], None]
 
 
 def test_what_the_kernels_take() -> None:
-    """The kernels take all schemes above and all presets but one.
-
-    The exception normalises the candidate of a GRU.
-    """
+    """The kernels take all schemes above and all presets."""
     presets = {name for name in TAKEN if name.split(" ", 1)[1] not in SCHEMES[name.split()[0]]}
     assert presets == {
         *("LSTM None", "LSTM layer", "LSTM rms", "LSTM batch_pooled", "LSTM ba2016"),
         *("LSTM ba2016_draw", "LSTM kiros2016", "LSTM fastrnns", "LSTM nemo", "LSTM haste"),
         *("LSTM tfa", "LSTM tf_contrib", "LSTM icefall", "LSTM di_engine", "LSTM nemo_batch"),
         *("LSTM laurent2016", "GRU None", "GRU layer", "GRU rms", "GRU batch_pooled", "GRU ba2016"),
-        *("GRU kiros2016", "GRU haste", "GRU dreamer", "GRU laurent2016", "GRU nemo_batch"),
+        *("GRU kiros2016", "GRU haste", "GRU icefall", "GRU dreamer", "GRU laurent2016", "GRU nemo_batch"),
         *(
             "LSTM kiros_torch",
             "LSTM batch",
@@ -102,7 +99,8 @@ def norms_for(cell: str, hidden: int) -> list[NormScheme]:
     each = Norm(kind, "separate" if hidden > 4 else "joint")
     if cell == "GRU":
         apart = NormScheme(input=each, hidden=each, bias_ih="both", bias_hh="outside")
-        return [apart, NormScheme(sum=Norm("layer"), bias_ih=None, update="write")]
+        candidate = NormScheme(sum=Norm(kind, ("rz", "n")), bias_ih=None, update="write")
+        return [apart, NormScheme(sum=Norm("layer"), bias_ih=None, update="write"), candidate]
     if cell != "LSTM":
         apart = NormScheme(input=each, hidden=each, bias_ih="both", bias_hh="outside")
         return [apart, NormScheme(sum=Norm("rms"), bias_ih="inside")]

@@ -59,7 +59,6 @@ REFUSED: list[tuple[str, dict[str, Any], torch.dtype, str]] = [
         for cell in library.STEPS
         for place in ("inside", "both")
     ),
-    ("GRU", {"norm": "icefall"}, F64, "it has no kernel with a norm of the GRU's candidate"),
     *(
         (cell, {"norm": norm}, F64, "norms of the batch and of a row together in the recurrence")
         for cell, norm in (
@@ -315,7 +314,8 @@ def test_without_kernels_there_is_one_warning() -> None:
     seqnorm.LSTM(I, H, dtype=F64)(x)  # computed by torch
     for norm in (None, NormScheme()):
         seqnorm.LSTM(I, H, norm=norm, dtype=F64)(x, lengths=[4, 1, 2])  # without a norm
-    seqnorm.GRU(I, H, norm="icefall", dtype=F64)(x)  # computed by the definition in any case
+    by_deviation = NormScheme(input=Norm("layer", eps_on="std"))
+    seqnorm.GRU(I, H, norm=by_deviation, dtype=F64)(x)  # computed by the definition in any case
     layer(x, lengths=[0] * B)
     with pytest.warns(UserWarning, match=f"normalised layers are slow here, .*{ABSENT}") as caught:
         found = layer(x)[0]

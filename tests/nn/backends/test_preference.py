@@ -15,6 +15,7 @@ import torch
 from hidden_states import of_layer
 
 import seqnorm
+from seqnorm import Norm, NormScheme
 from seqnorm.nn.backends import BACKENDS, aten, explain
 from seqnorm.nn.recurrence.packing import Packing
 
@@ -41,7 +42,7 @@ def test_a_preferred_backend(name: str, monkeypatch: pytest.MonkeyPatch) -> None
         seqnorm.LSTM(I, H),
         seqnorm.GRU(I, H, norm="layer"),
         seqnorm.SLSTM(I, 2 * H),
-        seqnorm.GRU(I, H, norm="icefall"),
+        seqnorm.GRU(I, H, norm=NormScheme(input=Norm("layer", eps_on="std"))),
     ]
     packing = Packing.of_equal_lengths(B, T, torch.device("cpu"))
     rows = torch.randn(B * T, I)

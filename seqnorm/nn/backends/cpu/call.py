@@ -103,12 +103,13 @@ class Call(NamedTuple):
             raise RuntimeError(f"a {step.name} has no projection weight_hr")
         steps, rows, gates = len(self.sizes), sum(self.sizes), len(step.gates) * hidden
         inner = gates if inputs.weight_ih is None else inputs.input.shape[-1]
+        of_h = self.plan.sets[-1] * hidden  # units of the norm of h: not the candidate's, of a sum
         shapes: tuple[tuple[int, ...], ...] = (
             *((rows, inner), (gates, inner), step.hidden_shape(hidden, width)),
             *((batch, width), (batch, self.plan.carried)),
-            *((gates,), (gates,), (hidden,), (hidden,)),
+            *((gates,), (of_h,), (hidden,), (hidden,)),
             *((1 if self.plan.pooled else steps, 2, gates), (steps, 2, gates), (steps, 2, hidden)),
-            *((rows, width), (rows, hidden), (gates,), (gates,), (gates,), (gates,)),
+            *((rows, width), (rows, hidden), (gates,), (gates,), (gates,), (of_h,)),
             (width, hidden),
         )
         for name, tensor, shape in zip(Inputs._fields, inputs, shapes):

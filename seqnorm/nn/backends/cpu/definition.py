@@ -65,7 +65,7 @@ def definition(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
     norms: dict[str, _KernelNorm] = {}
     for site, *given in zip(plan.sites, gains, biases, inputs[COLUMNS:STAYS]):
         if site and scheme is not None:
-            norm = scheme.norms[site]
+            norm = plan.norm_at(site)
             units = norm.sizes(step.gates, spans[site], plan.hidden_size, step.heads)
             norms[site] = _KernelNorm(norm, units, sizes, *given)
     run = SiteRun({**norms})

@@ -214,6 +214,9 @@ class Backward(Pass):
         wide = self._wide
         gain_x, gain_h, bias_x, bias_h = self._sums[: 4 * wide].view(4, -1).unbind()
         gain_c, bias_c = self._sums[4 * wide :].view(2, -1).unbind()
+        of_h = plan.sets[-1] * plan.hidden_size
+        if of_h < wide:  # the candidate of a sum has a norm of its own
+            gain_h = gain_h[:of_h]
         of_place = {"x": bias_x, "h": bias_h}
         if plan.added["bias_in"]:
             of_place["i"] = self._grad_x.sum(0)
@@ -227,6 +230,8 @@ class Backward(Pass):
         for place in plan.places:
             parts = [of_place[letter] for letter in place]
             found.append(sum(parts[1:], parts[0]) if parts else None)
+        if of_h < wide:
+            found[-1] = bias_x[:of_h]
         found.append(places.get("grad_weight_hr"))
         if inputs.weight_ih is not None or not plan.joined:  # else it holds grad_x
             memory.give(self.kept)  # type: ignore[arg-type]  # given at construction

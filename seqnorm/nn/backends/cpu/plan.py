@@ -29,8 +29,8 @@ class Plan:
         step, scheme: the definition.
         hidden_size: units of each gate.
         reason: the reason why the kernels cannot compute it, or None.
-        sites: the sites of the norms of x, of h (or of their sum) and of c; "" for a norm that does
-            not exist or is computed before the kernel.
+        sites: the sites of the norms of x, of h (or of their sum) and of c (or of a GRU's
+            candidate); "" for a norm that does not exist or is computed before the kernel.
         kinds, eps: kinds and eps of the same norms.
         sets: for each set of the norms of x and h, the gate after its last one.
         batch: true if the kernels compute norms of the rows of a step.
@@ -93,6 +93,11 @@ class Plan:
                 **{f"eps_{term}": eps for term, eps in zip("xhc", self.eps)},
             )
         )
+
+    def norm_at(self, site: str) -> Norm:
+        """Return the norm of the scheme at one of the sites of the plan."""
+        assert self.scheme is not None
+        return self.scheme.norms["sum" if site == "candidate" else site]
 
     @cached_property
     def added(self) -> dict[str, tuple[int, ...]]:
@@ -162,24 +167,29 @@ def make_plan(
     Args:
         finished: true if a norm over time is computed before the kernel, whatever the scheme.
     """
-    norms = {} if scheme is None else scheme.norms
+    norms = {} if scheme is None else dict(scheme.norms)
+    spans = {} if scheme is None else step.spans(scheme)
+    # A GRU's candidate, if it has a norm of its own, takes the place of an LSTM's c.
+    of_candidate = "candidate" in spans
+    c_site = "candidate" if of_candidate else "cell"
+    if of_candidate:
+        norms[c_site] = norms["sum"]
     h_site = "sum" if "sum" in norms else "hidden"
-    of_rows = any(site in norms and not norms[site].over_batch for site in (h_site, "cell"))
+    of_rows = any(site in norms and not norms[site].over_batch for site in (h_site, c_site))
     hoisted = "input" in norms and norms["input"].over_batch and of_rows
     if "input" in norms and norms["input"].over_time:
         # A call with norms of a step's rows may be divided, but these statistics are of all rows.
-        others = [norm for site, norm in norms.items() if site in (h_site, "cell")]
+        others = [norm for site, norm in norms.items() if site in (h_site, c_site)]
         hoisted = finished or any(norm.over_batch for norm in others)
         hoisted = hoisted or norms["input"].eps_on != "var"
-    wanted = ("" if hoisted else "input", h_site, "cell")
+    wanted = ("" if hoisted else "input", h_site, c_site)
     sites = tuple(site if site in norms else "" for site in wanted)
     inside = {site: norms[site] for site in sites if site}
-    spans = {} if scheme is None else step.spans(scheme)
     ends = {
         site: _ends(step, norm, spans.get(site, ""), hidden_size) for site, norm in inside.items()
     }
     pooled = not hoisted and "input" in norms and norms["input"].over_time
-    apart = ("cell", "input") if pooled else ("cell",)  # over single units
+    apart = (c_site, "input") if pooled else (c_site,)  # over single units
     of_gates = {found for site, found in ends.items() if site not in apart}
     only_added = step.name != "GRU"
     of_x = "h" if only_added else "x"
@@ -188,7 +198,7 @@ def make_plan(
         step=step,
         scheme=scheme,
         hidden_size=hidden_size,
-        reason=_reason(step, scheme, inside, spans, ends, of_gates),
+        reason=_reason(scheme, inside, ends, of_gates),
         sites=sites,  # type: ignore[arg-type]  # three, as wanted
         kinds=kinds,
         eps=tuple(inside[site].eps if site else 1.0 for site in sites),
@@ -197,12 +207,12 @@ def make_plan(
         pooled=pooled,
         hoisted=hoisted,
         outside=hoisted or "frame" in norms or "output" in norms,
-        joined=h_site == "sum" or (kinds[:2] == (None, None) and only_added),
+        joined=not of_candidate and (h_site == "sum" or (kinds[:2] == (None, None) and only_added)),
         places=(
             "" if hoisted else _place(scheme, "bias_ih", of_x),
-            _place(scheme, "bias_hh", "h"),
+            "h" if of_candidate and scheme and scheme.bias_hh else _place(scheme, "bias_hh", "h"),
             of_x,
-            "h",
+            "x" if of_candidate else "h",
         ),
         has_options=isinstance(step, Nonlinear) or step.heads > 0,
         relu=has_relu(step),
@@ -226,17 +236,13 @@ def _place(scheme: NormScheme | None, name: str, term: str) -> str:
 
 
 def _reason(
-    step: Step,
     scheme: NormScheme | None,
     inside: dict[str, Norm],
-    spans: dict[str, str],
     ends: dict[str, tuple[int, ...] | None],
     of_gates: set[tuple[int, ...] | None],
 ) -> str | None:
     if scheme is not None and scheme.bias_hh in ("inside", "both") and scheme.sum is None:
         return "it has no kernel with a bias of W_hh h before its norm"
-    if "candidate" in spans:
-        return "it has no kernel with a norm of the GRU's candidate"
     if len({norm.over_batch for norm in inside.values() if not norm.over_time}) > 1:
         return "it has no kernel for norms of the batch and of a row together in the recurrence"
     for site, norm in inside.items():

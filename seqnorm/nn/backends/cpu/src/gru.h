@@ -29,19 +29,45 @@ INLINE GruTerms gru_terms(const Call *c, const real *x, const real *product, con
     return q;
 }
 
-INLINE void gru_output(Share *s, int64_t r, int batch) {
-    Call *c = s->call;
+/* m units of the new h, from z and the candidate. */
+INLINE void gru_write(Share *s, int64_t r, vec z, vec n, int64_t u, int64_t m) {
+    const Call *c = s->call;
     const Arguments *a = c->a;
-    int64_t H = a->H, row = s->base + r;
+    int64_t at = (s->base + r) * a->H + u;
+    vec old = load(h_before(s, r) + u, m);
+    vec h = a->swapped ? n * z + (1 - z) * old : z * old + (1 - z) * n;
+    if (c->zones_h) h = stay(c->stay_h, (real)a->zoneout_h, old, h, at, m);
+    store(c->output + at, h, m);
+    store(c->h_n + r * a->H + u, h, m);
+}
+
+/* From the gradient of m units of h to those of z and of the candidate before their nonlinearities,
+ * and of the old h. */
+INLINE void gru_back_h(const Share *s, int64_t r, vec z, vec n, int64_t u, int64_t m, vec *dz,
+                       vec *dn) {
+    const Call *c = s->call;
+    const Arguments *a = c->a;
+    int64_t at = (s->base + r) * a->H + u;
+    vec old = load(h_before(s, r) + u, m);
+    vec dh = load(c->grad_output + at, m) + load(c->grad_h + r * a->H + u, m);
+    vec keep = z, stayed = {0};
+    if (c->zones_h) {
+        real p = (real)a->zoneout_h;
+        stayed = through_stay(c->stay_h, p, dh, 1, at, m);
+        dh = through_stay(c->stay_h, p, dh, 0, at, m);
+    }
+    if (a->swapped) keep = 1 - z;
+    *dz = dh * (old - n) * z * (1 - z), *dn = dh * (1 - keep) * (1 - n * n);
+    if (a->swapped) *dz = -*dz;
+    store(c->grad_h + r * a->H + u, dh * keep + stayed, m);
+}
+
+INLINE void gru_output(Share *s, int64_t r, int batch) {
     Spread sx, sh;
     forward_spreads(s, r, batch, &sx, &sh);
     CHUNKS(u, m, s->u0, s->u1) {
-        GruTerms q = gru_terms(c, x_of(s, r), product_of(s, r), &sx, &sh, u, m, batch);
-        vec old = load(h_before(s, r) + u, m);
-        vec h = a->swapped ? q.n * q.z + (1 - q.z) * old : q.z * old + (1 - q.z) * q.n;
-        if (c->zones_h) h = stay(c->stay_h, (real)a->zoneout_h, old, h, row * H + u, m);
-        store(c->output + row * H + u, h, m);
-        store(c->h_n + r * H + u, h, m);
+        GruTerms q = gru_terms(s->call, x_of(s, r), product_of(s, r), &sx, &sh, u, m, batch);
+        gru_write(s, r, q.z, q.n, u, m);
     }
 }
 
@@ -49,23 +75,13 @@ INLINE void gru_back_output(Share *s, int64_t r, int batch) {
     Call *c = s->call;
     const Arguments *a = c->a;
     Kept kept = kept_of(s, r, batch);
-    int64_t H = a->H, row = kept.row;
+    int64_t H = a->H;
     real *slot = slot_of(s, r);
     vec sums[4][4] = {{{0}}};
     CHUNKS(u, m, s->u0, s->u1) {
         GruTerms q = gru_terms(c, kept.x, kept.product, &kept.sx, &kept.sh, u, m, batch);
-        vec old = load(h_before(s, r) + u, m);
-        vec dh = load(c->grad_output + row * H + u, m) + load(c->grad_h + r * H + u, m);
-        vec keep = q.z, stayed = {0};
-        if (c->zones_h) {
-            real p = (real)a->zoneout_h;
-            stayed = through_stay(c->stay_h, p, dh, 1, row * H + u, m);
-            dh = through_stay(c->stay_h, p, dh, 0, row * H + u, m);
-        }
-        if (a->swapped) keep = 1 - q.z;
-        vec dz = dh * (old - q.n) * q.z * (1 - q.z), dn = dh * (1 - keep) * (1 - q.n * q.n);
-        if (a->swapped) dz = -dz;
-        store(c->grad_h + r * H + u, dh * keep + stayed, m);
+        vec dz, dn;
+        gru_back_h(s, r, q.z, q.n, u, m, &dz, &dn);
         vec dr = dn * q.h_n * q.r * (1 - q.r);
         vec of_x[3] = {dr, dz, dn}, of_h[3] = {dr, dz, dn * q.r};
         store(slot + 3 * H + u, dn, m);

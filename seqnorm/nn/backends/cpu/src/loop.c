@@ -1,6 +1,6 @@
 /* The time loop over packed rows, forward and backward, once for all cells. Compiled for every
  * instruction set and both precisions, with SUFFIX in the names of its entry points. */
-#include "gru.h"
+#include "candidate.h"
 #include "lstm.h"
 #include "matrices.h"
 #include "pooled.h"
@@ -15,6 +15,15 @@ static const Steps *const steps_of[] = {
     [LSTM] = &lstm_steps, [GRU] = &gru_steps, [LIGRU] = &ligru_steps,
     [RNN] = &rnn_steps,   [INDRNN] = &rnn_steps, [SLSTM] = &slstm_steps,
 };
+
+/* Return whether the candidate of a GRU has a norm of its own. */
+INLINE int has_candidate(const Arguments *a) {
+    return a->cell == GRU && a->norm_c;
+}
+
+INLINE const Steps *steps_for(const Arguments *a) {
+    return has_candidate(a) ? &candidate_steps : steps_of[a->cell];
+}
 
 #define FLUSH 64 /* rows whose gradients are summed before they join the sum of all before */
 
@@ -108,12 +117,14 @@ static Call call_of(const Arguments *a) {
     int64_t N = count_rows(a);
     int64_t products = a->half ? 0 : N; /* only matrices of reals are centred */
     int added = a->bias_in || !a->weight_ih || a->sum;
+    int of_sum = a->sum || has_candidate(a);
     return (Call){.a = a,
                   .N = N,
                   .unpacked = N <= UNPACKED,
                   .kind_x = added ? a->norm_x : kind_of_product(a->norm_x, products),
-                  .kind_h = a->sum || a->cell == INDRNN || a->heads > 1 ? a->norm_h
-                                                          : kind_of_product(a->norm_h, products),
+                  .kind_h = of_sum || a->cell == INDRNN || a->heads > 1
+                                ? a->norm_h
+                                : kind_of_product(a->norm_h, products),
                   .training = a->keep != 0,
                   .batch = a->norm_x == BATCH || a->norm_h == BATCH || a->norm_c == BATCH,
                   .pooled = a->norm_x == POOLED,
@@ -237,7 +248,7 @@ static void forward_work(void *data, int64_t number, int64_t size) {
             multiply_gates(c, number, h_before(s, s->r0), a->P, head_width(a), s->r1 - s->r0,
                            a->weight_hh, c->packed, head_width(a), s->u0, s->u1,
                            product_of(s, s->r0), (int)a->sum);
-        run_phases(s, steps_of[a->cell]->forward, steps_of[a->cell]->forward_batch);
+        run_phases(s, steps_for(a)->forward, steps_for(a)->forward_batch);
         if (a->weight_hr) project_h(s);
         s->before = s->base, s->base += s->alive;
     }
@@ -297,7 +308,7 @@ static void backward_work(void *data, int64_t number, int64_t size) {
     int64_t H = a->H, GH = c->GH, each = sums_size(a);
     s->sums = c->sums + number * 2 * each, s->kept_sums = s->sums + each;
     memset(s->sums, 0, (size_t)(2 * each) * sizeof(real));
-    int vector = a->cell == INDRNN, add = steps_of[a->cell]->carries || c->zones_h;
+    int vector = a->cell == INDRNN, add = steps_for(a)->carries || c->zones_h;
     if (!vector) pack_heads(s, c->packed);
     if (a->weight_hr) pack_back_projection(s);
     for (int64_t p = number; a->grad_input && p < panels(a->I); p += size) {
@@ -317,7 +328,7 @@ static void backward_work(void *data, int64_t number, int64_t size) {
             for (int64_t r = 0; r < s->alive; r++)
                 c->before[s->base + r] = s->t ? s->before + r : -1 - r;
         if (a->weight_hr) back_projection(s);
-        run_phases(s, steps_of[a->cell]->backward, steps_of[a->cell]->backward_batch);
+        run_phases(s, steps_for(a)->backward, steps_for(a)->backward_batch);
         if (vector)
             back_units(s, add);
         else

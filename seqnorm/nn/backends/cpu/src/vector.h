@@ -41,14 +41,20 @@ typedef real stored __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(rea
                      m = end_ ? (u1)-whole_ : VL;                                                  \
              u < (end_ ? (u1) : whole_); u += VL)
 
-/* m < VL reals from or to memory; what lies behind them is not touched. */
-#if VECTOR_BYTES == 64 && defined(SEQNORM_DOUBLE)
+/* m < VL reals from or to memory; what lies behind them is not touched. (A sanitizer of addresses
+ * does not see accesses by a mask.) */
+#ifdef __SANITIZE_ADDRESS__
+#define MASKS 0
+#else
+#define MASKS VECTOR_BYTES
+#endif
+#if MASKS == 64 && defined(SEQNORM_DOUBLE)
 #define LOAD_SOME(p, m) (vec) _mm512_maskz_loadu_pd((__mmask8)((1u << (m)) - 1), p)
 #define STORE_SOME(p, x, m) _mm512_mask_storeu_pd(p, (__mmask8)((1u << (m)) - 1), (__m512d)(x))
-#elif VECTOR_BYTES == 64
+#elif MASKS == 64
 #define LOAD_SOME(p, m) (vec) _mm512_maskz_loadu_ps((__mmask16)((1u << (m)) - 1), p)
 #define STORE_SOME(p, x, m) _mm512_mask_storeu_ps(p, (__mmask16)((1u << (m)) - 1), (__m512)(x))
-#elif VECTOR_BYTES == 32
+#elif MASKS == 32
 INLINE __m256i lanes(int64_t m) {
     mask numbers;
     for (int j = 0; j < VL; j++) numbers[j] = j;
@@ -68,7 +74,7 @@ INLINE vec load_some(const real *p, int64_t m) {
     return x;
 }
 #define LOAD_SOME load_some
-#define STORE_SOME(p, x, m) memcpy(p, &x, (size_t)(m) * sizeof(real))
+#define STORE_SOME(p, x, m) memcpy(p, &x, (size_t)m * sizeof(real))
 #endif
 
 /* m reals from p, the rest zero; m is VL except at the end of a row. */
