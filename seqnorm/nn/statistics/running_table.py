@@ -297,7 +297,7 @@ class RunningTable(nn.Module):
                 weight = weight.clamp(min=self.momentum)
             var = var * (n / (n - 1.0))
         if not enough:
-            # With too few rows these may be infinite or NaN, and NaN stays NaN when multiplied by 0.
+            # With too few rows these may be infinite or NaN, and NaN times 0 is NaN.
             here_enough = (rows >= self.min_count)[:, None]
             weight, mean, var = (torch.where(here_enough, of, 0.0) for of in (weight, mean, var))
             rows = torch.where(here_enough[:, 0], rows, 0)

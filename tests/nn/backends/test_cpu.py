@@ -51,7 +51,14 @@ def test_what_the_kernels_take() -> None:
         *("LSTM ba2016_draw", "LSTM kiros2016", "LSTM fastrnns", "LSTM nemo", "LSTM haste"),
         *("LSTM tfa", "LSTM tf_contrib", "LSTM icefall", "LSTM di_engine", "LSTM nemo_batch"),
         *("LSTM laurent2016", "GRU None", "GRU layer", "GRU rms", "GRU batch_pooled", "GRU ba2016"),
-        *("GRU kiros2016", "GRU haste", "GRU icefall", "GRU dreamer", "GRU laurent2016", "GRU nemo_batch"),
+        *(
+            "GRU kiros2016",
+            "GRU haste",
+            "GRU icefall",
+            "GRU dreamer",
+            "GRU laurent2016",
+            "GRU nemo_batch",
+        ),
         *(
             "LSTM kiros_torch",
             "LSTM batch",
