@@ -61,7 +61,7 @@ static int64_t place_kept(Call *call, const Arguments *a) {
 /* Place the scratch memory of either pass, and return its number of reals. */
 static int64_t place_scratch(Call *call, const Arguments *a, int backward) {
     real *start = a->scratch, *next = start;
-    int64_t GH = a->G * a->H, threads = a->threads, rows = a->B > threads ? a->B : threads;
+    int64_t GH = a->G * a->H, threads = a->threads, rows = a->B > ABREAST * threads ? a->B : ABREAST * threads;
     int64_t P = head_width(a), of_gates = a->G * gate_panels(a) * NR, vector = a->cell == INDRNN;
     /* Every gate has its own panels, so that threads can share each gate's units. */
     call->packed = next;
@@ -167,8 +167,9 @@ static void run_phases(Share *s, const Phase *phases, void (*batch)(Share *)) {
         return;
     }
     if (s->peers == 1) {
-        for (int64_t r = s->r0; r < s->r1; r++)
-            for (int p = 0; p < PHASES && phases[p]; p++) phases[p](s, r);
+        for (int64_t r = s->r0; r < s->r1; r += ABREAST)
+            for (int p = 0; p < PHASES && phases[p]; p++)
+                for (int64_t k = r; k < r + ABREAST && k < s->r1; k++) phases[p](s, k);
         return;
     }
     for (int p = 0; p < PHASES && phases[p]; p++) {

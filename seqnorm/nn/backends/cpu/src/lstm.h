@@ -10,7 +10,7 @@ INLINE void lstm_cell(Share *s, int64_t r, int batch) {
     int64_t H = a->H, row = s->base + r, kept = c->training ? row : r;
     Spread sx, sh;
     forward_spreads(s, r, batch, &sx, &sh);
-    real *cell = c->raw_c + kept * H, *open = c->slots + r * CHANNELS * H;
+    real *cell = c->raw_c + kept * H, *open = slot_of(s, r);
     CHUNKS(u, m, s->u0, s->u1) {
         Terms q = terms_of(c, x_of(s, r), product_of(s, r), &sx, &sh, u, m, batch, 4);
         vec i = v_sigmoid(q.a[0]), f = v_sigmoid(q.a[1]), g = v_tanh(q.a[2]);
@@ -43,7 +43,7 @@ INLINE void lstm_output(Share *s, int64_t r, int batch) {
         if (a->std_c) stats[1] = 1 / (1 / stats[1] + (real)a->eps_c);
         if (s->peer == 0) memcpy(c->stats + row * c->S + 4 * a->sets, stats, sizeof stats);
     }
-    const real *cell = c->raw_c + kept * H, *open = c->slots + r * CHANNELS * H;
+    const real *cell = c->raw_c + kept * H, *open = slot_of(s, r);
     CHUNKS(u, m, s->u0, s->u1) {
         vec raw = load(cell + u, m);
         vec y = batch ? lstm_standard(c, kept, s->t, u, m, 1) : (raw - stats[0]) * stats[1];

@@ -128,12 +128,16 @@ INLINE const real *h_before(const Share *s, int64_t r) {
     return s->t == 0 ? c->h_0 + r * c->a->P : c->output + (s->before + r) * c->a->P;
 }
 
-/* Gradients of gates on their way between the phases of a row: CHANNELS * H reals. Where a thread
- * ends a row before it begins the next, they stay in the cache. */
+/* Rows whose phases a thread computes in turn, so that one need not wait for the sums of another. */
+#define ABREAST 3
+
+/* Values on their way between the phases of a row: CHANNELS * H reals. Where a thread ends some rows
+ * before it begins the next, they stay in the cache. */
 #define CHANNELS 5
 INLINE real *slot_of(const Share *s, int64_t r) {
     int whole = s->peers == 1 && !s->call->batch;
-    return s->call->slots + (whole ? s->number : r) * CHANNELS * s->call->a->H;
+    int64_t number = whole ? s->number * ABREAST + r % ABREAST : r;
+    return s->call->slots + number * CHANNELS * s->call->a->H;
 }
 
 /* Zoneout: m units after a step, from their values before it and new ones; `at` is where they
