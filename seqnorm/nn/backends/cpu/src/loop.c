@@ -64,12 +64,10 @@ static int64_t place_scratch(Call *call, const Arguments *a, int backward) {
     int64_t GH = a->G * a->H, threads = a->threads, rows = a->B > ABREAST * threads ? a->B : ABREAST * threads;
     int64_t P = head_width(a), of_gates = a->G * gate_panels(a) * NR, vector = a->cell == INDRNN;
     /* Every gate has its own panels, so that threads can share each gate's units. */
-    call->packed = next;
-    if (backward) next += vector ? 0 : panels(P) * NR * GH;
-    else if (!call->unpacked) next += vector ? 0 : of_gates * P;
-    call->packed_ih = next;
-    if (a->weight_ih && backward) next += panels(a->I) * NR * GH;
-    else if (a->weight_ih && !call->unpacked) next += of_gates * a->I;
+    call->packed = call->unpacked ? 0 : next;
+    if (!call->unpacked && !vector) next += backward ? panels(P) * NR * GH : of_gates * P;
+    call->packed_ih = call->unpacked ? 0 : next;
+    if (a->weight_ih && !call->unpacked) next += backward ? panels(a->I) * NR * GH : of_gates * a->I;
     if (a->weight_hr) {
         int64_t wider = a->H > a->P ? a->H : a->P;
         call->packed_hr = next;
@@ -113,14 +111,15 @@ INLINE int64_t kind_of_product(int64_t kind, int64_t rows) {
     return kind == LAYER && rows >= CENTRED ? RMS : kind;
 }
 
-static Call call_of(const Arguments *a) {
+static Call call_of(const Arguments *a, int backward) {
     int64_t N = count_rows(a);
     int64_t products = a->half ? 0 : N; /* only matrices of reals are centred */
+    int rounded = a->half && backward;  /* only packed matrices are rounded */
     int added = a->bias_in || !a->weight_ih || a->sum;
     int of_sum = a->sum || has_candidate(a);
     return (Call){.a = a,
                   .N = N,
-                  .unpacked = N <= UNPACKED,
+                  .unpacked = N <= UNPACKED && !rounded,
                   .kind_x = added ? a->norm_x : kind_of_product(a->norm_x, products),
                   .kind_h = of_sum || a->cell == INDRNN || a->heads > 1
                                 ? a->norm_h
@@ -138,13 +137,13 @@ static Call call_of(const Arguments *a) {
 
 /* Return the bytes of scratch and of kept values. */
 void NAME(seqnorm_sizes_)(const Arguments *a, int64_t backward, int64_t *sizes) {
-    Call call = call_of(a);
+    Call call = call_of(a, (int)backward);
     sizes[0] = place_scratch(&call, a, (int)backward) * (int64_t)sizeof(real);
     sizes[1] = place_kept(&call, a) * (int64_t)sizeof(real);
 }
 
 static void open_call(Call *c, const Arguments *a, int backward) {
-    *c = call_of(a);
+    *c = call_of(a, backward);
     place_scratch(c, a, backward);
     place_kept(c, a);
     c->columns_x = a->columns_x, c->columns_h = a->columns_h, c->columns_c = a->columns_c;
@@ -275,9 +274,12 @@ static void grad_products(Share *s, int64_t row, int64_t end) {
     for (int64_t r = row + s->number * N / s->size; r < stop_at; r += BLOCK) {
         int64_t count = stop_at - r < BLOCK ? stop_at - r : BLOCK;
         if (c->pooled) back_pooled(c, r, count);
-        if (a->grad_input)
-            multiply(grad_x + r * GH, GH, count, c->packed_ih, GH, a->I,
-                     (real *)a->grad_input + r * a->I, a->I, 0);
+        real *grad_input = (real *)a->grad_input + r * a->I;
+        if (a->grad_input && c->packed_ih)
+            multiply(grad_x + r * GH, GH, count, c->packed_ih, GH, a->I, grad_input, a->I, 0);
+        else if (a->grad_input)
+            multiply_columns(grad_x + r * GH, GH, count, a->weight_ih, a->I, GH, a->I, grad_input,
+                             a->I, 0);
     }
     if (c->pooled) meet(s); /* the products below read the rows of all threads */
     int64_t m0, m1;
@@ -310,9 +312,9 @@ static void backward_work(void *data, int64_t number, int64_t size) {
     s->sums = c->sums + number * 2 * each, s->kept_sums = s->sums + each;
     memset(s->sums, 0, (size_t)(2 * each) * sizeof(real));
     int vector = a->cell == INDRNN, add = steps_for(a)->carries || c->zones_h;
-    if (!vector) pack_heads(s, c->packed);
+    if (!vector && c->packed) pack_heads(s, c->packed);
     if (a->weight_hr) pack_back_projection(s);
-    for (int64_t p = number; a->grad_input && p < panels(a->I); p += size) {
+    for (int64_t p = number; c->packed_ih && a->grad_input && p < panels(a->I); p += size) {
         real *panel = c->packed_ih + p * NR * GH;
         pack_columns((const real *)a->weight_ih + p * NR, GH, a->I, a->I - p * NR, panel);
         if (a->half) round_all(panel, NR * GH, panel);

@@ -11,15 +11,15 @@ INLINE int64_t halves_size(const Arguments *a) {
     return (rows + VL) * K;
 }
 
-/* Units u0 .. u1 of every gate of c = a (n, lda) times W (G * H, K) or its packed panels, or added;
- * this is the thread of the number. Each head reads K values of a row, `step` after those of the
+/* Units u0 .. u1 of every gate of c = a (n, lda) times the packed panels of W (G * H, K), or W itself
+ * where `packed` is NULL, or added; this is the thread of the number. Each head reads K values of a row, `step` after those of the
  * head before. */
 static void multiply_gates(const Call *c, int64_t number, const real *a, int64_t lda, int64_t step,
                            int64_t n, const real *w, const real *packed, int64_t K, int64_t u0,
                            int64_t u1, real *to, int add) {
     int64_t U = head_units(c->a), heads = c->a->heads, wide = panels(U) * NR;
 #if HAS_PAIRS
-    if (c->a->half == PAIRS && !c->unpacked) {
+    if (c->a->half == PAIRS && packed) {
         pair *pairs = (pair *)(c->halves + number * halves_size(c->a));
         pair_rows(a, n, K, pairs);
         for (int64_t g = 0; g < c->a->G && u1 > u0; g++)
@@ -32,13 +32,13 @@ static void multiply_gates(const Call *c, int64_t number, const real *a, int64_t
         real *halves = c->halves + number * halves_size(c->a), *tile = halves + n * K;
         round_all(a, n * K, halves);
         a = halves;
-        for (int64_t g = 0; c->unpacked && g < c->a->G; g++)
+        for (int64_t g = 0; !packed && g < c->a->G; g++)
             for (int64_t u = u0; u < u1; u += VL) {
                 int64_t some = u1 - u < VL ? u1 - u : VL;
                 round_all(w + (g * U + u) * K, some * K, tile);
                 multiply_rows(a, K, n, tile, K, some, to + g * U + u, c->GH, add);
             }
-        if (c->unpacked) return;
+        if (!packed) return;
     }
     for (int64_t k = 0; k < c->a->G * heads; k++) {
         int64_t first = k % heads * U, start = u0 > first ? u0 - first : 0;
@@ -46,7 +46,7 @@ static void multiply_gates(const Call *c, int64_t number, const real *a, int64_t
         if (start >= end) continue;
         const real *from = a + k % heads * step;
         real *at = to + k * U + start;
-        if (c->unpacked)
+        if (!packed)
             multiply_rows(from, lda, n, w + (k * U + start) * K, K, end - start, at, c->GH, add);
         else
             multiply(from, lda, n, packed + (k * wide + start) * K, K, end - start, at, c->GH, add);
@@ -94,9 +94,15 @@ static void multiply_back(const Share *s, int add) {
         int64_t first = k % a->heads * K, start = s->p0 > first ? s->p0 - first : 0;
         int64_t end = s->p1 - first < K ? s->p1 - first : K;
         if (start >= end) continue;
-        multiply(product_of(s, s->r0) + k * deep, c->GH, s->r1 - s->r0,
-                 c->packed + (k * wide + start) * deep, deep, end - start,
-                 c->grad_h + s->r0 * a->P + first + start, a->P, add || k >= a->heads);
+        const real *from = product_of(s, s->r0) + k * deep;
+        real *to = c->grad_h + s->r0 * a->P + first + start;
+        if (c->packed)
+            multiply(from, c->GH, s->r1 - s->r0, c->packed + (k * wide + start) * deep, deep,
+                     end - start, to, a->P, add || k >= a->heads);
+        else
+            multiply_columns(from, c->GH, s->r1 - s->r0,
+                             (const real *)a->weight_hh + k * deep * K + start, K, deep,
+                             end - start, to, a->P, add || k >= a->heads);
     }
 }
 

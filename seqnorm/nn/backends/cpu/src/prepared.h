@@ -74,7 +74,7 @@ static int64_t run_prepared(const Prepared *p, char *scratch) {
             *columns[term] = place(scratch, &size, 2 * steps * F);
             if (scratch) read_table(layer, term, p->first, steps, F, eps[term], *columns[term]);
         }
-        Call call = call_of(&a);
+        Call call = call_of(&a, 0);
         a.kept = place(scratch, &size, place_kept(&call, &a));
         a.scratch = place(scratch, &size, place_scratch(&call, &a, 0));
         most = size > most ? size : most;

@@ -161,6 +161,30 @@ static void multiply_rows(const real *a, int64_t lda, int64_t n, const real *w, 
                    add);
 }
 
+/* c (n, columns) = a (n, K) times the first columns of W (K, width) as it is, or added to it. Some
+ * rows of W at a time are read from memory once for all rows of a. */
+#define ROWS_ABREAST 4
+static void multiply_columns(const real *a, int64_t lda, int64_t n, const real *w, int64_t width,
+                             int64_t K, int64_t columns, real *c, int64_t ldc, int add) {
+    for (int64_t r = 0; r < n && !add; r++) memset(c + r * ldc, 0, (size_t)columns * sizeof(real));
+    for (int64_t k = 0; k < K; k += ROWS_ABREAST, w += ROWS_ABREAST * width)
+        for (int64_t r = 0; r < n; r++) {
+            const real *left = a + r * lda + k;
+            real *to = c + r * ldc;
+            if (K - k >= ROWS_ABREAST) {
+                CHUNKS(u, m, 0, columns) {
+                    vec sum = load(to + u, m);
+                    EACH(q, ROWS_ABREAST) sum += left[q] * load(w + q * width + u, m);
+                    store(to + u, sum, m);
+                }
+                continue;
+            }
+            for (int64_t q = 0; q < K - k; q++)
+                CHUNKS(u, m, 0, columns)
+                    store(to + u, load(to + u, m) + left[q] * load(w + q * width + u, m), m);
+        }
+}
+
 /* Blocks of `outer` that stay in a core's cache together. */
 #define DEEP 256
 #define TALL (30 * MOST)
