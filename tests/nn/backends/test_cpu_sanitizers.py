@@ -32,7 +32,7 @@ BREAKS = {
         "AddressSanitizer: (heap-buffer-overflow|use-after-poison)",
     ),
     "takes every address for one of a whole vector": (
-        Edit("vector.h", r"aligned\(sizeof\(real\)\), ", ""),
+        Edit("vector.h", r", aligned\(sizeof\(real\)\)", ""),
         "runtime error: .* misaligned address",
     ),
     "reads one real behind the end": (
