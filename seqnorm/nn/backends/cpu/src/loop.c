@@ -25,6 +25,10 @@ INLINE const Steps *steps_for(const Arguments *a) {
     return has_candidate(a) ? &candidate_steps : steps_of[a->cell];
 }
 
+/* Rows whose gradients are in the cache when their products are computed. A test takes few. */
+#ifndef ROWS_TOGETHER
+#define ROWS_TOGETHER DEEP
+#endif
 #define FLUSH 64 /* rows whose gradients are summed before they join the sum of all before */
 
 static int64_t sums_size(const Arguments *a) {
@@ -104,7 +108,9 @@ INLINE int64_t count_rows(const Arguments *a) {
 }
 
 #define UNPACKED 8 /* at most so many rows are multiplied by matrices that are not packed */
-#define CENTRED 64 /* from so many rows on, matrices are worth centring */
+#ifndef CENTRED
+#define CENTRED 64 /* from so many rows on, matrices are worth centring. A test takes few. */
+#endif
 
 /* Return the kind of a norm of a product with a packed matrix, which is centred for LAYER. */
 INLINE int64_t kind_of_product(int64_t kind, int64_t rows) {
@@ -320,8 +326,7 @@ static void backward_work(void *data, int64_t number, int64_t size) {
         if (a->half) round_all(panel, NR * GH, panel);
     }
     s->base = c->N;
-    /* Products are computed of so many rows, while their gradients are in the cache. */
-    int64_t together = c->pooled ? c->N : DEEP, end = c->N;
+    int64_t together = c->pooled ? c->N : ROWS_TOGETHER, end = c->N;
     meet(s);
     for (s->t = a->T - 1; s->t >= 0; s->t--) {
         divide(s, rows_at(a, s->t));

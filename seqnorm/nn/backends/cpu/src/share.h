@@ -113,8 +113,10 @@ INLINE void share_panels(const Share *s, int64_t units, int64_t *start, int64_t 
     if (*end > units) *end = units;
 }
 
-/* With fewer weights, the product of a row is faster alone than shared. */
+/* With fewer weights, the product of a row is faster alone than shared. A test shares all. */
+#ifndef WORTH_SHARING
 #define WORTH_SHARING (1 << 17)
+#endif
 
 /* Divide a step of `alive` rows. Rows change hands only where their number changes. */
 static void divide(Share *s, int64_t alive) {
