@@ -92,6 +92,19 @@ def test_every_norm(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
                 assert_single(layer, call, expected, variant)
 
 
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("norm", [None, "layer", "batch", "batch_pooled"])
+@pytest.mark.parametrize("cell", library.STEPS)
+def test_many_rows(
+    cell: str, norm: str | None, number: int, threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gradients of matrices are sums over several blocks of 256 rows or more."""
+    threads(number)
+    monkeypatch.setattr(kernels, "LEAST_WORK", 1)
+    layer = build(cell, norm, 7, 20)
+    assert_equals_reference(layer, Call.draw(layer, [30] * 20 + [17] * 9 + [3]))
+
+
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("cell", library.STEPS)
 def test_without_a_bias(cell: str, bias: bool) -> None:
