@@ -45,10 +45,11 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--only",
         action="append",
         default=[],
-        metavar="CELL:NORM:MODE",
+        metavar="CELL:NORM:MODE:BASELINE",
         type=pattern,
-        help="only these, as in lstm:layer:train; an omitted part means any; may be repeated "
-        f"(norms: {', '.join(workload.NORMS)}; modes: {', '.join(MODES)})",
+        help="only these, as in lstm:layer:train:torch; an omitted part means any; may be repeated "
+        f"(norms: {', '.join(workload.NORMS)}; modes: {', '.join(MODES)}; "
+        f"baselines: {', '.join(workload.BASELINES)})",
     )
     parser.add_argument(
         "--budget",
@@ -74,18 +75,19 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def pattern(text: str) -> tuple[str, str, str]:
+def pattern(text: str) -> tuple[str, str, str, str]:
     """Parse a selection of --only; "" or "*" matches any."""
     parts = [part if part != "*" else "" for part in text.split(":")]
-    parts += [""] * (3 - len(parts))
-    for name, known in zip(parts, (tuple(workload.CELLS), workload.NORMS, MODES)):
-        if len(parts) != 3 or (name and name not in known):
+    every = tuple(workload.CELLS), workload.NORMS, MODES, workload.BASELINES
+    parts += [""] * (len(every) - len(parts))
+    for name, known in zip(parts, every):
+        if len(parts) != len(every) or (name and name not in known):
             raise argparse.ArgumentTypeError(f"{text!r}: {name!r} is not one of {', '.join(known)}")
-    return parts[0], parts[1], parts[2]
+    return parts[0], parts[1], parts[2], parts[3]
 
 
-def selection(only: Sequence[tuple[str, str, str]]) -> Callable[[str, str, str], bool]:
-    """Return a function that says if a cell, norm and mode are selected."""
+def selection(only: Sequence[tuple[str, str, str, str]]) -> Callable[..., bool]:
+    """Return a function that says if a cell, norm, mode and baseline are selected."""
 
     def selected(*names: str) -> bool:
         matches = (all(w in ("", n) for w, n in zip(wanted, names)) for wanted in only)
@@ -171,14 +173,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = []
     with table.table(options.csv, table.SPEED) as write:
         for job in workload.all_jobs(shapes, norms):
-            if selected(job.cell, job.norm, job.mode):
+            if selected(job.cell, job.norm, job.mode, job.baseline):
                 rows.append(time_job(job, options.budget) | where)
                 print(speed_line(rows[-1]), flush=True)
                 write(rows[-1])
     beside = options.csv and options.csv.with_name(f"{options.csv.stem}_memory.csv")
     with table.table(beside, table.MEMORY) as write:
         for cell, norm in memory_jobs(options.quick):
-            if not selected(cell, norm, "memory"):
+            if not selected(cell, norm, "memory", "torch"):
                 continue
             for sizes in memory.SIZES:
                 row = memory_row(cell, norm, sizes) | where

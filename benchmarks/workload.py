@@ -29,6 +29,7 @@ OTHERS = {
 CELLS = {**LAYERS, **OTHERS}
 NORMS = ("none", "layer", "rms", "batch", "batch_pooled")
 MODES = ("train", "infer")
+BASELINES = ("torch", "scripted", "eager", "reference")
 # Number of layers, and True for two directions, by kind of shape. "cells" are shapes of the other
 # cells; with "bfloat16" both sides run under autocast.
 KINDS = {"grid": (1, False), "ragged": (1, False), "ragged_deep": (2, True)}

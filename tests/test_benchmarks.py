@@ -259,14 +259,15 @@ def test_summary_and_headline() -> None:
 
 def test_what_only_selects() -> None:
     cpu = module("cpu")
-    selected = cpu.selection([cpu.pattern("lstm:layer:train"), cpu.pattern("gru::infer")])
-    assert selected("lstm", "layer", "train")
-    assert selected("gru", "rms", "infer")
-    assert not selected("lstm", "layer", "infer")
-    assert not selected("gru", "rms", "train")
-    assert cpu.selection([])("gru", "none", "memory")
-    assert cpu.pattern("*:rms") == ("", "rms", "")
-    for wrong in ("lstm:layr", "elman", "lstm:layer:train:more"):
+    selected = cpu.selection([cpu.pattern("lstm:layer:train:torch"), cpu.pattern("gru::infer")])
+    assert selected("lstm", "layer", "train", "torch")
+    assert selected("gru", "rms", "infer", "reference")
+    assert not selected("lstm", "layer", "train", "eager")
+    assert not selected("lstm", "layer", "infer", "torch")
+    assert not selected("gru", "rms", "train", "torch")
+    assert cpu.selection([])("gru", "none", "memory", "torch")
+    assert cpu.pattern("*:rms") == ("", "rms", "", "")
+    for wrong in ("lstm:layr", "elman", "lstm:layer:train:jax", "lstm:layer:train:torch:more"):
         with pytest.raises(SystemExit):
             cpu.arguments(["--only", wrong])
 

@@ -92,9 +92,9 @@ def infer_cell(cell: TorchTools, input: Any, hx: Any, first_step: Any) -> State 
 def _prepared_call(module: TorchTools, input: Any, hx: Any, first_step: Any) -> Prepared | None:
     """Return the prepared call of a layer or cell, or None if it needs the usual way.
 
-    Nothing may record or trace operations, or ask for another backend. The input, the
-    state and the parameters must be plain tensors on the CPU, of one dtype. Everything else,
-    errors too, is left to the usual way.
+    Nothing may record, trace or transform operations, or ask for another backend. The input, the
+    state and the parameters must be plain tensors on the CPU, of one dtype. Everything else, errors
+    too, is left to the usual way. ``Prepared.run`` refuses autocast to other dtypes.
     """
     if module.norm is None and module.step.fused is not None:
         return None  # torch's own layer

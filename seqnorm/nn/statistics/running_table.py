@@ -269,7 +269,7 @@ class RunningTable(nn.Module):
             mean, var: (K, F), the variance biased; steps beyond the table are ignored.
             rows: (T,) rows of each step, K <= T. Steps with fewer than ``min_count`` rows are
                 skipped; at the end they may lack moments.
-            enough: Whether each step with moments is known to have ``min_count`` rows, which saves
+            enough: True if each step with moments is known to have ``min_count`` rows. This saves
                 the test.
         """
         if is_recomputed():
@@ -298,9 +298,9 @@ class RunningTable(nn.Module):
             var = var * (n / (n - 1.0))
         if not enough:
             # With too few rows these may be infinite or NaN, and NaN times 0 is NaN.
-            here_enough = (rows >= self.min_count)[:, None]
-            weight, mean, var = (torch.where(here_enough, of, 0.0) for of in (weight, mean, var))
-            rows = torch.where(here_enough[:, 0], rows, 0)
+            counted = (rows >= self.min_count)[:, None]
+            weight, mean, var = (torch.where(counted, of, 0.0) for of in (weight, mean, var))
+            rows = torch.where(counted[:, 0], rows, 0)
         stays = 1.0 - weight
         for old, new in ((old_mean, mean), (old_var, var)):
             old.mul_(stays).addcmul_(new, weight)  # ``moved``, in place

@@ -32,20 +32,21 @@ class Plan:
         sites: the sites of the norms of x, of h (or of their sum) and of c (or of a GRU's
             candidate); "" for a norm that does not exist or is computed before the kernel.
         kinds, eps: kinds and eps of the same norms.
-        sets: for each set of the norms of x and h, the gate after its last one.
+        sets: for each set of the norms of x and h, the gate after its last one. A GRU's candidate
+            with a norm of its own belongs to no set.
         batch: true if the kernels compute norms of the rows of a step.
         pooled: true if they compute a norm of the input over time.
         hoisted: true if a norm of the input is computed before the kernel.
         outside: true if some norms are computed before or after the kernel.
-        joined: true if only x + W_hh h counts: the norm is one of the sum, or there is no norm of
-            x or h, and the step only adds them.
+        joined: true if only x + W_hh h counts: the only norm is one of the sum, or there is no norm
+            of x or h, and the step only adds them.
         has_options: true if the step has options, of which a plan knows only the present values.
         relu: true if the nonlinearity of a step with a choice is ReLU.
         heads: the number of equal parts of the recurrence.
         states: the number of tensors that hold the state: h, and one for all other parts.
         carried: the reals of the other parts of the state in a row.
         places: where bias_ih, bias_hh, and the biases of the norms of x and h are added, see
-            ``PLACES``.
+            ``PLACES``. Beside a norm of the candidate, "x" is the place after the norm of the sum.
     """
 
     step: Step

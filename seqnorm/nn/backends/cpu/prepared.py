@@ -92,6 +92,7 @@ class Prepared:
         self._weight = first.weight_hh
         self._only_whole = only_whole(first)
         # Where each tensor, norm and nonlinearity is found; a tensor with its address and size.
+        # Shapes take longer to compare, so only those of matrices are.
         self._tensors: list[tuple[dict[str, Any], str, Tensor, int, int]] = []
         self._matrices: list[tuple[Tensor, torch.Size]] = []
         self._others: list[tuple[dict[str, Any], str, object]] = []

@@ -27,10 +27,11 @@ typedef struct {
     int64_t sets;                   /* sets of the norms of x and h, each over whole gates */
     int64_t set_end[4];             /* gate after the last of each */
     /* NONE, LAYER, RMS; or each of them NONE or BATCH. Beside norms of a row, norm_x may be POOLED:
-     * its statistics are of all rows of all steps. */
+     * its statistics are of all rows of all steps. In a GRU with norm_c, norm_h is of the sums of r
+     * and z, and norm_c is of the candidate. The sets are then of r and z alone. */
     int64_t norm_x, norm_h, norm_c;
     int64_t own_x, own_h, own_c; /* whether BATCH or POOLED takes statistics of this call's rows */
-    int64_t sum;                    /* the product is added to x, and norm_h is of the sum */
+    int64_t sum; /* the product is added to x, and norm_h is of the sum */
     int64_t swapped; /* LSTM: the normalised c is carried on; GRU: z takes the candidate */
     int64_t relu;    /* LiGRU, RNN, IndRNN: f is ReLU, not tanh */
     int64_t half;    /* REALS, ROUNDED or PAIRS */
@@ -46,7 +47,8 @@ typedef struct {
     const void *bias_in;   /* (G * H), added to x before its norm */
     /* (B, P) and (B, H). Of an sLSTM c_0, c_n and grad_c hold c, n and m, (B, 3 * H). */
     const void *h_0, *c_0;
-    const void *gain_x, *gain_h, *bias_x, *bias_h; /* (G * H) */
+    /* (G * H). In a GRU with norm_c, gain_h and bias_x (2 * H) are those of norm_h. */
+    const void *gain_x, *gain_h, *bias_x, *bias_h;
     const void *gain_c, *bias_c;                   /* (H) */
     /* BATCH: mean and 1 / deviation of every step, (T, 2, G * H) and (T, 2, H), which are written
      * where they are its own, and then the variances (T, G * H) and (T, H). POOLED: the same for

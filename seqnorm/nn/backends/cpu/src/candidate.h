@@ -102,7 +102,7 @@ static void candidate_back_gates(Share *s, int64_t r) {
     int64_t H = a->H;
     real scale = c->stats[kept.row * c->S + 4 * a->sets + 1], of_n[2], *slot = slot_of(s, r);
     add_parts(s, 0, r, 2, of_n);
-    vec sums[2][4] = {{{0}}}; /* the last two are used: of d and d y, for each gate */
+    vec sums[2][4] = {{{0}}}; /* of each gate, at 2 and 3: sums of d and of d y */
     CHUNKS(u, m, s->u0, s->u1) {
         int64_t n = 2 * H + u;
         vec reset = load(slot + u, m), y = load(slot + 3 * H + u, m);
@@ -116,8 +116,8 @@ static void candidate_back_gates(Share *s, int64_t r) {
         for (int g = 0; g < 2; g++) {
             int64_t j = g * H + u;
             gather(sum_of(s, BIAS_X) + j, of_gates[g], m);
-            vec standard = candidate_standard(c, &kept, g, j, m);
-            learn(s, GAIN_H, c->gain_h, of_gates[g], standard, j, m, sums[g] + 2, 0);
+            vec y_gate = candidate_standard(c, &kept, g, j, m);
+            learn(s, GAIN_H, c->gain_h, of_gates[g], y_gate, j, m, sums[g] + 2, 0);
         }
     }
     add_sets(a, &sums[0][0], parts(s, 1, s->peer, r));

@@ -25,7 +25,8 @@ INLINE const Steps *steps_for(const Arguments *a) {
     return has_candidate(a) ? &candidate_steps : steps_of[a->cell];
 }
 
-/* Rows whose gradients are in the cache when their products are computed. A test takes few. */
+/* Rows whose gradients are in the cache when their products are computed. The tests with sanitizers
+ * set a smaller number. */
 #ifndef ROWS_TOGETHER
 #define ROWS_TOGETHER DEEP
 #endif
@@ -65,13 +66,15 @@ static int64_t place_kept(Call *call, const Arguments *a) {
 /* Place the scratch memory of either pass, and return its number of reals. */
 static int64_t place_scratch(Call *call, const Arguments *a, int backward) {
     real *start = a->scratch, *next = start;
-    int64_t GH = a->G * a->H, threads = a->threads, rows = a->B > ABREAST * threads ? a->B : ABREAST * threads;
+    int64_t GH = a->G * a->H, threads = a->threads, most = ABREAST * threads;
+    int64_t rows = a->B > most ? a->B : most;
     int64_t P = head_width(a), of_gates = a->G * gate_panels(a) * NR, vector = a->cell == INDRNN;
     /* Every gate has its own panels, so that threads can share each gate's units. */
     call->packed = call->unpacked ? 0 : next;
     if (!call->unpacked && !vector) next += backward ? panels(P) * NR * GH : of_gates * P;
     call->packed_ih = call->unpacked ? 0 : next;
-    if (a->weight_ih && !call->unpacked) next += backward ? panels(a->I) * NR * GH : of_gates * a->I;
+    if (a->weight_ih && !call->unpacked)
+        next += backward ? panels(a->I) * NR * GH : of_gates * a->I;
     if (a->weight_hr) {
         int64_t wider = a->H > a->P ? a->H : a->P;
         call->packed_hr = next;
@@ -109,7 +112,7 @@ INLINE int64_t count_rows(const Arguments *a) {
 
 #define UNPACKED 8 /* at most so many rows are multiplied by matrices that are not packed */
 #ifndef CENTRED
-#define CENTRED 64 /* from so many rows on, matrices are worth centring. A test takes few. */
+#define CENTRED 64 /* from so many rows on, matrices are worth centring; tests set fewer */
 #endif
 
 /* Return the kind of a norm of a product with a packed matrix, which is centred for LAYER. */
@@ -120,7 +123,7 @@ INLINE int64_t kind_of_product(int64_t kind, int64_t rows) {
 static Call call_of(const Arguments *a, int backward) {
     int64_t N = count_rows(a);
     int64_t products = a->half ? 0 : N; /* only matrices of reals are centred */
-    int rounded = a->half && backward;  /* only packed matrices are rounded */
+    int rounded = a->half && backward;  /* there only packed matrices are rounded */
     int added = a->bias_in || !a->weight_ih || a->sum;
     int of_sum = a->sum || has_candidate(a);
     return (Call){.a = a,
@@ -268,8 +271,8 @@ INLINE void share_strips(const Share *s, int64_t rows, int64_t *start, int64_t *
     if (*end > rows) *end = rows;
 }
 
-/* The gradients of the input at packed rows row .. end, and these rows' part of the gradients of the
- * matrices, from the gradients of x, W_hh h and h. */
+/* From the gradients of x, W_hh h and h at packed rows row .. end: those of the input, and the part of
+ * these rows in those of the matrices. */
 static void grad_products(Share *s, int64_t row, int64_t end) {
     Call *c = s->call;
     const Arguments *a = c->a;
@@ -280,12 +283,13 @@ static void grad_products(Share *s, int64_t row, int64_t end) {
     for (int64_t r = row + s->number * N / s->size; r < stop_at; r += BLOCK) {
         int64_t count = stop_at - r < BLOCK ? stop_at - r : BLOCK;
         if (c->pooled) back_pooled(c, r, count);
-        real *grad_input = (real *)a->grad_input + r * a->I;
-        if (a->grad_input && c->packed_ih)
-            multiply(grad_x + r * GH, GH, count, c->packed_ih, GH, a->I, grad_input, a->I, 0);
-        else if (a->grad_input)
-            multiply_columns(grad_x + r * GH, GH, count, a->weight_ih, a->I, GH, a->I, grad_input,
-                             a->I, 0);
+        if (!a->grad_input) continue;
+        real *to = (real *)a->grad_input + r * a->I;
+        if (c->packed_ih)
+            multiply(grad_x + r * GH, GH, count, c->packed_ih, GH, a->I, to, a->I, 0);
+        else
+            multiply_columns(grad_x + r * GH, GH, count, a->weight_ih, a->I, GH, a->I, to, a->I,
+                             0);
     }
     if (c->pooled) meet(s); /* the products below read the rows of all threads */
     int64_t m0, m1;
@@ -295,7 +299,8 @@ static void grad_products(Share *s, int64_t row, int64_t end) {
                   .half = a->half};
     if (a->grad_weight_ih)
         outer(grad_x + row * GH, GH, m0, m1, &input, N, a->grad_weight_ih, scratch, add);
-    int64_t K = head_width(a), deep = a->heads == 1 ? GH : head_units(a); /* rows that read the same */
+    int64_t K = head_width(a);
+    int64_t deep = a->heads == 1 ? GH : head_units(a); /* rows that read the same */
     for (int64_t k = 0; a->grad_weight_hh && a->cell != INDRNN && k < GH / deep; k++) {
         int64_t start = m0 > k * deep ? m0 : k * deep, stop = (k + 1) * deep, at = k % a->heads * K;
         Rows before = {c->output + at, c->h_0 + at, c->before + row, K, a->P, a->half};
@@ -326,7 +331,7 @@ static void backward_work(void *data, int64_t number, int64_t size) {
         if (a->half) round_all(panel, NR * GH, panel);
     }
     s->base = c->N;
-    int64_t together = c->pooled ? c->N : ROWS_TOGETHER, end = c->N;
+    int64_t together = c->pooled ? c->N + 1 : ROWS_TOGETHER, end = c->N;
     meet(s);
     for (s->t = a->T - 1; s->t >= 0; s->t--) {
         divide(s, rows_at(a, s->t));
@@ -347,7 +352,7 @@ static void backward_work(void *data, int64_t number, int64_t size) {
             s->pending = 0;
         }
         if (s->t > 0 && end - s->base >= together) {
-            meet(s);
+            meet(s); /* once, for later steps write only to rows before these */
             grad_products(s, s->base, end);
             end = s->base;
         }

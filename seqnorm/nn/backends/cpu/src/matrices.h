@@ -11,9 +11,9 @@ INLINE int64_t halves_size(const Arguments *a) {
     return (rows + VL) * K;
 }
 
-/* Units u0 .. u1 of every gate of c = a (n, lda) times the packed panels of W (G * H, K), or W itself
- * where `packed` is NULL, or added; this is the thread of the number. Each head reads K values of a row, `step` after those of the
- * head before. */
+/* Compute units u0 .. u1 of every gate of c = a (n, lda) times W (G * H, K), or add them to c. The
+ * product reads the packed panels of W, or W itself where `packed` is NULL. `number` is that of
+ * this thread. Each head reads K values of a row, `step` after those of the head before. */
 static void multiply_gates(const Call *c, int64_t number, const real *a, int64_t lda, int64_t step,
                            int64_t n, const real *w, const real *packed, int64_t K, int64_t u0,
                            int64_t u1, real *to, int add) {

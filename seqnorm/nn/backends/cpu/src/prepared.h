@@ -15,14 +15,13 @@ INLINE real *place(char *at, int64_t *size, int64_t n) {
 
 /* The sum of the biases of one place, or NULL if there are none. */
 static const void *sum_of_biases(const Layer *layer, int64_t where, int64_t GH, real *sum) {
-    const void *found = 0;
-    int64_t count = 0;
+    const real *found = 0;
     for (int k = 0; k < 4; k++) {
         const real *bias = layer->biases[k];
         if (!bias || !(layer->places[k] & where)) continue;
-        if (sum && count == 0) memcpy(sum, bias, (size_t)GH * sizeof(real));
-        for (int64_t j = 0; sum && count > 0 && j < GH; j++) sum[j] += bias[j];
-        found = count++ ? sum : bias;
+        /* A single bias may have fewer reals: that of a GRU's sum, see `candidate.h`. */
+        for (int64_t j = 0; sum && found && j < GH; j++) sum[j] = found[j] + bias[j];
+        found = found ? sum : bias;
     }
     return found;
 }

@@ -113,13 +113,13 @@ static void multiply(const real *a, int64_t lda, int64_t n, const real *packed, 
     }
 }
 
-/* MR rows of c, at `wide` of its columns: rows of a (MR, K) times rows of W, VL sums at once. So many
- * rows of W are read together that additions need not wait for those before, and no more, for memory
+/* MR rows of c, at `wide` of its columns: rows of a (MR, K) times rows of W, VL sums at once. A few
+ * rows of W are read together, so that an addition need not wait for the one before. Memory
  * delivers few rows at once faster than many. */
 #define DOTS(MR, MOST_ROWS)                                                                        \
     static void dots_##MR(const real *a, int64_t lda, const real *w, int64_t K, int64_t wide,      \
                           real *c, int64_t ldc, int add) {                                         \
-        enum { NC = VL / MR, NW = NC < MOST_ROWS ? NC : MOST_ROWS, NS = 2 };                       \
+        enum { NC = VL / MR, NW = NC < MOST_ROWS ? NC : MOST_ROWS, NS = 2 /* added below */ };     \
         vec sums[VL];                                                                              \
         for (int j = 0; j < NC; j += NW) {                                                         \
             const real *rows[NW];                                                                  \

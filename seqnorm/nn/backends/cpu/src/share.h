@@ -113,7 +113,7 @@ INLINE void share_panels(const Share *s, int64_t units, int64_t *start, int64_t 
     if (*end > units) *end = units;
 }
 
-/* With fewer weights, the product of a row is faster alone than shared. A test shares all. */
+/* With fewer weights, the product of a row is faster alone than shared. Tests share all. */
 #ifndef WORTH_SHARING
 #define WORTH_SHARING (1 << 17)
 #endif

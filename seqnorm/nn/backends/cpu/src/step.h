@@ -128,11 +128,12 @@ INLINE const real *h_before(const Share *s, int64_t r) {
     return s->t == 0 ? c->h_0 + r * c->a->P : c->output + (s->before + r) * c->a->P;
 }
 
-/* Rows whose phases a thread computes in turn, so that one need not wait for the sums of another. */
+/* Rows whose phases a thread computes in turn, so that one need not wait for the sums of the other
+ * ones. */
 #define ABREAST 3
 
-/* Values on their way between the phases of a row: CHANNELS * H reals. Where a thread ends some rows
- * before it begins the next, they stay in the cache. */
+/* Values on their way between the phases of a row: CHANNELS * H reals. Where a thread ends some
+ * rows before it begins the next, they stay in the cache. */
 #define CHANNELS 5
 INLINE real *slot_of(const Share *s, int64_t r) {
     int whole = s->peers == 1 && !s->call->batch;

@@ -41,9 +41,9 @@ typedef real stored __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(rea
                      m = end_ ? (u1)-whole_ : VL;                                                  \
              u < (end_ ? (u1) : whole_); u += VL)
 
-/* m < VL reals from or to memory; what lies behind them is not touched. (A sanitizer of addresses
- * does not see accesses by a mask.) */
-#ifdef __SANITIZE_ADDRESS__
+/* m < VL reals from or to memory; the memory behind them is not touched. Sanitizers do not see
+ * accesses by a mask. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define MASKS 0
 #else
 #define MASKS VECTOR_BYTES
