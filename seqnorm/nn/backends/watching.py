@@ -16,6 +16,10 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 # only the arguments and the output of a call of the kernels.
 _top_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
 _is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+# Calls of torch itself: in one step, a function around each would take as long as they do.
+tracing_state = torch._C._get_tracing_state
+dispatch_modes = torch._C._len_torch_dispatch_stack
+is_transformed = torch._C._are_functorch_transforms_active  # vmap is a transform, too
 _PLAIN = frozenset((Tensor, Parameter, type(None)))
 
 
@@ -62,15 +66,10 @@ def is_traced(tensors: Iterable[Tensor | None]) -> bool:
     """Return whether a tool traces or watches operations, which does not see the kernels."""
     return (
         torch.compiler.is_compiling()
-        or torch._C._len_torch_dispatch_stack() > 0
+        or dispatch_modes() > 0
         or (_top_hooks is not None and _top_hooks(False) is not None)
         or not _PLAIN.issuperset(map(type, tensors))
     )
-
-
-def is_transformed() -> bool:
-    """Return whether a transform of ``torch.func`` is active, vmap included."""
-    return torch._C._are_functorch_transforms_active()
 
 
 def is_forward_mode() -> bool:

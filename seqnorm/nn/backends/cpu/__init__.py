@@ -26,6 +26,7 @@ from ..watching import (
     is_traced,
     is_transformed,
     refuse_freed,
+    tracing_state,
 )
 from .batch import in_parts, pooled_columns
 from .call import Call, Inputs
@@ -48,7 +49,7 @@ def status() -> tuple[bool, str]:
 
 def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -> str | None:
     """Return ``None`` for a call that the kernels can compute, or the reason why they cannot."""
-    if torch._C._get_tracing_state() is not None:
+    if tracing_state() is not None:
         return "torch.jit.trace does not see what its kernels do"
     if not COMPILES and torch.compiler.is_compiling():
         return "under torch.compile and torch.export its kernels need torch 2.4"

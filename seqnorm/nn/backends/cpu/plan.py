@@ -194,6 +194,7 @@ def make_plan(
     of_gates = {found for site, found in ends.items() if site not in apart}
     only_added = step.name != "GRU"
     of_x = "h" if only_added else "x"
+    of_hh = _place(scheme, "bias_hh", "h")
     kinds = tuple(inside[site].kind if site else None for site in sites)
     return Plan(
         step=step,
@@ -211,7 +212,7 @@ def make_plan(
         joined=not of_candidate and (h_site == "sum" or (kinds[:2] == (None, None) and only_added)),
         places=(
             "" if hoisted else _place(scheme, "bias_ih", of_x),
-            "h" if of_candidate and scheme and scheme.bias_hh else _place(scheme, "bias_hh", "h"),
+            "h" if of_candidate and of_hh else of_hh,
             of_x,
             "x" if of_candidate else "h",
         ),

@@ -23,6 +23,7 @@ from ...autocast import autocast_dtype, is_autocast
 from ...recurrence.direction import Direction
 from ...recurrence.site_norms import BatchSiteNorm
 from ...recurrence.step import State
+from ..watching import dispatch_modes, is_transformed, tracing_state
 from . import kernels, library
 from .half import only_whole
 from .library import LIBRARY, STEPS, Arguments, Layer
@@ -32,19 +33,15 @@ _WIDE = {torch.float32: 0, torch.float64: 1}
 _PACK = struct.Struct("15q").pack  # ``Prepared`` of src/arguments.h
 _BITS = {"i": 1, "x": 2, "h": 4}  # where biases are added, as there
 _NO_MEMORY = 1
-_tracing_state = torch._C._get_tracing_state
-_dispatch_modes = torch._C._len_torch_dispatch_stack
-_is_transformed = torch._C._are_functorch_transforms_active
 
 
 def is_plain_inference() -> bool:
     """Return whether nothing records, traces or transforms the operations of a call."""
-    # Calls of torch itself: a function around each would take as long as they do.
     return not (
         torch.is_grad_enabled()
-        or _tracing_state() is not None
-        or _dispatch_modes() > 0
-        or _is_transformed()
+        or tracing_state() is not None
+        or dispatch_modes() > 0
+        or is_transformed()
         or forward_ad._current_level >= 0
     )
 

@@ -10,6 +10,11 @@ INLINE vec term_of_h(const Call *c, const real *product, int64_t j, int64_t m) {
     return load(product + j, m) + load(c->bias_h + j, m);
 }
 
+/* m units of a gate from column j on, of normalised sums y. */
+INLINE vec candidate_gate(const Call *c, vec y, int64_t j, int64_t m) {
+    return v_sigmoid(y * load(c->gain_h + j, m) + load(c->bias_x + j, m));
+}
+
 static void candidate_sums(Share *s, int64_t r) {
     const Call *c = s->call;
     const Arguments *a = c->a;
@@ -36,8 +41,7 @@ static void candidate_gates(Share *s, int64_t r) {
         vec gates[2];
         for (int g = 0; g < 2; g++) {
             int64_t j = g * H + u;
-            vec y = standard(slot, &sh, g, j, m, 0);
-            gates[g] = v_sigmoid(y * load(c->gain_h + j, m) + load(c->bias_x + j, m));
+            gates[g] = candidate_gate(c, standard(slot, &sh, g, j, m, 0), j, m);
         }
         int64_t n = 2 * H + u;
         store(slot + H + u, gates[1], m);
@@ -79,8 +83,7 @@ static void candidate_back_output(Share *s, int64_t r) {
         vec gates[2], gain = load(c->gain_c + u, m);
         for (int g = 0; g < 2; g++) {
             int64_t j = g * H + u;
-            vec y = candidate_standard(c, &kept, g, j, m);
-            gates[g] = v_sigmoid(y * load(c->gain_h + j, m) + load(c->bias_x + j, m));
+            gates[g] = candidate_gate(c, candidate_standard(c, &kept, g, j, m), j, m);
         }
         vec sum = load(kept.x + 2 * H + u, m) + gates[0] * term_of_h(c, kept.product, 2 * H + u, m);
         vec y = (sum - stats[0]) * stats[1], dz, dn;
