@@ -6,12 +6,14 @@ There are as many workers as cores, so each worker and its subprocesses compute 
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 
 import kernels_here
 import pytest
 import torch
+from source_tree import ROOT
 
 from seqnorm.nn.recurrence import step as registry
 
@@ -43,3 +45,14 @@ def forgotten_steps() -> Iterator[None]:
     for table, before in ((registry.STEPS, steps), (registry.PRESETS, presets)):
         table.clear()
         table.update(before)
+
+
+@pytest.fixture(scope="module")
+def importable_benchmarks() -> Iterator[None]:
+    """Make the programs in ``benchmarks/`` importable, also by each other, within one module."""
+    folder = ROOT / "benchmarks"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        yield
+    for program in folder.glob("*.py"):
+        sys.modules.pop(program.stem, None)

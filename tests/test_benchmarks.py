@@ -5,37 +5,23 @@ No time is asserted.
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module as module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from comparing import perturbed_layer
+from source_tree import ROOT
 from torch import Tensor
 
 import seqnorm
 
-FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
-NAMES = ("baselines", "cpu", "distributed", "house", "memory", "pictures", "table")
-NAMES += ("timing", "workload")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def program() -> Iterator[None]:
-    """Make the files of the programs importable, also by each other, within this module alone."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(FOLDER))
-        yield
-    for name in NAMES:
-        sys.modules.pop(name, None)
-
-
-def module(name: str) -> ModuleType:
-    return __import__(name)
+pytestmark = pytest.mark.usefixtures("importable_benchmarks")
+FOLDER = ROOT / "benchmarks"
 
 
 @pytest.fixture(autouse=True)
@@ -43,15 +29,6 @@ def same_threads() -> Iterator[None]:
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
-
-
-def perturbed_layer() -> seqnorm.LSTM:
-    """Return a layer without any parameter at 0 or 1, which could hide an error."""
-    layer = seqnorm.LSTM(3, 5, norm="layer")
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.add_(torch.randn_like(parameter), alpha=0.3)
-    return layer
 
 
 @pytest.mark.parametrize("name", ["eager", "scripted"])
@@ -351,65 +328,3 @@ def test_the_cost_of_sharing_statistics() -> None:
     assert lstm.startswith("LSTM: ")
     assert f" {2 + 2 * (1 + 2 * 3)} exchanges" in lstm
     assert f" {2 + 2 * (1 + 3)} exchanges" in gru
-
-
-def small_tree(folder: Path, **files: str) -> Path:
-    """Write a checkout of the given modules of seqnorm.nn."""
-    for name, source in files.items():
-        path = folder / "seqnorm" / "nn" / (name.replace("__", "/") + ".py")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(source)
-    return folder
-
-
-def test_the_plan_of_a_house(tmp_path: Path) -> None:
-    plan = module("house").plan
-    wings = {
-        "statistics__moments": "",
-        "norms__batch": "from ..statistics.moments import one, two\nfrom . import images",
-        "norms__images": "from seqnorm.nn.statistics import moments",
-        "layers__layer": "from ..norms.batch import one\nimport torch",
-        "check": "",
-    }
-    assert plan(small_tree(tmp_path / "new", **wings)) == {
-        "rooms": 4,
-        "floors": 3,
-        "arrows": 2,
-        "back": 0,
-    }
-    wings["statistics__moments"] = "from ..layers.layer import one"
-    assert plan(small_tree(tmp_path / "back", **wings)) == {
-        "rooms": 4,
-        "floors": 1,
-        "arrows": 3,
-        "back": 1,
-    }
-    # Rooms without a known order: a circle of two, and a third room above it.
-    circle = {"a": "from .b import x", "b": "from .a import y", "c": "from .a import y"}
-    found = plan(small_tree(tmp_path / "old", **circle))
-    assert found == {"rooms": 3, "floors": 2, "arrows": 3, "back": 2}
-
-
-def test_calls_are_counted_in_a_folder() -> None:
-    house = module("house")
-    layer = perturbed_layer()
-    with house.counted(Path(seqnorm.__file__).parent) as called:
-        layer(torch.randn(7, 4, 3))
-    assert "forward" in called
-    with house.counted(FOLDER.parent / "configs") as called:
-        layer(torch.randn(7, 4, 3))
-    assert called == []
-
-
-def test_the_house_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    module("house").main(["--json"])
-    found = json.loads(capsys.readouterr().out)
-    assert found["back"] == 0
-    assert found["rooms"] >= found["floors"] > 1
-    for cell in ("LSTM", "GRU"):
-        for mode in ("inference", "training"):
-            without, lengths = (
-                found[f"calls, {cell}, {mode}, lengths: {kind}"] for kind in ("none", "list")
-            )
-            assert 0 < without <= lengths <= 60
-    assert found["lines"] > 1000

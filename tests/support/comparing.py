@@ -88,6 +88,15 @@ def randomise(layer: torch.nn.Module) -> None:
     uncounted_is_meant()
 
 
+def perturbed_layer() -> seqnorm.LSTM:
+    """Return a layer without any parameter at 0 or 1, which could hide an error."""
+    layer = seqnorm.LSTM(3, 5, norm="layer")
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.3)
+    return layer
+
+
 def uncounted_is_meant() -> None:
     """Ignore, for the rest of a test, the warning of statistics without a count."""
     warnings.filterwarnings("ignore", "a RunningTable holds statistics")
