@@ -26,9 +26,12 @@ FUNCTIONS = ["available_backends", "compute_in_chunks", "convert_norm", "convert
 FUNCTIONS += [
     "convert_rnn",
     "explain",
+    "freeze_statistics",
     "reestimate_statistics",
+    "renormalization_limits",
     "report",
     "revert_sync_batchnorm",
+    "set_renormalization",
     "size_mask",
 ]
 FUNCTIONS += ["statistics_set", "update_bn", "use_backend"]

@@ -30,8 +30,10 @@ from .norms.sync import convert_sync_batchnorm, revert_sync_batchnorm
 from .recurrence.presets import preset
 from .recurrence.scheme import Norm, NormScheme
 from .recurrence.step import PRESETS, Step
+from .statistics.freezing import freeze_statistics
 from .statistics.masks import size_mask
 from .statistics.reestimate import reestimate_statistics, update_bn
+from .statistics.renormalization import renormalization_limits, set_renormalization
 from .statistics.report import report
 from .statistics_sets import statistics_set
 
@@ -74,10 +76,13 @@ __all__ = [
     "convert_rnn",
     "convert_sync_batchnorm",
     "explain",
+    "freeze_statistics",
     "preset",
     "reestimate_statistics",
+    "renormalization_limits",
     "report",
     "revert_sync_batchnorm",
+    "set_renormalization",
     "size_mask",
     "statistics_set",
     "update_bn",

@@ -90,6 +90,30 @@ def check_table(
     return max_steps, min_count
 
 
+def check_limits(r_max: float, d_max: float) -> None:
+    """Raise unless these are limits of Batch Renormalization, r_max >= 1 and d_max >= 0."""
+    check_number("r_max", r_max)
+    check_number("d_max", d_max)
+    if r_max < 1:
+        raise ValueError(f"r_max must be at least 1 (1 leaves the batch's scale), got {r_max}")
+    if d_max < 0:
+        raise ValueError(f"d_max must be at least 0 (0 leaves the batch's mean), got {d_max}")
+
+
+def check_renormalization(r_max: float | None, d_max: float | None) -> bool:
+    """Return whether a norm has Batch Renormalization; raise if its limits are not both given."""
+    if r_max is None and d_max is None:
+        return False
+    if r_max is None or d_max is None:
+        missing = "r_max=3.0" if r_max is None else "d_max=5.0"
+        raise ValueError(
+            f"Batch Renormalization has both limits, r_max and d_max: add {missing}, say, or leave "
+            "both out for plain BatchNorm"
+        )
+    check_limits(r_max, d_max)
+    return True
+
+
 def check_flag(name: str, flag: object) -> bool:
     """Return the flag, a bool of Python or numpy, as a bool; raise TypeError otherwise."""
     kind = type(flag)

@@ -105,10 +105,30 @@ class Site:
         if self.training and n >= self.norm.min_count and step < len(self.table.count):
             mean = sum(rows) / n
             var = sum((row - mean) ** 2 for row in rows) / n
+            r, d = self.correction(step, mean.detach(), var.detach())
             self.table.update(step, rows, self.norm)
         else:
             mean, var = self.table.stand_in(step, self.norm.beyond, self.training)
-        return [scaled(row, mean, var, self.norm) for row in rows]
+            r, d = torch.ones_like(mean), torch.zeros_like(mean)
+        return [scaled(row, mean, var, self.norm) * r + d for row in rows]
+
+    def correction(self, step: int, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
+        """Return r and d of Batch Renormalization, unit by unit, from the table as it is."""
+        assert self.table is not None
+        r, d = torch.ones_like(mean), torch.zeros_like(mean)
+        if self.norm.r_max is None or self.table.count[step] == 0:
+            return r, d
+        eps = self.norm.eps
+        for j in range(len(mean)):
+            running = float(self.table.var[step][j])
+            if self.norm.eps_on == "var":
+                own, usual = math.sqrt(float(var[j]) + eps), math.sqrt(running + eps)
+            else:
+                own, usual = math.sqrt(float(var[j])) + eps, math.sqrt(running) + eps
+            shift = (float(mean[j]) - float(self.table.mean[step][j])) / usual
+            r[j] = min(max(own / usual, 1 / self.norm.r_max), self.norm.r_max)
+            d[j] = min(max(shift, -self.norm.d_max), self.norm.d_max)
+        return r, d
 
     def __call__(self, step: int, rows: list[Tensor]) -> list[Tensor]:
         """Normalise the rows of this step."""

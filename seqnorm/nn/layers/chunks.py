@@ -19,6 +19,7 @@ from ..recurrence.direction import Direction
 from ..recurrence.packing import Packing, with_ended
 from ..recurrence.site_norms import BatchSiteNorm
 from ..recurrence.step import State
+from ..statistics.renormalization import Before, Renormalization
 from .torch_contract import TorchContract
 
 
@@ -78,7 +79,7 @@ def in_chunks(
     chunks: Chunks, direction: Direction, rows: Tensor, packing: Packing, state: State
 ) -> tuple[Tensor, State]:
     """Compute a call of a backend chunk by chunk."""
-    if any(site.training and site.norm.over_time for site in direction.norms.values()):
+    if any(site.learns and site.norm.over_time for site in direction.norms.values()):
         raise ValueError(
             'a norm pooled over time ("batch_pooled") takes the statistics of whole sequences, '
             "which a chunk does not have: train it whole, compute_in_chunks(module, None), or use "
@@ -125,7 +126,7 @@ class _Recomputed(torch.autograd.Function):
         outputs, starts = [], []
         for here, part in packing.parts(chunks.steps):
             starts.append(state)
-            ctx.as_it_was.remember()
+            ctx.as_it_was.remember(part)
             output, state = _one(direction, rows[here], part, state)
             outputs.append(output)
         ctx.versions = _versions(direction, packing)
@@ -191,28 +192,40 @@ def _versions(direction: Direction, packing: Packing) -> list[int]:
     for site in direction.norms.values():
         if isinstance(site, BatchSiteNorm):
             table = site.table
-            own = site.training and min(packing.batch_sizes) >= table.min_count
+            own = site.learns and min(packing.batch_sizes) >= table.min_count
             if not own or packing.first + packing.steps > table.max_steps:
                 found.append(table.count._version)
     return found
 
 
 class _AsItWas:
-    """The state that a pass depends on beside its tensors: draws, autocast, BatchNorm's tables."""
+    """The state that a pass depends on beside its tensors: draws, autocast, BatchNorm's tables.
+
+    Batch Renormalization depends on the statistics before the update by the pass itself.
+    """
 
     def __init__(self, direction: Direction, rows: Tensor) -> None:
         self._direction = direction
         self._device = rows.device
         self._draws = direction.training and any(direction.zoneout)
         self._drawn: list[tuple[Tensor, Tensor | None]] = []
+        self._corrected: list[tuple[BatchSiteNorm, Renormalization]] = []
+        for site in direction.norms.values():
+            if isinstance(site, BatchSiteNorm) and site.learns and site.renormalization is not None:
+                self._corrected.append((site, site.renormalization))
+        self._before: list[list[Before]] = []
         kind = rows.device.type
         self._autocast: dict[str, Any] = {}
         if has_autocast(kind):
             self._autocast = {"enabled": is_autocast(kind), "dtype": autocast_dtype(kind)}
             self._autocast["cache_enabled"] = torch.is_autocast_cache_enabled()
 
-    def remember(self) -> None:
-        """Save the state of the generators before the next chunk."""
+    def remember(self, part: Packing) -> None:
+        """Save what the next chunk depends on: generators, and statistics of its steps."""
+        end = part.first + part.steps
+        self._before.append(
+            [one.remember(site.table, part.first, end) for site, one in self._corrected]
+        )
         if self._draws:
             on_gpu = self._device.type == "cuda"
             gpu = torch.cuda.get_rng_state(self._device) if on_gpu else None
@@ -226,6 +239,8 @@ class _AsItWas:
                 if isinstance(site, BatchSiteNorm):
                     # A table recognises a backward pass, but not one of compiled autograd.
                     stack.enter_context(site.table.held())
+            for (_, one), before in zip(self._corrected, self._before[number]):
+                stack.enter_context(one.recalling(before))
             if self._draws:
                 of_cpu, of_gpu = self._drawn[number]
                 devices = [] if of_gpu is None else [self._device]

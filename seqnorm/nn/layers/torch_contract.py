@@ -13,6 +13,7 @@ from ..check import changed_options, check_flag, check_probability, refuse_scrip
 from ..recurrence.direction import Direction, small_batch
 from ..recurrence.presets import described
 from ..recurrence.scheme import NormScheme
+from ..recurrence.site_norms import SiteNorm
 from ..recurrence.step import Step
 from ..statistics.report import Report, report
 from .arguments import check_zoneout, explaining, refuse_states
@@ -83,7 +84,8 @@ class TorchTools(nn.Module):
     def _warn_of_few_rows(self, rows: list[int]) -> None:
         """Warn once if no step of a training batch has enough rows for statistics."""
         message = None if self._warned else small_batch(self.norm, rows)
-        if message is not None:
+        norms = [site for site in self.children() if isinstance(site, SiteNorm)]
+        if message is not None and any(site.learns and site.norm.over_batch for site in norms):
             self._warned = True
             warn(message)
 

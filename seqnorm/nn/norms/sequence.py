@@ -19,10 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...typed import called_as
-from ..check import check_floating, check_positive, have_values, warn
+from ..check import check_floating, check_positive, check_renormalization, have_values, warn
 from ..statistics.masks import most_valid, position_mask
 from ..statistics.moments import Moments, moments, normalise, widen
 from ..statistics.processes import Processes, sharing, union
+from ..statistics.renormalization import Renormalization
 from ..statistics.running_table import RunningTable, few_rows
 from .images import in_dtype_of
 from .layout import Lengths, SequenceNorm, layout_by_name
@@ -268,16 +269,24 @@ class BatchNorm(SequenceNorm):
     ``RunningTable``: unlike in ``torch.nn.BatchNorm1d``, the first batches have full weight, and
     ``torch.optim.swa_utils.update_bn`` skips the table (``seqnorm.update_bn`` does not).
 
+    With ``r_max`` and ``d_max``, Batch Renormalization (Ioffe 2017) corrects a set's own moments
+    towards those of the table, see ``Norm``.
+
     Args:
         num_channels: C.
         eps, affine: as in ``torch.nn.BatchNorm1d``.
         max_steps: None, or the number of steps with statistics of their own.
         momentum, min_count, beyond: as in ``RunningTable``.
+        r_max, d_max: limits of Batch Renormalization, or None for plain BatchNorm.
         layout: "NTC" for x (N, T, C), or "NCT" for x (N, C, T).
 
     Raises:
         TypeError: ``layout`` is missing, or an argument is unknown.
+        ValueError: an argument is out of range.
     """
+
+    # True if ``freeze_statistics`` keeps the running statistics.
+    frozen = False
 
     @layout_by_name
     def __init__(
@@ -290,6 +299,8 @@ class BatchNorm(SequenceNorm):
         max_steps: int | None = None,
         min_count: int = 2,
         beyond: str = "last",
+        r_max: float | None = None,
+        d_max: float | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         layout: str,
@@ -300,16 +311,21 @@ class BatchNorm(SequenceNorm):
         self.table = RunningTable(
             self.num_channels, steps, momentum, min_count, beyond, device, dtype
         )
+        self.renormalization: Renormalization | None = None
+        if check_renormalization(r_max, d_max):
+            assert r_max is not None
+            assert d_max is not None
+            self.renormalization = Renormalization(r_max, d_max, device, dtype)
         self._warned = False
 
     def normalise_set(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Normalise each channel over the mini-batch, and update the table in training."""
         steps = x.shape[1] if self.per_step else 1
-        if not self.training:
+        if not self.training or self.frozen:
             mean, var = self.table.read(steps)  # (T, C) or (1, C)
             return normalise(x, mean, var, self.eps)
         own = moments(x, (0,) if self.per_step else (0, 1), mask)
-        processes = sharing(self.table.processes, self.training)
+        processes = sharing(self.table.processes, True)
         if processes is not None:
             own = self._together(own, processes)
             steps = own.mean.shape[1]
@@ -321,14 +337,30 @@ class BatchNorm(SequenceNorm):
             if 0 < most < self.table.min_count:
                 self._warned = True
                 warn(few_rows(most, self.table.min_count))
+        correction = self._correction(means, variances)
         self.table.update(means.detach(), variances.detach(), rows)
         mean, var = self.table.read(steps, training=True)
         known = torch.arange(steps, device=x.device) < self.table.max_steps
         enough = ((rows >= self.table.min_count) & known)[:, None]
         mean, var = torch.where(enough, means, mean), torch.where(enough, variances, var)
         if processes is not None and self.per_step:  # another process may have had more steps
-            mean, var = mean[: x.shape[1]], var[: x.shape[1]]
-        return normalise(x, mean, var, self.eps)
+            mean, var, enough = (part[: x.shape[1]] for part in (mean, var, enough))
+        y = normalise(x, mean, var, self.eps)
+        if correction is not None:
+            r, d = (part[: len(enough)] for part in correction)
+            y = y * torch.where(enough, r, 1.0) + torch.where(enough, d, 0.0)
+        return y
+
+    def _correction(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return r and d (T, C) for moments (T, C), 1 and 0 at steps beyond the table."""
+        if self.renormalization is None:
+            return None
+        steps = len(mean)
+        inside = min(steps, self.table.max_steps)
+        before = self.renormalization.before(self.table, 0, inside)
+        r, d = self.renormalization.correction(mean[:inside], var[:inside], before, self.eps)
+        more = steps - inside
+        return F.pad(r, (0, 0, 0, more), value=1.0), F.pad(d, (0, 0, 0, more))
 
     def _together(self, own: Moments, processes: Processes) -> Moments:
         """Return the moments of all processes, with the steps of the longest batch."""

@@ -119,7 +119,7 @@ class Direction:
     def shared_with(self) -> list[Processes]:
         """Return the groups of processes with which the norms now share statistics."""
         tables = (norm for norm in self.norms.values() if isinstance(norm, BatchSiteNorm))
-        found = (sharing(norm.table.processes, norm.training) for norm in tables)
+        found = (sharing(norm.table.processes, norm.learns) for norm in tables)
         return [processes for processes in found if processes is not None]
 
     def check(self, steps: int, first: int) -> None:

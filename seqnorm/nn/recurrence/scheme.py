@@ -11,13 +11,21 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
-from ..check import check_eps, check_number, check_positive, check_table, choose, nearest
+from ..check import (
+    check_eps,
+    check_number,
+    check_positive,
+    check_renormalization,
+    check_table,
+    choose,
+    nearest,
+)
 
 KINDS = ("layer", "rms", "batch", "batch_pooled")
 SITES = ("input", "hidden", "sum", "cell", "frame", "output")
 # Sites that only the mathematics of a step can reach.
 WITHIN = ("sum", "candidate", "cell")
-TABLE_FIELDS = ("momentum", "max_steps", "min_count", "beyond")
+TABLE_FIELDS = ("momentum", "max_steps", "min_count", "beyond", "r_max", "d_max")
 # Fields of ``NormScheme`` that only some steps have: their meaning and their default.
 OF_SOME_STEPS: dict[str, tuple[str, Any]] = {
     "cell": ("cell state to normalise", None),
@@ -66,6 +74,19 @@ class Norm:
         eps_on: "std" adds eps to the standard deviation instead.
         momentum, max_steps, min_count, beyond: options of the running statistics of "batch" and
             "batch_pooled"; see ``RunningTable``.
+        r_max, d_max: limits of Batch Renormalization for "batch" and "batch_pooled", 1 <= r_max and
+            0 <= d_max; ``None`` for plain BatchNorm. ``set_renormalization`` changes them later.
+
+    Batch Renormalization (Ioffe 2017, arXiv 1702.03275, section 3) corrects the value by the
+    batch's mean m and deviation s towards the value by the running M and S, which inference has::
+
+        r = clip(s / S, 1 / r_max, r_max)        d = clip((m - M) / S, -d_max, d_max)
+        y = gain * ((x - m) / s * r + d) + bias
+
+    r and d are constants for gradients. M and S are those before the update by this batch. S is the
+    root of the running variance + eps, where the paper has a running average of the deviations
+    themselves; ours is larger where batches differ in their variances, and unbiased, so that few
+    rows do not make it smaller. A step that has no running statistics yet has r = 1 and d = 0.
 
     Raises:
         TypeError, ValueError: a field is invalid.
@@ -81,6 +102,8 @@ class Norm:
     max_steps: int = 512
     min_count: int = 2
     beyond: str = "last"
+    r_max: float | None = None
+    d_max: float | None = None
 
     def __post_init__(self) -> None:
         if self.kind in _REFUSED:
@@ -104,6 +127,7 @@ class Norm:
                     f"{field.name} belongs to running statistics, and {self.kind!r} has none, as "
                     "its set is within one example: leave it out"
                 )
+        check_renormalization(self.r_max, self.d_max)
         if isinstance(self.sets, list):  # as YAML gives it
             object.__setattr__(self, "sets", tuple(self.sets))
         if not isinstance(self.sets, (str, tuple)):

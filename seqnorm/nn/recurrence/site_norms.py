@@ -18,15 +18,21 @@ from torch import Tensor, nn
 
 from ..statistics.moments import Moments, affine, moments, normalise, widen
 from ..statistics.processes import sharing, union
+from ..statistics.renormalization import Before, Renormalization
 from ..statistics.running_table import RunningTable
 from .scheme import WITHIN, Norm, changed
 
 
 class SiteNorm(nn.Module):
-    """Parameters of one norm: ``weight`` (F,) and ``bias`` (F,), or ``None``."""
+    """Parameters of one norm: ``weight`` (F,) and ``bias`` (F,), or ``None``.
+
+    Attributes:
+        frozen: true if ``freeze_statistics`` keeps the running statistics.
+    """
 
     weight: nn.Parameter | None
     bias: nn.Parameter | None
+    frozen = False
 
     def __init__(
         self,
@@ -43,6 +49,11 @@ class SiteNorm(nn.Module):
         for name, initial in (("weight", norm.gain), ("bias", norm.bias)):
             value = None if initial is None else torch.empty(features, device=device, dtype=dtype)
             self.register_parameter(name, None if value is None else nn.Parameter(value))
+
+    @property
+    def learns(self) -> bool:
+        """True if a norm of the batch now normalises by the batch and updates its table."""
+        return self.training and not self.frozen
 
     def reset_parameters(self) -> None:
         for parameter, initial in ((self.weight, self.norm.gain), (self.bias, self.norm.bias)):
@@ -144,6 +155,9 @@ class BatchSiteNorm(SiteNorm):
     """BatchNorm with separate statistics for every time step, under the rules of ``RunningTable``.
 
     Gain and bias are shared over time. "batch_pooled" is a single step that holds all rows.
+
+    Attributes:
+        renormalization: the correction of Batch Renormalization, or ``None``.
     """
 
     def __init__(self, norm: Norm, features: int, hidden_size: int, **factory: Any) -> None:
@@ -152,17 +166,22 @@ class BatchSiteNorm(SiteNorm):
         self.table = RunningTable(
             features, steps, norm.momentum, norm.min_count, norm.beyond, **factory
         )
+        self.renormalization: Renormalization | None = None
+        if norm.r_max is not None and norm.d_max is not None:
+            self.renormalization = Renormalization(norm.r_max, norm.d_max, **factory)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         super().reset_parameters()
         self.table.reset()
+        if self.renormalization is not None:
+            self.renormalization.reset()
 
     def check(self, steps: int, first: int) -> None:
         """Raise IndexError if the table refuses a step of a pass."""
         if self.norm.over_time:
             steps, first = min(steps, 1), 0
-        self.table.check(steps, first, self.training)
+        self.table.check(steps, first, self.learns)
 
     def start(
         self, batch_sizes: Sequence[int], first: int = 0, totals: Sequence[int] | None = None
@@ -190,7 +209,8 @@ class BatchPass(SitePass):
         first: int,
         totals: Sequence[int] | None = None,
     ) -> None:
-        self._processes = sharing(site.table.processes, site.training)
+        learns = site.learns
+        self._processes = sharing(site.table.processes, learns)
         rows = batch_sizes if totals is None or self._processes is None else totals
         if site.norm.over_time:  # one step that holds all rows
             batch_sizes, rows, first = [sum(batch_sizes)], [sum(rows)], 0
@@ -199,25 +219,31 @@ class BatchPass(SitePass):
         self._rows = list(rows)
         self.first = first
         self.end = first
-        if site.training:
+        if learns:
             # Steps with enough rows come first, because later ones have fewer rows.
             enough = sum(n >= site.norm.min_count for n in self._rows)
             self.end = max(first, min(first + enough, site.table.max_steps))
         self._others = first + len(batch_sizes) - self.end
         self._own: list[tuple[Tensor, Tensor]] = []
-        self._open = site.training
+        self._open = self._learns = learns
+        self._before: Before | None = None
         self._table: tuple[Tensor, Tensor] | None = None
         self._shared: list[tuple[Tensor, Tensor]] = []
 
     def __call__(self, x: Tensor, t: int) -> Tensor:
         site, norm = self._site, self._site.norm
         wide = widen(x)
+        correction: tuple[Tensor, Tensor] | None = None
         if t < self.end:
             mean, var = self._of_the_batch(wide, t)
+            correction = self._correction(mean, var, t)
             self.gather(mean.detach(), var.detach())
         else:
             mean, var = (moment[t - self.end] for moment in self.given())
         y = normalise(wide, mean, var, norm.eps, eps_on=norm.eps_on)
+        if correction is not None:
+            r, d = correction
+            y = y * r + d
         return affine(y, site.weight, site.bias).to(x.dtype)
 
     def _of_the_batch(self, x: Tensor, t: int) -> tuple[Tensor, Tensor]:
@@ -229,11 +255,21 @@ class BatchPass(SitePass):
             own = union(own, self._processes)
         return own.mean, own.var
 
+    def _correction(self, mean: Tensor, var: Tensor, t: int) -> tuple[Tensor, Tensor] | None:
+        """Return r and d (1, F) of step t, whose rows have this mean and variance (1, F)."""
+        site = self._site
+        if site.renormalization is None:
+            return None
+        if self._before is None:  # the table is updated after the last of these steps
+            self._before = site.renormalization.before(site.table, self.first, self.end)
+        here = self._before.of_step(t - self.first)
+        return site.renormalization.correction(mean, var, here, site.norm.eps, site.norm.eps_on)
+
     def given(self) -> tuple[Tensor, Tensor]:
         """Return the table's mean and variance (., F) of the steps from ``end`` on."""
         if self._table is None:
             self.close()  # a cell, step by step, would write before it reads too
-            self._table = self._site.table.read(self._others, self.end, self._site.training)
+            self._table = self._site.table.read(self._others, self.end, self._learns)
         return self._table
 
     def gather(self, mean: Tensor, var: Tensor) -> None:

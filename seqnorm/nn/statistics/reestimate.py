@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.rnn import PackedSequence
 
 from ..check import choose
+from .freezing import learning
 from .masks import position_mask
 from .moments import Moments, merge, moments, moved, unbiased
 from .processes import sharing, union
@@ -174,13 +175,17 @@ def _normalising_by_the_batch(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _restoring(model: nn.Module) -> Iterator[None]:
-    """Stop norms that track as torch's do; restore their tracking and all modes at the end."""
+    """Stop norms that track as torch's do, and let all norms of the batch learn.
+
+    At the end their tracking, frozen statistics and all modes are restored.
+    """
     modes = {module: module.training for module in model.modules()}
     tracks = {norm: norm.track_running_stats for norm in modes if isinstance(norm, _BatchNorm)}
     try:
         for norm in tracks:
             norm.track_running_stats = False
-        yield
+        with learning(model):
+            yield
     finally:
         for norm, before in tracks.items():
             norm.track_running_stats = before

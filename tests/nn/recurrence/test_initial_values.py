@@ -26,6 +26,12 @@ INITIAL: dict[tuple[str, str], tuple[dict[str, tuple[Any, Any]], Any, Any]] = {
     ("rms", "GRU"): ({"ih": (1, ABSENT), "hh": (1, ABSENT)}, 0, 0),
     ("batch", "LSTM"): ({"ih": (0.1, ABSENT), "hh": (0.1, ABSENT), "cell": (0.1, 0)}, 0, ABSENT),
     ("batch", "GRU"): ({"ih": (0.1, ABSENT), "hh": (0.1, ABSENT)}, 0, 0),
+    ("batch_renorm", "LSTM"): (
+        {"ih": (0.1, ABSENT), "hh": (0.1, ABSENT), "cell": (0.1, 0)},
+        0,
+        ABSENT,
+    ),
+    ("batch_renorm", "GRU"): ({"ih": (0.1, ABSENT), "hh": (0.1, ABSENT)}, 0, 0),
     ("batch_pooled", "LSTM"): ({"ih": (0.1, ABSENT)}, 0, ABSENT),
     ("batch_pooled", "GRU"): ({"ih": (0.1, ABSENT)}, 0, 0),
     ("ba2016", "LSTM"): ({"ih": (1, 0), "hh": (1, 0), "cell": (1, 0)}, 0, ABSENT),
@@ -87,6 +93,7 @@ INITIAL: dict[tuple[str, str], tuple[dict[str, tuple[Any, Any]], Any, Any]] = {
 # The sum of all biases that are added to a gate after its norms.
 GATE_BIAS = {
     ("batch", "LSTM"): ("f", 1.0),
+    ("batch_renorm", "LSTM"): ("f", 1.0),
     ("cooijmans2016", "LSTM"): ("f", 1.0),
     ("cooijmans2016_sequencewise", "LSTM"): ("f", 1.0),
     ("nemo", "LSTM"): ("f", 1.0),

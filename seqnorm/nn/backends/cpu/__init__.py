@@ -28,7 +28,7 @@ from ..watching import (
     refuse_freed,
     tracing_state,
 )
-from .batch import in_parts, pooled_columns
+from .batch import corrected, in_parts, pooled_columns
 from .call import Call, Inputs
 from .half import in_half, refusal, widened
 from .library import LIBRARY, STEPS, TOGETHER, WHY_NOT, describe
@@ -75,7 +75,8 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
         return "no rows"
     if direction.step.name not in STEPS:
         return f"it has no kernel for the {direction.step.name}"
-    reason = plan_of(direction).reason
+    plan = plan_of(direction)
+    reason = plan.reason or corrected(direction, plan)
     if reason is None and LIBRARY is None:
         if direction.norms and not _warned and not torch.compiler.is_compiling():
             _warned.append(WHY_NOT)

@@ -10,9 +10,23 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from ...recurrence.direction import Direction
 from ...recurrence.packing import with_ended
-from ...recurrence.site_norms import BatchPass, SitePass
+from ...recurrence.site_norms import BatchPass, BatchSiteNorm, SitePass
 from .call import Call, Inputs
+from .plan import Plan
+
+
+def corrected(direction: Direction, plan: Plan) -> str | None:
+    """Return the reason why the kernels do not take a call with Batch Renormalization, if so.
+
+    It corrects statistics of the batch alone, so that inference is that of BatchNorm.
+    """
+    for site in plan.sites if direction.over_batch else ():
+        norm = direction.norms.get(site)
+        if isinstance(norm, BatchSiteNorm) and norm.learns and norm.renormalization is not None:
+            return "it has no kernel for Batch Renormalization in training, only in inference"
+    return None
 
 
 def in_parts(

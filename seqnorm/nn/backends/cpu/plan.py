@@ -182,7 +182,7 @@ def make_plan(
         # A call with norms of a step's rows may be divided, but these statistics are of all rows.
         others = [norm for site, norm in norms.items() if site in (h_site, c_site)]
         hoisted = finished or any(norm.over_batch for norm in others)
-        hoisted = hoisted or norms["input"].eps_on != "var"
+        hoisted = hoisted or norms["input"].eps_on != "var" or norms["input"].r_max is not None
     wanted = ("" if hoisted else "input", h_site, c_site)
     sites = tuple(site if site in norms else "" for site in wanted)
     inside = {site: norms[site] for site in sites if site}

@@ -173,7 +173,7 @@ class Prepared:
             if matrix.shape != shape or not matrix.is_contiguous():
                 return False
         for of_batch in self._norms_of_batch:
-            if of_batch.training or not of_batch.table.is_looked_at:
+            if of_batch.learns or not of_batch.table.is_looked_at:
                 return False
         return self._weight.dtype is self.dtype
 

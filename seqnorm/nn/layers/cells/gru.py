@@ -19,6 +19,7 @@ _LAYER = Norm("layer", gain=1.0, bias=0.0)
 _LAYER_GAIN = Norm("layer", gain=1.0, bias=None)
 _BA_GRU = Norm("layer", sets=("rz", "n"))
 _BATCH = Norm("batch", gain=0.1, bias=None)
+_RENORM = Norm("batch", gain=0.1, bias=None, r_max=3.0, d_max=5.0)
 _POOLED = Norm("batch_pooled", gain=0.1, bias=None)
 _UNIFORM = Norm("layer", sets="separate", gain="uniform", bias="uniform")
 
@@ -41,6 +42,7 @@ class GRUStep(Step):
         ),
         "batch": NormScheme(input=_BATCH, hidden=_BATCH, bias_hh="outside"),
         "batch_pooled": NormScheme(input=_POOLED, bias_hh="outside"),
+        "batch_renorm": NormScheme(input=_RENORM, hidden=_RENORM, bias_hh="outside"),
         "ba2016": NormScheme(input=_BA_GRU, hidden=_BA_GRU, bias_ih=None, update="write"),
         "kiros2016": NormScheme(
             input=_BA_GRU, hidden=_BA_GRU, bias_ih="inside", hidden_init="orthogonal"
@@ -114,6 +116,7 @@ class GRU(Layer[Tensor], TorchWeights[nn.GRU]):
     batch        BN(W_x x; 0.1, -) + b and BN(W_h h; 0.1, -) + b', statistics of every step (the
                  sites of Cooijmans et al. 2017; there is no published one)
     batch_pooled BN(W_x x; 0.1, -) + b, statistics over all valid frames, and W_h h + b'
+    batch_renorm as "batch" with Batch Renormalization, r_max 3 and d_max 5 (Ioffe 2017, section 3)
     ba2016       as "layer", where z takes the candidate: h_t = (1 - z) h_(t-1) + z n
     kiros2016    N(W_x x + b) and N(W_h h), r and z joint over 2H, n apart; z keeps the state;
                  W_hh orthogonal (layer-norm, R. Kiros 2016)

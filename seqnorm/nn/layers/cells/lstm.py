@@ -44,6 +44,7 @@ class LSTMStep(Step):
         "layer": _BA,
         "rms": NormScheme(input=_RMS, hidden=_RMS, cell=_RMS),
         "batch": _COOIJMANS,
+        "batch_renorm": _COOIJMANS.replace(r_max=3.0, d_max=5.0),
         "ba2016": _BA,
         "ba2016_draw": NormScheme(cell=_LAYER),
         "kiros2016": _BA.replace(bias_ih="both", hidden_init="orthogonal"),
@@ -118,6 +119,8 @@ class LSTM(Layer[TwoStates], TorchWeights[nn.LSTM]):
                  bias 1; separate statistics for every time step, over the sequences that are
                  still running there (Cooijmans et al. 2017, eq. 6-8)
     batch_pooled a = BN(W_x x; 0.1, -) + W_h h + b, statistics over all valid frames
+    batch_renorm as "batch" with Batch Renormalization, r_max 3 and d_max 5 (Ioffe 2017, section 3,
+                 at the sites of Cooijmans et al. 2017)
     ba2016       as "layer"
     ba2016_draw  gates without norm, h = o tanh(N(c)) (eq. 29-31)
     kiros2016    a = N(W_h h) + N(W_x x + b) + b, the same b twice, h = o tanh(N(c)) (layer-norm,
