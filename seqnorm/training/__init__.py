@@ -8,6 +8,7 @@ from seqnorm.extra import explained
 with explained("seqnorm.training"):
     from .callbacks.norm_statistics import NormStatistics
     from .callbacks.reestimate import ReestimateStatistics
+    from .callbacks.remedies import FreezeStatistics, RenormalizationSchedule
     from .data.classification import TextData
     from .data.language import LanguageData
     from .data.series import SeriesData, SeriesTargetData
@@ -17,10 +18,12 @@ with explained("seqnorm.training"):
     from .tasks.series import SeriesClassification, SeriesRegression
 
 __all__ = [
+    "FreezeStatistics",
     "LanguageData",
     "LanguageModelling",
     "NormStatistics",
     "ReestimateStatistics",
+    "RenormalizationSchedule",
     "SeriesClassification",
     "SeriesData",
     "SeriesRegression",

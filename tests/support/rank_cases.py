@@ -7,6 +7,7 @@ Axes: N examples, T steps, C channels, H units.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -33,6 +34,9 @@ SCHEMES: dict[str, Any] = {
     "sum": NormScheme(sum=BATCH, bias_ih="inside"),
     "outside": NormScheme(frame=Norm("batch_pooled"), output=BATCH, input=Norm("layer")),
     "min_count": NormScheme(input=Norm("batch", min_count=4), hidden=Norm("layer")),
+    "renormalised": NormScheme(
+        input=replace(BATCH, r_max=1.5, d_max=0.5), hidden=replace(BATCH, r_max=2.0, d_max=1.0)
+    ),
     "eps_on_std": NormScheme(hidden=Norm("batch", eps=1e-3, eps_on="std")),
 }
 
@@ -182,6 +186,8 @@ CASES: dict[str, tuple[Case, str]] = {
     "lstm, of the sum": (recurrent("LSTM", "sum", bidirectional=True), "shorter_first"),
     "lstm, frame and output": (recurrent("LSTM", "outside"), "halves"),
     "lstm, min_count": (recurrent("LSTM", "min_count"), "halves"),
+    "lstm, renormalised": (recurrent("LSTM", "renormalised", **both), "shorter_first"),
+    "gru, renormalised, one empty": (recurrent("GRU", "renormalised"), "one_empty"),
     "gru": (recurrent("GRU", "batch", **both), "shorter_first"),
     "gru, one empty": (recurrent("GRU", "batch", **both), "one_empty"),
     "gru, pooled": (recurrent("GRU", "batch_pooled"), "halves"),
@@ -196,6 +202,7 @@ CASES: dict[str, tuple[Case, str]] = {
     "sequences, NCT": (sequences(max_steps=12, layout="NCT", min_count=3), "halves"),
     "sequences, pooled": (sequences(), "shorter_first"),
     "sequences, pooled, one empty": (sequences(momentum=None), "one_empty"),
+    "sequences, renormalised": (sequences(max_steps=6, r_max=1.5, d_max=0.5), "shorter_first"),
     "sequences, no lengths": (sequences(ragged=False, max_steps=12), "shorter_first"),
     "features": (images(0), "shorter_first"),
     "signals": (images(1, masked=True, momentum=None), "halves"),

@@ -49,19 +49,31 @@ def freeze_statistics(module: nn.Module, frozen: bool = True) -> None:
             f"{type(module).__name__} has no running statistics to freeze: no norm in it averages "
             "over the batch"
         )
-    for norm in found:
+    for name, norm in found:
+        if not isinstance(norm, _BatchNorm) and not hasattr(norm, "frozen"):
+            raise TypeError(
+                f"{name or 'the module'} ({type(norm).__name__}) holds a RunningTable and cannot "
+                "be frozen: give the class an attribute frozen = False, and let its forward read the "
+                "table, and not update it, where that is true"
+            )
+    for _, norm in found:
         _set(norm, frozen)
 
 
 def is_frozen(norm: nn.Module) -> bool:
     """Return whether the running statistics of a norm are frozen."""
-    return hasattr(norm, _HOOKS) if isinstance(norm, _BatchNorm) else bool(norm.frozen)
+    return hasattr(norm, _HOOKS) or bool(getattr(norm, "frozen", False))
+
+
+def any_frozen(model: nn.Module) -> bool:
+    """Return whether ``freeze_statistics`` holds for a norm of the model."""
+    return any(is_frozen(norm) for _, norm in _norms(model))
 
 
 @contextmanager
 def learning(model: nn.Module) -> Iterator[None]:
     """Learn all running statistics inside this context; afterwards freeze those that were."""
-    frozen = [norm for norm in _norms(model) if is_frozen(norm)]
+    frozen = [norm for _, norm in _norms(model) if is_frozen(norm)]
     for norm in frozen:
         _set(norm, False)
     try:
@@ -71,19 +83,12 @@ def learning(model: nn.Module) -> Iterator[None]:
             _set(norm, True)
 
 
-def _norms(model: nn.Module) -> Iterator[nn.Module]:
-    """Yield the norms with running statistics."""
+def _norms(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the paths and the norms with running statistics."""
     for name, module in model.named_modules():
-        if any(isinstance(child, RunningTable) for child in module.children()):
-            if not hasattr(module, "frozen"):
-                raise TypeError(
-                    f"{name or 'the module'} ({type(module).__name__}) holds a RunningTable and "
-                    "cannot be frozen: give the class an attribute frozen = False, and let it read "
-                    "its table where that is true"
-                )
-            yield module
-        elif isinstance(module, _BatchNorm) and module.running_mean is not None:
-            yield module
+        tracks = isinstance(module, _BatchNorm) and module.running_mean is not None
+        if tracks or any(isinstance(child, RunningTable) for child in module.children()):
+            yield name, module
 
 
 def _set(norm: nn.Module, frozen: bool) -> None:

@@ -11,6 +11,7 @@ from torch import nn
 
 from seqnorm.nn import reestimate_statistics
 from seqnorm.nn.statistics import RunningTable
+from seqnorm.nn.statistics.freezing import any_frozen
 
 
 class ReestimateStatistics(Callback):
@@ -20,7 +21,7 @@ class ReestimateStatistics(Callback):
     then has the statistics of the whole training set and not running averages. Placed after a
     callback that averages weights and copies buffers (Lightning's with ``use_buffers=False``), it
     gives the statistics of the averaged weights. Each of several processes uses its own share of
-    the batches.
+    the batches. While ``FreezeStatistics`` holds, statistics stay as they are.
 
     Args:
         forward: ``forward(model, batch)`` runs the model on a training batch.
@@ -49,6 +50,8 @@ class ReestimateStatistics(Callback):
         if trainer.sanity_checking or batches is None:
             return
         if not any(isinstance(module, RunningTable) for module in pl_module.modules()):
+            return
+        if any_frozen(pl_module):
             return
         precision = trainer.precision_plugin
         # Validation runs in inference mode, which would make inference tensors of the tables.

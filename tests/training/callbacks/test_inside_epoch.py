@@ -47,6 +47,18 @@ VARIANTS = {
         "--trainer.val_check_interval=3",
         "--trainer.check_val_every_n_epoch=null",
     ),
+    "frozen": (
+        "--model.norm=batch",
+        "--trainer.callbacks+=seqnorm.training.FreezeStatistics",
+        "--trainer.callbacks.last_epochs=1",
+    ),
+    "renormalised": (
+        "--model.norm=batch_renorm",
+        "--trainer.callbacks+=seqnorm.training.RenormalizationSchedule",
+        "--trainer.callbacks.begin=2",
+        "--trainer.callbacks.r_end=30",
+        "--trainer.callbacks.d_end=20",
+    ),
     "watched": (
         "--model.norm=batch",
         "--trainer.callbacks+=seqnorm.training.NormStatistics",
