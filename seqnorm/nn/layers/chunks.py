@@ -223,9 +223,11 @@ class _AsItWas:
     def remember(self, part: Packing) -> None:
         """Save what the next chunk depends on: generators, and statistics of its steps."""
         end = part.first + part.steps
-        self._before.append(
-            [one.remember(site.table, part.first, end) for site, one in self._corrected]
-        )
+        found = []
+        for site, one in self._corrected:
+            norm = site.norm
+            found.append(one.before(site.table, part.first, end, norm.eps, norm.eps_on))
+        self._before.append(found)
         if self._draws:
             on_gpu = self._device.type == "cuda"
             gpu = torch.cuda.get_rng_state(self._device) if on_gpu else None

@@ -357,7 +357,7 @@ class BatchNorm(SequenceNorm):
             return None
         steps = len(mean)
         inside = min(steps, self.table.max_steps)
-        before = self.renormalization.before(self.table, 0, inside)
+        before = self.renormalization.before(self.table, 0, inside, self.eps)
         r, d = self.renormalization.correction(mean[:inside], var[:inside], before, self.eps)
         more = steps - inside
         return F.pad(r, (0, 0, 0, more), value=1.0), F.pad(d, (0, 0, 0, more))

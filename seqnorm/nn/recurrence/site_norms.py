@@ -226,7 +226,7 @@ class BatchPass(SitePass):
         self._others = first + len(batch_sizes) - self.end
         self._own: list[tuple[Tensor, Tensor]] = []
         self._open = self._learns = learns
-        self._before: Before | None = None
+        self._before: list[Before] | None = None
         self._table: tuple[Tensor, Tensor] | None = None
         self._shared: list[tuple[Tensor, Tensor]] = []
 
@@ -243,7 +243,7 @@ class BatchPass(SitePass):
         y = normalise(wide, mean, var, norm.eps, eps_on=norm.eps_on)
         if correction is not None:
             r, d = correction
-            y = y * r + d
+            y = torch.addcmul(d, y, r)
         return affine(y, site.weight, site.bias).to(x.dtype)
 
     def _of_the_batch(self, x: Tensor, t: int) -> tuple[Tensor, Tensor]:
@@ -257,13 +257,16 @@ class BatchPass(SitePass):
 
     def _correction(self, mean: Tensor, var: Tensor, t: int) -> tuple[Tensor, Tensor] | None:
         """Return r and d (1, F) of step t, whose rows have this mean and variance (1, F)."""
-        site = self._site
+        site, norm = self._site, self._site.norm
         if site.renormalization is None:
             return None
         if self._before is None:  # the table is updated after the last of these steps
-            self._before = site.renormalization.before(site.table, self.first, self.end)
-        here = self._before.of_step(t - self.first)
-        return site.renormalization.correction(mean, var, here, site.norm.eps, site.norm.eps_on)
+            whole = site.renormalization.before(
+                site.table, self.first, self.end, norm.eps, norm.eps_on
+            )
+            self._before = whole.steps()
+        here = self._before[t - self.first]
+        return site.renormalization.correction(mean, var, here, norm.eps, norm.eps_on)
 
     def given(self) -> tuple[Tensor, Tensor]:
         """Return the table's mean and variance (., F) of the steps from ``end`` on."""

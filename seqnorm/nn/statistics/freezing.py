@@ -53,7 +53,7 @@ def freeze_statistics(module: nn.Module, frozen: bool = True) -> None:
         if not isinstance(norm, _BatchNorm) and not hasattr(norm, "frozen"):
             raise TypeError(
                 f"{name or 'the module'} ({type(norm).__name__}) holds a RunningTable and cannot "
-                "be frozen: give the class an attribute frozen = False, and let its forward read the "
+                "be frozen: give the class an attribute frozen = False, and let forward read the "
                 "table, and not update it, where that is true"
             )
     for _, norm in found:

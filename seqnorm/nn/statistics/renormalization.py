@@ -22,24 +22,26 @@ class Before(NamedTuple):
     """What the correction of a batch depends on beside the batch itself.
 
     Attributes:
-        mean, var: (K, F) running statistics before the update by the batch.
-        known: (K, 1), true where a step has such statistics.
-        limits: (2,) r_max and d_max.
+        mean: (K, F) M, the running mean before the update by the batch.
+        scale: (K, F) 1 / S, of the running variance.
+        least_r, most_r, least_d, most_d: (K, 1) limits of r and d. Those of a step without running
+            statistics are 1 and 0.
     """
 
     mean: Tensor
-    var: Tensor
-    known: Tensor
-    limits: Tensor
+    scale: Tensor
+    least_r: Tensor
+    most_r: Tensor
+    least_d: Tensor
+    most_d: Tensor
 
-    def of_step(self, number: int) -> Before:
-        """Return the part of one step."""
-        here = slice(number, number + 1)
-        return Before(self.mean[here], self.var[here], self.known[here], self.limits)
+    def steps(self) -> list[Before]:
+        """Return the part of each step."""
+        return [Before(*parts) for parts in zip(*[part.split(1) for part in self])]
 
     def of_first(self, steps: int) -> Before:
         """Return the part of the first steps."""
-        return Before(self.mean[:steps], self.var[:steps], self.known[:steps], self.limits)
+        return Before(*[part[:steps] for part in self])
 
 
 class Renormalization(nn.Module):
@@ -87,10 +89,11 @@ class Renormalization(nn.Module):
         """Replace the limits."""
         self.limits.copy_(torch.tensor([r_max, d_max], dtype=torch.float64))
 
-    def before(self, table: RunningTable, first: int, end: int) -> Before:
-        """Return what the correction of steps first to end - 1 depends on.
-
-        Its tensors are those of the table, which an update changes.
+    @torch.no_grad()
+    def before(
+        self, table: RunningTable, first: int, end: int, eps: float, eps_on: str = "var"
+    ) -> Before:
+        """Return what the correction of steps first to end - 1 depends on, as new tensors.
 
         Raises:
             RuntimeError: a backward pass computes the pass once more, after its update.
@@ -105,17 +108,17 @@ class Renormalization(nn.Module):
                 "seqnorm.compute_in_chunks(layer, steps, recompute=True), which keeps them"
             )
         here = slice(first, end)
+        mean, var = table.running_mean[here], table.running_var[here]
         known = table.count[here, None] > 0
-        return Before(table.running_mean[here], table.running_var[here], known, self.limits)
-
-    def remember(self, table: RunningTable, first: int, end: int) -> Before:
-        """Return ``before`` as copies, for ``recalling``."""
-        return Before(*[part.clone() for part in self.before(table, first, end)])
+        r_max, d_max = self.limits.to(mean.dtype).unbind()
+        most_r, most_d = torch.where(known, r_max, 1.0), torch.where(known, d_max, 0.0)
+        scale = _deviation(var, eps, eps_on).reciprocal()
+        return Before(mean.clone(), scale, most_r.reciprocal(), most_r, -most_d, most_d)
 
     @contextmanager
-    def recalling(self, remembered: Before) -> Iterator[None]:
+    def recalling(self, before: Before) -> Iterator[None]:
         """Correct as before inside this context, whatever the table and the limits are now."""
-        self._recalled = remembered
+        self._recalled = before
         try:
             yield
         finally:
@@ -126,11 +129,9 @@ class Renormalization(nn.Module):
         self, mean: Tensor, var: Tensor, before: Before, eps: float, eps_on: str = "var"
     ) -> tuple[Tensor, Tensor]:
         """Return r and d (K, F) of steps whose rows have these moments (K, F)."""
-        r_max, d_max = before.limits.to(mean.dtype).unbind()
-        running = _deviation(before.var, eps, eps_on)
-        r = (_deviation(var, eps, eps_on) / running).clamp(1.0 / r_max, r_max)
-        d = ((mean - before.mean) / running).clamp(-d_max, d_max)
-        return torch.where(before.known, r, 1.0), torch.where(before.known, d, 0.0)
+        r = (_deviation(var, eps, eps_on) * before.scale).clamp(before.least_r, before.most_r)
+        d = ((mean - before.mean) * before.scale).clamp(before.least_d, before.most_d)
+        return r, d
 
     def extra_repr(self) -> str:
         if not have_values((self.limits,)):

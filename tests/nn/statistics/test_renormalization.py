@@ -78,7 +78,7 @@ def test_the_limits_matter() -> None:
     table.adopt(0.5 * torch.randn(50), torch.rand(50) + 0.5)
     norm = Renormalization(1.3, 0.4, dtype=F64)
     mean, var = 0.5 * torch.randn(1, 50).double(), torch.rand(1, 50).double() + 0.5
-    r, d = norm.correction(mean, var, norm.before(table, 0, 1), 1e-5)
+    r, d = norm.correction(mean, var, norm.before(table, 0, 1, 1e-5), 1e-5)
     for of, low, high in ((r, 1 / 1.3, 1.3), (d, -0.4, 0.4)):
         assert bool(((of >= low - 1e-15) & (of <= high + 1e-15)).all())
         clipped = (of - low).abs().minimum((of - high).abs()) < 1e-12
