@@ -19,7 +19,7 @@ from .running_table import RunningTable
 
 
 class Before(NamedTuple):
-    """What the correction of a batch depends on beside the batch itself.
+    """The running statistics and the limits on which the correction of a batch depends.
 
     Attributes:
         mean: (K, F) M, the running mean before the update by the batch.
