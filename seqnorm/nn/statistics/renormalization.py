@@ -129,6 +129,7 @@ class Renormalization(nn.Module):
         self, mean: Tensor, var: Tensor, before: Before, eps: float, eps_on: str = "var"
     ) -> tuple[Tensor, Tensor]:
         """Return r and d (K, F) of steps whose rows have these moments (K, F)."""
+        mean, var = mean.detach(), var.detach()  # without tangents, which no_grad keeps
         r = (_deviation(var, eps, eps_on) * before.scale).clamp(before.least_r, before.most_r)
         d = ((mean - before.mean) * before.scale).clamp(before.least_d, before.most_d)
         return r, d

@@ -18,6 +18,7 @@ from comparing import STEPS, Case, I, T, build, by_layer, compare, copy_of, rand
 from hidden_states import parts_of
 from tolerances import GRADIENTS, VALUES, assert_close, assert_equal
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 from torch_versions import needs_compiler
 
@@ -115,6 +116,32 @@ def test_without_limits_training_is_inference() -> None:
     assert_close(found, expected, VALUES)
     plain, _ = build("GRU", preset("batch", "GRU", max_steps=4))(x)
     assert (plain - expected).abs().max() > 1e-2
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_forward_mode_is_backward_mode() -> None:
+    """r and d are constants in both."""
+    layer = build("GRU", preset("batch", "GRU", r_max=1e9, d_max=1e9))
+    randomise(layer)
+    norm = seqnorm.BatchNorm(I, layout="NTC", r_max=1e9, d_max=1e9, dtype=F64)
+    x, along = torch.randn(4, 6, I).double(), torch.randn(4, 6, I).double()
+    norm(2 * x)
+    for module in (layer, norm):
+        before = copy_of(module.state_dict())
+
+        def call(x: Tensor, module: nn.Module = module) -> Tensor:
+            found = module(x)
+            return found if isinstance(found, Tensor) else found[0]
+
+        leaf = x.clone().requires_grad_()
+        output = call(leaf)
+        cotangent = torch.randn_like(output)
+        (grad,) = torch.autograd.grad(output, leaf, cotangent)
+        module.load_state_dict(before)
+        with forward_ad.dual_level():
+            tangent = forward_ad.unpack_dual(call(forward_ad.make_dual(x, along))).tangent
+        assert tangent is not None
+        assert_close((tangent * cotangent).sum(), (grad * along).sum(), GRADIENTS)
 
 
 def test_padding_does_not_matter() -> None:
