@@ -362,6 +362,9 @@ class BatchNorm(SequenceNorm):
         more = steps - inside
         return F.pad(r, (0, 0, 0, more), value=1.0), F.pad(d, (0, 0, 0, more))
 
+    def extra_repr(self) -> str:
+        return super().extra_repr() + ", frozen" * self.frozen
+
     def _together(self, own: Moments, processes: Processes) -> Moments:
         """Return the moments of all processes, with the steps of the longest batch."""
         n = own.n.expand(own.mean.shape)[..., :1]

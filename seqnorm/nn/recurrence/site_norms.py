@@ -88,7 +88,8 @@ class SiteNorm(nn.Module):
 
     def extra_repr(self) -> str:
         shown = {"kind": self.norm.kind} | changed(self.norm)
-        return ", ".join([str(self.features), *(f"{k}={v!r}" for k, v in shown.items())])
+        words = [f"{k}={v!r}" for k, v in shown.items()] + ["frozen"] * self.frozen
+        return ", ".join([str(self.features), *words])
 
 
 class SitePass:

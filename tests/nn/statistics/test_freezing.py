@@ -128,6 +128,7 @@ def test_every_kind_of_norm() -> None:
         "sequence",
         "pooled",
     ]
+    assert repr(model).count(", frozen") == 5, "three in the LSTM, two of sequences"
     for frozen in (model, copy.deepcopy(model)):
         for found, right in zip(outcome(frozen, x), expected):
             assert_close(found, right, GRADIENTS)
@@ -138,6 +139,7 @@ def test_every_kind_of_norm() -> None:
         assert (outcome(frozen, x)[0] - expected[0]).abs().max() > 1e-3
         for name, value in frozen.named_buffers():
             assert not torch.equal(value, before.get(name, value + 1)), name
+        assert ", frozen" not in repr(frozen)
         freeze_statistics(frozen, False)  # twice is once
         frozen.load_state_dict(before)
 
