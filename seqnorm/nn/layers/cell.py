@@ -54,7 +54,7 @@ class RecurrentCell(TorchTools):
         self.bias = bias
         self.norm = resolve(norm, step)
         norms = [] if self.norm is None else self.norm.norms.values()
-        self._over_batch = any(each.over_batch for each in norms)
+        self.over_batch = any(each.over_batch for each in norms)
         if self.norm is not None and not (input_size and hidden_size):
             raise ValueError(
                 f"a norm needs units, and input_size is {input_size}, hidden_size {hidden_size}: "
@@ -103,7 +103,7 @@ class RecurrentCell(TorchTools):
         single = len(self.step.states) == 1
         states = (hx,) if single and hx is not None else hx
         if not torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            number = 0 if first_step is None and not self._over_batch else first_step
+            number = 0 if first_step is None and not self.over_batch else first_step
             found = infer_cell(self, input, states, number)
             if found is not None:
                 return found[0] if single else found

@@ -90,6 +90,7 @@ class LiGRU(NonlinearLayer):
         norm: str | NormScheme | None = None,
         zoneout: float = 0.0,
         recurrent_dropout: float = 0.0,
+        learn_initial_state: bool = False,
     ) -> None:
         super().__init__(**passed(locals()))
 

@@ -192,6 +192,7 @@ class LSTM(Layer[TwoStates], TorchWeights[nn.LSTM]):
         norm: str | NormScheme | None = None,
         zoneout: float | tuple[float, float] = 0.0,
         recurrent_dropout: float = 0.0,
+        learn_initial_state: bool = False,
     ) -> None:
         RecurrentLayer.__init__(self, self.step_class(), **passed(locals()))
 
