@@ -20,6 +20,7 @@ from .layers.chunks import compute_in_chunks
 from .layers.explain import explain
 from .layers.layer import RecurrentLayer
 from .layers.replacement import convert_rnn
+from .layers.resets import steps_since_reset
 from .norms.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from .norms.exchange import convert_norm
 from .norms.images import LayerNorm2d
@@ -80,6 +81,7 @@ __all__ = [
     "revert_sync_batchnorm",
     "size_mask",
     "statistics_set",
+    "steps_since_reset",
     "update_bn",
     "use_backend",
 ]

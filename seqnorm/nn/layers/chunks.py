@@ -21,7 +21,6 @@ from ..recurrence.site_norms import BatchSiteNorm
 from ..recurrence.step import State
 from .torch_contract import TorchContract
 
-
 Compute = Callable[[list[DirectionCall]], list[tuple[Tensor, State]]]
 
 

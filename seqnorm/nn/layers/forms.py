@@ -129,13 +129,19 @@ class Cell(RecurrentCell, Generic[State]):
         dtype: torch.dtype | None = None,
         *,
         norm: str | NormScheme | None = None,
+        learn_initial_state: bool = False,
     ) -> None:
         super().__init__(self.step_class(), **passed(locals()))
 
     if TYPE_CHECKING:
 
         def forward(
-            self, input: Tensor, hx: State | None = None, first_step: int | None = None
+            self,
+            input: Tensor,
+            hx: State | None = None,
+            first_step: int | Tensor | None = None,
+            *,
+            resets: Tensor | None = None,
         ) -> State: ...
 
         @called_as(forward)
@@ -161,6 +167,7 @@ class NonlinearCell(Cell[Tensor]):
         dtype: torch.dtype | None = None,
         *,
         norm: str | NormScheme | None = None,
+        learn_initial_state: bool = False,
     ) -> None:
         options = passed(locals(), "nonlinearity")
         RecurrentCell.__init__(self, self.step_class(nonlinearity), **options)

@@ -7,7 +7,7 @@ L = num_layers.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ from ..backends.cpu.states import MOST, apart, joined
 from ..recurrence.step import State
 from .initial_states import own_states
 from .torch_contract import TorchContract, TorchTools
+
+if TYPE_CHECKING:
+    from .cell import RecurrentCell
 
 _PLAIN = (Tensor, nn.Parameter)
 
@@ -99,7 +102,7 @@ def renewed(layer: TorchContract, input: Any, hx: Any, resets: Any) -> Any:
         return hx
 
 
-def infer_cell(cell: TorchTools, input: Any, hx: Any, first_step: Any) -> State | None:
+def infer_cell(cell: RecurrentCell, input: Any, hx: Any, first_step: Any) -> State | None:
     """Return the new state of a cell, or None if it takes the usual way.
 
     Args:
@@ -108,6 +111,8 @@ def infer_cell(cell: TorchTools, input: Any, hx: Any, first_step: Any) -> State 
         hx: (B, H) or (H,) for each part of the state; zeros if None.
         first_step: The number of the step.
     """
+    if hx is None and cell.learn_initial_state and type(input) in _PLAIN and input.dim() in (1, 2):
+        hx = cell.own_state(len(input) if input.dim() == 2 else None, input)
     prepared = _prepared_call(cell, input, hx, first_step)
     if prepared is None or not 1 <= input.dim() <= 2 or input.shape[-1] != cell.input_size:
         return None

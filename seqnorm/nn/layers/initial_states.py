@@ -30,9 +30,9 @@ def _dtype(layer: TorchContract, kind: str) -> tuple[torch.dtype, bool]:
     half precision throughout, as in torch, unless they are in float64.
     """
     dtype = layer.weight_ih_l0.dtype
-    if layer.norm is None and layer.step.fused is not None and dtype != torch.float64:
-        if is_autocast(kind):
-            return autocast_dtype(kind), True
+    halved = layer.norm is None and layer.step.fused is not None and dtype != torch.float64
+    if halved and is_autocast(kind):
+        return autocast_dtype(kind), True
     return dtype, False
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from .. import backends
+from ..backends.watching import outside_of_graphs
 from ..check import check_flag, check_sizes, warn
 from ..recurrence.direction import Direction, DirectionCall, gather, initialise, register
 from ..recurrence.packing import Packing
@@ -210,7 +211,8 @@ class RecurrentLayer(TorchContract):
                 short = infer_layer(self, input, renewed(self, input, states, resets), first_step)
             if short is not None:
                 return short[0], short[1][0] if single else short[1]
-        if plain and not isinstance(first_step, Tensor) and not getattr(input, "is_nested", False):
+        nested = isinstance(input, Tensor) and input.is_nested
+        if plain and not nested and not isinstance(first_step, Tensor):
             output, final = self._run(input, states, lengths, first_step, self.suffixes)
         else:
             output, final = self._run_any(input, states, lengths, first_step, resets, cu_seqlens)
@@ -245,17 +247,15 @@ class RecurrentLayer(TorchContract):
         given = read(self, input, hx, lengths, first_step, suffixes)
         return given.result(*self._layers(given.rows, given.packing, given.states, suffixes))
 
+    @outside_of_graphs
     def _run_any(self, *arguments: Any) -> tuple[Any, States]:
-        """Compute a call in any form, as ``_run`` does, outside of graphs of torch.compile.
+        """Compute a call in any form, as ``_run`` does.
 
         Args:
             arguments: those of ``forward``, in order.
         """
         given = read_any(self, self.suffixes, *arguments)
         return given.result(*self._layers(given.rows, given.packing, given.states, self.suffixes))
-
-    # torch.compiler.disable would set this too, but import the compiler.
-    _run_any._torchdynamo_disable = True  # type: ignore[attr-defined]  # as above
 
     def calls(self, input: Input, lengths: Lengths = None) -> dict[str, DirectionCall]:
         """Return the calls of a backend that this input would make, by the suffix of the direction.

@@ -51,7 +51,9 @@ def documents(layer: Any, input: Any, lengths: Any, cu_seqlens: Any) -> tuple[Te
         raise ValueError(f"{name}: a nested input is (B, j, I), got {tuple(input.shape)}")
     values, offsets, ends = input.values(), input.offsets().cpu(), input.lengths()
     layer._check_input(values, 2)
-    return values, Documents(offsets[:-1], offsets.diff() if ends is None else ends.cpu(), values.device)
+    return values, Documents(
+        offsets[:-1], offsets.diff() if ends is None else ends.cpu(), values.device
+    )
 
 
 def check_bounds(cu_seqlens: Any, rows: int) -> Tensor:
@@ -89,7 +91,9 @@ def like(form: Any, values: Tensor) -> Tensor:
     if not form.is_nested:
         return values
     if not hasattr(torch.nested, "nested_tensor_from_jagged"):
-        raise NotImplementedError(f"nested tensors need torch 2.4 or later, got {torch.__version__}")
+        raise NotImplementedError(
+            f"nested tensors need torch 2.4 or later, got {torch.__version__}"
+        )
     found: Tensor = torch.nested.nested_tensor_from_jagged(
         values, offsets=form.offsets(), lengths=form.lengths()
     )

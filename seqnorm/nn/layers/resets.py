@@ -49,8 +49,8 @@ def check_resets(resets: Any, shape: tuple[int, ...], letters: str) -> Tensor:
         elif len(shape) == 2 and tuple(resets.shape) == shape[::-1]:
             hint = ": write resets.T"
         raise ValueError(
-            f"resets must have shape ({letters}) = {shape}, one for each step of each sequence, got "
-            f"{tuple(resets.shape)}{hint}"
+            f"resets must have shape ({letters}) = {shape}, one for each step of each sequence, "
+            f"got {tuple(resets.shape)}{hint}"
         )
     return resets
 

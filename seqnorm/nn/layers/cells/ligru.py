@@ -114,5 +114,6 @@ class LiGRUCell(NonlinearCell):
         dtype: torch.dtype | None = None,
         *,
         norm: str | NormScheme | None = None,
+        learn_initial_state: bool = False,
     ) -> None:
         super().__init__(**passed(locals()))

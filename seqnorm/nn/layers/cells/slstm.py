@@ -149,6 +149,7 @@ class SLSTMCell(Cell[FourStates]):
         *,
         num_heads: int = 4,
         norm: str | NormScheme | None = None,
+        learn_initial_state: bool = False,
     ) -> None:
         options = passed(locals())
         step = SLSTMStep(_check_heads(options.pop("num_heads"), hidden_size))
