@@ -159,6 +159,8 @@ class LSTM(Layer[TwoStates], TorchWeights[nn.LSTM]):
             and projected by W_hr before either is held back.
         recurrent_dropout: probability that an element of W_hh is zeroed, drawn once for each
             forward call and all its steps (weight drop; Merity et al. 2018).
+        learn_initial_state: if true, sequences begin with learned states, also after resets,
+            instead of zeros: the parameters ``h_0`` (L * D, P) and ``c_0`` (L * D, H), first zero.
 
     Parameters have torch's names and shapes (``weight_ih_l0``, ``weight_hh_l0_reverse``, ...); a
     scheme keeps only the biases that it uses. Norms are submodules ``norm_ih_l0``, ``norm_hh_l0``,
