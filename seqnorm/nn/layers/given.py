@@ -18,9 +18,9 @@ from ..check import check_first_step
 from ..recurrence.packing import Documents, Packing, TensorPacking
 from ..recurrence.segments import Segments
 from ..statistics.masks import check_lengths
+from ..statistics.ragged import is_ragged, like, ragged
 from .arguments import check_states, refuse_input
 from .initial_states import States, Suffixes, initial_states, own_states, renew
-from .ragged import documents, like, values_of
 from .resets import check_first_steps, check_resets, refuse_unknown_step
 
 Input = Union[Tensor, PackedSequence]
@@ -58,7 +58,8 @@ class Given(NamedTuple):
             order = form.sorted_indices, form.unsorted_indices
             return PackedSequence(packing.flat(rows), form.batch_sizes, *order), finals
         if isinstance(packing.whole, Documents):
-            return like(form, packing.pad(rows, len(values_of(form)))), finals
+            total = len(form.values() if form.is_nested else form)
+            return like(form, packing.pad(rows, total)), finals
         if form.dim() == 2:
             output = packing.pad(rows, form.shape[0])
             return output.squeeze(1), tuple([part.squeeze(1) for part in finals])
@@ -154,13 +155,15 @@ def read_any(
     cu_seqlens: Any,
 ) -> Given:
     """Check the arguments of a call in any form, with resets; not for graphs of torch.compile."""
-    is_nested = isinstance(input, Tensor) and input.is_nested
     packing: Packing
     shape: tuple[int, ...]
-    if cu_seqlens is not None or is_nested:
-        x, packing = documents(layer, input, lengths, cu_seqlens)
+    if is_ragged(input, cu_seqlens):
+        name = type(layer).__name__
+        x, starts, ends = ragged(name, input, lengths, cu_seqlens)
+        layer._check_input(x, 2)
+        packing = Documents(starts, ends, x.device)
         if hx is not None:
-            check_states(type(layer).__name__, layer.step.states, hx)
+            check_states(name, layer.step.states, hx)
             layer._check_states_dim(hx, True)
         swapped, shape, letters = False, (len(x),), "N"
     else:

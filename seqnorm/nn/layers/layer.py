@@ -24,6 +24,7 @@ from ..recurrence.presets import resolve
 from ..recurrence.scheme import NormScheme
 from ..recurrence.step import Step
 from ..statistics.processes import Processes, the_same
+from ..statistics.ragged import is_ragged
 from .arguments import check_step
 from .chunks import Chunks, in_chunks, in_pieces
 from .given import Input, Lengths, read, read_any
@@ -202,17 +203,16 @@ class RecurrentLayer(TorchContract):
         """
         single = len(self.step.states) == 1
         states: Any = (hx,) if single and hx is not None else hx
-        plain = resets is None and cu_seqlens is None
         if lengths is None and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
             short = None
-            if plain:
+            if resets is None and cu_seqlens is None:
                 short = infer_layer(self, input, states, first_step)
             elif cu_seqlens is None and begins_anew(self, input, resets):
                 short = infer_layer(self, input, renewed(self, input, states, resets), first_step)
             if short is not None:
                 return short[0], short[1][0] if single else short[1]
-        nested = isinstance(input, Tensor) and input.is_nested
-        if plain and not nested and not isinstance(first_step, Tensor):
+        plain = resets is None and not is_ragged(input, cu_seqlens)
+        if plain and not isinstance(first_step, Tensor):
             output, final = self._run(input, states, lengths, first_step, self.suffixes)
         else:
             output, final = self._run_any(input, states, lengths, first_step, resets, cu_seqlens)

@@ -12,6 +12,7 @@ Axes: N sequences, T steps, C channels.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
@@ -21,8 +22,9 @@ from torch import Tensor, nn
 from ...typed import called_as
 from ..check import check_floating, check_positive, have_values, warn
 from ..statistics.masks import most_valid, position_mask
-from ..statistics.moments import Moments, moments, normalise, widen
+from ..statistics.moments import Moments, moments, moments_of_sets, normalise, widen
 from ..statistics.processes import Processes, sharing, union
+from ..statistics.ragged import is_ragged
 from ..statistics.running_table import RunningTable, few_rows
 from .images import in_dtype_of
 from .layout import Lengths, SequenceNorm, layout_by_name
@@ -162,8 +164,19 @@ class GroupNorm(SequenceNorm):
         shown = nn.GroupNorm.extra_repr(cast(nn.GroupNorm, self))
         return shown if self.layout == "NCT" else f"{shown}, layout={self.layout!r}"
 
-    def forward(self, x: Tensor, lengths: Lengths = None, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        lengths: Lengths = None,
+        mask: Tensor | None = None,
+        *,
+        cu_seqlens: Tensor | Sequence[int] | None = None,
+    ) -> Tensor:
         """Normalise x; the padding becomes 0."""
+        if is_ragged(x, cu_seqlens):
+            if mask is not None:
+                raise ValueError("a batch without padding has no mask: leave mask=None")
+            return self._rows(x, lengths, cu_seqlens)
         if lengths is not None:
             if mask is not None:
                 raise ValueError("GroupNorm takes either lengths or a mask, got both")
@@ -212,6 +225,17 @@ class GroupNorm(SequenceNorm):
         mean, var, _ = moments(grouped, (1, 3), None if mask is None else mask[..., None])
         return normalise(grouped, mean, var, self.eps).flatten(2)
 
+    def normalise_rows(self, x: Tensor, sequence: Tensor, step: Tensor, batch: int) -> Tensor:
+        size = self.num_channels // self.num_groups
+        if self.training and size == 1:
+            _refuse_single(self, sequence, batch)
+        # A row for each channel of a group.
+        apart = x.unflatten(1, (self.num_groups, size)).transpose(1, 2).flatten(0, 1)
+        number = sequence.repeat_interleave(size)
+        mean, var, _ = moments_of_sets(apart, number, batch)
+        y = normalise(apart, mean.index_select(0, number), var.index_select(0, number), self.eps)
+        return y.unflatten(0, (-1, size)).transpose(1, 2).flatten(1)
+
 
 class InstanceNorm(SequenceNorm):
     """S = the valid steps of one channel of one sequence (Ulyanov et al. 2016).
@@ -254,6 +278,22 @@ class InstanceNorm(SequenceNorm):
             )
         mean, var, _ = moments(x, (1,), mask)
         return normalise(x, mean, var, self.eps)
+
+    def normalise_rows(self, x: Tensor, sequence: Tensor, step: Tensor, batch: int) -> Tensor:
+        if self.training:
+            _refuse_single(self, sequence, batch)
+        mean, var, _ = moments_of_sets(x, sequence, batch)
+        mean, var = mean.index_select(0, sequence), var.index_select(0, sequence)
+        return normalise(x, mean, var, self.eps)
+
+
+def _refuse_single(norm: SequenceNorm, sequence: Tensor, batch: int) -> None:
+    """Raise ValueError if the longest of the sequences of a batch has one row."""
+    if len(sequence) and int(torch.bincount(sequence, minlength=batch).max()) == 1:
+        raise ValueError(
+            f"{type(norm).__name__} in training on sequences of one row: every set has one "
+            "element, whose normalised value is always 0; use LayerNorm, or longer sequences"
+        )
 
 
 class BatchNorm(SequenceNorm):
@@ -312,7 +352,28 @@ class BatchNorm(SequenceNorm):
         processes = sharing(self.table.processes, self.training)
         if processes is not None:
             own = self._together(own, processes)
-            steps = own.mean.shape[1]
+        mean, var = self._statistics(own, x)
+        if processes is not None and self.per_step:  # another process may have had more steps
+            mean, var = mean[: x.shape[1]], var[: x.shape[1]]
+        return normalise(x, mean, var, self.eps)
+
+    def normalise_rows(self, x: Tensor, sequence: Tensor, step: Tensor, batch: int) -> Tensor:
+        if not self.per_step:
+            return super().normalise_rows(x, sequence, step, batch)
+        steps = int(step.max()) + 1 if len(step) else 0
+        if self.training:
+            own = Moments(*(part[None] for part in moments_of_sets(x, step, steps)))
+            processes = sharing(self.table.processes, self.training)
+            if processes is not None:
+                own = self._together(own, processes)
+            mean, var = self._statistics(own, x)
+        else:
+            mean, var = self.table.read(steps)
+        return normalise(x, mean.index_select(0, step), var.index_select(0, step), self.eps)
+
+    def _statistics(self, own: Moments, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Update the table by moments (1, T, C), and return mean and variance (T, C) for x."""
+        steps = own.mean.shape[1]
         self.table.check(steps, training=True)
         rows = own.n.expand(1, steps, self.num_channels)[0, :, 0].to(torch.int64)
         means, variances = (part.reshape(steps, self.num_channels) for part in (own.mean, own.var))
@@ -325,10 +386,7 @@ class BatchNorm(SequenceNorm):
         mean, var = self.table.read(steps, training=True)
         known = torch.arange(steps, device=x.device) < self.table.max_steps
         enough = ((rows >= self.table.min_count) & known)[:, None]
-        mean, var = torch.where(enough, means, mean), torch.where(enough, variances, var)
-        if processes is not None and self.per_step:  # another process may have had more steps
-            mean, var = mean[: x.shape[1]], var[: x.shape[1]]
-        return normalise(x, mean, var, self.eps)
+        return torch.where(enough, means, mean), torch.where(enough, variances, var)
 
     def _together(self, own: Moments, processes: Processes) -> Moments:
         """Return the moments of all processes, with the steps of the longest batch."""

@@ -80,6 +80,28 @@ def moments(
     return Moments(mean, var, count)
 
 
+def moments_of_sets(x: Tensor, number: Tensor, sets: int) -> Moments:
+    """Mean and biased variance of sets of rows.
+
+    Args:
+        x: (N, F), of any floating-point dtype; half precision is averaged in float32.
+        number: (N,) the number of the set of each row.
+        sets: the number of sets, of which some may be empty.
+
+    Returns:
+        Mean and variance (sets, F), and the number of rows (sets, 1).
+    """
+    x = widen(x)
+    count = torch.bincount(number, minlength=sets)[:, None].to(x.dtype)
+    divisor = count.clamp(min=1.0)
+    mean = x.new_zeros(sets, x.shape[1]).index_add(0, number, x) / divisor
+    deviation = x - mean.index_select(0, number)
+    squares = deviation * deviation
+    return Moments(
+        mean, x.new_zeros(sets, x.shape[1]).index_add(0, number, squares) / divisor, count
+    )
+
+
 def normalise(x: Tensor, mean: Tensor, var: Tensor, eps: float, *, eps_on: str = "var") -> Tensor:
     """Subtract the mean and divide by ``sqrt(var + eps)``, or ``sqrt(var) + eps`` if eps_on="std".
 

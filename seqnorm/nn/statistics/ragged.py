@@ -5,55 +5,72 @@ Axes: B sequences, N rows, F features.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..recurrence.packing import Documents
+
+class Ragged(NamedTuple):
+    """The rows of a batch without padding.
+
+    Attributes:
+        values: (N, F).
+        starts, lengths: (B,) on the CPU, the row at which each sequence begins, and its rows.
+    """
+
+    values: Tensor
+    starts: Tensor
+    lengths: Tensor
+
+    def places(self) -> tuple[Tensor, Tensor]:
+        """Return the number (n,) of the sequence, and of its step, of every row of a sequence."""
+        sequence = torch.arange(len(self.lengths), device="cpu").repeat_interleave(self.lengths)
+        begin = self.lengths.cumsum(0) - self.lengths
+        return sequence, torch.arange(len(sequence), device="cpu") - begin[sequence]
 
 
-def documents(layer: Any, input: Any, lengths: Any, cu_seqlens: Any) -> tuple[Tensor, Documents]:
-    """Return the rows (N, I) of a batch without padding, and their packing.
+def is_ragged(x: Any, cu_seqlens: Any) -> bool:
+    """Return whether a batch has no padding."""
+    return cu_seqlens is not None or (isinstance(x, Tensor) and x.is_nested)
+
+
+def ragged(name: str, x: Any, lengths: Any, cu_seqlens: Any) -> Ragged:
+    """Return the rows of a batch without padding.
 
     Args:
-        layer: the layer.
-        input: (N, I) with ``cu_seqlens``, or a nested tensor (B, j, I) of the layout jagged.
+        name: the class that takes the batch.
+        x: (N, F) with ``cu_seqlens``, or a nested tensor (B, j, F) of the layout jagged.
         lengths: the user's argument, which must be None.
         cu_seqlens: (B + 1,) the row at which each sequence begins, and N; None for a nested tensor.
 
     Raises:
-        TypeError, ValueError, RuntimeError: an argument is wrong.
+        TypeError, ValueError: an argument is wrong.
     """
-    name = type(layer).__name__
-    nested = isinstance(input, Tensor) and input.is_nested
+    nested = isinstance(x, Tensor) and x.is_nested
     if lengths is not None:
         known = "a nested tensor knows its lengths" if nested else "cu_seqlens say where each ends"
         raise ValueError(f"{known}: leave lengths=None")
     if not nested:
-        if not isinstance(input, Tensor) or input.dim() != 2:
-            got = tuple(input.shape) if isinstance(input, Tensor) else type(input).__name__
+        if not isinstance(x, Tensor) or x.dim() != 2:
+            got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
             raise ValueError(
-                f"{name}: with cu_seqlens the input is (N, I), all sequences one after another, "
-                f"got {got}"
+                f"{name}: with cu_seqlens the input is (N, features), all sequences one after "
+                f"another, got {got}"
             )
-        layer._check_input(input, 2)
-        bounds = check_bounds(cu_seqlens, len(input))
-        return input, Documents(bounds[:-1], bounds.diff(), input.device)
+        bounds = check_bounds(cu_seqlens, len(x))
+        return Ragged(x, bounds[:-1], bounds.diff())
     if cu_seqlens is not None:
         raise ValueError("a nested tensor knows its lengths: leave cu_seqlens=None")
-    if input.layout != torch.jagged:
+    if x.layout != torch.jagged:
         raise TypeError(
-            f"{name} takes a nested tensor of the layout jagged, got {input.layout}: build it by "
+            f"{name} takes a nested tensor of the layout jagged, got {x.layout}: build it by "
             "torch.nested.nested_tensor(sequences, layout=torch.jagged)"
         )
-    if input.dim() != 3 or input._ragged_idx != 1:
-        raise ValueError(f"{name}: a nested input is (B, j, I), got {tuple(input.shape)}")
-    values, offsets, ends = input.values(), input.offsets().cpu(), input.lengths()
-    layer._check_input(values, 2)
-    return values, Documents(
-        offsets[:-1], offsets.diff() if ends is None else ends.cpu(), values.device
-    )
+    if x.dim() != 3 or x._ragged_idx != 1:
+        raise ValueError(f"{name}: a nested input is (B, j, features), got {tuple(x.shape)}")
+    offsets, ends = x.offsets().cpu(), x.lengths()
+    return Ragged(x.values(), offsets[:-1], offsets.diff() if ends is None else ends.cpu())
 
 
 def check_bounds(cu_seqlens: Any, rows: int) -> Tensor:
@@ -80,19 +97,14 @@ def check_bounds(cu_seqlens: Any, rows: int) -> Tensor:
     return found
 
 
-def values_of(form: Any) -> Tensor:
-    """Return the rows of a batch without padding."""
-    found: Tensor = form.values() if form.is_nested else form
-    return found
-
-
 def like(form: Any, values: Tensor) -> Tensor:
-    """Return rows in the form of the input: as they are, or as a nested tensor."""
+    """Return rows (N, F) in the form of a batch without padding: as they are, or nested."""
     if not form.is_nested:
         return values
     if not hasattr(torch.nested, "nested_tensor_from_jagged"):
         raise NotImplementedError(
-            f"nested tensors need torch 2.4 or later, got {torch.__version__}"
+            f"nested tensors need torch 2.4 or later, and this is {torch.__version__}: give the "
+            "rows one after another, with cu_seqlens"
         )
     found: Tensor = torch.nested.nested_tensor_from_jagged(
         values, offsets=form.offsets(), lengths=form.lengths()
