@@ -234,7 +234,8 @@ class GroupNorm(SequenceNorm):
         number = sequence.repeat_interleave(size)
         mean, var, _ = moments_of_sets(apart, number, batch)
         y = normalise(apart, mean.index_select(0, number), var.index_select(0, number), self.eps)
-        return y.unflatten(0, (-1, size)).transpose(1, 2).flatten(1)
+        grouped: Tensor = y.unflatten(0, (-1, size))
+        return grouped.transpose(1, 2).flatten(1)
 
 
 class InstanceNorm(SequenceNorm):

@@ -126,8 +126,8 @@ def test_inference_equals_training_mode(norm: str | None) -> None:
 
 X = torch.zeros(17, I).double()
 WRONG: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
-    "a batch": (X[None], {"cu_seqlens": BOUNDS}, ValueError, r"the input is \(N, I\)"),
-    "a list": ([1], {"cu_seqlens": BOUNDS}, ValueError, r"the input is \(N, I\), .*, got list"),
+    "a batch": (X[None], {"cu_seqlens": BOUNDS}, ValueError, r"the input is \(N, features\)"),
+    "a list": ([1], {"cu_seqlens": BOUNDS}, ValueError, r"the input is \(N, features\), .*, got list"),
     "lengths": (X, {"cu_seqlens": BOUNDS, "lengths": LENGTHS}, ValueError, "leave lengths=None"),
     "fractions": (X, {"cu_seqlens": [0.0, 17.0]}, TypeError, "must be integers"),
     "lengths alone": (X, {"cu_seqlens": LENGTHS}, ValueError, "rise from 0 to the 17 rows"),
@@ -165,7 +165,7 @@ def test_wrong_nested_tensors() -> None:
         layer(given, cu_seqlens=[0, 2, 6])
     with pytest.raises(ValueError, match="leave lengths=None"):
         layer(given, lengths=[2, 4])
-    with pytest.raises(ValueError, match=r"a nested input is \(B, j, I\)"):
+    with pytest.raises(ValueError, match=r"a nested input is \(B, j, features\)"):
         layer(given.transpose(1, 2))
     with pytest.raises(RuntimeError, match="Expected 3, got 2"):
         layer(torch.nested.nested_tensor([p[:, :2] for p in parts], layout=torch.jagged))
