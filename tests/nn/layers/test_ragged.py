@@ -127,7 +127,12 @@ def test_inference_equals_training_mode(norm: str | None) -> None:
 X = torch.zeros(17, I).double()
 WRONG: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
     "a batch": (X[None], {"cu_seqlens": BOUNDS}, ValueError, r"the input is \(N, features\)"),
-    "a list": ([1], {"cu_seqlens": BOUNDS}, ValueError, r"the input is \(N, features\), .*, got list"),
+    "a list": (
+        [1],
+        {"cu_seqlens": BOUNDS},
+        ValueError,
+        r"the input is \(N, features\), .*, got list",
+    ),
     "lengths": (X, {"cu_seqlens": BOUNDS, "lengths": LENGTHS}, ValueError, "leave lengths=None"),
     "fractions": (X, {"cu_seqlens": [0.0, 17.0]}, TypeError, "must be integers"),
     "lengths alone": (X, {"cu_seqlens": LENGTHS}, ValueError, "rise from 0 to the 17 rows"),
