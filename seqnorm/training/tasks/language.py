@@ -22,8 +22,8 @@ class Carried(NamedTuple):
     """The state of a stream between two batches.
 
     Attributes:
-        states: the states of the layers.
-        steps: the numbers (B,) of tokens since the last document began, if documents begin anew.
+        states: The states of the layers.
+        steps: The numbers (B,) of tokens since the last document began, if documents begin anew.
     """
 
     states: LayerStates
