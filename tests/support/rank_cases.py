@@ -60,7 +60,9 @@ def chosen_lengths(chosen: Sequence[int]) -> tuple[list[int], int]:
     return lengths, max(lengths, default=0)
 
 
-def recurrent(cell: str, scheme: str, first_step: int = 0, **options: Any) -> Case:
+def recurrent(
+    cell: str, scheme: str, first_step: int = 0, resets: bool = False, **options: Any
+) -> Case:
     """A layer over ragged sequences, padded to the longest of the chosen ones."""
 
     def case(chosen: Sequence[int], dtype: torch.dtype) -> tuple[nn.Module, dict[str, Tensor]]:
@@ -73,8 +75,12 @@ def recurrent(cell: str, scheme: str, first_step: int = 0, **options: Any) -> Ca
         x = drawn(N, T, C, seed=1, dtype=dtype)[chosen][:, :steps].requires_grad_()
         of_output = drawn(N, T, H * wide // layer.num_layers, seed=2, dtype=dtype)
         of_state = drawn(wide, N, H, seed=3, dtype=dtype)
+        more = {}
+        if resets:
+            anew = drawn(N, T, seed=4, dtype=torch.float64) > 0.8
+            more["resets"] = anew[chosen][:, :steps]
         for _ in range(2):  # the second time the tables are not new
-            output, state = layer(x, lengths=lengths, first_step=first_step)
+            output, state = layer(x, lengths=lengths, first_step=first_step, **more)
             h = state[0] if isinstance(state, tuple) else state
             loss = (output * of_output[chosen][:, :steps]).sum() + (h * of_state[:, chosen]).sum()
             loss.backward()
@@ -182,6 +188,9 @@ CASES: dict[str, tuple[Case, str]] = {
     "lstm, of the sum": (recurrent("LSTM", "sum", bidirectional=True), "shorter_first"),
     "lstm, frame and output": (recurrent("LSTM", "outside"), "halves"),
     "lstm, min_count": (recurrent("LSTM", "min_count"), "halves"),
+    "lstm, resets": (recurrent("LSTM", "batch", resets=True, **both), "halves"),
+    "gru, resets, one empty": (recurrent("GRU", "batch", resets=True), "one_empty"),
+    "ligru, resets, pooled": (recurrent("LiGRU", "batch_pooled", resets=True), "shorter_first"),
     "gru": (recurrent("GRU", "batch", **both), "shorter_first"),
     "gru, one empty": (recurrent("GRU", "batch", **both), "one_empty"),
     "gru, pooled": (recurrent("GRU", "batch_pooled"), "halves"),
