@@ -113,13 +113,30 @@ def lines(
         yield dict(zip(COLUMNS, (*values, torch.get_num_threads())))
 
 
-def main() -> None:
+def markdown(path: Path) -> str:
+    """Return the table of the page: ratios to the layer without resets."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["probability"] != "ragged"]
+    shown = sorted({row["probability"] for row in rows}, key=float)
+    table = [f"| a reset with probability | {' | '.join(shown)} |", f"|{'---|' * (len(shown) + 1)}"]
+    for way in dict.fromkeys(row["way"] for row in rows):
+        ratios = {row["probability"]: float(row["ratio"]) for row in rows if row["way"] == way}
+        if way != BASIS:
+            table.append(f"| {way} | {' | '.join(f'{ratios[each]:.2f}' for each in shown)} |")
+    return "\n".join(table)
+
+
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--budget", type=float, default=8.0, help="seconds for each probability")
     parser.add_argument("--sizes", type=int, nargs=3, default=(128, 32, 256), metavar="SIZE")
     parser.add_argument("--csv", type=Path, default=RESULTS)
-    options = parser.parse_args()
+    parser.add_argument("--table", action="store_true", help="print the page's table and end")
+    options = parser.parse_args(argv)
+    if options.table:
+        print(markdown(options.csv))
+        return
     torch.set_num_threads(options.threads)
     T, B, H = options.sizes
     warning = timing.busy(timing.load_average())
@@ -129,7 +146,8 @@ def main() -> None:
     for probability in PROBABILITIES:
         calls = ways(T, B, H, probability)
         rows += lines((T, B, H), calls, f"{probability:g}", options.budget)
-    rows += lines((400, B, H), ragged(400, B, H), "ragged", options.budget)
+    T = max(T, workload.LONGEST)
+    rows += lines((T, B, H), ragged(T, B, H), "ragged", options.budget)
     with options.csv.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
