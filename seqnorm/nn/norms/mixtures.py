@@ -87,10 +87,13 @@ class BatchInstanceNorm2d(_Mixture):
 
     The paper restricts rho to [0, 1] by clipping the parameter after every step of the optimiser.
     A module knows no such step, so the forward pass clips rho instead, and ``rho.clamp(0, 1)`` is
-    the value in use. The parameter may lie outside, by as much as one step. There its gradient is
-    that at the border if a step against it leads back, and 0 if not. So it goes no further, and no
-    channel is stuck. Exclude rho from weight decay, which would draw it towards InstanceNorm; the
-    authors do so, and train rho with 10 times the learning rate.
+    the value in use. The parameter may lie outside, by as much as one step (with momentum a few).
+    There its gradient is that at the border if a step against it leads back, and 0 if not. So it
+    goes no further, and no channel is stuck. Every call judges its own gradient, in every process:
+    where rho lies outside, the sum over parts of a batch may differ from the gradient of the whole.
+    After ``norm.rho.data.clamp_(0, 1)``, as in the paper, nothing lies outside. Exclude rho from
+    weight decay, which would draw it towards InstanceNorm; the authors do so, and train rho with
+    10 times the learning rate.
 
     Running statistics, several processes and ``mask`` are treated as by ``BatchNorm2d``. In
     inference the part b takes running statistics, and the part i those of the image. torch's

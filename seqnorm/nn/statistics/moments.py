@@ -122,7 +122,8 @@ def pooled(of: Moments, dims: Sequence[int]) -> Moments:
     count = n.sum(dims, keepdim=True)
     part = n / count.clamp(min=1.0)
     mean = (part * of.mean).sum(dims, keepdim=True)
-    deviation = of.mean - mean
+    # An empty set has mean 0, far from a large one: 0 times an infinite square is NaN.
+    deviation = torch.where(n > 0, of.mean - mean, 0.0)
     var = (part * (of.var + deviation * deviation)).sum(dims, keepdim=True)
     return Moments(mean, var, count)
 

@@ -396,6 +396,27 @@ def test_planes_of_one_position(name: str) -> None:
     assert untracked(draw(1, C, 1, 2)).shape == (1, C, 1, 2)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    ("scale", "offset", "dtype"),
+    [(1e30, 1e30, torch.float32), (1e3, 6e4, torch.float16), (0.0, 6e4, torch.float16)],
+)
+@names
+def test_numbers_of_any_size(
+    name: str, scale: float, offset: float, dtype: torch.dtype, masked: bool
+) -> None:
+    """A variance beyond the dtype is infinite, and no result is NaN."""
+    norm = build(name, dtype)
+    x = (scale * torch.randn(N, C, H, W).double() + offset).to(dtype).requires_grad_()
+    for _ in range(2):
+        y = norm(x, size_mask(SIZES, (H, W)) if masked else None)
+        y.sum().backward()
+    assert x.grad is not None
+    for found in (y, x.grad, norm.eval()(x)):
+        assert bool(found.isfinite().all())
+    assert bool(norm.running_var.isinf().all()) == (scale > 1e2)
+
+
 X = torch.zeros(N, C, H, W)
 
 
