@@ -157,63 +157,6 @@ def test_a_share_of_one_is_a_simpler_norm(of: int, masked: bool) -> None:
     assert_close(norm(x, mask), other(x, mask=mask), VALUES)
 
 
-@pytest.mark.parametrize(
-    ("rho", "grad", "expected"),
-    [
-        (0.5, 2.0, 2.0),
-        (1.0, -2.0, -2.0),
-        (0.0, 2.0, 2.0),
-        (1.1, -2.0, 0.0),  # a step would lead further out
-        (1.1, 2.0, 2.0),  # and here back
-        (-0.1, 2.0, 0.0),
-        (-0.1, -2.0, -2.0),
-    ],
-)
-def test_the_gradient_of_rho_outside_leads_back_or_is_zero(
-    rho: float, grad: float, expected: float
-) -> None:
-    norm, x = build("BatchInstanceNorm2d", affine=False), draw()
-    norm.rho.data.fill_(rho)
-    border = copy.deepcopy(norm)
-    border.rho.data.clamp_(0.0, 1.0)
-    # The difference of the parts, on which the gradient of rho depends, is known at the border.
-    y = border(x)
-    (of_rho,) = torch.autograd.grad(y, border.rho, torch.ones_like(x) * x)
-    cotangent = x * (grad / of_rho)[:, None, None]
-    (found,) = torch.autograd.grad(norm(x), norm.rho, cotangent)
-    assert_close(found, torch.full((C,), expected).double(), GRADIENTS)
-
-
-def test_rho_stops_one_step_outside_and_returns() -> None:
-    """The targets lie beyond the border, so that the gradient never vanishes there."""
-    norm, x = BatchInstanceNorm2d(C, EPS, affine=False).double(), draw()
-    batch = BatchNorm2d(C, EPS, affine=False).double()(x)
-    instance = seqnorm.InstanceNorm2d(C, EPS)(x)
-    optimiser = torch.optim.SGD(norm.parameters(), lr=0.3)
-    for share in (2.0, -1.0, 2.0):
-        target, longest = share * batch + (1.0 - share) * instance, 0.0
-        for _ in range(300):
-            optimiser.zero_grad()
-            (norm(x) - target).square().mean().backward()
-            assert norm.rho.grad is not None
-            longest = max(longest, 0.3 * norm.rho.grad.abs().max().item())
-            optimiser.step()
-        outside = (norm.rho - 1.0 if share > 0 else -norm.rho).detach()
-        assert 0.0 < longest < 1.0
-        assert bool(((outside > 0.0) & (outside <= longest + VALUES)).all())
-
-
-@of_dynamo
-def test_a_graph_has_the_same_gradient_of_rho() -> None:
-    norm, x = build("BatchInstanceNorm2d", track_running_stats=False), draw()
-    norm.rho.data.copy_(torch.tensor([0.4, 1.2, -0.3]))
-    torch.compiler.reset()
-    compiled = torch.compile(norm, fullgraph=True, backend="aot_eager")
-    expected = torch.autograd.grad(norm(x).square().sum(), norm.rho)[0]
-    assert bool(expected[0])
-    assert_close(torch.autograd.grad(compiled(x).square().sum(), norm.rho)[0], expected, GRADIENTS)
-
-
 @needs_transforms
 @names
 def test_transforms_of_torch(name: str) -> None:
