@@ -21,6 +21,7 @@ OF_ANY_STEP = ["RecurrentCell", "RecurrentLayer"]
 NORMS = ["AdaptiveInstanceNorm2d", "BatchNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d"]
 NORMS += ["ConditionalInstanceNorm2d", "GroupNorm", "InstanceNorm", "InstanceNorm1d"]
 NORMS += ["InstanceNorm2d", "InstanceNorm3d", "LayerNorm", "LayerNorm2d", "RMSNorm"]
+NORMS += ["BatchInstanceNorm2d", "ConditionalBatchNorm2d", "SwitchableNorm2d"]
 SCHEMES = ["PRESETS", "Norm", "NormScheme", "Step", "preset"]
 FUNCTIONS = ["available_backends", "compute_in_chunks", "convert_norm", "convert_sync_batchnorm"]
 FUNCTIONS += [
@@ -36,7 +37,7 @@ PUBLIC = sorted([*CELLS, *OF_ANY_STEP, *NORMS, *SCHEMES, *FUNCTIONS])
 # Results of public functions, and helpers, which stand in the wings.
 IN_WINGS = {
     "statistics": ["Report", "RunningTable", "batch_statistics"],
-    "statistics_sets": ["SiteSets", "StatisticsSet"],
+    "statistics_sets": ["MixedSets", "SiteSets", "StatisticsSet"],
     "norms": ["style_statistics"],
 }
 LAYERS = [name for name in CELLS if not name.endswith("Cell")]

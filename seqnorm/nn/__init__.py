@@ -22,9 +22,11 @@ from .layers.layer import RecurrentLayer
 from .layers.replacement import convert_rnn
 from .layers.resets import steps_since_reset
 from .norms.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from .norms.conditional import ConditionalBatchNorm2d
 from .norms.exchange import convert_norm
 from .norms.images import LayerNorm2d
 from .norms.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
+from .norms.mixtures import BatchInstanceNorm2d, SwitchableNorm2d
 from .norms.sequence import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from .norms.style import AdaptiveInstanceNorm2d, ConditionalInstanceNorm2d
 from .norms.sync import convert_sync_batchnorm, revert_sync_batchnorm
@@ -43,10 +45,12 @@ __all__ = [
     "RNN",
     "SLSTM",
     "AdaptiveInstanceNorm2d",
+    "BatchInstanceNorm2d",
     "BatchNorm",
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
+    "ConditionalBatchNorm2d",
     "ConditionalInstanceNorm2d",
     "GRUCell",
     "GroupNorm",
@@ -69,6 +73,7 @@ __all__ = [
     "RecurrentLayer",
     "SLSTMCell",
     "Step",
+    "SwitchableNorm2d",
     "available_backends",
     "compute_in_chunks",
     "convert_norm",

@@ -159,6 +159,35 @@ def images(dims: int, masked: bool = False, **options: Any) -> Case:
     return case
 
 
+def mixing(name: str, masked: bool = False) -> Case:
+    """A norm of images that mixes in other sets, or that is given labels, in a network of two."""
+
+    def case(chosen: Sequence[int], dtype: torch.dtype) -> tuple[nn.Module, dict[str, Tensor]]:
+        labelled = name == "ConditionalBatchNorm2d"
+        kind: Any = getattr(seqnorm, name)
+        sizes = (C, 3) if labelled else (C,)
+        network = nn.ModuleList([kind(*sizes), kind(*sizes)]).to(dtype)
+        redraw(network)
+        for key, parameter in network.named_parameters():
+            if key.endswith("rho"):  # outside of [0, 1] each process judges its own gradient
+                parameter.data.abs_()
+        x = drawn(N, C, 4, 3, seed=1, dtype=dtype)[chosen].requires_grad_()
+        mask = None
+        if masked:
+            sizes_of = torch.tensor([[i % 5, i % 4] for i in range(N)])[chosen]
+            mask = seqnorm.size_mask(sizes_of, (4, 3))
+        label = (torch.tensor([i % 3 for i in range(N)])[chosen],) if labelled else ()
+        for _ in range(2):
+            output = x
+            for norm in network:
+                output = norm(output, *label, mask).tanh()
+            (output * drawn(N, C, 4, 3, seed=2, dtype=dtype)[chosen]).sum().backward()
+        assert x.grad is not None
+        return network, {"output": output, "x": x.grad}
+
+    return case
+
+
 def torchs(dims: int) -> Case:
     """torch's own norm, which defines its SyncBatchNorm when it is given the whole batch."""
 
@@ -214,6 +243,12 @@ CASES: dict[str, tuple[Case, str]] = {
     "images, masked, one empty": (images(2, masked=True, affine=False), "one_empty"),
     "volumes": (images(3, track_running_stats=False), "halves"),
     "volumes, masked": (images(3, masked=True), "halves"),
+    "batch and instance": (mixing("BatchInstanceNorm2d"), "shorter_first"),
+    "batch and instance, masked": (mixing("BatchInstanceNorm2d", masked=True), "halves"),
+    "switchable, masked": (mixing("SwitchableNorm2d", masked=True), "shorter_first"),
+    "switchable, one empty": (mixing("SwitchableNorm2d"), "one_empty"),
+    "of classes": (mixing("ConditionalBatchNorm2d"), "shorter_first"),
+    "of classes, masked": (mixing("ConditionalBatchNorm2d", masked=True), "one_empty"),
     "torch's features and signals": (torchs(1), "shorter_first"),
     "torch's images": (torchs(2), "shorter_first"),
     "torch's volumes": (torchs(3), "halves"),

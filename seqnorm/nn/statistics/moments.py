@@ -132,6 +132,24 @@ def merge(a: Moments, b: Moments) -> Moments:
     return Moments(mean, var, count)
 
 
+def pooled(of: Moments, dims: Sequence[int]) -> Moments:
+    """Moments of the union of the disjoint sets along the axes ``dims``, as ``merge`` has of two.
+
+    With n_i, m_i, v_i of set i and N = sum_i n_i::
+
+        mean = sum_i n_i m_i / N        var = sum_i n_i (v_i + (m_i - mean)^2) / N
+    """
+    dims = tuple(dims)
+    n = of.n.expand(of.mean.shape)
+    count = n.sum(dims, keepdim=True)
+    part = n / count.clamp(min=1.0)
+    mean = (part * of.mean).sum(dims, keepdim=True)
+    # An empty set has mean 0, far from a large one: 0 times an infinite square is NaN.
+    deviation = torch.where(n > 0, of.mean - mean, 0.0)
+    var = (part * (of.var + deviation * deviation)).sum(dims, keepdim=True)
+    return Moments(mean, var, count)
+
+
 def moved(old: Tensor, new: Tensor, weight: Tensor) -> Tensor:
     """Compute ``(1 - weight) * old + weight * new``, as torch's running averages.
 

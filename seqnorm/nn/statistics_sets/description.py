@@ -244,9 +244,11 @@ class StatisticsSet:
     @property
     def consequence(self) -> str:
         """The consequence of S for the batch and for inference, in a few words."""
-        return self._consequences()[0]
+        return self.consequences[0]
 
-    def _consequences(self) -> list[str]:
+    @property
+    def consequences(self) -> list[str]:
+        """The same in a few words, and in a whole sentence."""
         short = " of each time step" if self.per_step else ""
         full = ", with those of each time step apart" if self.per_step else ""
         texts = CONSEQUENCES[self.spans_batch, self.running]
@@ -254,7 +256,7 @@ class StatisticsSet:
 
     def __str__(self) -> str:
         sentences = [f"{self.name}, x ({', '.join(self.axes)}): {self.words}."]
-        sentences.append(self._consequences()[1])
+        sentences.append(self.consequences[1])
         if not self.centred:
             sentences.append("The mean is not subtracted: what S shares is the mean square.")
         return " ".join([*sentences, self.remark] if self.remark else sentences)

@@ -17,14 +17,17 @@ from ..check import base_of
 from ..layers.cell import RecurrentCell
 from ..layers.layer import RecurrentLayer
 from ..norms.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from ..norms.conditional import ConditionalBatchNorm2d
 from ..norms.images import LayerNorm2d
 from ..norms.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from ..norms.layout import SequenceNorm
+from ..norms.mixtures import BatchInstanceNorm2d, SwitchableNorm2d
 from ..norms.sequence import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from ..norms.style import AdaptiveInstanceNorm2d, ConditionalInstanceNorm2d
 from ..recurrence.site_norms import BatchSiteNorm, FeatureNorm, SiteNorm
 from ..statistics.processes import Processes
 from .description import SiteSets, StatisticsSet
+from .mixed import MixedSets
 
 POSITIONS = {1: ("L",), 2: ("H", "W"), 3: ("D", "H", "W")}
 
@@ -34,10 +37,16 @@ def statistics_set(layer: RecurrentLayer | RecurrentCell) -> SiteSets: ...  # ty
 
 
 @overload
+def statistics_set(layer: BatchInstanceNorm2d | SwitchableNorm2d) -> MixedSets: ...  # type: ignore[overload-overlap]  # the narrower classes come first
+
+
+@overload
 def statistics_set(layer: nn.Module, spatial: int | None = None) -> StatisticsSet: ...
 
 
-def statistics_set(layer: nn.Module, spatial: int | None = None) -> StatisticsSet | SiteSets:
+def statistics_set(
+    layer: nn.Module, spatial: int | None = None
+) -> StatisticsSet | SiteSets | MixedSets:
     """Return the set S of elements that share a mean and a variance in a layer.
 
     >>> print(statistics_set(nn.InstanceNorm2d(8)).words)
@@ -53,7 +62,8 @@ def statistics_set(layer: nn.Module, spatial: int | None = None) -> StatisticsSe
     Returns:
         A ``StatisticsSet``, which has ``print``, ``mask`` and ``svg()``; a notebook shows the
         picture. For a recurrent layer a mapping from its sites, as ``NormScheme`` names them, to
-        their sets, which can be printed and drawn likewise.
+        their sets, which can be printed and drawn likewise. For ``BatchInstanceNorm2d`` and
+        ``SwitchableNorm2d`` such a mapping from "batch", "instance" and "layer" to their sets.
 
     Raises:
         TypeError: the layer is not one of these, or is of a subclass with a ``forward`` of its own.
@@ -175,6 +185,20 @@ def _tracked(layer: Any, dims: int, spans: str) -> StatisticsSet:
     return _positions(layer, dims, spans, running=layer.running_mean is not None, remark=remark)
 
 
+def _with_remark(of: StatisticsSet, remark: str) -> StatisticsSet:
+    return replace(of, remark=f"{of.remark} {remark}".strip())
+
+
+def _mixed(layer: nn.Module, parts: tuple[str, ...], mixture: str) -> MixedSets:
+    rules: dict[str, Callable[[Any], StatisticsSet]] = {
+        "batch": partial(_tracked, dims=2, spans="N*"),
+        "instance": partial(_positions, dims=2, spans="*"),
+        "layer": partial(_positions, dims=2, spans="C*"),
+    }
+    sets = tuple((part, rules[part](layer)) for part in parts)
+    return MixedSets(type(layer).__name__, sets, mixture)
+
+
 def _group_norm(layer: nn.GroupNorm | GroupNorm, dims: int) -> StatisticsSet:
     if getattr(layer, "layout", "NCT") == "NTC":
         raise ValueError('GroupNorm with layout="NTC" takes only sequences: leave spatial out')
@@ -198,7 +222,7 @@ _ANY_POSITIONS: dict[type[nn.Module], Callable[[Any, int], StatisticsSet]] = {
     nn.GroupNorm: _group_norm,
     nn.SyncBatchNorm: partial(_tracked, spans="N*"),
 }
-_RULES: dict[type[nn.Module], Callable[[Any], StatisticsSet]] = {
+_RULES: dict[type[nn.Module], Callable[[Any], StatisticsSet | MixedSets]] = {
     LayerNorm: partial(_sequences, spans="C"),
     RMSNorm: partial(_sequences, spans="C", centred=False),
     GroupNorm: lambda layer: (
@@ -210,8 +234,23 @@ _RULES: dict[type[nn.Module], Callable[[Any], StatisticsSet]] = {
     ConditionalInstanceNorm2d: lambda layer: _positions(
         layer, 2, "*", remark=f"Gain and bias: those of one of {layer.num_styles} styles."
     ),
+    ConditionalBatchNorm2d: lambda layer: _with_remark(
+        _tracked(layer, 2, "N*"), f"Gain and bias: those of one of {layer.num_classes} classes."
+    ),
     AdaptiveInstanceNorm2d: partial(
         _positions, dims=2, spans="*", remark="Gain and bias: from a style's features."
+    ),
+    BatchInstanceNorm2d: partial(
+        _mixed,
+        parts=("batch", "instance"),
+        mixture="In each channel, values normalised over the batch have the share rho, and values "
+        "normalised over the instance the share 1 - rho.",
+    ),
+    SwitchableNorm2d: partial(
+        _mixed,
+        parts=("instance", "layer", "batch"),
+        mixture="The means are mixed in the shares softmax(mean_weight), the variances in the "
+        "shares softmax(var_weight).",
     ),
     nn.GroupNorm: partial(_group_norm, dims=2),
     nn.SyncBatchNorm: partial(_tracked, dims=2, spans="N*"),
