@@ -31,7 +31,7 @@ FUNCTIONS += [
     "revert_sync_batchnorm",
     "size_mask",
 ]
-FUNCTIONS += ["statistics_set", "update_bn", "use_backend"]
+FUNCTIONS += ["statistics_set", "update_bn", "use_backend", "weight_standardisation"]
 PUBLIC = sorted([*CELLS, *OF_ANY_STEP, *NORMS, *SCHEMES, *FUNCTIONS])
 # Results of public functions, and helpers, which stand in the wings.
 IN_WINGS = {

@@ -20,6 +20,7 @@ from .layers.chunks import compute_in_chunks
 from .layers.explain import explain
 from .layers.layer import RecurrentLayer
 from .layers.replacement import convert_rnn
+from .layers.weight_standardisation import weight_standardisation
 from .norms.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from .norms.exchange import convert_norm
 from .norms.images import LayerNorm2d
@@ -82,4 +83,5 @@ __all__ = [
     "statistics_set",
     "update_bn",
     "use_backend",
+    "weight_standardisation",
 ]
