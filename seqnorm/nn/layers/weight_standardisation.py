@@ -77,8 +77,8 @@ def weight_standardisation(
     ``torch.nn.utils.parametrize.remove_parametrizations(module, name)`` makes W an ordinary
     parameter again.
 
-    A row of W has the length sqrt(K), in a layer with H units sqrt(3 H) times that of an initial row
-    of torch. So a norm should follow, as in the paper, or ``gain="unit"`` is chosen.
+    A row of W has the length sqrt(K). In a layer with H units this is sqrt(3 H) times the length of
+    an initial row of torch, so a norm should follow, as in the paper. Otherwise choose a gain.
 
     Args:
         module: a layer or cell of this library, or any other module.
