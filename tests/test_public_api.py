@@ -21,6 +21,7 @@ OF_ANY_STEP = ["RecurrentCell", "RecurrentLayer"]
 NORMS = ["AdaptiveInstanceNorm2d", "BatchNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d"]
 NORMS += ["ConditionalInstanceNorm2d", "GroupNorm", "InstanceNorm", "InstanceNorm1d"]
 NORMS += ["InstanceNorm2d", "InstanceNorm3d", "LayerNorm", "LayerNorm2d", "RMSNorm"]
+NORMS += ["DynamicErf", "DynamicTanh"]
 SCHEMES = ["PRESETS", "Norm", "NormScheme", "Step", "preset"]
 FUNCTIONS = ["available_backends", "compute_in_chunks", "convert_norm", "convert_sync_batchnorm"]
 FUNCTIONS += [

@@ -22,6 +22,7 @@ from .layers.layer import RecurrentLayer
 from .layers.replacement import convert_rnn
 from .layers.weight_standardisation import weight_standardisation
 from .norms.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from .norms.dynamic import DynamicErf, DynamicTanh
 from .norms.exchange import convert_norm
 from .norms.images import LayerNorm2d
 from .norms.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
@@ -48,6 +49,8 @@ __all__ = [
     "BatchNorm2d",
     "BatchNorm3d",
     "ConditionalInstanceNorm2d",
+    "DynamicErf",
+    "DynamicTanh",
     "GRUCell",
     "GroupNorm",
     "IndRNN",

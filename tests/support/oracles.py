@@ -104,7 +104,10 @@ class Site:
             part = row[start : start + size]
             start += size
             mean = part.sum() / size if self.norm.kind == "layer" else torch.zeros(()).double()
-            var = ((part - mean) ** 2).sum() / size
+            seen = size
+            if self.norm.part is not None:  # the smallest number that is at least part * size
+                seen = min(n for n in range(1, size + 1) if n >= self.norm.part * size - 1e-9)
+            var = ((part[:seen] - mean) ** 2).sum() / seen
             parts.append(scaled(part, mean, var, self.norm))
         assert start == len(row)
         return torch.cat(parts)

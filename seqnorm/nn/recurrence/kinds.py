@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from ..check import check_number
+from ..check import check_number, check_part
 
 if TYPE_CHECKING:
     from .scheme import Norm
@@ -18,6 +18,7 @@ OF_SOME_KINDS: dict[str, tuple[tuple[str, ...], str]] = {
     "eps": (_OF_MOMENTS, "is added to a variance"),
     "eps_on": (_OF_MOMENTS, "is the place of eps beside a variance"),
     "alpha": (DYNAMIC, "multiplies x before tanh or erf"),
+    "part": (("rms",), "is the part of the units that give the mean square"),
     "shift": (("dynamic_erf",), "is added to x before erf"),
 }
 
@@ -35,6 +36,7 @@ def check_own_fields(norm: Norm) -> None:
     """
     check_number("alpha", norm.alpha)
     check_number("shift", norm.shift)
+    check_part(norm.part)
     defaults = {field.name: field.default for field in fields(norm)}
     for name in sorted(fields_without(norm.kind)):
         if getattr(norm, name) != defaults[name]:

@@ -71,6 +71,8 @@ class Norm:
             "batch_pooled"; see ``RunningTable``.
         alpha, shift: initial values of the learned numbers of "dynamic_tanh" (which has no shift)
             and "dynamic_erf", one for all units of the norm.
+        part: for "rms", the part of the units of each set, counted from its first one, whose mean
+            square divides all units of the set; see ``RMSNorm``.
 
     Raises:
         TypeError, ValueError: a field is invalid.
@@ -88,6 +90,7 @@ class Norm:
     beyond: str = "last"
     alpha: float = 0.5
     shift: float = 0.0
+    part: float | None = None
 
     def __post_init__(self) -> None:
         if self.kind in _REFUSED:

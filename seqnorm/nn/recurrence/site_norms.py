@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from ..statistics.moments import Moments, affine, moments, normalise, widen
+from ..statistics.moments import Moments, affine, moments, normalise, units_of_part, widen
 from ..statistics.processes import sharing, union
 from ..statistics.running_table import RunningTable
 from .scheme import WITHIN, Norm, changed
@@ -118,7 +118,10 @@ def normalise_units(
         return F.layer_norm(wide, list(sizes), weight, bias, norm.eps).to(x.dtype)
 
     def normalised(part: Tensor) -> Tensor:
-        mean, var, _ = moments(part, (-1,), centred=norm.kind == "layer")
+        seen = part
+        if norm.part is not None:
+            seen = part[..., : units_of_part(norm.part, part.shape[-1])]
+        mean, var, _ = moments(seen, (-1,), centred=norm.kind == "layer")
         return normalise(part, mean, var, norm.eps, eps_on=norm.eps_on)
 
     if len(set(sizes)) == 1:

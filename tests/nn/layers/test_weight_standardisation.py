@@ -175,6 +175,13 @@ def test_a_later_call_adds_names() -> None:
     assert set(layer.parametrizations) == {"weight_ih_l0", "weight_hh_l0"}
 
 
+def test_the_name_of_the_layer_stays_in_the_words_of_its_sets() -> None:
+    layer = seqnorm.weight_standardisation(seqnorm.LSTM(I, H, norm="layer"))
+    assert str(seqnorm.statistics_set(layer)) == str(
+        seqnorm.statistics_set(seqnorm.LSTM(I, H, norm="layer"))
+    )
+
+
 @pytest.mark.parametrize("gain", [None, "unit"])
 def test_state_dicts_copies_and_removal(gain: str | None) -> None:
     layer = seqnorm.LSTM(I, H, norm="layer", dtype=F64)
