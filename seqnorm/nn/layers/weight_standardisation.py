@@ -95,8 +95,8 @@ def weight_standardisation(
 
     Raises:
         ValueError: the module has no such parameter, or has standardised it already; a weight is a
-            vector, as the recurrent weight of an IndRNN, or its rows have one element; or ``eps``
-            or ``gain`` is invalid.
+            vector, as the recurrent weight of an IndRNN, or its rows have fewer than three numbers,
+            of which two always become 1 and -1; or ``eps`` or ``gain`` is invalid.
         TypeError: ``names``, ``eps`` or ``gain`` is of a wrong type.
     """
     check_eps(eps)
@@ -149,10 +149,11 @@ def _check(module: nn.Module, name: str) -> None:
             f"{name} is a vector {tuple(weight.shape)}, whose rows would have one element: leave "
             'it out, as names=("weight_ih",) does for the matrices of the input'
         )
-    if weight[0].numel() < 2:
+    if weight[0].numel() < 3:
         raise ValueError(
-            f"a row of {name} {tuple(weight.shape)} has one element, whose standardised value is "
-            'always 0: leave it out, as names=("weight_hh",) does for the recurrent matrices'
+            f"a row of {name} {tuple(weight.shape)} is too short: one number always becomes 0, and "
+            'two become 1 and -1; leave it out, as names=("weight_hh",) does for the matrices of '
+            "the input"
         )
     if parametrize.is_parametrized(module, name):
         steps = module.parametrizations[name]  # type: ignore[index]  # a ModuleDict

@@ -1,14 +1,15 @@
-"""Torch's own parametrisations of a layer's weights, as the documentation recommends them.
+"""Recipes of the documentation: parametrisations of torch, and the cosine of weight and state.
 
 Axes: R rows of a weight, K numbers in a row.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
+import torch.nn.functional as F
 from comparing import H, I
 from tolerances import GRADIENTS, VALUES, assert_close
 from torch import Tensor, nn
@@ -130,4 +131,47 @@ def test_centred_columns_turn_rms_norm_into_layer_norm(sets: str, gates: int) ->
     theirs = [of_rms.get_parameter(before(n) if n.startswith("weight_") else n) for n in names]
     found = result(of_rms, x, cotangent, [x, *theirs])
     for actual, wanted in zip(found, result(of_layer, x, cotangent, [x, *leaves])):
+        assert_close(actual, wanted, GRADIENTS)
+
+
+@pytest.mark.usefixtures("forgotten_steps")
+def test_cosine_normalisation() -> None:
+    class CosineStep(seqnorm.Step):
+        gates = "h"
+        biases = ("bias_ih",)
+        parameters: ClassVar[dict[str, Any]] = {"k": ("H",)}
+
+        def hidden_term(self, h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+            return F.linear(F.normalize(h, dim=-1), F.normalize(weight, dim=-1), bias)
+
+        def step(  # type: ignore[override]  # a parameter of its own
+            self, x: Tensor, h: Tensor, state: Any, norm: Any, scheme: Any, k: Tensor
+        ) -> tuple[Tensor]:
+            return ((x + k * h).tanh(),)
+
+    layer = seqnorm.RecurrentLayer(CosineStep(), I, H, dtype=F64)
+    x = torch.randn(T, B, I, dtype=F64, requires_grad=True)
+    start = torch.randn(1, B, H, dtype=F64)
+    leaves = [x, *layer.parameters()]
+    output, _ = layer(x, start)
+    named = dict(layer.named_parameters())
+    names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "k_l0")
+    w_ih, w_hh, b, k = (named[name] for name in names)
+    states = list(start[0])
+    rows = []
+    for t in range(T):
+        for n in range(B):
+            h, new = states[n], []
+            length = (h * h).sum() ** 0.5
+            for j in range(H):
+                cosine = (w_hh[j] * h).sum() / (length * (w_hh[j] * w_hh[j]).sum() ** 0.5)
+                net = (w_ih[j] * x[t, n]).sum() + b[j] + k[j] * cosine
+                new.append(torch.tanh(net))
+            states[n] = torch.stack(new)
+        rows.append(torch.stack(states))
+    expected = torch.stack(rows)
+    assert_close(output, expected, VALUES)
+    cotangent = torch.randn_like(output)
+    found = torch.autograd.grad(output, leaves, cotangent)
+    for actual, wanted in zip(found, torch.autograd.grad(expected, leaves, cotangent)):
         assert_close(actual, wanted, GRADIENTS)

@@ -80,7 +80,8 @@ def by_oracle(
 @pytest.mark.parametrize("kind", CELLS)
 def test_layers_equal_the_oracle(kind: str, norm: str | None, gain: Any) -> None:
     scheme = None if norm is None else seqnorm.preset(norm, kind)
-    layer = build(kind, scheme, num_layers=2, bidirectional=True)
+    hidden = 6 if kind == "SLSTM" else H  # three units in a head
+    layer = build(kind, scheme, hidden, num_layers=2, bidirectional=True)
     for parameter in layer.parameters():
         parameter.data += 0.2 * torch.randn_like(parameter)
     case = Case.draw(layer)
@@ -92,7 +93,7 @@ def test_layers_equal_the_oracle(kind: str, norm: str | None, gain: Any) -> None
             wanted = torch.full_like(parameter, 0.3 if gain == 0.3 else width**-0.5)
             assert_close(parameter.detach(), wanted, VALUES, name)
             parameter.data += 0.1 * torch.randn_like(parameter)
-    cotangents = [torch.randn(len(case.input), len(case.lengths), 2 * H, dtype=F64)]
+    cotangents = [torch.randn(len(case.input), len(case.lengths), 2 * hidden, dtype=F64)]
     assert case.states is not None
     cotangents += [torch.randn_like(part) for part in case.states]
     right = by_oracle(kind, layer, scheme, case, cotangents, 1e-3)
@@ -290,7 +291,8 @@ def indrnn() -> nn.Module:
     ("make", "options", "kind", "message"),
     [
         (indrnn, {}, ValueError, r"weight_hh_l0 is a vector \(4,\).*names=\(\"weight_ih\",\)"),
-        (lambda: seqnorm.LSTM(1, H), {}, ValueError, r"weight_ih_l0 \(16, 1\) has one element"),
+        (lambda: seqnorm.LSTM(1, H), {}, ValueError, r"row of weight_ih_l0 \(16, 1\) is too short"),
+        (lambda: seqnorm.LSTM(2, H), {}, ValueError, "two become 1 and -1; leave it out"),
         (lambda: seqnorm.LSTM(I, H), {"names": "weight_xh"}, ValueError, "did you mean 'weight_"),
         (
             lambda: nn.Sequential(seqnorm.LSTM(I, H)),
