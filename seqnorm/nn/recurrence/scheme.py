@@ -111,9 +111,10 @@ class Norm:
         object.__setattr__(self, "min_count", count)
         for field in () if self.over_batch else fields(Norm):
             if field.name in TABLE_FIELDS and getattr(self, field.name) != field.default:
+                where = "empty" if self.kind in DYNAMIC else "within one example"
                 raise ValueError(
                     f"{field.name} belongs to running statistics, and {self.kind!r} has none, as "
-                    "its set is within one example: leave it out"
+                    f"its set is {where}: leave it out"
                 )
         if isinstance(self.sets, list):  # as YAML gives it
             object.__setattr__(self, "sets", tuple(self.sets))
@@ -361,7 +362,8 @@ class NormScheme:
             raise ValueError(
                 f"{', '.join(sorted(to_tables))}: no norm of this scheme has running statistics"
             )
-        foreign = {site: fields_without(norm.kind) for site, norm in changed.norms.items()}
+        kind = to_norms.get("kind")
+        foreign = {site: fields_without(kind or n.kind) for site, n in changed.norms.items()}
         for name in to_norms:
             if changed.norms and all(name in others for others in foreign.values()):
                 raise ValueError(f"{name}: no norm of this scheme has this field")

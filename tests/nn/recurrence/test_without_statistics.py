@@ -215,6 +215,8 @@ def test_replace_changes_only_the_norms_that_have_a_field() -> None:
     for options in ({"shift": 0.1}, {"eps": 1e-3}, {"eps_on": "std"}):
         with pytest.raises(ValueError, match=f"{next(iter(options))}: no norm of this scheme"):
             NormScheme(hidden=Norm("dynamic_tanh")).replace(**options)
+    scheme = seqnorm.preset("layer", "LSTM", kind="dynamic_tanh", alpha=0.8)
+    assert scheme.norms == dict.fromkeys(scheme.norms, Norm("dynamic_tanh", alpha=0.8))
     with pytest.raises(ValueError, match="alpha: no norm of this scheme has this field"):
         seqnorm.preset("layer", "LSTM", alpha=0.4)
 
@@ -228,7 +230,7 @@ def test_replace_changes_only_the_norms_that_have_a_field() -> None:
         ("dynamic_erf", {"eps_on": "std"}, ValueError, "eps_on is the place of eps"),
         ("dynamic_tanh", {"shift": 0.1}, ValueError, "belongs to 'dynamic_erf', not to 'dynamic_t"),
         ("layer", {"alpha": 0.1}, ValueError, "alpha multiplies x before tanh or erf"),
-        ("dynamic_tanh", {"momentum": 0.2}, ValueError, "momentum belongs to running statistics"),
+        ("dynamic_tanh", {"momentum": 0.2}, ValueError, r"momentum belongs .* as its set is empty"),
         ("dynamic_tanh", {"alpha": "big"}, TypeError, "alpha should be a number"),
         ("dynamic_erf", {"shift": float("inf")}, ValueError, "shift must be finite"),
         ("dynamic_tanhh", {}, ValueError, "did you mean 'dynamic_tanh'"),
