@@ -246,3 +246,24 @@ def test_heads_are_no_sets_either() -> None:
         LAYERS["SLSTM"](
             I, H, num_heads=HEADS["SLSTM"], norm=NormScheme(output=Norm("dynamic_erf", "heads"))
         )
+
+
+@kinds
+@pytest.mark.parametrize("poison", [float("nan"), float("inf"), 1e6])
+def test_padding_changes_nothing(kind: str, poison: float) -> None:
+    norm = Norm(kind)
+    layer = build("LSTM", NormScheme(frame=norm, input=norm, hidden=norm, cell=norm, output=norm))
+    randomise(layer)
+    lengths = [5, 0, 2]
+    padding = torch.arange(6)[:, None] >= torch.tensor(lengths)
+    found = []
+    for value in (0.0, poison):
+        x = torch.randn(6, 3, I, generator=torch.Generator().manual_seed(1), dtype=F64)
+        x[padding] = value
+        x.requires_grad_()
+        output, (h, c) = layer(x, lengths=lengths)
+        leaves = [x, *layer.parameters()]
+        grads = torch.autograd.grad(output.sum() + (h * c).sum(), leaves)
+        found.append((output, h, c, *grads))
+    for clean, poisoned in zip(*found):
+        assert_equal(poisoned, clean)
