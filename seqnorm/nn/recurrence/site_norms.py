@@ -70,6 +70,9 @@ class SiteNorm(nn.Module):
         other.__dict__.update(self.__dict__)
         given = {"weight": weight, "bias": bias, **dict(zip(self.own, own))}
         other.__dict__["_parameters"] = given
+        # The given parameters are computed already.
+        others = {name: m for name, m in self._modules.items() if name != "parametrizations"}
+        other.__dict__["_modules"] = others
         return other
 
     def start(

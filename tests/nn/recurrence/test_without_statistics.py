@@ -9,6 +9,7 @@ import pytest
 import torch
 from comparing import HEADS, SHAPES, Case, H, I, build, compare, randomise
 from tolerances import GRADIENTS, VALUES, assert_close, assert_equal
+from torch.nn.utils.parametrize import register_parametrization
 
 import seqnorm
 from seqnorm import Norm, NormScheme
@@ -105,11 +106,16 @@ def test_defaults_are_those_of_the_publications(kind: str) -> None:
 
 
 @kinds
+@pytest.mark.parametrize("parametrised", [(), ("alpha",), ("weight", "alpha")])
 @pytest.mark.parametrize("recompute", [True, False])
-def test_chunks(kind: str, recompute: bool) -> None:
+def test_chunks(kind: str, recompute: bool, parametrised: tuple[str, ...]) -> None:
     """All parameters of the norm, alpha too, get their gradients when chunks are recomputed."""
-    layer = build("LSTM", NormScheme(input=Norm(kind), hidden=Norm(kind)))
+    layer = build("LSTM", NormScheme(input=Norm(kind), hidden=Norm(kind), cell=LAYER))
     randomise(layer)
+    for name in parametrised:
+        register_parametrization(layer.norm_hh_l0, name, torch.nn.Softplus())
+    if parametrised:
+        register_parametrization(layer.norm_cell_l0, "weight", torch.nn.Softplus())
     other = copy.deepcopy(layer)
     seqnorm.compute_in_chunks(other, 3, recompute=recompute)
     x = torch.randn(8, 2, I, dtype=F64)
@@ -132,9 +138,7 @@ def test_a_changed_alpha_counts_from_the_next_call_on(kind: str) -> None:
             if change == "exchanged":
                 layer.norm_hh_l0.alpha = torch.nn.Parameter(torch.tensor([1.7], dtype=F64))
             else:
-                torch.nn.utils.parametrize.register_parametrization(
-                    layer.norm_output_l0, "alpha", torch.nn.Softplus()
-                )
+                register_parametrization(layer.norm_output_l0, "alpha", torch.nn.Softplus())
             after = layer(x)[0]
             assert not torch.equal(after, before)
             assert_equal(copy.copy(layer)(x)[0], after)
