@@ -77,6 +77,8 @@ def weight_standardisation(
     ``torch.nn.utils.parametrize.remove_parametrizations(module, name)`` makes W an ordinary
     parameter again.
 
+    In torch 2.3, ``torch.compile`` cannot follow a layer with parametrised weights.
+
     A row of W has the length sqrt(K). In a layer with H units this is sqrt(3 H) times the length of
     an initial row of torch, so a norm should follow, as in the paper. Otherwise choose a gain.
 

@@ -19,6 +19,7 @@ from comparing import NONLINEARITY, Case, H, I, Result, build, by_layer, copy_of
 from tolerances import GRADIENTS, VALUES, assert_close, assert_equal
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch_versions import needs_compiler
 
 import seqnorm
 from seqnorm.nn.layers.cells import LAYERS
@@ -228,6 +229,7 @@ def test_the_precision_of_a_layer_can_change() -> None:
     assert_equal(wide.weight.detach(), torch.tensor([[-1.0, 1, -1, 1]] * 2).half())
 
 
+@needs_compiler
 @pytest.mark.parametrize("norm", [None, "layer"])
 def test_compiled(norm: str | None) -> None:
     torch.compiler.reset()
