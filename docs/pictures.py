@@ -17,10 +17,11 @@ from seqnorm.nn.statistics_sets.drawing import FONT, INK, OTHER, OTHER_EDGE, OWN
 FOLDER = Path(__file__).resolve().parent / "pictures"
 LENGTHS = (6, 4, 3, 1)
 # The name of a file, the norm, and the site whose set is shown.
-SETS = {
+SETS: dict[str, tuple[str, str]] = {
     "set_layer": ("layer", "hidden"),
     "set_batch": ("batch", "hidden"),
     "set_batch_pooled": ("batch_pooled", "input"),
+    "set_dynamic_tanh": ("dynamic_tanh", "hidden"),
 }
 GAP = 24
 
@@ -31,8 +32,11 @@ SIDE, LEFT, TOP, WIDTH, HEIGHT = 44, 150, 84, 460, 396
 def set_of(name: str) -> str:
     """Return the picture of a set S in an LSTM, as SVG."""
     norm, site = SETS[name]
-    found = seqnorm.statistics_set(seqnorm.LSTM(4, 4, norm=norm))[site]
-    return replace(found, name=f'norm="{norm}"').svg(lengths=LENGTHS)
+    title, scheme = f'norm="{norm}"', seqnorm.preset(norm if norm in seqnorm.PRESETS else "layer")
+    if norm not in seqnorm.PRESETS:
+        title, scheme = f'Norm("{norm}")', scheme.replace(kind=norm)
+    found = seqnorm.statistics_set(seqnorm.LSTM(4, 4, norm=scheme))[site]
+    return replace(found, name=title).svg(lengths=LENGTHS)
 
 
 def side_by_side(pictures: list[str]) -> str:

@@ -22,6 +22,7 @@ NORMS = ["AdaptiveInstanceNorm2d", "BatchNorm", "BatchNorm1d", "BatchNorm2d", "B
 NORMS += ["ConditionalInstanceNorm2d", "GroupNorm", "InstanceNorm", "InstanceNorm1d"]
 NORMS += ["InstanceNorm2d", "InstanceNorm3d", "LayerNorm", "LayerNorm2d", "RMSNorm"]
 NORMS += ["BatchInstanceNorm2d", "ConditionalBatchNorm2d", "SwitchableNorm2d"]
+NORMS += ["DynamicErf", "DynamicTanh"]
 SCHEMES = ["PRESETS", "Norm", "NormScheme", "Step", "preset"]
 FUNCTIONS = ["available_backends", "compute_in_chunks", "convert_norm", "convert_sync_batchnorm"]
 FUNCTIONS += [
@@ -33,6 +34,7 @@ FUNCTIONS += [
     "size_mask",
 ]
 FUNCTIONS += ["statistics_set", "steps_since_reset", "update_bn", "use_backend"]
+FUNCTIONS += ["weight_standardisation"]
 PUBLIC = sorted([*CELLS, *OF_ANY_STEP, *NORMS, *SCHEMES, *FUNCTIONS])
 # Results of public functions, and helpers, which stand in the wings.
 IN_WINGS = {

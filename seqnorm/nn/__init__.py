@@ -21,8 +21,10 @@ from .layers.explain import explain
 from .layers.layer import RecurrentLayer
 from .layers.replacement import convert_rnn
 from .layers.resets import steps_since_reset
+from .layers.weight_standardisation import weight_standardisation
 from .norms.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from .norms.conditional import ConditionalBatchNorm2d
+from .norms.dynamic import DynamicErf, DynamicTanh
 from .norms.exchange import convert_norm
 from .norms.images import LayerNorm2d
 from .norms.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
@@ -52,6 +54,8 @@ __all__ = [
     "BatchNorm3d",
     "ConditionalBatchNorm2d",
     "ConditionalInstanceNorm2d",
+    "DynamicErf",
+    "DynamicTanh",
     "GRUCell",
     "GroupNorm",
     "IndRNN",
@@ -89,4 +93,5 @@ __all__ = [
     "steps_since_reset",
     "update_bn",
     "use_backend",
+    "weight_standardisation",
 ]

@@ -86,6 +86,17 @@ class Site:
     bias: Tensor | None
     table: Table | None
     training: bool
+    alpha: Tensor | None = None
+    shift: Tensor | None = None
+
+    def alone(self, row: Tensor) -> Tensor:
+        """Compute each number by itself; erf by the normal distribution, of which it is a form."""
+        assert self.alpha is not None
+        if self.norm.kind == "dynamic_tanh":
+            return torch.stack([torch.tanh(number * self.alpha[0]) for number in row])
+        assert self.shift is not None
+        arguments = [number * self.alpha[0] + self.shift[0] for number in row]
+        return torch.stack([2 * torch.special.ndtr(z * 2**0.5) - 1 for z in arguments])
 
     def within_row(self, row: Tensor) -> Tensor:
         parts, start = [], 0
@@ -93,7 +104,10 @@ class Site:
             part = row[start : start + size]
             start += size
             mean = part.sum() / size if self.norm.kind == "layer" else torch.zeros(()).double()
-            var = ((part - mean) ** 2).sum() / size
+            seen = size
+            if self.norm.part is not None:  # the smallest number that is at least part * size
+                seen = min(n for n in range(1, size + 1) if n >= self.norm.part * size - 1e-9)
+            var = ((part[:seen] - mean) ** 2).sum() / seen
             parts.append(scaled(part, mean, var, self.norm))
         assert start == len(row)
         return torch.cat(parts)
@@ -114,6 +128,8 @@ class Site:
         """Normalise the rows of this step."""
         if self.norm.kind in ("layer", "rms"):
             rows = [self.within_row(row) for row in rows]
+        elif self.norm.kind.startswith("dynamic"):
+            rows = [self.alone(row) for row in rows]
         else:
             rows = self.over_rows(step, rows)
         if self.weight is not None:
@@ -187,6 +203,8 @@ class Direction:
             self.get(name + ".bias"),
             self.tables.get(name + ".table."),
             self.training,
+            self.get(name + ".alpha"),
+            self.get(name + ".shift"),
         )
 
     def norm(self, site: str, rows: list[Tensor]) -> list[Tensor]:

@@ -47,7 +47,7 @@ def layout_by_name(init: Init) -> Init:
     known = inspect.signature(init).parameters
 
     @functools.wraps(init)
-    def checked(self: SequenceNorm, *args: Any, **options: Any) -> None:
+    def checked(self: nn.Module, *args: Any, **options: Any) -> None:
         name = type(self).__name__
         for option in options:
             if option not in known:

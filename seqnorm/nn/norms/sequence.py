@@ -20,9 +20,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...typed import called_as
-from ..check import check_floating, check_positive, have_values, warn
+from ..check import check_floating, check_part, check_positive, have_values, warn
 from ..statistics.masks import most_valid, position_mask
-from ..statistics.moments import Moments, moments, moments_of_sets, normalise, widen
+from ..statistics.moments import (
+    Moments,
+    moments,
+    moments_of_sets,
+    normalise,
+    units_of_part,
+    widen,
+)
 from ..statistics.processes import Processes, sharing, union
 from ..statistics.ragged import is_ragged
 from ..statistics.running_table import RunningTable, few_rows
@@ -75,7 +82,9 @@ class RMSNorm(SequenceNorm):
     """S = the C channels of one frame, without subtracting the mean (Zhang & Sennrich 2019).
 
     ``y = weight * x / sqrt(mean(x^2) + eps)``, weight (C,). Unlike ``torch.nn.RMSNorm``, which
-    takes the shape of the last axes of any x, it takes sequences with one axis of channels.
+    takes the shape of the last axes of any x, it takes sequences with one axis of channels. With
+    ``part`` p, the mean is over the first ceil(p C) channels only: the pRMSNorm of the paper, which
+    takes p = 0.0625. (The authors' code rounds down.)
 
     Args:
         num_channels: C.
@@ -83,9 +92,11 @@ class RMSNorm(SequenceNorm):
             half precision), as in ``torch.nn.RMSNorm``.
         elementwise_affine: if true, there is a gain.
         layout: "NTC" for x (N, T, C), or "NCT" for x (N, C, T).
+        part: p, or ``None`` for the mean over all channels.
 
     Raises:
         TypeError: ``layout`` is missing, or an argument is unknown.
+        ValueError: an argument is out of range.
     """
 
     _flags: ClassVar[dict[str, str]] = {"elementwise_affine": "weight"}
@@ -100,16 +111,24 @@ class RMSNorm(SequenceNorm):
         dtype: torch.dtype | None = None,
         *,
         layout: str,
+        part: float | None = None,
     ) -> None:
+        check_part(part)
         known = 1.0 if eps is None else eps
         super().__init__(num_channels, known, elementwise_affine, False, layout, device, dtype)
         self.eps = eps
+        self.part = part
 
     def normalise_set(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Divide each frame of x (N, T, C) by its root mean square."""
-        mean, square, _ = moments(x, (2,), centred=False)
+        seen = x if self.part is None else x[..., : units_of_part(self.part, self.num_channels)]
+        mean, square, _ = moments(seen, (2,), centred=False)
         eps = torch.finfo(x.dtype).eps if self.eps is None else self.eps
         return normalise(x, mean, square, eps)
+
+    def extra_repr(self) -> str:
+        shown = super().extra_repr()
+        return shown if self.part is None else f"{shown}, part={self.part}"
 
 
 class GroupNorm(SequenceNorm):

@@ -102,6 +102,11 @@ def moments_of_sets(x: Tensor, number: Tensor, sets: int) -> Moments:
     )
 
 
+def units_of_part(part: float, units: int) -> int:
+    """Return ceil(part * units), the number of units of partial RMSNorm."""
+    return math.ceil(round(part * units, 9))  # 0.07 * 100 is more than 7
+
+
 def normalise(x: Tensor, mean: Tensor, var: Tensor, eps: float, *, eps_on: str = "var") -> Tensor:
     """Subtract the mean and divide by ``sqrt(var + eps)``, or ``sqrt(var) + eps`` if eps_on="std".
 

@@ -12,18 +12,21 @@ from functools import partial
 from typing import Any, overload
 
 from torch import nn
+from torch.nn.utils import parametrize
 
 from ..check import base_of
 from ..layers.cell import RecurrentCell
 from ..layers.layer import RecurrentLayer
 from ..norms.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from ..norms.conditional import ConditionalBatchNorm2d
+from ..norms.dynamic import DynamicErf, DynamicTanh
 from ..norms.images import LayerNorm2d
 from ..norms.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from ..norms.layout import SequenceNorm
 from ..norms.mixtures import BatchInstanceNorm2d, SwitchableNorm2d
 from ..norms.sequence import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from ..norms.style import AdaptiveInstanceNorm2d, ConditionalInstanceNorm2d
+from ..recurrence.dynamic import DynamicSiteNorm
 from ..recurrence.site_norms import BatchSiteNorm, FeatureNorm, SiteNorm
 from ..statistics.processes import Processes
 from .description import SiteSets, StatisticsSet
@@ -49,14 +52,17 @@ def statistics_set(
 ) -> StatisticsSet | SiteSets | MixedSets:
     """Return the set S of elements that share a mean and a variance in a layer.
 
+    S is empty in a layer without statistics, such as ``DynamicTanh``.
+
     >>> print(statistics_set(nn.InstanceNorm2d(8)).words)
     one channel, one example, all positions
 
     Args:
         layer: a norm of this library or of torch, or a recurrent layer or cell of this library with
             any scheme.
-        spatial: number of axes of positions, 1 to 3, for GroupNorm and SyncBatchNorm, which take
-            any number. By default they are shown for images, and
+        spatial: number of axes of positions, 1 to 3, for GroupNorm, SyncBatchNorm and the norms
+            without statistics (``DynamicTanh``, ``DynamicErf``), which take any number. By default
+            the first two are shown for images, and the others and
             ``seqnorm.GroupNorm(..., layout="NTC")`` for sequences.
 
     Returns:
@@ -118,7 +124,7 @@ def _refusal(layer: nn.Module) -> str:
 
 
 def _of_recurrence(layer: RecurrentLayer | RecurrentCell) -> SiteSets:
-    name = type(layer).__name__
+    name = parametrize.type_before_parametrizations(layer).__name__
     if layer.norm is None:
         raise ValueError(f'this {name} has no norm: build it with norm="layer", say, to see a set')
     direction = layer.directions()[0] if isinstance(layer, RecurrentLayer) else layer.direction()
@@ -136,8 +142,11 @@ def _of_site(name: str, site: SiteNorm, gates: str) -> StatisticsSet:
         spans = ("T", "B") if over_time else ("B",)
         remark = _remark(site.table.processes, 0 if over_time else site.norm.min_count)
         return replace(one, spans=spans, running=True, per_step=not over_time, remark=remark)
+    if isinstance(site, DynamicSiteNorm):
+        return replace(one, centred=False, empty=True)
     assert isinstance(site, FeatureNorm)
-    return _divided(replace(one, centred=site.norm.kind == "layer"), site.sizes)
+    one = replace(one, centred=site.norm.kind == "layer", part=site.norm.part)
+    return _divided(one, site.sizes)
 
 
 def _divided(of: StatisticsSet, sizes: tuple[int, ...]) -> StatisticsSet:
@@ -217,14 +226,28 @@ def _last_axes(layer: Any) -> StatisticsSet:
     return StatisticsSet(name, axes, spans, channels=shape[0], centred=centred)
 
 
+def _dynamic(layer: DynamicTanh | DynamicErf, dims: int) -> StatisticsSet:
+    if layer.layout == "NTC":
+        raise ValueError(
+            f'{type(layer).__name__} with layout="NTC" is shown for sequences: leave spatial out'
+        )
+    return _positions(layer, dims, "", centred=False, empty=True)
+
+
+def _dynamic_of_sequences(layer: DynamicTanh | DynamicErf) -> StatisticsSet:
+    return _set(layer, layer.layout, "", centred=False, empty=True)
+
+
 _ANY_POSITIONS: dict[type[nn.Module], Callable[[Any, int], StatisticsSet]] = {
     GroupNorm: _group_norm,
     nn.GroupNorm: _group_norm,
     nn.SyncBatchNorm: partial(_tracked, spans="N*"),
+    DynamicTanh: _dynamic,
+    DynamicErf: _dynamic,
 }
 _RULES: dict[type[nn.Module], Callable[[Any], StatisticsSet | MixedSets]] = {
     LayerNorm: partial(_sequences, spans="C"),
-    RMSNorm: partial(_sequences, spans="C", centred=False),
+    RMSNorm: lambda layer: _sequences(layer, "C", centred=False, part=layer.part),
     GroupNorm: lambda layer: (
         _grouped(_sequences(layer, "T"), layer) if layer.layout == "NTC" else _group_norm(layer, 2)
     ),
@@ -255,6 +278,8 @@ _RULES: dict[type[nn.Module], Callable[[Any], StatisticsSet | MixedSets]] = {
     nn.GroupNorm: partial(_group_norm, dims=2),
     nn.SyncBatchNorm: partial(_tracked, dims=2, spans="N*"),
     nn.LayerNorm: _last_axes,
+    DynamicTanh: _dynamic_of_sequences,
+    DynamicErf: _dynamic_of_sequences,
 }
 if hasattr(nn, "RMSNorm"):  # since torch 2.4
     _RULES[nn.RMSNorm] = _last_axes
