@@ -72,10 +72,17 @@ def as_tensor(array: Any) -> Tensor | None:
 
 def _named(tensors: Mapping[Any, Any], prefix: str, clean: Callable[[str], str]) -> dict[str, Any]:
     """Return the tensors whose names begin with ``prefix``, by the rest of their names."""
-    flat = dict(_leaves(tensors, ""))
-    found = {clean(name[len(prefix) :]): v for name, v in flat.items() if name.startswith(prefix)}
+    found: dict[str, Any] = {}
+    names = []
+    for name, value in _leaves(tensors, ""):
+        names.append(name)
+        short = clean(name[len(prefix) :])
+        if name.startswith(prefix):
+            if short in found:
+                raise ValueError(f"two tensors have the name {short!r}: {name!r} is one of them")
+            found[short] = value
     if prefix and not found:
-        some = ", ".join(list(flat)[:3])
+        some = ", ".join(names[:3])
         raise ValueError(f"no name begins with prefix={prefix!r}; there are {some}, ...")
     return found
 

@@ -72,7 +72,7 @@ class Parameters:
 
     def merge(self, gates: str) -> None:
         """Add bias_hh to bias_ih in ``values`` for some gates, and set it to 0 there."""
-        if gates and "bias_hh" in self.values:
+        if gates and "bias_hh" in self.values and bool(self.values["bias_hh"].any()):
             span = self.spans["bias_hh"]
             rows = {gate: self.rows("bias_hh", gate) for gate in span}
             zeros = torch.zeros_like(rows[gates[0]])

@@ -51,7 +51,7 @@ class Part:
         """Return the tensor of the original."""
         pieces = []
         for name, gates in self.pieces(own, order):
-            rows = [own.rows(name, gate) + self.shift.get(gate, 0.0) for gate in gates or [""]]
+            rows = [_moved(own.rows(name, gate), self.shift.get(gate)) for gate in gates or [""]]
             pieces.append(torch.cat(rows))
         if self.join == "stack":
             return torch.stack(pieces)
@@ -86,7 +86,12 @@ class Part:
             split = theirs.split([size[axis] for size in sizes], axis)
         for (name, gates), rows in zip(pieces, split):
             for gate, of_gate in zip(gates or [""], rows.chunk(max(len(gates), 1))):
-                yield name, gate, of_gate - self.shift.get(gate, 0.0)
+                yield name, gate, _moved(of_gate, -self.shift.get(gate, 0.0))
+
+
+def _moved(rows: Tensor, shift: float | None) -> Tensor:
+    """Return the rows with a number added; without a number they keep every bit, even -0.0."""
+    return rows + shift if shift else rows
 
 
 def rows(*of: str, gates: str = "", shift: Mapping[str, float] | None = None) -> Part:

@@ -9,10 +9,11 @@ import torch
 from originals import Weights
 from peers import PEERS, Peer
 from publications import B, I, T
-from tolerances import assert_equal
+from tolerances import REORDERED, assert_close, assert_equal
 from torch import Tensor
 
 import seqnorm
+from seqnorm.integrations import torch_rnn
 
 H = 4
 
@@ -52,6 +53,8 @@ WHOLE = [
     (("keras", "LSTM", None), 1, 2, ["forward/", "backward/"]),
     (("tfa", "LSTM", "tfa"), 2, 1, ["0/", "1/"]),
     (("flax", "GRU", None), 1, 1, ["cell/"]),
+    (("flax", "LSTM", None), 1, 2, ["forward_rnn/cell/", "backward_rnn/cell/"]),
+    (("flax_nnx", "GRU", None), 1, 2, ["forward_rnn/cell/", "backward_rnn/cell/"]),
     (("kiros", "LSTM", "kiros2016"), 1, 1, ["lnlstm_"]),
     (("kiros", "GRU", "kiros2016"), 1, 1, ["lngru_"]),
     (("speechbrain", "LiGRU", "ravanelli2018"), 2, 1, ["rnn.0.", "rnn.1."]),
@@ -82,8 +85,8 @@ def test_a_whole_layer(
     if layers == both == 1:
         assert_equal(one(x)[0], first(x)[0])
     back = seqnorm.to_weights(one, peer.source)
-    usual = {"flax", "kiros"}  # whose usual names have no beginning
-    expected = of[0] if peer.source in usual else given
+    usual = {"flax", "kiros"}  # one layer of these has usual names without a beginning
+    expected = of[0] if peer.source in usual and both == 1 else given
     assert back.keys() == expected.keys()
     for name, value in expected.items():
         assert_equal(back[name], value, name)
@@ -221,6 +224,35 @@ def test_directions_of_speechbrain_share_their_weights() -> None:
         layer.weight_hh_l0_reverse[0, 0] += 1.0
     with pytest.raises(ValueError, match=r"rnn.0.u.weight would differ between the directions"):
         seqnorm.to_weights(layer, "speechbrain")
+
+
+def test_two_tensors_of_the_same_name() -> None:
+    w = the("tfa", "RNN", "tfa").weights()
+    with pytest.raises(ValueError, match="two tensors have the name 'bias': 'bias:0' is one"):
+        seqnorm.load_weights(the("tfa", "RNN", "tfa").layer(), w | {"bias:0": w["bias"]}, "tfa")
+
+
+def test_a_layer_that_is_ready_for_calls_computes_with_the_new_weights() -> None:
+    peer = the("haste", "LSTM", "haste")
+    layer, other = peer.layer(), peer.layer()
+    x = torch.randn(T, B, I, dtype=torch.float64)
+    for w in (peer.weights(), peer.weights()):
+        seqnorm.load_weights(layer, w, "haste")
+        with torch.no_grad():
+            for _ in range(3):
+                found = layer(x)[0]
+    seqnorm.load_weights(other, w, "haste")
+    assert_close(found, other(x)[0], REORDERED)
+
+
+def test_layers_that_are_torchs_too() -> None:
+    peer = the("keras", "LSTM", None)
+    w = peer.weights()
+    layer, same = torch_rnn.LSTM(I, H, dtype=torch.float64), peer.layer()
+    seqnorm.load_weights(layer, w, "keras")
+    seqnorm.load_weights(same, w, "keras")
+    x = torch.randn(T, B, I, dtype=torch.float64)
+    assert_close(layer(x)[0], same(x)[0], REORDERED)
 
 
 def test_a_copy_has_the_dtype_of_the_layer_and_shares_no_memory() -> None:

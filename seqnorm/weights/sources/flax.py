@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..layout import Layout, Source
 from ..parts import Part, rows, transposed
 
-PLACES = ("{name}", "cell/{name}", "{layer}/{name}", "{layer}/cell/{name}")
+PLACES = ("{name}", "cell/{name}", "{direction}/cell/{name}", "{layer}/{name}")
 
 
 def kernels(gates: str) -> dict[str, Part]:
@@ -32,6 +32,7 @@ SIMPLE = {
 
 SOURCE = Source(
     title="Flax (linen)",
+    directions=("forward_rnn", "backward_rnn"),
     clean=lambda name: name.replace(".", "/"),
     layouts=(
         Layout("LSTM", None, "ifgo", LSTM, PLACES, merged="ifgo"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..layout import Layout, Source
 from ..parts import Part, rows, transposed
 
-PLACES = ("{name}", "cell/{name}", "{layer}/{name}", "{layer}/cell/{name}")
+PLACES = ("{name}", "cell/{name}", "{direction}/cell/{name}", "{layer}/{name}")
 DENSE = {"dense_i/kernel": transposed("weight_ih"), "dense_h/kernel": transposed("weight_hh")}
 OPTIMIZED = {**DENSE, "dense_h/bias": rows("bias_ih")}
 # A GRU has no bias within the product with the reset gate, unlike that of linen.
@@ -25,6 +25,7 @@ BY_GATE = {name: part for gate in "ifgo" for name, part in of_gate(gate).items()
 
 SOURCE = Source(
     title="Flax (nnx)",
+    directions=("forward_rnn", "backward_rnn"),
     clean=lambda name: name.replace(".", "/"),
     layouts=(
         Layout("LSTM", None, "ifgo", OPTIMIZED, PLACES, merged="ifgo"),
