@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from originals import Weights
@@ -180,6 +182,20 @@ def test_nested_mappings_and_arrays_of_others() -> None:
     layer, same = peer.layer(), peer.layer()
     seqnorm.load_weights(layer, {"params": {"cell": nested}}, "flax", prefix="params/")
     seqnorm.load_weights(same, {n.replace("/", "."): v for n, v in w.items()}, "flax")
+    for wanted, found in zip(same.parameters(), layer.parameters()):
+        assert_equal(found, wanted)
+
+
+def test_a_file_of_numpy(tmp_path: Path) -> None:
+    """Take Kiros's parameters as his programs save them, behind the name of the layer."""
+    peer = the("kiros", "GRU", "kiros2016")
+    w = peer.weights()
+    given = {f"encoder_{name}": value.numpy() for name, value in w.items()}
+    np.savez(tmp_path / "model.npz", decoder_W=np.zeros(3), **given)
+    layer, same = peer.layer(), peer.layer()
+    with np.load(tmp_path / "model.npz") as file:
+        seqnorm.load_weights(layer, file, "kiros", prefix="encoder_")
+    seqnorm.load_weights(same, w, "kiros")
     for wanted, found in zip(same.parameters(), layer.parameters()):
         assert_equal(found, wanted)
 

@@ -129,6 +129,22 @@ def test_flax_linen(kind: str, jax: Any) -> None:
         assert_equal(value, torch.tensor(variables["params"]["cell"][owner][which]))
 
 
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_flax_in_both_directions(kind: str, jax: Any) -> None:
+    linen = library("flax.linen")
+    double = jax.numpy.float64
+    options = {"dtype": double, "param_dtype": double}
+    ways = [linen.RNN(getattr(linen, f"{kind}Cell")(H, **options)) for _ in range(2)]
+    module = linen.Bidirectional(*ways)
+    x = draw().transpose(0, 1)
+    rng = np.random.default_rng(0)
+    variables = module.init(jax.random.key(0), x.numpy())
+    variables = jax.tree_util.tree_map(lambda a: rng.normal(size=a.shape), variables)
+    layer = getattr(seqnorm, kind)(I, H, bidirectional=True, batch_first=True, dtype=torch.float64)
+    seqnorm.load_weights(layer, variables["params"], "flax")
+    assert_close(layer(x)[0], torch.tensor(np.array(module.apply(variables, x.numpy()))), REORDERED)
+
+
 @pytest.mark.parametrize("kind", ["LSTM", "OptimizedLSTM", "GRU", "Simple"])
 def test_flax_nnx(kind: str, jax: Any) -> None:
     nnx = library("flax.nnx")
