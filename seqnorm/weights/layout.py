@@ -11,7 +11,7 @@ from typing import Any
 from ..nn.check import choose
 from ..nn.layers.layer import RecurrentLayer
 from ..nn.recurrence.presets import described, preset
-from ..nn.recurrence.scheme import NormScheme
+from ..nn.recurrence.scheme import TABLE_FIELDS, Norm, NormScheme
 from . import sources
 from .parameters import Recurrent
 from .parts import Part
@@ -141,18 +141,19 @@ def _computed(scheme: NormScheme | None, eps_is_free: bool) -> NormScheme | None
     """Return a scheme without initial values and options of tables, which change no number."""
     if scheme is None:
         return None
-    changes: dict[str, Any] = {}
-    for site, norm in scheme.norms.items():
-        plain = type(norm)()
-        changes[site] = type(norm)(
-            norm.kind,
-            norm.sets,
-            None if norm.gain is None else plain.gain,
-            None if norm.bias is None else plain.bias,
-            plain.eps if eps_is_free else norm.eps,
-            norm.eps_on,
+    plain = Norm()
+    options = {field: getattr(plain, field) for field in TABLE_FIELDS}
+    if eps_is_free:
+        options["eps"] = plain.eps
+    changes: dict[str, Any] = {
+        site: replace(
+            norm,
+            gain=None if norm.gain is None else plain.gain,
+            bias=None if norm.bias is None else plain.bias,
+            **options,
         )
-    plain_scheme = NormScheme()
+        for site, norm in scheme.norms.items()
+    }
     for field in ("bias_init", "gate_bias", "hidden_init"):
-        changes[field] = getattr(plain_scheme, field)
+        changes[field] = getattr(NormScheme(), field)
     return replace(scheme, **changes)

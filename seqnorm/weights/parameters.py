@@ -42,8 +42,10 @@ class Parameters:
         self.heads = step.heads
         self.values: dict[str, Tensor] = {}
         self.tables: dict[str, RunningTable] = {}
+        known = {"weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", *step.own}
         for name, parameter in module.named_parameters():
-            if short := _short(name, suffix):
+            short = _short(name, suffix)
+            if "." in short or short in known:
                 self.values[short] = parameter.detach()
         for name, child in module.named_modules():
             if isinstance(child, RunningTable) and (short := _short(name, suffix)):
