@@ -119,7 +119,7 @@ class Values:
     def _whole(self, name: str, step: int = 0) -> Tensor:
         by_gate, span = self._found.get((name, step), {}), self._own.spans[name]
         if not span:
-            return by_gate[""]
+            return by_gate[""].to(self._own.values[name])
         # A bias for which the original has no place is 0 there.
         zeros = torch.zeros_like(self._own.rows(name, span[0]))
         return torch.cat([by_gate.get(gate, zeros).to(zeros) for gate in span])
@@ -128,7 +128,7 @@ class Values:
         """Yield the name, the present and the new value of each parameter."""
         for name, value in self._own.values.items():
             if not is_statistic(name):
-                yield name, value, self._whole(name).to(value)
+                yield name, value, self._whole(name)
 
     def statistics(self) -> Iterator[tuple[str, RunningTable, Tensor, Tensor, Tensor]]:
         """Yield the name of a norm, its table, means and variances (S, F), and counts (S,).

@@ -238,6 +238,7 @@ def statistics(change: Callable[[Weights], Any]) -> Weights:
         (lambda w: w.pop("bn_hh.running_var_2"), r"missing: .*bn_hh.running_var_2 \(16,\)"),
         (lambda w: w["bn_c.running_var_1"].fill_(-1.0), "statistics of norm_cell must be finite"),
         (lambda w: w["bn_c.running_mean_1"].fill_(torch.nan), "of norm_cell must be finite"),
+        (lambda w: w["bn_ih.running_var_0"].fill_(torch.inf), "of norm_ih must be finite"),
     ],
 )
 def test_statistics_that_cannot_be(change: Callable[[Weights], Any], said: str) -> None:
@@ -246,6 +247,16 @@ def test_statistics_that_cannot_be(change: Callable[[Weights], Any], said: str) 
         seqnorm.load_weights(layer, statistics(change), "jihunchoi")
     assert bool(layer.weight_ih_l0.isnan().all())
     assert not layer.norm_ih_l0.table.count.any()
+
+
+def test_statistics_too_large_for_the_dtype_of_the_layer() -> None:
+    """The table of a layer in float32 would hold an infinite variance; nothing is written."""
+    w = statistics(lambda w: w["bn_c.running_var_0"].fill_(1e200))
+    layer = seqnorm.LSTM(I, H, norm="jihunchoi")
+    before = layer.weight_ih_l0.detach().clone()
+    with pytest.raises(ValueError, match="of norm_cell must be finite"):
+        seqnorm.load_weights(layer, w, "jihunchoi")
+    assert_equal(layer.weight_ih_l0.detach(), before)
 
 
 def test_more_steps_than_the_table_has() -> None:
