@@ -85,6 +85,16 @@ def test_the_prediction_helper() -> None:
         assert f"{argument}:" in (seqnorm.load.__doc__ or "")
 
 
+@pytest.mark.parametrize("name", ["load_weights", "to_weights"])
+def test_the_exchange_of_weights(name: str) -> None:
+    """It is public, and is loaded when it is asked for."""
+    assert name in dir(seqnorm)
+    assert name not in seqnorm.__all__
+    found = getattr(seqnorm, name)
+    for argument in inspect.signature(found).parameters:
+        assert f"{argument}:" in found.__doc__
+
+
 def test_the_version() -> None:
     assert seqnorm.__version__.count(".") == 2
     assert all(piece.isdigit() for piece in seqnorm.__version__.split("."))
