@@ -264,3 +264,13 @@ def test_more_steps_than_the_table_has() -> None:
     layer = seqnorm.LSTM(I, H, norm=seqnorm.preset("jihunchoi", "LSTM", max_steps=2))
     with pytest.raises(ValueError, match=r"4 steps for norm_ih, whose table has 2: .*max_steps=4"):
         seqnorm.load_weights(layer, peer.weights(), "jihunchoi")
+
+
+def test_learned_states_have_no_place() -> None:
+    layer = seqnorm.GRU(3, 4, learn_initial_state=True)
+    for call in (
+        lambda: seqnorm.to_weights(layer, "torch"),
+        lambda: seqnorm.load_weights(layer, {}, "torch"),
+    ):
+        with pytest.raises(ValueError, match="learn_initial_state=False"):
+            call()
