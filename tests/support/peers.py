@@ -17,7 +17,6 @@ from publications import B, I, State, T
 from torch import Tensor
 
 import seqnorm
-from seqnorm.weights.sources.returnn import GLOBAL
 
 H, HEADS = 4, 2
 
@@ -212,7 +211,7 @@ def _peers() -> Iterator[Peer]:
     gru = f"{TORCH.format(g=3)} {layer_norms('r', 'i', 'n')}"
     yield Peer("icefall", "GRU", "icefall", gru, of["icefall", "GRU"])
     below = "gamma_input_below 4H beta_input_below 4H gamma_state_below 4H"
-    yield Peer("returnn", "LSTM", GLOBAL, f"{RETURNN} {below}", plain.returnn_global)
+    yield Peer("returnn", "LSTM", "returnn", f"{RETURNN} {below}", plain.returnn_global)
     by_gate = " ".join(f"gamma_{g}_gate H beta_{g}_gate H" for g in "ijfo")
     yield Peer("returnn", "LSTM", "tf_contrib", f"{RETURNN} {by_gate}", plain.returnn_gates)
     norms = " ".join(AFFINE.format(name=f"norm.{k}", n="4H") for k in range(2))

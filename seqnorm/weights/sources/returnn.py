@@ -5,18 +5,9 @@ The bias of its forget gate is an initial value of a norm's bias, so it is in th
 
 from __future__ import annotations
 
-from ...nn.recurrence.scheme import Norm, NormScheme
 from ..layout import Layout, Source
 from ..parts import Part, rows, transposed
 
-# global_norm and cell_norm: N(W x) + N(U h; gain, -), and c = N(c) is fed back.
-GLOBAL = NormScheme(
-    input=Norm("layer"),
-    hidden=Norm("layer", bias=None),
-    cell=Norm("layer"),
-    cell_state="normalised",
-    bias_ih=None,
-).replace(eps=1e-12)
 MATRICES = {"W_ff": transposed("weight_ih"), "W_re": transposed("weight_hh")}
 CELL = {"gamma_new_c": rows("norm_cell.weight"), "beta_new_c": rows("norm_cell.bias")}
 GLOBAL_NORM = {
@@ -49,7 +40,7 @@ SOURCE = Source(
     title="RETURNN",
     clean=lambda name: name.removesuffix(":0"),
     layouts=(
-        Layout("LSTM", GLOBAL, "igfo", GLOBAL_NORM, eps_is_free=True),
+        Layout("LSTM", "returnn", "igfo", GLOBAL_NORM, eps_is_free=True),
         Layout("LSTM", "tf_contrib", "igfo", PER_GATE_NORM, eps_is_free=True),
     ),
 )

@@ -65,6 +65,7 @@ class LSTMStep(Step):
             bias_ih=None,
             gate_bias=_FORGET,
         ).replace(eps=1e-12),
+        "returnn": _FED_BACK.replace(hidden=_LAYER_GAIN, eps=1e-12),
         "icefall": NormScheme(
             sum=Norm("layer", "separate", "uniform", "uniform"),
             cell=_UNIFORM,
@@ -132,6 +133,8 @@ class LSTM(Layer[TwoStates], TorchWeights[nn.LSTM]):
                  (TensorFlow Addons)
     tf_contrib   a = N(W [x, h]) for each gate apart, c = N(c) fed back, eps 1e-12, forget bias 1
                  (TF1 LayerNormBasicLSTMCell)
+    returnn      a = N(W_x x) + N(W_h h; 1, -), c = N(c) fed back, eps 1e-12 (RETURNN,
+                 LayerNormVariantsLSTMCell with global_norm and cell_norm)
     icefall      a = N(W_x x + b + W_h h + b') for each gate apart, c = N(c) fed back; all drawn
     di_engine    a = N(W_x x) + N(W_h h) + b, c without norm
     laurent2016  as "batch_pooled" with gain 1 (Laurent et al. 2016, sequence-wise)
