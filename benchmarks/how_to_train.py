@@ -1,8 +1,10 @@
 """Advice on training normalised LSTMs, measured on a small task of real data.
 
 ``taskset -c 1 nice -n 10 python benchmarks/how_to_train.py`` makes the runs that are missing in
-``results/how_to_train.csv``, in about eight minutes on one core; it can be interrupted and resumed.
-``--table gain`` prints a table of ``docs/how_to_train.md``, whose test compares them with the file.
+``results/how_to_train.csv``, in about twelve minutes on one core; it can be interrupted and
+resumed.
+``--table gain`` prints a table of ``docs/how_to_train.md`` or ``docs/later_norms.md``, which a test
+compares with the file. ``--tables later`` makes the runs of one table only.
 
 The task is scikit-learn's handwritten digits, 8 x 8 pixels each, read two pixels at a time: 32
 steps of 2 inputs, less the mean and divided by the standard deviation of the training part. An LSTM
@@ -34,6 +36,9 @@ RESULTS = Path("results/how_to_train.csv")
 SEEDS = (1, 2, 3)
 EPOCHS, BATCH, UNITS, TESTED = 20, 64, 64, 450
 NORMS = ("none", "layer", "batch")
+# Norms without a preset, and layers with normalised weights: see ``later``.
+LATER = ("rms of 1/16", "dynamic_tanh", "dynamic_erf", "weight norm", "spectral norm")
+LATER += ("standardised weights", "layer and standardised weights")
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Setting:
     """One way to train; "" leaves an option of the norm's scheme as it is published.
 
     Args:
-        norm: "none", or the name of a scheme.
+        norm: "none", the name of a scheme, or one of ``LATER``.
         gain: initial gain of every norm.
         forget_bias: initial bias of the forget gate.
         hidden_init: initialisation of W_hh, "uniform" or "orthogonal".
@@ -78,6 +83,7 @@ TABLES: dict[str, tuple[tuple[str, ...], str, tuple[str, ...]]] = {
     "precision": (NORMS, "precision", ("float32", "bfloat16")),
     "gru_lr": (NORMS, "lr", ("0.001", "0.003", "0.01", "0.03", "0.1")),
     "gru_gain": (("layer", "rms", "batch"), "gain", ("0.1", "0.3", "1")),
+    "later": (("none", "layer", "rms", *LATER), "lr", ("0.003", "0.01", "0.03")),
 }
 HIGH = "0.03"  # the learning rate of "clip_high"
 WORDS = {
@@ -119,6 +125,8 @@ def network(setting: Setting) -> tuple[nn.LSTM | nn.GRU | seqnorm.LSTM | seqnorm
         changes = {"gain": float(setting.gain)} if setting.gain else {}
         scheme = seqnorm.preset(setting.norm, "GRU", **changes)
         return seqnorm.GRU(2, UNITS, batch_first=True, norm=scheme), nn.Linear(UNITS, 10)
+    if setting.norm in LATER:
+        return later(setting.norm), nn.Linear(UNITS, 10)
     lstm: nn.LSTM | seqnorm.LSTM
     if setting.norm == "none":
         lstm = nn.LSTM(2, UNITS, batch_first=True)
@@ -138,6 +146,33 @@ def network(setting: Setting) -> tuple[nn.LSTM | nn.GRU | seqnorm.LSTM | seqnorm
         scheme = seqnorm.preset(setting.norm, "LSTM", **options)
         lstm = seqnorm.LSTM(2, UNITS, batch_first=True, norm=scheme)
     return lstm, nn.Linear(UNITS, 10)
+
+
+def later(name: str) -> seqnorm.LSTM:
+    """Return an LSTM with one of the norms of ``LATER``.
+
+    Norms of activations stand at the sites of the preset "layer" or "rms". The standardised weights
+    are W_hh, with a gain if there is no such norm.
+    """
+    scheme = None
+    if name == "rms of 1/16":
+        scheme = seqnorm.preset("rms", "LSTM", part=1 / 16)
+    elif name.startswith("dynamic"):
+        norm = seqnorm.Norm(name)
+        scheme = seqnorm.NormScheme(input=norm, hidden=norm, cell=norm)
+    elif name.startswith("layer"):
+        scheme = seqnorm.preset("layer", "LSTM")
+    lstm = seqnorm.LSTM(2, UNITS, batch_first=True, norm=scheme)
+    if name == "weight norm":
+        for weight in ("weight_ih_l0", "weight_hh_l0"):
+            nn.utils.parametrizations.weight_norm(lstm, weight)
+    elif name == "spectral norm":
+        nn.utils.parametrizations.spectral_norm(lstm, "weight_hh_l0")
+    elif name.endswith("standardised weights"):
+        # With two inputs, a row of W_ih has nothing but its sign left.
+        gain = "unit" if scheme is None else None
+        seqnorm.weight_standardisation(lstm, "weight_hh", gain=gain)
+    return lstm
 
 
 def digits(inputs: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -263,6 +298,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--table", choices=TABLES, help="print this table and make no runs")
+    parser.add_argument("--tables", choices=TABLES, nargs="+", default=list(TABLES))
     parser.add_argument(
         "--column", default="accuracy", choices=("accuracy", "first_gradient", "largest_gradient")
     )
@@ -272,7 +308,7 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     options.results.parent.mkdir(parents=True, exist_ok=True)
-    make(options.results)
+    make(options.results, options.tables)
 
 
 if __name__ == "__main__":

@@ -17,10 +17,11 @@ from seqnorm.nn.statistics_sets.drawing import FONT, INK, OTHER, OTHER_EDGE, OWN
 FOLDER = Path(__file__).resolve().parent / "pictures"
 LENGTHS = (6, 4, 3, 1)
 # The name of a file, the norm, and the site whose set is shown.
-SETS = {
+SETS: dict[str, tuple[str, str]] = {
     "set_layer": ("layer", "hidden"),
     "set_batch": ("batch", "hidden"),
     "set_batch_pooled": ("batch_pooled", "input"),
+    "set_dynamic_tanh": ("dynamic_tanh", "hidden"),
 }
 GAP = 24
 
@@ -31,8 +32,11 @@ SIDE, LEFT, TOP, WIDTH, HEIGHT = 44, 150, 84, 460, 396
 def set_of(name: str) -> str:
     """Return the picture of a set S in an LSTM, as SVG."""
     norm, site = SETS[name]
-    found = seqnorm.statistics_set(seqnorm.LSTM(4, 4, norm=norm))[site]
-    return replace(found, name=f'norm="{norm}"').svg(lengths=LENGTHS)
+    title, scheme = f'norm="{norm}"', seqnorm.preset(norm if norm in seqnorm.PRESETS else "layer")
+    if norm not in seqnorm.PRESETS:
+        title, scheme = f'Norm("{norm}")', scheme.replace(kind=norm)
+    found = seqnorm.statistics_set(seqnorm.LSTM(4, 4, norm=scheme))[site]
+    return replace(found, name=title).svg(lengths=LENGTHS)
 
 
 def side_by_side(pictures: list[str]) -> str:
@@ -105,6 +109,50 @@ def rows_of_steps() -> str:
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
+def resets() -> str:
+    """Return a picture of a batch with resets: the number of every step, and the rows of step 1.
+
+    A function of the library counts the steps.
+    """
+    anew = torch.zeros(8, 3, dtype=torch.bool)
+    anew[[3, 6], [0, 0]] = anew[5, 1] = True
+    numbers = [seqnorm.steps_since_reset(anew[: t + 1]) - 1 for t in range(len(anew))]
+    width, height = LEFT + len(anew) * SIDE + 16, TOP + 3 * SIDE + 84
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
+        f'height="{height}" role="img" style="max-width:100%;height:auto" font-family="{FONT}" '
+        f'font-size="16" fill="{INK}">',
+        "<title>The steps of a batch with resets</title>",
+        f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
+        text(16, 28, "Steps count from each reset", 'font-size="20" font-weight="bold"'),
+        text(16, TOP - 10, "time", f'fill="{QUIET}"'),
+    ]
+    shared = f'fill="{OWN}" stroke="{OTHER_EDGE}"'
+    bar = f'stroke="{INK}" stroke-width="4"'
+    for t in range(len(anew)):
+        x = LEFT + t * SIDE
+        middle = 'text-anchor="middle"'
+        parts.append(text(x + SIDE / 2, TOP - 10, str(t), f'{middle} fill="{QUIET}"'))
+        for b in range(3):
+            y, number = TOP + b * SIDE, int(numbers[t][b])
+            look = shared if number == 1 else f'fill="{OTHER}" stroke="{OTHER_EDGE}"'
+            parts.append(
+                f'<rect x="{x + 2}" y="{y + 2}" width="{SIDE - 4}" height="{SIDE - 4}" {look}/>'
+            )
+            ink = "#ffffff" if number == 1 else INK
+            parts.append(text(x + SIDE / 2, y + 28, str(number), f'{middle} fill="{ink}"'))
+            if anew[t, b]:
+                parts.append(f'<path d="M{x} {y - 2}V{y + SIDE + 2}" {bar}/>')
+    for b in range(3):
+        parts.append(text(16, TOP + b * SIDE + 28, f"sequence {b + 1}"))
+    y = TOP + 3 * SIDE + 24
+    parts.append(f'<path d="M24 {y}v16" {bar}/>')
+    parts.append(text(42, y + 14, "a reset: the state before this step is the initial one"))
+    parts.append(f'<rect x="16" y="{y + 26}" width="16" height="16" {shared}/>')
+    parts.append(text(42, y + 40, "the rows of step 1, which share a mean and a variance"))
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
 def text(x: float, y: float, words: str, style: str = "") -> str:
     """Return a line of text."""
     return f'<text x="{x:g}" y="{y:g}" {style}>{words}</text>'.replace(" >", ">")
@@ -114,7 +162,7 @@ def draw() -> dict[str, str]:
     """Return the pictures by the name of their file."""
     found = {f"{name}.svg": set_of(name) for name in SETS}
     found["sets.svg"] = side_by_side([set_of("set_layer"), set_of("set_batch")])
-    return {**found, "rows_of_steps.svg": rows_of_steps()}
+    return {**found, "rows_of_steps.svg": rows_of_steps(), "resets.svg": resets()}
 
 
 def main() -> None:

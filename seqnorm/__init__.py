@@ -9,7 +9,7 @@ torch.Size([3, 10, 64])
 A program that has not imported torch imports it when a name is read for the first time, so that the
 command line answers at once.
 ``seqnorm.load`` reads a model that ``seqnorm fit`` has trained; it needs the extra packages of
-training.
+training. ``seqnorm.load_weights`` and ``seqnorm.to_weights`` exchange weights with other libraries.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from . import testing as testing
     from .nn import *  # noqa: F403  the public names are those of the library proper
     from .training.prediction.loaded import load as load
+    from .weights import load_weights as load_weights
+    from .weights import to_weights as to_weights
 
     __all__: list[str] = []
     __all__ += nn.__all__
@@ -37,6 +39,8 @@ else:
         if name == "load":
             # It is not in __all__, because a star import must not need the packages of training.
             return import_module(f"{__name__}.training.prediction.loaded").load
+        if name in ("load_weights", "to_weights"):
+            return getattr(import_module(f"{__name__}.weights"), name)
         if name.startswith("_") and name != "__all__":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         library = import_module(f"{__name__}.nn")
@@ -48,7 +52,8 @@ else:
         return found
 
     def __dir__():
-        return sorted({*globals(), *__getattr__("__all__"), "load", "nn", "testing"})
+        asked_for = {"load", "load_weights", "nn", "testing", "to_weights"}
+        return sorted({*globals(), *__getattr__("__all__"), *asked_for})
 
     if "torch" in sys.modules:  # register the operators of saved programs
         from . import nn as nn

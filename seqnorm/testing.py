@@ -31,6 +31,7 @@ def check_step(
     - ragged sequences against each sequence by itself, or packed where norms span the batch;
     - NaN, infinity and 1e6 in the padding, which must change nothing;
     - chunks of time, kept and recomputed, against the whole sequence;
+    - resets inside sequences against the segments as sequences;
     - the backward direction against the forward one on reversed sequences;
     - a cell, step by step, against the layer;
     - a copy and a loaded state dict against the original.
@@ -200,6 +201,22 @@ def _chunks(case: _Case) -> None:
         _same(_outcome(layer, x, lengths=_LENGTHS), expected)
 
 
+def _resets(case: _Case) -> None:
+    """Resets."""
+    layer = case.layer(num_layers=2)
+    x = torch.randn(_T, 2, _I, dtype=_F64)
+    resets = torch.zeros(_T, 2, dtype=torch.bool)
+    resets[2, 0] = resets[1, 1] = True
+    output, final = copy.deepcopy(layer)(x, resets=resets)
+    segments = [x[:2, 0], x[2:, 0], x[:1, 1], x[1:, 1]]
+    padded = torch.nn.utils.rnn.pad_sequence(segments)
+    apart, last = layer(padded, lengths=[len(segment) for segment in segments])
+    for row, number in enumerate((0, 2)):
+        parts = [apart[: len(segments[k]), k] for k in (number, number + 1)]
+        _same(output[:, row], torch.cat(parts))
+    _same(list(_parts(final)), [part[:, [1, 3]] for part in _parts(last)])
+
+
 def _directions(case: _Case) -> None:
     """Both directions."""
     both = case.layer(bidirectional=True)
@@ -242,4 +259,4 @@ def _saved(case: _Case) -> None:
     _same(_outcome(copy.deepcopy(layer), x), expected)
 
 
-_CHECKS = (_derivatives, _ragged, _poison, _chunks, _directions, _stepped, _saved)
+_CHECKS = (_derivatives, _ragged, _poison, _chunks, _resets, _directions, _stepped, _saved)

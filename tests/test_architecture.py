@@ -33,6 +33,7 @@ OF_A_CELL = ("check", "recurrence.", "layers.")
 ARROWS = {  # a package, and the packages of seqnorm that it may import
     "nn": set(),
     "integrations": {"nn"},
+    "weights": {"nn"},
     "models": {"nn"},
     "datasets": set(),
     "training": {"models", "datasets", "nn"},
@@ -93,8 +94,8 @@ def test_the_library_proper_needs_torch_alone(name: str) -> None:
 
 
 @of_python_3_10
-@pytest.mark.parametrize("name", [name for name in MODULES if part(name) == "models"])
-def test_models_need_torch_alone(name: str) -> None:
+@pytest.mark.parametrize("name", [name for name in MODULES if part(name) in ("models", "weights")])
+def test_models_and_weights_need_torch_alone(name: str) -> None:
     outside = {target.split(".")[0] for target in imports(name)} - {"seqnorm", "torch"}
     assert outside <= STANDARD
 
@@ -108,14 +109,14 @@ def test_packages_import_one_way(name: str) -> None:
 
 
 def test_the_top_imports_the_library_proper_alone() -> None:
-    assert {part(target) for target in ours("seqnorm")} <= {"nn", "training", ""}
+    assert {part(target) for target in ours("seqnorm")} <= {"nn", "training", "weights", ""}
     assert {target for target in ours("seqnorm") if part(target) == "training"} <= {
         "seqnorm.training",
         "seqnorm.training.prediction",
         "seqnorm.training.prediction.loaded",
     }, "of the type of seqnorm.load"
     run = set(imports("seqnorm", typing_too=False))
-    assert not {target for target in run if target.startswith("seqnorm.training")}
+    assert not {t for t in run if t.startswith(("seqnorm.training", "seqnorm.weights"))}
     for name in ("seqnorm.version", *ABOVE):
         assert ours(name) == set()
 
@@ -179,12 +180,15 @@ def words_of_code(name: str) -> Iterator[str]:
 def test_a_new_cell_touches_one_file_and_the_export_lines() -> None:
     """No other module imports the file of a cell or has the cell's name as a literal.
 
-    The exception is a backend, which names the cells for which it has kernels.
+    The exceptions are a backend, which names the cells for which it has kernels, and the tables of
+    other libraries' weights.
     """
     cells = {name.lower() for name in seqnorm.nn.layers.cells.__all__}
     assert cells >= {"lstm", "lstmcell", "slstm"}
     for name in MODULES:
         if name.startswith(("seqnorm.nn.layers.cells", "seqnorm.nn.backends.cpu")):
+            continue
+        if name.startswith("seqnorm.weights.sources."):
             continue
         if name == "seqnorm.nn":
             continue  # an export line
@@ -267,7 +271,8 @@ def test_importing_seqnorm_loads_torch_alone() -> None:
     assert "torch" in of_seqnorm
     assert set(CELL_FILES) <= of_seqnorm
     assert not of_seqnorm & set(HEAVY)
-    assert not {n for n in of_seqnorm if n.startswith(("seqnorm.training", "seqnorm.datasets"))}
+    apart = ("seqnorm.training", "seqnorm.datasets", "seqnorm.weights")
+    assert not {n for n in of_seqnorm if n.startswith(apart)}
     beyond = {n for n in of_seqnorm - of_torch if n.split(".")[0] != "seqnorm"}
     assert beyond <= sys.stdlib_module_names, (
         "nothing that is neither torch nor the standard library"
@@ -280,6 +285,8 @@ def test_torch_is_loaded_when_a_name_is_read() -> None:
         assert "torch" in loaded_by(statement)
     assert "seqnorm.testing" in loaded_by("import seqnorm; seqnorm.testing.check_step")
     assert "lightning" in loaded_by("import seqnorm; seqnorm.load")
+    assert "seqnorm.weights.transfer" in loaded_by("import seqnorm; seqnorm.load_weights")
+    assert "seqnorm.weights" not in loaded_by("from seqnorm import *; import seqnorm; dir(seqnorm)")
     assert "lightning" not in loaded_by("from seqnorm import *; import seqnorm; dir(seqnorm)")
 
 

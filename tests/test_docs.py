@@ -56,6 +56,7 @@ def test_every_block_names_its_language() -> None:
 
 
 @names([page for page in WITH_CODE if re.search(r"^print\(.*  # ", read(page), re.MULTILINE)])
+@pytest.mark.usefixtures("forgotten_steps")
 def test_the_printed_text_is_that_of_the_comment(
     page: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

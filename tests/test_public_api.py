@@ -21,6 +21,8 @@ OF_ANY_STEP = ["RecurrentCell", "RecurrentLayer"]
 NORMS = ["AdaptiveInstanceNorm2d", "BatchNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d"]
 NORMS += ["ConditionalInstanceNorm2d", "GroupNorm", "InstanceNorm", "InstanceNorm1d"]
 NORMS += ["InstanceNorm2d", "InstanceNorm3d", "LayerNorm", "LayerNorm2d", "RMSNorm"]
+NORMS += ["BatchInstanceNorm2d", "ConditionalBatchNorm2d", "SwitchableNorm2d"]
+NORMS += ["DynamicErf", "DynamicTanh"]
 SCHEMES = ["PRESETS", "Norm", "NormScheme", "Step", "preset"]
 FUNCTIONS = ["available_backends", "compute_in_chunks", "convert_norm", "convert_sync_batchnorm"]
 FUNCTIONS += [
@@ -34,12 +36,13 @@ FUNCTIONS += [
     "set_renormalization",
     "size_mask",
 ]
-FUNCTIONS += ["statistics_set", "update_bn", "use_backend"]
+FUNCTIONS += ["statistics_set", "steps_since_reset", "update_bn", "use_backend"]
+FUNCTIONS += ["weight_standardisation"]
 PUBLIC = sorted([*CELLS, *OF_ANY_STEP, *NORMS, *SCHEMES, *FUNCTIONS])
 # Results of public functions, and helpers, which stand in the wings.
 IN_WINGS = {
     "statistics": ["Report", "RunningTable", "batch_statistics"],
-    "statistics_sets": ["SiteSets", "StatisticsSet"],
+    "statistics_sets": ["MixedSets", "SiteSets", "StatisticsSet"],
     "norms": ["style_statistics"],
 }
 LAYERS = [name for name in CELLS if not name.endswith("Cell")]
@@ -83,6 +86,16 @@ def test_the_prediction_helper() -> None:
     assert "checkpoint" in (seqnorm.load.__doc__ or "")
     for argument in inspect.signature(seqnorm.load).parameters:
         assert f"{argument}:" in (seqnorm.load.__doc__ or "")
+
+
+@pytest.mark.parametrize("name", ["load_weights", "to_weights"])
+def test_the_exchange_of_weights(name: str) -> None:
+    """It is public, and is loaded when it is asked for."""
+    assert name in dir(seqnorm)
+    assert name not in seqnorm.__all__
+    found = getattr(seqnorm, name)
+    for argument in inspect.signature(found).parameters:
+        assert f"{argument}:" in found.__doc__
 
 
 def test_the_version() -> None:

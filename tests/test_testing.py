@@ -31,7 +31,7 @@ def test_a_right_step_and_what_is_reported() -> None:
     assert done[0] == "values against the oracle"
     assert "first and second derivatives, norm=None" in done
     assert "poisoned padding, norm='batch_pooled'" in done
-    assert len(done) == len(set(done)) == 36
+    assert len(done) == len(set(done)) == 41
 
 
 def test_a_wrong_value() -> None:

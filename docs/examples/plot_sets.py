@@ -48,6 +48,11 @@ seqnorm.statistics_set(torch.nn.BatchNorm2d(4))
 seqnorm.statistics_set(torch.nn.GroupNorm(2, 4))
 
 # %%
+# Some norms mix the statistics of several sets, such as those of BatchNorm and of InstanceNorm.
+
+seqnorm.statistics_set(seqnorm.BatchInstanceNorm2d(4))
+
+# %%
 # An LSTM with LayerNorm has three norms: of the product with the input, of the product with the
 # state, and of the cell state.
 

@@ -21,6 +21,7 @@ class LanguageBatch(NamedTuple):
     tokens (B, T) and targets (B, T) are int64, and the first lengths (B,) of each row are valid.
     indices (B,) are those of the documents or of the rows of the stream. If ``starts`` is True, the
     sequences begin in this batch; otherwise they continue, row by row, those of the batch before.
+    ``resets`` (B, T) are True where a document begins, or None if the state is carried on there.
     """
 
     tokens: Tensor
@@ -28,6 +29,7 @@ class LanguageBatch(NamedTuple):
     lengths: Tensor
     indices: Tensor
     starts: bool
+    resets: Tensor | None = None
 
 
 class StreamWindows(Dataset[LanguageBatch]):
@@ -48,6 +50,7 @@ class StreamWindows(Dataset[LanguageBatch]):
         batch_size: The number of rows over all processes, B.
         window: The number of tokens of a window, T.
         before: The token before the first token of the stream.
+        reset_at: The token after which a document begins anew, or None.
 
     Raises:
         ValueError: The window is below 1, or there are more processes than rows or more rows than
@@ -61,6 +64,7 @@ class StreamWindows(Dataset[LanguageBatch]):
         window: int,
         before: int,
         *,
+        reset_at: int | None = None,
         num_replicas: int = 1,
         rank: int = 0,
     ) -> None:
@@ -85,6 +89,7 @@ class StreamWindows(Dataset[LanguageBatch]):
         whole = torch.cat([stream.new_tensor([before]), stream])
         self._text = [whole[ends[row] - lengths[row] : ends[row] + 1] for row in self._rows]
         self._window = window
+        self._reset_at = reset_at
         self._windows = -(-lengths[0] // window)
 
     def __len__(self) -> int:
@@ -96,7 +101,10 @@ class StreamWindows(Dataset[LanguageBatch]):
         start = index * self._window
         # A row that has ended leaves its last token, which has no target.
         pieces = [row[start : start + self._window + 1] for row in self._text]
-        return _batch(pieces, list(self._rows), starts=index == 0)
+        batch = _batch(pieces, list(self._rows), starts=index == 0)
+        if self._reset_at is None:
+            return batch
+        return batch._replace(resets=batch.tokens == self._reset_at)
 
 
 def collate_documents(items: Sequence[Item], pad_id: int = 0) -> LanguageBatch:

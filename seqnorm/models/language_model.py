@@ -41,7 +41,8 @@ class LanguageModel(nn.Module):
     passed as a whole or in pieces, each with the final state of the piece before. The results are
     the same either way, except with BatchNorm of every time step, which counts steps. With whole
     documents, or their pieces and ``start``, step k is the k-th token of a document, and its
-    statistics are those of the documents with at least k tokens. With windows of a stream, each
+    statistics are those of the documents with at least k tokens. The same holds for windows of a
+    stream with ``resets`` where documents begin. With windows of a stream without ``resets``, each
     from step 0 on, step k is the k-th token of a window and any token of the text. All steps then
     have similar statistics, each from B rows, and the model must be used on windows of the length
     that it was trained on.
@@ -152,16 +153,18 @@ class LanguageModel(nn.Module):
         tokens: Tensor,
         lengths: Tensor | None = None,
         states: LayerStates | None = None,
-        start: int = 0,
+        start: int | Tensor = 0,
+        resets: Tensor | None = None,
     ) -> tuple[Tensor, LayerStates]:
         """Return logits (B, T, V) of the token after each of ``tokens`` (B, T), and final states.
 
         The first ``lengths`` (B,) tokens of each sequence are valid (None: all). Further tokens
         change nothing, whatever their values, and their logits mean nothing. ``states`` are the
         initial states, as returned by an earlier call (None: zeros), and ``start`` is the number of
-        the first step for BatchNorm. Gradients flow through ``states``.
+        the first step for BatchNorm, of all sequences or (B,) of each. ``resets`` (B, T) are true
+        where a text begins anew, from the initial state. Gradients flow through ``states``.
         """
-        output, states = self._layers(tokens, lengths, states, start)
+        output, states = self._layers(tokens, lengths, states, start, resets)
         return self._logits(output), states
 
     if TYPE_CHECKING:
@@ -175,14 +178,15 @@ class LanguageModel(nn.Module):
         targets: Tensor,
         lengths: Tensor,
         states: LayerStates | None = None,
-        start: int = 0,
+        start: int | Tensor = 0,
+        resets: Tensor | None = None,
     ) -> tuple[Tensor, LayerStates]:
         """Return -log p (N,) of every valid target, in nats, and the final states.
 
         The targets (B, T) of the first sequence come first. A target is the token that follows the
         input token at its place. The mean of the result is the loss, and its exp the perplexity.
         """
-        output, states = self._layers(tokens, lengths, states, start)
+        output, states = self._layers(tokens, lengths, states, start, resets)
         valid = valid_mask(lengths.to(tokens.device), tokens.shape[1])
         pieces = zip(output[valid].split(_ROWS), targets[valid].split(_ROWS))
         if self.recompute and torch.is_grad_enabled():
@@ -259,7 +263,12 @@ class LanguageModel(nn.Module):
         return text[len(prompt) :]
 
     def _layers(
-        self, tokens: Tensor, lengths: Tensor | None, states: LayerStates | None, start: int
+        self,
+        tokens: Tensor,
+        lengths: Tensor | None,
+        states: LayerStates | None,
+        start: int | Tensor,
+        resets: Tensor | None = None,
     ) -> tuple[Tensor, LayerStates]:
         """Return the output (B, T, H) of the last layer, after dropout, and the final states."""
         if lengths is not None:
@@ -277,7 +286,7 @@ class LanguageModel(nn.Module):
             before: Any = None if states is None else states[number]
             if before is not None and len(before) == 1:
                 (before,) = before  # the state of the cell is h alone
-            output, found = layer(output, before, lengths=lengths, first_step=start)
+            output, found = layer(output, before, lengths=lengths, first_step=start, resets=resets)
             after.append((found,) if isinstance(found, Tensor) else tuple(found))
         return self._locked_dropout(output, self.output_dropout), after
 

@@ -20,11 +20,17 @@ from .layers.chunks import compute_in_chunks
 from .layers.explain import explain
 from .layers.layer import RecurrentLayer
 from .layers.replacement import convert_rnn
+from .layers.resets import steps_since_reset
+from .layers.weight_standardisation import weight_standardisation
 from .norms.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from .norms.conditional import ConditionalBatchNorm2d
+from .norms.dynamic import DynamicErf, DynamicTanh
 from .norms.exchange import convert_norm
 from .norms.images import LayerNorm2d
 from .norms.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
-from .norms.sequence import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
+from .norms.mixtures import BatchInstanceNorm2d, SwitchableNorm2d
+from .norms.sequence import GroupNorm, InstanceNorm, LayerNorm, RMSNorm
+from .norms.sequence_batch import BatchNorm
 from .norms.style import AdaptiveInstanceNorm2d, ConditionalInstanceNorm2d
 from .norms.sync import convert_sync_batchnorm, revert_sync_batchnorm
 from .recurrence.presets import preset
@@ -44,11 +50,15 @@ __all__ = [
     "RNN",
     "SLSTM",
     "AdaptiveInstanceNorm2d",
+    "BatchInstanceNorm2d",
     "BatchNorm",
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
+    "ConditionalBatchNorm2d",
     "ConditionalInstanceNorm2d",
+    "DynamicErf",
+    "DynamicTanh",
     "GRUCell",
     "GroupNorm",
     "IndRNN",
@@ -70,6 +80,7 @@ __all__ = [
     "RecurrentLayer",
     "SLSTMCell",
     "Step",
+    "SwitchableNorm2d",
     "available_backends",
     "compute_in_chunks",
     "convert_norm",
@@ -85,6 +96,8 @@ __all__ = [
     "set_renormalization",
     "size_mask",
     "statistics_set",
+    "steps_since_reset",
     "update_bn",
     "use_backend",
+    "weight_standardisation",
 ]

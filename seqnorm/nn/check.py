@@ -163,6 +163,14 @@ def check_eps(eps: float) -> None:
     check_number("eps", eps)
 
 
+def check_part(part: float | None) -> None:
+    """Raise TypeError or ValueError unless ``part`` of an RMSNorm is None or lies in (0, 1]."""
+    if part is not None:
+        check_number("part", part)
+        if not 0 < part <= 1:
+            raise ValueError(f"part must lie in (0, 1] or be None, got {part}: write part=0.0625")
+
+
 def check_number(name: str, value: object) -> None:
     """Raise TypeError unless ``value`` is a number, ValueError unless it is finite."""
     if not isinstance(value, numbers.Real) or isinstance(value, bool):

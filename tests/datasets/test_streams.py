@@ -87,3 +87,16 @@ def test_documents() -> None:
     assert collate_documents([([2], -1, 0)], pad_id=6).tokens.tolist() == [[6]]
     with pytest.raises(ValueError, match="at least one document"):
         collate_documents([])
+
+
+def test_documents_begin_after_the_token_that_ends_one() -> None:
+    stream = torch.tensor([5, 6, 9, 7, 9, 9, 8], dtype=torch.int32)
+    data = StreamWindows(stream, 2, 3, 9, reset_at=9)
+    found = [
+        (batch.tokens.tolist(), batch.resets.tolist()) for batch in data if batch.resets is not None
+    ]
+    assert found == [
+        ([[9, 5, 6], [7, 9, 9]], [[True, False, False], [False, True, True]]),
+        ([[9], [0]], [[True], [False]]),
+    ]
+    assert StreamWindows(stream, 2, 3, 9)[0].resets is None

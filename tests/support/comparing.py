@@ -104,11 +104,13 @@ def uncounted_is_meant() -> None:
 
 @dataclass
 class Case:
-    """Arguments of one call: padded input, lengths, initial states."""
+    """Arguments of one call: padded input, lengths, initial states, resets, first steps."""
 
     input: Tensor
     lengths: Sequence[int]
     states: tuple[Tensor, ...] | None
+    resets: Tensor | None = None
+    first_step: Sequence[int] | None = None
 
     @classmethod
     def draw(
@@ -155,8 +157,11 @@ def by_layer(layer: Any, case: Case, cotangents: Sequence[Tensor], backend: str 
         states = tuple(state.detach().clone().requires_grad_() for state in case.states)
         leaves |= {f"state {j}": state for j, state in enumerate(states)}
         hx = as_hx(states)
+    options: dict[str, Any] = {} if case.resets is None else {"resets": case.resets}
+    if case.first_step is not None:
+        options["first_step"] = torch.tensor(case.first_step)
     with nullcontext() if backend is None else seqnorm.use_backend(backend):
-        output, last = layer(input, hx, lengths=case.lengths)
+        output, last = layer(input, hx, lengths=case.lengths, **options)
     values = (output, *parts_of(last))
     found = gradients_of(values, cotangents, dict(layer.named_parameters()) | leaves)
     return Result(values, found, copy_of(layer.state_dict()))
@@ -173,12 +178,15 @@ def by_oracle(
     leaves = {name: parameters[name].requires_grad_() for name, _ in layer.named_parameters()}
     leaves["input"] = case.input.detach().clone().requires_grad_()
     states = case.states
+    own = [leaves[f"{letter}_0"] for letter in layer.step.states if layer.learn_initial_state]
     if states is None:
         states = Case.draw(layer, "zero", case.lengths).states
         assert states is not None
+        states = tuple(learned[:, None] + zero for learned, zero in zip(own, states)) or states
     else:
         states = tuple(state.detach().clone().requires_grad_() for state in states)
         leaves |= {f"state {j}": state for j, state in enumerate(states)}
+    flags = [] if case.resets is None else case.resets.T.tolist()
     answer = oracles.layers(
         type(layer).__name__,
         scheme,
@@ -192,6 +200,9 @@ def by_oracle(
         zoneout=zoneout,
         nonlinearity=getattr(layer, "nonlinearity", ""),
         heads=getattr(layer, "num_heads", 0),
+        resets=None if case.resets is None else [r[:n] for r, n in zip(flags, case.lengths)],
+        first=case.first_step,
+        own=own,
     )
     output = torch.zeros_like(cotangents[0])
     for b, rows in enumerate(answer.outputs):

@@ -53,3 +53,74 @@ def normalised(x: Tensor, mask: Tensor, key: Key, eps: float, gain: Scale, bias:
         else:
             out.append(x.new_zeros(()))
     return torch.stack(out).reshape(x.shape)
+
+
+# Returns mean and biased variance for channel c of every element of a batch.
+OfChannel = Callable[[int], tuple[Any, Any]]
+
+
+def of_batch(x: Tensor, mask: Tensor) -> OfChannel:
+    """Return the statistics of one channel of the batch."""
+    found = statistics(x, mask, lambda n, c, p: c)
+    return lambda c: found[c][:2]
+
+
+def batch_instance(
+    x: Tensor,
+    mask: Tensor,
+    eps: float,
+    rho: Callable[[int], Any],
+    gain: Scale,
+    bias: Scale,
+    batch: OfChannel,
+) -> Tensor:
+    """Return ``gain * (rho * batch-normalised + (1 - rho) * instance-normalised) + bias``.
+
+    Args:
+        rho: the share of channel c, within [0, 1].
+        batch: the statistics that stand for those of the batch.
+    """
+    own = statistics(x, mask, lambda n, c, p: (n, c))
+    out = []
+    for n, c, *p in indices(x):
+        if mask[(n, *p)]:
+            value, parts = x[(n, c, *p)], []
+            for mean, var in (batch(c), own[n, c][:2]):
+                parts.append((value - mean) / torch.sqrt(var + eps))
+            mixed = rho(c) * parts[0] + (1 - rho(c)) * parts[1]
+            out.append(gain(n, c) * mixed + bias(n, c))
+        else:
+            out.append(x.new_zeros(()))
+    return torch.stack(out).reshape(x.shape)
+
+
+def switchable(
+    x: Tensor,
+    mask: Tensor,
+    eps: float,
+    of_mean: Tensor,
+    of_var: Tensor,
+    gain: Scale,
+    bias: Scale,
+    batch: OfChannel,
+) -> Tensor:
+    """Return x normalised by mixed means and variances, in the order instance, layer, batch.
+
+    Args:
+        of_mean, of_var: (3,), whose exponentials are in proportion to the shares.
+        batch: the statistics that stand for those of the batch.
+    """
+    instance = statistics(x, mask, lambda n, c, p: (n, c))
+    layer = statistics(x, mask, lambda n, c, p: n)
+    a, b = (torch.exp(of) / sum(torch.exp(one) for one in of) for of in (of_mean, of_var))
+    out = []
+    for n, c, *p in indices(x):
+        if mask[(n, *p)]:
+            sets = (instance[n, c], layer[n], batch(c))
+            mean = sum(a[k] * sets[k][0] for k in range(3))
+            var = sum(b[k] * sets[k][1] for k in range(3))
+            y = (x[(n, c, *p)] - mean) / torch.sqrt(var + eps)
+            out.append(gain(n, c) * y + bias(n, c))
+        else:
+            out.append(x.new_zeros(()))
+    return torch.stack(out).reshape(x.shape)

@@ -86,6 +86,17 @@ class Site:
     bias: Tensor | None
     table: Table | None
     training: bool
+    alpha: Tensor | None = None
+    shift: Tensor | None = None
+
+    def alone(self, row: Tensor) -> Tensor:
+        """Compute each number by itself; erf by the normal distribution, of which it is a form."""
+        assert self.alpha is not None
+        if self.norm.kind == "dynamic_tanh":
+            return torch.stack([torch.tanh(number * self.alpha[0]) for number in row])
+        assert self.shift is not None
+        arguments = [number * self.alpha[0] + self.shift[0] for number in row]
+        return torch.stack([2 * torch.special.ndtr(z * 2**0.5) - 1 for z in arguments])
 
     def within_row(self, row: Tensor) -> Tensor:
         parts, start = [], 0
@@ -93,7 +104,10 @@ class Site:
             part = row[start : start + size]
             start += size
             mean = part.sum() / size if self.norm.kind == "layer" else torch.zeros(()).double()
-            var = ((part - mean) ** 2).sum() / size
+            seen = size
+            if self.norm.part is not None:  # the smallest number that is at least part * size
+                seen = min(n for n in range(1, size + 1) if n >= self.norm.part * size - 1e-9)
+            var = ((part[:seen] - mean) ** 2).sum() / seen
             parts.append(scaled(part, mean, var, self.norm))
         assert start == len(row)
         return torch.cat(parts)
@@ -134,6 +148,8 @@ class Site:
         """Normalise the rows of this step."""
         if self.norm.kind in ("layer", "rms"):
             rows = [self.within_row(row) for row in rows]
+        elif self.norm.kind.startswith("dynamic"):
+            rows = [self.alone(row) for row in rows]
         else:
             rows = self.over_rows(step, rows)
         if self.weight is not None:
@@ -177,6 +193,7 @@ class Direction:
         # If a set in a GRU's sum is only a part of it, the candidate has a norm of its own.
         self.one_sum = self.cell != "GRU" or (summed is not None and summed.sets == "joint")
         self.step = 0
+        self.numbers: list[list[int]] = []
         self.w_ih = self.parameters[f"weight_ih_{self.suffix}"]
         self.w_hh = self.parameters[f"weight_hh_{self.suffix}"]
         w_hr = self.get(f"weight_hr_{self.suffix}")
@@ -206,6 +223,8 @@ class Direction:
             self.get(name + ".bias"),
             self.tables.get(name + ".table."),
             self.training,
+            self.get(name + ".alpha"),
+            self.get(name + ".shift"),
         )
 
     def norm(self, site: str, rows: list[Tensor]) -> list[Tensor]:
@@ -222,9 +241,12 @@ class Direction:
         if found.norm.kind == "batch_pooled":
             sets = [places]
         else:
-            sets = [[p for p in places if p[1] == k] for k in range(max(k for _, k in places) + 1)]
+            numbers = [self.numbers[b][t] for b, t in places]
+            sets = [[p for p, n in zip(places, numbers) if n == k] for k in range(max(numbers) + 1)]
         done = [list(rows) for rows in sequences]
         for k, places in enumerate(sets):
+            if not places:
+                continue
             for (b, t), row in zip(places, found(k, [sequences[b][t] for b, t in places])):
                 done[b][t] = row
         return done
@@ -242,31 +264,51 @@ class Direction:
         return value + bias
 
     def run(
-        self, sequences: list[list[Tensor]], states: list[tuple[Tensor, ...]]
+        self,
+        sequences: list[list[Tensor]],
+        states: list[tuple[Tensor, ...]],
+        anew: list[list[bool]],
+        first: Sequence[int],
+        own: tuple[Tensor, ...],
     ) -> tuple[list[list[Tensor]], list[tuple[Tensor, ...]]]:
-        """Return outputs of every sequence in the order of its steps, and its final states."""
+        """Return outputs of every sequence in the order of its steps, and its final states.
+
+        Args:
+            anew: true at a step whose state before it is ``own``; its number is 0.
+            first: the number of the first step of each sequence, unless it begins anew.
+        """
+        self.numbers = []
+        for flags, number in zip(anew, first):
+            self.numbers.append([])
+            for flag in flags:
+                number = 0 if flag else number
+                self.numbers[-1].append(number)
+                number += 1
         x_terms = [
             [self.term("ih", self.w_ih @ frame, "inside") for frame in sequence]
             for sequence in self.whole("frame", sequences)
         ]
         x_terms = self.whole("input", x_terms)
-        states = list(states)
-        outputs: list[list[Tensor]] = [[] for _ in sequences]
-        for k in range(max((len(sequence) for sequence in sequences), default=0)):
+        after: list[list[tuple[Tensor, ...]]] = [[state] * len(s) for state, s in zip(states, anew)]
+        for k in range(max((n for numbers in self.numbers for n in numbers), default=-1) + 1):
             self.step = k
-            alive = [b for b, sequence in enumerate(sequences) if k < len(sequence)]
-            old = [states[b] for b in alive]
+            every = [(b, t) for b, numbers in enumerate(self.numbers) for t in range(len(numbers))]
+            rows = [(b, t) for b, t in every if self.numbers[b][t] == k]
+            if not rows:
+                continue
+            old = [own if anew[b][t] else after[b][t - 1] if t > 0 else states[b] for b, t in rows]
             hs = [hidden_product(self.cell, self.w_hh, state[0], self.heads) for state in old]
             hs = self.norm("hidden", [self.term("hh", h, "inside") for h in hs])
             hs = [self.term("hh", h, "outside") for h in hs]
-            xs = [self.term("ih", x_terms[b][k], "outside") for b in alive]
-            for b, was, now in zip(alive, old, STEPS[self.cell](self, xs, hs, old)):
+            xs = [self.term("ih", x_terms[b][t], "outside") for b, t in rows]
+            for (b, t), was, now in zip(rows, old, STEPS[self.cell](self, xs, hs, old)):
                 chances = [*self.zoneout, *[0.0] * len(was)]
-                states[b] = tuple(
+                after[b][t] = tuple(
                     p * before + (1 - p) * after for p, before, after in zip(chances, was, now)
                 )
-                outputs[b].append(states[b][0])
-        return self.whole("output", outputs), states
+        outputs = [[state[0] for state in done] for done in after]
+        finals = [done[-1] if done else state for done, state in zip(after, states)]
+        return self.whole("output", outputs), finals
 
 
 @dataclass
@@ -292,6 +334,9 @@ def layers(
     zoneout: Sequence[float] = (),
     nonlinearity: str = "tanh",
     heads: int = 1,
+    resets: list[list[bool]] | None = None,
+    first: Sequence[int] | None = None,
+    own: Sequence[Tensor] = (),
 ) -> Answer:
     """Compute a recurrent network over sequences of different lengths.
 
@@ -302,7 +347,13 @@ def layers(
         states: all tensors of the state, h_0 first, each (L * D, B, P or H).
         zoneout: probabilities for the first parts of the state; the others are not held back.
         nonlinearity, heads: options of the cells that have them.
+        resets: for each step of each sequence, true if it begins anew there.
+        first: the number of the first step of each sequence.
+        own: the state with which sequences begin anew, each (L * D, P or H); zeros if empty.
     """
+    resets = resets or [[False] * len(sequence) for sequence in sequences]
+    first = first or [0] * len(sequences)
+    own = own or [torch.zeros_like(state[:, 0]) for state in states]
     tables = {
         name[: -len("count")]: Table.of(parameters, name[: -len("count")])
         for name in parameters
@@ -312,10 +363,11 @@ def layers(
     for layer in range(num_layers):
         collected: list[list[list[Tensor]]] = []
         for direction in range(directions):
-            first = [
+            given = [
                 tuple(state[layer * directions + direction, b] for state in states)
                 for b in range(len(sequences))
             ]
+            begin = tuple(state[layer * directions + direction] for state in own)
             unit = Direction(
                 cell,
                 scheme,
@@ -329,7 +381,11 @@ def layers(
                 heads,
             )
             turned = [list(reversed(s)) if direction else s for s in sequences]
-            outputs, last = unit.run(turned, first)
+            # Between the same two steps, and never before the last one.
+            anew = [
+                ([False, *flags[:0:-1]])[: len(flags)] if direction else flags for flags in resets
+            ]
+            outputs, last = unit.run(turned, given, anew, first, begin)
             collected.append([list(reversed(o)) if direction else o for o in outputs])
             finals.append(last)
         sequences = [

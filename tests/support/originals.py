@@ -1,7 +1,7 @@
 """One step of published cells, computed from weights in the layout of their authors.
 
 Each function transcribes one publication with its own order of gates and its own matrices; none of
-them reads the tables of ``docs/presets.md``.
+them reads the tables of ``seqnorm.weights``.
 
 Axes: I = input size, H = hidden size.
 """

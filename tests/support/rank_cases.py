@@ -64,7 +64,9 @@ def chosen_lengths(chosen: Sequence[int]) -> tuple[list[int], int]:
     return lengths, max(lengths, default=0)
 
 
-def recurrent(cell: str, scheme: str, first_step: int = 0, **options: Any) -> Case:
+def recurrent(
+    cell: str, scheme: str, first_step: int = 0, resets: bool = False, **options: Any
+) -> Case:
     """A layer over ragged sequences, padded to the longest of the chosen ones."""
 
     def case(chosen: Sequence[int], dtype: torch.dtype) -> tuple[nn.Module, dict[str, Tensor]]:
@@ -77,8 +79,12 @@ def recurrent(cell: str, scheme: str, first_step: int = 0, **options: Any) -> Ca
         x = drawn(N, T, C, seed=1, dtype=dtype)[chosen][:, :steps].requires_grad_()
         of_output = drawn(N, T, H * wide // layer.num_layers, seed=2, dtype=dtype)
         of_state = drawn(wide, N, H, seed=3, dtype=dtype)
+        more = {}
+        if resets:
+            anew = drawn(N, T, seed=4, dtype=torch.float64) > 0.8
+            more["resets"] = anew[chosen][:, :steps]
         for _ in range(2):  # the second time the tables are not new
-            output, state = layer(x, lengths=lengths, first_step=first_step)
+            output, state = layer(x, lengths=lengths, first_step=first_step, **more)
             h = state[0] if isinstance(state, tuple) else state
             loss = (output * of_output[chosen][:, :steps]).sum() + (h * of_state[:, chosen]).sum()
             loss.backward()
@@ -157,6 +163,35 @@ def images(dims: int, masked: bool = False, **options: Any) -> Case:
     return case
 
 
+def mixing(name: str, masked: bool = False) -> Case:
+    """A norm of images that mixes in other sets, or that is given labels, in a network of two."""
+
+    def case(chosen: Sequence[int], dtype: torch.dtype) -> tuple[nn.Module, dict[str, Tensor]]:
+        labelled = name == "ConditionalBatchNorm2d"
+        kind: Any = getattr(seqnorm, name)
+        sizes = (C, 3) if labelled else (C,)
+        network = nn.ModuleList([kind(*sizes), kind(*sizes)]).to(dtype)
+        redraw(network)
+        for key, parameter in network.named_parameters():
+            if key.endswith("rho"):  # outside of [0, 1] each process judges its own gradient
+                parameter.data.abs_()
+        x = drawn(N, C, 4, 3, seed=1, dtype=dtype)[chosen].requires_grad_()
+        mask = None
+        if masked:
+            sizes_of = torch.tensor([[i % 5, i % 4] for i in range(N)])[chosen]
+            mask = seqnorm.size_mask(sizes_of, (4, 3))
+        label = (torch.tensor([i % 3 for i in range(N)])[chosen],) if labelled else ()
+        for _ in range(2):
+            output = x
+            for norm in network:
+                output = norm(output, *label, mask).tanh()
+            (output * drawn(N, C, 4, 3, seed=2, dtype=dtype)[chosen]).sum().backward()
+        assert x.grad is not None
+        return network, {"output": output, "x": x.grad}
+
+    return case
+
+
 def torchs(dims: int) -> Case:
     """torch's own norm, which defines its SyncBatchNorm when it is given the whole batch."""
 
@@ -188,6 +223,9 @@ CASES: dict[str, tuple[Case, str]] = {
     "lstm, min_count": (recurrent("LSTM", "min_count"), "halves"),
     "lstm, renormalised": (recurrent("LSTM", "renormalised", **both), "shorter_first"),
     "gru, renormalised, one empty": (recurrent("GRU", "renormalised"), "one_empty"),
+    "lstm, resets": (recurrent("LSTM", "batch", resets=True, **both), "halves"),
+    "gru, resets, one empty": (recurrent("GRU", "batch", resets=True), "one_empty"),
+    "ligru, resets, pooled": (recurrent("LiGRU", "batch_pooled", resets=True), "shorter_first"),
     "gru": (recurrent("GRU", "batch", **both), "shorter_first"),
     "gru, one empty": (recurrent("GRU", "batch", **both), "one_empty"),
     "gru, pooled": (recurrent("GRU", "batch_pooled"), "halves"),
@@ -212,6 +250,12 @@ CASES: dict[str, tuple[Case, str]] = {
     "images, masked, one empty": (images(2, masked=True, affine=False), "one_empty"),
     "volumes": (images(3, track_running_stats=False), "halves"),
     "volumes, masked": (images(3, masked=True), "halves"),
+    "batch and instance": (mixing("BatchInstanceNorm2d"), "shorter_first"),
+    "batch and instance, masked": (mixing("BatchInstanceNorm2d", masked=True), "halves"),
+    "switchable, masked": (mixing("SwitchableNorm2d", masked=True), "shorter_first"),
+    "switchable, one empty": (mixing("SwitchableNorm2d"), "one_empty"),
+    "of classes": (mixing("ConditionalBatchNorm2d"), "shorter_first"),
+    "of classes, masked": (mixing("ConditionalBatchNorm2d", masked=True), "one_empty"),
     "torch's features and signals": (torchs(1), "shorter_first"),
     "torch's images": (torchs(2), "shorter_first"),
     "torch's volumes": (torchs(3), "halves"),

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from ..backends import reference
-from ..check import as_integer, check_not_negative
+from ..check import as_integer, check_flag, check_not_negative
 from ..recurrence.direction import Direction, gather, initialise, register
 from ..recurrence.presets import resolve
 from ..recurrence.scheme import NormScheme
 from ..recurrence.step import Step
 from .arguments import check_states, check_step, refuse_input
 from .inference import infer_cell
+from .resets import check_first_steps, check_resets
 from .torch_contract import TorchTools
 
 
@@ -28,13 +29,14 @@ class RecurrentCell(TorchTools):
         step: the mathematics of a step, a ``Step``.
         input_size, hidden_size, bias, device, dtype: as in ``torch.nn.LSTMCell``.
         norm: ``None``, the name of a preset of the step, or a ``NormScheme``.
+        learn_initial_state: if true, the initial state is learned, see ``seqnorm.LSTM``.
 
     Raises:
         TypeError, ValueError: a size or norm is invalid.
     """
 
     weight_ih: nn.Parameter
-    _options = ("bias", "nonlinearity", "num_heads")
+    _options = ("bias", "nonlinearity", "num_heads", "learn_initial_state")
 
     def __init__(
         self,
@@ -46,6 +48,7 @@ class RecurrentCell(TorchTools):
         dtype: torch.dtype | None = None,
         *,
         norm: str | NormScheme | None = None,
+        learn_initial_state: bool = False,
     ) -> None:
         super().__init__()
         self.step = check_step(step)
@@ -54,7 +57,9 @@ class RecurrentCell(TorchTools):
         self.bias = bias
         self.norm = resolve(norm, step)
         norms = [] if self.norm is None else self.norm.norms.values()
-        self._over_batch = any(each.over_batch for each in norms)
+        self.over_batch = any(each.over_batch for each in norms)
+        self.counts_steps = any(each.over_batch and not each.over_time for each in norms)
+        self.learn_initial_state = check_flag("learn_initial_state", learn_initial_state)
         if self.norm is not None and not (input_size and hidden_size):
             raise ValueError(
                 f"a norm needs units, and input_size is {input_size}, hidden_size {hidden_size}: "
@@ -68,6 +73,9 @@ class RecurrentCell(TorchTools):
             )
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         register(self, "", step, input_size, hidden_size, 0, bias, self.norm, factory)
+        for letter in step.states if self.learn_initial_state else "":
+            initial = torch.empty(hidden_size, device=device, dtype=dtype)
+            self.register_parameter(f"{letter}_0", nn.Parameter(initial))
         self._warned = False
         self._prepared = None
         self.reset_parameters()
@@ -84,17 +92,30 @@ class RecurrentCell(TorchTools):
         return [self.direction()]
 
     def reset_parameters(self) -> None:
-        """Draw all parameters anew and forget all running statistics."""
+        """Draw all parameters anew and forget all running statistics; learned states are zero."""
         initialise(self.direction(), self.hidden_size)
+        for letter in self.step.states if self.learn_initial_state else "":
+            nn.init.zeros_(getattr(self, f"{letter}_0"))
 
-    def forward(self, input: Tensor, hx: Any = None, first_step: int | None = None) -> Any:
+    def forward(
+        self,
+        input: Tensor,
+        hx: Any = None,
+        first_step: int | Tensor | None = None,
+        *,
+        resets: Tensor | None = None,
+    ) -> Any:
         """Return the state after one step.
 
         Args:
             input: (B, I) or (I,).
-            hx: the old state, zeros if None: (h (B, H), c (B, H)) of an LSTM, h of a step whose
-                state is h alone; (H,) each for unbatched input.
-            first_step: number of this step, from 0; only norm="batch" needs it.
+            hx: the old state: (h (B, H), c (B, H)) of an LSTM, h of a step whose state is h alone;
+                (H,) each for unbatched input. If None, it is zero, or learned with
+                ``learn_initial_state``.
+            first_step: number of this step, from 0, or (B,) one for each sequence; only
+                norm="batch" needs it.
+            resets: (B,), or () for unbatched input: true where a sequence begins anew, so that its
+                old state is the initial one and this is its step 0.
 
         Raises:
             TypeError, ValueError, RuntimeError: a shape is wrong, as torch raises it, or
@@ -102,16 +123,59 @@ class RecurrentCell(TorchTools):
         """
         single = len(self.step.states) == 1
         states = (hx,) if single and hx is not None else hx
+        if resets is not None:
+            states, first_step = self._renewed(input, states, first_step, resets)
         if not torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            number = 0 if first_step is None and not self._over_batch else first_step
+            number = 0 if first_step is None and not self.over_batch else first_step
             found = infer_cell(self, input, states, number)
             if found is not None:
                 return found[0] if single else found
         state = self._run(input, states, first_step)
         return state[0] if single else state
 
+    def own_state(self, rows: int | None, input: Tensor) -> tuple[Tensor, ...]:
+        """Return the state with which sequences begin, (rows, H) each, or (H,) for None.
+
+        Args:
+            input: any tensor on the device and, without a norm, of the dtype of the input.
+        """
+        # Under autocast the input may be half precision, but only torch's cells halve a state.
+        halve = self.norm is None and self.step.fused is not None
+        dtype = input.dtype if halve else self.weight_ih.dtype
+        shape = (self.hidden_size,) if rows is None else (rows, self.hidden_size)
+        if not self.learn_initial_state:
+            return (input.new_zeros(shape, dtype=dtype),) * len(self.step.states)
+        learned = [getattr(self, f"{letter}_0") for letter in self.step.states]
+        return tuple([part.to(dtype).expand(shape) for part in learned])
+
+    def _renewed(
+        self, input: Any, hx: Any, first_step: int | Tensor | None, resets: Any
+    ) -> tuple[Any, int | Tensor | None]:
+        """Return the old state and the numbers of the step after resets."""
+        name = type(self).__name__
+        if not isinstance(input, Tensor):
+            refuse_input(name, input)
+        shape = tuple(input.shape[:-1])
+        resets = check_resets(resets, shape, "B" if shape else "").to(input.device)
+        if hx is not None:
+            check_states(name, self.step.states, hx)
+            own = self.own_state(None, input)
+            # A state of a wrong shape is left as it is, and explained later.
+            hx = tuple(
+                [
+                    torch.where(resets[..., None], new, old) if old.shape[:-1] == shape else old
+                    for new, old in zip(own, hx)
+                ]
+            )
+        if self.counts_steps and (first_step is not None or bool(resets.all())):
+            numbers = torch.as_tensor(0 if first_step is None else first_step)
+            first_step = torch.where(resets.cpu(), 0, numbers.cpu())
+            if first_step.numel() and bool((first_step == first_step.flatten()[0]).all()):
+                first_step = int(first_step.flatten()[0])
+        return hx, first_step
+
     def _run(
-        self, input: Tensor, hx: tuple[Tensor, ...] | None, first_step: int | None
+        self, input: Tensor, hx: tuple[Tensor, ...] | None, first_step: int | Tensor | None
     ) -> tuple[Tensor, ...]:
         name = type(self).__name__
         if not isinstance(input, Tensor):
@@ -133,21 +197,49 @@ class RecurrentCell(TorchTools):
                 f"input has inconsistent input_size: got {x.shape[1]} expected {self.input_size}"
             )
         if hx is None:
-            # Under autocast the input may be half precision, but only torch's cells halve a state.
-            halve = self.norm is None and self.step.fused is not None
-            dtype = x.dtype if halve else self.weight_ih.dtype
-            state = (x.new_zeros(len(x), self.hidden_size, dtype=dtype),) * len(self.step.states)
+            state = self.own_state(len(x), x)
         else:
             state = hx if batched else tuple(part.unsqueeze(0) for part in hx)
             self._check_state(state, len(x), batched)
-        index, direction = self._index(first_step), self.direction()
+        direction = self.direction()
+        if isinstance(first_step, Tensor) and first_step.dim():
+            numbers = torch.as_tensor(check_first_steps(first_step, len(x), False))
+            first_step = 0
+            if self.counts_steps:
+                new = self._run_apart(direction, x, state, numbers)
+                return new if batched else tuple(part.squeeze(0) for part in new)
+        index = self._index(first_step)
         totals = reference.rows_together(direction, x)
         direction.check(1, index)
         # Later steps may well have few rows.
-        if self.training and not first_step:
+        if self.training and not index:
             self._warn_of_few_rows(totals or [len(x)])
         new = reference.single(direction, x, state, index, totals)
         return new if batched else tuple(part.squeeze(0) for part in new)
+
+    def _run_apart(
+        self, direction: Direction, x: Tensor, state: tuple[Tensor, ...], numbers: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Compute the rows of each step by themselves.
+
+        Args:
+            numbers: (B,) the step of each row.
+        """
+        if direction.shared_with():
+            raise ValueError(
+                "several processes share the statistics of this cell, which are exchanged for rows "
+                "of the same step: give one first_step, or train by the statistics of each "
+                "process, revert_sync_batchnorm(module)"
+            )
+        steps = [self._index(number) for number in numbers.unique().tolist()]
+        for step in steps:
+            direction.check(1, step)
+        for step in steps:
+            rows = (numbers == step).nonzero()[:, 0].to(x.device)
+            part = tuple([old.index_select(0, rows) for old in state])
+            found = reference.single(direction, x.index_select(0, rows), part, step, None)
+            state = tuple([old.index_copy(0, rows, new) for old, new in zip(state, found)])
+        return state
 
     def _check_state(self, state: tuple[Tensor, ...], batch: int, batched: bool) -> None:
         if len(state) != len(self.step.states):
@@ -172,17 +264,16 @@ class RecurrentCell(TorchTools):
         published = type(self.step).__module__.startswith(__name__.partition(".")[0] + ".")
         return f"seqnorm.{self.step.name if published else 'RecurrentLayer'}"
 
-    def _index(self, first_step: int | None) -> int:
+    def _index(self, first_step: int | Tensor | None) -> int:
         """Return the number of the step, which only the statistics of every step need."""
         norms = {} if self.norm is None else self.norm.norms
-        per_step = any(norm.kind == "batch" for norm in norms.values())
         if self.training and any(norm.over_time for norm in norms.values()):
             raise RuntimeError(
                 '"batch_pooled" averages over all steps, and a cell sees one: train the layer '
                 f'({self._layer_name()}) and use the cell in eval() mode, or use "batch"'
             )
         if first_step is None:
-            if per_step:
+            if self.counts_steps:
                 raise ValueError(
                     'norm="batch" keeps statistics of every time step: say which one this is, '
                     "cell(input, hx, first_step=t), counting from 0"

@@ -5,7 +5,7 @@ Axes: T steps, B sequences, N packed rows, F features, I inputs, H = hidden_size
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from .. import backends
 from ..autocast import autocast_dtype, has_autocast, is_autocast
 from ..check import check_positive
-from ..recurrence.direction import Direction
+from ..recurrence.direction import Direction, DirectionCall
 from ..recurrence.packing import Packing, with_ended
 from ..recurrence.site_norms import BatchSiteNorm
 from ..recurrence.step import State
 from ..statistics.renormalization import Before, Renormalization
 from .torch_contract import TorchContract
+
+Compute = Callable[[list[DirectionCall]], list[tuple[Tensor, State]]]
 
 
 class Chunks(NamedTuple):
@@ -79,7 +81,7 @@ def in_chunks(
     chunks: Chunks, direction: Direction, rows: Tensor, packing: Packing, state: State
 ) -> tuple[Tensor, State]:
     """Compute a call of a backend chunk by chunk."""
-    if any(site.learns and site.norm.over_time for site in direction.norms.values()):
+    if _pools(direction):
         raise ValueError(
             'a norm pooled over time ("batch_pooled") takes the statistics of whole sequences, '
             "which a chunk does not have: train it whole, compute_in_chunks(module, None), or use "
@@ -94,6 +96,33 @@ def in_chunks(
         output, state = _one(direction, rows[here], part, state)
         outputs.append(output)
     return torch.cat(outputs), state
+
+
+def in_pieces(
+    compute: Compute, direction: Direction, rows: Tensor, packing: Packing, state: State
+) -> tuple[Tensor, State]:
+    """Compute a call whose sequences begin at different steps, piece by piece.
+
+    Args:
+        compute: the function that computes calls of the directions of a layer.
+    """
+    if _pools(direction):
+        raise ValueError(
+            "sequences that begin at different steps are computed one piece after another, and a "
+            'norm pooled over time ("batch_pooled") takes the statistics of all of them: leave '
+            'first_step=0, or use norm="batch", with statistics of every step'
+        )
+    outputs = []
+    for here, part, members in packing.pieces:
+        given = tuple([old.index_select(0, members) for old in state])
+        ((output, new),) = compute([(direction, rows[here], part, given)])
+        outputs.append(output)
+        state = tuple([old.index_copy(0, members, part) for old, part in zip(state, new)])
+    return torch.cat(outputs), state
+
+
+def _pools(direction: Direction) -> bool:
+    return any(site.learns and site.norm.over_time for site in direction.norms.values())
 
 
 def _one(

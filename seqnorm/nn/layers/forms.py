@@ -47,6 +47,7 @@ class Layer(RecurrentLayer, Generic[State]):
         norm: str | NormScheme | None = None,
         zoneout: float = 0.0,
         recurrent_dropout: float = 0.0,
+        learn_initial_state: bool = False,
     ) -> None:
         super().__init__(self.step_class(), **passed(locals()))
 
@@ -59,7 +60,9 @@ class Layer(RecurrentLayer, Generic[State]):
             hx: State | None = None,
             lengths: None = None,
             *,
-            first_step: int = 0,
+            first_step: int | Tensor = 0,
+            resets: Tensor | PackedSequence | None = None,
+            cu_seqlens: None = None,
         ) -> tuple[PackedSequence, State]: ...
 
         @overload
@@ -69,7 +72,9 @@ class Layer(RecurrentLayer, Generic[State]):
             hx: State | None = None,
             lengths: Tensor | Sequence[int] | None = None,
             *,
-            first_step: int = 0,
+            first_step: int | Tensor = 0,
+            resets: Tensor | None = None,
+            cu_seqlens: Tensor | Sequence[int] | None = None,
         ) -> tuple[Tensor, State]: ...
 
         def forward(self, *args: Any, **options: Any) -> Any: ...
@@ -103,6 +108,7 @@ class NonlinearLayer(Layer[Tensor]):
         norm: str | NormScheme | None = None,
         zoneout: float = 0.0,
         recurrent_dropout: float = 0.0,
+        learn_initial_state: bool = False,
     ) -> None:
         options = passed(locals(), "nonlinearity")
         RecurrentLayer.__init__(self, self.step_class(nonlinearity), **options)
@@ -123,13 +129,19 @@ class Cell(RecurrentCell, Generic[State]):
         dtype: torch.dtype | None = None,
         *,
         norm: str | NormScheme | None = None,
+        learn_initial_state: bool = False,
     ) -> None:
         super().__init__(self.step_class(), **passed(locals()))
 
     if TYPE_CHECKING:
 
         def forward(
-            self, input: Tensor, hx: State | None = None, first_step: int | None = None
+            self,
+            input: Tensor,
+            hx: State | None = None,
+            first_step: int | Tensor | None = None,
+            *,
+            resets: Tensor | None = None,
         ) -> State: ...
 
         @called_as(forward)
@@ -155,6 +167,7 @@ class NonlinearCell(Cell[Tensor]):
         dtype: torch.dtype | None = None,
         *,
         norm: str | NormScheme | None = None,
+        learn_initial_state: bool = False,
     ) -> None:
         options = passed(locals(), "nonlinearity")
         RecurrentCell.__init__(self, self.step_class(nonlinearity), **options)

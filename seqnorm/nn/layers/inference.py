@@ -7,7 +7,7 @@ L = num_layers.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,11 @@ from .. import backends
 from ..backends.cpu.prepared import Prepared, can_prepare, is_plain_inference
 from ..backends.cpu.states import MOST, apart, joined
 from ..recurrence.step import State
+from .initial_states import own_states
 from .torch_contract import TorchContract, TorchTools
+
+if TYPE_CHECKING:
+    from .cell import RecurrentCell
 
 _PLAIN = (Tensor, nn.Parameter)
 
@@ -36,6 +40,8 @@ def infer_layer(
         return None
     if layer.training and (layer.dropout or layer.recurrent_dropout or any(layer.zoneout)):
         return None  # it draws units
+    if hx is None and layer.learn_initial_state and type(input) in _PLAIN:
+        hx = _learned(layer, input)
     prepared = _prepared_call(layer, input, hx, first_step)
     if prepared is None or prepared.zoneout != layer.zoneout:
         return None
@@ -67,7 +73,36 @@ def infer_layer(
     return output.transpose(0, 1) if swapped else output, apart(new, layer.step)
 
 
-def infer_cell(cell: TorchTools, input: Any, hx: Any, first_step: Any) -> State | None:
+def begins_anew(layer: TorchContract, input: Any, resets: Any) -> bool:
+    """Return whether sequences of a padded batch begin anew before the first step, if at all.
+
+    Wrong arguments are left to the usual way, and so is a layer whose statistics count steps.
+    """
+    if type(resets) is not Tensor or resets.dtype != torch.bool or layer.counts_steps:
+        return False
+    if type(input) not in _PLAIN or resets.shape != input.shape[:-1] or resets.dim() > 2:
+        return False
+    if layer.bidirectional or not resets.numel():
+        return False
+    time = 1 if layer.batch_first and resets.dim() == 2 else 0
+    return resets.shape[time] == 1 or not bool(resets.narrow(time, 1, resets.shape[time] - 1).any())
+
+
+def renewed(layer: TorchContract, input: Any, hx: Any, resets: Any) -> Any:
+    """Return the states with which a call starts, for resets before the first step alone."""
+    anew = resets.select(1 if layer.batch_first and resets.dim() == 2 else 0, 0)
+    if hx is None or type(hx) not in (tuple, list) or not all([type(x) in _PLAIN for x in hx]):
+        return hx
+    own = own_states(layer, input, layer.suffixes)
+    if anew.dim() == 0:
+        own = tuple([part[:, 0] for part in own])
+    try:
+        return tuple([torch.where(anew[..., None], new, old) for new, old in zip(own, hx)])
+    except RuntimeError:  # the usual way explains a wrong shape
+        return hx
+
+
+def infer_cell(cell: RecurrentCell, input: Any, hx: Any, first_step: Any) -> State | None:
     """Return the new state of a cell, or None if it takes the usual way.
 
     Args:
@@ -76,6 +111,8 @@ def infer_cell(cell: TorchTools, input: Any, hx: Any, first_step: Any) -> State 
         hx: (B, H) or (H,) for each part of the state; zeros if None.
         first_step: The number of the step.
     """
+    if hx is None and cell.learn_initial_state and type(input) in _PLAIN and input.dim() in (1, 2):
+        hx = cell.own_state(len(input) if input.dim() == 2 else None, input)
     prepared = _prepared_call(cell, input, hx, first_step)
     if prepared is None or not 1 <= input.dim() <= 2 or input.shape[-1] != cell.input_size:
         return None
@@ -87,6 +124,15 @@ def infer_cell(cell: TorchTools, input: Any, hx: Any, first_step: Any) -> State 
     batch = shape[0] if len(shape) == 2 else 1
     done = prepared.run(input.contiguous(), old, 1, batch, first_step, new[0], new)
     return apart(new, cell.step) if done else None
+
+
+def _learned(layer: TorchContract, input: Tensor) -> State | None:
+    """Return the learned states for an input (T, B, I), (B, T, I) with batch_first, or (T, I)."""
+    own = own_states(layer, input, layer.suffixes)
+    if input.dim() == 2:
+        return tuple([part[:, 0] for part in own])
+    batch = input.shape[0 if layer.batch_first else 1] if input.dim() == 3 else 1
+    return tuple([part.expand(-1, batch, -1) for part in own])
 
 
 def _prepared_call(module: TorchTools, input: Any, hx: Any, first_step: Any) -> Prepared | None:

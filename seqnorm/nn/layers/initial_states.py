@@ -17,10 +17,70 @@ States = tuple[Tensor, ...]
 Suffixes = list[list[str]]
 
 
+def sizes_of(layer: TorchContract) -> list[int]:
+    """Return the size of each part of the state: P, then H."""
+    parts = len(layer.step.states)
+    return [layer.proj_size or layer.hidden_size] + [layer.hidden_size] * (parts - 1)
+
+
+def _dtype(layer: TorchContract, kind: str) -> tuple[torch.dtype, bool]:
+    """Return the dtype of a state on a kind of device, and whether autocast chose it.
+
+    Under autocast a state keeps the precision of the weights. Layers that torch has are computed in
+    half precision throughout, as in torch, unless they are in float64.
+    """
+    dtype = layer.weight_ih_l0.dtype
+    halved = layer.norm is None and layer.step.fused is not None and dtype != torch.float64
+    if halved and is_autocast(kind):
+        return autocast_dtype(kind), True
+    return dtype, False
+
+
+def own_states(layer: TorchContract, input: Tensor, suffixes: Suffixes) -> States:
+    """Return the states (L * D, 1, .) with which sequences begin: learned ones, or zeros.
+
+    Args:
+        input: any tensor on the device of the input.
+        suffixes: for each layer, the suffixes of its directions.
+    """
+    dtype, _ = _dtype(layer, input.device.type)
+    entries = len(suffixes) * len(suffixes[0])
+    found: States = ()
+    for letter, size in zip(layer.step.states, sizes_of(layer)):
+        if layer.learn_initial_state:
+            every = [suffix for directions in layer.suffixes for suffix in directions]
+            asked = [suffix for directions in suffixes for suffix in directions]
+            part = getattr(layer, f"{letter}_0")
+            if asked != every:
+                part = part[[every.index(suffix) for suffix in asked]]
+            found += (part.to(dtype).unsqueeze(1),)
+        else:
+            found += (input.new_zeros(entries, 1, size, dtype=dtype),)
+    return found
+
+
+def renew(states: States, own: States, renewed: Tensor, directions: int) -> States:
+    """Return states whose forward directions begin anew where told.
+
+    Args:
+        states: (L * D, B, .) each.
+        own: (L * D, 1, .), see ``own_states``.
+        renewed: (B,) boolean.
+        directions: D. A backward direction ends at the first step.
+    """
+    if not bool(renewed.any()):
+        return states
+    forwards = torch.arange(len(states[0]), device=renewed.device) % directions == 0
+    where = (forwards[:, None] & renewed)[..., None]
+    return tuple([torch.where(where, new, old) for new, old in zip(own, states)])
+
+
 def initial_states(
     layer: TorchContract, hx: States | None, packing: Packing, input: Tensor, suffixes: Suffixes
 ) -> States:
-    """Return the initial states (L * D, B, .) in packed order, checked; zeros if none are given.
+    """Return the initial states (L * D, B, .) in packed order, checked.
+
+    They are those of ``own_states`` if none are given.
 
     Args:
         suffixes: for each layer, the suffixes of its directions.
@@ -28,22 +88,19 @@ def initial_states(
     Raises:
         ValueError, RuntimeError: the number of states, a shape, device or dtype is wrong.
     """
+    sizes = sizes_of(layer)
     entries = len(suffixes) * len(suffixes[0])
-    sizes = [layer.proj_size or layer.hidden_size]
-    sizes += [layer.hidden_size] * (len(layer.step.states) - 1)
-    # Under autocast a state keeps the precision of the weights. Layers that torch has are
-    # computed in half precision throughout, as in torch, unless they are in float64.
-    dtype = layer.weight_ih_l0.dtype
     kind = input.device.type
-    halve = False
-    if layer.norm is None and layer.step.fused is not None and dtype != torch.float64:
-        halve = is_autocast(kind)
-        dtype = autocast_dtype(kind) if halve else dtype
+    dtype, halve = _dtype(layer, kind)
     if hx is None:
-        zeros: States = ()
+        found: States = ()
+        if layer.learn_initial_state:
+            for part in own_states(layer, input, suffixes):
+                found += (part.expand(-1, packing.batch, -1),)
+            return found
         for size in sizes:
-            zeros += (input.new_zeros(entries, packing.batch, size, dtype=dtype),)
-        return zeros
+            found += (input.new_zeros(entries, packing.batch, size, dtype=dtype),)
+        return found
     if len(hx) != len(sizes):
         raise ValueError(f"hx must hold {len(sizes)} states, got {len(hx)}")
     for number, (part, size) in enumerate(zip(hx, sizes)):

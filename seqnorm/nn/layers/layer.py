@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Union
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,22 +16,21 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from .. import backends
-from ..check import check_first_step, check_flag, check_sizes, warn
+from ..backends.watching import outside_of_graphs
+from ..check import check_flag, check_sizes, warn
 from ..recurrence.direction import Direction, DirectionCall, gather, initialise, register
-from ..recurrence.packing import Packing, TensorPacking
+from ..recurrence.packing import Packing
 from ..recurrence.presets import resolve
 from ..recurrence.scheme import NormScheme
 from ..recurrence.step import Step
-from ..statistics.masks import check_lengths
 from ..statistics.processes import Processes, the_same
-from .arguments import check_states, check_step, refuse_input
-from .chunks import Chunks, in_chunks
-from .inference import infer_layer
-from .initial_states import States, Suffixes, initial_states
+from ..statistics.ragged import is_ragged
+from .arguments import check_step
+from .chunks import Chunks, in_chunks, in_pieces
+from .given import Input, Lengths, read, read_any
+from .inference import begins_anew, infer_layer, renewed
+from .initial_states import States, Suffixes, sizes_of
 from .torch_contract import TorchContract
-
-Input = Union[Tensor, PackedSequence]
-Lengths = Union[Tensor, Sequence[int], None]
 
 
 class RecurrentLayer(TorchContract):
@@ -48,6 +47,7 @@ class RecurrentLayer(TorchContract):
         zoneout: probability that a unit of the state keeps its value, or a tuple with one for each
             part of the state in ``Step.zoned``.
         recurrent_dropout: probability that an element of W_hh is zeroed, see ``seqnorm.LSTM``.
+        learn_initial_state: if true, the initial state is learned, see ``seqnorm.LSTM``.
 
     Raises:
         TypeError, ValueError: a size, probability or norm is invalid.
@@ -55,7 +55,7 @@ class RecurrentLayer(TorchContract):
 
     _options = (
         *("proj_size", "num_layers", "nonlinearity", "num_heads", "bias", "batch_first"),
-        *("dropout", "bidirectional", "recurrent_dropout"),
+        *("dropout", "bidirectional", "recurrent_dropout", "learn_initial_state"),
     )
 
     def __init__(
@@ -75,6 +75,7 @@ class RecurrentLayer(TorchContract):
         norm: str | NormScheme | None = None,
         zoneout: float | tuple[float, ...] = 0.0,
         recurrent_dropout: float = 0.0,
+        learn_initial_state: bool = False,
     ) -> None:
         nn.Module.__init__(self)  # a subclass may derive from a class of torch's too
         self.step = check_step(step)
@@ -97,10 +98,12 @@ class RecurrentLayer(TorchContract):
             )
         self.zoneout = zoneout  # type: ignore[assignment]  # becomes a tuple, one for each part
         self.recurrent_dropout = recurrent_dropout
+        self.learn_initial_state = check_flag("learn_initial_state", learn_initial_state)
         self.norm = resolve(norm, step)
         self.chunks: Chunks | None = None  # set by ``compute_in_chunks``
         norms = [] if self.norm is None else self.norm.norms.values()
-        self._over_batch = any(each.over_batch for each in norms)
+        self.over_batch = any(each.over_batch for each in norms)
+        self.counts_steps = any(each.over_batch and not each.over_time for each in norms)
         self._warned = False
         self._gathered: dict[str, Direction] = {}
         self._prepared = None
@@ -114,6 +117,11 @@ class RecurrentLayer(TorchContract):
                 sizes = size, self.hidden_size, self.proj_size
                 register(self, suffix, step, *sizes, self.bias, self.norm, factory)
             size = (self.proj_size or self.hidden_size) * len(ends)
+        if self.learn_initial_state:
+            entries = self.num_layers * len(ends)
+            for letter, size in zip(step.states, sizes_of(self)):
+                initial = torch.empty(entries, size, device=device, dtype=dtype)
+                self.register_parameter(f"{letter}_0", nn.Parameter(initial))
         self.reset_parameters()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -140,9 +148,11 @@ class RecurrentLayer(TorchContract):
         return [self.direction(suffix) for layer in self.suffixes for suffix in layer]
 
     def reset_parameters(self) -> None:
-        """Draw all parameters anew and forget all running statistics."""
+        """Draw all parameters anew and forget all running statistics; learned states are zero."""
         for direction in self.directions():
             initialise(direction, self.hidden_size)
+        for letter in self.step.states if self.learn_initial_state else "":
+            nn.init.zeros_(getattr(self, f"{letter}_0"))
 
     def _described(self) -> list[str]:
         parts = super()._described()
@@ -158,34 +168,54 @@ class RecurrentLayer(TorchContract):
         hx: Any = None,
         lengths: Tensor | Sequence[int] | None = None,
         *,
-        first_step: int = 0,
+        first_step: int | Tensor = 0,
+        resets: Tensor | PackedSequence | None = None,
+        cu_seqlens: Tensor | Sequence[int] | None = None,
     ) -> tuple[Any, Any]:
         """Compute outputs and final states of whole sequences.
 
         Args:
-            input: (T, B, I), (B, T, I) with batch_first, (T, I), or a ``PackedSequence``.
-            hx: the initial state, zeros if None: (h_0 (L * D, B, P), c_0 (L * D, B, H)) of an LSTM,
-                h_0 of a step whose state is h alone; without B for unbatched input.
+            input: (T, B, I), (B, T, I) with batch_first, (T, I), or a ``PackedSequence``; without
+                padding (N, I) with ``cu_seqlens``, or a nested tensor (B, j, I), layout jagged.
+            hx: the initial state: (h_0 (L * D, B, P), c_0 (L * D, B, H)) of an LSTM, h_0 of a step
+                whose state is h alone; without B for unbatched input. If None, it is zero, or
+                learned with ``learn_initial_state``.
             lengths: (B,) integers in 0..T in any order, for padded input.
             first_step: number of steps that earlier calls have read of the same sequences, where
-                ``hx`` is their final state. BatchNorm's statistics of every step count from there.
+                ``hx`` is their final state, or (B,) one of each sequence. BatchNorm's statistics of
+                every step count from there.
+            resets: true where a sequence begins anew, so that the state before that step is the
+                initial one and not that of the step before: (T, B), (B, T) with batch_first, (T,)
+                unbatched, (N,) for input without padding, or a ``PackedSequence``. A reset at step
+                t stands between the steps t - 1 and t in both directions. BatchNorm's statistics of
+                every step count from each reset.
+            cu_seqlens: (B + 1,) the row at which each sequence begins, and N, for an input (N, I).
 
         Returns:
             The outputs (T, B, D * P) of the last layer in the form of the input, zero in the
             padding, and the state after the last step of every sequence, in the form of ``hx``.
 
         Raises:
-            TypeError, ValueError, RuntimeError: a shape or dtype is wrong, as torch raises it, or
-                ``first_step`` is not 0 in a bidirectional layer.
+            TypeError, ValueError, RuntimeError: a shape or dtype is wrong, as torch raises it;
+                ``first_step`` is not 0 in a bidirectional layer; or, with ``resets`` and
+                BatchNorm's statistics of every step, ``hx`` goes on at an unknown step.
             IndexError: a norm has no statistics for a step, and ``beyond="error"``.
         """
         single = len(self.step.states) == 1
         states: Any = (hx,) if single and hx is not None else hx
         if lengths is None and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            short = infer_layer(self, input, states, first_step)
+            short = None
+            if resets is None and cu_seqlens is None:
+                short = infer_layer(self, input, states, first_step)
+            elif cu_seqlens is None and begins_anew(self, input, resets):
+                short = infer_layer(self, input, renewed(self, input, states, resets), first_step)
             if short is not None:
                 return short[0], short[1][0] if single else short[1]
-        output, final = self._run(input, states, lengths, first_step, self.suffixes)
+        plain = resets is None and not is_ragged(input, cu_seqlens)
+        if plain and not isinstance(first_step, Tensor):
+            output, final = self._run(input, states, lengths, first_step, self.suffixes)
+        else:
+            output, final = self._run_any(input, states, lengths, first_step, resets, cu_seqlens)
         return output, final[0] if single else final
 
     def one_direction(
@@ -214,75 +244,26 @@ class RecurrentLayer(TorchContract):
         Args:
             suffixes: for each layer, the suffixes of its directions.
         """
-        rows, packing, initial = self._prepare(input, hx, lengths, first_step, suffixes)
-        rows, final = self._layers(rows, packing, initial, suffixes)
-        if isinstance(input, PackedSequence):
-            # torch.compile does not follow _replace.
-            order = input.sorted_indices, input.unsorted_indices
-            return PackedSequence(rows, input.batch_sizes, *order), final
-        if input.dim() == 2:
-            output = packing.pad(rows, input.shape[0])
-            return output.squeeze(1), tuple([part.squeeze(1) for part in final])
-        output = packing.pad(rows, input.shape[1 if self.batch_first else 0])
-        return output.transpose(0, 1) if self.batch_first else output, final
+        given = read(self, input, hx, lengths, first_step, suffixes)
+        return given.result(*self._layers(given.rows, given.packing, given.states, suffixes))
 
-    def _prepare(
-        self, input: Input, hx: States | None, lengths: Lengths, first_step: int, suffixes: Suffixes
-    ) -> tuple[Tensor, Packing, States]:
-        """Check the arguments; return packed rows (N, I), their packing and the initial states."""
-        if type(first_step) is not int or first_step != 0:
-            first_step = check_first_step(first_step, len(suffixes[0]) > 1)
-        name = type(self).__name__
-        if hx is not None:
-            check_states(name, self.step.states, hx)
-        if isinstance(input, PackedSequence):
-            if lengths is not None:
-                raise ValueError("a PackedSequence knows its lengths: leave lengths=None")
-            rows = input.data
-            self._check_input(rows, 2)
-            packing = Packing.from_packed(input)
-            packing.first = first_step
-            return rows, packing, initial_states(self, hx, packing, rows, suffixes)
+    @outside_of_graphs
+    def _run_any(self, *arguments: Any) -> tuple[Any, States]:
+        """Compute a call in any form, as ``_run`` does.
 
-        if not isinstance(input, Tensor):
-            refuse_input(name, input)
-        if input.layout != torch.strided:
-            raise TypeError(
-                f"{name} takes dense input, got {input.layout}: convert it, input.to_dense(), or "
-                "pad it and give lengths"
-            )
-        if input.dim() not in (2, 3):
-            raise ValueError(f"{name}: Expected input to be 2D or 3D, got {input.dim()}D instead")
-        batched = input.dim() == 3
-        if hx is not None:
-            self._check_states_dim(hx, batched)
-        if not batched:
-            if lengths is not None:
-                raise ValueError(
-                    "lengths belong to a batch: leave lengths=None for unbatched input"
-                )
-            input = input.unsqueeze(1)
-            hx = None if hx is None else tuple([part.unsqueeze(1) for part in hx])
-        elif self.batch_first:
-            input = input.transpose(0, 1)
-        self._check_input(input, 3)
-        steps, batch, _ = input.shape
-        if lengths is None:
-            packing = Packing.of_equal_lengths(batch, steps, input.device)
-        else:
-            lengths = check_lengths(lengths, batch, steps, self.batch_first)
-            packing = self._packing(input, hx, lengths, suffixes)
-        packing.first = first_step
-        initial = initial_states(self, hx, packing, input, suffixes)
-        return packing.pack(input), packing, initial
+        Args:
+            arguments: those of ``forward``, in order.
+        """
+        given = read_any(self, self.suffixes, *arguments)
+        return given.result(*self._layers(given.rows, given.packing, given.states, self.suffixes))
 
     def calls(self, input: Input, lengths: Lengths = None) -> dict[str, DirectionCall]:
         """Return the calls of a backend that this input would make, by the suffix of the direction.
 
         Nothing is computed: the rows of all layers but the first are zeros.
         """
-        rows, packing, initial = self._prepare(input, None, lengths, 0, self.suffixes)
-        if self._over_batch and _sharing(self.directions()) is not None:
+        rows, packing, initial, *_ = read(self, input, None, lengths, 0, self.suffixes)
+        if self.over_batch and _sharing(self.directions()) is not None:
             packing.totals = packing.batch_sizes  # only the other processes know theirs
         found: dict[str, DirectionCall] = {}
         for layer in self.suffixes:
@@ -293,21 +274,6 @@ class RecurrentLayer(TorchContract):
                 found[suffix] = direction, rows, packing, state
         return found
 
-    def _packing(
-        self, input: Tensor, hx: States | None, lengths: Tensor, suffixes: Suffixes
-    ) -> Packing:
-        """Return the packing of a padded batch, for all lengths if a graph's backend allows it."""
-        on_cpu = input.device.type == lengths.device.type == "cpu"
-        if torch.compiler.is_compiling() and on_cpu and not self._over_batch:
-            packing = TensorPacking(lengths, input.shape[0])
-            rows, states = packing.pack(input), initial_states(self, hx, packing, input, suffixes)
-            state = tuple([part[0] for part in states])
-            names = [suffix for layer in suffixes for suffix in layer]
-            calls = [(self.direction(suffix), rows, packing, state) for suffix in names]
-            if all([backends.choice(*call) is backends.cpu for call in calls]):
-                return packing
-        return Packing.from_lengths(lengths, input.device)
-
     def _layers(
         self, rows: Tensor, packing: Packing, initial: States, suffixes: Suffixes
     ) -> tuple[Tensor, States]:
@@ -317,7 +283,7 @@ class RecurrentLayer(TorchContract):
             initial: initial states (L * D, B, .) in packed order.
 
         Returns:
-            Packed outputs, and the final states (L * D, B, .) in the user's order.
+            Packed outputs, and the final states (L * D, B, .) in packed order.
         """
         # Loops, because comprehensions are calls of their own.
         layers: list[list[Direction]] = []
@@ -325,7 +291,7 @@ class RecurrentLayer(TorchContract):
             layers.append([])
             for suffix in layer:
                 layers[-1].append(self.direction(suffix))
-        if self._over_batch:
+        if self.over_batch:
             packing = self._with_statistics([one for layer in layers for one in layer], packing)
         finals: list[States] = []
         for directions in layers:
@@ -349,10 +315,7 @@ class RecurrentLayer(TorchContract):
                 rows = torch.cat([rows, packing.reverse(results[1][0])], -1)
             for _, final in results:
                 finals.append(final)
-        states = list(map(torch.stack, zip(*finals)))
-        if packing.order is not None:
-            states = [packing.unsort(state) for state in states]
-        return rows, tuple(states)
+        return rows, tuple(map(torch.stack, zip(*finals)))
 
     def _with_statistics(self, directions: list[Direction], packing: Packing) -> Packing:
         """Check the batch statistics of a pass, and exchange the numbers of rows.
@@ -362,17 +325,28 @@ class RecurrentLayer(TorchContract):
         """
         processes = _sharing(directions)
         if processes is not None:
+            if packing.pieces:
+                raise ValueError(
+                    "several processes share the statistics of this layer, which are exchanged for "
+                    "sequences that begin at the same step: leave first_step=0 and hx=None, or "
+                    "train by the statistics of each process, revert_sync_batchnorm(module)"
+                )
             packing = packing.among(processes.rows(packing.batch_sizes, packing.device))
+        parts = [piece.packing for piece in packing.pieces] or [packing]
         for direction in directions:
-            direction.check(len(packing.batch_sizes), packing.first)
+            for part in parts:
+                direction.check(len(part.batch_sizes), part.first)
         # Later parts of long sequences may well have few rows.
         if self.training and not packing.first:
-            self._warn_of_few_rows(packing.totals or packing.batch_sizes)
+            sizes = [size for part in parts for size in part.batch_sizes]
+            self._warn_of_few_rows(packing.totals or sizes)
         return packing
 
     def _compute(self, calls: list[DirectionCall]) -> list[tuple[Tensor, States]]:
         """Run the directions of a layer, in chunks of time if asked."""
         packing, chunks = calls[0][2], self.chunks
+        if packing.pieces:
+            return [in_pieces(self._compute, *call) for call in calls]
         if chunks is None or torch.compiler.is_compiling():
             return backends.run_layer(calls)
         if packing.empty or packing.steps <= chunks.steps:

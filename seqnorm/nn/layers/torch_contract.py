@@ -23,7 +23,7 @@ FORMAT = 1
 # Options by which parameters and submodules are made.
 _FIXED = (
     *("input_size", "hidden_size", "num_layers", "proj_size", "bias", "bidirectional", "norm"),
-    *("nonlinearity", "num_heads"),
+    *("nonlinearity", "num_heads", "learn_initial_state"),
 )
 _WEIGHTS = ("_all_weights", "_flat_weights", "_flat_weights_names")
 
@@ -35,6 +35,9 @@ class TorchTools(nn.Module):
     input_size: int
     hidden_size: int
     norm: NormScheme | None
+    over_batch: bool
+    counts_steps: bool
+    learn_initial_state: bool
     _warned: bool
     _prepared: Prepared | None
     _options: ClassVar[tuple[str, ...]]
@@ -197,7 +200,8 @@ class TorchContract(TorchTools):
 
     def _check_plain(self, name: str) -> None:
         """Raise RuntimeError if the layer computes with more than these weights."""
-        found = [word for word in ("norm", "recurrent_dropout") if getattr(self, word)]
+        words = ("norm", "recurrent_dropout", "learn_initial_state")
+        found = [word for word in words if getattr(self, word)]
         found += ["zoneout"] if any(self.zoneout) else []
         if self.step.fused is None:
             found = [f"a step that torch does not have, {self.step.name}"]

@@ -69,9 +69,10 @@ class TorchWeights(_Counterpart, RecurrentLayer, Generic[TorchLayer]):
         """Return the torch layer that computes the same.
 
         Raises:
-            ValueError: torch has no such layer: this one has norms, zoneout or weight drop.
+            ValueError: torch has no such layer: this one has norms, zoneout, weight drop or learned
+                states.
         """
-        for name in ("norm", "zoneout", "recurrent_dropout"):
+        for name in ("norm", "zoneout", "recurrent_dropout", "learn_initial_state"):
             value = getattr(self, name)
             if any(value) if isinstance(value, tuple) else value:
                 raise ValueError(

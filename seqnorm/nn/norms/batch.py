@@ -9,56 +9,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...typed import called_as
-from ..check import check_eps, check_number, check_positive, refuse_scripting
 from ..statistics.masks import most_valid, position_mask
-from ..statistics.moments import Moments, moments, moved, normalise, unbiased, widen
-from ..statistics.processes import Processes, sharing, union
+from ..statistics.moments import Moments, moments, normalise, widen
+from ..statistics.processes import sharing, union
 from ..statistics.recompute import is_recomputed
+from ..statistics.tracking import Tracking
 from .images import check_input, scale, valid, wider_sets
 
 
-class _BatchNorm(nn.modules.batchnorm._BatchNorm):
+class _BatchNorm(Tracking, nn.modules.batchnorm._BatchNorm):
     """S = the valid positions of one channel of the mini-batch, whatever their dimension."""
 
     spatial: tuple[int, ...]
-    processes: Processes | None = None
-    __prepare_scriptable__ = refuse_scripting
-
-    def __init__(
-        self,
-        num_features: int,
-        eps: float = 1e-5,
-        momentum: float | None = 0.1,
-        affine: bool = True,
-        track_running_stats: bool = True,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        *,
-        bias: bool = True,
-    ) -> None:
-        num_features = check_positive("num_features", num_features)
-        check_eps(eps)
-        if momentum is not None:
-            check_number("momentum", momentum)
-            if not 0 <= momentum <= 1:
-                raise ValueError(f"momentum must lie in [0, 1] or be None, got {momentum}")
-        args = (num_features, eps, momentum, affine, track_running_stats, device, dtype)
-        # Older versions of torch have no argument `bias`.
-        super().__init__(*args, **({} if bias else {"bias": False}))
 
     def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
         """Normalise the input; ``mask`` is true at valid positions, and the others become 0."""
         check_input(self, input, self.num_features, self.spatial)
         mask = position_mask(mask, input)
-        dims = (0, *range(2, input.dim()))
+        check_values(self, input, mask)
         shared = sharing(self.processes, self.training) is not None
-        if not shared and self._by_the_batch() and most_valid(mask, input, dims) == 1:
-            raise ValueError(_one_value(input, mask))
         wide = widen(input)
         held = (self.weight, self.bias, self.running_mean, self.running_var)
         alike = all(
@@ -89,50 +62,41 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
     def definition(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Compute the module's equation for x (N, C, *) and mask (N, 1, *)."""
         wide = valid(x, mask)
-        if self._by_the_batch():
-            dims = (0, *range(2, x.dim()))
-            mean, var, n = moments(wide, dims, mask)
-            processes = sharing(self.processes, self.training)
-            if processes is not None:
-                mean, var, n = union(Moments(mean, var, n[:, :1]), processes)
-                # Read only where it may be 1, for reading waits for the GPU.
-                if most_valid(mask, x, dims) <= 1 and int(n) == 1:
-                    raise ValueError(_one_value(x, mask))
+        if self.by_the_batch:
+            batch = united(self, moments(wide, (0, *range(2, x.dim())), mask), x, mask)
         else:
-            assert self.running_mean is not None
-            assert self.running_var is not None
-            shape = (1, -1, *[1] * (x.dim() - 2))
-            mean = widen(self.running_mean).reshape(shape)
-            var = widen(self.running_var).reshape(shape)
-        y = scale(normalise(wide, mean, var, self.eps), self.weight, self.bias, mask).to(x.dtype)
-        # Tracking comes last, when nothing can fail any more.
-        if self.training and self.track_running_stats and not is_recomputed():
-            self._track(mean.flatten(), var.flatten(), n.flatten())
+            batch = self.remembered(x.dim())
+        y = normalise(wide, batch.mean, batch.var, self.eps)
+        y = scale(y, self.weight, self.bias, mask).to(x.dtype)
+        self.track(batch)  # last, when nothing can fail any more
         return y
 
-    def _by_the_batch(self) -> bool:
-        return self.training or self.running_mean is None
 
-    @torch.no_grad()
-    def _track(self, mean: Tensor, var: Tensor, n: Tensor) -> None:
-        """Update the running statistics by moments (C,) of n elements, the variance unbiased."""
-        if self.running_mean is None or self.running_var is None:
-            return
-        calls = self.num_batches_tracked
-        if calls is not None:
-            calls = calls + (n > 0).any()
-        weight = torch.ones_like(n)
-        if self.momentum is not None:
-            weight = weight * self.momentum
-        elif calls is not None:
-            weight = weight / calls
-        weight = torch.where(n > 0, weight, 0.0)
-        mean = moved(self.running_mean, mean, weight)
-        var = moved(self.running_var, unbiased(var, n), weight)
-        held = (self.running_mean, self.running_var, self.num_batches_tracked)
-        for buffer, value in zip(held, (mean, var, calls)):
-            if buffer is not None and value is not None:
-                buffer.copy_(value)  # rounded once, to the precision of the buffer
+def check_values(norm: Tracking, x: Tensor, mask: Tensor | None) -> None:
+    """Raise ValueError if the norm would use the statistics of one value of this process alone."""
+    if not norm.by_the_batch or sharing(norm.processes, norm.training) is not None:
+        return
+    if most_valid(mask, x, (0, *range(2, x.dim()))) == 1:
+        raise ValueError(_one_value(x, mask))
+
+
+def united(norm: Tracking, own: Moments, x: Tensor, mask: Tensor | None) -> Moments:
+    """Return the moments of the batches of all processes with which the norm shares.
+
+    Args:
+        own: moments (1, C, *) of this process's batch, x under the mask.
+
+    Raises:
+        ValueError: they share, and the batches hold one value together.
+    """
+    processes = sharing(norm.processes, norm.training)
+    if processes is None:
+        return own
+    batch = union(own._replace(n=own.n[:, :1]), processes)
+    # Read only where it may be 1, for reading waits for the GPU.
+    if most_valid(mask, x, (0, *range(2, x.dim()))) <= 1 and int(batch.n) == 1:
+        raise ValueError(_one_value(x, mask))
+    return batch
 
 
 def _one_value(x: Tensor, mask: Tensor | None) -> str:

@@ -25,7 +25,8 @@ from ..check import (
     refuse_scripting,
 )
 from ..statistics.masks import check_lengths, valid_mask
-from ..statistics.moments import affine
+from ..statistics.moments import affine, widen
+from ..statistics.ragged import is_ragged, like, ragged
 from .images import valid
 
 LAYOUTS = ("NTC", "NCT")
@@ -46,7 +47,7 @@ def layout_by_name(init: Init) -> Init:
     known = inspect.signature(init).parameters
 
     @functools.wraps(init)
-    def checked(self: SequenceNorm, *args: Any, **options: Any) -> None:
+    def checked(self: nn.Module, *args: Any, **options: Any) -> None:
         name = type(self).__name__
         for option in options:
             if option not in known:
@@ -101,13 +102,27 @@ class SequenceNorm(nn.Module):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    def forward(self, x: Tensor, lengths: Lengths = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        lengths: Lengths = None,
+        *,
+        cu_seqlens: Tensor | Sequence[int] | None = None,
+    ) -> Tensor:
         """Normalise x in its layout; the padding becomes 0.
+
+        Args:
+            x: (N, T, C) or (N, C, T); or, without padding, the rows (R, C) of all sequences one
+                after another with ``cu_seqlens``, or a nested tensor (N, j, C), layout jagged.
+            lengths: (N,) valid steps of padded sequences.
+            cu_seqlens: (N + 1,) the row at which each sequence begins, and R.
 
         Raises:
             TypeError: x does not hold floating-point numbers, or ``lengths`` are not integers.
-            ValueError: x is not 3-D with C channels, or ``lengths`` do not fit it.
+            ValueError: x is not 3-D with C channels, or ``lengths`` or ``cu_seqlens`` do not fit.
         """
+        if is_ragged(x, cu_seqlens):
+            return self._rows(x, lengths, cu_seqlens)
         if x.dim() != 3 or x.shape[self.layout.index("C")] != self.num_channels:
             other = "NCT" if self.layout == "NTC" else "NTC"
             fits = x.dim() == 3 and x.shape[other.index("C")] == self.num_channels
@@ -129,6 +144,36 @@ class SequenceNorm(nn.Module):
 
         @called_as(forward)
         def __call__(self) -> None: ...
+
+    def _rows(self, x: Tensor, lengths: Any, cu_seqlens: Any) -> Tensor:
+        """Normalise a batch without padding."""
+        name = type(self).__name__
+        found = ragged(name, x, lengths, cu_seqlens)
+        check_floating(name, x)
+        if found.values.shape[1] != self.num_channels:
+            raise ValueError(
+                f"{name} takes rows of C = {self.num_channels} channels, got "
+                f"{tuple(found.values.shape)}"
+            )
+        sequence, step = (place.to(x.device) for place in found.places())
+        index = found.starts.to(x.device)[sequence] + step
+        every = len(index) == len(found.values)  # else some rows belong to no sequence
+        wide = widen(found.values if every else found.values.index_select(0, index))
+        y = self.normalise_rows(wide, sequence, step, len(found.lengths))
+        y = affine(y, self.weight, self.bias).to(x.dtype)
+        if not every:
+            y = torch.zeros_like(found.values).index_copy(0, index, y)
+        return like(x, y)
+
+    def normalise_rows(self, x: Tensor, sequence: Tensor, step: Tensor, batch: int) -> Tensor:
+        """Normalise rows x (R, C) of a batch without padding, without gain and bias.
+
+        Args:
+            sequence, step: (R,) the number of each row's sequence, and of its step there.
+            batch: number of sequences.
+        """
+        # All rows are valid, so they may be the steps of one sequence if S has one row or all.
+        return self.normalise_set(x[None], None)[0]
 
     def _masked(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Normalise x (N, T, C) under a mask (N, T, 1)."""

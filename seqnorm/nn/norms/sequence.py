@@ -12,6 +12,7 @@ Axes: N sequences, T steps, C channels.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
@@ -19,12 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...typed import called_as
-from ..check import check_floating, check_positive, check_renormalization, have_values, warn
+from ..check import check_floating, check_part, check_positive
 from ..statistics.masks import most_valid, position_mask
-from ..statistics.moments import Moments, moments, normalise, widen
-from ..statistics.processes import Processes, sharing, union
-from ..statistics.renormalization import Renormalization
-from ..statistics.running_table import RunningTable, few_rows
+from ..statistics.moments import moments, moments_of_sets, normalise, units_of_part, widen
+from ..statistics.ragged import is_ragged
 from .images import in_dtype_of
 from .layout import Lengths, SequenceNorm, layout_by_name
 
@@ -74,7 +73,9 @@ class RMSNorm(SequenceNorm):
     """S = the C channels of one frame, without subtracting the mean (Zhang & Sennrich 2019).
 
     ``y = weight * x / sqrt(mean(x^2) + eps)``, weight (C,). Unlike ``torch.nn.RMSNorm``, which
-    takes the shape of the last axes of any x, it takes sequences with one axis of channels.
+    takes the shape of the last axes of any x, it takes sequences with one axis of channels. With
+    ``part`` p, the mean is over the first ceil(p C) channels only: the pRMSNorm of the paper, which
+    takes p = 0.0625. (The authors' code rounds down.)
 
     Args:
         num_channels: C.
@@ -82,9 +83,11 @@ class RMSNorm(SequenceNorm):
             half precision), as in ``torch.nn.RMSNorm``.
         elementwise_affine: if true, there is a gain.
         layout: "NTC" for x (N, T, C), or "NCT" for x (N, C, T).
+        part: p, or ``None`` for the mean over all channels.
 
     Raises:
         TypeError: ``layout`` is missing, or an argument is unknown.
+        ValueError: an argument is out of range.
     """
 
     _flags: ClassVar[dict[str, str]] = {"elementwise_affine": "weight"}
@@ -99,16 +102,24 @@ class RMSNorm(SequenceNorm):
         dtype: torch.dtype | None = None,
         *,
         layout: str,
+        part: float | None = None,
     ) -> None:
+        check_part(part)
         known = 1.0 if eps is None else eps
         super().__init__(num_channels, known, elementwise_affine, False, layout, device, dtype)
         self.eps = eps
+        self.part = part
 
     def normalise_set(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Divide each frame of x (N, T, C) by its root mean square."""
-        mean, square, _ = moments(x, (2,), centred=False)
+        seen = x if self.part is None else x[..., : units_of_part(self.part, self.num_channels)]
+        mean, square, _ = moments(seen, (2,), centred=False)
         eps = torch.finfo(x.dtype).eps if self.eps is None else self.eps
         return normalise(x, mean, square, eps)
+
+    def extra_repr(self) -> str:
+        shown = super().extra_repr()
+        return shown if self.part is None else f"{shown}, part={self.part}"
 
 
 class GroupNorm(SequenceNorm):
@@ -163,8 +174,19 @@ class GroupNorm(SequenceNorm):
         shown = nn.GroupNorm.extra_repr(cast(nn.GroupNorm, self))
         return shown if self.layout == "NCT" else f"{shown}, layout={self.layout!r}"
 
-    def forward(self, x: Tensor, lengths: Lengths = None, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        lengths: Lengths = None,
+        mask: Tensor | None = None,
+        *,
+        cu_seqlens: Tensor | Sequence[int] | None = None,
+    ) -> Tensor:
         """Normalise x; the padding becomes 0."""
+        if is_ragged(x, cu_seqlens):
+            if mask is not None:
+                raise ValueError("a batch without padding has no mask: leave mask=None")
+            return self._rows(x, lengths, cu_seqlens)
         if lengths is not None:
             if mask is not None:
                 raise ValueError("GroupNorm takes either lengths or a mask, got both")
@@ -213,6 +235,18 @@ class GroupNorm(SequenceNorm):
         mean, var, _ = moments(grouped, (1, 3), None if mask is None else mask[..., None])
         return normalise(grouped, mean, var, self.eps).flatten(2)
 
+    def normalise_rows(self, x: Tensor, sequence: Tensor, step: Tensor, batch: int) -> Tensor:
+        size = self.num_channels // self.num_groups
+        if self.training and size == 1:
+            _refuse_single(self, sequence, batch)
+        # A row for each channel of a group.
+        apart = x.unflatten(1, (self.num_groups, size)).transpose(1, 2).flatten(0, 1)
+        number = sequence.repeat_interleave(size)
+        mean, var, _ = moments_of_sets(apart, number, batch)
+        y = normalise(apart, mean.index_select(0, number), var.index_select(0, number), self.eps)
+        grouped: Tensor = y.unflatten(0, (-1, size))
+        return grouped.transpose(1, 2).flatten(1)
+
 
 class InstanceNorm(SequenceNorm):
     """S = the valid steps of one channel of one sequence (Ulyanov et al. 2016).
@@ -256,118 +290,18 @@ class InstanceNorm(SequenceNorm):
         mean, var, _ = moments(x, (1,), mask)
         return normalise(x, mean, var, self.eps)
 
+    def normalise_rows(self, x: Tensor, sequence: Tensor, step: Tensor, batch: int) -> Tensor:
+        if self.training:
+            _refuse_single(self, sequence, batch)
+        mean, var, _ = moments_of_sets(x, sequence, batch)
+        mean, var = mean.index_select(0, sequence), var.index_select(0, sequence)
+        return normalise(x, mean, var, self.eps)
 
-class BatchNorm(SequenceNorm):
-    """S spans the mini-batch (Ioffe & Szegedy 2015), so inference needs running statistics.
 
-    ``y = weight * (x - mean) / sqrt(var + eps) + bias``, weight and bias (C,). With
-    ``max_steps=None``, S = all valid frames of the batch. With a number, S = the valid rows of one
-    time step, and every step has statistics of its own; sequences need not be sorted.
-
-    In training a set with at least ``min_count`` elements is normalised by its own moments. Every
-    other set, and every set in inference, is normalised by the ``table``, whose rules stand at
-    ``RunningTable``: unlike in ``torch.nn.BatchNorm1d``, the first batches have full weight, and
-    ``torch.optim.swa_utils.update_bn`` skips the table (``seqnorm.update_bn`` does not).
-
-    With ``r_max`` and ``d_max``, Batch Renormalization (Ioffe 2017) corrects a set's own moments
-    towards those of the table, see ``Norm``.
-
-    Args:
-        num_channels: C.
-        eps, affine: as in ``torch.nn.BatchNorm1d``.
-        max_steps: None, or the number of steps with statistics of their own.
-        momentum, min_count, beyond: as in ``RunningTable``.
-        r_max, d_max: limits of Batch Renormalization, or None for plain BatchNorm.
-        layout: "NTC" for x (N, T, C), or "NCT" for x (N, C, T).
-
-    Raises:
-        TypeError: ``layout`` is missing, or an argument is unknown.
-        ValueError: an argument is out of range.
-    """
-
-    # True if ``freeze_statistics`` keeps the running statistics.
-    frozen = False
-
-    @layout_by_name
-    def __init__(
-        self,
-        num_channels: int,
-        eps: float = 1e-5,
-        momentum: float | None = 0.1,
-        affine: bool = True,
-        *,
-        max_steps: int | None = None,
-        min_count: int = 2,
-        beyond: str = "last",
-        r_max: float | None = None,
-        d_max: float | None = None,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        layout: str,
-    ) -> None:
-        super().__init__(num_channels, eps, affine, True, layout, device, dtype)
-        self.per_step = max_steps is not None
-        steps = 1 if max_steps is None else max_steps
-        self.table = RunningTable(
-            self.num_channels, steps, momentum, min_count, beyond, device, dtype
+def _refuse_single(norm: SequenceNorm, sequence: Tensor, batch: int) -> None:
+    """Raise ValueError if the longest of the sequences of a batch has one row."""
+    if len(sequence) and int(torch.bincount(sequence, minlength=batch).max()) == 1:
+        raise ValueError(
+            f"{type(norm).__name__} in training on sequences of one row: every set has one "
+            "element, whose normalised value is always 0; use LayerNorm, or longer sequences"
         )
-        self.renormalization: Renormalization | None = None
-        if check_renormalization(r_max, d_max):
-            assert r_max is not None
-            assert d_max is not None
-            self.renormalization = Renormalization(r_max, d_max, device, dtype)
-        self._warned = False
-
-    def normalise_set(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Normalise each channel over the mini-batch, and update the table in training."""
-        steps = x.shape[1] if self.per_step else 1
-        if not self.training or self.frozen:
-            mean, var = self.table.read(steps)  # (T, C) or (1, C)
-            return normalise(x, mean, var, self.eps)
-        own = moments(x, (0,) if self.per_step else (0, 1), mask)
-        processes = sharing(self.table.processes, True)
-        if processes is not None:
-            own = self._together(own, processes)
-            steps = own.mean.shape[1]
-        self.table.check(steps, training=True)
-        rows = own.n.expand(1, steps, self.num_channels)[0, :, 0].to(torch.int64)
-        means, variances = (part.reshape(steps, self.num_channels) for part in (own.mean, own.var))
-        if not self._warned and rows.numel() and have_values((rows,)):
-            most = int(rows.max())
-            if 0 < most < self.table.min_count:
-                self._warned = True
-                warn(few_rows(most, self.table.min_count))
-        correction = self._correction(means, variances)
-        self.table.update(means.detach(), variances.detach(), rows)
-        mean, var = self.table.read(steps, training=True)
-        known = torch.arange(steps, device=x.device) < self.table.max_steps
-        enough = ((rows >= self.table.min_count) & known)[:, None]
-        mean, var = torch.where(enough, means, mean), torch.where(enough, variances, var)
-        if processes is not None and self.per_step:  # another process may have had more steps
-            mean, var, enough = (part[: x.shape[1]] for part in (mean, var, enough))
-        y = normalise(x, mean, var, self.eps)
-        if correction is not None:
-            r, d = (part[: len(enough)] for part in correction)
-            y = y * torch.where(enough, r, 1.0) + torch.where(enough, d, 0.0)
-        return y
-
-    def _correction(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Return r and d (T, C) for moments (T, C), 1 and 0 at steps beyond the table."""
-        if self.renormalization is None:
-            return None
-        steps = len(mean)
-        inside = min(steps, self.table.max_steps)
-        before = self.renormalization.before(self.table, 0, inside, self.eps)
-        r, d = self.renormalization.correction(mean[:inside], var[:inside], before, self.eps)
-        more = steps - inside
-        return F.pad(r, (0, 0, 0, more), value=1.0), F.pad(d, (0, 0, 0, more))
-
-    def extra_repr(self) -> str:
-        return super().extra_repr() + ", frozen" * self.frozen
-
-    def _together(self, own: Moments, processes: Processes) -> Moments:
-        """Return the moments of all processes, with the steps of the longest batch."""
-        n = own.n.expand(own.mean.shape)[..., :1]
-        more = processes.most(n.shape[1], n.device) - n.shape[1] if self.per_step else 0
-        padded = (F.pad(part, (0, 0, 0, more)) for part in (own.mean, own.var, n))
-        return union(Moments(*padded), processes)

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from ...typed import called_as
 from ..check import check_eps, check_positive, have_values, refuse_scripting
 from ..statistics.masks import position_mask
-from ..statistics.moments import moments, widen
+from ..statistics.moments import moments
+from .conditional import of_each_image
 from .images import check_input
 from .instance import check_planes, instance_norm
 
@@ -75,36 +76,13 @@ class ConditionalInstanceNorm2d(nn.Module):
         check_input(self, x, self.num_features, (2,))
         mask = position_mask(mask, x)
         check_planes(self, x, mask)
-        weight, bias = self._of_style(style, len(x))
+        weight, bias = of_each_image(self.weight, self.bias, style, len(x), "style")
         return instance_norm(x, weight, bias, self.eps, mask)
 
     if TYPE_CHECKING:
 
         @called_as(forward)
         def __call__(self) -> None: ...
-
-    def _of_style(self, style: Tensor, batch: int) -> tuple[Tensor, Tensor]:
-        """Return the gain and the bias (N, C) of each image."""
-        S = self.num_styles
-        tensor = isinstance(style, Tensor)
-        if not tensor or style.dtype == torch.bool or style.dtype.is_complex:
-            raise TypeError(
-                "style must be a Tensor of whole numbers (a style per image) or of floating-point "
-                f"weights of the styles, got {style.dtype if tensor else repr(style)}"
-            )
-        if style.shape != ((batch, S) if style.is_floating_point() else (batch,)):
-            raise ValueError(
-                f"style for {batch} images must be ({batch},) whole numbers or ({batch}, {S}) "
-                f"floating-point weights, got {tuple(style.shape)} {style.dtype}"
-            )
-        if style.is_floating_point():
-            # Not by a matrix product, which autocast rounds to half precision.
-            mixture = widen(style)[:, :, None]
-            return (mixture * self.weight).sum(1), (mixture * self.bias).sum(1)
-        index = style.long()
-        if have_values((index,)) and bool(((index < 0) | (index >= S)).any()):
-            raise IndexError(f"styles are numbered 0 to {S - 1}, got {index.tolist()}")
-        return self.weight[index], self.bias[index]
 
     def extra_repr(self) -> str:
         return f"{self.num_features}, num_styles={self.num_styles}, eps={self.eps}"

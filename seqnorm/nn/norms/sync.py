@@ -8,7 +8,7 @@ from torch import nn
 
 from ..statistics.processes import Processes
 from ..statistics.running_table import RunningTable
-from .batch import _BatchNorm
+from ..statistics.tracking import Tracking
 from .counterparts import OF_BATCH, Wanted
 from .exchange import check_plain, put
 
@@ -44,7 +44,7 @@ def convert_sync_batchnorm(
     theirs: dict[str, nn.Module] = {
         path: norm
         for path, norm in module.named_modules()
-        if isinstance(norm, OF_BATCH) and not isinstance(norm, (_BatchNorm, nn.SyncBatchNorm))
+        if isinstance(norm, OF_BATCH) and not isinstance(norm, (Tracking, nn.SyncBatchNorm))
     }
     for path, norm in theirs.items():
         check_plain(path, norm)
@@ -64,6 +64,6 @@ def revert_sync_batchnorm(module: nn.Module) -> nn.Module:
 
 def _share(module: nn.Module, processes: Processes | None) -> nn.Module:
     for part in module.modules():
-        if isinstance(part, (RunningTable, _BatchNorm)):
+        if isinstance(part, (RunningTable, Tracking)):
             part.processes = processes
     return module

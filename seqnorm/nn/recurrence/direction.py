@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from ..statistics.moments import widen
 from ..statistics.processes import Processes, sharing
 from ..statistics.running_table import few_rows
+from .dynamic import DynamicSiteNorm
+from .kinds import DYNAMIC
 from .packing import Packing
 from .scheme import NormScheme
 from .site_norms import BatchSiteNorm, FeatureNorm, SiteNorm, SiteRun
@@ -74,8 +76,9 @@ class Direction:
         self.named = {name: getattr(self, name) for name in _WEIGHTS}
         self.named.update(self.own)
         found = list(self.named.values())
-        for pair in self.affine.values():
-            found += pair
+        for site, norm in self.norms.items():
+            found += self.affine[site]
+            found += [getattr(norm, name) for name in norm.own]
         self.tensors = tuple([tensor for tensor in found if tensor is not None])
 
     def holding(self, tensors: Sequence[Tensor]) -> Direction:
@@ -91,7 +94,9 @@ class Direction:
         found: dict[str, Any] = {name: taken(tensor) for name, tensor in self.named.items()}
         own = {name: found.pop(name) for name in self.own}
         norms = {
-            site: norm.holding(taken(norm.weight), taken(norm.bias))
+            site: norm.holding(
+                *[taken(getattr(norm, name)) for name in ("weight", "bias", *norm.own)]
+            )
             for site, norm in self.norms.items()
         }
         return replace(self, own=own, norms=norms, **found)
@@ -195,6 +200,8 @@ def register(
         built: SiteNorm
         if norm.over_batch:
             built = BatchSiteNorm(norm, sum(sizes), hidden_size, **factory)
+        elif norm.kind in DYNAMIC:
+            built = DynamicSiteNorm(norm, sum(sizes), hidden_size, **factory)
         else:
             built = FeatureNorm(norm, sizes, hidden_size, **factory)
         module.add_module(_NORMS[site] + suffix, built)
@@ -231,6 +238,8 @@ def _places(
     for site, norm in direction.norms.items():
         for name, tensor in zip(("weight", "bias"), direction.affine[site]):
             yield norm._parameters, name, tensor
+        for name in norm.own:
+            yield norm._parameters, name, getattr(norm, name)
     for site, name in _NORMS.items():
         yield module._modules, name + suffix, direction.norms.get(site)
 

@@ -12,10 +12,25 @@ Axes: T steps, B sequences, N rows, F features.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
+
+
+class Piece(NamedTuple):
+    """Consecutive steps of the sequences that have begun before them.
+
+    Attributes:
+        rows: the packed rows.
+        packing: their packing.
+        members: (b,) numbers of the sequences, in the order of that packing.
+    """
+
+    rows: slice
+    packing: Packing
+    members: Tensor
 
 
 class Packing:
@@ -35,10 +50,12 @@ class Packing:
         first: number of step 0 within the whole sequences, of which this may be a later part.
             BatchNorm's statistics of every step count from there.
         totals: rows of every step in all processes that share statistics; ``None`` if none do.
+        pieces: packings of consecutive steps, if one packing of all steps cannot have the rows.
     """
 
     first = 0
     totals: list[int] | None = None
+    pieces: Sequence[Piece] = ()
 
     def __init__(
         self,
@@ -89,8 +106,7 @@ class Packing:
         """Return the packing of a padded batch; lengths (B,) in any order."""
         lengths = lengths.cpu()
         ordered, order = torch.sort(lengths, descending=True, stable=True)
-        steps = int(ordered[0]) if len(ordered) else 0
-        sizes = (ordered[None, :] > torch.arange(steps, device="cpu")[:, None]).sum(1).tolist()
+        sizes = rows_of_steps(lengths)
         moved = None if ordered.equal(lengths) else order
         return cls(len(ordered), len(sizes), sizes, moved, device)
 
@@ -100,6 +116,15 @@ class Packing:
         packing = Packing(self.batch, len(totals), sizes, self.order, self.device)
         packing.first, packing.totals = self.first, totals
         return packing
+
+    @property
+    def whole(self) -> Packing:
+        """The packing of the sequences, of which this one may have segments."""
+        return self
+
+    def flat(self, rows: Tensor) -> Tensor:
+        """Return rows (N, F) in the order of the sequences' packing."""
+        return rows
 
     @property
     def empty(self) -> bool:
@@ -119,17 +144,16 @@ class Packing:
             return rows.new_full((self.steps,), self.batch, dtype=torch.int64, device="cpu")
         return rows.new_tensor(self.batch_sizes, dtype=torch.int64, device="cpu")
 
-    def _places(self) -> tuple[Tensor, Tensor]:
+    def places(self) -> tuple[Tensor, Tensor]:
         """Return the step (N,) of every packed row and the number (N,) of its sequence."""
         sizes = torch.tensor(self.batch_sizes, dtype=torch.int64, device="cpu")
-        alive = torch.arange(self.batch, device="cpu")[None, :] < sizes[:, None]
-        step, column = alive.nonzero(as_tuple=True)
-        return step, column
+        step = torch.arange(len(sizes), device="cpu").repeat_interleave(sizes)
+        return step, torch.arange(len(step), device="cpu") - (sizes.cumsum(0) - sizes)[step]
 
     def _padded_index(self) -> Tensor:
         """Return the position (N,) of every packed row in a time-major padded batch (T * B)."""
         if self._index is None:
-            step, column = self._places()
+            step, column = self.places()
             if self.order is not None:
                 column = self.order.cpu()[column]
             self._index = (step * self.batch + column).to(self.device)
@@ -175,7 +199,7 @@ class Packing:
             index = torch.arange(self.steps * self.batch, device=self.device)
             self._reversal = index.reshape(self.steps, self.batch).flip(0).reshape(-1)
         if self._reversal is None:
-            step, column = self._places()
+            step, column = self.places()
             sizes = torch.tensor(self.batch_sizes, dtype=torch.int64, device="cpu")
             start = sizes.cumsum(0) - sizes
             lengths = torch.bincount(column)
@@ -233,6 +257,36 @@ class TensorPacking(Packing):
 
     def pad(self, rows: Tensor, steps: int) -> Tensor:
         return super().pad(torch.where(self._used, rows, 0.0), steps)
+
+
+class Documents(Packing):
+    """The packing of sequences that stand one after another in one matrix (N, F).
+
+    Args:
+        starts: (B,) the row at which every sequence begins.
+        lengths: (B,) in any order.
+        device: device of the rows.
+    """
+
+    def __init__(self, starts: Tensor, lengths: Tensor, device: torch.device) -> None:
+        order = torch.argsort(lengths, descending=True, stable=True)
+        sizes = rows_of_steps(lengths)
+        super().__init__(len(lengths), len(sizes), sizes, order, device)
+        step, column = self.places()
+        self._index = (starts[order][column] + step).to(device)
+
+    def pack(self, padded: Tensor) -> Tensor:
+        return padded.index_select(0, self._padded_index())
+
+    def pad(self, rows: Tensor, steps: int) -> Tensor:
+        return rows.new_zeros(steps, rows.shape[-1]).index_copy(0, self._padded_index(), rows)
+
+
+def rows_of_steps(lengths: Tensor) -> list[int]:
+    """Return the number of sequences (B,), on the CPU, that reach each step."""
+    ended = torch.bincount(lengths).cumsum(0)[:-1]
+    found: list[int] = (len(lengths) - ended).tolist()
+    return found
 
 
 def with_ended(new: Sequence[Tensor], before: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -20,6 +20,13 @@ _ELSEWHERE = {
     "deepspeech": "laurent2016",
     "speechbrain": "ravanelli2018",
 }
+# Words for kinds of norms without a preset.
+_UNPUBLISHED = {
+    "dynamictanh": "dynamic_tanh",
+    "dyt": "dynamic_tanh",
+    "dynamicerf": "dynamic_erf",
+    "derf": "dynamic_erf",
+}
 
 
 def preset(name: str, cell: str = "LSTM", **changes: object) -> NormScheme:
@@ -125,6 +132,12 @@ def _meant(name: str, cell: str) -> str:
         return " (for no norm write None)"
     if word in ("instance", "group"):
         Norm(word)  # raises, and says why
+    if word in _UNPUBLISHED:
+        norm = f'Norm("{_UNPUBLISHED[word]}")'
+        return (
+            " (there is no preset, as nothing was published for a recurrent network: write "
+            f"NormScheme(input={norm}, hidden={norm}))"
+        )
     if word not in PRESETS:
         return nearest(name, PRESETS)
     own = cell in PRESETS[word]

@@ -20,8 +20,9 @@ from ..check import (
     choose,
     nearest,
 )
+from .kinds import DYNAMIC, check_own_fields, fields_without
 
-KINDS = ("layer", "rms", "batch", "batch_pooled")
+KINDS = ("layer", "rms", "batch", "batch_pooled", *DYNAMIC)
 SITES = ("input", "hidden", "sum", "cell", "frame", "output")
 # Sites that only the mathematics of a step can reach.
 WITHIN = ("sum", "candidate", "cell")
@@ -61,7 +62,9 @@ class Norm:
 
     Args:
         kind: "layer": S is the units of one row; "rms": the same, and the mean is not subtracted;
-            "batch": S is the rows of one time step; "batch_pooled": S is all rows of all steps.
+            "batch": S is the rows of one time step; "batch_pooled": S is all rows of all steps;
+            "dynamic_tanh", "dynamic_erf": S is empty, ``y = gain * tanh(alpha * x) + bias`` and
+            ``gain * erf(alpha * x + shift) + bias``, see ``DynamicTanh`` and ``DynamicErf``.
         sets: division of the units of the gates into sets, for "layer" and "rms" only: "joint" (one
             set for all gates), "separate" (one for each gate), "heads" (one for each head of a cell
             that has heads), a number of equal sets as in GroupNorm, or spelled gates, as
@@ -76,6 +79,10 @@ class Norm:
             "batch_pooled"; see ``RunningTable``.
         r_max, d_max: limits of Batch Renormalization for "batch" and "batch_pooled", 1 <= r_max and
             0 <= d_max; ``None`` for plain BatchNorm. ``set_renormalization`` changes them later.
+        alpha, shift: initial values of the learned numbers of "dynamic_tanh" (which has no shift)
+            and "dynamic_erf", one for all units of the norm.
+        part: for "rms", the part of the units of each set, counted from its first one, whose mean
+            square divides all units of the set; see ``RMSNorm``.
 
     Batch Renormalization (Ioffe 2017, arXiv 1702.03275, section 3) corrects the value by the
     batch's mean m and deviation s towards the value by the running M and S, which inference has::
@@ -104,6 +111,9 @@ class Norm:
     beyond: str = "last"
     r_max: float | None = None
     d_max: float | None = None
+    alpha: float = 0.5
+    shift: float = 0.0
+    part: float | None = None
 
     def __post_init__(self) -> None:
         if self.kind in _REFUSED:
@@ -118,14 +128,16 @@ class Norm:
             elif value is not None:
                 check_number(name, value)
         check_eps(self.eps)
+        check_own_fields(self)
         steps, count = check_table(self.max_steps, self.momentum, self.min_count, self.beyond)
         object.__setattr__(self, "max_steps", steps)
         object.__setattr__(self, "min_count", count)
         for field in () if self.over_batch else fields(Norm):
             if field.name in TABLE_FIELDS and getattr(self, field.name) != field.default:
+                where = "empty" if self.kind in DYNAMIC else "within one example"
                 raise ValueError(
                     f"{field.name} belongs to running statistics, and {self.kind!r} has none, as "
-                    "its set is within one example: leave it out"
+                    f"its set is {where}: leave it out"
                 )
         check_renormalization(self.r_max, self.d_max)
         if isinstance(self.sets, list):  # as YAML gives it
@@ -142,6 +154,11 @@ class Norm:
             raise ValueError(
                 f"sets={self.sets!r} means nothing for {self.kind!r}: its set is the batch, each "
                 'unit apart, however the gates are divided; leave sets="joint"'
+            )
+        if self.kind in DYNAMIC and self.sets != "joint":
+            raise ValueError(
+                f"sets={self.sets!r} means nothing for {self.kind!r}: its set is empty, and each "
+                'unit is computed by itself; leave sets="joint"'
             )
 
     def __repr__(self) -> str:
@@ -351,7 +368,7 @@ class NormScheme:
 
         >>> scheme = preset("ba2016", "LSTM").replace(eps=1e-3, cell_state="normalised")
 
-        Fields of running statistics change only the norms that have them.
+        Fields that some kinds of norms lack change only the norms that have them.
 
         Raises:
             TypeError: a field is unknown.
@@ -369,8 +386,13 @@ class NormScheme:
             raise ValueError(
                 f"{', '.join(sorted(to_tables))}: no norm of this scheme has running statistics"
             )
-        sites: dict[str, Any] = {
-            site: replace(norm, **to_norms, **(to_tables if norm.over_batch else {}))
-            for site, norm in changed.norms.items()
-        }
+        kind = to_norms.get("kind")
+        foreign = {site: fields_without(kind or n.kind) for site, n in changed.norms.items()}
+        for name in to_norms:
+            if changed.norms and all(name in others for others in foreign.values()):
+                raise ValueError(f"{name}: no norm of this scheme has this field")
+        sites: dict[str, Any] = {}
+        for site, norm in changed.norms.items():
+            own_changes = {k: v for k, v in to_norms.items() if k not in foreign[site]}
+            sites[site] = replace(norm, **own_changes, **(to_tables if norm.over_batch else {}))
         return replace(changed, **sites)

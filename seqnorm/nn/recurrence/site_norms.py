@@ -15,8 +15,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
-from ..statistics.moments import Moments, affine, moments, normalise, widen
+from ..statistics.moments import Moments, affine, moments, normalise, units_of_part, widen
 from ..statistics.processes import sharing, union
 from ..statistics.renormalization import Before, Renormalization
 from ..statistics.running_table import RunningTable
@@ -28,11 +29,13 @@ class SiteNorm(nn.Module):
 
     Attributes:
         frozen: true if ``freeze_statistics`` keeps the running statistics.
+        own: names of further parameters, which may be ``None`` too.
     """
 
     weight: nn.Parameter | None
     bias: nn.Parameter | None
     frozen = False
+    own: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -64,16 +67,20 @@ class SiteNorm(nn.Module):
             else:
                 nn.init.constant_(parameter, initial)
 
-    def holding(self, weight: Tensor | None, bias: Tensor | None) -> SiteNorm:
+    def holding(self, weight: Tensor | None, bias: Tensor | None, *own: Tensor | None) -> SiteNorm:
         """Return this norm in its present mode with other parameters and the same table.
 
         By the time that a norm is computed once more, its module may hold other parameters: those
         of ``torch.func.functional_call``, or new ones of a parametrisation.
         """
-        kind = next(kind for kind in (FeatureNorm, BatchSiteNorm) if isinstance(self, kind))
+        kind: type[SiteNorm] = parametrize.type_before_parametrizations(self)
         other = kind.__new__(kind)
         other.__dict__.update(self.__dict__)
-        other.__dict__["_parameters"] = {"weight": weight, "bias": bias}
+        given = {"weight": weight, "bias": bias, **dict(zip(self.own, own))}
+        other.__dict__["_parameters"] = given
+        # The given parameters are computed already.
+        others = {name: m for name, m in self._modules.items() if name != "parametrizations"}
+        other.__dict__["_modules"] = others
         return other
 
     def start(
@@ -123,7 +130,10 @@ def normalise_units(
         return F.layer_norm(wide, list(sizes), weight, bias, norm.eps).to(x.dtype)
 
     def normalised(part: Tensor) -> Tensor:
-        mean, var, _ = moments(part, (-1,), centred=norm.kind == "layer")
+        seen = part
+        if norm.part is not None:
+            seen = part[..., : units_of_part(norm.part, part.shape[-1])]
+        mean, var, _ = moments(seen, (-1,), centred=norm.kind == "layer")
         return normalise(part, mean, var, norm.eps, eps_on=norm.eps_on)
 
     if len(set(sizes)) == 1:

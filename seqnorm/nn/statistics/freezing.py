@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
 from .running_table import RunningTable
+from .tracking import TRACKING
 
 # Where a norm that is called as torch's keeps the hooks that freeze it.
 _HOOKS = "_seqnorm_frozen"
@@ -50,7 +50,7 @@ def freeze_statistics(module: nn.Module, frozen: bool = True) -> None:
             "over the batch"
         )
     for name, norm in found:
-        if not isinstance(norm, _BatchNorm) and not hasattr(norm, "frozen"):
+        if not isinstance(norm, TRACKING) and not hasattr(norm, "frozen"):
             raise TypeError(
                 f"{name or 'the module'} ({type(norm).__name__}) holds a RunningTable and cannot "
                 "be frozen: give the class an attribute frozen = False, and let forward read the "
@@ -86,13 +86,13 @@ def learning(model: nn.Module) -> Iterator[None]:
 def _norms(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Yield the paths and the norms with running statistics."""
     for name, module in model.named_modules():
-        tracks = isinstance(module, _BatchNorm) and module.running_mean is not None
+        tracks = isinstance(module, TRACKING) and module.running_mean is not None
         if tracks or any(isinstance(child, RunningTable) for child in module.children()):
             yield name, module
 
 
 def _set(norm: nn.Module, frozen: bool) -> None:
-    if not isinstance(norm, _BatchNorm):
+    if not isinstance(norm, TRACKING):
         norm.frozen = frozen  # type: ignore[assignment]  # a plain attribute
         return
     if frozen == is_frozen(norm):

@@ -80,6 +80,33 @@ def moments(
     return Moments(mean, var, count)
 
 
+def moments_of_sets(x: Tensor, number: Tensor, sets: int) -> Moments:
+    """Mean and biased variance of sets of rows.
+
+    Args:
+        x: (N, F), of any floating-point dtype; half precision is averaged in float32.
+        number: (N,) the number of the set of each row.
+        sets: the number of sets, of which some may be empty.
+
+    Returns:
+        Mean and variance (sets, F), and the number of rows (sets, 1).
+    """
+    x = widen(x)
+    count = torch.bincount(number, minlength=sets)[:, None].to(x.dtype)
+    divisor = count.clamp(min=1.0)
+    mean = x.new_zeros(sets, x.shape[1]).index_add(0, number, x) / divisor
+    deviation = x - mean.index_select(0, number)
+    squares = deviation * deviation
+    return Moments(
+        mean, x.new_zeros(sets, x.shape[1]).index_add(0, number, squares) / divisor, count
+    )
+
+
+def units_of_part(part: float, units: int) -> int:
+    """Return ceil(part * units), the number of units of partial RMSNorm."""
+    return math.ceil(round(part * units, 9))  # 0.07 * 100 is more than 7
+
+
 def normalise(x: Tensor, mean: Tensor, var: Tensor, eps: float, *, eps_on: str = "var") -> Tensor:
     """Subtract the mean and divide by ``sqrt(var + eps)``, or ``sqrt(var) + eps`` if eps_on="std".
 
@@ -107,6 +134,24 @@ def merge(a: Moments, b: Moments) -> Moments:
     delta = b.mean - a.mean
     mean = a.mean + delta * (b.n / divisor)
     var = (a.n * a.var + b.n * b.var + delta * delta * (a.n * b.n / divisor)) / divisor
+    return Moments(mean, var, count)
+
+
+def pooled(of: Moments, dims: Sequence[int]) -> Moments:
+    """Moments of the union of the disjoint sets along the axes ``dims``, as ``merge`` has of two.
+
+    With n_i, m_i, v_i of set i and N = sum_i n_i::
+
+        mean = sum_i n_i m_i / N        var = sum_i n_i (v_i + (m_i - mean)^2) / N
+    """
+    dims = tuple(dims)
+    n = of.n.expand(of.mean.shape)
+    count = n.sum(dims, keepdim=True)
+    part = n / count.clamp(min=1.0)
+    mean = (part * of.mean).sum(dims, keepdim=True)
+    # An empty set has mean 0, far from a large one: 0 times an infinite square is NaN.
+    deviation = torch.where(n > 0, of.mean - mean, 0.0)
+    var = (part * (of.var + deviation * deviation)).sum(dims, keepdim=True)
     return Moments(mean, var, count)
 
 

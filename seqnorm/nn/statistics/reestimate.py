@@ -8,7 +8,7 @@ from typing import Any, TypeVar, Union
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.utils.rnn import PackedSequence
 
 from ..check import choose
@@ -17,6 +17,7 @@ from .masks import position_mask
 from .moments import Moments, merge, moments, moved, unbiased
 from .processes import sharing, union
 from .running_table import ESTIMATES, RunningTable
+from .tracking import TRACKING, given_to
 
 Batch = TypeVar("Batch")
 Device = Union[int, str, torch.device, None]
@@ -169,7 +170,7 @@ def _normalising_by_the_batch(model: nn.Module) -> Iterator[None]:
         model.eval()
         for module in model.modules():
             tables = any(isinstance(child, RunningTable) for child in module.children())
-            module.training = tables or isinstance(module, _BatchNorm)
+            module.training = tables or isinstance(module, TRACKING)
         yield
 
 
@@ -180,7 +181,7 @@ def _restoring(model: nn.Module) -> Iterator[None]:
     At the end their tracking, frozen statistics and all modes are restored.
     """
     modes = {module: module.training for module in model.modules()}
-    tracks = {norm: norm.track_running_stats for norm in modes if isinstance(norm, _BatchNorm)}
+    tracks = {norm: norm.track_running_stats for norm in modes if isinstance(norm, TRACKING)}
     try:
         for norm in tracks:
             norm.track_running_stats = False
@@ -197,9 +198,9 @@ def _tables(model: nn.Module) -> list[RunningTable]:
     return [module for module in model.modules() if isinstance(module, RunningTable)]
 
 
-def _tracking(model: nn.Module) -> list[_BatchNorm]:
+def _tracking(model: nn.Module) -> list[_NormBase]:
     """Return the norms that track running statistics as torch's do."""
-    norms = (module for module in model.modules() if isinstance(module, _BatchNorm))
+    norms = (module for module in model.modules() if isinstance(module, TRACKING))
     return [norm for norm in norms if norm.running_mean is not None]
 
 
@@ -219,7 +220,7 @@ def _estimating(model: nn.Module, estimate: str, *, alike: bool = False) -> Iter
 
 
 @contextmanager
-def _estimating_norm(norm: _BatchNorm, estimate: str, alike: bool) -> Iterator[None]:
+def _estimating_norm(norm: _NormBase, estimate: str, alike: bool) -> Iterator[None]:
     """Gather the statistics of the norm's inputs, which it holds at the end of this context.
 
     An exception leaves the norm unchanged, and so does a context without a call of it.
@@ -229,8 +230,7 @@ def _estimating_norm(norm: _BatchNorm, estimate: str, alike: bool) -> Iterator[N
 
     def look(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         nonlocal found, calls
-        x = args[0] if args else kwargs["input"]
-        mask = args[1] if len(args) > 1 else kwargs.get("mask")
+        x, mask = given_to(module, args, kwargs)
         own = moments(x, (0, *range(2, x.dim())), position_mask(mask, x))
         batch = Moments(*(part.flatten() for part in own))
         processes = sharing(getattr(norm, "processes", None), training=True)

@@ -3,3 +3,4 @@
 from .description import SiteSets as SiteSets
 from .description import StatisticsSet as StatisticsSet
 from .lookup import statistics_set as statistics_set
+from .mixed import MixedSets as MixedSets

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..statistics.masks import check_lengths, valid_mask
+from ..statistics.moments import units_of_part
 from .drawing import draw
 from .picture import panel
 
@@ -52,6 +53,12 @@ CONSEQUENCES = {
         "inference compute the same, and there are no running statistics.",
     ),
 }
+# The same if S is empty.
+OF_NOTHING = (
+    "No statistics: no other element matters.",
+    "Takes no statistics, neither within one {one} nor across {one}s: an answer depends on its own "
+    "element alone, and training and inference compute the same.",
+)
 
 
 @dataclass(frozen=True)
@@ -74,10 +81,13 @@ class StatisticsSet:
         centred: true if the mean is subtracted.
         gates: letters of the gates along F, in order; empty without gates.
         remark: a further sentence.
+        empty: true if S has no elements, because the layer takes no statistics.
+        part: for partial RMSNorm, the part of the channels, counted from the first one of a set,
+            that is S; the others are divided by the mean square of S too.
 
     Raises:
-        ValueError: no norm has these ``axes``; ``spans`` has others; or ``groups`` divide channels
-            that S spans.
+        ValueError: no norm has these ``axes``; ``spans`` has others; ``groups`` divide channels
+            that S spans; or S is ``empty`` and yet has spans, groups, a mean or running statistics.
     """
 
     name: str
@@ -90,6 +100,8 @@ class StatisticsSet:
     centred: bool = True
     gates: str = ""
     remark: str = ""
+    empty: bool = False
+    part: float | None = None
 
     def __post_init__(self) -> None:
         rest = [axis for axis in self.axes if axis not in (*BATCH, *CHANNELS)]
@@ -103,6 +115,11 @@ class StatisticsSet:
         if self.groups and self.channel_axis in self.spans:
             raise ValueError(
                 f"groups={self.groups!r} divide {self.channel_axis}, which S spans: leave one out"
+            )
+        if self.empty and (self.spans or self.groups or self.running or self.centred):
+            raise ValueError(
+                "an empty S has no spans, groups, mean or running statistics: write spans=(), "
+                "centred=False and leave the others out"
             )
 
     @property
@@ -138,6 +155,9 @@ class StatisticsSet:
     ) -> Tensor:
         """Return a boolean tensor of ``shape``, true at the elements of the set of ``element``.
 
+        It is false everywhere if S is empty. If S is a part of some channels, their other elements
+        have the same S, to which they do not belong.
+
         Args:
             shape: size of each of ``axes``; the number of channels may differ from the layer's if
                 the groups keep their proportions.
@@ -163,6 +183,8 @@ class StatisticsSet:
                 f"element {tuple(element)} is padding, which is in no set: choose a time step "
                 "below the sequence's length"
             )
+        if self.empty:
+            return torch.zeros_like(same)
         for dim, (axis, size) in enumerate(zip(self.axes, shape)):
             if axis in self.spans:
                 continue
@@ -172,7 +194,14 @@ class StatisticsSet:
                 label = torch.arange(len(parts)).repeat_interleave(parts)
             own = label == label[element[dim]]
             same = same & own.view([-1 if d == dim else 1 for d in range(len(shape))])
-        return same
+        return same if self.part is None else self._first(same, self.part)
+
+    def _first(self, same: Tensor, part: float) -> Tensor:
+        """Return a mask of the first part of the channels in a mask of all."""
+        dim = self.axes.index(self.channel_axis)
+        own = same.movedim(dim, 0).flatten(1).any(1)
+        first = own.cumsum(0) <= units_of_part(part, int(own.sum()))
+        return same & first.view([-1 if d == dim else 1 for d in range(same.dim())])
 
     def valid(self, shape: Sequence[int], lengths: Tensor | Sequence[int] | None = None) -> Tensor:
         """Return a boolean tensor of ``shape``, false in the padding; see ``mask``."""
@@ -204,6 +233,8 @@ class StatisticsSet:
     @cached_property
     def words(self) -> str:
         """The set S in words, such as "one channel, one example, all positions"."""
+        if self.empty:
+            return "the empty set"
         timed = "T" in self.axes
         along = "time step" if timed else "position"
         over_time = any(axis not in (*BATCH, *CHANNELS) for axis in self.spans)
@@ -216,6 +247,8 @@ class StatisticsSet:
 
     def _channel_words(self) -> str:
         unit = self.unit
+        if self.part is not None:
+            return f"the first {100 * self.part:g} % of {replace(self, part=None)._channel_words()}"
         if self.channel_axis in self.spans:
             return f"all {unit}s" + (f" of the gates {_listed(self.gates)}" if self.gates else "")
         if not self.groups:
@@ -244,20 +277,29 @@ class StatisticsSet:
     @property
     def consequence(self) -> str:
         """The consequence of S for the batch and for inference, in a few words."""
-        return self._consequences()[0]
+        return self.consequences[0]
 
-    def _consequences(self) -> list[str]:
+    @property
+    def consequences(self) -> list[str]:
+        """The same in a few words, and in a whole sentence."""
         short = " of each time step" if self.per_step else ""
         full = ", with those of each time step apart" if self.per_step else ""
-        texts = CONSEQUENCES[self.spans_batch, self.running]
+        texts = OF_NOTHING if self.empty else CONSEQUENCES[self.spans_batch, self.running]
         return [text.format(one=self.example, short=short, full=full) for text in texts]
 
     def __str__(self) -> str:
         sentences = [f"{self.name}, x ({', '.join(self.axes)}): {self.words}."]
-        sentences.append(self._consequences()[1])
-        if not self.centred:
+        sentences.append(self.consequences[1])
+        if not self.centred and not self.empty:
             sentences.append("The mean is not subtracted: what S shares is the mean square.")
-        return " ".join([*sentences, self.remark] if self.remark else sentences)
+        return " ".join(filter(None, (*sentences, self.beyond, self.remark)))
+
+    @property
+    def beyond(self) -> str:
+        """A sentence on the elements that take the statistics of S and are outside; or ""."""
+        if self.part is None:
+            return ""
+        return f"The {self.unit}s after this part are divided by the same mean square."
 
     def svg(
         self,

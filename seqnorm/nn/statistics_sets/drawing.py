@@ -39,8 +39,9 @@ class Panel:
     element: Tensor  # the one element of the set
     words: str  # a sentence above the block
     consequence: str  # a sentence below it
-    shared: str  # the statistics that the elements of a set share
+    shared: str  # the statistics that the elements of a set share; "" if there are no statistics
     note: str = ""  # a further sentence below the block
+    whole: bool = True  # false if some elements take no statistics, or those of a set without them
     heading: str = ""  # a bold line above everything
     back: str = ""  # word for the rows
     along: str = ""  # word for the columns
@@ -135,9 +136,12 @@ def draw(title: str, axes: str, panels: Sequence[Panel], description: str) -> st
 
 def _legend(image: _Image, y: float, panels: Sequence[Panel]) -> float:
     """Draw the meaning of the colours."""
-    shared = {panel.shared for panel in panels}
+    shared = {panel.shared for panel in panels if panel.shared}
     what = shared.pop() if len(shared) == 1 else "statistics"
-    entries = [(OWN, OWN, f"share the dot's {what}"), (OTHER, OTHER_EDGE, "other sets")]
+    others = "other sets" if all(panel.whole for panel in panels) else "other elements"
+    entries = [(OWN, OWN, f"share the dot's {what}"), (OTHER, OTHER_EDGE, others)]
+    if not any(panel.shared for panel in panels):
+        entries = [(OTHER, OTHER_EDGE, "elements, each by itself")]
     if not all(bool(panel.valid.all()) for panel in panels):
         entries.append(("none", ABSENT, "padding, in no set"))
     x = float(MARGIN)
@@ -249,7 +253,8 @@ def _plane(
             if element[back][column]:
                 x, y = at(column + 0.5, back + 0.5)
                 r = min(0.28 * high + 1.2, 0.15 * wide)
-                image.add("ellipse", cx=x, cy=y, rx=1.35 * r, ry=r, fill="#ffffff")
+                # The element of an empty set is pale.
+                image.add("ellipse", cx=x, cy=y, rx=1.35 * r, ry=r, fill="#ffffff" if own else INK)
     for gate in range(1, len(panel.gates)):
         edge_of_gate = gate * rows / len(panel.gates)
         image.line(at(0, edge_of_gate), at(there, edge_of_gate), QUIET)

@@ -12,19 +12,26 @@ from functools import partial
 from typing import Any, overload
 
 from torch import nn
+from torch.nn.utils import parametrize
 
 from ..check import base_of
 from ..layers.cell import RecurrentCell
 from ..layers.layer import RecurrentLayer
 from ..norms.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from ..norms.conditional import ConditionalBatchNorm2d
+from ..norms.dynamic import DynamicErf, DynamicTanh
 from ..norms.images import LayerNorm2d
 from ..norms.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from ..norms.layout import SequenceNorm
-from ..norms.sequence import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
+from ..norms.mixtures import BatchInstanceNorm2d, SwitchableNorm2d
+from ..norms.sequence import GroupNorm, InstanceNorm, LayerNorm, RMSNorm
+from ..norms.sequence_batch import BatchNorm
 from ..norms.style import AdaptiveInstanceNorm2d, ConditionalInstanceNorm2d
+from ..recurrence.dynamic import DynamicSiteNorm
 from ..recurrence.site_norms import BatchSiteNorm, FeatureNorm, SiteNorm
 from ..statistics.processes import Processes
 from .description import SiteSets, StatisticsSet
+from .mixed import MixedSets
 
 POSITIONS = {1: ("L",), 2: ("H", "W"), 3: ("D", "H", "W")}
 
@@ -34,11 +41,19 @@ def statistics_set(layer: RecurrentLayer | RecurrentCell) -> SiteSets: ...  # ty
 
 
 @overload
+def statistics_set(layer: BatchInstanceNorm2d | SwitchableNorm2d) -> MixedSets: ...  # type: ignore[overload-overlap]  # the narrower classes come first
+
+
+@overload
 def statistics_set(layer: nn.Module, spatial: int | None = None) -> StatisticsSet: ...
 
 
-def statistics_set(layer: nn.Module, spatial: int | None = None) -> StatisticsSet | SiteSets:
+def statistics_set(
+    layer: nn.Module, spatial: int | None = None
+) -> StatisticsSet | SiteSets | MixedSets:
     """Return the set S of elements that share a mean and a variance in a layer.
+
+    S is empty in a layer without statistics, such as ``DynamicTanh``.
 
     >>> print(statistics_set(nn.InstanceNorm2d(8)).words)
     one channel, one example, all positions
@@ -46,14 +61,16 @@ def statistics_set(layer: nn.Module, spatial: int | None = None) -> StatisticsSe
     Args:
         layer: a norm of this library or of torch, or a recurrent layer or cell of this library with
             any scheme.
-        spatial: number of axes of positions, 1 to 3, for GroupNorm and SyncBatchNorm, which take
-            any number. By default they are shown for images, and
+        spatial: number of axes of positions, 1 to 3, for GroupNorm, SyncBatchNorm and the norms
+            without statistics (``DynamicTanh``, ``DynamicErf``), which take any number. By default
+            the first two are shown for images, and the others and
             ``seqnorm.GroupNorm(..., layout="NTC")`` for sequences.
 
     Returns:
         A ``StatisticsSet``, which has ``print``, ``mask`` and ``svg()``; a notebook shows the
         picture. For a recurrent layer a mapping from its sites, as ``NormScheme`` names them, to
-        their sets, which can be printed and drawn likewise.
+        their sets, which can be printed and drawn likewise. For ``BatchInstanceNorm2d`` and
+        ``SwitchableNorm2d`` such a mapping from "batch", "instance" and "layer" to their sets.
 
     Raises:
         TypeError: the layer is not one of these, or is of a subclass with a ``forward`` of its own.
@@ -108,7 +125,7 @@ def _refusal(layer: nn.Module) -> str:
 
 
 def _of_recurrence(layer: RecurrentLayer | RecurrentCell) -> SiteSets:
-    name = type(layer).__name__
+    name = parametrize.type_before_parametrizations(layer).__name__
     if layer.norm is None:
         raise ValueError(f'this {name} has no norm: build it with norm="layer", say, to see a set')
     direction = layer.directions()[0] if isinstance(layer, RecurrentLayer) else layer.direction()
@@ -126,8 +143,11 @@ def _of_site(name: str, site: SiteNorm, gates: str) -> StatisticsSet:
         spans = ("T", "B") if over_time else ("B",)
         remark = _remark(site.table.processes, 0 if over_time else site.norm.min_count)
         return replace(one, spans=spans, running=True, per_step=not over_time, remark=remark)
+    if isinstance(site, DynamicSiteNorm):
+        return replace(one, centred=False, empty=True)
     assert isinstance(site, FeatureNorm)
-    return _divided(replace(one, centred=site.norm.kind == "layer"), site.sizes)
+    one = replace(one, centred=site.norm.kind == "layer", part=site.norm.part)
+    return _divided(one, site.sizes)
 
 
 def _divided(of: StatisticsSet, sizes: tuple[int, ...]) -> StatisticsSet:
@@ -175,6 +195,20 @@ def _tracked(layer: Any, dims: int, spans: str) -> StatisticsSet:
     return _positions(layer, dims, spans, running=layer.running_mean is not None, remark=remark)
 
 
+def _with_remark(of: StatisticsSet, remark: str) -> StatisticsSet:
+    return replace(of, remark=f"{of.remark} {remark}".strip())
+
+
+def _mixed(layer: nn.Module, parts: tuple[str, ...], mixture: str) -> MixedSets:
+    rules: dict[str, Callable[[Any], StatisticsSet]] = {
+        "batch": partial(_tracked, dims=2, spans="N*"),
+        "instance": partial(_positions, dims=2, spans="*"),
+        "layer": partial(_positions, dims=2, spans="C*"),
+    }
+    sets = tuple((part, rules[part](layer)) for part in parts)
+    return MixedSets(type(layer).__name__, sets, mixture)
+
+
 def _group_norm(layer: nn.GroupNorm | GroupNorm, dims: int) -> StatisticsSet:
     if getattr(layer, "layout", "NCT") == "NTC":
         raise ValueError('GroupNorm with layout="NTC" takes only sequences: leave spatial out')
@@ -193,14 +227,28 @@ def _last_axes(layer: Any) -> StatisticsSet:
     return StatisticsSet(name, axes, spans, channels=shape[0], centred=centred)
 
 
+def _dynamic(layer: DynamicTanh | DynamicErf, dims: int) -> StatisticsSet:
+    if layer.layout == "NTC":
+        raise ValueError(
+            f'{type(layer).__name__} with layout="NTC" is shown for sequences: leave spatial out'
+        )
+    return _positions(layer, dims, "", centred=False, empty=True)
+
+
+def _dynamic_of_sequences(layer: DynamicTanh | DynamicErf) -> StatisticsSet:
+    return _set(layer, layer.layout, "", centred=False, empty=True)
+
+
 _ANY_POSITIONS: dict[type[nn.Module], Callable[[Any, int], StatisticsSet]] = {
     GroupNorm: _group_norm,
     nn.GroupNorm: _group_norm,
     nn.SyncBatchNorm: partial(_tracked, spans="N*"),
+    DynamicTanh: _dynamic,
+    DynamicErf: _dynamic,
 }
-_RULES: dict[type[nn.Module], Callable[[Any], StatisticsSet]] = {
+_RULES: dict[type[nn.Module], Callable[[Any], StatisticsSet | MixedSets]] = {
     LayerNorm: partial(_sequences, spans="C"),
-    RMSNorm: partial(_sequences, spans="C", centred=False),
+    RMSNorm: lambda layer: _sequences(layer, "C", centred=False, part=layer.part),
     GroupNorm: lambda layer: (
         _grouped(_sequences(layer, "T"), layer) if layer.layout == "NTC" else _group_norm(layer, 2)
     ),
@@ -210,12 +258,29 @@ _RULES: dict[type[nn.Module], Callable[[Any], StatisticsSet]] = {
     ConditionalInstanceNorm2d: lambda layer: _positions(
         layer, 2, "*", remark=f"Gain and bias: those of one of {layer.num_styles} styles."
     ),
+    ConditionalBatchNorm2d: lambda layer: _with_remark(
+        _tracked(layer, 2, "N*"), f"Gain and bias: those of one of {layer.num_classes} classes."
+    ),
     AdaptiveInstanceNorm2d: partial(
         _positions, dims=2, spans="*", remark="Gain and bias: from a style's features."
+    ),
+    BatchInstanceNorm2d: partial(
+        _mixed,
+        parts=("batch", "instance"),
+        mixture="In each channel, values normalised over the batch have the share rho, and values "
+        "normalised over the instance the share 1 - rho.",
+    ),
+    SwitchableNorm2d: partial(
+        _mixed,
+        parts=("instance", "layer", "batch"),
+        mixture="The means are mixed in the shares softmax(mean_weight), the variances in the "
+        "shares softmax(var_weight).",
     ),
     nn.GroupNorm: partial(_group_norm, dims=2),
     nn.SyncBatchNorm: partial(_tracked, dims=2, spans="N*"),
     nn.LayerNorm: _last_axes,
+    DynamicTanh: _dynamic_of_sequences,
+    DynamicErf: _dynamic_of_sequences,
 }
 if hasattr(nn, "RMSNorm"):  # since torch 2.4
     _RULES[nn.RMSNorm] = _last_axes

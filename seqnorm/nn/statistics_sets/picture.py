@@ -46,7 +46,9 @@ def panel(
         at["L"] = min(1, side - 1)
     elif "D" in of.axes:
         size["H"], at["H"] = 2, 0
-    size[of.channel_axis], at[of.channel_axis] = channels, min(1, channels - 1)
+    # The first channel is in every part.
+    size[of.channel_axis] = channels
+    at[of.channel_axis] = 0 if of.part is not None else min(1, channels - 1)
     size[of.batch_axis], at[of.batch_axis] = examples or EXAMPLES, 0
     if timed:
         size[of.batch_axis] = len(lengths)
@@ -62,10 +64,17 @@ def panel(
         element=_turn(of, one),
         words=of.words,
         consequence=of.consequence,
-        shared="mean and variance" if of.centred else "mean square",
-        note=" ".join(filter(None, (note, of.remark))),
+        shared=_shared(of),
+        note=" ".join(filter(None, (note, of.beyond, of.remark))),
+        whole=not of.empty and of.part is None,
         **_edges(of, drawn.gates, size[of.batch_axis], known),
     )
+
+
+def _shared(of: StatisticsSet) -> str:
+    if of.empty:
+        return ""
+    return "mean and variance" if of.centred else "mean square"
 
 
 def _check(of: StatisticsSet, sizes: dict[str, int | None], lengths: Sequence[int] | None) -> None:

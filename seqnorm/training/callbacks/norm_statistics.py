@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,14 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.hooks import RemovableHandle
 
 from seqnorm.nn.statistics import RunningTable
 from seqnorm.nn.statistics.masks import position_mask
 from seqnorm.nn.statistics.moments import moments
 from seqnorm.nn.statistics.processes import sharing, union
+from seqnorm.nn.statistics.tracking import TRACKING, given_to
 
 from ..results.pictures import statistics_map
 from .reestimate import stale_statistics
@@ -107,7 +107,7 @@ class NormStatistics(Callback):
                 name = name.rpartition(".")[0] or name
                 steps, least = module.max_steps, module.min_count
                 handle = module.register_update_hook(partial(self._table_updated, name))
-            elif isinstance(module, _BatchNorm) and module.running_mean is not None:
+            elif isinstance(module, TRACKING) and module.running_mean is not None:
                 steps, least = 1, 2
                 hook = partial(self._torch_called, name)
                 handle = module.register_forward_pre_hook(hook, with_kwargs=True)
@@ -192,14 +192,13 @@ class NormStatistics(Callback):
             self._epoch[name].see(mean, var, rows, first, known, table.min_count)
 
     def _torch_called(
-        self, name: str, module: _BatchNorm, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, name: str, module: _NormBase, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         known = (module.running_mean, module.running_var, module.num_batches_tracked)
         if not (self._looking and module.training and all(part is not None for part in known)):
             return
-        # The norms of this library also take a mask.
-        given = inspect.signature(module.forward).bind(*args, **kwargs).arguments
-        x, mask = next(iter(given.values())).detach(), given.get("mask")
+        x, mask = given_to(module, args, kwargs)
+        x = x.detach()
         averaged = [dim for dim in range(x.dim()) if dim != 1]
         found = moments(x, averaged, None if mask is None else position_mask(mask, x))
         processes = sharing(getattr(module, "processes", None), training=True)

@@ -33,9 +33,10 @@ class LanguageData(TextDataModule):
 
     As a *stream*, all texts of a part follow one another in ``batch_size`` parallel rows, which are
     read in windows of ``window`` tokens. The state is carried from window to window, and
-    back-propagation ends at the beginning of a window. As *documents*, every text is read whole
-    from an initial state of zero, in batches of similar length. In both modes every token of a part
-    is predicted exactly once an epoch.
+    back-propagation ends at the beginning of a window. With ``reset_at_documents``, the state is
+    the initial one again where a text begins. As *documents*, every text is read whole from the
+    initial state, in batches of similar length. In both modes every token of a part is predicted
+    exactly once an epoch.
 
     Args:
         corpus: The name of a corpus (r8, r52, 20news, imdb, mr, zh_reviews) or of a benchmark whose
@@ -48,7 +49,10 @@ class LanguageData(TextDataModule):
         level: The level of the tokens: character, or word (separated by white space).
         lowercase: Ignore the case of letters.
         window: The tokens of a stream through which a gradient flows back. BatchNorm of every time
-            step counts its steps from the beginning of a window, in inference too.
+            step counts its steps from the beginning of a window, in inference too; with
+            ``reset_at_documents`` it counts them from the beginning of a text.
+        reset_at_documents: Begin each text of a stream anew, without what the state holds of the
+            text before.
         max_length: In training, cut documents after so many tokens; null for never.
         batch_size: The number of rows of the stream, over all processes, or of documents in a batch
             of each process.
@@ -69,6 +73,7 @@ class LanguageData(TextDataModule):
         level: Literal["word", "character"] = "character",
         lowercase: bool = False,
         window: int = 100,
+        reset_at_documents: bool = False,
         max_length: int | None = None,
         batch_size: int = 32,
         eval_batch_size: int | None = None,
@@ -81,6 +86,11 @@ class LanguageData(TextDataModule):
                 raise ValueError(f"{name} must be at least 1, got {size}")
         if self.fold is not None:
             raise ValueError(NO_FOLDS)
+        if reset_at_documents and mode == "documents":
+            raise ValueError(
+                "reset_at_documents is for mode stream, and mode documents reads every text from "
+                "its beginning anyway: leave one of them out"
+            )
         self._streams: dict[str, Tensor] = {}
         self._documents: dict[str, TextDataset] = {}
         self._unknown: dict[str, int] = {}
@@ -98,6 +108,11 @@ class LanguageData(TextDataModule):
         if self.hparams["mode"] == "documents" and not found.ends:
             raise ValueError(
                 f"{found.name} is one text without parts: read it with --data.mode stream"
+            )
+        if self.hparams["reset_at_documents"] and not found.ends:
+            raise ValueError(
+                f"{found.name} is one text without parts, so there is no document to begin with: "
+                "leave data.reset_at_documents=false"
             )
         return found
 
@@ -176,7 +191,10 @@ class LanguageData(TextDataModule):
 
     def _windows(self, part: str) -> StreamWindows:
         rows, window, before = self._batch_size(part), self.hparams["window"], self.tokenizer.eos_id
-        return StreamWindows(self._streams[part], rows, window, before, **self.process)
+        anew = before if self.hparams["reset_at_documents"] else None
+        return StreamWindows(
+            self._streams[part], rows, window, before, reset_at=anew, **self.process
+        )
 
     def loader(self, part: str) -> Batches[object]:
         if self.hparams["mode"] == "stream":

@@ -112,8 +112,10 @@ class Score(NamedTuple):
 
 
 def window_of(checkpoint: Checkpoint) -> int | None:
-    """Return the tokens of a window of a model that was trained on a stream, otherwise None."""
-    return stored_size(checkpoint, "window") if checkpoint.data.get("mode") == "stream" else None
+    """Return the tokens of a window, if a model was trained on windows that all begin at step 0."""
+    in_windows = checkpoint.data.get("mode") == "stream"
+    in_windows = in_windows and not checkpoint.data.get("reset_at_documents")
+    return stored_size(checkpoint, "window") if in_windows else None
 
 
 def scored(model: LanguageModelling, text: str, window: int | None) -> Score:

@@ -209,7 +209,7 @@ class Language(Task):
 
     def row(self, found: Any, options: Any, best: Any) -> dict[str, object]:
         return {
-            "mode": options.data.mode,
+            "mode": options.data.mode + ", resets" * options.data.reset_at_documents,
             "level": options.data.level,
             "lr": options.model.lr,
             "val_loss": f"{math.nan if best is None else float(best):.4f}",

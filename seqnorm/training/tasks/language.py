@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,10 +11,23 @@ from torch import Tensor
 from seqnorm.datasets import LanguageBatch, LanguageTokenizer
 from seqnorm.models import LanguageModel
 from seqnorm.models.language_model import LayerStates
+from seqnorm.nn import steps_since_reset
 from seqnorm.nn.statistics.moments import widen
 
 from .base import Schedule, TaskModule
 from .metrics import Surprisal
+
+
+class Carried(NamedTuple):
+    """The state of a stream between two batches.
+
+    Attributes:
+        states: The states of the layers.
+        steps: The numbers (B,) of tokens since the last document began, if documents begin anew.
+    """
+
+    states: LayerStates
+    steps: Tensor | None
 
 
 class LanguageModelling(TaskModule[LanguageModel, Surprisal]):
@@ -22,7 +35,8 @@ class LanguageModelling(TaskModule[LanguageModel, Surprisal]):
 
     A batch states whether its sequences start or continue those of the batch before
     (``LanguageBatch.starts``). If they continue, the layers start with the states after the batch
-    before, and no gradient flows back beyond it (truncated back-propagation through time).
+    before, and no gradient flows back beyond it (truncated back-propagation through time). Where a
+    batch has ``resets``, documents begin anew within it.
     Perplexity and bits per character are those of all tokens of a part together, without padding.
 
     Args:
@@ -61,8 +75,8 @@ class LanguageModelling(TaskModule[LanguageModel, Surprisal]):
         self.ends = ends
         self.register_buffer("token_characters", self.tokenizer.characters(), persistent=False)
         self._words = codes.level == "word"
-        self._states: dict[str, LayerStates] = {}
-        self._began: dict[str, LayerStates] = {}
+        self._carried: dict[str, Carried] = {}
+        self._began: dict[str, Carried] = {}
 
     @property
     def files(self) -> dict[str, str]:
@@ -76,24 +90,39 @@ class LanguageModelling(TaskModule[LanguageModel, Surprisal]):
 
     def surprisal(self, batch: LanguageBatch, stage: str) -> Tensor:
         """Return -log p (N,) of every target of a batch; states are carried within a ``stage``."""
-        before = None if batch.starts else self._states[stage]
+        before = None if batch.starts else self._carried[stage]
         self._began = {} if before is None else {stage: before}
-        nats, after = self.network.surprisal(batch.tokens, batch.targets, batch.lengths, before)
+        states, steps = (None, None) if before is None else before
+        if batch.resets is not None and steps is None:
+            steps = torch.zeros_like(batch.lengths)
+        nats, after = self.network.surprisal(
+            batch.tokens,
+            batch.targets,
+            batch.lengths,
+            states,
+            0 if steps is None else steps,
+            batch.resets,
+        )
         nats = widen(nats)  # half precision holds neither the sum nor the count of many tokens
-        self._states[stage] = [tuple(part.detach() for part in parts) for parts in after]
+        if batch.resets is not None and steps is not None:
+            steps = steps_since_reset(batch.resets, steps, batch.lengths, batch_first=True)
+        after = [tuple(part.detach() for part in parts) for parts in after]
+        self._carried[stage] = Carried(after, steps)
         return nats
 
     def rewind(self) -> None:
         """Restore the states before the last batch, so that it can be run once more."""
-        self._states.update(self._began)
+        self._carried.update(self._began)
 
     def state_inside_epoch(self) -> dict[str, Any]:
-        return {**super().state_inside_epoch(), "carried": self._states.get("train")}
+        states, steps = self._carried.get("train", (None, None))
+        return {**super().state_inside_epoch(), "carried": states, "steps": steps}
 
     def load_state_inside_epoch(self, state: Mapping[str, Any]) -> None:
         super().load_state_inside_epoch(state)
         if state["carried"] is not None:
-            self._states["train"] = [tuple(parts) for parts in state["carried"]]
+            states = [tuple(parts) for parts in state["carried"]]
+            self._carried["train"] = Carried(states, state.get("steps"))
 
     def training_step(self, batch: LanguageBatch) -> Tensor:
         nats = self.surprisal(batch, "train")

@@ -242,9 +242,9 @@ def test_statistics_that_are_shared_are_explained(monkeypatch: pytest.MonkeyPatc
     assert "share" not in str(seqnorm.explain(layer.eval(), X))
 
 
-def test_a_first_step_of_several_numbers_is_refused() -> None:
-    numbers: Any = torch.tensor([0, 1, 2])
-    with pytest.raises(TypeError, match="first_step should be of type int, got: Tensor"):
+def test_first_steps_of_other_sequences_are_refused() -> None:
+    numbers = torch.tensor([0, 1])
+    with pytest.raises(ValueError, match=r"first_step must be an integer or have shape \(3,\)"):
         build()(X, first_step=numbers)
 
 

@@ -155,15 +155,10 @@ def test_a_tensor_of_symbolic_zeros(norm: Any) -> None:
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("layout", [torch.sparse_coo, torch._mkldnn, torch.jagged])
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch._mkldnn])
 def test_layouts_that_are_not_dense(norm: Any, layout: torch.layout) -> None:
     x = torch.randn(T, B, I)
-    if layout == torch._mkldnn:
-        x = x.to_mkldnn()
-    elif layout == torch.jagged:
-        x = torch.nested.nested_tensor([torch.randn(2, I), torch.randn(4, I)], layout=layout)
-    else:
-        x = x.to_sparse()
+    x = x.to_mkldnn() if layout == torch._mkldnn else x.to_sparse()
     with pytest.raises(TypeError, match=f"LSTM takes dense input.*{re.escape(str(layout))}"):
         seqnorm.LSTM(I, H, norm=norm)(x)
 

@@ -145,6 +145,10 @@ WORDS = {
     **dict.fromkeys(("speechbrain", "SpeechBrain"), r"mean 'ravanelli2018', of LiGRU\?"),
     **dict.fromkeys(("haste_gru", "hastelstm"), "mean 'haste'"),
     "laurent": "mean 'laurent2016'",
+    **dict.fromkeys(
+        ("dynamic_tanh", "DynamicTanh", "dyt"), r'write .*\(input=Norm\("dynamic_tanh"'
+    ),
+    **dict.fromkeys(("dynamic_erf", "DynamicErf", "Derf"), r"no preset, as nothing was published"),
 }
 # Values that are not words, and the message of the TypeError.
 THINGS = {

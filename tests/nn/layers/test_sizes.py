@@ -109,6 +109,9 @@ NORMS: dict[str, Callable[[Callable[[int], Any]], Any]] = {
     "instance of images": lambda make: seqnorm.InstanceNorm2d(make(4), affine=True),
     "layer of images": lambda make: seqnorm.LayerNorm2d(make(4)),
     "of a style": lambda make: seqnorm.ConditionalInstanceNorm2d(make(4), make(3)),
+    "of a class": lambda make: seqnorm.ConditionalBatchNorm2d(make(4), make(3)),
+    "batch and instance": lambda make: seqnorm.BatchInstanceNorm2d(make(4)),
+    "switchable": lambda make: seqnorm.SwitchableNorm2d(make(4)),
 }
 
 

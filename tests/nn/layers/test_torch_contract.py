@@ -200,13 +200,15 @@ def test_constructors_take_what_torchs_take() -> None:
         shared = [(p.name, p.default) for p in found if p.kind is not p.KEYWORD_ONLY]
         assert shared == expected
         beyond = {p.name: p.default for p in found if p.kind is p.KEYWORD_ONLY}
-        assert beyond == {"norm": None, "zoneout": 0.0, "recurrent_dropout": 0.0}
+        own = {"norm": None, "zoneout": 0.0, "recurrent_dropout": 0.0}
+        assert beyond == own | {"learn_initial_state": False}
     for theirs, ours in CELLS.values():
         expected = inspect.signature(theirs).parameters.values()
         found = inspect.signature(ours).parameters.values()
         shared = [p for p in found if p.kind is not p.KEYWORD_ONLY]
         assert [(p.name, p.default) for p in shared] == [(p.name, p.default) for p in expected]
-        assert [(p.name, p.default) for p in found if p.kind is p.KEYWORD_ONLY] == [("norm", None)]
+        beyond = {p.name: p.default for p in found if p.kind is p.KEYWORD_ONLY}
+        assert beyond == {"norm": None, "learn_initial_state": False}
 
 
 def test_arguments_mean_the_same_by_their_place() -> None:
@@ -223,7 +225,9 @@ def test_forward_takes_what_torchs_takes() -> None:
     for theirs, ours in (LAYERS | CELLS).values():
         expected = list(inspect.signature(theirs.forward).parameters)
         found = list(inspect.signature(ours.forward).parameters)
-        more = ["first_step"] if ours.__name__.endswith("Cell") else ["lengths", "first_step"]
+        more = ["first_step", "resets"]
+        if not ours.__name__.endswith("Cell"):
+            more = ["lengths", *more, "cu_seqlens"]
         assert found == [*expected, *more]
 
 

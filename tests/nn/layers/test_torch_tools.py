@@ -67,6 +67,9 @@ NORM_MODULES: list[nn.Module] = [
     seqnorm.LayerNorm2d(8),
     seqnorm.ConditionalInstanceNorm2d(8, 2),
     seqnorm.AdaptiveInstanceNorm2d(),
+    seqnorm.BatchInstanceNorm2d(8),
+    seqnorm.SwitchableNorm2d(8),
+    seqnorm.ConditionalBatchNorm2d(8, 2),
     seqnorm.nn.statistics.RunningTable(8),
 ]
 

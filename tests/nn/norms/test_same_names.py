@@ -119,7 +119,11 @@ def test_arguments_of_torchs_norms_get_a_hint(name: str, option: Any, hint: str)
             getattr(seqnorm, name)(**option, **layout)
 
 
-@pytest.mark.parametrize("name", [name for name in seqnorm.__all__ if "InstanceNorm" in name])
+# A mixture with BatchNorm has those of the batch.
+INSTANCE = [n for n in seqnorm.__all__ if "InstanceNorm" in n and not n.startswith("Batch")]
+
+
+@pytest.mark.parametrize("name", INSTANCE)
 def test_no_instance_norm_has_running_statistics(name: str) -> None:
     cls = getattr(seqnorm, name)
     if "track_running_stats" not in inspect.signature(cls).parameters:

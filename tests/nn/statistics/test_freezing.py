@@ -230,6 +230,28 @@ def test_it_compiles() -> None:
     torch._dynamo.reset()
 
 
+@pytest.mark.parametrize("kind", ["BatchNorm2d", "BatchInstanceNorm2d", "SwitchableNorm2d"])
+def test_norms_of_images(kind: str) -> None:
+    """Those that mix the statistics of the batch with those of an image, too."""
+    norm = getattr(seqnorm, kind)(3, dtype=torch.float64)
+    for _ in range(2):
+        norm(torch.randn(4, 3, 5, 6).double() + 1)
+    before = copy_of(norm.state_dict())
+    x = torch.randn(4, 3, 5, 6).double().requires_grad_()
+    cotangent = torch.randn_like(x)
+    mask = seqnorm.size_mask([(5, 6), (2, 3), (4, 4), (5, 2)], (5, 6))
+    freeze_statistics(norm)
+    for valid in (None, mask):
+        outcomes = []
+        for training in (True, False):
+            y = norm.train(training)(x, valid)
+            outcomes.append([y, *torch.autograd.grad(y, [x, *norm.parameters()], cotangent)])
+        for found, expected in zip(*outcomes):
+            assert_equal(found, expected)
+    for name, value in norm.state_dict().items():
+        assert_equal(value, before[name], name)
+
+
 def test_what_cannot_be_frozen() -> None:
     with pytest.raises(ValueError, match="LSTM has no running statistics to freeze"):
         freeze_statistics(seqnorm.LSTM(2, 3, norm="layer"))

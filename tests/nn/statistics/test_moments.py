@@ -13,7 +13,15 @@ from tolerances import GRADIENTS, SINGLE, SUMS, VALUES, assert_close, assert_equ
 from torch import Tensor
 from torch_versions import rms_norm
 
-from seqnorm.nn.statistics.moments import Moments, merge, moments, normalise, unbiased, widen
+from seqnorm.nn.statistics.moments import (
+    Moments,
+    merge,
+    moments,
+    normalise,
+    pooled,
+    unbiased,
+    widen,
+)
 
 SHAPE = (3, 4, 5)
 DIMS = [(0,), (1,), (2,), (0, 1), (1, 2), (0, 2), (0, 1, 2), (-1,)]
@@ -135,6 +143,28 @@ def test_merge_in_any_order() -> None:
             joined = merge(joined, piece)
         for actual, expected in zip(joined, whole):
             assert_close(actual, expected, SUMS)
+
+
+@pytest.mark.parametrize("which", ["none", "some", "empty sets"])
+@pytest.mark.parametrize("along", [(0,), (1,), (0, 1)])
+def test_pooled_moments_are_those_of_the_union(along: tuple[int, ...], which: str) -> None:
+    x = 2.0 + torch.randn(SHAPE).double().requires_grad_()
+    mask = None if which == "none" else torch.rand(SHAPE) < 0.6
+    if mask is not None and which == "empty sets":
+        mask[0] = False
+        mask[1, 2] = False
+    found = pooled(moments(x, (2,), mask), along)
+    whole = torch.ones(SHAPE, dtype=torch.bool) if mask is None else mask
+    expected = by_loops(x, (*along, 2), whole, True)
+    for part, right in zip(found, expected):
+        assert_close(part, right, VALUES)
+    at_once = moments(x, (*along, 2), mask)
+    weights = [torch.randn_like(right) for right in expected[:2]]
+    grads = []
+    for of in (found, at_once):
+        loss = sum((part * weight).sum() for part, weight in zip(of[:2], weights))
+        grads.append(torch.autograd.grad(loss, x, retain_graph=True)[0])
+    assert_close(grads[0], grads[1], GRADIENTS)
 
 
 @pytest.mark.parametrize("eps_on", ["var", "std"])

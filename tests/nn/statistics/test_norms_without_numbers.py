@@ -24,6 +24,8 @@ IMAGES = {
     "InstanceNorm2d": lambda: seqnorm.InstanceNorm2d(C),
     "GroupNorm": lambda: seqnorm.GroupNorm(2, C),
     "LayerNorm2d": lambda: seqnorm.LayerNorm2d(C),
+    "BatchInstanceNorm2d": lambda: seqnorm.BatchInstanceNorm2d(C),
+    "SwitchableNorm2d": lambda: seqnorm.SwitchableNorm2d(C),
 }
 
 
@@ -44,8 +46,9 @@ def test_images_on_meta(name: str) -> None:
 
 def test_styles_on_meta() -> None:
     x = torch.randn(N, C, T, T, device="meta")
-    norm = seqnorm.ConditionalInstanceNorm2d(C, 2, device="meta")
-    assert norm(x, torch.zeros(N, dtype=torch.int64, device="meta")).is_meta
+    for kind in (seqnorm.ConditionalInstanceNorm2d, seqnorm.ConditionalBatchNorm2d):
+        norm = kind(C, 2, device="meta")
+        assert norm(x, torch.zeros(N, dtype=torch.int64, device="meta")).is_meta
     assert seqnorm.AdaptiveInstanceNorm2d()(x, x).is_meta
 
 

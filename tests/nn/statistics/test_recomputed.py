@@ -88,9 +88,10 @@ def test_norms_of_sequences(norm: Callable[[], nn.Module], reentrant: bool) -> N
 @reentrant
 @pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize("momentum", [0.1, None])
-def test_norms_of_images(masked: bool, momentum: float | None, reentrant: bool) -> None:
+@pytest.mark.parametrize("name", ["BatchNorm2d", "BatchInstanceNorm2d", "SwitchableNorm2d"])
+def test_norms_of_images(name: str, masked: bool, momentum: float | None, reentrant: bool) -> None:
     """torch counts the batch twice."""
-    module = seqnorm.BatchNorm2d(I, momentum=momentum, dtype=F64)
+    module = getattr(seqnorm, name)(I, momentum=momentum, dtype=F64)
     mask = seqnorm.size_mask([(3, 2), (4, 5)], (4, 5)) if masked else None
 
     def call(x: Tensor) -> Tensor:

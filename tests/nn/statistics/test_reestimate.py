@@ -196,8 +196,16 @@ def test_an_error_within_batch_statistics_leaves_everything_as_it_was() -> None:
     assert lstm.norm_ih_l0.table.count[0] == 4
 
 
-@pytest.mark.parametrize("norm", [nn.BatchNorm2d, seqnorm.BatchNorm2d])
-def test_batch_statistics_of_norms_that_keep_no_table(norm: type[nn.BatchNorm2d]) -> None:
+@pytest.mark.parametrize(
+    "norm",
+    [
+        nn.BatchNorm2d,
+        seqnorm.BatchNorm2d,
+        seqnorm.BatchInstanceNorm2d,
+        seqnorm.SwitchableNorm2d,
+    ],
+)
+def test_batch_statistics_of_norms_that_keep_no_table(norm: Any) -> None:
     torch.manual_seed(0)
     untracked = norm(3, track_running_stats=False)
     net = nn.Sequential(nn.Conv2d(2, 3, 3), norm(3), nn.Dropout(0.9), nn.Conv2d(3, 3, 1), untracked)
@@ -233,7 +241,12 @@ class Net(nn.Module):
         return self.features(self.dropout(twice).mean((2, 3)))  # type: ignore[no-any-return]
 
 
-NORMS = [(nn.BatchNorm2d, nn.BatchNorm1d), (seqnorm.BatchNorm2d, seqnorm.BatchNorm1d)]
+NORMS: list[tuple[Any, Any]] = [
+    (nn.BatchNorm2d, nn.BatchNorm1d),
+    (seqnorm.BatchNorm2d, seqnorm.BatchNorm1d),
+    (seqnorm.BatchInstanceNorm2d, seqnorm.BatchNorm1d),
+    (seqnorm.SwitchableNorm2d, seqnorm.BatchNorm1d),
+]
 
 
 @pytest.mark.parametrize("estimate", ["population", "average"])
@@ -262,8 +275,9 @@ def test_norms_of_images_hold_what_the_pass_saw(kinds: tuple[Any, Any], estimate
     torch.testing.assert_close(norm.running_var, var)
 
 
-def test_padding_of_images_enters_no_statistic() -> None:
-    norm = seqnorm.BatchNorm2d(2, dtype=torch.float64)
+@pytest.mark.parametrize("name", ["BatchNorm2d", "BatchInstanceNorm2d", "SwitchableNorm2d"])
+def test_padding_of_images_enters_no_statistic(name: str) -> None:
+    norm = getattr(seqnorm, name)(2, dtype=torch.float64)
     x = torch.randn(3, 2, 4, 4, dtype=torch.float64)
     mask = seqnorm.size_mask([[2, 3], [4, 4], [1, 2]], (4, 4))
     poisoned = torch.where(mask, x, torch.nan)

@@ -235,3 +235,16 @@ def test_mistakes_in_a_model_are_raised_as_they_are() -> None:
 
     with pytest.raises(AttributeError, match="no attribute 'nrom'"):
         seqnorm.update_bn([torch.ones(4, I)], Broken())
+
+
+@pytest.mark.parametrize("name", ["BatchInstanceNorm2d", "SwitchableNorm2d"])
+def test_norms_that_mix_the_batch_with_other_sets(name: str) -> None:
+    """Their part of the batch is updated as torch's norm is, which torch's function does not do."""
+    norm, plain = getattr(seqnorm, name)(I), nn.BatchNorm2d(I)
+    images = [torch.randn(n, I, 4, 5) + n for n in (4, 4, 2)]
+    swa_utils.update_bn(images, norm)
+    assert int(norm.num_batches_tracked) == 0
+    seqnorm.update_bn(images, norm)
+    swa_utils.update_bn(images, plain)
+    for key, right in plain.named_buffers():
+        assert_close(norm.get_buffer(key), right, 10 * SINGLE, key)

@@ -24,6 +24,7 @@ LAYERS: dict[str, nn.Module] = {
     "one group": nn.GroupNorm(1, 64),
     "conditional": seqnorm.ConditionalInstanceNorm2d(64, 8),
     "adaptive": seqnorm.AdaptiveInstanceNorm2d(),
+    "of classes": seqnorm.ConditionalBatchNorm2d(64, 8),
     "tokens": nn.LayerNorm(64),
     "layer": seqnorm.LayerNorm(64, layout="NTC"),
     "rms": seqnorm.RMSNorm(64, layout="NCT"),

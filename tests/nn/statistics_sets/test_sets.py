@@ -69,6 +69,8 @@ def cases() -> dict[str, tuple[nn.Module, tuple[int, ...], Call]]:
     styled = seqnorm.ConditionalInstanceNorm2d(C, 2, **EPS)
     images = (N, C, *SIZES[2])
     found["conditional"] = (styled, images, of_styles)
+    of_classes = seqnorm.ConditionalBatchNorm2d(C, 2, **EPS)
+    found["of classes"] = (of_classes, images, of_styles)
     found["adaptive"] = (seqnorm.AdaptiveInstanceNorm2d(eps=0.1), images, of_gain)
     found["LayerNorm2d"] = (seqnorm.LayerNorm2d(C, **EPS), images, plain)
     for layout, shape in (("NTC", (N, T, C)), ("NCT", (N, C, T))):

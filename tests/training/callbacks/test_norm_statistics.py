@@ -126,9 +126,9 @@ def test_sums_are_those_of_the_raw_rows(norm: str, every: int) -> None:
 
 
 class Images(LightningModule):
-    def __init__(self, masked: bool) -> None:
+    def __init__(self, masked: bool, name: str = "BatchNorm2d") -> None:
         super().__init__()
-        self.norm = seqnorm.BatchNorm2d(2)
+        self.norm = getattr(seqnorm, name)(2)
         self.head = nn.Linear(2, 1)
         self.masked = masked
         self.seen: list[Tensor] = []
@@ -156,8 +156,9 @@ class Images(LightningModule):
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_norms_of_images_with_a_mask(masked: bool) -> None:
-    model, watch = Images(masked), quiet(every_n_steps=1)
+@pytest.mark.parametrize("name", ["BatchNorm2d", "SwitchableNorm2d"])
+def test_norms_of_images_with_a_mask(name: str, masked: bool) -> None:
+    model, watch = Images(masked, name), quiet(every_n_steps=1)
     fit(model, watch)
     batches = [
         {"rows": [rows], "mean": mean[None], "var": var[None], "count": torch.tensor([k])}

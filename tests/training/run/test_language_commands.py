@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -128,6 +129,7 @@ def test_help(
         (("--data.corpus=nope",), "nope is neither a corpus"),
         (("--model.cell=gru", "--model.zoneout=[0.1, 0.2]"), "a pair is for an LSTM's (h, c)"),
         (("--data.window=0",), "window must be at least 1, got 0"),
+        (("--data.mode=documents", "--data.reset_at_documents=true"), "leave one of them out"),
         (("--data.batch_size=5000",), "1021 tokens do not suffice for 5000 rows"),
         (("--run.monitor=val_accuracy",), "run.monitor"),
         (("--model.norm=batch", "--run.ema_decay=0.9"), "set --run.reestimate true"),
@@ -146,6 +148,43 @@ def test_what_is_refused(
     error = capsys.readouterr().err
     assert message in error[error.index("error:") :]
     assert "Traceback" not in error
+
+
+def test_one_text_has_no_documents_to_begin_with(
+    run_seqnorm: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("data/text8").mkdir(parents=True)
+    Path("data/text8/text8").write_text("corn and wheat and corn " * 80)
+    monkeypatch.setattr("seqnorm.datasets.language_texts._TEXT8_HELD_OUT", 200)
+    with pytest.raises(SystemExit):
+        run_seqnorm(*TASK, "--data.corpus=text8", "--data.reset_at_documents=true")
+    assert "there is no document to begin with" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+def test_a_stream_with_resets_is_tested_as_documents_are(
+    norm: str, lines: Path, run_seqnorm: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_seqnorm(
+        *TASK,
+        *("--data.corpus", lines, "--data.batch_size=4", "--data.window=7"),
+        *("--data.reset_at_documents=true", "--model.norm", norm, "--trainer.max_epochs=2"),
+        *("--model.lr=0.05", "--run.results=language.csv"),
+    )
+    with Path("language.csv").open(newline="") as file:
+        assert [row["mode"] for row in csv.DictReader(file)] == ["stream, resets"]
+    found = []
+    for mode in ("stream", "documents"):
+        reset = "true" if mode == "stream" else "false"
+        capsys.readouterr()
+        run_seqnorm(
+            *("test", "--ckpt_path", BEST, "--data.mode", mode),
+            *("--data.reset_at_documents", reset),
+        )
+        found.append(re.search(r"perplexity [\d.]+", capsys.readouterr().out))
+    assert found[0] is not None
+    assert found[1] is not None
+    assert found[0][0] == found[1][0]
 
 
 def test_what_a_run_leaves(trained: Path) -> None:

@@ -19,7 +19,7 @@ NAMES = sorted(path.stem for path in ROOT.glob("*.yaml"))
 
 
 def test_the_configurations() -> None:
-    assert {*NAMES} == {*FILES, "mr_stream", "mr_documents", "r8_words"}
+    assert {*NAMES} == {*FILES, "mr_stream", "mr_stream_resets", "mr_documents", "r8_words"}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -34,8 +34,9 @@ def module(tokenizer: str = TOKENIZER.to_json(), **options: Any) -> LanguageMode
     return model
 
 
-def windows(rows: int = 2, window: int = 6) -> list[LanguageBatch]:
-    data = StreamWindows(TOKENIZER.stream(TEXTS), rows, window, TOKENIZER.eos_id)
+def windows(rows: int = 2, window: int = 6, reset_at: int | None = None) -> list[LanguageBatch]:
+    stream, end = TOKENIZER.stream(TEXTS), TOKENIZER.eos_id
+    data = StreamWindows(stream, rows, window, end, reset_at=reset_at)
     return [data[place] for place in range(len(data))]
 
 
@@ -132,6 +133,36 @@ def test_characters_of_words_are_those_of_the_lines() -> None:
         assert int(found["characters"]) == whole
     items = [(ids, -1, place) for place, ids in enumerate(tokenizer.documents(lines))]
     assert int(passed(model, [collate_documents(items)])["characters"]) == whole
+
+
+@pytest.mark.parametrize("norm", [None, "layer", "batch", "batch_pooled"])
+@pytest.mark.parametrize("window", [1, 4, 7, 1000])
+def test_a_stream_that_begins_anew_is_its_documents(norm: str | None, window: int) -> None:
+    model = module(norm=norm)
+    if norm is not None:
+        model.train().training_step(documents(5)[0])  # statistics of every step
+    whole = passed(model, documents(2))
+    cut = passed(model, windows(1, window, TOKENIZER.eos_id))
+    assert whole.keys() == cut.keys()
+    for name, value in cut.items():
+        assert_close(value, whole[name], VALUES, name)
+    if norm is not None:
+        joined = passed(model, windows(1, window))
+        assert float((joined["loss"] - whole["loss"]).abs()) > 1e-6
+
+
+def test_numbers_of_steps_survive_an_interruption() -> None:
+    model, other = module(norm="batch").train(), module(norm="batch").train()
+    other.load_state_dict(model.state_dict())
+    first, second, *_ = windows(2, 6, TOKENIZER.eos_id)
+    model.surprisal(first, "train")
+    other.surprisal(first, "train")
+    other.load_state_inside_epoch(model.state_inside_epoch())
+    right = model.surprisal(second, "train")
+    model.rewind()
+    assert_equal(other.surprisal(second, "train"), right)
+    for one, two in zip(model.state_dict().values(), other.state_dict().values()):
+        assert_equal(one, two)
 
 
 @pytest.mark.parametrize("norm", [None, "layer", "batch_pooled"])

@@ -178,6 +178,8 @@ def make_plan(
     h_site = "sum" if "sum" in norms else "hidden"
     of_rows = any(site in norms and not norms[site].over_batch for site in (h_site, c_site))
     hoisted = "input" in norms and norms["input"].over_batch and of_rows
+    # A norm of the input without a kernel is computed before those of the recurrence.
+    hoisted = hoisted or ("input" in norms and _without_kernel(norms["input"]) is not None)
     if "input" in norms and norms["input"].over_time:
         # A call with norms of a step's rows may be divided, but these statistics are of all rows.
         others = [norm for site, norm in norms.items() if site in (h_site, c_site)]
@@ -237,6 +239,13 @@ def _place(scheme: NormScheme | None, name: str, term: str) -> str:
     return places[NormScheme.place_of(scheme, name)]
 
 
+def _without_kernel(norm: Norm) -> str | None:
+    """Return the reason why no kernel computes a norm anywhere, or None."""
+    if norm.kind not in KINDS:
+        return f"it has no kernel for the norm {norm.kind!r}"
+    return None if norm.part is None else "it has no kernel for a part of the units (part)"
+
+
 def _reason(
     scheme: NormScheme | None,
     inside: dict[str, Norm],
@@ -245,11 +254,12 @@ def _reason(
 ) -> str | None:
     if scheme is not None and scheme.bias_hh in ("inside", "both") and scheme.sum is None:
         return "it has no kernel with a bias of W_hh h before its norm"
+    for reason in map(_without_kernel, inside.values()):
+        if reason is not None:
+            return reason
     if len({norm.over_batch for norm in inside.values() if not norm.over_time}) > 1:
         return "it has no kernel for norms of the batch and of a row together in the recurrence"
     for site, norm in inside.items():
-        if norm.kind not in KINDS:
-            return f"it has no kernel for the norm {norm.kind!r}"
         if norm.eps_on == "std" and (site != "cell" or norm.over_batch):
             return "it has no kernel with eps added to the standard deviation"
         if ends[site] is None:

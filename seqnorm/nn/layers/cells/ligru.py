@@ -90,6 +90,7 @@ class LiGRU(NonlinearLayer):
         norm: str | NormScheme | None = None,
         zoneout: float = 0.0,
         recurrent_dropout: float = 0.0,
+        learn_initial_state: bool = False,
     ) -> None:
         super().__init__(**passed(locals()))
 
@@ -113,5 +114,6 @@ class LiGRUCell(NonlinearCell):
         dtype: torch.dtype | None = None,
         *,
         norm: str | NormScheme | None = None,
+        learn_initial_state: bool = False,
     ) -> None:
         super().__init__(**passed(locals()))

@@ -66,6 +66,7 @@ class LSTMStep(Step):
             bias_ih=None,
             gate_bias=_FORGET,
         ).replace(eps=1e-12),
+        "returnn": _FED_BACK.replace(hidden=_LAYER_GAIN, eps=1e-12),
         "icefall": NormScheme(
             sum=Norm("layer", "separate", "uniform", "uniform"),
             cell=_UNIFORM,
@@ -135,6 +136,8 @@ class LSTM(Layer[TwoStates], TorchWeights[nn.LSTM]):
                  (TensorFlow Addons)
     tf_contrib   a = N(W [x, h]) for each gate apart, c = N(c) fed back, eps 1e-12, forget bias 1
                  (TF1 LayerNormBasicLSTMCell)
+    returnn      a = N(W_x x) + N(W_h h; 1, -), c = N(c) fed back, eps 1e-12 (RETURNN,
+                 LayerNormVariantsLSTMCell with global_norm and cell_norm)
     icefall      a = N(W_x x + b + W_h h + b') for each gate apart, c = N(c) fed back; all drawn
     di_engine    a = N(W_x x) + N(W_h h) + b, c without norm
     laurent2016  as "batch_pooled" with gain 1 (Laurent et al. 2016, sequence-wise)
@@ -162,6 +165,8 @@ class LSTM(Layer[TwoStates], TorchWeights[nn.LSTM]):
             and projected by W_hr before either is held back.
         recurrent_dropout: probability that an element of W_hh is zeroed, drawn once for each
             forward call and all its steps (weight drop; Merity et al. 2018).
+        learn_initial_state: if true, sequences begin with learned states, also after resets,
+            instead of zeros: the parameters ``h_0`` (L * D, P) and ``c_0`` (L * D, H), first zero.
 
     Parameters have torch's names and shapes (``weight_ih_l0``, ``weight_hh_l0_reverse``, ...); a
     scheme keeps only the biases that it uses. Norms are submodules ``norm_ih_l0``, ``norm_hh_l0``,
@@ -195,6 +200,7 @@ class LSTM(Layer[TwoStates], TorchWeights[nn.LSTM]):
         norm: str | NormScheme | None = None,
         zoneout: float | tuple[float, float] = 0.0,
         recurrent_dropout: float = 0.0,
+        learn_initial_state: bool = False,
     ) -> None:
         RecurrentLayer.__init__(self, self.step_class(), **passed(locals()))
 

@@ -124,6 +124,7 @@ class SLSTM(Layer[FourStates]):
         norm: str | NormScheme | None = None,
         zoneout: float = 0.0,
         recurrent_dropout: float = 0.0,
+        learn_initial_state: bool = False,
     ) -> None:
         options = passed(locals())
         step = SLSTMStep(_check_heads(options.pop("num_heads"), hidden_size))
@@ -148,6 +149,7 @@ class SLSTMCell(Cell[FourStates]):
         *,
         num_heads: int = 4,
         norm: str | NormScheme | None = None,
+        learn_initial_state: bool = False,
     ) -> None:
         options = passed(locals())
         step = SLSTMStep(_check_heads(options.pop("num_heads"), hidden_size))

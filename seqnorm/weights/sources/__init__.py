@@ -1,0 +1,1 @@
+"""One file for each library whose weights are known, with a ``Source`` named ``SOURCE``."""
