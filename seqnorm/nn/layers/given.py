@@ -36,13 +36,15 @@ class Given(NamedTuple):
         states: initial states (L * D, B, .) in packed order.
         form: the input as the user gave it; the output takes its form.
         swapped: true for a padded input (B, T, I).
+        ragged: true for an input without padding.
     """
 
     rows: Tensor
     packing: Packing
     states: States
     form: Input
-    swapped: bool
+    swapped: bool = False
+    ragged: bool = False
 
     def result(self, rows: Tensor, finals: States) -> tuple[Any, States]:
         """Return the output in the form of the input, and the final states (L * D, B, .).
@@ -52,12 +54,12 @@ class Given(NamedTuple):
             finals: final states in packed order.
         """
         packing, form = self.packing, self.form
-        finals = tuple([packing.unsort(state) for state in finals])
+        finals = packing.unsorted(finals)
         if isinstance(form, PackedSequence):
             # torch.compile does not follow _replace.
             order = form.sorted_indices, form.unsorted_indices
             return PackedSequence(packing.flat(rows), form.batch_sizes, *order), finals
-        if isinstance(packing.whole, Documents):
+        if self.ragged:
             total = len(form.values() if form.is_nested else form)
             return like(form, packing.pad(rows, total)), finals
         if form.dim() == 2:
@@ -157,7 +159,8 @@ def read_any(
     """Check the arguments of a call in any form, with resets; not for graphs of torch.compile."""
     packing: Packing
     shape: tuple[int, ...]
-    if is_ragged(input, cu_seqlens):
+    without_padding = is_ragged(input, cu_seqlens)
+    if without_padding:
         name = type(layer).__name__
         x, starts, ends = ragged(name, input, lengths, cu_seqlens)
         layer._check_input(x, 2)
@@ -176,7 +179,7 @@ def read_any(
     states = initial_states(layer, hx, packing, x, suffixes)
     rows = x if isinstance(input, PackedSequence) else packing.pack(x)
     numbers = check_first_steps(first_step, packing.batch, len(suffixes[0]) > 1)
-    given = Given(rows, packing, states, input, swapped)
+    given = Given(rows, packing, states, input, swapped, without_padding)
     if resets is None and isinstance(numbers, int):
         packing.first = numbers
         return given
@@ -210,7 +213,7 @@ def _renewed(
     alive = whole.batch_sizes[0] if whole.batch_sizes else 0
     renewed = torch.zeros(whole.batch, dtype=torch.bool, device="cpu")
     renewed[:alive] = resets[:alive]
-    own = own_states(layer, given.rows, suffixes)
+    own = own_states(layer, given.states[0], suffixes)
     first_steps = None
     same = True
     if layer.counts_steps:

@@ -17,45 +17,24 @@ States = tuple[Tensor, ...]
 Suffixes = list[list[str]]
 
 
-def sizes_of(layer: TorchContract) -> list[int]:
-    """Return the size of each part of the state: P, then H."""
-    parts = len(layer.step.states)
-    return [layer.proj_size or layer.hidden_size] + [layer.hidden_size] * (parts - 1)
-
-
-def _dtype(layer: TorchContract, kind: str) -> tuple[torch.dtype, bool]:
-    """Return the dtype of a state on a kind of device, and whether autocast chose it.
-
-    Under autocast a state keeps the precision of the weights. Layers that torch has are computed in
-    half precision throughout, as in torch, unless they are in float64.
-    """
-    dtype = layer.weight_ih_l0.dtype
-    halved = layer.norm is None and layer.step.fused is not None and dtype != torch.float64
-    if halved and is_autocast(kind):
-        return autocast_dtype(kind), True
-    return dtype, False
-
-
-def own_states(layer: TorchContract, input: Tensor, suffixes: Suffixes) -> States:
+def own_states(layer: TorchContract, like: Tensor, suffixes: Suffixes) -> States:
     """Return the states (L * D, 1, .) with which sequences begin: learned ones, or zeros.
 
     Args:
-        input: any tensor on the device of the input.
+        like: any tensor with the dtype and the device of the states.
         suffixes: for each layer, the suffixes of its directions.
     """
-    dtype, _ = _dtype(layer, input.device.type)
-    entries = len(suffixes) * len(suffixes[0])
     found: States = ()
-    for letter, size in zip(layer.step.states, sizes_of(layer)):
+    for letter, size in zip(layer.step.states, layer.state_sizes):
         if layer.learn_initial_state:
             every = [suffix for directions in layer.suffixes for suffix in directions]
             asked = [suffix for directions in suffixes for suffix in directions]
             part = getattr(layer, f"{letter}_0")
             if asked != every:
                 part = part[[every.index(suffix) for suffix in asked]]
-            found += (part.to(dtype).unsqueeze(1),)
+            found += (part.to(like.dtype).unsqueeze(1),)
         else:
-            found += (input.new_zeros(entries, 1, size, dtype=dtype),)
+            found += (like.new_zeros(len(suffixes) * len(suffixes[0]), 1, size),)
     return found
 
 
@@ -88,19 +67,24 @@ def initial_states(
     Raises:
         ValueError, RuntimeError: the number of states, a shape, device or dtype is wrong.
     """
-    sizes = sizes_of(layer)
+    sizes = layer.state_sizes
     entries = len(suffixes) * len(suffixes[0])
+    # Under autocast a state keeps the precision of the weights. Layers that torch has are
+    # computed in half precision throughout, as in torch, unless they are in float64.
+    dtype = layer.weight_ih_l0.dtype
     kind = input.device.type
-    dtype, halve = _dtype(layer, kind)
+    halve = False
+    if layer.norm is None and layer.step.fused is not None and dtype != torch.float64:
+        halve = is_autocast(kind)
+        dtype = autocast_dtype(kind) if halve else dtype
     if hx is None:
-        found: States = ()
-        if layer.learn_initial_state:
-            for part in own_states(layer, input, suffixes):
-                found += (part.expand(-1, packing.batch, -1),)
-            return found
+        zeros: States = ()
         for size in sizes:
-            found += (input.new_zeros(entries, packing.batch, size, dtype=dtype),)
-        return found
+            zeros += (input.new_zeros(entries, packing.batch, size, dtype=dtype),)
+        if layer.learn_initial_state:
+            own = own_states(layer, zeros[0], suffixes)
+            return tuple([part.expand(-1, packing.batch, -1) for part in own])
+        return zeros
     if len(hx) != len(sizes):
         raise ValueError(f"hx must hold {len(sizes)} states, got {len(hx)}")
     for number, (part, size) in enumerate(zip(hx, sizes)):

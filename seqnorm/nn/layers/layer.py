@@ -24,12 +24,11 @@ from ..recurrence.presets import resolve
 from ..recurrence.scheme import NormScheme
 from ..recurrence.step import Step
 from ..statistics.processes import Processes, the_same
-from ..statistics.ragged import is_ragged
 from .arguments import check_step
 from .chunks import Chunks, in_chunks, in_pieces
 from .given import Input, Lengths, read, read_any
 from .inference import begins_anew, infer_layer, renewed
-from .initial_states import States, Suffixes, sizes_of
+from .initial_states import States, Suffixes
 from .torch_contract import TorchContract
 
 
@@ -87,6 +86,8 @@ class RecurrentLayer(TorchContract):
                 f"a {step.name} has no projection, because its step reads h as H units: leave "
                 "proj_size=0, or set projects = True in a step that reads only its second argument"
             )
+        parts = len(step.states)
+        self.state_sizes = (self.proj_size or self.hidden_size, *[self.hidden_size] * (parts - 1))
         self.bias = check_flag("bias", bias)
         self.batch_first = batch_first
         self.bidirectional = check_flag("bidirectional", bidirectional)
@@ -119,7 +120,7 @@ class RecurrentLayer(TorchContract):
             size = (self.proj_size or self.hidden_size) * len(ends)
         if self.learn_initial_state:
             entries = self.num_layers * len(ends)
-            for letter, size in zip(step.states, sizes_of(self)):
+            for letter, size in zip(step.states, self.state_sizes):
                 initial = torch.empty(entries, size, device=device, dtype=dtype)
                 self.register_parameter(f"{letter}_0", nn.Parameter(initial))
         self.reset_parameters()
@@ -211,7 +212,8 @@ class RecurrentLayer(TorchContract):
                 short = infer_layer(self, input, renewed(self, input, states, resets), first_step)
             if short is not None:
                 return short[0], short[1][0] if single else short[1]
-        plain = resets is None and not is_ragged(input, cu_seqlens)
+        nested = isinstance(input, Tensor) and input.is_nested
+        plain = resets is None and cu_seqlens is None and not nested
         if plain and not isinstance(first_step, Tensor):
             output, final = self._run(input, states, lengths, first_step, self.suffixes)
         else:

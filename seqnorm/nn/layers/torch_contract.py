@@ -147,6 +147,7 @@ class TorchContract(TorchTools):
     zoneout: tuple[float, ...]
     recurrent_dropout: float
     suffixes: list[list[str]]
+    state_sizes: tuple[int, ...]
     chunks: Any
     weight_ih_l0: nn.Parameter
     __jit_unused_properties__: ClassVar[list[str]] = ["all_weights", "mode", "qconfig", *_WEIGHTS]

@@ -117,11 +117,6 @@ class Packing:
         packing.first, packing.totals = self.first, totals
         return packing
 
-    @property
-    def whole(self) -> Packing:
-        """The packing of the sequences, of which this one may have segments."""
-        return self
-
     def flat(self, rows: Tensor) -> Tensor:
         """Return rows (N, F) in the order of the sequences' packing."""
         return rows
@@ -216,6 +211,12 @@ class Packing:
         if self.order is None:
             return state
         return state.index_select(-2, torch.argsort(self.order).to(self.device))
+
+    def unsorted(self, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Bring the final states (L * D, B, .) of all layers back to the user's order."""
+        if self.order is None:
+            return states
+        return tuple([self.unsort(state) for state in states])
 
 
 class TensorPacking(Packing):

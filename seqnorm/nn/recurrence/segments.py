@@ -100,10 +100,6 @@ class Segments(Packing):
         """Bring rows (N, F) from the order of the sequences to that of the segments."""
         return rows.index_select(0, self._rows)
 
-    @property
-    def whole(self) -> Packing:
-        return self._whole
-
     def flat(self, rows: Tensor) -> Tensor:
         return torch.empty_like(rows).index_copy(0, self._rows, rows)
 
@@ -122,9 +118,10 @@ class Segments(Packing):
         """
         return self._of_directions(torch.cat([given, initial], 1), self._starts)
 
-    def unsort(self, state: Tensor) -> Tensor:
-        """Return the final states (L * D, B, F) of the sequences, in the user's order."""
-        return self._whole.unsort(self._of_directions(state, self._finals))
+    def unsorted(self, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return self._whole.unsorted(
+            tuple([self._of_directions(state, self._finals) for state in states])
+        )
 
     def _of_directions(self, state: Tensor, index: list[Tensor]) -> Tensor:
         each = state.unflatten(0, (-1, len(index))).unbind(1)

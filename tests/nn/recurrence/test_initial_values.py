@@ -46,6 +46,7 @@ INITIAL: dict[tuple[str, str], tuple[dict[str, tuple[Any, Any]], Any, Any]] = {
     ("haste", "GRU"): ({"ih": (1, ABSENT), "hh": (1, ABSENT)}, 0, 0),
     ("tfa", "LSTM"): ({"ih": (1, 0), "hh": (1, 0), "cell": (1, 0)}, 0, ABSENT),
     ("tf_contrib", "LSTM"): ({"sum": (1, 0), "cell": (1, 0)}, ABSENT, ABSENT),
+    ("returnn", "LSTM"): ({"ih": (1, 0), "hh": (1, ABSENT), "cell": (1, 0)}, ABSENT, ABSENT),
     ("icefall", "LSTM"): ({"sum": (U, U), "cell": (U, U)}, U, U),
     ("icefall", "GRU"): ({"sum": (U, U), "candidate": (U, U)}, U, U),
     ("di_engine", "LSTM"): ({"ih": (1, 0), "hh": (1, 0)}, U, ABSENT),

@@ -76,7 +76,9 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
     if direction.step.name not in STEPS:
         return f"it has no kernel for the {direction.step.name}"
     plan = plan_of(direction)
-    reason = plan.reason or corrected(direction, plan)
+    reason = plan.reason
+    if reason is None and direction.over_batch:
+        reason = corrected(direction, plan)
     if reason is None and LIBRARY is None:
         if direction.norms and not _warned and not torch.compiler.is_compiling():
             _warned.append(WHY_NOT)

@@ -22,7 +22,7 @@ def corrected(direction: Direction, plan: Plan) -> str | None:
 
     It corrects statistics of the batch alone, so that inference is that of BatchNorm.
     """
-    for site in plan.sites if direction.over_batch else ():
+    for site in plan.sites:
         norm = direction.norms.get(site)
         if isinstance(norm, BatchSiteNorm) and norm.learns and norm.renormalization is not None:
             return "it has no kernel for Batch Renormalization in training, only in inference"
