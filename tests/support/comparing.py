@@ -178,7 +178,11 @@ def by_oracle(
     leaves = {name: parameters[name].requires_grad_() for name, _ in layer.named_parameters()}
     leaves["input"] = case.input.detach().clone().requires_grad_()
     states = case.states
-    own = [leaves[f"{letter}_0"] for letter in layer.step.states if layer.learn_initial_state]
+    own: list[Tensor] = []
+    if layer.learn_initial_state:  # parts that are not learned begin with zeros
+        of_h = leaves["h_0"]
+        zeros = of_h.detach().new_zeros(len(of_h), layer.hidden_size)
+        own = [leaves.get(f"{letter}_0", zeros) for letter in layer.step.states]
     if states is None:
         states = Case.draw(layer, "zero", case.lengths).states
         assert states is not None

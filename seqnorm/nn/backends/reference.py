@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -76,12 +75,14 @@ def unroll(
     return scan(step, x, sizes, state)
 
 
-def rows_together(direction: Direction, x: Tensor) -> list[int] | None:
-    """Return the rows of a step x (B, I) in all processes that share its statistics, if any do."""
+def rows_together(direction: Direction, x: Tensor, t: int | None) -> list[int] | None:
+    """Return the rows of a step x (B, I) in all processes that share its statistics, if any do.
+
+    Args:
+        t: the number of the step; ``None`` if rows are at different steps.
+    """
     processes = the_same(direction.shared_with())
-    if processes is None:
-        return None
-    return [int(processes.gather(torch.tensor([len(x)], device=x.device)).sum())]
+    return None if processes is None else [sum(processes.sizes(len(x), t, x.device))]
 
 
 def single(

@@ -73,7 +73,7 @@ class RecurrentCell(TorchTools):
             )
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         register(self, "", step, input_size, hidden_size, 0, bias, self.norm, factory)
-        for letter in step.states if self.learn_initial_state else "":
+        for letter in step.learned if self.learn_initial_state else "":
             initial = torch.empty(hidden_size, device=device, dtype=dtype)
             self.register_parameter(f"{letter}_0", nn.Parameter(initial))
         self._warned = False
@@ -94,7 +94,7 @@ class RecurrentCell(TorchTools):
     def reset_parameters(self) -> None:
         """Draw all parameters anew and forget all running statistics; learned states are zero."""
         initialise(self.direction(), self.hidden_size)
-        for letter in self.step.states if self.learn_initial_state else "":
+        for letter in self.step.learned if self.learn_initial_state else "":
             nn.init.zeros_(getattr(self, f"{letter}_0"))
 
     def forward(
@@ -123,14 +123,12 @@ class RecurrentCell(TorchTools):
         """
         single = len(self.step.states) == 1
         states = (hx,) if single and hx is not None else hx
-        if resets is not None:
-            states, first_step = self._renewed(input, states, first_step, resets)
         if not torch.is_grad_enabled() and not torch.compiler.is_compiling():
             number = 0 if first_step is None and not self.over_batch else first_step
-            found = infer_cell(self, input, states, number)
+            found = infer_cell(self, input, states, number, resets)
             if found is not None:
                 return found[0] if single else found
-        state = self._run(input, states, first_step)
+        state = self._run(input, states, first_step, resets)
         return state[0] if single else state
 
     def own_state(self, rows: int | None, input: Tensor) -> tuple[Tensor, ...]:
@@ -145,37 +143,22 @@ class RecurrentCell(TorchTools):
         shape = (self.hidden_size,) if rows is None else (rows, self.hidden_size)
         if not self.learn_initial_state:
             return (input.new_zeros(shape, dtype=dtype),) * len(self.step.states)
-        learned = [getattr(self, f"{letter}_0") for letter in self.step.states]
-        return tuple([part.to(dtype).expand(shape) for part in learned])
-
-    def _renewed(
-        self, input: Any, hx: Any, first_step: int | Tensor | None, resets: Any
-    ) -> tuple[Any, int | Tensor | None]:
-        """Return the old state and the numbers of the step after resets."""
-        name = type(self).__name__
-        if not isinstance(input, Tensor):
-            refuse_input(name, input)
-        shape = tuple(input.shape[:-1])
-        resets = check_resets(resets, shape, "B" if shape else "").to(input.device)
-        if hx is not None:
-            check_states(name, self.step.states, hx)
-            own = self.own_state(None, input)
-            # A state of a wrong shape is left as it is, and explained later.
-            hx = tuple(
-                [
-                    torch.where(resets[..., None], new, old) if old.shape[:-1] == shape else old
-                    for new, old in zip(own, hx)
-                ]
-            )
-        if self.counts_steps and (first_step is not None or bool(resets.all())):
-            numbers = torch.as_tensor(0 if first_step is None else first_step)
-            first_step = torch.where(resets.cpu(), 0, numbers.cpu())
-            if first_step.numel() and bool((first_step == first_step.flatten()[0]).all()):
-                first_step = int(first_step.flatten()[0])
-        return hx, first_step
+        zeros = input.new_zeros(shape, dtype=dtype)
+        return tuple(
+            [
+                getattr(self, f"{letter}_0").to(dtype).expand(shape)
+                if letter in self.step.learned
+                else zeros
+                for letter in self.step.states
+            ]
+        )
 
     def _run(
-        self, input: Tensor, hx: tuple[Tensor, ...] | None, first_step: int | Tensor | None
+        self,
+        input: Tensor,
+        hx: tuple[Tensor, ...] | None,
+        first_step: int | Tensor | None,
+        resets: Tensor | None,
     ) -> tuple[Tensor, ...]:
         name = type(self).__name__
         if not isinstance(input, Tensor):
@@ -201,15 +184,27 @@ class RecurrentCell(TorchTools):
         else:
             state = hx if batched else tuple(part.unsqueeze(0) for part in hx)
             self._check_state(state, len(x), batched)
+        if resets is not None:
+            resets = check_resets(resets, tuple(input.shape[:-1]), "B," if batched else "")
+            resets = resets.to(x.device).reshape(-1)
+            own = self.own_state(1, state[0])
+            state = tuple(
+                torch.where(resets[:, None], new.to(old.dtype), old) for new, old in zip(own, state)
+            )
         direction = self.direction()
-        if isinstance(first_step, Tensor) and first_step.dim():
-            numbers = torch.as_tensor(check_first_steps(first_step, len(x), False))
+        if first_step is None and resets is not None and self.counts_steps and resets.all():
             first_step = 0
-            if self.counts_steps:
+        if first_step is not None and (resets is not None or isinstance(first_step, Tensor)):
+            numbers = torch.as_tensor(check_first_steps(first_step, len(x), False))
+            numbers = numbers.expand(len(x))
+            if resets is not None and self.counts_steps:
+                numbers = torch.where(resets.cpu(), 0, numbers)
+            first_step = int(numbers[0]) if len(x) else 0
+            if self.counts_steps and bool((numbers != first_step).any()):
                 new = self._run_apart(direction, x, state, numbers)
                 return new if batched else tuple(part.squeeze(0) for part in new)
         index = self._index(first_step)
-        totals = reference.rows_together(direction, x)
+        totals = reference.rows_together(direction, x, index)
         direction.check(1, index)
         # Later steps may well have few rows.
         if self.training and not index:
@@ -225,12 +220,7 @@ class RecurrentCell(TorchTools):
         Args:
             numbers: (B,) the step of each row.
         """
-        if direction.shared_with():
-            raise ValueError(
-                "several processes share the statistics of this cell, which are exchanged for rows "
-                "of the same step: give one first_step, or train by the statistics of each "
-                "process, revert_sync_batchnorm(module)"
-            )
+        reference.rows_together(direction, x, None)  # refuses shared statistics
         steps = [self._index(number) for number in numbers.unique().tolist()]
         for step in steps:
             direction.check(1, step)

@@ -42,6 +42,9 @@ def explain(
     layer: RecurrentLayer | RecurrentCell,
     input: Tensor | PackedSequence,
     lengths: Tensor | Sequence[int] | None = None,
+    *,
+    resets: Tensor | PackedSequence | None = None,
+    cu_seqlens: Tensor | Sequence[int] | None = None,
 ) -> Explanation:
     """Return which backend takes a call of a layer, and why each other one does not.
 
@@ -57,7 +60,7 @@ def explain(
 
     Args:
         layer: a layer, or a cell, which "reference" always computes.
-        input, lengths: the arguments of a call of the layer.
+        input, lengths, resets, cu_seqlens: the arguments of a call of the layer.
 
     Raises:
         TypeError: ``layer`` is neither; write ``explain(model.rnn, ...)`` for a layer of a model.
@@ -75,7 +78,7 @@ def explain(
         )
     chosen: dict[str, str] = {}
     found: dict[str, dict[str, str | None]] = {}
-    for suffix, call in layer.calls(input, lengths).items():
+    for suffix, call in layer.calls(input, lengths, resets, cu_seqlens).items():
         found[suffix] = backends.explain(*call)
         taken = backends.choice(*call)
         chosen[suffix] = next(n for n, module in backends.BACKENDS.items() if module is taken)

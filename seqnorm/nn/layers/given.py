@@ -21,7 +21,7 @@ from ..statistics.masks import check_lengths
 from ..statistics.ragged import is_ragged, like, ragged
 from .arguments import check_states, refuse_input
 from .initial_states import States, Suffixes, initial_states, own_states, renew
-from .resets import check_first_steps, check_resets, refuse_unknown_step
+from .resets import check_first_steps, check_resets, refuse_unknown_step, rows_of_resets
 
 Input = Union[Tensor, PackedSequence]
 Lengths = Union[Tensor, Sequence[int], None]
@@ -168,14 +168,14 @@ def read_any(
         if hx is not None:
             check_states(name, layer.step.states, hx)
             layer._check_states_dim(hx, True)
-        swapped, shape, letters = False, (len(x),), "N"
+        swapped, shape, letters = False, (len(x),), "N,"
     else:
         x, hx, packing, swapped = _packed(layer, input, hx, lengths, suffixes)
         if isinstance(input, PackedSequence):
-            shape, letters = (len(x),), "N"
+            shape, letters = (len(x),), "N,"
         else:
             shape = tuple(input.shape[:-1])
-            letters = "T" if len(shape) == 1 else "B, T" if swapped else "T, B"
+            letters = "T," if len(shape) == 1 else "B, T" if swapped else "T, B"
     states = initial_states(layer, hx, packing, x, suffixes)
     rows = x if isinstance(input, PackedSequence) else packing.pack(x)
     numbers = check_first_steps(first_step, packing.batch, len(suffixes[0]) > 1)
@@ -186,12 +186,16 @@ def read_any(
     if resets is None:
         flags = torch.zeros(len(rows), dtype=torch.bool, device="cpu")
     else:
-        flags = check_resets(resets, shape, letters).to(x.device)
+        flags = check_resets(rows_of_resets(resets, input), shape, letters).to(x.device)
+        if letters == "T,":
+            flags = flags[:, None]
+        elif swapped:
+            flags = flags.T
         if not isinstance(input, PackedSequence):
-            flags = flags.T if swapped else flags[:, None] if len(shape) != x.dim() - 1 else flags
             flags = packing.pack(flags[..., None])[:, 0]
         flags = flags.cpu()
-    unknown = resets is not None and hx is not None and type(first_step) is int and not first_step
+    given_none = isinstance(first_step, int) or not getattr(first_step, "ndim", 1)
+    unknown = resets is not None and hx is not None and given_none and not numbers
     return _renewed(layer, given, flags, numbers, unknown, suffixes)
 
 
@@ -218,7 +222,7 @@ def _renewed(
     same = True
     if layer.counts_steps:
         if unknown and not renewed[:alive].all():
-            refuse_unknown_step()
+            refuse_unknown_step(directions > 1)
         first_steps = torch.as_tensor(numbers, device="cpu").expand(whole.batch)
         if whole.order is not None:
             first_steps = first_steps[whole.order.cpu()]
@@ -227,7 +231,7 @@ def _renewed(
         whole.first = counted[0] if counted else 0
     if same and not resets[alive:].any():
         renewed = renewed.to(given.rows.device)
-        return given._replace(states=renew(given.states, own, renewed, directions))
+        return given._replace(states=renew(layer, given.states, own, renewed, directions))
     packing = Segments(whole, resets, directions, first_steps)
     states = tuple([packing.start(*parts) for parts in zip(given.states, own)])
     return given._replace(rows=packing.cut(given.rows), packing=packing, states=states)

@@ -26,7 +26,7 @@ _PLAIN = (Tensor, nn.Parameter)
 
 
 def infer_layer(
-    layer: TorchContract, input: Any, hx: Any, first_step: Any
+    layer: TorchContract, input: Any, hx: Any, first_step: Any, resets: Any = None
 ) -> tuple[Tensor, State] | None:
     """Return the output and the final state of a layer, or None if it takes the usual way.
 
@@ -35,6 +35,7 @@ def infer_layer(
         input: (T, B, I), (B, T, I) with batch_first, or (T, I).
         hx: (L, B, P), or (L, B, P) and (L, B, H), without B for input (T, I); zeros if None.
         first_step: The number of the first step.
+        resets: (T, B), (B, T) or (T,); none may be beyond the first step.
     """
     if layer.bidirectional or layer.chunks is not None:
         return None
@@ -60,6 +61,17 @@ def infer_layer(
         return None
     of_h = (*final, layer.proj_size or layer.hidden_size)
     shapes = of_h, (*final, layer.hidden_size)
+    if resets is not None:
+        first = _first_resets(layer, input, resets)
+        if first is None:
+            return None
+        if hx is not None:
+            own = own_states(layer, input, layer.suffixes)
+            if len(final) == 1:
+                own = tuple([part[:, 0] for part in own])
+            hx = _renewed(hx, own, first, shapes)
+            if hx is None:
+                return None
     states = _states(layer, input, hx, shapes) if width == layer.input_size else None
     if states is None:
         return None
@@ -73,36 +85,35 @@ def infer_layer(
     return output.transpose(0, 1) if swapped else output, apart(new, layer.step)
 
 
-def begins_anew(layer: TorchContract, input: Any, resets: Any) -> bool:
-    """Return whether sequences of a padded batch begin anew before the first step, if at all.
+def _first_resets(layer: TorchContract, input: Tensor, resets: Any) -> Tensor | None:
+    """Return the resets (B,) or () before the first step, or None if there are others.
 
-    Wrong arguments are left to the usual way, and so is a layer whose statistics count steps.
+    None stands for wrong arguments too, and for statistics that count steps.
     """
-    if type(resets) is not Tensor or resets.dtype != torch.bool or layer.counts_steps:
-        return False
-    if type(input) not in _PLAIN or resets.shape != input.shape[:-1] or resets.dim() > 2:
-        return False
-    if layer.bidirectional or not resets.numel():
-        return False
+    if type(resets) is not Tensor or resets.dtype is not torch.bool or not resets.is_cpu:
+        return None
+    if layer.counts_steps or resets.shape != input.shape[:-1] or not resets.numel():
+        return None
     time = 1 if layer.batch_first and resets.dim() == 2 else 0
-    return resets.shape[time] == 1 or not bool(resets.narrow(time, 1, resets.shape[time] - 1).any())
+    steps = resets.shape[time]
+    if steps > 1 and bool(resets.narrow(time, 1, steps - 1).any()):
+        return None
+    return resets.select(time, 0)
 
 
-def renewed(layer: TorchContract, input: Any, hx: Any, resets: Any) -> Any:
-    """Return the states with which a call starts, for resets before the first step alone."""
-    anew = resets.select(1 if layer.batch_first and resets.dim() == 2 else 0, 0)
-    if hx is None or type(hx) not in (tuple, list) or not all([type(x) in _PLAIN for x in hx]):
-        return hx
-    own = own_states(layer, input, layer.suffixes)
-    if anew.dim() == 0:
-        own = tuple([part[:, 0] for part in own])
-    try:
-        return tuple([torch.where(anew[..., None], new, old) for new, old in zip(own, hx)])
-    except RuntimeError:  # the usual way explains a wrong shape
-        return hx
+def _renewed(
+    hx: State, own: State, anew: Tensor, shapes: Sequence[tuple[int, ...]]
+) -> State | None:
+    """Return the state with its own values where sequences begin anew; None for a wrong shape."""
+    wanted = [shapes[0], *[shapes[1]] * (len(own) - 1)]
+    if [part.shape for part in hx] != wanted:
+        return None
+    return tuple([torch.where(anew[..., None], new, old) for new, old in zip(own, hx)])
 
 
-def infer_cell(cell: RecurrentCell, input: Any, hx: Any, first_step: Any) -> State | None:
+def infer_cell(
+    cell: RecurrentCell, input: Any, hx: Any, first_step: Any, resets: Any = None
+) -> State | None:
     """Return the new state of a cell, or None if it takes the usual way.
 
     Args:
@@ -110,6 +121,7 @@ def infer_cell(cell: RecurrentCell, input: Any, hx: Any, first_step: Any) -> Sta
         input: (B, I) or (I,).
         hx: (B, H) or (H,) for each part of the state; zeros if None.
         first_step: The number of the step.
+        resets: (B,) or ().
     """
     if hx is None and cell.learn_initial_state and type(input) in _PLAIN and input.dim() in (1, 2):
         hx = cell.own_state(len(input) if input.dim() == 2 else None, input)
@@ -117,6 +129,15 @@ def infer_cell(cell: RecurrentCell, input: Any, hx: Any, first_step: Any) -> Sta
     if prepared is None or not 1 <= input.dim() <= 2 or input.shape[-1] != cell.input_size:
         return None
     shape = (*input.shape[:-1], cell.hidden_size)
+    if resets is not None:
+        if type(resets) is not Tensor or resets.dtype is not torch.bool or not resets.is_cpu:
+            return None
+        if cell.counts_steps or resets.shape != shape[:-1]:
+            return None
+        if hx is not None:
+            hx = _renewed(hx, cell.own_state(None, input), resets, (shape, shape))
+            if hx is None:
+                return None
     states = _states(cell, input, hx, (shape, shape))
     if states is None:
         return None

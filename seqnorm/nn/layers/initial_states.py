@@ -26,7 +26,7 @@ def own_states(layer: TorchContract, like: Tensor, suffixes: Suffixes) -> States
     """
     found: States = ()
     for letter, size in zip(layer.step.states, layer.state_sizes):
-        if layer.learn_initial_state:
+        if layer.learn_initial_state and letter in layer.step.learned:
             every = [suffix for directions in layer.suffixes for suffix in directions]
             asked = [suffix for directions in suffixes for suffix in directions]
             part = getattr(layer, f"{letter}_0")
@@ -38,7 +38,9 @@ def own_states(layer: TorchContract, like: Tensor, suffixes: Suffixes) -> States
     return found
 
 
-def renew(states: States, own: States, renewed: Tensor, directions: int) -> States:
+def renew(
+    layer: TorchContract, states: States, own: States, renewed: Tensor, directions: int
+) -> States:
     """Return states whose forward directions begin anew where told.
 
     Args:
@@ -47,8 +49,8 @@ def renew(states: States, own: States, renewed: Tensor, directions: int) -> Stat
         renewed: (B,) boolean.
         directions: D. A backward direction ends at the first step.
     """
-    if not bool(renewed.any()):
-        return states
+    if not layer.learn_initial_state and not bool(renewed.any()):
+        return states  # else a parameter has a gradient, though it may be zero
     forwards = torch.arange(len(states[0]), device=renewed.device) % directions == 0
     where = (forwards[:, None] & renewed)[..., None]
     return tuple([torch.where(where, new, old) for new, old in zip(own, states)])

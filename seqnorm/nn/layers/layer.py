@@ -27,7 +27,7 @@ from ..statistics.processes import Processes, the_same
 from .arguments import check_step
 from .chunks import Chunks, in_chunks, in_pieces
 from .given import Input, Lengths, read, read_any
-from .inference import begins_anew, infer_layer, renewed
+from .inference import infer_layer
 from .initial_states import States, Suffixes
 from .torch_contract import TorchContract
 
@@ -121,6 +121,8 @@ class RecurrentLayer(TorchContract):
         if self.learn_initial_state:
             entries = self.num_layers * len(ends)
             for letter, size in zip(step.states, self.state_sizes):
+                if letter not in step.learned:
+                    continue
                 initial = torch.empty(entries, size, device=device, dtype=dtype)
                 self.register_parameter(f"{letter}_0", nn.Parameter(initial))
         self.reset_parameters()
@@ -152,7 +154,7 @@ class RecurrentLayer(TorchContract):
         """Draw all parameters anew and forget all running statistics; learned states are zero."""
         for direction in self.directions():
             initialise(direction, self.hidden_size)
-        for letter in self.step.states if self.learn_initial_state else "":
+        for letter in self.step.learned if self.learn_initial_state else "":
             nn.init.zeros_(getattr(self, f"{letter}_0"))
 
     def _described(self) -> list[str]:
@@ -182,9 +184,9 @@ class RecurrentLayer(TorchContract):
                 whose state is h alone; without B for unbatched input. If None, it is zero, or
                 learned with ``learn_initial_state``.
             lengths: (B,) integers in 0..T in any order, for padded input.
-            first_step: number of steps that earlier calls have read of the same sequences, where
-                ``hx`` is their final state, or (B,) one of each sequence. BatchNorm's statistics of
-                every step count from there.
+            first_step: number of steps that earlier calls have read of the same sequences since
+                their last reset, where ``hx`` is their final state; an integer, or (B,) integers,
+                one for each sequence. BatchNorm's statistics of every step count from there.
             resets: true where a sequence begins anew, so that the state before that step is the
                 initial one and not that of the step before: (T, B), (B, T) with batch_first, (T,)
                 unbatched, (N,) for input without padding, or a ``PackedSequence``. A reset at step
@@ -204,17 +206,14 @@ class RecurrentLayer(TorchContract):
         """
         single = len(self.step.states) == 1
         states: Any = (hx,) if single and hx is not None else hx
-        if lengths is None and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            short = None
-            if resets is None and cu_seqlens is None:
-                short = infer_layer(self, input, states, first_step)
-            elif cu_seqlens is None and begins_anew(self, input, resets):
-                short = infer_layer(self, input, renewed(self, input, states, resets), first_step)
+        record = torch.is_grad_enabled() or torch.compiler.is_compiling()
+        if lengths is None and cu_seqlens is None and not record:
+            short = infer_layer(self, input, states, first_step, resets)
             if short is not None:
                 return short[0], short[1][0] if single else short[1]
         nested = isinstance(input, Tensor) and input.is_nested
         plain = resets is None and cu_seqlens is None and not nested
-        if plain and not isinstance(first_step, Tensor):
+        if plain and type(first_step) is int:
             output, final = self._run(input, states, lengths, first_step, self.suffixes)
         else:
             output, final = self._run_any(input, states, lengths, first_step, resets, cu_seqlens)
@@ -259,12 +258,15 @@ class RecurrentLayer(TorchContract):
         given = read_any(self, self.suffixes, *arguments)
         return given.result(*self._layers(given.rows, given.packing, given.states, self.suffixes))
 
-    def calls(self, input: Input, lengths: Lengths = None) -> dict[str, DirectionCall]:
+    def calls(
+        self, input: Input, lengths: Lengths = None, resets: Any = None, cu_seqlens: Any = None
+    ) -> dict[str, DirectionCall]:
         """Return the calls of a backend that this input would make, by the suffix of the direction.
 
         Nothing is computed: the rows of all layers but the first are zeros.
         """
-        rows, packing, initial, *_ = read(self, input, None, lengths, 0, self.suffixes)
+        arguments = input, None, lengths, 0, resets, cu_seqlens
+        rows, packing, initial, *_ = read_any(self, self.suffixes, *arguments)
         if self.over_batch and _sharing(self.directions()) is not None:
             packing.totals = packing.batch_sizes  # only the other processes know theirs
         found: dict[str, DirectionCall] = {}
@@ -327,13 +329,8 @@ class RecurrentLayer(TorchContract):
         """
         processes = _sharing(directions)
         if processes is not None:
-            if packing.pieces:
-                raise ValueError(
-                    "several processes share the statistics of this layer, which are exchanged for "
-                    "sequences that begin at the same step: leave first_step=0 and hx=None, or "
-                    "train by the statistics of each process, revert_sync_batchnorm(module)"
-                )
-            packing = packing.among(processes.rows(packing.batch_sizes, packing.device))
+            first = None if packing.pieces else packing.first
+            packing = packing.among(processes.rows(packing.batch_sizes, first, packing.device))
         parts = [piece.packing for piece in packing.pieces] or [packing]
         for direction in directions:
             for part in parts:

@@ -29,10 +29,6 @@ def check_resets(resets: Any, shape: tuple[int, ...], letters: str) -> Tensor:
         ValueError: Their shape is another one.
     """
     meaning = "true where the state before a step is the initial one"
-    if isinstance(resets, PackedSequence):
-        resets = resets.data
-    elif isinstance(resets, Tensor) and resets.is_nested:
-        resets = resets.values()
     if not isinstance(resets, Tensor):
         raise TypeError(
             f"resets must be a boolean Tensor ({letters}), {meaning}, got "
@@ -43,6 +39,11 @@ def check_resets(resets: Any, shape: tuple[int, ...], letters: str) -> Tensor:
             f"resets must be boolean, {meaning}, got {resets.dtype}: write resets.bool()"
         )
     if tuple(resets.shape) != shape:
+        if not shape:
+            raise ValueError(
+                f"resets of unbatched input must be one boolean, of shape (), got "
+                f"{tuple(resets.shape)}"
+            )
         hint = ""
         if tuple(resets.shape) == (*shape, 1):
             hint = ": write resets.squeeze(-1)"
@@ -55,6 +56,42 @@ def check_resets(resets: Any, shape: tuple[int, ...], letters: str) -> Tensor:
     return resets
 
 
+def rows_of_resets(resets: Any, input: Any) -> Any:
+    """Return resets (N,) of the rows of a ``PackedSequence`` or a nested tensor, others unchanged.
+
+    Raises:
+        ValueError: their form is not that of the input.
+    """
+    if isinstance(resets, PackedSequence):
+        fits = isinstance(input, PackedSequence) and _same(
+            (input.batch_sizes, input.sorted_indices), (resets.batch_sizes, resets.sorted_indices)
+        )
+        found: Any = resets.data
+    elif isinstance(resets, Tensor) and resets.is_nested:
+        nested: Any = resets
+        fits = isinstance(input, Tensor) and input.is_nested
+        fits = fits and _same(
+            (input.offsets(), input.lengths()), (nested.offsets(), nested.lengths())
+        )
+        found = nested.values()
+    else:
+        return resets
+    if not fits:
+        raise ValueError(
+            "resets in the form of a PackedSequence or a nested tensor need an input of the same "
+            "form and lengths, because their rows have its order: give them in the form of the "
+            "input"
+        )
+    return found
+
+
+def _same(one: Sequence[Tensor | None], other: Sequence[Tensor | None]) -> bool:
+    return all(
+        (a is None) == (b is None) and (a is None or b is None or torch.equal(a.cpu(), b.cpu()))
+        for a, b in zip(one, other)
+    )
+
+
 def check_first_steps(first_step: Any, batch: int, bidirectional: bool) -> int | Tensor:
     """Return the number of the first step of all sequences, or (B,) one of each, on the CPU.
 
@@ -62,6 +99,11 @@ def check_first_steps(first_step: Any, batch: int, bidirectional: bool) -> int |
         TypeError, ValueError: They are not integers from 0 on, there are not B of them, or the
             layer is bidirectional and one is not 0.
     """
+    if not isinstance(first_step, Tensor) and getattr(first_step, "__len__", None) is not None:
+        try:
+            first_step = torch.as_tensor(first_step)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(f"first_step must hold integers, got {first_step!r}") from error
     if not isinstance(first_step, Tensor) or first_step.dim() == 0:
         return check_first_step(first_step, bidirectional)
     if first_step.is_floating_point() or first_step.is_complex() or first_step.dtype == torch.bool:
@@ -77,13 +119,18 @@ def check_first_steps(first_step: Any, batch: int, bidirectional: bool) -> int |
     return found
 
 
-def refuse_unknown_step() -> NoReturn:
+def refuse_unknown_step(bidirectional: bool) -> NoReturn:
     """Raise the error of a state whose step the statistics of every step would need."""
+    instead = (
+        "give the numbers of steps that each sequence has had since its last reset, "
+        "first_step=(B,) integers, which seqnorm.steps_since_reset computes, or leave hx=None "
+        "where sequences begin"
+    )
+    if bidirectional:
+        instead = "leave hx=None, or first_step=torch.zeros(B, dtype=int) if all begin at step 0"
     raise ValueError(
-        'norm="batch" has statistics of every step, which count from each reset, and hx goes on at '
-        "a step that the layer does not know: give the numbers of steps that each sequence has had "
-        "since its last reset, first_step=(B,) integers, or leave hx=None where sequences begin; "
-        "seqnorm.steps_since_reset computes them"
+        "BatchNorm's statistics of every step count from each reset, and hx goes on at a step that "
+        f"the layer does not know: {instead}"
     )
 
 
@@ -112,9 +159,10 @@ def steps_since_reset(
         TypeError, ValueError: A shape, a dtype or a number is wrong.
     """
     axes = "B, T" if batch_first else "T, B"
-    if isinstance(resets, Tensor) and resets.dim() != 2:
-        raise ValueError(f"resets must be ({axes}), got {tuple(resets.shape)}")
-    resets = check_resets(resets, tuple(getattr(resets, "shape", ())), axes)
+    if not isinstance(resets, Tensor) or resets.dim() != 2:
+        got = tuple(resets.shape) if isinstance(resets, Tensor) else type(resets).__name__
+        raise ValueError(f"resets must be a Tensor ({axes}) of padded sequences, got {got}")
+    resets = check_resets(resets, tuple(resets.shape), axes)
     resets = resets.T if batch_first else resets
     steps, batch = resets.shape
     device = resets.device

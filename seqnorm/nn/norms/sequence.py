@@ -239,13 +239,11 @@ class GroupNorm(SequenceNorm):
         size = self.num_channels // self.num_groups
         if self.training and size == 1:
             _refuse_single(self, sequence, batch)
-        # A row for each channel of a group.
-        apart = x.unflatten(1, (self.num_groups, size)).transpose(1, 2).flatten(0, 1)
-        number = sequence.repeat_interleave(size)
-        mean, var, _ = moments_of_sets(apart, number, batch)
-        y = normalise(apart, mean.index_select(0, number), var.index_select(0, number), self.eps)
-        grouped: Tensor = y.unflatten(0, (-1, size))
-        return grouped.transpose(1, 2).flatten(1)
+        grouped = x.unflatten(1, (self.num_groups, size))
+        mean, var, _ = moments_of_sets(grouped, sequence, batch)
+        mean, var = (part.index_select(0, sequence)[..., None] for part in (mean, var))
+        y: Tensor = normalise(grouped, mean, var, self.eps)
+        return y.flatten(1)
 
 
 class InstanceNorm(SequenceNorm):

@@ -206,17 +206,15 @@ class Packing:
         """Bring (..., B, F) from the user's order to the packed one."""
         return state if self.order is None else state.index_select(-2, self.order.to(self.device))
 
-    def unsort(self, state: Tensor) -> Tensor:
-        """Bring (..., B, F) from the packed order back to the user's."""
-        if self.order is None:
-            return state
-        return state.index_select(-2, torch.argsort(self.order).to(self.device))
-
     def unsorted(self, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Bring the final states (L * D, B, .) of all layers back to the user's order."""
         if self.order is None:
             return states
-        return tuple([self.unsort(state) for state in states])
+        index = torch.argsort(self.order).to(self.device)
+        found: tuple[Tensor, ...] = ()
+        for state in states:
+            found += (state.index_select(-2, index),)
+        return found
 
 
 class TensorPacking(Packing):

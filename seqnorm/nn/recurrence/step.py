@@ -69,6 +69,7 @@ class Step:
         fields: the fields of ``NormScheme`` that this step has and others do not: "cell" and
             "cell_state", or "update".
         zoned: the parts of the state that a single zoneout probability holds back.
+        learned: the parts of the state that may begin with learned values; by default all.
         projects: whether h may be projected to fewer units (``proj_size``), because ``step`` reads
             it only by ``h``, and not by ``state[0]``.
         heads: number of equal parts of the recurrence; 0 for a step without heads.
@@ -84,6 +85,7 @@ class Step:
     presets: ClassVar[dict[str, NormScheme]] = {}
     fields: ClassVar[tuple[str, ...]] = ()
     zoned: ClassVar[str]
+    learned: ClassVar[str]
     projects: ClassVar[bool] = False
     heads: int = 0
     fused: Any = None
@@ -105,6 +107,8 @@ class Step:
             )
         if "zoned" not in vars(cls):
             cls.zoned = cls.states
+        if "learned" not in vars(cls):
+            cls.learned = cls.states
         cls._check_attributes()
         cls.own = tuple(cls.parameters)
         cls.presets = {**_PLAIN, **cls.presets}

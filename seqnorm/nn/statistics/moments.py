@@ -84,7 +84,8 @@ def moments_of_sets(x: Tensor, number: Tensor, sets: int) -> Moments:
     """Mean and biased variance of sets of rows.
 
     Args:
-        x: (N, F), of any floating-point dtype; half precision is averaged in float32.
+        x: (N, F) or (N, F, C), of any floating-point dtype; half precision is averaged in float32.
+            A set contains the C numbers at each place.
         number: (N,) the number of the set of each row.
         sets: the number of sets, of which some may be empty.
 
@@ -92,14 +93,18 @@ def moments_of_sets(x: Tensor, number: Tensor, sets: int) -> Moments:
         Mean and variance (sets, F), and the number of rows (sets, 1).
     """
     x = widen(x)
+    x = x[..., None] if x.dim() == 2 else x
     count = torch.bincount(number, minlength=sets)[:, None].to(x.dtype)
     divisor = count.clamp(min=1.0)
-    mean = x.new_zeros(sets, x.shape[1]).index_add(0, number, x) / divisor
-    deviation = x - mean.index_select(0, number)
-    squares = deviation * deviation
-    return Moments(
-        mean, x.new_zeros(sets, x.shape[1]).index_add(0, number, squares) / divisor, count
-    )
+
+    def mean_of(rows: Tensor) -> Tensor:
+        # One row after another is added to the same number, which float32 would round each time.
+        total = rows.new_zeros(sets, rows.shape[1], dtype=torch.float64)
+        return (total.index_add(0, number, rows.double()) / divisor).to(rows.dtype)
+
+    mean = mean_of(x.mean(-1))
+    deviation = x - mean.index_select(0, number)[..., None]
+    return Moments(mean, mean_of((deviation * deviation).mean(-1)), count)
 
 
 def units_of_part(part: float, units: int) -> int:

@@ -48,14 +48,41 @@ class Processes:
         """Return the largest of the processes' numbers."""
         return int(self.gather(torch.tensor([number], device=device)).max())
 
-    def rows(self, own: Sequence[int], device: torch.device) -> list[int]:
+    def sizes(self, own: int, first: int | None, device: torch.device) -> list[int]:
+        """Return the sizes of a batch in all processes.
+
+        Args:
+            own: the size in this process.
+            first: the number of the first step; ``None`` if sequences begin at different steps.
+            device: device of the tensors that are exchanged.
+
+        Raises:
+            ValueError: the first steps differ, in all processes.
+        """
+        numbers = torch.tensor([own, -1 if first is None else first], device=device)
+        found: list[list[int]] = self.gather(numbers).tolist()
+        begins = {number for size, number in found if size}
+        if len(begins) > 1 or -1 in begins:
+            raise ValueError(
+                "several processes share statistics of every step, which are exchanged for rows of "
+                "the same step, and here sequences go on at different steps: begin them anew in "
+                "all processes (hx=None, first_step=0), or train by the statistics of each "
+                "process, revert_sync_batchnorm(module)"
+            )
+        return [size for size, _ in found]
+
+    def rows(self, own: Sequence[int], first: int | None, device: torch.device) -> list[int]:
         """Return the rows of each step in all processes together, to the longest batch's end.
 
         Args:
             own: (T,) rows of this process; T may differ between processes.
+            first: the number of the first step; ``None`` if sequences begin at different steps.
             device: device of the tensors that are exchanged.
+
+        Raises:
+            ValueError: the first steps differ, in all processes.
         """
-        steps = self.most(len(own), device)
+        steps = max(self.sizes(len(own), first, device))
         padded = torch.tensor([*own, *[0] * (steps - len(own))], dtype=torch.int64, device=device)
         together: list[int] = self.gather(padded).sum(0).tolist()
         return together

@@ -80,7 +80,12 @@ def check_bounds(cu_seqlens: Any, rows: int) -> Tensor:
         TypeError: they are not integers.
         ValueError: they do not begin with 0, decrease, or do not end with the number of rows.
     """
-    found = torch.as_tensor(cu_seqlens, device="cpu")
+    try:
+        found = torch.as_tensor(cu_seqlens, device="cpu")
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"cu_seqlens must be integers, got {cu_seqlens!r}") from error
+    if not found.numel():
+        found = found.to(torch.int64)  # an empty list has no dtype
     if found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
         raise TypeError(f"cu_seqlens must be integers, got {found.dtype}")
     found = found.to(torch.int64)

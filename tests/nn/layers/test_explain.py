@@ -77,3 +77,14 @@ def test_mistakes() -> None:
         seqnorm.explain(model, X)  # type: ignore[arg-type]  # the mistake
     with pytest.raises(RuntimeError, match="Expected 4, got 5"):
         seqnorm.explain(seqnorm.LSTM(I, H), torch.randn(T, B, I + 1))
+
+
+def test_resets_and_batches_without_padding() -> None:
+    layer = seqnorm.LSTM(3, 4, norm="layer")
+    rows, resets = torch.zeros(6, 3), torch.tensor([0, 0, 1, 0, 0, 0], dtype=torch.bool)
+    for found in (
+        seqnorm.explain(layer, rows, cu_seqlens=[0, 2, 6], resets=resets),
+        seqnorm.explain(layer, rows, resets=resets),
+    ):
+        assert found.reasons["_l0"]["reference"] is None
+        assert "no norm" in str(found.reasons["_l0"]["aten"])

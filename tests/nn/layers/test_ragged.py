@@ -149,7 +149,7 @@ WRONG: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
         X,
         {"cu_seqlens": BOUNDS, "resets": torch.zeros(6, 5).bool()},
         ValueError,
-        r"resets must have shape \(N\) = \(17,\)",
+        r"resets must have shape \(N,\) = \(17,\)",
     ),
 }
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from tolerances import GRADIENTS, VALUES, assert_close, assert_equal
+from tolerances import GRADIENTS, SINGLE, VALUES, assert_close, assert_equal
 from torch import Tensor
 
 import seqnorm
@@ -122,6 +122,14 @@ def test_half_precision_is_normalised_in_float32() -> None:
         found = norm(x.bfloat16(), cu_seqlens=BOUNDS)
         assert found.dtype == torch.bfloat16
         assert_close(found.float(), norm(x.bfloat16().float(), cu_seqlens=BOUNDS), 0.02)
+
+
+@pytest.mark.parametrize("name", ["group", "instance"])
+def test_many_rows_in_float32(name: str) -> None:
+    """Sums of many numbers are not rounded at each of them."""
+    x = 100.0 + torch.randn(200_000, C)
+    right = NORMS[name]()(x.double(), cu_seqlens=[0, 200_000])
+    assert_close(NORMS[name]().float()(x, cu_seqlens=[0, 200_000]).double(), right, SINGLE)
 
 
 @pytest.mark.parametrize("name", ["instance", "single channels"])

@@ -167,6 +167,7 @@ class LSTM(Layer[TwoStates], TorchWeights[nn.LSTM]):
             forward call and all its steps (weight drop; Merity et al. 2018).
         learn_initial_state: if true, sequences begin with learned states, also after resets,
             instead of zeros: the parameters ``h_0`` (L * D, P) and ``c_0`` (L * D, H), first zero.
+            In an sLSTM only h is learned.
 
     Parameters have torch's names and shapes (``weight_ih_l0``, ``weight_hh_l0_reverse``, ...); a
     scheme keeps only the biases that it uses. Norms are submodules ``norm_ih_l0``, ``norm_hh_l0``,

@@ -28,6 +28,7 @@ class SLSTMStep(Step):
     gates = "ifzo"
     states = "hcnm"
     zoned = "h"
+    learned = "h"  # c, n and m describe a mean of what was read, and nothing was
     biases = ("bias_ih",)
     presets: ClassVar[dict[str, NormScheme]] = {
         "layer": NormScheme(output=_HEADS),
