@@ -105,7 +105,7 @@ def lines(
     sizes: tuple[int, int, int], calls: dict[str, Callable[[], None]], shown: str, budget: float
 ) -> Iterator[dict[str, object]]:
     """Time calls in turn, print each with its ratio to the first, and return their rows."""
-    seconds, _ = timing.interleaved(calls, budget)
+    seconds, _ = timing.interleaved(calls, budget, settle=True)
     basis = next(iter(seconds.values()))
     for way, time in seconds.items():
         print(f"{shown:6} {way:38} {1e3 * time:8.1f} ms, ratio {time / basis:.2f}", flush=True)

@@ -16,6 +16,7 @@ def interleaved(
     budget: float,
     warmup: int = 2,
     clock: Callable[[], float] = time.perf_counter,
+    settle: bool = False,
 ) -> tuple[dict[str, float], int]:
     """Return the median seconds of each call, and the number of repeats.
 
@@ -25,6 +26,8 @@ def interleaved(
         calls: functions by name.
         budget: seconds after which no further round begins.
         warmup: number of rounds that are not timed.
+        settle: make each call twice and time the second one. A call that frees much memory would
+            else slow the next one, which has to ask the system for it again.
     """
     for _ in range(warmup):
         for call in calls.values():
@@ -36,6 +39,8 @@ def interleaved(
         begin, repeats = clock(), 0
         while repeats < LEAST or (repeats < MOST and clock() - begin < budget):
             for name, call in calls.items():
+                if settle:
+                    call()
                 start = clock()
                 call()
                 times[name].append(clock() - start)
