@@ -11,7 +11,9 @@ it has to remember earlier steps. The return is the number of steps for which th
 most 500. Returns are those of the episodes of training, whose actions are drawn.
 
 The options of "sb3" are those that RL Baselines3 Zoo found for this task and an LSTM without a
-norm. Those of "torchrl" are similar, with a GRU. They are the same for every norm.
+norm. Those of "torchrl" are similar, with a GRU. They are the same for every network. An encoder is
+a linear layer and tanh between the observation and the recurrent layer. In "hidden", LayerNorm
+leaves the product of W_ih and its input as it is.
 
 Axes: B environments, T steps.
 """
@@ -27,21 +29,30 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 import torch
 from cartpole_runs import RUNS, Episodes
 
 RESULTS = Path("results/cartpole.csv")
-NORMS = ("none", "layer", "hidden")
+# The norm of each network, and whether a layer stands before the recurrent one.
+NETWORKS: dict[str, tuple[str | None, bool]] = {
+    "none": (None, False),
+    "layer": ("layer", False),
+    "hidden": ("hidden", False),
+    "none, encoder": (None, True),
+    "layer, encoder": ("layer", True),
+}
 STEPS = 100_000
 POINT = 5_000  # steps of the environments for each point of a curve
-COLUMNS = ("library", "norm", "seed", "steps", "mean_return", "episodes", "seconds", "versions")
-# Okabe and Ito's colours for colour-blind readers.
+COLUMNS = ("library", "network", "seed", "steps", "mean_return", "episodes", "seconds", "versions")
+# Okabe and Ito's colours for colour-blind readers, and dashes for print.
 STYLES = {
-    "none": ("#000000", "without a norm"),
-    "layer": ("#0072B2", 'norm="layer"'),
-    "hidden": ("#D55E00", "the same, but not of the input"),
+    "none": ("#000000", "-", "without a norm"),
+    "layer": ("#0072B2", "-", "LayerNorm"),
+    "hidden": ("#D55E00", "--", "LayerNorm, but not of the input"),
 }
+PANELS = {"": "the observation itself", ", encoder": "behind an encoder"}
 # The 97.5 % quantiles of Student's t distribution, by the number of seeds.
 QUANTILES = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}
 
@@ -63,12 +74,12 @@ def points(episodes: Episodes, steps: int) -> list[tuple[int, float, int]]:
 
 
 def read(path: Path) -> dict[Key, list[tuple[int, float]]]:
-    """Return the curve of each run, by library, norm and seed."""
+    """Return the curve of each run, by library, network and seed."""
     curves: dict[Key, list[tuple[int, float]]] = defaultdict(list)
     if path.exists():
         with path.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
-                key = row["library"], row["norm"], row["seed"]
+                key = row["library"], row["network"], row["seed"]
                 curves[key].append((int(row["steps"]), float(row["mean_return"])))
     return dict(curves)
 
@@ -77,27 +88,29 @@ def make(
     path: Path,
     library: str,
     seeds: Iterable[int],
-    run: Callable[[str, int, int], Episodes],
+    run: Callable[[str | None, bool, int, int], Episodes],
+    networks: Iterable[str] = tuple(NETWORKS),
     steps: int = STEPS,
 ) -> None:
     """Make the missing runs by calls of ``run``, seed by seed, and write their curves."""
     for seed in seeds:
-        for norm in NORMS:
-            if (library, norm, str(seed)) in read(path):
+        for network in networks:
+            if (library, network, str(seed)) in read(path):
                 continue
             begin = time.perf_counter()
-            curve = points(run(norm, seed, steps), steps)
-            shared = {"library": library, "norm": norm, "seed": seed, "versions": versions(library)}
+            curve = points(run(*NETWORKS[network], seed, steps), steps)
+            shared = {"library": library, "network": network, "seed": seed}
+            shared["versions"] = versions(library)
             shared["seconds"] = round(time.perf_counter() - begin)
             new = not path.exists()
             with path.open("a", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, COLUMNS)
+                writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
                 if new:
                     writer.writeheader()
                 for step, value, count in curve:
                     rows = {"steps": step, "mean_return": f"{value:.1f}", "episodes": count}
                     writer.writerow(shared | rows)
-            print(library, norm, seed, *(f"{value:.0f}" for _, value, _ in curve), flush=True)
+            print(library, network, seed, *(f"{value:.0f}" for _, value, _ in curve), flush=True)
 
 
 def versions(library: str) -> str:
@@ -116,12 +129,13 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     return mean(values), QUANTILES[len(values)] * stdev(values) / math.sqrt(len(values))
 
 
-def of_seeds(curves: Curves, library: str, norm: str) -> dict[str, list[float]]:
+def of_seeds(curves: Curves, library: str, network: str) -> dict[str, list[float]]:
     """Return the returns of a curve by seed."""
-    names = [key for key in curves if key[:2] == (library, norm)]
+    names = [key for key in curves if key[:2] == (library, network)]
     return {key[2]: [value for _, value in curves[key]] for key in names}
 
 
+LAYERS = {"sb3": "LSTM, sb3-contrib", "torchrl": "GRU, torchrl"}
 # The measures of the table: the part of a curve over which returns are averaged.
 MEASURES: dict[str, Callable[[list[float]], float]] = {
     "whole training": mean,
@@ -132,18 +146,29 @@ MEASURES: dict[str, Callable[[list[float]], float]] = {
 def table(path: Path) -> str:
     """Return the table of mean returns, with 95 % intervals over the seeds, in Markdown."""
     curves = read(path)
-    lines = ["| library | seeds | mean return over the | without a norm | LayerNorm | difference |"]
+    lines = ["| runs | seeds | mean return over the | without a norm | with it | difference |"]
     lines.append("|---|---|---|---|---|---|")
     for library in dict.fromkeys(key[0] for key in curves):
-        none, layer = (of_seeds(curves, library, norm) for norm in NORMS)
-        seeds = [seed for seed in none if seed in layer]
-        for name, measure in MEASURES.items():
-            pairs = [(measure(none[seed]), measure(layer[seed])) for seed in seeds]
-            columns = [*zip(*pairs), [two - one for one, two in pairs]]
-            cells = ["{:.0f} ± {:.0f}".format(*interval(column)) for column in columns]
-            cells[-1] = cells[-1] if cells[-1].startswith("-") else f"+{cells[-1]}"
-            lines.append(f"| {library} | {len(seeds)} | {name} | {' | '.join(cells)} |")
+        for network in NETWORKS:
+            norm, comma, end = network.partition(",")
+            if norm == "none":
+                continue
+            none = of_seeds(curves, library, f"none{comma}{end}")
+            normed = of_seeds(curves, library, network)
+            seeds = [seed for seed in none if seed in normed]
+            for name, measure in MEASURES.items() if seeds else ():
+                pairs = [(measure(none[seed]), measure(normed[seed])) for seed in seeds]
+                columns = [*zip(*pairs), [two - one for one, two in pairs]]
+                cells = [told(*interval(column)) for column in columns]
+                cells[-1] = cells[-1] if cells[-1].startswith("-") else f"+{cells[-1]}"
+                runs = f"{LAYERS[library]}: {STYLES[norm][2]}{comma}{end}"
+                lines.append(f"| {runs} | {len(seeds)} | {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def told(middle: float, width: float) -> str:
+    """Return a mean and its interval in words; one seed has no interval."""
+    return f"{middle:.0f}" if math.isnan(width) else f"{middle:.0f} ± {width:.0f}"
 
 
 def draw(path: Path, library: str) -> Path:
@@ -151,51 +176,59 @@ def draw(path: Path, library: str) -> Path:
     from matplotlib.figure import Figure
 
     curves = read(path)
-    figure = Figure((7, 4.2), layout="constrained")
-    axes = figure.subplots()
-    counts = set()
-    for norm, (colour, label) in STYLES.items():
-        seeds = of_seeds(curves, library, norm)
-        if not seeds:
-            continue
-        counts.add(len(seeds))
-        steps = [step for step, _ in curves[library, norm, next(iter(seeds))]]
-        for values in seeds.values():
-            axes.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
-        middles, widths = zip(*map(interval, zip(*seeds.values())))
-        axes.plot(steps, middles, color=colour, linewidth=2, label=label)
-        if len(seeds) > 1:
-            bounds = [[m + sign * w for m, w in zip(middles, widths)] for sign in (-1, 1)]
-            axes.fill_between(steps, *bounds, color=colour, alpha=0.15, linewidth=0)
-    axes.set_ylim(0, 510)
-    axes.set_xlim(0, None)
-    axes.grid(alpha=0.3)
-    axes.set_xlabel("steps of the environments")
-    axes.set_ylabel("mean return of training episodes")
-    name = {"sb3": "RecurrentPPO of sb3-contrib, LSTM", "torchrl": "PPO of torchrl, GRU"}[library]
-    many = " and ".join(map(str, sorted(counts)))
-    axes.set_title(
-        f"CartPole without velocities: {name}\n"
-        f"{many} seeds (thin), mean (thick) and its 95 % interval (shaded)",
+    ends = [end for end in PANELS if of_seeds(curves, library, f"none{end}")]
+    figure = Figure((2.5 + 4.5 * len(ends), 4.5), layout="constrained")
+    panels = figure.subplots(1, len(ends), sharey=True, squeeze=False)[0]
+    for axes, end in zip(panels, ends):
+        for norm in STYLES:
+            draw_line(axes, curves, library, norm, end)
+        axes.set_ylim(0, 510)
+        axes.set_xlim(0, None)
+        axes.grid(alpha=0.3)
+        axes.set_xlabel("steps of the environments")
+        axes.set_title(PANELS[end], fontsize=10)
+    panels[0].set_ylabel("mean return of training episodes")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    figure.suptitle(
+        f"CartPole without velocities: {LAYERS[library]}\n"
+        "seeds (thin), mean (thick) and its 95 % interval (shaded)",
         fontsize=10,
     )
-    axes.legend(loc="lower right", frameon=False)
     picture = path.with_name(f"{path.stem}_{library}.png")
     figure.savefig(picture, dpi=130)
     return picture
+
+
+def draw_line(axes: Any, curves: Curves, library: str, norm: str, end: str) -> None:
+    """Draw the curves of one network into a panel, if there are any."""
+    colour, dash, label = STYLES[norm]
+    seeds = of_seeds(curves, library, f"{norm}{end}")
+    if not seeds:
+        return
+    steps = [step for step, _ in curves[library, f"{norm}{end}", next(iter(seeds))]]
+    for values in seeds.values():
+        axes.plot(steps, values, dash, color=colour, alpha=0.3, linewidth=0.8)
+    middles, widths = zip(*map(interval, zip(*seeds.values())))
+    named = f"{label} ({len(seeds)} seed{'s' * (len(seeds) > 1)})"
+    axes.plot(steps, middles, dash, color=colour, linewidth=2, label=named)
+    if len(seeds) > 1:
+        bounds = [[m + sign * w for m, w in zip(middles, widths)] for sign in (-1, 1)]
+        axes.fill_between(steps, *bounds, color=colour, alpha=0.12, linewidth=0)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--library", choices=RUNS, default="sb3")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    parser.add_argument("--networks", choices=NETWORKS, nargs="+", default=list(NETWORKS))
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--table", action="store_true", help="print the table, and train nothing")
     given = parser.parse_args()
     if given.table:
         print(table(given.results))
         return
-    make(given.results, given.library, given.seeds, RUNS[given.library])
+    make(given.results, given.library, given.seeds, RUNS[given.library], given.networks)
     print(draw(given.results, given.library))
 
 

@@ -39,22 +39,45 @@ def without_velocities(environment: Any) -> Any:
     return PositionAndAngle()
 
 
-def scheme(norm: str, layer: str) -> NormScheme | None:
-    """Return the scheme of a norm for an "LSTM" or a "GRU"."""
-    if norm == "none":
+def scheme(norm: str | None, layer: str) -> NormScheme | None:
+    """Return the scheme of an "LSTM" or a "GRU" by the name of its norm.
+
+    "hidden" is LayerNorm without the norm of W_ih x.
+    """
+    if norm is None:
         return None
     found = seqnorm.preset("layer", layer)
     return replace(found, input=None) if norm == "hidden" else found
 
 
-def run_sb3(norm: str, seed: int, steps: int) -> Episodes:
+def encoder() -> nn.Module:
+    """Return layers between the observation and the recurrent layer."""
+    return nn.Sequential(nn.Linear(2, UNITS), nn.Tanh())
+
+
+def head(outputs: int) -> nn.Module:
+    """Return the layers behind the recurrent one."""
+    return nn.Sequential(nn.Linear(UNITS, UNITS), nn.ReLU(), nn.Linear(UNITS, outputs))
+
+
+def run_sb3(norm: str | None, encoded: bool, seed: int, steps: int) -> Episodes:
     """Train RecurrentPPO, and return its episodes."""
     from sb3_contrib import RecurrentPPO
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.env_util import make_vec_env
+    from stable_baselines3.common.torch_layers import FlattenExtractor
     from stable_baselines3.common.vec_env import VecNormalize
 
     from seqnorm.integrations.sb3 import NormalisedLstmPolicy
+
+    class Encoder(FlattenExtractor):
+        def __init__(self, space: Any) -> None:
+            super().__init__(space)
+            self._features_dim = UNITS
+            self.encoder = encoder()
+
+        def forward(self, observations: torch.Tensor) -> Any:
+            return self.encoder(super().forward(observations))
 
     class Returns(BaseCallback):
         episodes: Episodes = []  # noqa: RUF012  one run has one class
@@ -81,6 +104,7 @@ def run_sb3(norm: str, seed: int, steps: int) -> Episodes:
         clip_range=lambda left: CLIP * left,
         policy_kwargs={
             "norm": scheme(norm, "LSTM"),
+            "features_extractor_class": Encoder if encoded else FlattenExtractor,
             "lstm_hidden_size": UNITS,
             "net_arch": {"pi": [UNITS], "vf": [UNITS]},
             "activation_fn": nn.ReLU,
@@ -94,7 +118,7 @@ def run_sb3(norm: str, seed: int, steps: int) -> Episodes:
     return returns.episodes
 
 
-def run_torchrl(norm: str, seed: int, steps: int) -> Episodes:
+def run_torchrl(norm: str | None, encoded: bool, seed: int, steps: int) -> Episodes:
     """Train a GRU by torchrl's PPO, and return its episodes."""
     import gymnasium
     from tensordict.nn import TensorDictModule, TensorDictSequential
@@ -120,15 +144,17 @@ def run_torchrl(norm: str, seed: int, steps: int) -> Episodes:
 
     torch.set_num_threads(1)
     torch.manual_seed(seed)
-    options = {"in_key": "observation", "out_key": "features"}
-    gru = GRUModule(2, UNITS, norm=scheme(norm, "GRU"), **options)
+    first = encoder() if encoded else nn.Identity()
+    options = {"in_key": "encoded", "out_key": "features"}
+    gru = GRUModule(UNITS if encoded else 2, UNITS, norm=scheme(norm, "GRU"), **options)
+    common = TensorDictModule(first, ["observation"], ["encoded"]), gru
     actor = ProbabilisticActor(
-        TensorDictSequential(gru, TensorDictModule(head(2), ["features"], ["logits"])),
+        TensorDictSequential(*common, TensorDictModule(head(2), ["features"], ["logits"])),
         in_keys=["logits"],
         distribution_class=OneHotCategorical,
         return_log_prob=True,
     )
-    critic = TensorDictSequential(gru, TensorDictModule(head(1), ["features"], ["state_value"]))
+    critic = TensorDictSequential(*common, TensorDictModule(head(1), ["features"], ["state_value"]))
     environments = TransformedEnv(
         SerialEnv(B, environment),
         Compose(
@@ -165,9 +191,7 @@ def run_torchrl(norm: str, seed: int, steps: int) -> Episodes:
     return episodes
 
 
-def head(outputs: int) -> nn.Module:
-    """Return the layers behind the recurrent one."""
-    return nn.Sequential(nn.Linear(UNITS, UNITS), nn.ReLU(), nn.Linear(UNITS, outputs))
-
-
-RUNS: dict[str, Callable[[str, int, int], Episodes]] = {"sb3": run_sb3, "torchrl": run_torchrl}
+RUNS: dict[str, Callable[[str | None, bool, int, int], Episodes]] = {
+    "sb3": run_sb3,
+    "torchrl": run_torchrl,
+}
