@@ -186,7 +186,10 @@ def draw(path: Path, library: str) -> Path:
         axes.set_xlim(0, None)
         axes.grid(alpha=0.3)
         axes.set_xlabel("steps of the environments")
-        axes.set_title(PANELS[end], fontsize=10)
+        counts = {len(of_seeds(curves, library, f"{norm}{end}")) for norm in STYLES} - {0}
+        seeds = f"{min(counts)} to {max(counts)}" if len(counts) > 1 else f"{max(counts)}"
+        plural = "" if counts == {1} else "s"
+        axes.set_title(f"{PANELS[end]} ({seeds} seed{plural})", fontsize=10)
     panels[0].set_ylabel("mean return of training episodes")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
@@ -210,9 +213,8 @@ def draw_line(axes: Any, curves: Curves, library: str, norm: str, end: str) -> N
     for values in seeds.values():
         axes.plot(steps, values, dash, color=colour, alpha=0.3, linewidth=0.8)
     middles, widths = zip(*map(interval, zip(*seeds.values())))
-    named = f"{label} ({len(seeds)} seed{'s' * (len(seeds) > 1)})"
-    axes.plot(steps, middles, dash, color=colour, linewidth=2, label=named)
-    if len(seeds) > 1:
+    axes.plot(steps, middles, dash, color=colour, linewidth=2, label=label)
+    if len(seeds) > 2:  # the interval of two seeds would cover the panel
         bounds = [[m + sign * w for m, w in zip(middles, widths)] for sign in (-1, 1)]
         axes.fill_between(steps, *bounds, color=colour, alpha=0.12, linewidth=0)
 
