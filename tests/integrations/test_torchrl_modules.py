@@ -188,8 +188,9 @@ def test_an_environment_primes_it_and_a_loss_trains_it(kind: str) -> None:
     critic = TensorDictSequential(common, values)
     transforms = Compose(InitTracker(), common.make_tensordict_primer())
     environment = TransformedEnv(GymEnv("CartPole-v1"), transforms)
+    environment.set_seed(0)
     with torch.no_grad():
-        data = environment.rollout(30, actor, break_when_any_done=False)[None]
+        data = environment.rollout(100, actor, break_when_any_done=False)[None]
     assert data["is_init"].sum() > 1
     with theirs.set_recurrent_mode(True):
         again = common(data.copy())
