@@ -60,3 +60,12 @@ def torchtext(session: nox.Session) -> None:
     """Run the tests with torch 2.3 and torchtext."""
     session.install("-c", "constraints-torchtext.txt", "-e", ".[dev,torchtext]")
     session.run("bash", ".ci/part", "torchtext", external=True)
+
+
+@nox.session(python=PYTHON)
+def rl(session: nox.Session) -> None:
+    """Test the adapters for reinforcement learning with their libraries."""
+    tools = ("matplotlib", "pytest>=8", "pytest-timeout", "pytest-xdist", "hypothesis")
+    session.install("-c", "constraints.txt", "-e", ".[rl]", *tools)
+    tests = ("tests/integrations", "tests/test_cartpole_benchmark.py")
+    session.run("python", "-m", "pytest", "-q", *tests)

@@ -56,6 +56,7 @@ autodoc_inherit_docstrings = False  # those of torch
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
+autodoc_mock_imports = ["sb3_contrib", "tensordict", "torchrl"]  # of the extra rl
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
 python_trailing_comma_in_multi_line_signatures = False
