@@ -46,6 +46,7 @@ class TorchWeights(_Counterpart, RecurrentLayer, Generic[TorchLayer]):
         *,
         zoneout: float | tuple[float, ...] = 0.0,
         recurrent_dropout: float = 0.0,
+        learn_initial_state: bool = False,
     ) -> Ours:
         """Return a layer with the options, matrices and biases of a torch layer.
 
@@ -60,6 +61,7 @@ class TorchWeights(_Counterpart, RecurrentLayer, Generic[TorchLayer]):
         _check_kind(cls, layer, cls.torch_class)  # type: ignore[attr-defined]  # of this class
         options = _options(layer, layer.all_weights[0][0])
         options |= {"norm": norm, "zoneout": zoneout, "recurrent_dropout": recurrent_dropout}
+        options |= {"learn_initial_state": learn_initial_state}
         new = cls(**options)
         for direction, weights in zip(new.directions(), layer.all_weights):
             _take_over(direction, list(weights), layer.bias)
@@ -93,14 +95,19 @@ class TorchCellWeights(_Counterpart, RecurrentCell, Generic[TorchCell]):
 
     @classmethod
     def from_torch(
-        cls: type[OurCell], cell: TorchCell, norm: str | NormScheme | None = None
+        cls: type[OurCell],
+        cell: TorchCell,
+        norm: str | NormScheme | None = None,
+        *,
+        learn_initial_state: bool = False,
     ) -> OurCell:
         """Return a cell with the options, matrices and biases of a torch cell.
 
         See ``seqnorm.LSTM.from_torch``.
         """
         _check_kind(cls, cell, cls.torch_class)  # type: ignore[attr-defined]  # of this class
-        new = cls(**_options(cell, cell.weight_ih), norm=norm)
+        options = _options(cell, cell.weight_ih) | {"learn_initial_state": learn_initial_state}
+        new = cls(**options, norm=norm)
         weights = [cell.weight_ih, cell.weight_hh]
         if cell.bias:
             weights += [cell.bias_ih, cell.bias_hh]

@@ -8,7 +8,8 @@ import pytest
 import torch
 from beside_torch import CELLS, F64, LAYERS, B, H, I, T, fresh, states, tensors
 from hidden_states import as_hx
-from tolerances import VALUES, assert_close, assert_equal
+from tolerances import SINGLE, VALUES, assert_close, assert_equal
+from torch import nn
 
 import seqnorm
 
@@ -188,3 +189,10 @@ def test_a_cell_takes_what_the_layer_takes(name: str, kind: str) -> None:
     assert list(cell.state_dict()) == list(expected)
     for key, value in cell.state_dict().items():
         assert_equal(value, expected[key], key)
+
+
+def test_a_converted_layer_may_learn_its_initial_state() -> None:
+    for theirs, ours in ((nn.LSTM(3, 4), seqnorm.LSTM), (nn.GRUCell(3, 4), seqnorm.GRUCell)):
+        new: Any = ours.from_torch(theirs, learn_initial_state=True)  # type: ignore[attr-defined]  # of both
+        assert not new.h_0.any()
+        assert_close(new(torch.ones(2, 3))[0], theirs(torch.ones(2, 3))[0], SINGLE)
