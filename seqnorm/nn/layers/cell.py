@@ -18,7 +18,7 @@ from ..recurrence.scheme import NormScheme
 from ..recurrence.step import Step
 from .arguments import check_states, check_step, refuse_input
 from .inference import infer_cell
-from .resets import check_first_steps, check_resets
+from .resets import anew, check_first_steps, check_resets
 from .torch_contract import TorchTools
 
 
@@ -187,10 +187,7 @@ class RecurrentCell(TorchTools):
         if resets is not None:
             resets = check_resets(resets, tuple(input.shape[:-1]), "B," if batched else "")
             resets = resets.to(x.device).reshape(-1)
-            own = self.own_state(1, state[0])
-            state = tuple(
-                torch.where(resets[:, None], new.to(old.dtype), old) for new, old in zip(own, state)
-            )
+            state = anew(state, self.own_state(1, state[0]), resets)
         direction = self.direction()
         if first_step is None and resets is not None and self.counts_steps and resets.all():
             first_step = 0

@@ -17,6 +17,7 @@ from ..backends.cpu.prepared import Prepared, can_prepare, is_plain_inference
 from ..backends.cpu.states import MOST, apart, joined
 from ..recurrence.step import State
 from .initial_states import own_states
+from .resets import anew
 from .torch_contract import TorchContract, TorchTools
 
 if TYPE_CHECKING:
@@ -69,9 +70,9 @@ def infer_layer(
             own = own_states(layer, input, layer.suffixes)
             if len(final) == 1:
                 own = tuple([part[:, 0] for part in own])
-            hx = _renewed(hx, own, first, shapes)
-            if hx is None:
+            if not _fits(hx, own, shapes):
                 return None
+            hx = anew(hx, own, first)
     states = _states(layer, input, hx, shapes) if width == layer.input_size else None
     if states is None:
         return None
@@ -101,14 +102,9 @@ def _first_resets(layer: TorchContract, input: Tensor, resets: Any) -> Tensor | 
     return resets.select(time, 0)
 
 
-def _renewed(
-    hx: State, own: State, anew: Tensor, shapes: Sequence[tuple[int, ...]]
-) -> State | None:
-    """Return the state with its own values where sequences begin anew; None for a wrong shape."""
-    wanted = [shapes[0], *[shapes[1]] * (len(own) - 1)]
-    if [part.shape for part in hx] != wanted:
-        return None
-    return tuple([torch.where(anew[..., None], new, old) for new, old in zip(own, hx)])
+def _fits(hx: State, own: State, shapes: Sequence[tuple[int, ...]]) -> bool:
+    """Return whether a state has all parts, of these shapes."""
+    return [part.shape for part in hx] == [shapes[0], *[shapes[1]] * (len(own) - 1)]
 
 
 def infer_cell(
@@ -135,9 +131,10 @@ def infer_cell(
         if cell.counts_steps or resets.shape != shape[:-1]:
             return None
         if hx is not None:
-            hx = _renewed(hx, cell.own_state(None, input), resets, (shape, shape))
-            if hx is None:
+            own = cell.own_state(None, input)
+            if not _fits(hx, own, (shape, shape)):
                 return None
+            hx = anew(hx, own, resets)
     states = _states(cell, input, hx, (shape, shape))
     if states is None:
         return None

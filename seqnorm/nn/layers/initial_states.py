@@ -11,6 +11,7 @@ from torch import Tensor
 from ..autocast import autocast_dtype, is_autocast
 from ..backends.watching import refuse_freed
 from ..recurrence.packing import Packing
+from .resets import anew
 from .torch_contract import TorchContract
 
 States = tuple[Tensor, ...]
@@ -52,8 +53,7 @@ def renew(
     if not layer.learn_initial_state and not bool(renewed.any()):
         return states  # else a parameter has a gradient, though it may be zero
     forwards = torch.arange(len(states[0]), device=renewed.device) % directions == 0
-    where = (forwards[:, None] & renewed)[..., None]
-    return tuple([torch.where(where, new, old) for new, old in zip(own, states)])
+    return anew(states, own, forwards[:, None] & renewed)
 
 
 def initial_states(

@@ -13,7 +13,15 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from ..check import check_first_step
+from ..recurrence.step import State
 from ..statistics.masks import check_lengths
+
+
+def anew(states: State, own: State, where: Tensor) -> State:
+    """Return states (..., F) that begin with ``own`` values where told (...)."""
+    return tuple(
+        [torch.where(where[..., None], new.to(old.dtype), old) for new, old in zip(own, states)]
+    )
 
 
 def check_resets(resets: Any, shape: tuple[int, ...], letters: str) -> Tensor:

@@ -278,7 +278,8 @@ class Documents(Packing):
         return padded.index_select(0, self._padded_index())
 
     def pad(self, rows: Tensor, steps: int) -> Tensor:
-        return rows.new_zeros(steps, rows.shape[-1]).index_copy(0, self._padded_index(), rows)
+        padded = rows.new_zeros(steps, rows.shape[-1])
+        return padded.index_copy_(0, self._padded_index(), rows)
 
 
 def rows_of_steps(lengths: Tensor) -> list[int]:

@@ -101,7 +101,7 @@ class Segments(Packing):
         return rows.index_select(0, self._rows)
 
     def flat(self, rows: Tensor) -> Tensor:
-        return torch.empty_like(rows).index_copy(0, self._rows, rows)
+        return torch.empty_like(rows).index_copy_(0, self._rows, rows)
 
     def pack(self, padded: Tensor) -> Tensor:
         return self.cut(self._whole.pack(padded))

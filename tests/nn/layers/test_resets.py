@@ -340,3 +340,21 @@ def test_autocast_keeps_the_dtype_of_a_state(norm: str | None) -> None:
             output, (h, c) = layer(torch.zeros(T, B, I), hx, resets=resets)
         found.add((output.dtype, h.dtype, c.dtype))
     assert len(found) == 1
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's forward mode uses it
+@pytest.mark.parametrize("form", ["padded", "one after another"])
+def test_derivatives(form: str) -> None:
+    """First and second, backwards, and first ones forwards."""
+    layer = seqnorm.GRU(2, 3, norm="layer", dtype=torch.float64)
+    resets = torch.tensor([[0, 1], [1, 0], [0, 0]], dtype=torch.bool)
+
+    def call(x: Tensor) -> Tensor:
+        if form == "padded":
+            return layer(x, resets=resets)[0]
+        return layer(x.reshape(6, 2), resets=resets.reshape(6), cu_seqlens=[0, 2, 6])[0]
+
+    x = torch.randn(3, 2, 2, dtype=torch.float64, requires_grad=True)
+    with seqnorm.use_backend("reference"):
+        torch.autograd.gradcheck(call, (x,), check_forward_ad=True)
+        torch.autograd.gradgradcheck(call, (x,))
