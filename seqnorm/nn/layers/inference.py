@@ -60,8 +60,8 @@ def infer_layer(
         final = (layer.num_layers,)
     else:
         return None
-    of_h = (*final, layer.proj_size or layer.hidden_size)
-    shapes = of_h, (*final, layer.hidden_size)
+    of_h = (*final, layer.state_sizes[0])
+    shapes = of_h, (*final, layer.state_sizes[-1])
     if resets is not None:
         first = _first_resets(layer, input, resets)
         if first is None:

@@ -50,6 +50,7 @@ def test_what_the_kernels_take() -> None:
         *("LSTM None", "LSTM layer", "LSTM rms", "LSTM batch_pooled", "LSTM ba2016"),
         *("LSTM ba2016_draw", "LSTM kiros2016", "LSTM fastrnns", "LSTM nemo", "LSTM haste"),
         *("LSTM tfa", "LSTM tf_contrib", "LSTM icefall", "LSTM di_engine", "LSTM nemo_batch"),
+        "LSTM returnn",
         *("LSTM laurent2016", "GRU None", "GRU layer", "GRU rms", "GRU batch_pooled", "GRU ba2016"),
         *(
             "GRU kiros2016",

@@ -369,7 +369,8 @@ def test_dtypes_that_they_take() -> None:
 def test_statistics_of_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = seqnorm.convert_sync_batchnorm(seqnorm.LSTM(I, H, norm="batch"))
     monkeypatch.setattr(Processes, "several", True)
-    monkeypatch.setattr(Processes, "rows", lambda processes, own, device: [2 * n for n in own])
+    twice = lambda processes, own, first, device: [2 * n for n in own]  # noqa: E731  short
+    monkeypatch.setattr(Processes, "rows", twice)
     with seqnorm.use_backend("cpu"):
         with pytest.raises(RuntimeError, match=SHARED):
             layer(torch.randn(4, 3, I))

@@ -357,7 +357,8 @@ def test_statistics_of_several_processes_are_not_taken_in_chunks(
     seqnorm.compute_in_chunks(layer, 5)
     seqnorm.convert_sync_batchnorm(layer)
     monkeypatch.setattr(Processes, "several", True)
-    monkeypatch.setattr(Processes, "rows", lambda processes, own, device: [2 * n for n in own])
+    twice = lambda processes, own, first, device: [2 * n for n in own]  # noqa: E731  short
+    monkeypatch.setattr(Processes, "rows", twice)
     with pytest.raises(ValueError, match="exchanged for whole sequences"):
         layer(torch.randn(12, 2, 3))
     seqnorm.compute_in_chunks(layer, 12)
