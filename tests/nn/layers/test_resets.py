@@ -312,12 +312,15 @@ def test_compiled(name: str) -> None:
         output, _ = layer(2.0 * x, resets=resets)
         return torch.tanh(output)
 
+    graphs = []
     for _ in range(4):
         x, resets = torch.randn(T, B, I).double(), drawn()
         with torch.no_grad():
             right = torch.tanh(layer(2.0 * x, resets=resets)[0])
             assert_close(call(x, resets), right, VALUES)
-    assert counter.frame_count == 2
+        graphs.append(counter.frame_count)
+    assert graphs == graphs[:1] * 4
+    assert graphs[0] <= 3  # before and after the layer; torch 2.3 has one more
 
 
 def test_a_learned_state_always_has_a_gradient() -> None:
