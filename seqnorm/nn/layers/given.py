@@ -194,8 +194,9 @@ def read_any(
         if not isinstance(input, PackedSequence):
             flags = packing.pack(flags[..., None])[:, 0]
         flags = flags.cpu()
-    given_none = isinstance(first_step, int) or not getattr(first_step, "ndim", 1)
-    unknown = resets is not None and hx is not None and given_none and not numbers
+    # A tensor of zeros says that all sequences begin at step 0; the default says nothing.
+    untold = isinstance(numbers, int) and numbers == 0
+    unknown = resets is not None and hx is not None and untold
     return _renewed(layer, given, flags, numbers, unknown, suffixes)
 
 

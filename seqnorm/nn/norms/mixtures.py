@@ -165,7 +165,7 @@ class _Clipped(torch.autograd.Function):
 
 
 class _ClippedInGraph(_Clipped):
-    """The same for ``torch.compile``, which in older versions of torch takes only this form."""
+    """``_Clipped`` in the form that ``torch.compile`` of older versions of torch follows."""
 
     @staticmethod
     def forward(ctx: Any, rho: Tensor) -> Tensor:  # type: ignore[override]  # torch's other form

@@ -281,7 +281,7 @@ class StatisticsSet:
 
     @property
     def consequences(self) -> list[str]:
-        """The same in a few words, and in a whole sentence."""
+        """The consequence of S in a few words, and in a whole sentence."""
         short = " of each time step" if self.per_step else ""
         full = ", with those of each time step apart" if self.per_step else ""
         texts = OF_NOTHING if self.empty else CONSEQUENCES[self.spans_batch, self.running]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..layout import Layout, Source
 from ..parts import Part, rows, transposed
+from .flax import PLACES
 
-PLACES = ("{name}", "cell/{name}", "{direction}/cell/{name}", "{layer}/{name}")
 DENSE = {"dense_i/kernel": transposed("weight_ih"), "dense_h/kernel": transposed("weight_hh")}
 OPTIMIZED = {**DENSE, "dense_h/bias": rows("bias_ih")}
 # A GRU has no bias within the product with the reset gate, unlike that of linen.

@@ -126,7 +126,7 @@ def normed(name: str, **options: Any) -> Any:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_forms_of_the_input(name: str) -> None:
-    """The same batch padded, batch first, packed, one after another, and nested."""
+    """One batch gives the same results in every form of input and resets."""
     layer = normed(name, bidirectional=True, num_layers=2)
     first = copy.deepcopy(layer)
     first.batch_first = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
-import oracles
+import oracle_moments
 import pytest
 import torch
 import torch.nn.functional as F
@@ -42,7 +42,7 @@ def by_loops(
     mean, var, count = (torch.zeros(shape).double() for _ in range(3))
     for key, values in sets.items():
         if centred:
-            mean[key], var[key] = oracles.mean_and_variance(values)
+            mean[key], var[key] = oracle_moments.mean_and_variance(values)
         elif values:
             var[key] = math.fsum(value**2 for value in values) / len(values)
         count[key] = len(values)
@@ -126,7 +126,9 @@ def test_half_precision_is_averaged_in_single(dtype: torch.dtype) -> None:
 def test_merge_is_the_moments_of_the_union(counts: tuple[int, int]) -> None:
     parts = [2.0 + 3.0 * torch.randn(n, 4).double() for n in counts]
     a, b = (moments(part, (0,)) for part in parts)
-    mean, var = zip(*(oracles.mean_and_variance(column) for column in torch.cat(parts).T.tolist()))
+    mean, var = zip(
+        *(oracle_moments.mean_and_variance(column) for column in torch.cat(parts).T.tolist())
+    )
     joined = merge(a, b)
     assert_close(joined.mean, torch.tensor([mean], dtype=torch.float64), SUMS, "mean")
     assert_close(joined.var, torch.tensor([var], dtype=torch.float64), SUMS, "var")

@@ -9,7 +9,7 @@ import contextlib
 import copy
 from typing import Any
 
-import oracles
+import oracle_moments
 import pytest
 import torch
 from beside_reference import needs_kernels
@@ -31,7 +31,7 @@ def f64(values: Any) -> Tensor:
 def naive(rows: Tensor) -> tuple[list[float], list[float]]:
     """Return means and unbiased variances of the columns."""
     n = len(rows)
-    pairs = [oracles.mean_and_variance(column) for column in rows.T.tolist()]
+    pairs = [oracle_moments.mean_and_variance(column) for column in rows.T.tolist()]
     return [mean for mean, _ in pairs], [var * n / (n - 1) for _, var in pairs]
 
 
