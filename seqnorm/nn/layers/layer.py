@@ -23,6 +23,7 @@ from ..recurrence.packing import Packing
 from ..recurrence.presets import resolve
 from ..recurrence.scheme import NormScheme
 from ..recurrence.step import Step
+from ..recurrence.windows import refuse_window
 from ..statistics.processes import Processes, the_same
 from .arguments import check_step
 from .chunks import Chunks, in_chunks, in_pieces
@@ -230,8 +231,14 @@ class RecurrentLayer(TorchContract):
             hx: (L, B, .) for each part of the state; zeros if None.
 
         Raises:
-            ValueError: the layer is bidirectional and has several layers.
+            ValueError: the layer is bidirectional and has several layers, or a norm has a window
+                of several steps.
         """
+        refuse_window(
+            self.norm,
+            "the parts of a sequence would each begin with an empty window",
+            "compute the sequences whole, layer(input, hx, lengths)",
+        )
         if self.num_layers > 1 and self.bidirectional:
             raise ValueError("the directions of several layers cannot be computed apart")
         suffixes = [[layer[number]] for layer in self.suffixes]

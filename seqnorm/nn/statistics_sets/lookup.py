@@ -146,7 +146,8 @@ def _of_site(name: str, site: SiteNorm, gates: str) -> StatisticsSet:
     if isinstance(site, DynamicSiteNorm):
         return replace(one, centred=False, empty=True)
     assert isinstance(site, FeatureNorm)
-    one = replace(one, centred=site.norm.kind == "layer", part=site.norm.part)
+    norm = site.norm
+    one = replace(one, centred=norm.kind == "layer", part=norm.part, window=norm.window or 1)
     return _divided(one, site.sizes)
 
 
