@@ -25,7 +25,7 @@ from torch import Tensor
 
 from seqnorm import nn as ours
 from seqnorm.extra import explained
-from seqnorm.nn.backends.watching import outside_of_graphs
+from seqnorm.nn.graphs import outside_of_graphs
 from seqnorm.nn.recurrence.windows import refuse_window
 
 with explained(__name__, "pip install 'seqnorm[rl]'"):

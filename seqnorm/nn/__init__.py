@@ -29,6 +29,7 @@ from .norms.exchange import convert_norm
 from .norms.images import LayerNorm2d
 from .norms.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from .norms.mixtures import BatchInstanceNorm2d, SwitchableNorm2d
+from .norms.power import PowerNorm
 from .norms.sequence import GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from .norms.sequence_batch import BatchNorm
 from .norms.style import AdaptiveInstanceNorm2d, ConditionalInstanceNorm2d
@@ -74,6 +75,7 @@ __all__ = [
     "LiGRUCell",
     "Norm",
     "NormScheme",
+    "PowerNorm",
     "RMSNorm",
     "RNNCell",
     "RecurrentCell",

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from .. import backends
-from ..backends.watching import outside_of_graphs
 from ..check import check_flag, check_sizes, warn
+from ..graphs import outside_of_graphs
 from ..recurrence.direction import Direction, DirectionCall, gather, initialise, register
 from ..recurrence.packing import Packing
 from ..recurrence.presets import resolve

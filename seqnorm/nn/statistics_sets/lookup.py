@@ -24,6 +24,7 @@ from ..norms.images import LayerNorm2d
 from ..norms.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from ..norms.layout import SequenceNorm
 from ..norms.mixtures import BatchInstanceNorm2d, SwitchableNorm2d
+from ..norms.power import PowerNorm
 from ..norms.sequence import GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from ..norms.sequence_batch import BatchNorm
 from ..norms.style import AdaptiveInstanceNorm2d, ConditionalInstanceNorm2d
@@ -255,6 +256,13 @@ _RULES: dict[type[nn.Module], Callable[[Any], StatisticsSet | MixedSets]] = {
     ),
     InstanceNorm: partial(_sequences, spans="T"),
     BatchNorm: _batch_norm,
+    PowerNorm: partial(
+        _sequences,
+        spans="NT",
+        running=True,
+        centred=False,
+        remark="After its warm-up, training takes the running statistics of earlier batches too.",
+    ),
     LayerNorm2d: partial(_positions, dims=2, spans="C"),
     ConditionalInstanceNorm2d: lambda layer: _positions(
         layer, 2, "*", remark=f"Gain and bias: those of one of {layer.num_styles} styles."
