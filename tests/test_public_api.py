@@ -28,6 +28,7 @@ FUNCTIONS = ["available_backends", "compute_in_chunks", "convert_norm", "convert
 FUNCTIONS += [
     "convert_rnn",
     "explain",
+    "fit_eval_norm",
     "freeze_statistics",
     "reestimate_statistics",
     "renormalization_limits",

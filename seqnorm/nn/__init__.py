@@ -25,6 +25,7 @@ from .layers.weight_standardisation import weight_standardisation
 from .norms.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from .norms.conditional import ConditionalBatchNorm2d
 from .norms.dynamic import DynamicErf, DynamicTanh
+from .norms.evaluation import fit_eval_norm
 from .norms.exchange import convert_norm
 from .norms.images import LayerNorm2d
 from .norms.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
@@ -89,6 +90,7 @@ __all__ = [
     "convert_rnn",
     "convert_sync_batchnorm",
     "explain",
+    "fit_eval_norm",
     "freeze_statistics",
     "preset",
     "reestimate_statistics",
