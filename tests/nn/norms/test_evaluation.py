@@ -252,6 +252,10 @@ def test_state_dicts_and_their_loading() -> None:
     assert_equal(copy.deepcopy(new)(x), norm(x))
     with pytest.raises(RuntimeError, match=r"Missing key.*example_share"):
         new.load_state_dict(seqnorm.BatchNorm2d(C).state_dict())
+    assert seqnorm.convert_norm(nn.Sequential(new), "batch")[0].share is not None
+    again = copy.deepcopy(new)
+    again.reset_parameters()
+    assert again.share is None
     new.example_share = None
     assert new.share is None
     assert "alpha" not in repr(new)
