@@ -72,7 +72,7 @@ def fit_eval_norm(
     Re-estimate the statistics before, ``reestimate_statistics``. Fitted are ``BatchNorm1d`` to
     ``3d`` and ``BatchNorm`` pooled over time, under their masks and lengths. alpha and beta become
     the buffer ``example_share``, so they are stored in state dicts, and a norm that was not fitted
-    can load them. ``norm.example_share = None`` undoes the blend. An answer in inference still
+    can load them. ``del norm.example_share`` undoes the blend. An answer in inference still
     depends on no other example. With ``freeze_statistics`` training blends too.
 
     Args:

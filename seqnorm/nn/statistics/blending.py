@@ -36,8 +36,7 @@ class Blending(nn.Module):
 
     def reset_parameters(self) -> None:
         super().reset_parameters()  # type: ignore[misc]  # of the norm beside this class
-        if _NAME in self._buffers:
-            self._buffers[_NAME] = None
+        self._buffers.pop(_NAME, None)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         found = state_dict.get(prefix + _NAME)

@@ -252,11 +252,12 @@ def test_state_dicts_and_their_loading() -> None:
     assert_equal(copy.deepcopy(new)(x), norm(x))
     with pytest.raises(RuntimeError, match=r"Missing key.*example_share"):
         new.load_state_dict(seqnorm.BatchNorm2d(C).state_dict())
-    assert seqnorm.convert_norm(nn.Sequential(new), "batch")[0].share is not None
+    with pytest.raises(ValueError, match=r"example_share.*would be lost"):
+        seqnorm.convert_norm(nn.Sequential(new), "batch")
     again = copy.deepcopy(new)
     again.reset_parameters()
     assert again.share is None
-    new.example_share = None
+    del new.example_share
     assert new.share is None
     assert "alpha" not in repr(new)
     assert not torch.allclose(new(x), norm(x))
