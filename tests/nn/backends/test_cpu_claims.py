@@ -60,6 +60,15 @@ REFUSED: list[tuple[str, dict[str, Any], torch.dtype, str]] = [
         for place in ("inside", "both")
     ),
     *(
+        (
+            "GRU",
+            {"norm": NormScheme(**{site: Norm("rms", window=3)})},
+            F64,
+            "earlier steps (window)",
+        )
+        for site in ("input", "hidden", "frame", "output")
+    ),
+    *(
         (cell, {"norm": norm}, F64, "norms of the batch and of a row together in the recurrence")
         for cell, norm in (
             ("LSTM", NormScheme(sum=Norm("batch"), cell=JOINT, bias_ih=None)),
