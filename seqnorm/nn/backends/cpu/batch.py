@@ -6,6 +6,7 @@ Axes: T steps, B sequences, N packed rows, F features.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,7 +77,8 @@ def _part(
     before: Sequence[Tensor | None],
 ) -> Inputs:
     """Return the part of a call with these packed rows."""
-    found = [None if t is None else t.to(inputs.input.dtype) for t in (*columns, *before)]
+    dtype = inputs.input.dtype
+    found: Any = [None if t is None else t.to(dtype) for t in (*columns, *before)]
     return inputs._replace(
         **dict(zip(Inputs._fields[COLUMNS:STAYS], found)),
         input=inputs.input[rows],

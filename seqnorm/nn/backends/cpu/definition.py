@@ -48,7 +48,7 @@ class _KernelNorm(SitePass):
             mean, var, _ = moments(x, (0,))
             y = normalise(x, mean, var, self.norm.eps)
             scale = torch.rsqrt(var + self.norm.eps).detach()
-            columns = (mean.detach(), scale)
+            columns: tuple[Tensor, ...] = (mean.detach(), scale)
             if self.before is not None:
                 running, known, most_r, most_d = self.before[t].unbind()
                 r = (known / scale).clamp(most_r.reciprocal(), most_r)
