@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from seqnorm.studies.evidence import Finding, Seeds
+from seqnorm.studies.remedies import REMEDIES
 from seqnorm.studies.table import Table
 
 if TYPE_CHECKING:
     from .study import TrainInference
 
 COMPANY = {"random": "random", "short": "all short", "long": "all long"}
-OVER_BATCH = ("batch", "batch_pooled")
+OVER_BATCH = ("batch", "batch_pooled", *REMEDIES)
 
 
 def within(runs: Table, norm: str, size: int, a: str, b: str) -> Seeds:
