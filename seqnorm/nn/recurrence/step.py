@@ -87,7 +87,7 @@ class Step:
     fields: ClassVar[tuple[str, ...]] = ()
     zoned: ClassVar[str]
     learned: ClassVar[str]
-    projects: ClassVar[bool] = False
+    projects: bool = False
     heads: int = 0
     fused: Any = None
 

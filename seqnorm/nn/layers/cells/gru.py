@@ -5,7 +5,7 @@ Axes: T steps, B sequences, n rows, I = input_size, H = hidden_size, P = H / hea
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,7 @@ class GRUStep(Step):
 
     gates = "rzn"
     fields = ("update",)
-    fused = torch.gru
+    fused: Any = torch.gru
     presets: ClassVar[dict[str, NormScheme]] = {
         "layer": NormScheme(input=_BA_GRU, hidden=_BA_GRU, bias_ih=None),
         "rms": NormScheme(
@@ -138,10 +138,10 @@ class GRU(Layer[Tensor], TorchWeights[nn.GRU]):
     ============ ===================================================================================
 
     With one head P = H. With several, W_hh is block-diagonal: P = H / heads, and row k of each gate
-    reads the P units of h_(t-1) of head k // P alone. So W_hh has a number of weights that is smaller
-    by the factor ``heads``. The norms stay as they are, over the units of all heads, and
-    ``sets="heads"`` makes a set of each gate's units of each head. Everything is computed with heads
-    that is computed without, except in bfloat16, where the kernels compute one head alone.
+    reads only the P units of h_(t-1) of head k // P. The matrix then has fewer weights by the factor
+    ``heads``. The norms stay as they are, over the units of all heads. A norm with ``sets="heads"``
+    has a set for each head of each gate. Only bfloat16 is slower with heads, because the kernels
+    compute one head there.
 
     Everything else is as in ``LSTM``; ``zoneout`` is one probability, and there is no proj_size.
 

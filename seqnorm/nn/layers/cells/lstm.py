@@ -6,7 +6,7 @@ proj_size), L = num_layers, D = directions.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,7 @@ class LSTMStep(Step):
     states = "hc"
     fields = ("cell", "cell_state")
     projects = True
-    fused = torch.lstm
+    fused: Any = torch.lstm
     presets: ClassVar[dict[str, NormScheme]] = {
         "layer": _BA,
         "rms": NormScheme(input=_RMS, hidden=_RMS, cell=_RMS),
