@@ -16,6 +16,7 @@ from torch import Tensor
 from torch_versions import needs_compiler
 
 import seqnorm
+from seqnorm.nn.recurrence.blocks import block_linear
 
 T, B, I, E, H = 5, 3, 4, 3, 6  # noqa: E741  the axes' letters
 F64 = torch.float64
@@ -161,8 +162,7 @@ def test_blocks_are_apart_but_for_the_embedding() -> None:
     x, h = torch.randn(1, I, dtype=F64), torch.randn(1, H, dtype=F64)
     moved = h.clone()
     moved[:, 2:4] *= -1.0  # so that the norm of all units nearly stays
-    products = [seqnorm.nn.recurrence.blocks.block_linear(one, cell.weight_hh, None, 3)
-                for one in (h, moved)]  # fmt: skip
+    products = [block_linear(one, cell.weight_hh, None, 3) for one in (h, moved)]
     changed = (products[0] - products[1])[0] != 0
     assert changed.tolist() == [False, False, True, True, False, False]
     assert not torch.equal(cell(x, h), cell(x, moved))

@@ -55,7 +55,7 @@ class DreamerGRUCell(nn.Module):
         hidden_size: H, which the heads have to divide.
         bias: if false, there are no biases.
         heads: number of blocks.
-        embedding_size: E; by default P, the proportion of the authors' models.
+        embedding_size: E; by default P, as in all sizes of the authors' models.
         eps: added to the mean squares.
 
     Raises:
