@@ -203,7 +203,7 @@ def by_oracle(
         training=layer.training,
         zoneout=zoneout,
         nonlinearity=getattr(layer, "nonlinearity", ""),
-        heads=getattr(layer, "num_heads", 0),
+        heads=getattr(layer, "num_heads", layer.step.heads),
         resets=None if case.resets is None else [r[:n] for r, n in zip(flags, case.lengths)],
         first=case.first_step,
         own=own,
