@@ -16,12 +16,13 @@ from seqnorm.nn.statistics_sets.drawing import FONT, INK, OTHER, OTHER_EDGE, OWN
 
 FOLDER = Path(__file__).resolve().parent / "pictures"
 LENGTHS = (6, 4, 3, 1)
-# The name of a file, the norm, and the site whose set is shown.
+# The name of a file, the norm or "window", and the site whose set is shown.
 SETS: dict[str, tuple[str, str]] = {
     "set_layer": ("layer", "hidden"),
     "set_batch": ("batch", "hidden"),
     "set_batch_pooled": ("batch_pooled", "input"),
     "set_dynamic_tanh": ("dynamic_tanh", "hidden"),
+    "set_window": ("window", "hidden"),
 }
 GAP = 24
 
@@ -33,7 +34,9 @@ def set_of(name: str) -> str:
     """Return the picture of a set S in an LSTM, as SVG."""
     norm, site = SETS[name]
     title, scheme = f'norm="{norm}"', seqnorm.preset(norm if norm in seqnorm.PRESETS else "layer")
-    if norm not in seqnorm.PRESETS:
+    if norm == "window":
+        title, scheme = 'Norm("layer", window=3)', scheme.replace(window=3)
+    elif norm not in seqnorm.PRESETS:
         title, scheme = f'Norm("{norm}")', scheme.replace(kind=norm)
     found = seqnorm.statistics_set(seqnorm.LSTM(4, 4, norm=scheme))[site]
     return replace(found, name=title).svg(lengths=LENGTHS)

@@ -23,12 +23,13 @@ NORMS = ["AdaptiveInstanceNorm2d", "BatchNorm", "BatchNorm1d", "BatchNorm2d", "B
 NORMS += ["ConditionalInstanceNorm2d", "GroupNorm", "InstanceNorm", "InstanceNorm1d"]
 NORMS += ["InstanceNorm2d", "InstanceNorm3d", "LayerNorm", "LayerNorm2d", "RMSNorm"]
 NORMS += ["BatchInstanceNorm2d", "ConditionalBatchNorm2d", "SwitchableNorm2d"]
-NORMS += ["DynamicErf", "DynamicTanh"]
+NORMS += ["DynamicErf", "DynamicTanh", "PowerNorm"]
 SCHEMES = ["PRESETS", "Norm", "NormScheme", "Step", "preset"]
 FUNCTIONS = ["available_backends", "compute_in_chunks", "convert_norm", "convert_sync_batchnorm"]
 FUNCTIONS += [
     "convert_rnn",
     "explain",
+    "fit_eval_norm",
     "freeze_statistics",
     "reestimate_statistics",
     "renormalization_limits",

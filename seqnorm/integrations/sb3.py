@@ -26,6 +26,7 @@ from torch import Tensor
 
 from seqnorm import nn as ours
 from seqnorm.extra import explained
+from seqnorm.nn.recurrence.windows import refuse_window
 
 with explained(__name__, "pip install 'seqnorm[rl]'"):
     import numpy
@@ -135,7 +136,7 @@ def _exchanged(
     """Return a layer in the place of ``old``; without a norm and options, with its weights.
 
     Raises:
-        ValueError: the norm has statistics over the batch.
+        ValueError: the norm has statistics over the batch, or over several steps.
     """
     sizes = old.input_size, old.hidden_size, old.num_layers
     if norm is None and not options:
@@ -148,6 +149,7 @@ def _exchanged(
             "BatchNorm needs to know at which step an episode is and which steps are padding, and "
             'RecurrentPPO tells a policy neither: use norm="layer" or norm="rms"'
         )
+    refuse_window(layer.norm, "a policy acts by calls of one step", "leave window=None")
     return layer
 
 

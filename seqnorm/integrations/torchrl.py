@@ -25,7 +25,8 @@ from torch import Tensor
 
 from seqnorm import nn as ours
 from seqnorm.extra import explained
-from seqnorm.nn.backends.watching import outside_of_graphs
+from seqnorm.nn.graphs import outside_of_graphs
+from seqnorm.nn.recurrence.windows import refuse_window
 
 with explained(__name__, "pip install 'seqnorm[rl]'"):
     import torchrl.modules as theirs
@@ -212,6 +213,7 @@ def _arguments(kind: type[Layer], arguments: dict[str, Any]) -> dict[str, Any]:
             "BatchNorm needs to know at which step a trajectory is, and a tensordict does not tell "
             'it: use norm="layer" or norm="rms"'
         )
+    refuse_window(given.norm, "a policy acts by calls of one step", "leave window=None")
     return {key: given, **{name: arguments[name] for name in _KEYS}}
 
 

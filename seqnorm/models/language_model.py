@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from seqnorm.nn import compute_in_chunks
 from seqnorm.nn.check import check_probability
+from seqnorm.nn.recurrence.windows import refuse_window
 from seqnorm.nn.statistics.masks import valid_mask
 from seqnorm.typed import called_as
 
@@ -228,8 +229,12 @@ class LanguageModel(nn.Module):
             stop: The token at which the text ends; it is not returned.
 
         Raises:
-            ValueError: The prompt is empty, or temperature, top_k or window is out of range.
+            ValueError: The prompt is empty; temperature, top_k or window is out of range; or a norm
+                takes the statistics of several steps.
         """
+        layer: Any
+        for layer in self.layers:
+            refuse_window(layer.norm, "a text is drawn by calls of one step", "leave window=None")
         if not prompt:
             raise ValueError("the prompt must have at least one token, got an empty one")
         if not temperature > 0:

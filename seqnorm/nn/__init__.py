@@ -26,10 +26,12 @@ from .layers.weight_standardisation import weight_standardisation
 from .norms.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from .norms.conditional import ConditionalBatchNorm2d
 from .norms.dynamic import DynamicErf, DynamicTanh
+from .norms.evaluation import fit_eval_norm
 from .norms.exchange import convert_norm
 from .norms.images import LayerNorm2d
 from .norms.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from .norms.mixtures import BatchInstanceNorm2d, SwitchableNorm2d
+from .norms.power import PowerNorm
 from .norms.sequence import GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from .norms.sequence_batch import BatchNorm
 from .norms.style import AdaptiveInstanceNorm2d, ConditionalInstanceNorm2d
@@ -76,6 +78,7 @@ __all__ = [
     "LiGRUCell",
     "Norm",
     "NormScheme",
+    "PowerNorm",
     "RMSNorm",
     "RNNCell",
     "RecurrentCell",
@@ -89,6 +92,7 @@ __all__ = [
     "convert_rnn",
     "convert_sync_batchnorm",
     "explain",
+    "fit_eval_norm",
     "freeze_statistics",
     "preset",
     "reestimate_statistics",

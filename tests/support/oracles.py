@@ -1,6 +1,7 @@
 """Float64 definitions of the normalised recurrent layers: one row, one step, one set at a time.
 
-The equations of the cells are in oracle_cells.py; neither module imports seqnorm. A batch is a list
+The equations of the cells are in oracle_cells.py, the running statistics in oracle_tables.py; none
+of them imports seqnorm. A batch is a list
 of sequences of different lengths, so there is no padding and no mask: the rows of step k are the
 rows of the sequences that have a step k. Everything is differentiable, so that gradients can be
 compared as well.
@@ -12,68 +13,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from oracle_cells import GATES, STEPS, hidden_product
+from oracle_tables import Table, scaled
 from torch import Tensor
-
-
-@dataclass
-class Table:
-    """Running statistics: for each step a mean (F,), a variance (F,) and the count of rows."""
-
-    mean: list[Tensor]
-    var: list[Tensor]
-    count: list[int]
-
-    @classmethod
-    def initial(cls, steps: int, features: int) -> Table:
-        zero, one = torch.zeros(features).double(), torch.ones(features).double()
-        return cls([zero] * steps, [one] * steps, [0] * steps)
-
-    @classmethod
-    def of(cls, state: Mapping[str, Tensor], prefix: str) -> Table:
-        return cls(
-            list(state[prefix + "running_mean"].detach().double().clone()),
-            list(state[prefix + "running_var"].detach().double().clone()),
-            [int(count) for count in state[prefix + "count"]],
-        )
-
-    def stand_in(self, step: int, beyond: str, training: bool) -> tuple[Tensor, Tensor]:
-        """Return the statistics in place of the batch's: those of this step or of the last seen.
-
-        With ``beyond="error"``, training accepts a step not seen yet, but not one past the table.
-        """
-        own = step < len(self.count) and (training or self.count[step] > 0)
-        if beyond == "error" and not own:
-            raise IndexError(f"step {step} has no statistics of its own")
-        for earlier in range(min(step, len(self.count) - 1), -1, -1):
-            if self.count[earlier] > 0:
-                return self.mean[earlier], self.var[earlier]
-        return torch.zeros_like(self.mean[0]), torch.ones_like(self.var[0])
-
-    def update(self, step: int, rows: Sequence[Tensor], norm: Any) -> None:
-        n = len(rows)
-        rows = [row.detach() for row in rows]
-        mean = sum(rows) / n
-        var = sum((row - mean) ** 2 for row in rows) / (n - 1)
-        self.count[step] += n
-        weight = n / self.count[step]
-        if norm.momentum is not None:
-            weight = max(weight, norm.momentum)
-        self.mean[step] = (1 - weight) * self.mean[step] + weight * mean
-        self.var[step] = (1 - weight) * self.var[step] + weight * var
-
-
-def scaled(value: Tensor, mean: Tensor, var: Tensor, norm: Any) -> Tensor:
-    """Return (value - mean) over the standard deviation, with eps inside or outside the root."""
-    if norm.eps_on == "var":
-        return (value - mean) / (var + norm.eps) ** 0.5
-    # A root has no derivative at 0, but the fraction has 1 / eps, because its numerator is also 0.
-    roots = [v**0.5 if v > 0 else torch.zeros_like(v) for v in var.reshape(-1)]
-    return (value - mean) / (torch.stack(roots).reshape(var.shape) + norm.eps)
 
 
 @dataclass
@@ -88,6 +34,8 @@ class Site:
     training: bool
     alpha: Tensor | None = None
     shift: Tensor | None = None
+    # Rows before the norm, by the number of their sequence and their step.
+    met: dict[tuple[int, int], Tensor] = field(default_factory=dict)
 
     def alone(self, row: Tensor) -> Tensor:
         """Compute each number by itself; erf by the normal distribution, of which it is a form."""
@@ -98,16 +46,20 @@ class Site:
         arguments = [number * self.alpha[0] + self.shift[0] for number in row]
         return torch.stack([2 * torch.special.ndtr(z * 2**0.5) - 1 for z in arguments])
 
-    def within_row(self, row: Tensor) -> Tensor:
+    def within_row(self, row: Tensor, earlier: Sequence[Tensor]) -> Tensor:
+        """Normalise a row by its own numbers and those of earlier rows."""
         parts, start = [], 0
         for size in self.pieces:
             part = row[start : start + size]
-            start += size
-            mean = part.sum() / size if self.norm.kind == "layer" else torch.zeros(()).double()
             seen = size
             if self.norm.part is not None:  # the smallest number that is at least part * size
                 seen = min(n for n in range(1, size + 1) if n >= self.norm.part * size - 1e-9)
-            var = ((part[:seen] - mean) ** 2).sum() / seen
+            numbers = torch.cat([each[start : start + seen] for each in (*earlier, row)])
+            mean = torch.zeros(()).double()
+            if self.norm.kind == "layer":
+                mean = numbers.sum() / len(numbers)
+            var = ((numbers - mean) ** 2).sum() / len(numbers)
+            start += size
             parts.append(scaled(part, mean, var, self.norm))
         assert start == len(row)
         return torch.cat(parts)
@@ -144,10 +96,35 @@ class Site:
             d[j] = min(max(shift, -self.norm.d_max), self.norm.d_max)
         return r, d
 
-    def __call__(self, step: int, rows: list[Tensor]) -> list[Tensor]:
-        """Normalise the rows of this step."""
+    def over_steps(
+        self,
+        rows: list[Tensor],
+        places: Sequence[tuple[int, int]],
+        begins: Sequence[Sequence[int]],
+    ) -> list[Tensor]:
+        """Normalise rows by the steps of their windows, none of them before the sequence begins."""
+        self.met.update(zip(places, rows))
+        found = []
+        for (b, t), row in zip(places, rows):
+            first = max(begins[b][t], t + 1 - (self.norm.window or 1))
+            found.append(self.within_row(row, [self.met[b, s] for s in range(first, t)]))
+        return found
+
+    def __call__(
+        self,
+        step: int,
+        rows: list[Tensor],
+        places: Sequence[tuple[int, int]] = (),
+        begins: Sequence[Sequence[int]] = (),
+    ) -> list[Tensor]:
+        """Normalise the rows of this step.
+
+        Args:
+            places: the number of the sequence of each row, and its step there; not for the batch.
+            begins: for each step of each sequence, the last one at which it has begun.
+        """
         if self.norm.kind in ("layer", "rms"):
-            rows = [self.within_row(row) for row in rows]
+            rows = self.over_steps(rows, places, begins)
         elif self.norm.kind.startswith("dynamic"):
             rows = [self.alone(row) for row in rows]
         else:
@@ -194,6 +171,8 @@ class Direction:
         self.one_sum = self.cell != "GRU" or (summed is not None and summed.sets == "joint")
         self.step = 0
         self.numbers: list[list[int]] = []
+        self.begins: list[list[int]] = []
+        self.places: list[tuple[int, int]] = []
         self.w_ih = self.parameters[f"weight_ih_{self.suffix}"]
         self.w_hh = self.parameters[f"weight_hh_{self.suffix}"]
         w_hr = self.get(f"weight_hr_{self.suffix}")
@@ -230,7 +209,7 @@ class Direction:
     def norm(self, site: str, rows: list[Tensor]) -> list[Tensor]:
         """Normalise the rows of this step at a site; without a norm they are unchanged."""
         found = self.sites[site]
-        return rows if found is None else found(self.step, rows)
+        return rows if found is None else found(self.step, rows, self.places, self.begins)
 
     def whole(self, site: str, sequences: list[list[Tensor]]) -> list[list[Tensor]]:
         """Normalise every row of every sequence at a site outside of the recurrence."""
@@ -247,7 +226,8 @@ class Direction:
         for k, places in enumerate(sets):
             if not places:
                 continue
-            for (b, t), row in zip(places, found(k, [sequences[b][t] for b, t in places])):
+            rows = [sequences[b][t] for b, t in places]
+            for (b, t), row in zip(places, found(k, rows, places, self.begins)):
                 done[b][t] = row
         return done
 
@@ -278,6 +258,10 @@ class Direction:
             first: the number of the first step of each sequence, unless it begins anew.
         """
         self.numbers = []
+        self.begins = [
+            [max([0, *[s for s in range(t + 1) if flags[s]]]) for t in range(len(flags))]
+            for flags in anew
+        ]
         for flags, number in zip(anew, first):
             self.numbers.append([])
             for flag in flags:
@@ -296,6 +280,7 @@ class Direction:
             rows = [(b, t) for b, t in every if self.numbers[b][t] == k]
             if not rows:
                 continue
+            self.places = rows
             old = [own if anew[b][t] else after[b][t - 1] if t > 0 else states[b] for b, t in rows]
             hs = [hidden_product(self.cell, self.w_hh, state[0], self.heads) for state in old]
             hs = self.norm("hidden", [self.term("hh", h, "inside") for h in hs])

@@ -14,6 +14,7 @@ PLACES = ("seqnorm", "benchmarks", "tests", *DOCS, "noxfile.py", "setup.py", "tr
 WINGS = [
     "check",
     "autocast",
+    "graphs",
     "statistics",
     "recurrence",
     "norms",

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import sys
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -15,7 +12,6 @@ from torch.autograd import forward_ad
 from torch.nn import Parameter
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
-Called = TypeVar("Called", bound=Callable[..., Any])
 # Returns the hooks of saved tensors, if any. An older torch lacks the function: there the hooks see
 # only the arguments and the output of a call of the kernels.
 _top_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
@@ -79,23 +75,6 @@ def is_traced(tensors: Iterable[Tensor | None]) -> bool:
 def is_forward_mode() -> bool:
     """Return whether tensors may carry tangents of forward-mode differentiation."""
     return forward_ad._current_level >= 0
-
-
-def outside_of_graphs(function: Called) -> Called:
-    """Make torch.compile call a function without compiling it or what it calls.
-
-    ``torch.compiler.disable`` does the same, but would import the compiler here.
-    """
-    inside: list[Any] = []
-
-    @functools.wraps(function)
-    def called(*args: Any) -> Any:
-        if not inside and "torch._dynamo" in sys.modules:
-            inside.append(torch.compiler.disable(function))
-        return (inside[0] if inside else function)(*args)
-
-    called._torchdynamo_disable = True  # type: ignore[attr-defined]  # read by the compiler
-    return called  # type: ignore[return-value]  # with the same arguments
 
 
 def counts_operations() -> bool:

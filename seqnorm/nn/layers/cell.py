@@ -16,6 +16,7 @@ from ..recurrence.direction import Direction, gather, initialise, register
 from ..recurrence.presets import resolve
 from ..recurrence.scheme import NormScheme
 from ..recurrence.step import Step
+from ..recurrence.windows import refuse_window
 from .arguments import check_states, check_step, refuse_input
 from .inference import infer_cell
 from .resets import anew, check_first_steps, check_resets
@@ -71,6 +72,11 @@ class RecurrentCell(TorchTools):
                 f"state: use the layer ({self._layer_name()}), or a scheme with output=None and a "
                 "norm of your own on what you pass on"
             )
+        refuse_window(
+            self.norm,
+            "a cell computes one step, without the earlier ones",
+            f"use the layer ({self._layer_name()}), or leave window=None",
+        )
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         register(self, "", step, input_size, hidden_size, 0, bias, self.norm, factory)
         for letter in step.learned if self.learn_initial_state else "":

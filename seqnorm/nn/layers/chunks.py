@@ -19,6 +19,7 @@ from ..recurrence.direction import Direction, DirectionCall
 from ..recurrence.packing import Packing, with_ended
 from ..recurrence.site_norms import BatchSiteNorm
 from ..recurrence.step import State
+from ..recurrence.windows import refuse_window
 from ..statistics.renormalization import Before, Renormalization
 from .torch_contract import TorchContract
 
@@ -62,9 +63,10 @@ def compute_in_chunks(module: nn.Module, steps: int | None, *, recompute: bool =
         recompute: see above; without gradients it has no effect.
 
     Raises:
-        ValueError: ``module`` has no recurrent layer, or ``steps`` is below 1. In training with
-            more steps: a norm is pooled over time, so a chunk does not have its statistics, or
-            several processes share statistics, which they exchange for whole sequences.
+        ValueError: ``module`` has no recurrent layer; a norm has a window of several steps, which
+            chunks would cut; or ``steps`` is below 1. In training with more steps: a norm is pooled
+            over time, so a chunk does not have its statistics, or several processes share
+            statistics, which they exchange for whole sequences.
         RuntimeError: in a backward pass, running statistics that the pass has read have since been
             updated.
     """
@@ -73,6 +75,12 @@ def compute_in_chunks(module: nn.Module, steps: int | None, *, recompute: bool =
     layers = [layer for layer in module.modules() if isinstance(layer, TorchContract)]
     if not layers:
         raise ValueError(f"there is no recurrent layer of seqnorm in {type(module).__name__}")
+    for layer in layers if steps is not None else ():
+        refuse_window(
+            layer.norm,
+            "a chunk would begin with an empty window",
+            "compute the sequences whole, or leave window=None",
+        )
     for layer in layers:
         layer.chunks = None if steps is None else Chunks(steps, recompute)
 
@@ -112,6 +120,11 @@ def in_pieces(
             'norm pooled over time ("batch_pooled") takes the statistics of all of them: leave '
             'first_step=0, or use norm="batch", with statistics of every step'
         )
+    refuse_window(
+        direction.scheme,
+        "sequences that begin at different steps are computed one piece after another",
+        "give one first_step for all sequences, without resets, or leave window=None",
+    )
     outputs = []
     for here, part, members in packing.pieces:
         given = tuple([old.index_select(0, members) for old in state])

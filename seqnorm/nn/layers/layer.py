@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from .. import backends
-from ..backends.watching import outside_of_graphs
 from ..check import check_flag, check_sizes, warn
+from ..graphs import outside_of_graphs
 from ..recurrence.direction import Direction, DirectionCall, gather, initialise, register
 from ..recurrence.packing import Packing
 from ..recurrence.presets import resolve
 from ..recurrence.scheme import NormScheme
 from ..recurrence.step import Step
+from ..recurrence.windows import refuse_window
 from ..statistics.processes import Processes, the_same
 from .arguments import check_step
 from .chunks import Chunks, in_chunks, in_pieces
@@ -235,8 +236,14 @@ class RecurrentLayer(TorchContract):
             hx: (L, B, .) for each part of the state; zeros if None.
 
         Raises:
-            ValueError: the layer is bidirectional and has several layers.
+            ValueError: the layer is bidirectional and has several layers, or a norm has a window
+                of several steps.
         """
+        refuse_window(
+            self.norm,
+            "the parts of a sequence would each begin with an empty window",
+            "compute the sequences whole, layer(input, hx, lengths)",
+        )
         if self.num_layers > 1 and self.bidirectional:
             raise ValueError("the directions of several layers cannot be computed apart")
         suffixes = [[layer[number]] for layer in self.suffixes]

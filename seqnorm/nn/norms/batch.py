@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...typed import called_as
+from ..statistics.blending import Blending, blended
 from ..statistics.masks import most_valid, position_mask
 from ..statistics.moments import Moments, moments, normalise, widen
 from ..statistics.processes import sharing, union
@@ -21,7 +22,7 @@ from ..statistics.tracking import Tracking
 from .images import check_input, scale, valid, wider_sets
 
 
-class _BatchNorm(Tracking, nn.modules.batchnorm._BatchNorm):
+class _BatchNorm(Blending, Tracking, nn.modules.batchnorm._BatchNorm):
     """S = the valid positions of one channel of the mini-batch, whatever their dimension."""
 
     spatial: tuple[int, ...]
@@ -40,7 +41,8 @@ class _BatchNorm(Tracking, nn.modules.batchnorm._BatchNorm):
         )
         # torch counts a batch before it refuses it, so what may not fit goes to `definition`. So
         # does an empty batch, which torch would count into a cumulative average as zeros.
-        if mask is None and alike and input.numel() and not shared:
+        blends = self.share is not None and not self.by_the_batch
+        if mask is None and alike and input.numel() and not shared and not blends:
             if self.training and is_recomputed():
                 return self._again(wide).to(input.dtype)
             return super().forward(wide).to(input.dtype)
@@ -66,6 +68,8 @@ class _BatchNorm(Tracking, nn.modules.batchnorm._BatchNorm):
             batch = united(self, moments(wide, (0, *range(2, x.dim())), mask), x, mask)
         else:
             batch = self.remembered(x.dim())
+            if self.share is not None:
+                batch = blended(moments(wide, range(2, x.dim()), mask), batch, self.share)
         y = normalise(wide, batch.mean, batch.var, self.eps)
         y = scale(y, self.weight, self.bias, mask).to(x.dtype)
         self.track(batch)  # last, when nothing can fail any more
@@ -130,7 +134,7 @@ class BatchNorm2d(_BatchNorm, nn.BatchNorm2d):
     normalises half precision in float32. As it derives from torch's class,
     ``torch.nn.SyncBatchNorm.convert_sync_batchnorm`` silently replaces it by torch's
     ``SyncBatchNorm``, which takes no mask and trains only on a GPU;
-    ``seqnorm.convert_sync_batchnorm`` keeps it.
+    ``seqnorm.convert_sync_batchnorm`` keeps it. ``fit_eval_norm`` changes its inference.
 
     Args:
         num_features: C.

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..check import check_renormalization, have_values, warn
+from ..statistics.blending import Blending, blended
 from ..statistics.moments import Moments, moments, moments_of_sets, normalise
 from ..statistics.processes import Processes, sharing, union
 from ..statistics.renormalization import Renormalization
@@ -17,7 +18,7 @@ from ..statistics.running_table import RunningTable, few_rows
 from .layout import SequenceNorm, layout_by_name
 
 
-class BatchNorm(SequenceNorm):
+class BatchNorm(Blending, SequenceNorm):
     """S spans the mini-batch (Ioffe & Szegedy 2015), so inference needs running statistics.
 
     ``y = weight * (x - mean) / sqrt(var + eps) + bias``, weight and bias (C,). With
@@ -30,7 +31,8 @@ class BatchNorm(SequenceNorm):
     ``torch.optim.swa_utils.update_bn`` skips the table (``seqnorm.update_bn`` does not).
 
     With ``r_max`` and ``d_max``, Batch Renormalization (Ioffe 2017) corrects a set's own moments
-    towards those of the table, see ``Norm``.
+    towards those of the table, see ``Norm``. ``fit_eval_norm`` changes the inference of a norm
+    without ``max_steps``.
 
     Args:
         num_channels: C.
@@ -83,6 +85,9 @@ class BatchNorm(SequenceNorm):
         steps = x.shape[1] if self.per_step else 1
         if not self.training or self.frozen:
             mean, var = self.table.read(steps)  # (T, C) or (1, C)
+            if self.share is not None:
+                own = moments(x, (1,), mask)
+                mean, var, _ = blended(own, Moments(mean, var, own.n), self.share)
             return normalise(x, mean, var, self.eps)
         own = moments(x, (0,) if self.per_step else (0, 1), mask)
         processes = sharing(self.table.processes, True)
@@ -95,7 +100,11 @@ class BatchNorm(SequenceNorm):
 
     def normalise_rows(self, x: Tensor, sequence: Tensor, step: Tensor, batch: int) -> Tensor:
         if not self.per_step:
-            return super().normalise_rows(x, sequence, step, batch)
+            if self.share is None or (self.training and not self.frozen):
+                return super().normalise_rows(x, sequence, step, batch)
+            own = moments_of_sets(x, sequence, batch)
+            mean, var, _ = blended(own, Moments(*self.table.read(1), own.n), self.share)
+            return self._by(x, mean.index_select(0, sequence), var.index_select(0, sequence))
         steps = int(step.max()) + 1 if len(step) else 0
         if self.training and not self.frozen:
             own = Moments(*(part[None] for part in moments_of_sets(x, step, steps)))

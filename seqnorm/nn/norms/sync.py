@@ -6,11 +6,13 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from ..check import warn
 from ..statistics.processes import Processes
 from ..statistics.running_table import RunningTable
 from ..statistics.tracking import Tracking
 from .counterparts import OF_BATCH, Wanted
 from .exchange import check_plain, put
+from .power import PowerNorm
 
 
 def convert_sync_batchnorm(
@@ -21,8 +23,9 @@ def convert_sync_batchnorm(
     This is ``torch.nn.SyncBatchNorm.convert_sync_batchnorm`` for every norm of this library that
     averages over the batch, in a recurrence or not, with masks. torch's BatchNorm1d to 3d become
     those of this library, which compute the same, on a CPU too, with the same parameters and
-    buffers; a ``torch.nn.SyncBatchNorm`` is unchanged. (torch's function skips running tables and
-    replaces this library's ``BatchNorm1d`` to ``3d`` by ``torch.nn.SyncBatchNorm``, without masks.)
+    buffers; a ``torch.nn.SyncBatchNorm`` is unchanged, and so is ``PowerNorm``. (torch's function
+    skips running tables and replaces this library's ``BatchNorm1d`` to ``3d`` by
+    ``torch.nn.SyncBatchNorm``, without masks.)
 
     In training each set S then holds the rows of all processes, ``min_count`` counts them all, and
     the running statistics of every process are those of one process with the whole batch. Processes
@@ -49,6 +52,8 @@ def convert_sync_batchnorm(
     for path, norm in theirs.items():
         check_plain(path, norm)
     home = next(iter((*module.parameters(), *module.buffers())), torch.empty(0))
+    if any(isinstance(part, PowerNorm) for part in module.modules()):
+        warn("the running statistics of PowerNorm stay those of each process by itself")
     new = Wanted("batch").instead(theirs, {}, home)
     module = put(module, {id(theirs[path]): norm for path, norm in new.items()})
     return _share(module, Processes(process_group))

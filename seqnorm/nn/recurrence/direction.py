@@ -23,6 +23,7 @@ from .packing import Packing
 from .scheme import NormScheme
 from .site_norms import BatchSiteNorm, FeatureNorm, SiteNorm, SiteRun
 from .step import State, Step
+from .windows import WindowNorm
 
 _WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 _NORMS = {
@@ -203,7 +204,8 @@ def register(
         elif norm.kind in DYNAMIC:
             built = DynamicSiteNorm(norm, sum(sizes), hidden_size, **factory)
         else:
-            built = FeatureNorm(norm, sizes, hidden_size, **factory)
+            cls = WindowNorm if norm.reaches_back else FeatureNorm
+            built = cls(norm, sizes, hidden_size, **factory)
         module.add_module(_NORMS[site] + suffix, built)
 
 

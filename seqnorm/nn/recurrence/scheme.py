@@ -20,7 +20,7 @@ from ..check import (
     choose,
     nearest,
 )
-from .kinds import DYNAMIC, check_own_fields, fields_without
+from .kinds import DYNAMIC, check_joint, check_own_fields, fields_without, refuse
 
 KINDS = ("layer", "rms", "batch", "batch_pooled", *DYNAMIC)
 SITES = ("input", "hidden", "sum", "cell", "frame", "output")
@@ -32,16 +32,6 @@ OF_SOME_STEPS: dict[str, tuple[str, Any]] = {
     "cell": ("cell state to normalise", None),
     "cell_state": ("cell state to feed back", "raw"),
     "update": ("update gate z", "keep"),
-}
-_REFUSED = {
-    "instance": (
-        "InstanceNorm averages one channel over the positions of one example; a recurrent layer "
-        "has one value there, a set of one element, whose normalised value is always 0"
-    ),
-    "group": (
-        "GroupNorm over time would read the future; over the units of a step it is LayerNorm with "
-        'smaller sets: Norm("layer", sets=4) for four groups'
-    ),
 }
 
 
@@ -83,6 +73,8 @@ class Norm:
             and "dynamic_erf", one for all units of the norm.
         part: for "rms", the part of the units of each set, counted from its first one, whose mean
             square divides all units of the set; see ``RMSNorm``.
+        window: for "layer" and "rms", the number of steps in S, the present one and those before
+            it; see below. ``None`` or 1 for the present step alone.
 
     Batch Renormalization (Ioffe 2017, arXiv 1702.03275, section 3) corrects the value by the
     batch's mean m and deviation s towards the value by the running M and S, which inference has::
@@ -94,6 +86,14 @@ class Norm:
     root of the running variance + eps, where the paper has a running average of the deviations
     themselves; ours is larger where batches differ in their variances, and unbiased, so that few
     rows do not make it smaller. A step that has no running statistics yet has r = 1 and d = 0.
+
+    A window of k steps is Assorted-Time Normalization (Pospisil et al. 2022, arXiv 2209.14439): the
+    sets of a step t contain their units at the steps t - k + 1 to t of the same sequence, in the
+    direction of travel, fewer at its beginning. With m_s and v_s, mean and variance of step s::
+
+        mean_t = average of m_s        var_t = average of v_s + (m_s - mean_t)^2
+
+    The window begins anew with each call of a layer, and with each reset.
 
     Raises:
         TypeError, ValueError: a field is invalid.
@@ -114,12 +114,10 @@ class Norm:
     alpha: float = 0.5
     shift: float = 0.0
     part: float | None = None
+    window: int | None = None
 
     def __post_init__(self) -> None:
-        if self.kind in _REFUSED:
-            raise ValueError(
-                f"norm {self.kind!r} cannot stand in a recurrence: {_REFUSED[self.kind]}"
-            )
+        refuse(self.kind)
         choose("kind", self.kind, KINDS)
         choose("eps_on", self.eps_on, ("var", "std"))
         for name in ("gain", "bias"):
@@ -150,16 +148,7 @@ class Norm:
             object.__setattr__(self, "sets", check_positive("sets", self.sets))
         if isinstance(self.sets, str):
             choose("sets", self.sets, ("joint", "separate", "heads"))
-        if self.over_batch and self.sets != "joint":
-            raise ValueError(
-                f"sets={self.sets!r} means nothing for {self.kind!r}: its set is the batch, each "
-                'unit apart, however the gates are divided; leave sets="joint"'
-            )
-        if self.kind in DYNAMIC and self.sets != "joint":
-            raise ValueError(
-                f"sets={self.sets!r} means nothing for {self.kind!r}: its set is empty, and each "
-                'unit is computed by itself; leave sets="joint"'
-            )
+        check_joint(self)
 
     def __repr__(self) -> str:
         options = [f"{k}={v!r}" for k, v in changed(self).items() if k != "kind"]
@@ -174,6 +163,11 @@ class Norm:
     def over_time(self) -> bool:
         """True if S contains the time axis, so that the whole sequence must be known."""
         return self.kind == "batch_pooled"
+
+    @property
+    def reaches_back(self) -> bool:
+        """True if S contains earlier steps of its sequence."""
+        return self.window is not None and self.window > 1
 
     def sizes(self, gates: str, span: str, units: int, heads: int = 0) -> tuple[int, ...]:
         """Return the number of units of each set, in order.
@@ -201,7 +195,7 @@ class Norm:
             sizes = (total,)
         else:
             sizes = tuple(len(part) * units for part in self._divided(gates, span))
-        if self.kind == "layer" and min(sizes) == 1:
+        if self.kind == "layer" and min(sizes) == 1 and not self.reaches_back:
             raise ValueError(
                 "a LayerNorm set of one unit is always normalised to 0 (hidden_size=1, in the cell "
                 "state or with one set for each gate): use a larger hidden_size, or fewer sets"

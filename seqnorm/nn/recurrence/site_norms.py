@@ -129,18 +129,30 @@ def normalise_units(
         bias = None if bias is None else widen(bias)
         return F.layer_norm(wide, list(sizes), weight, bias, norm.eps).to(x.dtype)
 
-    def normalised(part: Tensor) -> Tensor:
-        seen = part
-        if norm.part is not None:
-            seen = part[..., : units_of_part(norm.part, part.shape[-1])]
-        mean, var, _ = moments(seen, (-1,), centred=norm.kind == "layer")
-        return normalise(part, mean, var, norm.eps, eps_on=norm.eps_on)
+    done = []
+    for block in blocks(wide, sizes):
+        mean, var, _ = moments_of_block(block, norm)
+        done.append(normalise(block, mean, var, norm.eps, eps_on=norm.eps_on).flatten(-2))
+    return affine(joined(done), weight, bias).to(x.dtype)
 
+
+def blocks(x: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+    """Divide rows (..., F) into blocks (..., s, units), each of s sets of equal size."""
     if len(set(sizes)) == 1:
-        y = normalised(wide.unflatten(-1, (len(sizes), sizes[0]))).flatten(-2)
-    else:
-        y = torch.cat([normalised(part) for part in wide.split(list(sizes), -1)], -1)
-    return affine(y, weight, bias).to(x.dtype)
+        return [x.unflatten(-1, (len(sizes), sizes[0]))]
+    return [part.unsqueeze(-2) for part in x.split(list(sizes), -1)]
+
+
+def joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+
+
+def moments_of_block(block: Tensor, norm: Norm) -> Moments:
+    """Return the moments (..., s, 1) of each set of a block (..., s, units)."""
+    seen = block
+    if norm.part is not None:
+        seen = block[..., : units_of_part(norm.part, block.shape[-1])]
+    return moments(seen, (-1,), centred=norm.kind == "layer")
 
 
 class FeatureNorm(SiteNorm):

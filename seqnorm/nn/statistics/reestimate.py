@@ -59,13 +59,13 @@ def reestimate_statistics(
         TypeError: ``model`` is not a module or, without ``forward``, does not accept a batch.
     """
     choose("estimate", estimate, ESTIMATES)
-    _check_model(model, "reestimate_statistics(model, batches)")
+    check_model(model, "reestimate_statistics(model, batches)")
     if not _tables(model) and not _tracking(model):
         raise ValueError(
             "this model has no running statistics: no norm in it averages over the batch"
         )
     with _normalising_by_the_batch(model), _estimating(model, estimate):
-        return _run(model, batches, _call if forward is None else forward)
+        return run_model(model, batches, call_model if forward is None else forward)
 
 
 @torch.no_grad()
@@ -94,28 +94,28 @@ def update_bn(loader: Iterable[Any], model: nn.Module, device: Device = None) ->
         ValueError: there is no batch.
         TypeError: ``model`` is not a module, or does not accept the first element of a batch.
     """
-    _check_model(model, "update_bn(loader, model)")
+    check_model(model, "update_bn(loader, model)")
     if not _tables(model) and not _tracking(model):
         return
 
     def forward(model: nn.Module, batch: Any) -> None:
         if isinstance(batch, (list, tuple)) and not isinstance(batch, PackedSequence):
-            _call(model, batch[0], "the first element of a batch", device)
+            call_model(model, batch[0], "the first element of a batch", device)
         else:
-            _call(model, batch, device=device)
+            call_model(model, batch, device=device)
 
     with _restoring(model), _estimating(model, "average", alike=True):
-        _run(model.train(), loader, forward)
+        run_model(model.train(), loader, forward)
 
 
-def _check_model(model: object, call: str) -> None:
+def check_model(model: object, call: str) -> None:
     if not isinstance(model, nn.Module):
         raise TypeError(
             f"model must be a torch.nn.Module, got {type(model).__name__}: write {call}"
         )
 
 
-def _run(
+def run_model(
     model: nn.Module, batches: Iterable[Batch], forward: Callable[[nn.Module, Batch], object]
 ) -> int:
     """Run the model on every batch and return their number."""
@@ -128,8 +128,17 @@ def _run(
     return seen
 
 
-def _call(model: nn.Module, given: Any, what: str = "a whole batch", device: Device = None) -> None:
+def call_model(
+    model: nn.Module,
+    given: Any,
+    what: str = "a whole batch",
+    device: Device = None,
+    function: str = "reestimate_statistics",
+) -> None:
     """Call the model with one argument, moved to the device.
+
+    Args:
+        function: the function that takes ``forward``.
 
     Raises:
         TypeError: the model does not accept it; the message says what to write instead.
@@ -142,7 +151,7 @@ def _call(model: nn.Module, given: Any, what: str = "a whole batch", device: Dev
         raise TypeError(
             f"{type(model).__name__} does not take {what}, a {type(given).__name__}, as its only "
             f"argument ({error}). Say how to run it on a batch: "
-            "seqnorm.reestimate_statistics(model, loader, forward=lambda model, batch: "
+            f"seqnorm.{function}(model, loader, forward=lambda model, batch: "
             "model(batch[0])), or with the further arguments that it takes"
         ) from error
 

@@ -84,10 +84,12 @@ class StatisticsSet:
         empty: true if S has no elements, because the layer takes no statistics.
         part: for partial RMSNorm, the part of the channels, counted from the first one of a set,
             that is S; the others are divided by the mean square of S too.
+        window: number of time steps in S, the one of the element and those before it.
 
     Raises:
         ValueError: no norm has these ``axes``; ``spans`` has others; ``groups`` divide channels
-            that S spans; or S is ``empty`` and yet has spans, groups, a mean or running statistics.
+            that S spans; there is a ``window`` without a time axis, or S spans time; or S is
+            ``empty`` and yet has spans, groups, a window, a mean or running statistics.
     """
 
     name: str
@@ -102,6 +104,7 @@ class StatisticsSet:
     remark: str = ""
     empty: bool = False
     part: float | None = None
+    window: int = 1
 
     def __post_init__(self) -> None:
         rest = [axis for axis in self.axes if axis not in (*BATCH, *CHANNELS)]
@@ -116,10 +119,16 @@ class StatisticsSet:
             raise ValueError(
                 f"groups={self.groups!r} divide {self.channel_axis}, which S spans: leave one out"
             )
-        if self.empty and (self.spans or self.groups or self.running or self.centred):
+        if self.window > 1 and ("T" not in self.axes or "T" in self.spans):
             raise ValueError(
-                "an empty S has no spans, groups, mean or running statistics: write spans=(), "
-                "centred=False and leave the others out"
+                f"window={self.window} counts steps of a time axis that S does not span: got "
+                f"axes={self.axes!r}, spans={self.spans!r}"
+            )
+        has_elements = self.spans or self.groups or self.window > 1
+        if self.empty and (has_elements or self.running or self.centred):
+            raise ValueError(
+                "an empty S has no spans, groups, window, mean or running statistics: write "
+                "spans=(), centred=False and leave the others out"
             )
 
     @property
@@ -193,6 +202,8 @@ class StatisticsSet:
                 parts = torch.tensor(self._scaled(size))
                 label = torch.arange(len(parts)).repeat_interleave(parts)
             own = label == label[element[dim]]
+            if axis == "T":
+                own = (label > element[dim] - self.window) & (label <= element[dim])
             same = same & own.view([-1 if d == dim else 1 for d in range(len(shape))])
         return same if self.part is None else self._first(same, self.part)
 
@@ -239,6 +250,9 @@ class StatisticsSet:
         along = "time step" if timed else "position"
         over_time = any(axis not in (*BATCH, *CHANNELS) for axis in self.spans)
         place = f"all {along}s" if over_time else f"one {along}"
+        if self.window > 1:
+            earlier = f"the {self.window - 1} steps" if self.window > 2 else "the step"
+            place = f"one time step and {earlier} before it"
         batch = f"one {self.example}"
         if self.spans_batch:
             reached = " that reach this step" if timed and not over_time else ""
@@ -296,10 +310,13 @@ class StatisticsSet:
 
     @property
     def beyond(self) -> str:
-        """A sentence on the elements that take the statistics of S and are outside; or ""."""
-        if self.part is None:
-            return ""
-        return f"The {self.unit}s after this part are divided by the same mean square."
+        """Sentences on the elements outside of S that take its statistics or are missing; or ""."""
+        found = []
+        if self.part is not None:
+            found.append(f"The {self.unit}s after this part are divided by the same mean square.")
+        if self.window > 1:
+            found.append("At the beginning of a sequence there are fewer steps.")
+        return " ".join(found)
 
     def svg(
         self,

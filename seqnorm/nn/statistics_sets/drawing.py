@@ -42,6 +42,7 @@ class Panel:
     shared: str  # the statistics that the elements of a set share; "" if there are no statistics
     note: str = ""  # a further sentence below the block
     whole: bool = True  # false if some elements take no statistics, or those of a set without them
+    gives: bool = False  # true if elements of a set have sets of their own, as those of a window
     heading: str = ""  # a bold line above everything
     back: str = ""  # word for the rows
     along: str = ""  # word for the columns
@@ -139,7 +140,8 @@ def _legend(image: _Image, y: float, panels: Sequence[Panel]) -> float:
     shared = {panel.shared for panel in panels if panel.shared}
     what = shared.pop() if len(shared) == 1 else "statistics"
     others = "other sets" if all(panel.whole for panel in panels) else "other elements"
-    entries = [(OWN, OWN, f"share the dot's {what}"), (OTHER, OTHER_EDGE, others)]
+    verb = "give" if any(panel.gives for panel in panels) else "share"
+    entries = [(OWN, OWN, f"{verb} the dot's {what}"), (OTHER, OTHER_EDGE, others)]
     if not any(panel.shared for panel in panels):
         entries = [(OTHER, OTHER_EDGE, "elements, each by itself")]
     if not all(bool(panel.valid.all()) for panel in panels):

@@ -24,11 +24,13 @@ from ..norms.images import LayerNorm2d
 from ..norms.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from ..norms.layout import SequenceNorm
 from ..norms.mixtures import BatchInstanceNorm2d, SwitchableNorm2d
+from ..norms.power import PowerNorm
 from ..norms.sequence import GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from ..norms.sequence_batch import BatchNorm
 from ..norms.style import AdaptiveInstanceNorm2d, ConditionalInstanceNorm2d
 from ..recurrence.dynamic import DynamicSiteNorm
 from ..recurrence.site_norms import BatchSiteNorm, FeatureNorm, SiteNorm
+from ..statistics.blending import Blending
 from ..statistics.processes import Processes
 from .description import SiteSets, StatisticsSet
 from .mixed import MixedSets
@@ -146,7 +148,8 @@ def _of_site(name: str, site: SiteNorm, gates: str) -> StatisticsSet:
     if isinstance(site, DynamicSiteNorm):
         return replace(one, centred=False, empty=True)
     assert isinstance(site, FeatureNorm)
-    one = replace(one, centred=site.norm.kind == "layer", part=site.norm.part)
+    norm = site.norm
+    one = replace(one, centred=norm.kind == "layer", part=norm.part, window=norm.window or 1)
     return _divided(one, site.sizes)
 
 
@@ -182,7 +185,17 @@ def _sequences(layer: SequenceNorm, spans: str, **options: Any) -> StatisticsSet
 def _batch_norm(layer: BatchNorm) -> StatisticsSet:
     spans = "N" if layer.per_step else "NT"
     remark = _remark(layer.table.processes, layer.table.min_count if layer.per_step else 0)
-    return _sequences(layer, spans, running=True, per_step=layer.per_step, remark=remark)
+    of = _sequences(layer, spans, running=True, per_step=layer.per_step, remark=remark)
+    return _blend(of, layer)
+
+
+def _blend(of: StatisticsSet, layer: nn.Module) -> StatisticsSet:
+    """Return the set with a remark on the blend of a norm that ``fit_eval_norm`` has fitted."""
+    if not isinstance(layer, Blending) or layer.share is None:
+        return of
+    mean, var = (f"{share:.4g}" for share in layer.share.tolist())
+    blend = f"Inference blends them with those of the {of.example} itself"
+    return _with_remark(of, f"{blend}: {mean} of its mean and {var} of its variance.")
 
 
 def _positions(layer: Any, dims: int, spans: str, **options: Any) -> StatisticsSet:
@@ -192,7 +205,8 @@ def _positions(layer: Any, dims: int, spans: str, **options: Any) -> StatisticsS
 def _tracked(layer: Any, dims: int, spans: str) -> StatisticsSet:
     synced = Processes() if isinstance(layer, nn.SyncBatchNorm) else None
     remark = _remark(getattr(layer, "processes", synced))
-    return _positions(layer, dims, spans, running=layer.running_mean is not None, remark=remark)
+    running = layer.running_mean is not None
+    return _blend(_positions(layer, dims, spans, running=running, remark=remark), layer)
 
 
 def _with_remark(of: StatisticsSet, remark: str) -> StatisticsSet:
@@ -254,6 +268,13 @@ _RULES: dict[type[nn.Module], Callable[[Any], StatisticsSet | MixedSets]] = {
     ),
     InstanceNorm: partial(_sequences, spans="T"),
     BatchNorm: _batch_norm,
+    PowerNorm: partial(
+        _sequences,
+        spans="NT",
+        running=True,
+        centred=False,
+        remark="After its warm-up, training takes the running statistics of earlier batches too.",
+    ),
     LayerNorm2d: partial(_positions, dims=2, spans="C"),
     ConditionalInstanceNorm2d: lambda layer: _positions(
         layer, 2, "*", remark=f"Gain and bias: those of one of {layer.num_styles} styles."

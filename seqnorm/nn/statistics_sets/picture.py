@@ -37,8 +37,9 @@ def panel(
     drawn, channels, note = _few_channels(of, channels)
     lengths = LENGTHS if lengths is None else tuple(lengths)
     side = positions or SIDE
-    # The element whose set is shown: the first one at the second step, inside the plane.
-    step = min(1, max(lengths) - 1)
+    # The element whose set is shown: the first one at the second step, inside the plane. Before a
+    # window there is a step outside of it.
+    step = min(of.window, max(lengths) - 1)
     size = {"T": max(lengths), "L": side + 2, "D": 2, "H": side, "W": side}
     at = {"T": step, "L": 1, "D": 0, "H": side // 2, "W": side // 2}
     if positions is not None:
@@ -66,7 +67,8 @@ def panel(
         consequence=of.consequence,
         shared=_shared(of),
         note=" ".join(filter(None, (note, of.beyond, of.remark))),
-        whole=not of.empty and of.part is None,
+        whole=not of.empty and of.part is None and of.window == 1,
+        gives=of.window > 1,
         **_edges(of, drawn.gates, size[of.batch_axis], known),
     )
 

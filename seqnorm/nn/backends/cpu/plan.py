@@ -243,6 +243,8 @@ def _without_kernel(norm: Norm) -> str | None:
     """Return the reason why no kernel computes a norm anywhere, or None."""
     if norm.kind not in KINDS:
         return f"it has no kernel for the norm {norm.kind!r}"
+    if norm.reaches_back:
+        return "it has no kernel for statistics of earlier steps (window)"
     return None if norm.part is None else "it has no kernel for a part of the units (part)"
 
 
@@ -254,7 +256,11 @@ def _reason(
 ) -> str | None:
     if scheme is not None and scheme.bias_hh in ("inside", "both") and scheme.sum is None:
         return "it has no kernel with a bias of W_hh h before its norm"
-    for reason in map(_without_kernel, inside.values()):
+    # A window outside of the recurrence would need the rows of each step, which a graph for all
+    # lengths does not have.
+    norms = {} if scheme is None else scheme.norms
+    windows = [norm for norm in norms.values() if norm.reaches_back]
+    for reason in map(_without_kernel, [*windows, *inside.values()]):
         if reason is not None:
             return reason
     if len({norm.over_batch for norm in inside.values() if not norm.over_time}) > 1:
