@@ -50,12 +50,19 @@ def peak_of_step(cell: str, norm: str, whose: str, T: int, B: int, H: int) -> in
 
     step_of(2)()  # one-time preparation does not count
     step = step_of(T)
-    # The peak so far, from imports, may be above the level: Linux allows a reset.
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-    level = peak()
+    level = fresh_peak()
     step()
     return peak() - level
+
+
+def fresh_peak() -> int:
+    """Return ``peak`` after a reset, which Linux allows.
+
+    The peak so far, from imports, may be above what the program holds now.
+    """
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return peak()
 
 
 def peak() -> int:

@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import argparse
 import csv
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import memory
 import timing
 import torch
 import workload
@@ -26,6 +29,8 @@ import seqnorm
 PROBABILITIES = (0.0, 0.002, 0.01, 0.05)
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "resets.csv"
 COLUMNS = ("T", "B", "H", "probability", "way", "milliseconds", "ratio", "threads")
+PADDED = "padded, with lengths"
+RAGGED = (PADDED, "one after another")
 BASIS = "LayerNorm LSTM without resets"
 
 
@@ -87,18 +92,37 @@ def ways(T: int, B: int, H: int, probability: float) -> dict[str, Callable[[], N
     }
 
 
-def ragged(T: int, B: int, H: int) -> dict[str, Callable[[], None]]:
-    """Return training steps on a ragged batch: padded with lengths, and without padding."""
+def ragged(way: str, T: int, B: int, H: int) -> Callable[[], None]:
+    """Return a training step on a ragged batch, in one of the ``RAGGED`` ways."""
     torch.manual_seed(0)
     lengths = workload.draw_lengths(B).clamp(max=T)
-    padded = torch.randn(T, B, H, requires_grad=True)
+    ours = seqnorm.LSTM(H, H, norm="layer")
+    if way == PADDED:
+        padded = torch.randn(T, B, H, requires_grad=True)
+        return trained(lambda: ours(padded, lengths=lengths)[0])
     bounds = nn.functional.pad(lengths.cumsum(0), (1, 0))
     rows = torch.randn(int(bounds[-1]), H, requires_grad=True)
-    ours = seqnorm.LSTM(H, H, norm="layer")
-    return {
-        "padded, with lengths": trained(lambda: ours(padded, lengths=lengths)[0]),
-        "one after another": trained(lambda: ours(rows, cu_seqlens=bounds)[0]),
-    }
+    return trained(lambda: ours(rows, cu_seqlens=bounds)[0])
+
+
+def peak_of(way: str, T: int, B: int, H: int) -> int:
+    """Return the bytes that a ragged batch and its training step add to this process at most."""
+    ragged(way, 2, B, H)()  # one-time preparation does not count
+    level = memory.fresh_peak()
+    ragged(way, T, B, H)()
+    return memory.peak() - level
+
+
+def peaks(T: int, B: int, H: int) -> Iterator[str]:
+    """Measure the peak of every way in a process of its own, and return a line for each."""
+    basis = 0.0
+    for way in RAGGED:
+        command = [sys.executable, "-W", "error", __file__, "--threads", "1", "--peak", way]
+        command += ["--sizes", *map(str, (T, B, H))]
+        made = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        found = int(made.stdout) / 2**20
+        basis = basis or found
+        yield f"ragged {way:38} {found:8.1f} MiB, ratio {found / basis:.2f}"
 
 
 def lines(
@@ -133,12 +157,18 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--sizes", type=int, nargs=3, default=(128, 32, 256), metavar="SIZE")
     parser.add_argument("--csv", type=Path, default=RESULTS)
     parser.add_argument("--table", action="store_true", help="print the page's table and end")
+    parser.add_argument("--memory", action="store_true", help="print peaks of memory and end")
+    parser.add_argument("--peak", choices=RAGGED, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.table:
         print(markdown(options.csv))
         return
     torch.set_num_threads(options.threads)
     T, B, H = options.sizes
+    if options.peak or options.memory:
+        T = max(T, workload.LONGEST)
+        print(peak_of(options.peak, T, B, H) if options.peak else "\n".join(peaks(T, B, H)))
+        return
     warning = timing.busy(timing.load_average())
     if warning is not None:
         print(warning)
@@ -147,7 +177,8 @@ def main(argv: list[str] | None = None) -> None:
         calls = ways(T, B, H, probability)
         rows += lines((T, B, H), calls, f"{probability:g}", options.budget)
     T = max(T, workload.LONGEST)
-    rows += lines((T, B, H), ragged(T, B, H), "ragged", options.budget)
+    calls = {way: ragged(way, T, B, H) for way in RAGGED}
+    rows += lines((T, B, H), calls, "ragged", options.budget)
     with options.csv.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()

@@ -18,6 +18,7 @@ import seqnorm.nn
 CELLS = ["GRU", "LSTM", "RNN", "SLSTM", "GRUCell", "IndRNN", "IndRNNCell", "LSTMCell", "LiGRU"]
 CELLS += ["LiGRUCell", "RNNCell", "SLSTMCell"]
 OF_ANY_STEP = ["RecurrentCell", "RecurrentLayer"]
+WITHOUT_LAYER = ["DreamerGRUCell"]
 NORMS = ["AdaptiveInstanceNorm2d", "BatchNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d"]
 NORMS += ["ConditionalInstanceNorm2d", "GroupNorm", "InstanceNorm", "InstanceNorm1d"]
 NORMS += ["InstanceNorm2d", "InstanceNorm3d", "LayerNorm", "LayerNorm2d", "RMSNorm"]
@@ -39,7 +40,7 @@ FUNCTIONS += [
 ]
 FUNCTIONS += ["statistics_set", "steps_since_reset", "update_bn", "use_backend"]
 FUNCTIONS += ["weight_standardisation"]
-PUBLIC = sorted([*CELLS, *OF_ANY_STEP, *NORMS, *SCHEMES, *FUNCTIONS])
+PUBLIC = sorted([*CELLS, *OF_ANY_STEP, *WITHOUT_LAYER, *NORMS, *SCHEMES, *FUNCTIONS])
 # Results of public functions, and helpers, which stand in the wings.
 IN_WINGS = {
     "statistics": ["Report", "RunningTable", "batch_statistics"],

@@ -53,5 +53,13 @@ def test_a_run_and_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert program().markdown(path).count("\n") == 5
 
 
+def test_peaks_of_memory() -> None:
+    """Each way is measured in a process of its own."""
+    padded, packed = program().peaks(6, 2, 3)
+    assert padded.endswith("ratio 1.00")
+    assert "one after another" in packed
+    assert " MiB, ratio " in packed
+
+
 def test_the_page_shows_the_results() -> None:
     assert marked(DOCS / "resets.md", "resets") == program().markdown(RESULTS)

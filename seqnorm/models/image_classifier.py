@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqnorm.nn import BatchNorm2d, GroupNorm, InstanceNorm2d
+from seqnorm.nn import BatchNorm, BatchNorm2d, GroupNorm, InstanceNorm2d
 from seqnorm.nn.norms.images import check_input
 from seqnorm.nn.statistics.recompute import is_recomputed
 from seqnorm.typed import called_as
 
-NORMS = ("batch", "group", "layer", "instance", "none")
+NORMS = ("batch", "batch_renorm", "group", "layer", "instance", "none")
 # Wu & He 2018 (sec. 4.1, table 3) compare a fixed number of groups with a fixed size of groups. The
 # size is fixed here, because there are few channels.
 GROUP = 4
@@ -78,6 +78,16 @@ class GhostBatchNorm2d(BatchNorm2d):
         return y.reshape(N, C, H, W)
 
 
+class _Renormalisation(BatchNorm):
+    """Batch Renormalization (Ioffe 2017) of one channel of all images, (N, C, H, W)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, layout="NCT", r_max=3.0, d_max=5.0)
+
+    def forward(self, images: Tensor) -> Tensor:  # type: ignore[override]  # images, not sequences
+        return super().forward(images.flatten(2)).view_as(images)
+
+
 class ImageClassifier(nn.Module):
     """Five convolutions, each followed by a norm and a ReLU; mean over positions; linear head.
 
@@ -87,9 +97,9 @@ class ImageClassifier(nn.Module):
     Args:
         in_channels: The number of channels of the images, C.
         num_classes: The number of classes, K.
-        norm: The normalisation: batch, group (groups of four channels), layer (all channels and
-            positions of an image, which is GroupNorm with one group, as in Wu & He 2018), instance,
-            or none.
+        norm: The normalisation: batch, batch_renorm (Batch Renormalization with r_max = 3 and d_max
+            = 5), group (groups of four channels), layer (all channels and positions of an image,
+            which is GroupNorm with one group, as in Wu & He 2018), instance, or none.
         width: The number of channels of the first layer; the others have 2, 2, 4 and 4 times as
             many.
         group_size: The number of images over which BatchNorm computes statistics in training, g;
@@ -140,6 +150,8 @@ def _norm(name: str, channels: int, group_size: int | None) -> nn.Module:
         return GhostBatchNorm2d(channels, group_size)
     if name == "batch":
         return BatchNorm2d(channels)
+    if name == "batch_renorm":
+        return _Renormalisation(channels)
     if name == "instance":
         return InstanceNorm2d(channels, affine=True)
     if name == "none":

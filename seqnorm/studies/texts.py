@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -28,8 +28,10 @@ from seqnorm.datasets import (
 )
 from seqnorm.models import TextClassifier
 from seqnorm.nn import reestimate_statistics
-from seqnorm.nn.statistics import batch_statistics
 
+from .remedies import REMEDIES, as_in_training, before_step, built
+
+PER_STEP = ("batch", *REMEDIES)
 Order = Iterable[Sequence[int]]  # of batches, each the indices of its documents
 
 
@@ -136,8 +138,8 @@ def classifier(
     """Return an untrained classifier whose head sees nothing that bypassed the recurrent layer.
 
     Args:
-        norm: "none" for no norm.
-        max_steps: size of the running tables of "batch".
+        norm: "none" for no norm, or one of ``REMEDIES``.
+        max_steps: size of the running tables of the norms ``PER_STEP``.
         options: other arguments of ``TextClassifier``; by default mean pooling and no dropout.
     """
     dropouts = dict.fromkeys(("word_dropout", "embedding_dropout", "dropout"), 0.0)
@@ -145,8 +147,8 @@ def classifier(
     return TextClassifier(
         texts.vocabulary,
         texts.classes,
-        norm=None if norm == "none" else norm,
-        norm_options={"max_steps": max_steps} if norm == "batch" and max_steps else None,
+        norm=None if norm == "none" else built(norm),
+        norm_options={"max_steps": max_steps} if norm in PER_STEP and max_steps else None,
         embedding_size=embedding,
         hidden_size=hidden,
         bidirectional=False,
@@ -169,21 +171,25 @@ def train(
     batch: int,
     seed: int,
     falling: bool = False,
+    norm: str = "none",
 ) -> Iterator[float]:
     """Train with Adam in random batches, and yield the mean cross-entropy of every step.
 
     Args:
         falling: let the rate fall to 0 as half a cosine.
+        norm: of the model, if it is one of ``REMEDIES``.
     """
     sampler = random_batches(part, batch, seed)
     optimiser = torch.optim.Adam(model.parameters(), lr=rate)
     torch.manual_seed(seed)  # for dropout, which is then the same in every model
     step, steps = 0, epochs * len(sampler)
+    anew = partial(reestimate, model, part)
     for epoch in range(epochs):
         sampler.set_epoch(epoch)
         for indices in sampler:
             tokens, lengths, labels, _ = part.batch(indices)
             model.train()
+            before_step(norm, model, step, steps, anew)
             if falling:
                 optimiser.param_groups[0]["lr"] = rate * (1 + math.cos(math.pi * step / steps)) / 2
             loss = F.cross_entropy(model(tokens, lengths), labels)
@@ -201,12 +207,13 @@ def logits(model: nn.Module, part: Part, order: Order, by_batch: bool = False) -
 
     Args:
         order: batches that hold every document; the last answer about a document is kept.
-        by_batch: normalise by the statistics of each batch, not by the running ones.
+        by_batch: normalise as training does, by the statistics of each batch unless they are
+            frozen, and not by the running ones.
     """
     if not by_batch:
         model.eval()
     found: Tensor | None = None
-    with batch_statistics(model) if by_batch else nullcontext():
+    with as_in_training(model) if by_batch else nullcontext():
         for indices in order:
             batch = part.batch(indices)
             answers = model(batch.tokens, batch.lengths)
@@ -222,6 +229,19 @@ def with_statistics(
 ) -> TextClassifier:
     """Return a copy of the model whose running statistics are taken anew from these batches."""
     copy = deepcopy(model)
-    batches = (part.batch(indices) for indices in order)
-    reestimate_statistics(copy, batches, lambda m, b: m(b.tokens, b.lengths), estimate=estimate)
+    reestimate(copy, part, order, estimate)
     return copy
+
+
+def reestimate(
+    model: nn.Module, part: Part, order: Order | None = None, estimate: str = "population"
+) -> None:
+    """Take the running statistics of the model anew from these batches, or from all documents."""
+    batches = (part.batch(indices) for indices in (order or in_order(part)))
+    reestimate_statistics(model, batches, lambda m, b: m(b.tokens, b.lengths), estimate=estimate)
+
+
+def in_order(part: Part, size: int = 64) -> list[range]:
+    """Return all documents of a part in batches."""
+    places = range(len(part))
+    return [places[start : start + size] for start in places[::size]]

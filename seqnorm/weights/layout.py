@@ -90,8 +90,8 @@ class Source:
             name: the name of the source, for the error.
 
         Raises:
-            ValueError: the layer has another step, norm or nonlinearity than the source, or a
-                zoneout with another meaning.
+            ValueError: the layer has another step, norm or nonlinearity than the source, heads
+                that the source does not have, or a zoneout with another meaning.
         """
         step = module.step
         of_cell = [layout for layout in self.layouts if layout.cell == step.name]
@@ -105,6 +105,12 @@ class Source:
             raise ValueError(
                 f"weights of {name!r} do not belong into {step.name} with norm={own}: build it "
                 f"with norm={' or norm='.join(norms)}"
+            )
+        views = {part.view for layout in found for part in layout.tensors.values()}
+        if step.heads and "heads_first" not in views:
+            raise ValueError(
+                f"W_hh of {name!r} has no blocks, and this {step.name} has heads={step.heads}: "
+                "build it with heads=1"
             )
         wanted = {layout.nonlinearity for layout in found} - {""}
         if wanted and getattr(step, "nonlinearity", "") not in wanted:

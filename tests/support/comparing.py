@@ -203,7 +203,7 @@ def by_oracle(
         training=layer.training,
         zoneout=zoneout,
         nonlinearity=getattr(layer, "nonlinearity", ""),
-        heads=getattr(layer, "num_heads", 0),
+        heads=getattr(layer, "num_heads", layer.step.heads),
         resets=None if case.resets is None else [r[:n] for r, n in zip(flags, case.lengths)],
         first=case.first_step,
         own=own,
@@ -222,9 +222,17 @@ def by_oracle(
 
 
 def compare(
-    layer: Any, scheme: NormScheme | None, case: Case, zoneout: Sequence[float] = ()
+    layer: Any,
+    scheme: NormScheme | None,
+    case: Case,
+    zoneout: Sequence[float] = (),
+    values: float = VALUES,
 ) -> None:
-    """Compare one call of the layer, in its mode and on every backend, with the oracle."""
+    """Compare one call of the layer, in its mode and on every backend, with the oracle.
+
+    Args:
+        values: tolerance of outputs, states and statistics.
+    """
     directions = 2 if layer.bidirectional else 1
     letters = STEPS[type(layer).__name__].states
     sizes = [layer.hidden_size] * len(letters)
@@ -245,7 +253,7 @@ def compare(
             continue
         assert len(ours.values) == len(right.values) == 1 + len(letters)
         for what, actual, expected in zip(["output", *letters], ours.values, right.values):
-            assert_close(actual, expected, VALUES, f"{backend}, {what}")
+            assert_close(actual, expected, values, f"{backend}, {what}")
         for b, length in enumerate(case.lengths):
             assert not ours.values[0][length:, b].any(), f"{backend}, output in the padding"
         assert ours.gradients.keys() == right.gradients.keys()
@@ -255,5 +263,5 @@ def compare(
             )
         assert ours.state_dict.keys() == right.state_dict.keys()
         for name, expected in right.state_dict.items():
-            tolerance = VALUES if "running" in name else 0.0
+            tolerance = values if "running" in name else 0.0
             assert_close(ours.state_dict[name], expected, tolerance, f"{backend}, {name}")

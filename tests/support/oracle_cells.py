@@ -22,10 +22,10 @@ State = tuple[Tensor, ...]
 
 
 def hidden_product(cell: str, weight: Tensor, h: Tensor, heads: int) -> Tensor:
-    """Return W_hh h: an IndRNN's unit reads itself, an SLSTM's unit reads those of its head."""
+    """Return W_hh h: an IndRNN's unit reads itself; with heads, a unit reads those of its head."""
     if cell == "IndRNN":
         return torch.stack([u * unit for u, unit in zip(weight, h)])
-    if cell != "SLSTM":
+    if heads <= 1:
         return weight @ h
     size = len(h) // heads
     numbers = []

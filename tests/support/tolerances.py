@@ -13,6 +13,8 @@ from torch import Tensor
 VALUES = 1e-10
 # Float64 over a few steps, with weights that were only put in another order.
 REORDERED = 1e-12
+# Float64 outputs, states and statistics of sequences that are cut at resets.
+CUT = 1e-12
 # Float64 gradients: with eps = 1e-5 under a root, a norm of a small set amplifies rounding errors.
 GRADIENTS = 1e-10
 # Two orders of summation of the same float64 numbers, without amplification.

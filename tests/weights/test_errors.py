@@ -226,6 +226,17 @@ def test_numbers_without_a_place_do_not_go_back() -> None:
         seqnorm.to_weights(seqnorm.LSTM(I, H, bidirectional=True), "haste")
 
 
+@pytest.mark.parametrize("cell", ["LSTM", "GRU"])
+def test_a_matrix_in_blocks_has_no_counterpart(cell: str) -> None:
+    layer = getattr(seqnorm, cell)(I, H, norm="haste", heads=2)
+    weights = seqnorm.to_weights(getattr(seqnorm, cell)(I, H, norm="haste"), "haste")
+    says = f"W_hh of 'haste' has no blocks, and this {cell} has heads=2: build it with heads=1"
+    with pytest.raises(ValueError, match=says):
+        seqnorm.to_weights(layer, "haste")
+    with pytest.raises(ValueError, match=says):
+        seqnorm.load_weights(layer, weights, "haste")
+
+
 def statistics(change: Callable[[Weights], Any]) -> Weights:
     w = the("jihunchoi", "LSTM", "jihunchoi").weights()
     change(w)

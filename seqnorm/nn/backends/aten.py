@@ -33,6 +33,8 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
     if direction.scheme is not None:
         return "torch's fused layer has no norm"
     if direction.step.fused is None:
+        if type(direction.step).fused is not None:
+            return f"torch's {direction.step.name} has no heads"
         return f"torch has no {direction.step.name} of its own"
     if any(direction.zoneout):
         return "torch's fused layer has no zoneout"

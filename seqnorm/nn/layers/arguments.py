@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import torch.fx
 from torch import Tensor, nn
 
-from ..check import check_probability, nearest
+from ..check import check_positive, check_probability, nearest
 from ..recurrence.scheme import TABLE_FIELDS, Norm, NormScheme
 from ..recurrence.step import STEPS, Step
 
@@ -147,6 +147,21 @@ def check_step(step: Step) -> Step:
             f"the first argument must be an instance of a step: write {step.__name__}()"
         )
     raise TypeError(f"the first argument must be a seqnorm.Step, got {type(step).__name__}")
+
+
+def check_heads(name: str, heads: int, hidden_size: int) -> int:
+    """Return the number of heads, which has to divide the units.
+
+    Args:
+        name: the name of the argument.
+
+    Raises:
+        TypeError, ValueError: a number is no positive integer, or the units cannot be divided.
+    """
+    heads = check_positive(name, heads)
+    if heads > 1 and check_positive("hidden_size", hidden_size) % heads:
+        raise ValueError(f"{name}={heads} must divide hidden_size={hidden_size}")
+    return heads
 
 
 def check_zoneout(step: Step, zoneout: float | tuple[float, ...]) -> tuple[float, ...]:

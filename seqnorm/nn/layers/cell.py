@@ -37,7 +37,7 @@ class RecurrentCell(TorchTools):
     """
 
     weight_ih: nn.Parameter
-    _options = ("bias", "nonlinearity", "num_heads", "learn_initial_state")
+    _options = ("bias", "nonlinearity", "num_heads", "heads", "learn_initial_state")
 
     def __init__(
         self,

@@ -54,7 +54,7 @@ class RecurrentLayer(TorchContract):
     """
 
     _options = (
-        *("proj_size", "num_layers", "nonlinearity", "num_heads", "bias", "batch_first"),
+        *("proj_size", "num_layers", "nonlinearity", "num_heads", "heads", "bias", "batch_first"),
         *("dropout", "bidirectional", "recurrent_dropout", "learn_initial_state"),
     )
 
@@ -83,6 +83,11 @@ class RecurrentLayer(TorchContract):
             input_size, hidden_size, num_layers, proj_size
         )
         if self.proj_size and not step.projects:
+            if step.heads and type(step).projects:
+                raise ValueError(
+                    f"heads={step.heads} divide the H units of h, and proj_size={self.proj_size} "
+                    "projects them to others: leave one of the two out"
+                )
             raise ValueError(
                 f"a {step.name} has no projection, because its step reads h as H units: leave "
                 "proj_size=0, or set projects = True in a step that reads only its second argument"

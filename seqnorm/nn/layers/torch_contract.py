@@ -23,7 +23,7 @@ FORMAT = 1
 # Options by which parameters and submodules are made.
 _FIXED = (
     *("input_size", "hidden_size", "num_layers", "proj_size", "bias", "bidirectional", "norm"),
-    *("nonlinearity", "num_heads", "learn_initial_state"),
+    *("nonlinearity", "num_heads", "heads", "learn_initial_state"),
 )
 _WEIGHTS = ("_all_weights", "_flat_weights", "_flat_weights_names")
 
@@ -205,7 +205,9 @@ class TorchContract(TorchTools):
         found = [word for word in words if getattr(self, word)]
         found += ["zoneout"] if any(self.zoneout) else []
         if self.step.fused is None:
-            found = [f"a step that torch does not have, {self.step.name}"]
+            without = type(self.step).fused is not None  # torch has it, but not with heads
+            heads = f" with heads={self.step.heads}" if without else ""
+            found = [f"a step that torch does not have, {self.step.name}{heads}"]
         if found:
             raise RuntimeError(
                 f"{name} is for code that computes torch's layer with these weights itself, and "

@@ -71,8 +71,8 @@ class TorchWeights(_Counterpart, RecurrentLayer, Generic[TorchLayer]):
         """Return the torch layer that computes the same.
 
         Raises:
-            ValueError: torch has no such layer: this one has norms, zoneout, weight drop or learned
-                states.
+            ValueError: torch has no such layer: this one has norms, zoneout, weight drop, learned
+                states or heads.
         """
         for name in ("norm", "zoneout", "recurrent_dropout", "learn_initial_state"):
             value = getattr(self, name)
@@ -81,6 +81,11 @@ class TorchWeights(_Counterpart, RecurrentLayer, Generic[TorchLayer]):
                     f"torch.nn.{self.torch_class.__name__} has no {name}: only a layer without one "
                     "can go back"
                 )
+        if self.step.heads:
+            raise ValueError(
+                f"torch.nn.{self.torch_class.__name__} has no heads, and W_hh of this layer is "
+                f"block-diagonal, heads={self.step.heads}: only a layer with heads=1 can go back"
+            )
         if self.step.fused is None:
             raise ValueError(f"torch has no layer of the step {self.step.name}")
         new: Any = self.torch_class(**_options(self, self.weight_ih_l0))
@@ -127,6 +132,11 @@ def _check_kind(cls: type[nn.Module], module: nn.Module, kind: type[nn.Module]) 
 @torch.no_grad()
 def _take_over(direction: Direction, weights: list[Tensor], bias: bool) -> None:
     """Copy torch's matrices and biases, in the order of its ``all_weights``."""
+    if direction.step.heads:
+        raise ValueError(
+            f"W_hh of torch's layer has no blocks, and this {direction.step.name} has "
+            f"heads={direction.step.heads}: take a layer with heads=1"
+        )
     direction.weight_ih.copy_(direction.step.from_torch(weights[0], direction.scheme))
     direction.weight_hh.copy_(direction.step.from_torch(weights[1], direction.scheme))
     if direction.weight_hr is not None:

@@ -291,6 +291,20 @@ class BatchPass(SitePass):
         here = self._before[t - self.first]
         return site.renormalization.correction(mean, var, here, norm.eps, norm.eps_on)
 
+    def correcting(self, start: int, end: int) -> Tensor | None:
+        """Return what corrects steps start to end - 1 of the pass, or ``None``.
+
+        Returns:
+            (end - start, 4, F): the running mean and 1 / deviation, and the limits of r and d.
+        """
+        site, norm = self._site, self._site.norm
+        if site.renormalization is None:
+            return None
+        first = self.first
+        whole = site.renormalization.before(site.table, first, self.end, norm.eps, norm.eps_on)
+        parts = (whole.mean, whole.scale, whole.most_r, whole.most_d)
+        return torch.stack([part[start:end].expand_as(whole.mean[start:end]) for part in parts], 1)
+
     def given(self) -> tuple[Tensor, Tensor]:
         """Return the table's mean and variance (., F) of the steps from ``end`` on."""
         if self._table is None:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Union
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from .blocks import block_linear
 from .scheme import OF_SOME_STEPS, Norm, NormScheme
 
 State = tuple[Tensor, ...]
@@ -72,7 +72,8 @@ class Step:
         learned: the parts of the state that may begin with learned values; by default all.
         projects: whether h may be projected to fewer units (``proj_size``), because ``step`` reads
             it only by ``h``, and not by ``state[0]``.
-        heads: number of equal parts of the recurrence; 0 for a step without heads.
+        heads: number of equal parts of the recurrence; 0 for a step without heads. W_hh is then
+            block-diagonal: unit k of any gate reads only the units of h of its own head.
         fused: torch's own function for a whole layer without a norm, or ``None``.
     """
 
@@ -86,7 +87,7 @@ class Step:
     fields: ClassVar[tuple[str, ...]] = ()
     zoned: ClassVar[str]
     learned: ClassVar[str]
-    projects: ClassVar[bool] = False
+    projects: bool = False
     heads: int = 0
     fused: Any = None
 
@@ -178,16 +179,23 @@ class Step:
         return {site: "" if site == "cell" else self.gates for site in sites}
 
     def hidden_shape(self, hidden_size: int, width: int) -> tuple[int, ...]:
-        """Return the shape of W_hh for an h of ``width`` units."""
-        return len(self.gates) * hidden_size, width
+        """Return the shape of W_hh for an h of ``width`` units; heads share out its columns.
+
+        Raises:
+            ValueError: the number of heads does not divide the units.
+        """
+        heads = self.heads or 1
+        if hidden_size % heads or width % heads:
+            raise ValueError(f"heads={heads} must divide hidden_size={hidden_size}")
+        return len(self.gates) * hidden_size, width // heads
 
     def hidden_blocks(self, weight: Tensor, hidden_size: int) -> tuple[Tensor, ...]:
-        """Return the square matrices within W_hh, one for each gate."""
-        return tuple(weight.split(hidden_size))
+        """Return the square matrices within W_hh, one for each gate, and there for each head."""
+        return tuple(weight.split(hidden_size // (self.heads or 1)))
 
     def hidden_term(self, h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return W_hh h (+ b) (n, G * H) for h (n, width)."""
-        return F.linear(h, weight, bias)
+        return block_linear(h, weight, bias, self.heads or 1)
 
     def from_torch(self, rows: Tensor, scheme: NormScheme | None) -> Tensor:
         """Convert rows (G * H, ...) of a matrix or bias of torch's layer to those of this step."""

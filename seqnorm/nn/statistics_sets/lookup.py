@@ -289,7 +289,7 @@ _RULES: dict[type[nn.Module], Callable[[Any], StatisticsSet | MixedSets]] = {
         _mixed,
         parts=("batch", "instance"),
         mixture="In each channel, values normalised over the batch have the share rho, and values "
-        "normalised over the instance the share 1 - rho.",
+        "normalised over the instance have the rest.",
     ),
     SwitchableNorm2d: partial(
         _mixed,

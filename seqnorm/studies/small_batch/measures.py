@@ -7,12 +7,10 @@ from torch import nn
 
 from seqnorm.models import TextClassifier
 from seqnorm.nn import reestimate_statistics
-from seqnorm.studies.texts import Part, Texts, logits, with_statistics
+from seqnorm.studies.texts import Part, Texts, in_order, logits, with_statistics
 
 from .data import DigitsOnPhotographs, Labelled
 from .training import Run
-
-EVALUATED = 64  # documents in a batch
 
 
 def measure_images(run: Run, task: DigitsOnPhotographs) -> dict[str, float]:
@@ -46,12 +44,6 @@ def measure_text(run: Run, texts: Texts) -> dict[str, float]:
         again = with_statistics(model, texts.train, in_order(texts.train))
         measured["error_reestimated"] = text_error(again, texts.test)
     return measured
-
-
-def in_order(part: Part) -> list[range]:
-    """Return all documents of a part in batches."""
-    places = range(len(part))
-    return [places[start : start + EVALUATED] for start in places[::EVALUATED]]
 
 
 def text_error(model: TextClassifier, part: Part) -> float:

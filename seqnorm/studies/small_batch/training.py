@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from seqnorm.models import ImageClassifier, TextClassifier
-from seqnorm.studies.texts import Texts, classifier
+from seqnorm.nn import reestimate_statistics
+from seqnorm.studies.remedies import before_step, built
+from seqnorm.studies.texts import Texts, classifier, reestimate
 
 from .data import CLASSES, DigitsOnPhotographs
 
@@ -36,7 +39,8 @@ class Run:
     twice: bool = False
 
     def image_classifier(self, group: int | None) -> ImageClassifier:
-        return ImageClassifier(1, CLASSES, norm=self.norm, width=self.features, group_size=group)
+        norm = built(self.norm)
+        return ImageClassifier(1, CLASSES, norm=norm, width=self.features, group_size=group)
 
     def train_images(self, task: DigitsOnPhotographs) -> tuple[ImageClassifier, float, Tensor]:
         """Train with SGD and momentum, the rate falling to 0 as a cosine.
@@ -55,8 +59,10 @@ class Run:
             steps = len(images) // self.batch
             order = torch.randperm(len(images), generator=generator)[: steps * self.batch]
             total = 0.0
+            anew = partial(reestimate_statistics, model, images.split(100), estimate="average")
             for step, chosen in enumerate(order.split(self.batch)):
                 progress = (epoch + step / steps) / self.epochs
+                before_step(self.norm, model, epoch * steps + step, steps * self.epochs, anew)
                 optimiser.param_groups[0]["lr"] = rate * (1 + math.cos(math.pi * progress)) / 2
                 loss = F.cross_entropy(model(images[chosen]), classes[chosen])
                 optimiser.zero_grad()
@@ -83,11 +89,13 @@ class Run:
         optimiser = torch.optim.Adam(model.parameters(), self.rate)
         generator = torch.Generator().manual_seed(self.seed)
         steps = len(texts.train) // self.batch
+        anew = partial(reestimate, model, texts.train)
         model.train()
-        for _ in range(self.epochs):
+        for epoch in range(self.epochs):
             order = torch.randperm(len(texts.train), generator=generator)[: steps * self.batch]
             total = 0.0
-            for chosen in order.split(self.batch):
+            for step, chosen in enumerate(order.split(self.batch), epoch * steps):
+                before_step(self.norm, model, step, steps * self.epochs, anew)
                 optimiser.zero_grad()
                 for group in chosen.split(self.group or self.batch):
                     batch = texts.train.batch(group.tolist() * (1 + self.twice))

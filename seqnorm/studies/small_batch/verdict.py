@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING
 
 from seqnorm.studies.evidence import Finding, Seeds
 from seqnorm.studies.figures import NAMES
+from seqnorm.studies.remedies import REMEDIES
 from seqnorm.studies.table import Table
 
 if TYPE_CHECKING:
@@ -33,9 +35,9 @@ class Errors:
     def of(self, norm: str, batch: int, measure: str = "error") -> Seeds:
         return 100 * self.runs.by_seed(measure, part=self.part, norm=norm, batch=batch)
 
-    def against(self, rival: str, batch: int) -> Seeds:
-        """Return the error of BatchNorm minus that of another norm."""
-        return self.of("batch", batch) - self.of(rival, batch)
+    def against(self, rival: str, batch: int, norm: str = "batch") -> Seeds:
+        """Return the error of BatchNorm, or of another norm, minus that of a rival."""
+        return self.of(norm, batch) - self.of(rival, batch)
 
     def rise(self, norm: str, large: int, small: int) -> Seeds:
         """Return the error of the small batch minus that of the large one."""
@@ -95,6 +97,13 @@ def findings(study: SmallBatch, table: Table) -> list[Finding]:
     for size in [size for size in images.batches if size > 1][-1:]:
         if runs.where(part="images", norm="instance").rows:
             against(images, "instance", size, True)
+    for part, remedy in product(RIVALS, REMEDIES):
+        errors, rival = Errors(runs, part), RIVALS[part]
+        sizes = numbers(runs.where(part=part, norm=remedy), "batch")
+        for size in [size for size in sizes if size > 1][-2:]:
+            against(errors, remedy, size, False)
+            what = f"{part}, batch {size}: test error, {NAMES[remedy]} minus {NAMES[rival]}"
+            add(what, errors.against(rival, size, remedy), 0)
     return found
 
 

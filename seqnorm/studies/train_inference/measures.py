@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqnorm.models import TextClassifier
-from seqnorm.nn.statistics import RunningTable, batch_statistics
+from seqnorm.nn.statistics import RunningTable
+from seqnorm.studies.remedies import as_in_training
 from seqnorm.studies.texts import Part, Texts, logits, with_statistics
 
 ASKED = (64, 16, 4)
@@ -77,7 +78,7 @@ def accompanied(
     model: nn.Module, part: Part, targets: Sequence[int], companions: Sequence[Sequence[int]]
 ) -> Tensor:
     """Compute the logits (len(targets), C) of targets, each in a batch with its companions."""
-    with batch_statistics(model):
+    with as_in_training(model):
         rows = []
         for target, others in zip(targets, companions):
             batch = part.batch([target, *others])

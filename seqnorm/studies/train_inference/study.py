@@ -92,8 +92,8 @@ class TrainInference(Study):
         curves: dict[str, list[tuple[float, float]]] = {}
         steps = self.epochs * -(-len(texts.train) // size)
         due = look_steps(steps, self.looks) if stage == "run" else set()
-        rate, epochs = setting["rate"], self.epochs
-        how = {"rate": rate, "epochs": epochs, "batch": size, "seed": seed, "falling": True}
+        how = {"rate": setting["rate"], "epochs": self.epochs, "batch": size, "seed": seed}
+        how |= {"falling": True, "norm": setting["norm"]}
         for step, _ in enumerate(train(model, texts.train, **how), start=1):
             if step in due:
                 for kind, loss in self._look(model, texts.test, size, seed).items():

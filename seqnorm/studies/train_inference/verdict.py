@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from seqnorm.studies.evidence import Finding, Seeds
+from seqnorm.studies.figures import NAMES
+from seqnorm.studies.remedies import REMEDIES
 from seqnorm.studies.table import Table
 
 if TYPE_CHECKING:
     from .study import TrainInference
 
 COMPANY = {"random": "random", "short": "all short", "long": "all long"}
-OVER_BATCH = ("batch", "batch_pooled")
+OVER_BATCH = ("batch", "batch_pooled", *REMEDIES)
 
 
 def within(runs: Table, norm: str, size: int, a: str, b: str) -> Seeds:
@@ -23,6 +26,19 @@ def within(runs: Table, norm: str, size: int, a: str, b: str) -> Seeds:
 def beside_layer(runs: Table, norm: str, size: int, measure: str) -> Seeds:
     """Return a share in percent minus LayerNorm's."""
     own, other = (runs.by_seed(measure, norm=n, batch=size) for n in (norm, "layer"))
+    return 100 * (own - other)
+
+
+def narrower(runs: Table, remedy: str, size: int) -> Seeds:
+    """Return the size of BatchNorm's gap between its two losses minus that of a remedy."""
+    gaps = [within(runs, n, size, "loss_running", f"loss_batch{size}") for n in ("batch", remedy)]
+    own, other = (Seeds({seed: abs(gap) for seed, gap in found.items()}) for found in gaps)
+    return own - other
+
+
+def remedied(runs: Table, remedy: str, size: int, norm: str = "batch") -> Seeds:
+    """Return points of accuracy in inference of a remedy minus those of a norm."""
+    own, other = (runs.by_seed("accuracy_running", norm=n, batch=size) for n in (remedy, norm))
     return 100 * (own - other)
 
 
@@ -51,11 +67,13 @@ def findings(study: TrainInference, table: Table) -> list[Finding]:
     runs, sizes = table.where(stage="run"), study.batch_sizes
     found: list[Finding] = []
 
-    def add(what: str, value: Callable[[int], Seeds], sign: int, unit: str = "points") -> None:
+    def add(
+        what: str, value: Callable[[int], Seeds], sign: int, unit: str = "points", key: bool = True
+    ) -> None:
         for size in sizes:
             if values := value(size):
-                quantity, key = what.format(size), size == sizes[0]
-                found.append(Finding(quantity, values.interval, unit, sign, key))
+                quantity, first = what.format(size), size == sizes[0]
+                found.append(Finding(quantity, values.interval, unit, sign, key and first))
 
     what = "predictions changed by other documents in a batch of {}, BatchNorm minus LayerNorm"
     add(what, lambda n: beside_layer(runs, "batch", n, f"changed_random_{n}"), 1)
@@ -65,6 +83,14 @@ def findings(study: TrainInference, table: Table) -> list[Finding]:
     add(what, lambda n: within(runs, "batch", n, "loss_running", f"loss_batch{n}"), 1, "")
     what = "BatchNorm, batch {}: accuracy, running statistics minus statistics of a single row"
     add(what, lambda n: better(runs, "batch", n, "running", "batch1"), 1)
+    for remedy in REMEDIES:
+        name = NAMES[remedy]
+        what = f"gap of training's and inference's test loss, batch {{}}, BatchNorm minus {name}"
+        add(what, partial(narrower, runs, remedy), 1, "", key=False)
+        what = f"test accuracy in inference, batch {{}}, {name} minus BatchNorm"
+        add(what, partial(remedied, runs, remedy), 1, key=False)
+        what = f"test accuracy in inference, batch {{}}, {name} minus LayerNorm"
+        add(what, partial(remedied, runs, remedy, norm="layer"), 0, key=False)
     return found
 
 

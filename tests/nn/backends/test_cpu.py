@@ -63,10 +63,12 @@ def test_what_the_kernels_take() -> None:
         *(
             "LSTM kiros_torch",
             "LSTM batch",
+            "LSTM batch_renorm",
             "LSTM cooijmans2016",
             "LSTM cooijmans2016_sequencewise",
         ),
-        *("LSTM jihunchoi", "GRU batch", "LiGRU None", "LiGRU layer", "LiGRU rms", "LiGRU batch"),
+        *("LSTM jihunchoi", "GRU batch", "GRU batch_renorm", "LiGRU None", "LiGRU layer"),
+        *("LiGRU rms", "LiGRU batch"),
         *("LiGRU batch_pooled", "LiGRU ravanelli2018", "LiGRU moumen2023", "RNN None", "RNN layer"),
         *("RNN rms", "RNN batch", "RNN batch_pooled", "RNN ba2016", "RNN tfa", "RNN laurent2016"),
         *("RNN nemo_batch", "IndRNN None", "IndRNN layer", "IndRNN rms", "IndRNN batch"),

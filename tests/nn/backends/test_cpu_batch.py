@@ -97,6 +97,8 @@ CASES += ["IndRNN input hidden", "IndRNN sum"]
 def layer_of(name: str, hidden: int = H, **options: Any) -> Any:
     """Return a layer whose tables have seen the first steps of one batch and fewer of another."""
     cell, norm = BATCH[name]
+    limits = {name: options.pop(name) for name in ("r_max", "d_max") if name in options}
+    norm = norm.replace(**limits) if limits else norm
     if cell in NONLINEAR:
         # With ReLU, the state of a LiGRU grows so much that float32 has no digits left.
         options["nonlinearity"] = "tanh"
@@ -120,6 +122,24 @@ def test_every_site(
         expected = outcome(layer, call, "reference")
         for variant in each_variant(monkeypatch):
             what = f"H = {hidden}, training = {training}, {variant}"
+            assert_same(outcome(layer, call), expected, what)
+            assert_single(layer, call, expected, what)
+
+
+@pytest.mark.parametrize("number", [1, 3])
+@pytest.mark.parametrize("name", CASES)
+def test_batch_renormalization(
+    name: str, number: int, threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Results, gradients and tables where some corrections are clipped, and others are not."""
+    threads(number)
+    for hidden, limits in itertools.product((3, 70), ((1.2, 0.3), (1e9, 1e9))):
+        layer = layer_of(name, hidden, r_max=limits[0], d_max=limits[1])
+        assert seqnorm.explain(layer, torch.randn(9, 9, I, dtype=F64)).backends == {"_l0": "cpu"}
+        call = Call.draw(layer, LENGTHS)
+        expected = outcome(layer, call, "reference")
+        for variant in each_variant(monkeypatch):
+            what = f"H = {hidden}, limits = {limits}, {variant}"
             assert_same(outcome(layer, call), expected, what)
             assert_single(layer, call, expected, what)
 

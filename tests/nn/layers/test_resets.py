@@ -22,7 +22,7 @@ from comparing import (
     scheme_of,
 )
 from hidden_states import as_hx, parts_of
-from tolerances import GRADIENTS, VALUES, assert_close, assert_equal
+from tolerances import CUT, GRADIENTS, assert_close, assert_equal
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
@@ -60,7 +60,9 @@ def test_against_oracle(name: str, cell: str, shape: str, mode: str) -> None:
     randomise(layer)
     layer.train(mode == "train")
     pooled = [norm.over_time for norm in scheme.norms.values()] if scheme is not None else []
-    compare(layer, scheme, case_of(layer, "random", not (layer.training and any(pooled))))
+    compare(
+        layer, scheme, case_of(layer, "random", not (layer.training and any(pooled))), values=CUT
+    )
 
 
 @pytest.mark.parametrize("cell", ["LSTM", "GRU", "SLSTM"])
@@ -71,9 +73,9 @@ def test_sequences_begin_with_learned_states(cell: str, norm: str, states: str) 
     shape = {"bidirectional": True, "num_layers": 2, "learn_initial_state": True}
     layer = build(cell, scheme, **shape)
     randomise(layer)
-    compare(layer, scheme, case_of(layer, states, False))
+    compare(layer, scheme, case_of(layer, states, False), values=CUT)
     case = Case.draw(layer, states)
-    compare(layer, scheme, case)  # without resets
+    compare(layer, scheme, case, values=CUT)  # without resets
 
 
 def test_zoneout_of_inference() -> None:
@@ -108,11 +110,11 @@ class Results:
 
     def assert_like(self, other: Results, output: bool = True) -> None:
         for one, two in zip(self.values[not output :], other.values[not output :]):
-            assert_close(one, two, VALUES)
+            assert_close(one, two, CUT)
         for one, two in zip(self.gradients, other.gradients):
             assert_close(one, two, GRADIENTS)
         for one, two in zip(self.tables, other.tables):
-            assert_close(one, two, VALUES if one.is_floating_point() else 0.0)
+            assert_close(one, two, CUT if one.is_floating_point() else 0.0)
 
 
 NAMES = ["none", "layer", "batch", "batch_pooled"]
@@ -136,7 +138,7 @@ def test_forms_of_the_input(name: str) -> None:
     assert_equal(right.values[0][2:, 1], torch.zeros(4, 2 * H).double())
 
     other = Results(first, 1, lambda one: one(x.transpose(0, 1), None, lengths, resets=resets.T), x)
-    assert_close(other.values[0].transpose(0, 1), right.values[0], VALUES)
+    assert_close(other.values[0].transpose(0, 1), right.values[0], CUT)
     other.assert_like(right, output=False)
 
     def packed() -> PackedSequence:
@@ -146,7 +148,7 @@ def test_forms_of_the_input(name: str) -> None:
     rows = pack_padded_sequence(right.values[0], lengths, enforce_sorted=False).data
     for given in (flags.data[:, 0], flags._replace(data=flags.data[:, 0])):
         other = Results(layer, 1, lambda one, given=given: one(packed(), resets=given), x)
-        assert_close(other.values[0], rows, VALUES)
+        assert_close(other.values[0], rows, CUT)
         other.assert_like(right, output=False)
 
     def flat(each: Tensor) -> Tensor:
@@ -156,7 +158,7 @@ def test_forms_of_the_input(name: str) -> None:
     for given in (bounds, torch.tensor(bounds, dtype=torch.int32)):
         call = lambda one, given=given: one(flat(x), resets=flat(resets), cu_seqlens=given)  # noqa: E731  short
         other = Results(layer, 1, call, x)
-        assert_close(other.values[0], flat(right.values[0]), VALUES)
+        assert_close(other.values[0], flat(right.values[0]), CUT)
         other.assert_like(right, output=False)
 
 
@@ -202,12 +204,12 @@ def test_states_before_a_reset_do_not_matter(name: str, bidirectional: bool) -> 
     zero = [torch.zeros_like(part) for part in hx]
     early = layer(x[:4], tuple(zero))
     late = layer(x[4:], tuple(mine))
-    assert_close(output[:4], early[0], VALUES)
-    assert_close(output[4:], late[0], VALUES)
+    assert_close(output[:4], early[0], CUT)
+    assert_close(output[4:], late[0], CUT)
     for part, one, two in zip((h, c), early[1], late[1]):
-        assert_close(part[0], two[0], VALUES)
+        assert_close(part[0], two[0], CUT)
         if bidirectional:
-            assert_close(part[1], one[1], VALUES)
+            assert_close(part[1], one[1], CUT)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -221,9 +223,9 @@ def test_calls_one_after_another(name: str) -> None:
         part, state = layer(x[begin:end], state, resets=resets[begin:end], first_step=numbers)
         numbers = seqnorm.steps_since_reset(resets[begin:end], numbers)
         parts.append(part)
-    assert_close(torch.cat(parts), output, VALUES)
+    assert_close(torch.cat(parts), output, CUT)
     for one, two in zip(state or (), last):
-        assert_close(one, two, VALUES)
+        assert_close(one, two, CUT)
 
 
 @pytest.mark.parametrize("cell", ["LSTM", "GRU", "RNN", "LiGRU", "IndRNN", "SLSTM"])
@@ -262,12 +264,12 @@ def test_cells(cell: str, norm: Any, learned: bool) -> None:
                 leaves = [x, *given, *module.parameters()]
                 found.append(torch.autograd.grad(loss, leaves, materialize_grads=True))
             for one, two in zip(new, right):
-                assert_close(one, two, VALUES)
+                assert_close(one, two, CUT)
             for one, two in zip(*found):
                 assert_close(one, two.reshape(one.shape), GRADIENTS)
         for (name, one), two in zip(single.state_dict().items(), layer.state_dict().values()):
             if "table" in name:
-                assert_close(one, two, VALUES if one.is_floating_point() else 0.0, name)
+                assert_close(one, two, CUT if one.is_floating_point() else 0.0, name)
 
 
 @pytest.mark.parametrize("norm", [None, "layer", "batch_pooled"])
@@ -317,7 +319,7 @@ def test_compiled(name: str) -> None:
         x, resets = torch.randn(T, B, I).double(), drawn()
         with torch.no_grad():
             right = torch.tanh(layer(2.0 * x, resets=resets)[0])
-            assert_close(call(x, resets), right, VALUES)
+            assert_close(call(x, resets), right, CUT)
         graphs.append(counter.frame_count)
     assert graphs == graphs[:1] * 4
     assert graphs[0] <= 3  # before and after the layer; torch 2.3 has one more

@@ -201,14 +201,16 @@ def test_constructors_take_what_torchs_take() -> None:
         assert shared == expected
         beyond = {p.name: p.default for p in found if p.kind is p.KEYWORD_ONLY}
         own = {"norm": None, "zoneout": 0.0, "recurrent_dropout": 0.0}
+        own |= {} if kind == "RNN" else {"heads": 1}
         assert beyond == own | {"learn_initial_state": False}
-    for theirs, ours in CELLS.values():
+    for kind, (theirs, ours) in CELLS.items():
         expected = inspect.signature(theirs).parameters.values()
         found = inspect.signature(ours).parameters.values()
         shared = [p for p in found if p.kind is not p.KEYWORD_ONLY]
         assert [(p.name, p.default) for p in shared] == [(p.name, p.default) for p in expected]
         beyond = {p.name: p.default for p in found if p.kind is p.KEYWORD_ONLY}
-        assert beyond == {"norm": None, "learn_initial_state": False}
+        heads = {} if kind.startswith("RNN") else {"heads": 1}
+        assert beyond == {"norm": None, "learn_initial_state": False, **heads}
 
 
 def test_arguments_mean_the_same_by_their_place() -> None:

@@ -75,7 +75,7 @@ def test_words() -> None:
     )
     text = str(sets)
     assert text.startswith("BatchInstanceNorm2d, x (N, C, H, W): a mixture of two sets, batch: one")
-    assert "the share rho, and values normalised over the instance the share 1 - rho." in text
+    assert "the share rho, and values normalised over the instance have the rest." in text
     assert "inference takes running statistics instead." in text
     assert "does not depend on the other" not in text, "which holds for a part, not for the whole"
     assert "a mixture of three sets" in str(build("SwitchableNorm2d")[1])

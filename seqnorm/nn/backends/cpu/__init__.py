@@ -28,7 +28,7 @@ from ..watching import (
     refuse_freed,
     tracing_state,
 )
-from .batch import corrected, in_parts, pooled_columns
+from .batch import in_parts, pooled_columns
 from .call import Call, Inputs
 from .half import in_half, refusal, widened
 from .library import LIBRARY, STEPS, TOGETHER, WHY_NOT, describe
@@ -77,8 +77,6 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
         return f"it has no kernel for the {direction.step.name}"
     plan = plan_of(direction)
     reason = plan.reason
-    if reason is None and direction.over_batch:
-        reason = corrected(direction, plan)
     if reason is None and LIBRARY is None:
         if direction.norms and not _warned and not torch.compiler.is_compiling():
             _warned.append(WHY_NOT)
@@ -183,7 +181,7 @@ def _start(direction: Direction, rows: Tensor, packing: Packing, state: State) -
     bias_hh = direction.bias_hh if plan.places[1] else None
     inputs = Inputs(
         *(rows, weight_ih, direction.weight_hh, state[0], state[1] if len(state) > 1 else None),
-        *(gain_x, gain_h, gain_c, bias_c, columns_x, None, None, stays[0], stays[1]),
+        *(gain_x, gain_h, gain_c, bias_c, columns_x, *_NONE, *_NONE, None, stays[0], stays[1]),
         *(bias_ih, bias_hh, bias_x, bias_h, direction.weight_hr),
     )
     # In a graph of a layer without norms of the batch, a tensor holds the numbers of rows.

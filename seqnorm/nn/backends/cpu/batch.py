@@ -6,27 +6,14 @@ Axes: T steps, B sequences, N packed rows, F features.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...recurrence.direction import Direction
 from ...recurrence.packing import with_ended
-from ...recurrence.site_norms import BatchPass, BatchSiteNorm, SitePass
-from .call import Call, Inputs
-from .plan import Plan
-
-
-def corrected(direction: Direction, plan: Plan) -> str | None:
-    """Return the reason why the kernels do not take a call with Batch Renormalization, if so.
-
-    It corrects statistics of the batch alone, so that inference is that of BatchNorm.
-    """
-    for site in plan.sites:
-        norm = direction.norms.get(site)
-        if isinstance(norm, BatchSiteNorm) and norm.learns and norm.renormalization is not None:
-            return "it has no kernel for Batch Renormalization in training, only in inference"
-    return None
+from ...recurrence.site_norms import BatchPass, SitePass
+from .call import COLUMNS, STAYS, Call, Inputs
 
 
 def in_parts(
@@ -56,16 +43,23 @@ def in_parts(
             None if norm is None or start < read else _columns(norm, start - read, end - read, eps)
             for norm, read, eps in zip(norms, ends, call.plan.eps)
         ]
+        before = [
+            norm.correcting(start, end) if norm is not None and columns is None else None
+            for norm, columns in zip(norms, given)
+        ]
         alive, here = sizes[start], slice(row, row + sum(sizes[start:end]))
         row = here.stop
-        part = _part(inputs, here, [before[:alive] for before in state], given)
+        part = _part(inputs, here, [part[:alive] for part in state], given, before)
         output, *found = recurrence(call._replace(sizes=sizes[start:end]), part)
         outputs.append(output)
         statistics = iter(found[len(state) :])
         for norm, columns in zip(norms, given):
             if norm is not None and columns is None:
                 own, var = next(statistics), next(statistics)
-                norm.gather(own[:, 0], var)
+                mean = own[:, 0]
+                if own.shape[1] > 2:  # corrected by d, see ``src/arguments.h``
+                    mean = mean + own[:, 2] / own[:, 1]
+                norm.gather(mean, var)
         state = with_ended(found[: len(state)], state)
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs), *state
 
@@ -76,17 +70,20 @@ def pooled_columns(norm: BatchPass, dtype: torch.dtype, eps: float) -> Tensor | 
 
 
 def _part(
-    inputs: Inputs, rows: slice, state: Sequence[Tensor], given: Sequence[Tensor | None]
+    inputs: Inputs,
+    rows: slice,
+    state: Sequence[Tensor],
+    columns: Sequence[Tensor | None],
+    before: Sequence[Tensor | None],
 ) -> Inputs:
     """Return the part of a call with these packed rows."""
-    columns = [None if found is None else found.to(inputs.input.dtype) for found in given]
+    dtype = inputs.input.dtype
+    found: Any = [None if t is None else t.to(dtype) for t in (*columns, *before)]
     return inputs._replace(
+        **dict(zip(Inputs._fields[COLUMNS:STAYS], found)),
         input=inputs.input[rows],
         h_0=state[0],
         c_0=state[1] if len(state) > 1 else None,
-        columns_x=columns[0],
-        columns_h=columns[1],
-        columns_c=columns[2],
         stay_h=None if inputs.stay_h is None else inputs.stay_h[rows],
         stay_c=None if inputs.stay_c is None else inputs.stay_c[rows],
     )

@@ -26,6 +26,9 @@ class Inputs(NamedTuple):
         gain_x, gain_h, gain_c, bias_c: gains and bias of the norms.
         columns_x, columns_h, columns_c: (T, 2, .) mean and 1 / deviation of each step, for norms of
             the batch that compute no statistics of these rows; (1, 2, .) if it is pooled over time.
+        before_x, before_h, before_c: (T, 4, .) of norms with Batch Renormalization that compute
+            statistics of these rows: the running mean and 1 / deviation of each step, and the
+            limits of r and d.
         stay_h, stay_c: (N, P) and (N, H), 1 where zoneout holds a unit back, else 0.
         bias_0, ...: biases, added at the places of the plan.
         weight_hr: (P, H) the projection of an LSTM.
@@ -43,6 +46,9 @@ class Inputs(NamedTuple):
     columns_x: Tensor | None
     columns_h: Tensor | None
     columns_c: Tensor | None
+    before_x: Tensor | None
+    before_h: Tensor | None
+    before_c: Tensor | None
     stay_h: Tensor | None
     stay_c: Tensor | None
     bias_0: Tensor | None = None
@@ -56,6 +62,7 @@ class Inputs(NamedTuple):
 ALWAYS = ("input", "weight_hh", "h_0")
 BIASES = Inputs._fields.index("bias_0")
 COLUMNS = Inputs._fields.index("columns_x")
+BEFORE = Inputs._fields.index("before_x")
 STAYS = Inputs._fields.index("stay_h")
 
 
@@ -85,12 +92,19 @@ class Call(NamedTuple):
             return ("x",) if inputs.columns_x is None else ()
         if not self.plan.batch:
             return ()
-        terms = zip("xhc", self.plan.kinds, inputs[COLUMNS:STAYS])
+        terms = zip("xhc", self.plan.kinds, inputs[COLUMNS:BEFORE])
         return tuple([term for term, kind, given in terms if kind == "batch" and given is None])
 
-    def columns(self, steps: Any) -> Any:
-        """Return how many columns the norm of x has for this number of steps, which may be T."""
-        return 1 if self.plan.pooled else steps
+    def columns(self, inputs: Inputs, term: str, steps: Any) -> tuple[Any, int, int]:
+        """Return the shape of the columns that the norm of "x", "h" or "c" has for these steps.
+
+        Args:
+            steps: T, a number or a symbol of a graph.
+        """
+        hidden = self.plan.hidden_size
+        width = hidden if term == "c" else len(self.plan.step.gates) * hidden
+        before = inputs[BEFORE + "xhc".index(term)]
+        return 1 if self.plan.pooled else steps, 2 if before is None else 4, width
 
     def check(self, inputs: Inputs) -> None:
         """Raise RuntimeError unless every tensor has the shape that the kernels rely on."""
@@ -109,6 +123,7 @@ class Call(NamedTuple):
             *((batch, width), (batch, self.plan.carried)),
             *((gates,), (of_h,), (hidden,), (hidden,)),
             *((1 if self.plan.pooled else steps, 2, gates), (steps, 2, gates), (steps, 2, hidden)),
+            *((steps, 4, gates), (steps, 4, gates), (steps, 4, hidden)),
             *((rows, width), (rows, hidden), (gates,), (gates,), (gates,), (of_h,)),
             (width, hidden),
         )

@@ -17,7 +17,7 @@ from ...recurrence.site_norms import SitePass, SiteRun, normalise_units
 from ...recurrence.zoneout import steps
 from ...statistics.moments import affine, moments, normalise
 from ..reference import input_term, unroll
-from .call import COLUMNS, STAYS, Call, Inputs
+from .call import BEFORE, COLUMNS, STAYS, Call, Inputs
 from .half import nearest, rounding
 from .states import apart, joined
 
@@ -27,7 +27,7 @@ class _KernelNorm(SitePass):
     """A norm of the recurrence with its parameters and, for norms of the batch, its statistics.
 
     Attributes:
-        own: mean and variance (1, F) of each step, if they are computed from the rows.
+        own: the columns and the variance (1, F) of each step, if they are computed from the rows.
     """
 
     norm: Norm
@@ -36,7 +36,8 @@ class _KernelNorm(SitePass):
     gain: Tensor | None
     bias: Tensor | None
     columns: Tensor | None
-    own: list[tuple[Tensor, Tensor]] = field(init=False, default_factory=list)
+    before: Tensor | None
+    own: list[tuple[Tensor, ...]] = field(init=False, default_factory=list)
 
     def __call__(self, x: Tensor, t: int) -> Tensor:
         if not self.norm.over_batch:
@@ -45,8 +46,16 @@ class _KernelNorm(SitePass):
             y = (x - self.columns[t, 0]) * self.columns[t, 1]
         else:
             mean, var, _ = moments(x, (0,))
-            self.own.append((mean, var))
             y = normalise(x, mean, var, self.norm.eps)
+            scale = torch.rsqrt(var + self.norm.eps).detach()
+            columns: tuple[Tensor, ...] = (mean.detach(), scale)
+            if self.before is not None:
+                running, known, most_r, most_d = self.before[t].unbind()
+                r = (known / scale).clamp(most_r.reciprocal(), most_r)
+                d = ((columns[0] - running) * known).clamp(-most_d, most_d)
+                y = y * r + d
+                columns = (columns[0] - d / (scale * r), scale * r, d, r)
+            self.own.append((*columns, var.detach()))
         return affine(y, self.gain, self.bias)
 
     def whole(self, rows: Tensor) -> Tensor:
@@ -63,7 +72,8 @@ def definition(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
     biases = (inputs.bias_2, inputs.bias_3, inputs.bias_c)
     spans = {} if scheme is None else step.spans(scheme)
     norms: dict[str, _KernelNorm] = {}
-    for site, *given in zip(plan.sites, gains, biases, inputs[COLUMNS:STAYS]):
+    columns, before = inputs[COLUMNS:BEFORE], inputs[BEFORE:STAYS]
+    for site, *given in zip(plan.sites, gains, biases, columns, before):
         if site and scheme is not None:
             norm = plan.norm_at(site)
             units = norm.sizes(step.gates, spans[site], plan.hidden_size, step.heads)
@@ -83,10 +93,10 @@ def definition(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
     held += [0.0] * (len(state) - len(held))
     output, final = unroll(direction, run, x, sizes, state, steps(held, sizes))
     statistics: list[Tensor] = []
-    for site, eps in zip(plan.sites, plan.eps):
+    for site in plan.sites:
         if site and norms[site].own:
-            mean, var = (torch.cat(parts).detach() for parts in zip(*norms[site].own))
-            statistics += [torch.stack((mean, torch.rsqrt(var + eps)), 1), var]
+            *found, var = (torch.cat(parts) for parts in zip(*norms[site].own))
+            statistics += [torch.stack(found, 1), var]
     return (output, *joined(final), *statistics)
 
 

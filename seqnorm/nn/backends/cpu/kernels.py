@@ -154,12 +154,9 @@ class Forward(Pass):
         if c_0 is not None:
             results["c_n"] = c_0.detach().clone(memory_format=copy)
         if call.plan.batch or call.plan.pooled:
-            steps = call.columns(len(call.sizes))
-            hidden = call.plan.hidden_size
-            wide = len(call.plan.step.gates) * hidden
             for term in call.own(inputs):
-                width = hidden if term == "c" else wide
-                results["columns_" + term] = input.new_empty(steps, 2, width)
+                steps, rows, width = call.columns(inputs, term, len(call.sizes))
+                results["columns_" + term] = input.new_empty(steps, rows, width)
                 results["var_" + term] = input.new_empty(steps, width)
         self.give(results.items())
         self.results = tuple(results.values())

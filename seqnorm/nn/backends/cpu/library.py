@@ -26,6 +26,7 @@ _READ = (
     *("rows", "input", "weight_ih", "weight_hh", "weight_hr", "bias_in", "h_0", "c_0"),
     *("gain_x", "gain_h", "bias_x", "bias_h", "gain_c", "bias_c"),
     *("columns_x", "columns_h", "columns_c", "var_x", "var_h", "var_c"),
+    *("before_x", "before_h", "before_c"),
     *("stay_h", "stay_c", "output", "h_n", "c_n"),
 )
 _GRADIENTS = (

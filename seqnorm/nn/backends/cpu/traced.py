@@ -161,14 +161,11 @@ def _forward(*arguments: Any) -> tuple[Tensor, ...]:
 def _forward_shapes(*arguments: Any) -> tuple[Tensor, ...]:
     batch_sizes, given = arguments[CALL - 1], Inputs(*arguments[CALL:])
     call = _call(arguments[:CALL], given, [])
-    hidden = call.plan.hidden_size
-    wide = len(call.plan.step.gates) * hidden
     found = [given.input.new_empty(given.input.shape[0], given.h_0.shape[1])]
     found += [t.new_empty(t.shape) for t in (given.h_0, given.c_0) if t is not None]
     for term in call.own(given):
-        steps = call.columns(batch_sizes.shape[0])
-        shape = steps, hidden if term == "c" else wide
-        found += [given.input.new_empty(shape[0], 2, shape[1]), given.input.new_empty(shape)]
+        steps, rows, width = call.columns(given, term, batch_sizes.shape[0])
+        found += [given.input.new_empty(steps, rows, width), given.input.new_empty(steps, width)]
     return _in_places(call, given, found)
 
 

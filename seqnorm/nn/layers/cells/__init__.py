@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .dreamer import DreamerGRUCell
 from .gru import GRU, GRUCell
 from .indrnn import IndRNN, IndRNNCell
 from .ligru import LiGRU, LiGRUCell
@@ -16,6 +17,7 @@ __all__ = [
     "LSTM",
     "RNN",
     "SLSTM",
+    "DreamerGRUCell",
     "GRUCell",
     "IndRNN",
     "IndRNNCell",

@@ -1,18 +1,21 @@
 """GRU: the step, its published norms, the layer and the cell.
 
-Axes: T steps, B sequences, n rows, I = input_size, H = hidden_size.
+Axes: T steps, B sequences, n rows, I = input_size, H = hidden_size, P = H / heads.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ...recurrence.scheme import Norm, NormScheme
 from ...recurrence.step import Normalise, State, Step
-from ..forms import Cell, Layer
+from ..arguments import check_heads
+from ..cell import RecurrentCell
+from ..forms import Cell, Layer, passed
+from ..layer import RecurrentLayer
 from ..torch_weights import TorchCellWeights, TorchWeights
 
 _LAYER = Norm("layer", gain=1.0, bias=0.0)
@@ -32,7 +35,7 @@ class GRUStep(Step):
 
     gates = "rzn"
     fields = ("update",)
-    fused = torch.gru
+    fused: Any = torch.gru
     presets: ClassVar[dict[str, NormScheme]] = {
         "layer": NormScheme(input=_BA_GRU, hidden=_BA_GRU, bias_ih=None),
         "rms": NormScheme(
@@ -57,6 +60,10 @@ class GRUStep(Step):
         "laurent2016": NormScheme(input=Norm("batch_pooled", bias=None), bias_hh="outside"),
         "nemo_batch": NormScheme(frame=Norm("batch_pooled"), bias_ih=None),
     }
+
+    def __init__(self, heads: int = 1) -> None:
+        if heads > 1:  # with one head it is torch's GRU
+            self.heads, self.fused = heads, None
 
     def check(self, scheme: NormScheme) -> None:
         super().check(scheme)
@@ -99,7 +106,7 @@ class GRUStep(Step):
 class GRU(Layer[Tensor], TorchWeights[nn.GRU]):
     """``torch.nn.GRU`` with normalisation inside the recurrence and with lengths.
 
-    With gates r, z, n stacked in this order in W_ih (3H, I) and W_hh (3H, H), and the terms
+    With gates r, z, n stacked in this order in W_ih (3H, I) and W_hh (3H, P), and the terms
     x = N(W_ih x_t) + b and h = N(W_hh h_(t-1)) + b'::
 
         r, z = sigmoid(x_rz + h_rz)
@@ -130,15 +137,69 @@ class GRU(Layer[Tensor], TorchWeights[nn.GRU]):
                  the first layer's norm)
     ============ ===================================================================================
 
+    With one head P = H. With several, W_hh is block-diagonal: P = H / heads, and row k of each gate
+    reads only the P units of h_(t-1) of head k // P. The matrix then has H / P times fewer weights.
+    The norms stay as they are, over the units of all heads. A norm with ``sets="heads"`` has a set
+    for each head of each gate. Only bfloat16 is slower with heads, because the kernels compute one
+    head there.
+
     Everything else is as in ``LSTM``; ``zoneout`` is one probability, and there is no proj_size.
+
+    Args:
+        heads: number of equal parts of W_hh, which has to divide ``hidden_size``. DreamerV3 has
+            eight in its recurrence (``seqnorm.DreamerGRUCell``).
     """
 
     step_class = GRUStep
     torch_class = nn.GRU
 
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        heads: int = 1,
+        norm: str | NormScheme | None = None,
+        zoneout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        learn_initial_state: bool = False,
+    ) -> None:
+        options = passed(locals(), "heads")
+        heads = check_heads("heads", heads, hidden_size)
+        RecurrentLayer.__init__(self, self.step_class(heads), **options)
+        self.heads = heads
+
 
 class GRUCell(Cell[Tensor], TorchCellWeights[nn.GRUCell]):
-    """One step of ``seqnorm.GRU``; ``torch.nn.GRUCell`` with ``norm``. See ``LSTMCell``."""
+    """One step of ``seqnorm.GRU``; ``torch.nn.GRUCell`` with ``norm``. See ``LSTMCell``.
+
+    Args:
+        heads: number of equal parts of W_hh, see ``GRU``.
+    """
 
     step_class = GRUStep
     torch_class = nn.GRUCell
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        heads: int = 1,
+        norm: str | NormScheme | None = None,
+        learn_initial_state: bool = False,
+    ) -> None:
+        options = passed(locals(), "heads")
+        heads = check_heads("heads", heads, hidden_size)
+        RecurrentCell.__init__(self, self.step_class(heads), **options)
+        self.heads = heads

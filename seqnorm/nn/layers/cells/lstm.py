@@ -6,13 +6,15 @@ proj_size), L = num_layers, D = directions.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ...recurrence.scheme import Norm, NormScheme
 from ...recurrence.step import Normalise, State, Step
+from ..arguments import check_heads
+from ..cell import RecurrentCell
 from ..forms import Cell, Layer, passed
 from ..layer import RecurrentLayer
 from ..torch_weights import TorchCellWeights, TorchWeights
@@ -39,7 +41,7 @@ class LSTMStep(Step):
     states = "hc"
     fields = ("cell", "cell_state")
     projects = True
-    fused = torch.lstm
+    fused: Any = torch.lstm
     presets: ClassVar[dict[str, NormScheme]] = {
         "layer": _BA,
         "rms": NormScheme(input=_RMS, hidden=_RMS, cell=_RMS),
@@ -84,6 +86,10 @@ class LSTMStep(Step):
         "jihunchoi": _COOIJMANS.replace(bias=0.0, gate_bias=(), hidden_init="identity"),
         "laurent2016": NormScheme(input=Norm("batch_pooled", bias=None)),
     }
+
+    def __init__(self, heads: int = 1) -> None:
+        if heads > 1:  # with one head it is torch's LSTM
+            self.heads, self.fused, self.projects = heads, None, False
 
     def step(
         self, x: Tensor, h: Tensor, state: State, norm: Normalise, scheme: NormScheme | None
@@ -165,6 +171,8 @@ class LSTM(Layer[TwoStates], TorchWeights[nn.LSTM]):
             and projected by W_hr before either is held back.
         recurrent_dropout: probability that an element of W_hh is zeroed, drawn once for each
             forward call and all its steps (weight drop; Merity et al. 2018).
+        heads: number of equal parts of W_hh, which has to divide ``hidden_size``. With several,
+            W_hh (4H, H / heads) is block-diagonal, see ``seqnorm.GRU``, and there is no proj_size.
         learn_initial_state: if true, sequences begin with learned states, also after resets,
             instead of zeros: the parameters ``h_0`` (L * D, P) and ``c_0`` (L * D, H), first zero.
             In an sLSTM only h is learned.
@@ -198,12 +206,16 @@ class LSTM(Layer[TwoStates], TorchWeights[nn.LSTM]):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         *,
+        heads: int = 1,
         norm: str | NormScheme | None = None,
         zoneout: float | tuple[float, float] = 0.0,
         recurrent_dropout: float = 0.0,
         learn_initial_state: bool = False,
     ) -> None:
-        RecurrentLayer.__init__(self, self.step_class(), **passed(locals()))
+        options = passed(locals(), "heads")
+        heads = check_heads("heads", heads, hidden_size)
+        RecurrentLayer.__init__(self, self.step_class(heads), **options)
+        self.heads = heads
 
 
 class LSTMCell(Cell[TwoStates], TorchCellWeights[nn.LSTMCell]):
@@ -213,9 +225,29 @@ class LSTMCell(Cell[TwoStates], TorchCellWeights[nn.LSTMCell]):
     if the scheme uses them, and ``norm_ih``, ``norm_hh``, ``norm_sum``, ``norm_cell``. Applied to
     each step of a sequence, the cell computes the same as the layer, running statistics included.
 
+    Args:
+        heads: number of equal parts of W_hh, see ``LSTM``.
+
     Raises:
         TypeError, ValueError: a size or norm is invalid.
     """
 
     step_class = LSTMStep
     torch_class = nn.LSTMCell
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        heads: int = 1,
+        norm: str | NormScheme | None = None,
+        learn_initial_state: bool = False,
+    ) -> None:
+        options = passed(locals(), "heads")
+        heads = check_heads("heads", heads, hidden_size)
+        RecurrentCell.__init__(self, self.step_class(heads), **options)
+        self.heads = heads

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...check import check_positive
 from ...recurrence.scheme import Norm, NormScheme
 from ...recurrence.step import Normalise, State, Step
+from ..arguments import check_heads
 from ..cell import RecurrentCell
 from ..forms import Cell, Layer, passed
 from ..layer import RecurrentLayer
@@ -38,24 +38,6 @@ class SLSTMStep(Step):
 
     def __init__(self, heads: int) -> None:
         self.heads = heads
-
-    def hidden_shape(self, hidden_size: int, width: int) -> tuple[int, ...]:
-        return 4 * hidden_size, hidden_size // self.heads
-
-    def hidden_blocks(self, weight: Tensor, hidden_size: int) -> tuple[Tensor, ...]:
-        return super().hidden_blocks(weight, hidden_size // self.heads)
-
-    def hidden_term(self, h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if self.heads == 1:
-            return F.linear(h, weight, bias)
-        size = weight.shape[1]
-        # (heads, n, P) times (heads, P, 4 P), one product for each head
-        blocks = weight.reshape(4, self.heads, size, size).permute(1, 3, 0, 2)
-        parts = h.reshape(h.shape[0], self.heads, size).transpose(0, 1)
-        product = torch.bmm(parts, blocks.reshape(self.heads, size, 4 * size))
-        term = product.reshape(self.heads, h.shape[0], 4, size).permute(1, 2, 0, 3)
-        term = term.reshape(h.shape[0], len(weight))
-        return term if bias is None else term + bias
 
     def step(
         self, x: Tensor, h: Tensor, state: State, norm: Normalise, scheme: NormScheme | None
@@ -128,7 +110,7 @@ class SLSTM(Layer[FourStates]):
         learn_initial_state: bool = False,
     ) -> None:
         options = passed(locals())
-        step = SLSTMStep(_check_heads(options.pop("num_heads"), hidden_size))
+        step = SLSTMStep(check_heads("num_heads", options.pop("num_heads"), hidden_size))
         RecurrentLayer.__init__(self, step, **options)
         self.num_heads = step.heads
 
@@ -153,14 +135,6 @@ class SLSTMCell(Cell[FourStates]):
         learn_initial_state: bool = False,
     ) -> None:
         options = passed(locals())
-        step = SLSTMStep(_check_heads(options.pop("num_heads"), hidden_size))
+        step = SLSTMStep(check_heads("num_heads", options.pop("num_heads"), hidden_size))
         RecurrentCell.__init__(self, step, **options)
         self.num_heads = step.heads
-
-
-def _check_heads(heads: int, hidden_size: int) -> int:
-    heads = check_positive("num_heads", heads)
-    hidden_size = check_positive("hidden_size", hidden_size)
-    if hidden_size % heads:
-        raise ValueError(f"num_heads={heads} must divide hidden_size={hidden_size}")
-    return heads

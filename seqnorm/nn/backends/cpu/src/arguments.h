@@ -54,6 +54,10 @@ typedef struct {
      * where they are its own, and then the variances (T, G * H) and (T, H). POOLED: the same for
      * one step. */
     void *columns_x, *columns_h, *columns_c, *var_x, *var_h, *var_c;
+    /* BATCH of its own with Batch Renormalization: (T, 4, .) running mean and 1 / deviation, and the
+     * limits of r and d. The columns of a step are then what the corrected value subtracts and
+     * multiplies by, d, and r. Else NULL. */
+    const void *before_x, *before_h, *before_c;
     /* (N, P) and (N, H) zoneout in training: not 0 where a unit stays. */
     const void *stay_h, *stay_c;
     void *output;    /* (N, P) */

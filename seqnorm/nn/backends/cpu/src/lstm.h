@@ -26,7 +26,7 @@ INLINE vec lstm_standard(const Call *c, int64_t row, int64_t t, int64_t u, int64
     vec raw = load(c->raw_c + row * c->a->H + u, m);
     if (!c->a->norm_c) return raw;
     if (batch) {
-        const real *columns = c->columns_c + 2 * t * c->a->H + u;
+        const real *columns = c->columns_c + c->rows_c * t * c->a->H + u;
         return (raw - load(columns, m)) * load(columns + c->a->H, m);
     }
     const real *stats = c->stats + row * c->S + 4 * c->a->sets;
@@ -147,8 +147,9 @@ INLINE void lstm_back_cell(Share *s, int64_t r, int batch) {
         vec dc = load(slot + 4 * H + u, m);
         if (a->norm_c) {
             vec y = lstm_standard(c, row, s->t, u, m, batch);
-            dc = batch ? through_batch(s, GAIN_C, BIAS_C, c->columns_c + (2 * s->t + 1) * H,
-                                       a->own_c, dc, load(c->gain_c + u, m), y, u, m)
+            dc = batch ? through_batch(s, GAIN_C, BIAS_C, c->columns_c + (c->rows_c * s->t + 1) * H,
+                                       a->before_c ? H : 0, a->own_c, dc, load(c->gain_c + u, m), y,
+                                       u, m)
                        : through(dc, y, scale, a->norm_c, of_c[0] / H, of_c[1] / H);
         }
         if (!a->swapped) dc += lstm_grad_carried(s, r, row, 0, u, m);
@@ -186,7 +187,7 @@ static void lstm_forward_batch(Share *s) {
     for (int64_t r = s->r0; r < s->r1; r++) lstm_cell(s, r, 1);
     if (c->a->own_c)
         measure_columns(s, c->raw_c + (c->training ? s->base : 0) * c->a->H, 1, c->columns_c,
-                        c->a->var_c, c->a->eps_c);
+                        c->a->before_c, c->a->var_c, c->a->eps_c);
     for (int64_t r = s->r0; r < s->r1; r++) lstm_output(s, r, 1);
 }
 

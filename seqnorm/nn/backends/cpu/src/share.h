@@ -29,6 +29,7 @@ typedef struct {
     const real *stay_h, *stay_c;
     int zones_h, zones_c; /* whether there is zoneout */
     real *carried;        /* (N, H) c as it is carried on, where that is not c or its norm */
+    int64_t rows_x, rows_h, rows_c; /* rows of a step in columns_x, columns_h and columns_c */
     int64_t norm_x;       /* in the loop: NONE where that of the arguments is POOLED */
     int pooled;
     real *pooled_parts, *pooled_grad; /* moments of each thread's rows; gradients of gain * y */

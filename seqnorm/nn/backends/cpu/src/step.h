@@ -92,8 +92,8 @@ INLINE Spread spread(const Arguments *a, int64_t kind, const real *stats) {
 }
 
 /* The same at step t of a norm of the batch, or of none. */
-INLINE Spread spread_of_batch(const Call *c, const real *columns, int64_t t) {
-    const real *at = columns + 2 * t * c->GH;
+INLINE Spread spread_of_batch(const Call *c, const real *columns, int64_t rows, int64_t t) {
+    const real *at = columns + rows * t * c->GH;
     return (Spread){.means = columns ? at : c->zeros, .scales = columns ? at + c->GH : c->ones};
 }
 
@@ -180,7 +180,8 @@ INLINE void merge_product(Share *s, int64_t r, real *stats) {
 INLINE void forward_spreads(Share *s, int64_t r, int batch, Spread *sx, Spread *sh) {
     const Call *c = s->call;
     if (batch) {
-        *sx = spread_of_batch(c, c->columns_x, s->t), *sh = spread_of_batch(c, c->columns_h, s->t);
+        *sx = spread_of_batch(c, c->columns_x, c->rows_x, s->t);
+        *sh = spread_of_batch(c, c->columns_h, c->rows_h, s->t);
         return;
     }
     real stats[8];
@@ -213,8 +214,9 @@ INLINE Kept kept_of(const Share *s, int64_t r, int batch) {
     const Arguments *a = c->a;
     int64_t row = s->base + r;
     if (batch)
-        return (Kept){row, x_of(s, r), product_of(s, r), spread_of_batch(c, c->columns_x, s->t),
-                      spread_of_batch(c, c->columns_h, s->t)};
+        return (Kept){row, x_of(s, r), product_of(s, r),
+                      spread_of_batch(c, c->columns_x, c->rows_x, s->t),
+                      spread_of_batch(c, c->columns_h, c->rows_h, s->t)};
     const real *stats = c->stats + row * c->S;
     return (Kept){row, x_of(s, r), product_of(s, r), spread(a, c->norm_x, stats),
                   spread(a, a->norm_h, stats + 2 * a->sets)};
