@@ -1,0 +1,36 @@
+"""The code on docs/forecasting.md that needs other libraries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pages import BLOCK, DOCS, read
+
+PAGE = read(DOCS / "forecasting.md")
+PACKAGES = {"pytorch_forecasting": "pytorch-forecasting", "darts": "darts"}
+LEFT_OUT = [code for reason, language, code in BLOCK.findall(PAGE) if reason]
+# The sines have a standard deviation of 0.7, and noise of 0.1.
+UNTRAINED = 0.7
+
+
+@pytest.mark.filterwarnings("ignore")  # warnings of the libraries
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_code_that_needs_a_library_runs(
+    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(package, reason=f"{PACKAGES[package]} is not installed")
+    (code,) = [code for code in LEFT_OUT if f"from {package} import" in code]
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, Any] = {"__name__": "forecasting_page"}
+    exec(code, scope)
+    assert scope["errors"]
+    for name, error in scope["errors"].items():
+        assert 0.05 < error < 0.7 * UNTRAINED, name
+
+
+def test_every_block_is_run_with_its_library() -> None:
+    assert len(LEFT_OUT) == len(PACKAGES)
+    assert len(BLOCK.findall(PAGE)) == len(PACKAGES)
