@@ -69,3 +69,13 @@ def rl(session: nox.Session) -> None:
     session.install("-c", "constraints.txt", "-e", ".[rl]", *tools)
     tests = ("tests/integrations", "tests/test_cartpole_benchmark.py")
     session.run("python", "-m", "pytest", "-q", *tests)
+
+
+@nox.session(python=PYTHON)
+def forecasting(session: nox.Session) -> None:
+    """Test normalised layers in the models of pytorch-forecasting and darts."""
+    tools = ("matplotlib", "pytest>=8", "pytest-timeout", "pytest-xdist", "hypothesis")
+    # These libraries need an older pandas than constraints.txt.
+    session.install("torch==2.13.0", "-e", ".[forecasting]", *tools)
+    tests = ("test_forecasting_page.py", "test_pytorch_forecasting.py")
+    session.run("python", "-m", "pytest", "-q", *(f"tests/integrations/{name}" for name in tests))

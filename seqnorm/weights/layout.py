@@ -55,6 +55,11 @@ class Layout:
     note: str = ""
 
     @property
+    def learns_states(self) -> bool:
+        """Whether the initial state is among the weights."""
+        return any("h_0" in part.of for part in self.tensors.values())
+
+    @property
     def scheme(self) -> NormScheme | None:
         """The scheme of our layer."""
         return preset(self.norm, self.cell) if isinstance(self.norm, str) else self.norm
@@ -90,8 +95,8 @@ class Source:
             name: the name of the source, for the error.
 
         Raises:
-            ValueError: the layer has another step, norm or nonlinearity than the source, heads
-                that the source does not have, or a zoneout with another meaning.
+            ValueError: the layer has another step, norm or nonlinearity than the source, heads or
+                learned states that the source does not have, or a zoneout with another meaning.
         """
         step = module.step
         of_cell = [layout for layout in self.layouts if layout.cell == step.name]
@@ -111,6 +116,11 @@ class Source:
             raise ValueError(
                 f"W_hh of {name!r} has no blocks, and this {step.name} has heads={step.heads}: "
                 "build it with heads=1"
+            )
+        if module.learn_initial_state and not any(layout.learns_states for layout in found):
+            raise ValueError(
+                f"sequences of this {step.name} begin with learned states, and those of {name!r} "
+                "with zeros: build it with learn_initial_state=False"
             )
         wanted = {layout.nonlinearity for layout in found} - {""}
         if wanted and getattr(step, "nonlinearity", "") not in wanted:

@@ -1,5 +1,8 @@
 """The parameters and running statistics of one layer in one direction, by short names.
 
+Learned initial states are among them, "h_0" and "c_0" (H,), although they are one tensor of all
+directions.
+
 Axes: S time steps, F features of a norm.
 """
 
@@ -37,7 +40,8 @@ class Parameters:
         heads: number of heads of the cell.
     """
 
-    def __init__(self, module: Recurrent, suffix: str) -> None:
+    def __init__(self, module: Recurrent, suffix: str, number: int = 0) -> None:
+        """Gather the tensors with a suffix, and the states with the number of the direction."""
         step, scheme = module.step, module.norm
         self.heads = step.heads
         self.values: dict[str, Tensor] = {}
@@ -47,6 +51,10 @@ class Parameters:
             short = _short(name, suffix)
             if "." in short or short in known:
                 self.values[short] = parameter.detach()
+        states = [f"{letter}_0" for letter in step.learned if module.learn_initial_state]
+        for name in states:
+            learned = getattr(module, name).detach()
+            self.values[name] = learned[number] if isinstance(module, RecurrentLayer) else learned
         for name, child in module.named_modules():
             if isinstance(child, RunningTable) and (short := _short(name, suffix)):
                 self.tables[short.partition(".")[0]] = child
@@ -55,7 +63,7 @@ class Parameters:
         self.spans: dict[str, str] = {}
         for name in self.values:
             norm, dot, _ = name.partition(".")
-            of_gates = "" if name == "weight_hr" else step.gates
+            of_gates = "" if name in ("weight_hr", *states) else step.gates
             self.spans[name] = sites.get(_SITES.get(norm, ""), "") if dot else of_gates
 
     def choose(self, step: int) -> None:
@@ -154,7 +162,7 @@ def directions_of(module: Recurrent) -> list[Parameters]:
     suffixes = [""]
     if isinstance(module, RecurrentLayer):
         suffixes = [suffix for layer in module.suffixes for suffix in layer]
-    return [Parameters(module, suffix) for suffix in suffixes]
+    return [Parameters(module, suffix, number) for number, suffix in enumerate(suffixes)]
 
 
 def is_parametrised(module: nn.Module) -> bool:

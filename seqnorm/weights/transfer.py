@@ -143,11 +143,6 @@ def _check_layer(name: str, layer: object) -> None:
             f"{name} takes a recurrent layer or cell of seqnorm, got {type(layer).__name__}: give "
             "the layer itself, as model.rnn"
         )
-    if layer.learn_initial_state:
-        raise ValueError(
-            f"{name}: sequences of this layer begin with learned states, and those of the original "
-            "with zeros: build it with learn_initial_state=False"
-        )
     if is_parametrised(layer):
         raise ValueError(
             f"{name}: a parametrization computes a weight of this layer, and a copy into it would "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from seqnorm.datasets import DatasetError, load_corpus
 from seqnorm.datasets.guessing import text_column_of, with_columns
 from seqnorm.datasets.layout import Layout
 from seqnorm.datasets.rows import read_rows
+from seqnorm.datasets.telling import told_once
 
 WORDS = ["the", "film", "was", "long", "and", "its", "end", "came", "late"]
 Columns = dict[str, list[Any]]
@@ -121,6 +123,21 @@ def test_a_guess_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     caplog.clear()
     load_corpus(path, text_column="review", label_column="sentiment")
     assert not caplog.messages
+
+
+def test_several_runs_tell_a_guess_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Other readers are told once too, and another file has guesses of its own."""
+    paths = [tmp_path / name for name in ("a.csv", "b.csv")]
+    for path in paths:
+        path.write_text(table(columns(review=text, sentiment=lambda n: "ab"[n % 2]), ";"))
+    with told_once():
+        for path in (*paths, *paths):
+            load_corpus(path)
+    told = Counter(Path(message.partition(":")[0]).name for message in caplog.messages)
+    assert told == {"a.csv": 2, "b.csv": 2}  # the separator, and the columns
+    caplog.clear()
+    load_corpus(paths[0])
+    assert len(caplog.messages) == 2
 
 
 def test_options_win(tmp_path: Path) -> None:

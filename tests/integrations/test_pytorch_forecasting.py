@@ -90,3 +90,61 @@ def test_a_model_trains(name: str, norm: str | None, series: Any) -> None:
     network.eval()
     x, _ = next(iter(loader))
     assert bool(network(x).prediction.isfinite().all())
+
+
+LENGTHS = [3, 0, 5, 1]
+
+
+def states(layer: Any, seed: int) -> Any:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (layer.num_layers, len(LENGTHS), layer.hidden_size)
+    drawn = [torch.randn(shape, dtype=torch.float64, generator=generator) for _ in "hc"]
+    return tuple(drawn) if isinstance(layer, torch.nn.LSTM) else drawn[0]
+
+
+def listed(found: Any) -> list[torch.Tensor]:
+    output, state = found
+    return [output, *state] if isinstance(state, tuple) else [output, state]
+
+
+@pytest.mark.parametrize("cls", [LSTM, GRU])
+def test_without_a_norm_it_computes_what_theirs_does(cls: Any) -> None:
+    """Sequences of length zero, and any order of lengths, with gradients."""
+    reference = getattr(theirs, cls.__name__)(3, 4, num_layers=2, batch_first=True).double()
+    layer = cls.from_torch(reference)
+    lengths = torch.tensor(LENGTHS)
+    x = torch.randn(len(LENGTHS), max(LENGTHS), 3, dtype=torch.float64, requires_grad=True)
+    calls = [layer(x, lengths=lengths, enforce_sorted=False)]
+    calls.append(reference(x, lengths=lengths, enforce_sorted=False))
+    weights = [torch.randn_like(part) for part in listed(calls[0])]
+    gradients = []
+    for call in calls:
+        total = torch.stack([(w * part).sum() for w, part in zip(weights, listed(call))]).sum()
+        parameters = layer.parameters() if call is calls[0] else reference.parameters()
+        gradients.append(torch.autograd.grad(total, [x, *parameters]))
+    for one, two in zip(listed(calls[0]), listed(calls[1])):
+        torch.testing.assert_close(one, two, rtol=1e-10, atol=1e-12)
+    for one, two in zip(*gradients):
+        torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-11)
+    hx = states(layer, 1)
+    for one, two in zip(listed(layer(x, hx)), listed(reference(x, hx))):
+        torch.testing.assert_close(one, two, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("cls", [LSTM, GRU])
+def test_a_sequence_computes_the_same_alone(cls: Any) -> None:
+    layer = cls(3, 4, batch_first=True, norm="layer", dtype=torch.float64)
+    x = torch.randn(len(LENGTHS), max(LENGTHS), 3, dtype=torch.float64)
+    poisoned = x.clone()
+    for b, length in enumerate(LENGTHS):
+        poisoned[b, max(length, 1) :] = torch.nan  # theirs reads a step of an empty sequence
+    found = listed(layer(poisoned, lengths=torch.tensor(LENGTHS), enforce_sorted=False))
+    for b, length in enumerate(LENGTHS):
+        if length:
+            alone = listed(layer(x[b : b + 1, :length]))
+            torch.testing.assert_close(found[0][b, :length], alone[0][0])
+        for part, expected in zip(found[1:], alone[1:] if length else found[1:]):
+            wanted = expected[:, 0] if length else torch.zeros_like(part[:, b])
+            torch.testing.assert_close(part[:, b], wanted)
+    copied = layer.repeat_interleave(states(layer, 2), 3)
+    assert layer(x[:, :1].repeat_interleave(3, 0), copied)[0].shape == (12, 1, 4)

@@ -3,7 +3,7 @@
 Each function transcribes one publication with its own order of gates and its own matrices; none of
 them reads the tables of ``seqnorm.weights``.
 
-Axes: I = input size, H = hidden size.
+Axes: T steps, B sequences, I = input size, H = hidden size.
 """
 
 from __future__ import annotations
@@ -178,6 +178,24 @@ def ligru_batch(w: Weights, x: Tensor, state: State) -> State:
 
 def sligru_batch(w: Weights, x: Tensor, state: State) -> State:
     return ligru(w, fixed(w, "norm", w["w.weight"] @ x), state[0], True)
+
+
+def bn(rows: Tensor, gain: Tensor, bias: Tensor | float = 0.0) -> Tensor:
+    mean = sum(rows) / len(rows)
+    var = sum((rows - mean) ** 2) / len(rows)
+    return gain * (rows - mean) / torch.sqrt(var + 1e-5) + bias
+
+
+def cooijmans(w: Weights, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute outputs and final states of penntreebank.py with the statistics of the batch."""
+    outputs = []
+    for x_t in x:
+        a = bn(h @ w["Wa"], w["bn_a.gammas"], w["bn_a.betas"]) + bn(x_t @ w["Wx"], w["bn_b.gammas"])
+        g, f, i, o = a.chunk(4, -1)
+        c = sigmoid(f) * c + sigmoid(i) * tanh(g)
+        h = sigmoid(o) * tanh(bn(c, w["bn_c.gammas"], w["bn_c.betas"]))
+        outputs.append(h)
+    return torch.stack(outputs), h, c
 
 
 ORIGINALS: dict[tuple[str, str], Step] = {

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from originals import Weights, fixed
+from originals import Weights, cooijmans, fixed
 from peers import HEADS, PEERS, Peer, run_ours
 from publications import B, T
 from tolerances import REORDERED, SUMS, assert_close, assert_equal
@@ -78,26 +78,12 @@ def test_weights_come_back(peer: Peer) -> None:
             assert_equal(back[name], value, name)
 
 
-def bn(rows: Tensor, gain: Tensor, bias: Tensor | float = 0.0) -> Tensor:
-    mean = sum(rows) / len(rows)
-    var = sum((rows - mean) ** 2) / len(rows)
-    return gain * (rows - mean) / torch.sqrt(var + 1e-5) + bias
-
-
 def test_cooijmans_in_training_with_the_statistics_of_the_batch() -> None:
     peer = the("cooijmans", "cooijmans2016")
     w, layer = peer.weights(), peer.layer().train()
     seqnorm.load_weights(layer, w, "cooijmans")
     x, states = peer.draw()
-    h, c = states
-    outputs = []
-    for x_t in x:
-        a = bn(h @ w["Wa"], w["bn_a.gammas"], w["bn_a.betas"]) + bn(x_t @ w["Wx"], w["bn_b.gammas"])
-        g, f, i, o = a.chunk(4, -1)
-        c = sigmoid(f) * c + sigmoid(i) * tanh(g)
-        h = sigmoid(o) * tanh(bn(c, w["bn_c.gammas"], w["bn_c.betas"]))
-        outputs.append(h)
-    for wanted, got in zip((torch.stack(outputs), h, c), run_ours(layer, x, states)):
+    for wanted, got in zip(cooijmans(w, x, *states), run_ours(layer, x, states)):
         assert_close(got, wanted, REORDERED)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from ..check import check_flag
 from ..norms.exchange import Patterns, check_hooks, choose_paths, put
 from ..recurrence.scheme import NormScheme
 from .cell import RecurrentCell
@@ -21,6 +22,7 @@ def convert_rnn(
     *,
     include: Patterns = None,
     exclude: Patterns = None,
+    learn_initial_state: bool = False,
     inplace: bool = False,
     say: Callable[[str], object] | None = print,
 ) -> nn.Module:
@@ -41,6 +43,8 @@ def convert_rnn(
         norm: the name of a preset of every replaced layer, a ``NormScheme``, or ``None``.
         include, exclude: paths of the layers to replace or to leave, or of modules around them, as
             in ``model.named_modules``; patterns such as "encoder.*", or lists of them.
+        learn_initial_state: if true, every replaced layer learns the state with which it begins
+            where the model gives it none, see ``seqnorm.LSTM``. Zeros are its first value.
         inplace: replace the layers of ``model`` itself. Their parameters are new, so make the
             optimiser afterwards.
         say: called with a line for each replaced layer; ``None`` for no lines.
@@ -49,7 +53,7 @@ def convert_rnn(
         ValueError: there is no layer to replace; a layer has hooks, parametrisations or a class of
             its own, or shares a parameter with another module, which would be lost; a pattern
             matches nothing; the norm is not published for a cell.
-        TypeError: ``model`` is not a module.
+        TypeError: ``model`` is not a module, or ``learn_initial_state`` is not a boolean.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"convert_rnn takes a model, a torch.nn.Module, got {model!r}")
@@ -58,11 +62,12 @@ def convert_rnn(
             "the model is itself a recurrent layer, and no module holds it where another could "
             "be put: leave inplace=False and take the returned layer"
         )
+    learn_initial_state = check_flag("learn_initial_state", learn_initial_state)
     new: dict[int, nn.Module] = {}
     lines = []
     for path in _chosen(model, include, exclude):
         old = model.get_submodule(path)
-        new[id(old)] = _replacement(path, old, norm)
+        new[id(old)] = _replacement(path, old, norm, learn_initial_state)
         shown = [f"{type(m).__name__}({m.extra_repr()})" for m in (old, new[id(old)])]
         lines.append(f"{path}: " * bool(path) + " -> seqnorm.".join(shown))
     # The copy takes the new layer in the place of the old one.
@@ -107,7 +112,9 @@ def _chosen(model: nn.Module, include: Patterns, exclude: Patterns) -> list[str]
     return [path for path, *_ in chosen]
 
 
-def _replacement(path: str, old: Any, norm: str | NormScheme | None) -> nn.Module:
+def _replacement(
+    path: str, old: Any, norm: str | NormScheme | None, learn_initial_state: bool
+) -> nn.Module:
     at = path or "the model"
     cls = COUNTERPARTS.get(type(old))
     if cls is None:
@@ -119,7 +126,7 @@ def _replacement(path: str, old: Any, norm: str | NormScheme | None) -> nn.Modul
         )
     check_hooks(path, old, "layer")
     try:
-        new: nn.Module = cls.from_torch(old, norm=norm)
+        new: nn.Module = cls.from_torch(old, norm=norm, learn_initial_state=learn_initial_state)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{at} ({type(old).__name__}): {error}") from error
     for name, parameter in new.named_parameters():

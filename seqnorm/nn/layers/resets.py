@@ -13,8 +13,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from ..check import check_first_step
+from ..recurrence.packing import Packing
 from ..recurrence.step import State
 from ..statistics.masks import check_lengths
+from ..statistics.ragged import is_ragged, like, ragged
 
 
 def anew(states: State, own: State, where: Tensor) -> State:
@@ -143,11 +145,12 @@ def refuse_unknown_step(bidirectional: bool) -> NoReturn:
 
 
 def steps_since_reset(
-    resets: Tensor,
+    resets: Tensor | PackedSequence,
     first_step: int | Tensor = 0,
     lengths: Tensor | Sequence[int] | None = None,
     *,
     batch_first: bool = False,
+    cu_seqlens: Tensor | Sequence[int] | None = None,
 ) -> Tensor:
     """Return the number of steps (B,) of every sequence since its last reset.
 
@@ -158,28 +161,99 @@ def steps_since_reset(
     tensor([2, 3])
 
     Args:
-        resets: (T, B), or (B, T) with ``batch_first``, boolean.
+        resets: boolean, in any form that a layer takes: (T, B), or (B, T) with ``batch_first``;
+            (T,) of an unbatched sequence; a ``PackedSequence``; (N,) with ``cu_seqlens``; or a
+            nested tensor (B, j) of the layout jagged.
         first_step: An integer, or (B,) integers: the steps since the last reset before this call.
-        lengths: (B,) integers in 0..T; T if None.
-        batch_first: True if ``resets`` are (B, T).
+        lengths: (B,) integers in 0..T of padded sequences; T if None.
+        batch_first: True if padded ``resets`` are (B, T).
+        cu_seqlens: (B + 1,) the row at which each sequence begins, and N.
+
+    Returns:
+        (B,) integers, or () of an unbatched sequence.
 
     Raises:
         TypeError, ValueError: A shape, a dtype or a number is wrong.
     """
+    flags, step, sequence, ends = _places(resets, lengths, batch_first, cu_seqlens)
+    alone = isinstance(resets, Tensor) and resets.dim() == 1 and cu_seqlens is None
+    if alone and isinstance(first_step, Tensor) and first_step.numel() != 1:
+        raise ValueError(
+            f"resets of shape {tuple(flags.shape)} are those of one sequence without a batch, but "
+            f"first_step has {first_step.numel()} numbers: write resets[None] if they are one step "
+            "of every sequence"
+        )
+    before = torch.as_tensor(check_first_steps(first_step, len(ends), False), device=flags.device)
+    seen = torch.where(flags, step, -1)
+    last = torch.full_like(ends, -1).scatter_reduce(0, sequence, seen, "amax")
+    found = torch.where(last < 0, before + ends, ends - last)
+    return found[0] if alone else found
+
+
+def _places(
+    resets: Any, lengths: Any, batch_first: bool, cu_seqlens: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the resets (N,), the steps and sequences (N,) to which they belong, and lengths (B,).
+
+    Raises:
+        TypeError, ValueError: an argument is wrong.
+    """
+    packed = isinstance(resets, PackedSequence)
+    if not packed and not is_ragged(resets, cu_seqlens):
+        return _places_in_padded(resets, lengths, batch_first)
+    if packed:
+        for name, value in (("lengths", lengths), ("cu_seqlens", cu_seqlens)):
+            if value is not None:
+                raise ValueError(f"a PackedSequence knows its lengths: leave {name}=None")
+        packing = Packing.from_packed(resets)
+        step, sequence = packing.places()
+        if packing.order is not None:
+            sequence = packing.order.cpu()[sequence]
+        flags = check_resets(resets.data, (len(step),), "N,")
+        ends = torch.bincount(sequence, minlength=packing.batch)
+    else:
+        if not (isinstance(resets, Tensor) and resets.is_nested):
+            check_resets(resets, tuple(getattr(resets, "shape", ())[:1]), "N,")
+            column = resets[:, None]
+        elif resets.layout != torch.jagged or resets.dim() != 2:
+            raise ValueError(
+                "nested resets must be (B, j) with the layout jagged, "
+                f"got {resets.dim()} axes and {resets.layout}"
+            )
+        else:
+            column = like(resets, resets.values()[:, None])
+        rows = ragged("steps_since_reset", column, lengths, cu_seqlens)
+        sequence, step = rows.places()
+        flags = check_resets(rows.values[:, 0], (len(rows.values),), "N,")
+        flags = flags[(rows.starts[sequence] + step).to(flags.device)]
+        ends = rows.lengths
+    device = flags.device
+    return flags, step.to(device), sequence.to(device), ends.to(device)
+
+
+def _places_in_padded(
+    resets: Any, lengths: Any, batch_first: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the same of padded sequences, or of one without a batch; padding has no resets."""
     axes = "B, T" if batch_first else "T, B"
-    if not isinstance(resets, Tensor) or resets.dim() != 2:
+    if not isinstance(resets, Tensor) or resets.dim() not in (1, 2):
         got = tuple(resets.shape) if isinstance(resets, Tensor) else type(resets).__name__
-        raise ValueError(f"resets must be a Tensor ({axes}) of padded sequences, got {got}")
+        raise ValueError(
+            f"resets must be a Tensor ({axes}) of padded sequences, (T,) of one sequence, or a "
+            f"PackedSequence, got {got}"
+        )
+    if resets.dim() == 1:
+        if lengths is not None:
+            raise ValueError("lengths belong to a batch: leave lengths=None for resets (T,)")
+        resets, batch_first, axes = resets[:, None], False, "T, B"
     resets = check_resets(resets, tuple(resets.shape), axes)
     resets = resets.T if batch_first else resets
-    steps, batch = resets.shape
-    device = resets.device
-    before = torch.as_tensor(check_first_steps(first_step, batch, False), device=device)
+    (steps, batch), device = resets.shape, resets.device
     if lengths is None:
         ends = torch.full((batch,), steps, device=device)
     else:
         ends = check_lengths(lengths, batch, steps, batch_first).to(device)
-    number = torch.arange(steps, device=device)[:, None]
-    seen = torch.where(resets & (number < ends), number, -1)
-    last = torch.cat([seen, seen.new_full((1, batch), -1)]).amax(0)
-    return torch.where(last < 0, before + ends, ends - last)
+    step = torch.arange(steps, device=device)[:, None].expand(steps, batch)
+    sequence = torch.arange(batch, device=device).expand(steps, batch)
+    valid = resets & (step < ends)
+    return valid.flatten(), step.flatten(), sequence.flatten(), ends

@@ -19,6 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from seqnorm.datasets.fetching import remember
 from seqnorm.datasets.folding import Fold
 from seqnorm.datasets.record_files import record_line
+from seqnorm.datasets.telling import told_once
 from seqnorm.extra import need
 from seqnorm.files import lock, next_folder, write_atomically
 
@@ -71,6 +72,7 @@ def options_of_folds(arguments: Sequence[str]) -> list[str]:
     return list(arguments)  # the command's own parser reports the error
 
 
+@told_once()
 def cross_validate(
     task: Task, parser: LightningArgumentParser, options: Any, words: Sequence[str]
 ) -> None:

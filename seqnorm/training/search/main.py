@@ -14,6 +14,8 @@ from typing import Any
 
 from optuna.trial import Trial, TrialState
 
+from seqnorm.datasets.telling import told_once
+
 from ..run.config_files import check_configs
 from ..run.main import as_command, named_in
 from ..run.task import TASKS
@@ -44,7 +46,7 @@ def main(arguments: Sequence[str]) -> None:
     Args:
         arguments: The options, with paths of configurations.
     """
-    with as_command():
+    with as_command(), told_once():
         quieten_optuna()
         check_configs(arguments)
         folder = _resumed(arguments)

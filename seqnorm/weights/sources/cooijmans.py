@@ -1,6 +1,6 @@
 """Cooijmans's recurrent-batch-normalization: the LSTM of penntreebank.py.
 
-Its running statistics, and the initial state that it learns, are not among these weights.
+Its running statistics are not among these weights. It learns the state with which sequences begin.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from ..layout import Layout, Source
 from ..parts import rows, transposed
 
 LSTM = {
+    "h0": rows("h_0"),
+    "c0": rows("c_0"),
     "Wa": transposed("weight_hh"),
     "Wx": transposed("weight_ih"),
     "bn_a.gammas": rows("norm_hh.weight"),
@@ -20,5 +22,14 @@ LSTM = {
 
 SOURCE = Source(
     title="recurrent-batch-normalization (Cooijmans)",
-    layouts=(Layout("LSTM", "cooijmans2016", "gfio", LSTM),),
+    layouts=(
+        Layout(
+            "LSTM",
+            "cooijmans2016",
+            "gfio",
+            LSTM,
+            note="h0 and c0 are the learned initial state of a layer with "
+            "learn_initial_state=True: without it, leave them out, and give the layer hx",
+        ),
+    ),
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tolerances import VALUES, assert_close
+from tolerances import GRADIENTS, VALUES, assert_close
 from torch import Tensor, nn
 
 import seqnorm
@@ -70,6 +70,39 @@ def test_with_a_norm_it_is_from_torch() -> None:
     out = converted(torch.randint(10, (B, T)))
     out.sum().backward()
     assert converted.encoder["rnn"].weight_hh_l1.grad is not None
+
+
+@pytest.mark.parametrize("norm", [None, "layer"])
+def test_initial_states_are_learned(norm: str | None) -> None:
+    model, tokens = Tagger().to(F64).eval(), torch.randint(10, (B, T))
+    zeros = quiet(model, norm)
+    learned = quiet(model, norm, learn_initial_state=True)
+    assert_close(learned(tokens), zeros(tokens), VALUES)  # they begin with zeros
+    rnn, top, cell = learned.encoder["rnn"], learned.encoder["top"], learned.cell
+    with torch.no_grad():
+        for parameter in (rnn.h_0, rnn.c_0, top.h_0, cell.h_0):
+            parameter.copy_(torch.randn_like(parameter))
+    learned(tokens).square().sum().backward()
+    found = [parameter.grad for parameter in (rnn.h_0, rnn.c_0, top.h_0, cell.h_0)]
+    assert all(grad is not None and bool(grad.abs().sum() > 0) for grad in found)
+
+    # The same states as arguments of layers without learned ones, and their gradients.
+    states = [nn.Parameter(p.detach().clone()) for p in (rnn.h_0, rnn.c_0, top.h_0, cell.h_0)]
+    h, c, above, last = (state.unsqueeze(-2).expand(*state.shape[:-1], B, H) for state in states)
+    x, _ = zeros.encoder["rnn"](zeros.embedding(tokens), (h, c))
+    x, _ = zeros.encoder["top"](x, above)
+    state = last
+    for t in range(T):
+        state = zeros.cell(x[:, t], state)
+    assert_close(learned(tokens), state, VALUES)
+    state.square().sum().backward()
+    for grad, expected in zip(found, states):
+        assert_close(grad, expected.grad, GRADIENTS)
+
+
+def test_a_wrong_flag_is_refused() -> None:
+    with pytest.raises(TypeError, match="learn_initial_state should be of type bool, got: str"):
+        quiet(Tagger(), learn_initial_state="yes")
 
 
 def test_the_changes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

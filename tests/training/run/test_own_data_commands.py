@@ -243,3 +243,17 @@ def test_a_language_model_of_a_table(
     capsys.readouterr()
     run_seqnorm("test", "new.csv", best)
     assert "new.csv test: perplexity" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "command", [("fit", "--folds=2"), ("sweep", "--trials=2", "--space={model.norm: [rms, none]}")]
+)
+def test_several_runs_tell_the_columns_once(
+    command: tuple[str, ...], run_seqnorm: Command, caplog: pytest.LogCaptureFixture
+) -> None:
+    write("reviews.csv", reviews(40))
+    run_seqnorm(command[0], "reviews.csv", *command[1:], *SMALL, "--trainer.max_epochs=1")
+    assert caplog.text.count("reviews.csv: text column 'review', label column 'stars'") == 1
+    caplog.clear()
+    run_seqnorm("fit", "reviews.csv", *SMALL, "--trainer.max_epochs=1")
+    assert caplog.text.count("text column 'review'") == 1, "another command tells them again"
