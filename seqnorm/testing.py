@@ -144,6 +144,9 @@ def _outcome(layer: Any, x: Tensor, state: Any = None, **options: Any) -> list[T
 def _derivatives(case: _Case) -> None:
     """First and second derivatives."""
     layer = case.layer()
+    if any(norm.r_max is not None for norm in case.norms.values()):
+        # The corrections of Batch Renormalization are constants, which differences would see.
+        nn.set_renormalization(layer, 1.0, 0.0)
     names = [name for name, _ in layer.named_parameters()]
     x = torch.randn(2, 2, _I, dtype=_F64, requires_grad=True)
     state = tuple(part.requires_grad_() for part in case.states(1, 2))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import seqnorm
+from seqnorm.nn.layers.cells.gru import GRUStep
 from seqnorm.testing import check_step
 
 pytestmark = pytest.mark.usefixtures("forgotten_steps")
@@ -62,3 +63,9 @@ def test_a_step_with_a_memory_of_its_own() -> None:
 
     with pytest.raises(AssertionError, match=r"Made: .*norm=None"):
         check_step(step_of(body))
+
+
+def test_the_steps_of_the_library_pass() -> None:
+    """Batch Renormalization too, whose corrections are constants for gradients."""
+    done = check_step(GRUStep(), hidden_size=2)
+    assert any("derivatives, norm='batch_renorm'" in check for check in done)

@@ -234,7 +234,9 @@ class LanguageModel(nn.Module):
         """
         layer: Any
         for layer in self.layers:
-            refuse_window(layer.norm, "a text is drawn by calls of one step", "leave window=None")
+            refuse_window(
+                layer.norm, "a text is drawn by calls of one step", "build it without window"
+            )
         if not prompt:
             raise ValueError("the prompt must have at least one token, got an empty one")
         if not temperature > 0:

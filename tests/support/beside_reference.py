@@ -361,7 +361,8 @@ def assert_single(layer: Any, call: Call, expected: Outcome, what: str = "") -> 
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         which = name.startswith("gradient")
-        tolerance = (SINGLE_VALUES, SINGLE_GRADIENTS)[which] + 4 * lost[which]
+        # A single sample of rounding. In another order the distance is up to six times as large.
+        tolerance = (SINGLE_VALUES, SINGLE_GRADIENTS)[which] + 12 * lost[which]
         assert_close(found[name], value, tolerance, f"float32, {what}, {name}")
 
 

@@ -69,6 +69,12 @@ class _BatchNorm(Blending, Tracking, nn.modules.batchnorm._BatchNorm):
         else:
             batch = self.remembered(x.dim())
             if self.share is not None:
+                if x.dim() == 2:
+                    raise ValueError(
+                        f"fit_eval_norm has fitted this {type(self).__name__} to examples of many "
+                        f"positions, and those of {tuple(x.shape)} have one, whose variance is 0: "
+                        "undo the fit with del norm.example_share"
+                    )
                 batch = blended(moments(wide, range(2, x.dim()), mask), batch, self.share)
         y = normalise(wide, batch.mean, batch.var, self.eps)
         y = scale(y, self.weight, self.bias, mask).to(x.dtype)

@@ -73,7 +73,9 @@ def fit_eval_norm(
     ``3d`` and ``BatchNorm`` pooled over time, under their masks and lengths. alpha and beta become
     the buffer ``example_share``, so they are stored in state dicts, and a norm that was not fitted
     can load them. ``del norm.example_share`` undoes the blend. An answer in inference still
-    depends on no other example. With ``freeze_statistics`` training blends too.
+    depends on no other example. With ``freeze_statistics`` training blends too. Tools of torch that
+    replace BatchNorm, such as ``fuse_conv_bn_eval`` and ``convert_sync_batchnorm``, drop the blend.
+    Average weights (``AveragedModel``) before the fit, which adds buffers.
 
     Args:
         model: any module.
@@ -82,16 +84,23 @@ def fit_eval_norm(
         part: the part of the model whose norms are fitted; ``None`` for all of it.
 
     Returns:
-        alpha, beta and the differences of each norm, by its path in ``part``.
+        An ``EvalNorm`` for each norm, by its path in ``part``, with ``alpha`` and ``beta``, and the
+        mean squared difference of the normalised values ``before`` and ``after``.
 
     Raises:
         ValueError: there is no such norm; a norm of the batch cannot blend, such as one with
             statistics of every time step, where the set of an example is one element; a norm is
-            never called with an example of two elements; its values are not finite; or there is
-            no batch.
+            never called, or never with an example of two elements; its values are not finite;
+            ``part`` is not in the model; or there is no batch.
         TypeError: ``model`` is not a module or, without ``forward``, does not accept a batch.
     """
     check_model(model, "fit_eval_norm(model, batches)")
+    if part is not None:
+        check_model(part, "fit_eval_norm(model, batches, part=part)")
+        if all(part is not module for module in model.modules()):
+            raise ValueError(
+                f"part, a {type(part).__name__}, is not in the model, a {type(model).__name__}"
+            )
     norms: dict[str, Any] = {}
     for path, module in (model if part is None else part).named_modules():
         reason = _reason(module)
@@ -133,6 +142,8 @@ def _reason(norm: nn.Module) -> str | None:
             "the layer, or fit another part of the model, part=..."
         )
     if isinstance(norm, BatchNorm):
+        if type(norm).forward is not BatchNorm.forward:
+            return "has a forward of its own, whose sets are unknown here: take its base class"
         if norm.per_step:
             return (
                 "has statistics of every time step (max_steps): the set of an example there is one "
@@ -142,6 +153,8 @@ def _reason(norm: nn.Module) -> str | None:
             return "has Batch Renormalization, which has brought training near inference already"
         shared = norm.table.processes
     elif isinstance(norm, _BatchNorm):
+        if type(norm).forward is not _BatchNorm.forward:
+            return "has a forward of its own, whose sets are unknown here: take its base class"
         if norm.running_mean is None:
             return "has no running statistics, so that inference is by the batch"
         shared = norm.processes
@@ -175,6 +188,8 @@ def _of_examples(norm: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
     """Return mean and variance (N, C) and the number (N, 1) of elements of every example."""
     if isinstance(norm, _BatchNorm):
         x, mask = given_to(norm, args, kwargs)
+        if x.dim() == 2:  # each example is one element
+            return Moments(x, torch.zeros_like(x), torch.ones_like(x[:, :1]))
         found = moments(x, range(2, x.dim()), position_mask(mask, x))
         shape = found.mean.shape[:2]
         n = found.n.expand(found.mean.shape).reshape(shape)[:, :1]
@@ -216,6 +231,11 @@ def _fitted(path: str, norm: Any, seen: list[tuple[Moments, Moments]]) -> EvalNo
     With s = 1 / sqrt(var + eps) of inference, s_B of the batch, and e = s_B (m - m_B), the mean
     square of the difference in one example is ``(s_B - s)^2 v + (e - (1 - alpha) s (m - M))^2``.
     """
+    if not seen:
+        raise ValueError(
+            f"{path or 'the module'} ({type(norm).__name__}) was never called: fit the part of the "
+            "model that the batches reach, part=..."
+        )
     if not any(bool((own.n > 1).any()) for own, _ in seen):
         raise ValueError(
             f"{path or 'the module'} ({type(norm).__name__}) was never called with an example of "

@@ -38,8 +38,8 @@ class PowerNorm(SequenceNorm):
 
     The first ``warmup`` batches are divided by their own quadratic mean, and their gradient is the
     exact one, which is that equation with mean(g xhat) of the batch for nu. psi^2 and nu are
-    updated meanwhile. As everywhere in this library, the first batches have full weight in
-    psi^2: the t-th batch has the weight max(1 / t, momentum).
+    updated meanwhile. As in the tables of ``seqnorm.BatchNorm``, the first batches have full
+    weight in psi^2: the t-th batch has the weight max(1 / t, momentum).
 
     The authors' code has the same forward pass and the same nu, up to a factor, and differs in
     these points. It divides the gradient by the batch's quadratic mean, where we follow the paper.
@@ -49,11 +49,16 @@ class PowerNorm(SequenceNorm):
 
     The state dict has ``weight``, ``bias`` and the buffers ``running_square`` (psi^2) and
     ``running_product`` (nu), (C,) each, and ``num_batches_tracked``. A forward pass in training
-    updates the first and the last one, under ``torch.no_grad()`` too, and a backward pass nu. A
-    batch without valid frames updates nothing. There are no gradients of gradients. Under
+    updates the first and the last one, under ``torch.no_grad()`` too. A backward pass updates nu
+    if x needs a gradient. A batch without valid frames updates nothing, and nu ignores gradients
+    that are not finite. nu has the scale of the loss, so with a ``GradScaler`` fix the scale
+    (``growth_interval`` beyond the training) or use bfloat16, which needs none.
+
+    There are no gradients of gradients, and training does not work inside ``torch.func``. Under
     ``torch.compile`` the training pass is a graph break. ``reestimate_statistics`` and
-    ``freeze_statistics`` do not change this norm. Each process has the statistics of its own
-    batches; ``convert_sync_batchnorm`` warns that it leaves them apart.
+    ``freeze_statistics`` do not change this norm. Processes do not share its statistics;
+    ``convert_sync_batchnorm`` warns of that. With its default ``broadcast_buffers=True``,
+    ``DistributedDataParallel`` gives all processes those of the first before every pass.
 
     Args:
         num_channels: C.
@@ -171,5 +176,7 @@ class _Divide(torch.autograd.Function):
         product = (grad * xhat).sum((0, 1)) / n.flatten()[0].clamp(min=1.0)
         found = (grad - torch.where(warm, product, nu) * xhat) / psi
         step = ctx.momentum * (product - nu * square.reshape(-1))
-        ctx.nu.copy_(nu + torch.where(n.flatten()[0] > 0, step, 0.0))
+        # A loss scale that overflows ends in a step that is skipped, and must leave no trace.
+        counts = (n.flatten()[0] > 0) & step.isfinite()
+        ctx.nu.copy_(nu + torch.where(counts, step, 0.0))
         return found, None, None, None, None, None

@@ -53,7 +53,7 @@ def convert_sync_batchnorm(
         check_plain(path, norm)
     home = next(iter((*module.parameters(), *module.buffers())), torch.empty(0))
     if any(isinstance(part, PowerNorm) for part in module.modules()):
-        warn("the running statistics of PowerNorm stay those of each process by itself")
+        warn("processes do not share the statistics of PowerNorm")
     new = Wanted("batch").instead(theirs, {}, home)
     module = put(module, {id(theirs[path]): norm for path, norm in new.items()})
     return _share(module, Processes(process_group))

@@ -182,9 +182,14 @@ class Step:
         """Return the shape of W_hh for an h of ``width`` units; heads share out its columns.
 
         Raises:
-            ValueError: the number of heads does not divide the units.
+            ValueError: the number of heads does not divide the units, or there is a projection
+                beside heads.
         """
         heads = self.heads or 1
+        if heads > 1 and width != hidden_size:
+            raise ValueError(
+                f"a {self.name} with heads={heads} has no projection: leave proj_size=0, or heads=1"
+            )
         if hidden_size % heads or width % heads:
             raise ValueError(f"heads={heads} must divide hidden_size={hidden_size}")
         return len(self.gates) * hidden_size, width // heads

@@ -39,9 +39,8 @@ class Blending(nn.Module):
         self._buffers.pop(_NAME, None)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
-        found = state_dict.get(prefix + _NAME)
-        if found is not None and self.share is None:
-            home = next(b for b in self.buffers() if b.is_floating_point())
+        home = next((b for b in self.buffers() if b.is_floating_point()), None)
+        if prefix + _NAME in state_dict and self.share is None and home is not None:
             self.set_share(0.0, 0.0, home)
         super()._load_from_state_dict(state_dict, prefix, *args)
 

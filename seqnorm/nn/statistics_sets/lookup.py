@@ -273,7 +273,8 @@ _RULES: dict[type[nn.Module], Callable[[Any], StatisticsSet | MixedSets]] = {
         spans="NT",
         running=True,
         centred=False,
-        remark="After its warm-up, training takes the running statistics of earlier batches too.",
+        remark="After its warm-up, training normalises by the running statistics of the batches "
+        "before.",
     ),
     LayerNorm2d: partial(_positions, dims=2, spans="C"),
     ConditionalInstanceNorm2d: lambda layer: _positions(

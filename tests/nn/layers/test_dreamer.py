@@ -13,6 +13,7 @@ import pytest
 import torch
 from tolerances import GRADIENTS, REORDERED, VALUES, assert_close, assert_equal
 from torch import Tensor
+from torch.nn import functional as F
 from torch_versions import needs_compiler
 
 import seqnorm
@@ -154,18 +155,23 @@ def test_the_form_of_the_published_code(heads: int) -> None:
     assert_close(cell(x, h), torch.stack(new), VALUES)
 
 
-def test_blocks_are_apart_but_for_the_embedding() -> None:
+def test_blocks_are_apart_but_for_the_embedding(monkeypatch: pytest.MonkeyPatch) -> None:
     cell = build(3)
     with torch.no_grad():
         cell.weight_ih[:, :E].zero_()  # of e, which reads all of h
         cell.gain_h.fill_(1.0)
     x, h = torch.randn(1, I, dtype=F64), torch.randn(1, H, dtype=F64)
-    moved = h.clone()
-    moved[:, 2:4] *= -1.0  # so that the norm of all units nearly stays
-    products = [block_linear(one, cell.weight_hh, None, 3) for one in (h, moved)]
-    changed = (products[0] - products[1])[0] != 0
-    assert changed.tolist() == [False, False, True, True, False, False]
-    assert not torch.equal(cell(x, h), cell(x, moved))
+    h = h.requires_grad_()
+    weight = block_linear(h, cell.weight_hh, None, 3)[0]
+    for unit in range(H):
+        (read,) = torch.autograd.grad(weight[unit], h, retain_graph=True)
+        assert (read[0] != 0).tolist() == [k // 2 == unit // 2 for k in range(H)]
+    # The norm of all units is the only other way between the blocks of the whole cell.
+    monkeypatch.setattr(cell, "_activated", lambda v, gain: F.silu(v * gain))
+    new = cell(x, h)[0]
+    for unit in range(H):
+        (read,) = torch.autograd.grad(new[unit], h, retain_graph=True)
+        assert (read[0] != 0).tolist() == [k // 2 == unit // 2 for k in range(H)]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e6])
@@ -282,3 +288,12 @@ def test_refusal(name: str) -> None:
     call_it, error, says = REFUSALS[name]
     with pytest.raises(error, match=says):
         call_it()
+
+
+def test_dtypes_are_not_converted_silently() -> None:
+    cell = build()
+    x, h = torch.randn(B, I, dtype=F64), torch.randn(B, H, dtype=F64)
+    with pytest.raises(TypeError, match=r"input is torch.int64 and the weights are torch.float64"):
+        cell(x.long(), h)
+    with pytest.raises(TypeError, match=r"hx is torch.float32 and the weights are torch.float64"):
+        cell(x, h.float())

@@ -20,6 +20,7 @@ from torch_versions import needs_compiler
 
 import seqnorm
 from seqnorm import fit_eval_norm
+from seqnorm.models.image_classifier import GhostBatchNorm2d
 
 F64 = torch.float64
 N, C = 3, 2
@@ -352,3 +353,42 @@ def test_the_set_says_what_inference_blends() -> None:
         assert "Inference blends them with those of the" in str(of)
         assert "0.25 of its mean and 0.5 of its variance" in str(of)
         assert "blends" in of.svg()
+
+
+def test_examples_of_one_position_do_not_blend() -> None:
+    norm = drawn(seqnorm.BatchNorm1d(C, dtype=F64))
+    with pytest.raises(ValueError, match=r"those of \(4, 2\) have one, .* del norm.example_share"):
+        norm(torch.randn(4, C, dtype=F64))
+    flat = [torch.randn(4, C), torch.randn(4, C)]
+    plain = seqnorm.BatchNorm1d(C)
+    with pytest.raises(ValueError, match="never called with an example of two elements"):
+        fit_eval_norm(plain, flat)
+    found = fit_eval_norm(plain, [flat[0], torch.randn(4, C, 5)])
+    assert 0 <= found[""].alpha <= 1
+
+
+def test_norms_with_a_forward_of_their_own_are_refused() -> None:
+    class Flat(seqnorm.BatchNorm):
+        def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]  # another call
+            return super().forward(x.flatten(2))
+
+    for norm in (GhostBatchNorm2d(C, 2), Flat(C, layout="NCT")):
+        with pytest.raises(ValueError, match="has a forward of its own"):
+            fit_eval_norm(norm, [torch.randn(4, C, 3, 3)])
+
+
+def test_parts_are_of_the_model() -> None:
+    model = nn.Sequential(seqnorm.BatchNorm2d(C), seqnorm.BatchNorm2d(C))
+    batches = [torch.randn(4, C, 3, 3)]
+    with pytest.raises(TypeError, match="fit_eval_norm"):
+        fit_eval_norm(model, batches, part=3)  # type: ignore[arg-type]  # not a module
+    with pytest.raises(ValueError, match="part, a BatchNorm2d, is not in the model, a Sequential"):
+        fit_eval_norm(model, batches, part=seqnorm.BatchNorm2d(C))
+    with pytest.raises(ValueError, match=r"1 \(BatchNorm2d\) was never called: fit the part"):
+        fit_eval_norm(model, batches, lambda model, x: model[0](x))
+
+
+def test_statistics_that_a_norm_lacks_are_reported_as_unexpected() -> None:
+    fitted = drawn(seqnorm.BatchNorm1d(C, dtype=F64)).state_dict()
+    other = seqnorm.BatchNorm1d(C, track_running_stats=False)
+    assert "example_share" in other.load_state_dict(fitted, strict=False).unexpected_keys

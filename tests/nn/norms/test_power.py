@@ -305,7 +305,7 @@ def test_refusals(options: dict[str, Any], error: type[Exception], message: str)
 
 def test_processes_do_not_share_its_statistics() -> None:
     model = torch.nn.Sequential(PowerNorm(C, layout="NTC"), torch.nn.BatchNorm1d(C))
-    with pytest.warns(UserWarning, match="PowerNorm stay those of each process"):
+    with pytest.warns(UserWarning, match="processes do not share the statistics of PowerNorm"):
         seqnorm.convert_sync_batchnorm(model)
 
 
@@ -316,5 +316,19 @@ def test_the_set() -> None:
     assert not of.centred
     text = str(of)
     assert "The mean is not subtracted: what S shares is the mean square." in text
-    assert "After its warm-up, training takes the running statistics" in text
+    assert "After its warm-up, training normalises by the running statistics" in text
     assert "After its warm-up" in of.svg()
+
+
+@pytest.mark.parametrize("warmup", [0, 3])
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_gradients_that_overflow_leave_no_trace(warmup: int, value: float) -> None:
+    """A loss scale ends in such a gradient, and the optimiser then skips the step."""
+    norm = made(warmup=warmup)
+    for cotangent in (1.0, value, 1.0):
+        before = norm.running_product.clone()
+        x = torch.randn(N, T, C, dtype=F64, requires_grad=True)
+        norm(x).backward(torch.full((N, T, C), cotangent, dtype=F64))
+        assert torch.equal(norm.running_product, before) == (cotangent != 1.0)
+        assert x.grad is not None
+        assert bool(x.grad.isfinite().all()) == (cotangent == 1.0)

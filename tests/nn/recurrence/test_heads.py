@@ -304,3 +304,13 @@ def test_torchs_matrix_has_no_blocks() -> None:
 
     with pytest.raises(ValueError, match=r"W_hh of torch's layer has no blocks.*heads=8"):
         EightHeads.from_torch(nn.GRU(I, 8))
+
+
+def test_a_step_of_your_own_has_heads_or_a_projection() -> None:
+    class Both(LSTMStep):
+        def __init__(self) -> None:
+            super().__init__(2)
+            self.projects = True
+
+    with pytest.raises(ValueError, match=r"with heads=2 has no projection: leave proj_size=0"):
+        seqnorm.RecurrentLayer(Both(), I, H, proj_size=H // 2)

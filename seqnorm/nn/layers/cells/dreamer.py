@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ....typed import called_as
+from ...autocast import is_autocast
 from ...check import check_eps, check_flag, check_positive
 from ...recurrence.blocks import block_linear
 from ...recurrence.scheme import Norm
@@ -166,12 +167,19 @@ class DreamerGRUCell(nn.Module):
                 f"{tuple(input.shape)}"
             )
         shape = (*input.shape[:-1], self.hidden_size)
-        if hx is None:
-            return input.new_zeros(shape, dtype=self.weight_hh.dtype)
-        check_states(name, "h", (hx,))
-        if tuple(hx.shape) != shape:
-            raise ValueError(f"{name}: hx must be {shape} for this input, got {tuple(hx.shape)}")
-        return hx
+        if hx is not None:
+            check_states(name, "h", (hx,))
+            if tuple(hx.shape) != shape:
+                wanted = f"{shape} for this input"
+                raise ValueError(f"{name}: hx must be {wanted}, got {tuple(hx.shape)}")
+        for what, given in (("input", input), ("hx", hx)):
+            known = given is None or given.dtype == self.weight_hh.dtype
+            if not known and not is_autocast(input.device.type):
+                raise TypeError(
+                    f"{name}: {what} is {given.dtype} and the weights are {self.weight_hh.dtype}: "
+                    "convert one to the other"
+                )
+        return input.new_zeros(shape, dtype=self.weight_hh.dtype) if hx is None else hx
 
     def extra_repr(self) -> str:
         shown = f"{self.input_size}, {self.hidden_size}, heads={self.heads}"

@@ -140,8 +140,8 @@ class GRU(Layer[Tensor], TorchWeights[nn.GRU]):
     With one head P = H. With several, W_hh is block-diagonal: P = H / heads, and row k of each gate
     reads only the P units of h_(t-1) of head k // P. The matrix then has H / P times fewer weights.
     The norms stay as they are, over the units of all heads. A norm with ``sets="heads"`` has a set
-    for each head of each gate. Only bfloat16 is slower with heads, because the kernels compute one
-    head there.
+    for each head of each gate. A time loop in Python computes
+    heads in half precision, on a GPU, and with such sets.
 
     Everything else is as in ``LSTM``; ``zoneout`` is one probability, and there is no proj_size.
 
@@ -150,6 +150,7 @@ class GRU(Layer[Tensor], TorchWeights[nn.GRU]):
             eight in its recurrence (``seqnorm.DreamerGRUCell``).
     """
 
+    heads = 1
     step_class = GRUStep
     torch_class = nn.GRU
 
@@ -184,6 +185,7 @@ class GRUCell(Cell[Tensor], TorchCellWeights[nn.GRUCell]):
         heads: number of equal parts of W_hh, see ``GRU``.
     """
 
+    heads = 1
     step_class = GRUStep
     torch_class = nn.GRUCell
 

@@ -187,6 +187,7 @@ class LSTM(Layer[TwoStates], TorchWeights[nn.LSTM]):
         TypeError, ValueError: a size, probability or norm is invalid.
     """
 
+    heads = 1
     step_class = LSTMStep
     torch_class = nn.LSTM
     get_expected_cell_size = nn.LSTM.get_expected_cell_size
@@ -232,6 +233,7 @@ class LSTMCell(Cell[TwoStates], TorchCellWeights[nn.LSTMCell]):
         TypeError, ValueError: a size or norm is invalid.
     """
 
+    heads = 1
     step_class = LSTMStep
     torch_class = nn.LSTMCell
 
