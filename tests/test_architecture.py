@@ -29,7 +29,7 @@ ROOMS = [
     "search",
 ]
 # The modules of nn that the file of a cell may import: it knows neither other cells nor backends.
-OF_A_CELL = ("check", "recurrence.", "layers.")
+OF_A_CELL = ("autocast", "check", "recurrence.", "layers.")
 ARROWS = {  # a package, and the packages of seqnorm that it may import
     "nn": set(),
     "integrations": {"nn"},

@@ -1,4 +1,4 @@
-"""What the readers of corpora tell, once for several runs on the same corpus."""
+"""Messages of the readers of corpora, each shown once for several runs on the same corpus."""
 
 from __future__ import annotations
 

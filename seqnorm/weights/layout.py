@@ -56,7 +56,7 @@ class Layout:
 
     @property
     def learns_states(self) -> bool:
-        """Whether the initial state is among the weights."""
+        """True if the initial state is among the weights."""
         return any("h_0" in part.of for part in self.tensors.values())
 
     @property

@@ -35,6 +35,7 @@ class Blending(nn.Module):
             self.register_buffer(_NAME, made)
 
     def reset_parameters(self) -> None:
+        """Reset gain, bias and running statistics, and forget the blend."""
         super().reset_parameters()  # type: ignore[misc]  # of the norm beside this class
         self._buffers.pop(_NAME, None)
 

@@ -173,8 +173,9 @@ class DreamerGRUCell(nn.Module):
                 wanted = f"{shape} for this input"
                 raise ValueError(f"{name}: hx must be {wanted}, got {tuple(hx.shape)}")
         for what, given in (("input", input), ("hx", hx)):
-            known = given is None or given.dtype == self.weight_hh.dtype
-            if not known and not is_autocast(input.device.type):
+            if given is None or given.dtype == self.weight_hh.dtype:
+                continue
+            if not is_autocast(input.device.type):
                 raise TypeError(
                     f"{name}: {what} is {given.dtype} and the weights are {self.weight_hh.dtype}: "
                     "convert one to the other"
