@@ -21,7 +21,7 @@ LOOKS = {  # name, colour, marker and line
     "batch": ("BatchNorm", "#D55E00", "o", "-"),
     "batch_pooled": ("BatchNorm, pooled over time", "#E69F00", "s", "--"),
     "batch_renorm": ("Batch Renormalization", "#7B3294", "d", "--"),
-    "batch_frozen": ("BatchNorm, frozen at the end", "#8C510A", "h", "-."),
+    "batch_frozen": ("BatchNorm frozen at the end", "#8C510A", "h", "-."),
     "layer": ("LayerNorm", "#0072B2", "^", "-"),
     "rms": ("RMSNorm", "#56B4E9", "v", "--"),
     "group": ("GroupNorm", "#009E73", "D", "-"),
