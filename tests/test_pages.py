@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 from pages import DOCS, PAGES, links, marked, read, rows
 from source_tree import ROOT
+from zipped import zipped
 
+from seqnorm.studies.table import read as read_table
 from seqnorm.training.results.classification_table import markdown
 from seqnorm.training.results.language_table import markdown as language_models
 
@@ -73,6 +75,31 @@ def test_the_table_of_classifiers_is_made_from_the_results() -> None:
 def test_the_table_of_language_models_is_made_from_the_results() -> None:
     made = language_models(RESULTS / "language.csv")
     assert marked(DOCS / "language_models.md", "language") == made
+
+
+REMEDIES = {
+    "BatchNorm": ("batch", "batch"),
+    "Batch Renormalization": ("batch_renorm", "batch_renorm"),
+    "BatchNorm frozen at the end": ("batch_frozen", "batch_frozen"),
+    "LayerNorm, on images GroupNorm": ("layer", "group"),
+}
+
+
+def test_the_table_of_remedies_is_made_from_the_study() -> None:
+    runs = read_table(RESULTS / "studies" / "small_batch.csv").where(stage="run", group=None)
+    sizes = {"text": (64, 4, 2), "images": (32, 2, 1)}
+    lines = []
+    for name, norms in REMEDIES.items():
+        errors = []
+        for (part, batches), norm in zipped(sizes.items(), norms):
+            for batch in batches:
+                found = 100 * runs.by_seed("error", part=part, norm=norm, batch=batch)
+                assert len(found) == 5
+                errors.append(f"{found.interval.mean:.1f}")
+        lines.append(f"| {name} | {' | '.join(errors)} |")
+    head = "| test error in % | text, batch 64 | 4 | 2 | images, batch 32 | 2 | 1 |"
+    made = "\n".join([head, f"|{'---|' * 7}", *lines])
+    assert marked(DOCS / "remedies.md", "remedies") == made
 
 
 Ratios = dict[tuple[str, ...], list[float]]

@@ -93,7 +93,7 @@ def _ghosts(runs: Table) -> Figure:
 
 def _online(runs: Table) -> Figure:
     titles = ["one image at a time", "one document at a time"]
-    drawn, grid = panels(titles, 3.4, 2, 7.6)
+    drawn, grid = panels(titles, 3.9, 2, 7.6)
     for axes, part in zip(grid, RIVALS):
         rows = runs.where(part=part, batch=1)
         shown = [(NAMES[norm], norm, rows.where(norm=norm)) for norm in _norms(rows)]
@@ -103,8 +103,8 @@ def _online(runs: Table) -> Figure:
             values = _error(found)
             draw_line(axes, {float(place): values}, norm)
             axes.plot([place + 0.2] * len(values), list(values.values()), "k_", alpha=0.6)
-        labels = [label.replace(" ", "\n", 1) for label, _, _ in shown]
-        axes.set_xticks(range(len(shown)), labels, fontsize=8)
+        labels = [label for label, _, _ in shown]
+        axes.set_xticks(range(len(shown)), labels, fontsize=8, rotation=30, ha="right")
         axes.set(xlim=(-0.5, max(len(shown), 1) - 0.5), ylabel="test error, %")
         axes.set_ylim(bottom=0)
         _clip(axes, 0, 100)

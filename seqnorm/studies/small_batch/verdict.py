@@ -99,8 +99,7 @@ def findings(study: SmallBatch, table: Table) -> list[Finding]:
             against(images, "instance", size, True)
     for part, remedy in product(RIVALS, REMEDIES):
         errors, rival = Errors(runs, part), RIVALS[part]
-        sizes = numbers(runs.where(part=part, norm=remedy), "batch")
-        for size in [size for size in sizes if size > 1][-2:]:
+        for size in numbers(runs.where(part=part, norm=remedy), "batch")[-2:]:
             against(errors, remedy, size, False)
             what = f"{part}, batch {size}: test error, {NAMES[remedy]} minus {NAMES[rival]}"
             add(what, errors.against(rival, size, remedy), 0)

@@ -107,7 +107,7 @@ def quantities(study: TrainInference, table: Table) -> dict[str, Any]:
         "loss": [within(runs, "batch", n, "loss_running", f"loss_batch{n}") for n in sizes],
         "whole": [within(runs, "batch", n, "loss_running", "loss_population") for n in sizes],
         "accuracy": [better(runs, "batch", n, "running", "population") for n in sizes],
-        "narrower": {r: [narrower(runs, r, n) for n in sizes] for r in REMEDIES},
-        "remedied": {r: [remedied(runs, r, n) for n in sizes] for r in REMEDIES},
+        "narrower": [narrower(runs, r, n) for r in REMEDIES for n in sizes],
+        "remedied": [remedied(runs, r, n) for r in REMEDIES for n in sizes],
         "beside_layer": [beside_layer(runs, "batch", n, "accuracy_running") for n in sizes],
     }
