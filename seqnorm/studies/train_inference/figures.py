@@ -110,5 +110,5 @@ def _gap(runs: Table, sizes: Sequence[int]) -> Figure:
     grid[0].set_ylim(min(means) - margin, max(means) + margin)
     grid[0].yaxis.set_major_formatter("{x:g}")
     grid[0].yaxis.set_minor_locator(NullLocator())
-    grid[0].set_ylabel("test loss,\nrunning - batch statistics")
+    grid[0].set_ylabel("test loss,\ninference - as in training")
     return with_legend(drawn, grid[:1], 4, fontsize=9)
