@@ -306,6 +306,7 @@ def test_torchs_matrix_has_no_blocks() -> None:
         EightHeads.from_torch(nn.GRU(I, 8))
 
 
+@pytest.mark.usefixtures("forgotten_steps")
 def test_a_step_of_your_own_has_heads_or_a_projection() -> None:
     class Both(LSTMStep):
         def __init__(self) -> None:

@@ -240,8 +240,21 @@ def seen_by(layer: Any, x: Tensor, place: tuple[int, int, int], lengths: list[in
     return jacobian != 0
 
 
+@pytest.mark.usefixtures("forgotten_steps")
 def test_the_set() -> None:
     """S reaches back and stays in one sequence: without a recurrence, an output shows it."""
+
+    class Copying(seqnorm.Step):
+        """h_t = W_ih x_t, whatever came before."""
+
+        gates = "h"
+        biases = ()
+
+        def step(
+            self, x: Tensor, h: Tensor, state: Any, norm: Any, scheme: Any, **own: Any
+        ) -> tuple[Tensor, ...]:
+            return (x + 0 * h,)
+
     scheme = NormScheme(frame=Norm("layer", window=3))
     layer = seqnorm.RecurrentLayer(Copying(), 4, 4, norm=scheme, dtype=F64)
     with torch.no_grad():
@@ -253,18 +266,6 @@ def test_the_set() -> None:
         mask = of.mask(x.shape, place, lengths)
         assert torch.equal(mask, seen_by(layer, x, place, lengths))
         assert int(mask.sum()) == 4 * min(3, place[0] + 1)
-
-
-class Copying(seqnorm.Step):
-    """h_t = W_ih x_t, whatever came before."""
-
-    gates = "h"
-    biases = ()
-
-    def step(
-        self, x: Tensor, h: Tensor, state: Any, norm: Any, scheme: Any, **own: Any
-    ) -> tuple[Tensor, ...]:
-        return (x + 0 * h,)
 
 
 def test_the_set_in_words_and_as_a_picture() -> None:
