@@ -109,6 +109,14 @@ def layer_of(name: str, hidden: int = H, **options: Any) -> Any:
     return layer
 
 
+def check(layer: Any, call: Call, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compare each instruction set, in both precisions, with the reference."""
+    expected = outcome(layer, call, "reference")
+    for variant in each_variant(monkeypatch):
+        assert_same(outcome(layer, call), expected, f"{what}, {variant}")
+        assert_single(layer, call, expected, f"{what}, {variant}")
+
+
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
 @pytest.mark.parametrize("name", BATCH)
 def test_every_site(
@@ -118,12 +126,8 @@ def test_every_site(
     threads(number)
     for hidden, training in itertools.product((3, 70), (True, False)):
         layer = layer_of(name, hidden).train(training)
-        call = Call.draw(layer, LENGTHS)
-        expected = outcome(layer, call, "reference")
-        for variant in each_variant(monkeypatch):
-            what = f"H = {hidden}, training = {training}, {variant}"
-            assert_same(outcome(layer, call), expected, what)
-            assert_single(layer, call, expected, what)
+        what = f"H = {hidden}, training = {training}"
+        check(layer, Call.draw(layer, LENGTHS), what, monkeypatch)
 
 
 @pytest.mark.parametrize("number", [1, 3])
@@ -136,12 +140,8 @@ def test_batch_renormalization(
     for hidden, limits in itertools.product((3, 70), ((1.2, 0.3), (1e9, 1e9))):
         layer = layer_of(name, hidden, r_max=limits[0], d_max=limits[1])
         assert seqnorm.explain(layer, torch.randn(9, 9, I, dtype=F64)).backends == {"_l0": "cpu"}
-        call = Call.draw(layer, LENGTHS)
-        expected = outcome(layer, call, "reference")
-        for variant in each_variant(monkeypatch):
-            what = f"H = {hidden}, limits = {limits}, {variant}"
-            assert_same(outcome(layer, call), expected, what)
-            assert_single(layer, call, expected, what)
+        what = f"H = {hidden}, limits = {limits}"
+        check(layer, Call.draw(layer, LENGTHS), what, monkeypatch)
 
 
 @pytest.mark.parametrize("number", [1, 3])
@@ -155,10 +155,7 @@ def test_many_rows(
     for lengths in ([6] * 40 + [5] * 35 + [3] * 2 + [1] * 10, [3] * 130 + [2] * 7):
         for training in (True, False):
             call = Call.draw(layer.train(training), lengths)
-            expected = outcome(layer, call, "reference")
-            for variant in each_variant(monkeypatch):
-                assert_same(outcome(layer, call), expected, variant)
-                assert_single(layer, call, expected, variant)
+            check(layer, call, f"training = {training}", monkeypatch)
 
 
 Parts = list[tuple[int, tuple[str, ...]]]

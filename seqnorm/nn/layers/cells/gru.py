@@ -140,8 +140,8 @@ class GRU(Layer[Tensor], TorchWeights[nn.GRU]):
     With one head P = H. With several, W_hh is block-diagonal: P = H / heads, and row k of each gate
     reads only the P units of h_(t-1) of head k // P. The matrix then has H / P times fewer weights.
     The norms stay as they are, over the units of all heads. A norm with ``sets="heads"`` has a set
-    for each head of each gate. A time loop in Python computes
-    heads in half precision, on a GPU, and with such sets.
+    for each head of each gate. A time loop in Python computes heads in half precision, on a GPU,
+    and with such sets.
 
     Everything else is as in ``LSTM``; ``zoneout`` is one probability, and there is no proj_size.
 
