@@ -355,7 +355,7 @@ def rounding(layer: Any, call: Call, expected: Outcome) -> tuple[float, float]:
 
 
 def assert_single(layer: Any, call: Call, expected: Outcome, what: str = "") -> None:
-    """Compare the kernels in float32 with float64; another order of rounding is up to 6 times off."""
+    """Compare the kernels in float32 with float64; another order of rounding is 6 times as far."""
     found, lost = outcome(single(layer), call.to(F32)), rounding(layer, call, expected)
     assert max(lost) <= LOST, f"{what}: float32 has no digits left, {lost}"
     assert found.keys() == expected.keys()
