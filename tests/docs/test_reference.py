@@ -95,7 +95,7 @@ def test_docstrings_become_lists_and_not_something_else(site: Path) -> None:
     names = "input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional"
     assert f"<strong>{names}, proj_size, device, dtype</strong>" in layers
     norms = (site / "api" / "norms.html").read_text(encoding="utf-8")
-    assert norms.count("<strong>num_channels</strong> \u2013 C.") == 7
+    assert norms.count("<strong>num_channels</strong> \u2013 C.") == 8
     for page in (site / "api").glob("*.html"):
         text = page.read_text(encoding="utf-8")
         assert "Should be overridden by all subclasses" not in text, "torch's docstring"
