@@ -34,6 +34,7 @@ ARROWS = {  # a package, and the packages of seqnorm that it may import
     "nn": set(),
     "integrations": {"nn"},
     "weights": {"nn"},
+    "export": {"nn"},
     "models": {"nn"},
     "datasets": set(),
     "training": {"models", "datasets", "nn"},

@@ -1,0 +1,1 @@
+"""Layers and models outside of Python: ONNX, programs of torch.export, and C. Loaded when asked for."""
