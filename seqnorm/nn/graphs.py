@@ -1,15 +1,44 @@
-"""Functions that graphs of torch.compile leave out."""
+"""Graphs that trace layers: functions that they leave out, and graphs of torch's own operators."""
 
 from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 
 Called = TypeVar("Called", bound=Callable[..., Any])
+_asked = 0
+
+
+@contextmanager
+def of_torch_alone() -> Iterator[None]:
+    """Trace layers as graphs of torch's own operators within the context."""
+    global _asked
+    _asked += 1
+    try:
+        yield
+    finally:
+        _asked -= 1
+
+
+def asks_for_torch_alone() -> bool:
+    """Return whether a trace is under way that may hold torch's own operators alone."""
+    return torch.compiler.is_compiling() and (_asked > 0 or is_onnx_export())
+
+
+def is_onnx_export() -> bool:
+    """Return whether ``torch.onnx.export`` is under way."""
+    # torch.onnx.is_in_onnx_export would import the exporter.
+    exporter = sys.modules.get("torch.onnx._internal.exporter._flags")
+    return exporter is not None and bool(exporter._is_onnx_exporting)
+
+
+# Compiled graphs take the answers as constants.
+is_onnx_export._dynamo_marked_constant = True  # type: ignore[attr-defined]  # read by the compiler
 
 
 def outside_of_graphs(function: Called) -> Called:

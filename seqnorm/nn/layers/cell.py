@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from ..backends import reference
 from ..check import as_integer, check_flag, check_not_negative
+from ..graphs import asks_for_torch_alone
 from ..recurrence.direction import Direction, gather, initialise, register
 from ..recurrence.presets import resolve
 from ..recurrence.scheme import NormScheme
 from ..recurrence.step import Step
 from ..recurrence.windows import refuse_window
 from .arguments import check_states, check_step, refuse_input
+from .exported import export_cell
 from .inference import infer_cell
 from .resets import anew, check_first_steps, check_resets
 from .torch_contract import TorchTools
@@ -129,7 +131,11 @@ class RecurrentCell(TorchTools):
         """
         single = len(self.step.states) == 1
         states = (hx,) if single and hx is not None else hx
-        if not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        compiling = torch.compiler.is_compiling()
+        if compiling and asks_for_torch_alone():
+            state = export_cell(self, input, states, first_step, resets)
+            return state[0] if single else state
+        if not torch.is_grad_enabled() and not compiling:
             number = 0 if first_step is None and not self.over_batch else first_step
             found = infer_cell(self, input, states, number, resets)
             if found is not None:

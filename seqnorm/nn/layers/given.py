@@ -100,7 +100,21 @@ def _packed(
             raise ValueError("a PackedSequence knows its lengths: leave lengths=None")
         layer._check_input(input.data, 2)
         return input.data, hx, Packing.from_packed(input), False
+    if lengths is not None and isinstance(input, Tensor) and input.dim() == 2:
+        raise ValueError("lengths belong to a batch: leave lengths=None for unbatched input")
+    input, hx, swapped = padded(layer, input, hx)
+    steps, batch, _ = input.shape
+    if lengths is None:
+        packing = Packing.of_equal_lengths(batch, steps, input.device)
+    else:
+        lengths = check_lengths(lengths, batch, steps, layer.batch_first)
+        packing = _of_lengths(layer, input, hx, lengths, suffixes)
+    return input, hx, packing, swapped
 
+
+def padded(layer: Any, input: Any, hx: States | None) -> tuple[Tensor, States | None, bool]:
+    """Return (T, B, I), the states with B, and whether the input was (B, T, I)."""
+    name = type(layer).__name__
     if not isinstance(input, Tensor):
         refuse_input(name, input)
     if input.layout != torch.strided:
@@ -114,20 +128,12 @@ def _packed(
     if hx is not None:
         layer._check_states_dim(hx, batched)
     if not batched:
-        if lengths is not None:
-            raise ValueError("lengths belong to a batch: leave lengths=None for unbatched input")
         input = input.unsqueeze(1)
         hx = None if hx is None else tuple([part.unsqueeze(1) for part in hx])
     elif layer.batch_first:
         input = input.transpose(0, 1)
     layer._check_input(input, 3)
-    steps, batch, _ = input.shape
-    if lengths is None:
-        packing = Packing.of_equal_lengths(batch, steps, input.device)
-    else:
-        lengths = check_lengths(lengths, batch, steps, layer.batch_first)
-        packing = _of_lengths(layer, input, hx, lengths, suffixes)
-    return input, hx, packing, batched and layer.batch_first
+    return input, hx, batched and layer.batch_first
 
 
 def _of_lengths(

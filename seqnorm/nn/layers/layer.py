@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from .. import backends
 from ..check import check_flag, check_sizes, warn
-from ..graphs import outside_of_graphs
+from ..graphs import asks_for_torch_alone, outside_of_graphs
 from ..recurrence.direction import Direction, DirectionCall, gather, initialise, register
 from ..recurrence.packing import Packing
 from ..recurrence.presets import resolve
@@ -27,6 +27,7 @@ from ..recurrence.windows import refuse_window
 from ..statistics.processes import Processes, the_same
 from .arguments import check_step
 from .chunks import Chunks, in_chunks, in_pieces
+from .exported import export_layer
 from .given import Input, Lengths, read, read_any
 from .inference import infer_layer
 from .initial_states import States, Suffixes
@@ -212,7 +213,12 @@ class RecurrentLayer(TorchContract):
         """
         single = len(self.step.states) == 1
         states: Any = (hx,) if single and hx is not None else hx
-        record = torch.is_grad_enabled() or torch.compiler.is_compiling()
+        compiling = torch.compiler.is_compiling()
+        if compiling and asks_for_torch_alone():
+            padding = cu_seqlens is None
+            found = export_layer(self, input, states, lengths, first_step, resets, padding)
+            return found[0], found[1][0] if single else found[1]
+        record = torch.is_grad_enabled() or compiling
         if lengths is None and cu_seqlens is None and not record:
             short = infer_layer(self, input, states, first_step, resets)
             if short is not None:

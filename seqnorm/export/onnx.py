@@ -1,0 +1,206 @@
+"""Layers, cells and models as ONNX files.
+
+Axes: T steps, B sequences, I = input_size, H = hidden_size, P = size of h (H, or proj_size),
+L = num_layers, D = directions.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Union
+
+import torch
+from torch import Tensor, nn
+
+from ..extra import explained
+from ..nn.layers.cell import RecurrentCell
+from ..nn.layers.layer import RecurrentLayer
+from ..version import __version__
+from .graphs import NamedGraph
+
+HINT = "pip install 'seqnorm[onnx]'"
+PathLike = Union[str, "os.PathLike[str]"]
+# ONNX has RMSNormalization since this version.
+_WITH_RMS, _USUAL, _OLDEST = 23, 20, 17
+# Constants up to this number of elements are computed beforehand; the exporter has a lower limit.
+_LARGEST = 1 << 30
+_LOGS = (
+    "torch.onnx._internal.exporter._registration",  # torchvision is missing
+    "onnxscript.optimizer._constant_folding",  # which nodes it leaves
+)
+
+
+def to_onnx(
+    module: nn.Module,
+    path: PathLike,
+    *,
+    lengths: bool = False,
+    states: bool = True,
+    resets: bool = False,
+    step: bool = False,
+    opset_version: int | None = None,
+) -> Path:
+    """Write a layer or cell as an ONNX file, for sequences of any length and batches of any size.
+
+    >>> layer = seqnorm.LSTM(8, 16, norm="layer").eval()
+    >>> seqnorm.export.to_onnx(layer, "lstm.onnx", lengths=True)
+    PosixPath('lstm.onnx')
+
+    The time loop is one ``Scan`` for each layer and direction, so the file does not grow with T. A
+    layer that ONNX has is its own ``LSTM``, ``GRU`` or ``RNN``. All operators are standard ones.
+    The tables of BatchNorm in inference become constants, and a step beyond a table reads its last
+    row, as in the layer.
+
+    The inputs of a layer are ``input`` (T, B, I), or (B, T, I) with batch_first; ``lengths`` (B,)
+    int64; ``resets`` (T, B) or (B, T) bool; ``h_0`` (L * D, B, P), ``c_0`` (L * D, B, H) and other
+    parts of the state; and, for norms with statistics of every step, ``first_step``, () int64, or
+    (B,) with resets. The outputs are ``output`` (T, B, D * P), zero in the padding, ``h_n``,
+    ``c_n`` and so on. In a graph of one step, the input is (B, I), the output (B, P), and resets
+    are (B,). A cell has the inputs ``input``, ``h_0``, ... and the outputs ``h_n``, ..., all of
+    them (B, ·).
+
+    A length beyond T counts as T. ``torch.onnx.export(model, ..., dynamo=True)`` exports any other
+    module that holds layers of this library.
+
+    Args:
+        module: a layer or cell in ``eval`` mode.
+        path: the file to write.
+        lengths: if true, the graph takes the lengths of padded sequences.
+        states: if true, the graph takes the initial state and returns the final one. Otherwise a
+            layer begins with its own initial state.
+        resets: if true, the graph takes resets.
+        step: if true, the graph computes one step of a layer, without a loop.
+        opset_version: version of ONNX's operators, from 17 on. The default is 23 for a layer with
+            RMSNorm, which has an operator from then on, and 20 otherwise.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: the module is in training mode and has norms of the batch, zoneout or dropout; a
+            norm has a window of several steps; a table has ``beyond="error"``; a bidirectional
+            layer has no single step; or the version is too old.
+        TypeError: the module is no layer or cell of this library.
+        ModuleNotFoundError: the packages ``onnx`` and ``onnxscript`` are missing.
+        RuntimeError: torch is older than 2.9.
+    """
+    if not isinstance(module, (RecurrentCell, RecurrentLayer)):
+        raise TypeError(
+            f"to_onnx takes a recurrent layer or cell of seqnorm, got {type(module).__name__}: "
+            "torch.onnx.export(model, inputs, path, dynamo=True) exports a model that holds some"
+        )
+    if opset_version is None:
+        norms = {} if module.norm is None else module.norm.norms
+        rms = any(norm.kind == "rms" for norm in norms.values())
+        opset_version = _WITH_RMS if rms else _USUAL
+    graph = NamedGraph(module, lengths, states, resets, step)
+    arguments = graph.arguments
+    examples = {name: argument.example() for name, argument in arguments.items()}
+    axes = {name: argument.axes() for name, argument in arguments.items()}
+    properties = {"cell": module.step.name, "norm": "" if module.norm is None else module.norm.text}
+    program = export(graph, examples, axes, graph.outputs, opset_version, properties)
+    return save(program, path)
+
+
+def export(
+    module: nn.Module,
+    examples: Mapping[str, Tensor],
+    axes: Mapping[str, Mapping[int, str]],
+    outputs: Sequence[str],
+    opset_version: int = _USUAL,
+    properties: Mapping[str, str] | None = None,
+) -> Any:
+    """Return a module as a ``torch.onnx.ONNXProgram``.
+
+    Args:
+        module: takes one tensor for each input.
+        examples: the inputs by name, in the order of the module's arguments.
+        axes: for each input, the names of its axes of any size.
+        outputs: names of the outputs.
+        opset_version: version of ONNX's operators.
+        properties: what else the file says about itself.
+    """
+    need_onnx()
+    from onnxscript import optimizer
+
+    if opset_version < _OLDEST:
+        raise ValueError(f"opset_version must be {_OLDEST} or newer, got {opset_version}")
+    sizes = {name: torch.export.Dim(name) for one in axes.values() for name in one.values()}
+    shapes = [{axis: sizes[name] for axis, name in axes[key].items()} for key in examples]
+    with torch.no_grad(), _quiet():
+        program = torch.onnx.export(
+            module,
+            tuple(examples.values()),
+            input_names=list(examples),
+            output_names=list(outputs),
+            dynamic_shapes=(tuple(shapes),),
+            opset_version=opset_version,
+            dynamo=True,
+            verbose=False,
+        )
+        assert program is not None  # as always with dynamo=True
+        _join_parts(program.model)
+        optimizer.optimize_ir(program.model, input_size_limit=_LARGEST, output_size_limit=_LARGEST)
+    program.model.producer_name, program.model.producer_version = "seqnorm", __version__
+    program.model.metadata_props.update(properties or {})
+    return program
+
+
+def save(program: Any, path: PathLike) -> Path:
+    """Write a program as an ONNX file, with its weights beside it if they are beyond 2 GB."""
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"the folder {path.parent} does not exist: create it first")
+    program.save(path)
+    return path
+
+
+def need_onnx() -> None:
+    """Raise an error unless torch and the packages of ONNX can export."""
+    with explained("seqnorm.export.to_onnx", HINT):
+        import onnx
+        import onnxscript
+
+        _ = onnx, onnxscript
+    try:
+        from torch.onnx._internal.exporter._torchlib.ops.hop import higher_order_scan
+    except ImportError:
+        raise RuntimeError(
+            f"the export to ONNX needs torch 2.9 or newer, and this is torch {torch.__version__}"
+        ) from None
+    _ = higher_order_scan
+
+
+def _join_parts(model: Any) -> None:
+    """Leave out each Split that only undoes a Concat."""
+    for node in list(model.graph.all_nodes()):
+        source = node.inputs[0].producer() if node.op_type == "Split" and node.inputs else None
+        if source is None or source.op_type != "Concat":
+            continue
+        shapes = [[part.shape for part in parts] for parts in (source.inputs, node.outputs)]
+        if None in shapes[0] or shapes[0] != shapes[1]:
+            continue
+        for part, output in zip(source.inputs, node.outputs):
+            output.replace_all_uses_with(part)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporter's notes on its own code."""
+    logs = [logging.getLogger(name) for name in _LOGS]
+    levels = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield
+    finally:
+        for log, level in zip(logs, levels):
+            log.setLevel(level)

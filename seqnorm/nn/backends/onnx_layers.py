@@ -1,0 +1,73 @@
+"""ONNX's own LSTM, GRU and RNN, for layers without a norm in graphs for ONNX.
+
+Axes: T steps, B sequences, I inputs, H = hidden_size, G gates.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..recurrence.direction import Direction
+from ..recurrence.step import Nonlinear, State
+
+# The order of the gates of torch's matrices in ONNX's.
+_GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2), "RNN": (0,)}
+
+
+def has(direction: Direction) -> bool:
+    """Return whether ONNX has an operator for a direction."""
+    plain = not direction.norms and not any(direction.zoneout) and direction.weight_hr is None
+    return plain and direction.step.fused is not None and direction.step.name in _GATES
+
+
+def run(
+    direction: Direction, x: Tensor, lengths: Tensor | None, state: State, backwards: bool
+) -> tuple[Tensor, State]:
+    """Compute outputs (T, B, H), zero in the padding, and the final state (B, H).
+
+    Args:
+        x: (T, B, I), not reversed.
+        lengths: (B,), or ``None`` for sequences of T steps.
+        state: (B, H) for each part.
+        backwards: true to read every sequence from its end.
+    """
+    step = direction.step
+    order = _GATES[step.name]
+    size = state[0].shape[-1]
+    biases = [
+        b if b is not None else direction.weight_ih.new_zeros(len(order) * size)
+        for b in (direction.bias_ih, direction.bias_hh)
+    ]
+    attributes: dict[str, Any] = {
+        "hidden_size": size,
+        "direction": "reverse" if backwards else "forward",
+    }
+    if step.name == "GRU":
+        attributes["linear_before_reset"] = 1
+    if isinstance(step, Nonlinear):
+        attributes["activations"] = [step.nonlinearity.capitalize()]
+    arguments = (
+        x,
+        *(_ordered(w, order)[None] for w in (direction.weight_ih, direction.weight_hh)),
+        torch.cat([_ordered(b, order) for b in biases])[None],
+        None if lengths is None else lengths.to(torch.int32),
+        *(part[None] for part in state),
+    )
+    steps, batch = x.shape[:2]
+    shapes = [(steps, 1, batch, size), *[(1, batch, size)] * len(state)]
+    output, *final = torch.onnx.ops.symbolic_multi_out(
+        step.name, arguments, attributes, dtypes=[x.dtype] * len(shapes), shapes=shapes, version=14
+    )
+    return output.squeeze(1), tuple([part.squeeze(0) for part in final])
+
+
+def _ordered(rows: Tensor, order: tuple[int, ...]) -> Tensor:
+    """Return the gates of a matrix or bias (G * H, ...) in another order."""
+    if len(order) == 1:
+        return rows
+    # One index of constants, which exporters compute beforehand.
+    every = torch.arange(rows.shape[0], device=rows.device).unflatten(0, (len(order), -1))
+    return rows.index_select(0, torch.stack([every[k] for k in order]).flatten())
