@@ -17,6 +17,7 @@ from torch import Tensor
 
 import seqnorm
 from seqnorm.export import to_onnx
+from seqnorm.nn.statistics.running_table import RunningTable
 
 # T and B of the runs. No graph is traced at these.
 SIZES = ((9, 4), (1, 1), (2, 7))
@@ -30,7 +31,7 @@ def trained(layer: Any) -> Any:
             for name, parameter in module.named_parameters(recurse=False):
                 if "norm" in type(module).__name__.lower() and parameter.dim() == 1:
                     parameter.add_(torch.randn_like(parameter) * 0.2)
-            if isinstance(module, seqnorm.RunningTable):
+            if isinstance(module, RunningTable):
                 module.running_mean.normal_()
                 module.running_var.uniform_(0.5, 2.0)
                 seen = torch.arange(module.max_steps) < 6
