@@ -38,6 +38,12 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHON)
+def whole(session: nox.Session) -> None:
+    """Run every case of the long matrices, of which the gate runs a part."""
+    run(session, "whole")
+
+
+@nox.session(python=PYTHON)
 def network(session: nox.Session) -> None:
     """Fetch every corpus as its package really is."""
     run(session, "network")

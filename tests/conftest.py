@@ -1,6 +1,9 @@
 """Start every test from the same seed and check that torch's global settings are unchanged.
 
 There are as many workers as cores, so each worker and its subprocesses compute in one thread.
+
+A test under ``tests/nn`` with more than ``CASES`` cases runs that many and a quarter of the others,
+the same ones every time, unless pytest has the option ``--whole`` or is given the test itself.
 """
 
 from __future__ import annotations
@@ -8,6 +11,8 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import zlib
+from collections import defaultdict
 from collections.abc import Iterator
 
 import kernels_here
@@ -25,8 +30,29 @@ os.environ.setdefault(
     "TORCHINDUCTOR_CACHE_DIR",
     os.path.join(tempfile.gettempdir(), f"inductor_{torch.backends.cpu.get_cpu_capability()}"),
 )
+# Cases of one test that always run, and the part of the others that does.
+CASES, PART = 24, 4
 torch.set_num_threads(1)
 kernels_here.hear_of_their_absence()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--whole", action="store_true", help="run every case of the long matrices")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--whole") or any("::" in argument for argument in config.args):
+        return
+    tests: dict[str, list[str]] = defaultdict(list)
+    for item in items:
+        if item.nodeid.startswith("tests/nn/"):
+            tests[item.nodeid.partition("[")[0]].append(item.nodeid)
+    left: set[str] = set()
+    for cases in tests.values():
+        cases.sort(key=lambda name: zlib.crc32(name.encode()))  # any order that mixes the cases
+        left.update(name for place, name in enumerate(cases[CASES:]) if place % PART)
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid in left])
+    items[:] = [item for item in items if item.nodeid not in left]
 
 
 @pytest.fixture(autouse=True)

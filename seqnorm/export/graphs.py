@@ -54,6 +54,7 @@ class NamedGraph(nn.Module):
     ) -> None:
         super().__init__()
         check_exportable(module)
+        self.training = False  # the exporter asks, and any module here computes as in inference
         self.module = module
         self.step = step
         self.arguments: dict[str, Argument] = {}

@@ -26,7 +26,7 @@ from .graphs import NamedGraph
 HINT = "pip install 'seqnorm[onnx]'"
 PathLike = Union[str, "os.PathLike[str]"]
 # ONNX has RMSNormalization since this version.
-_WITH_RMS, _USUAL, _OLDEST = 23, 20, 17
+_WITH_RMS, _USUAL, _OLDEST = 23, 20, 18
 # Constants up to this number of elements are computed beforehand; the exporter has a lower limit.
 _LARGEST = 1 << 30
 _LOGS = (
@@ -75,7 +75,7 @@ def to_onnx(
             layer begins with its own initial state.
         resets: if true, the graph takes resets.
         step: if true, the graph computes one step of a layer, without a loop.
-        opset_version: version of ONNX's operators, from 17 on. The default is 23 for a layer with
+        opset_version: version of ONNX's operators, from 18 on. The default is 23 for a layer with
             RMSNorm, which has an operator from then on, and 20 otherwise.
 
     Returns:
@@ -200,6 +200,8 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
+            # Axes of one size share a name.
+            warnings.filterwarnings("ignore", "# The axis name: .* will not be used", UserWarning)
             yield
     finally:
         for log, level in zip(logs, levels):

@@ -1,11 +1,17 @@
 """Exported graphs in onnxruntime beside the layers in float64, at sizes that were never traced.
 
+``python tests/support/onnx_runs.py`` runs every preset of every cell in each form, and prints the
+largest relative difference and the number of operators for each layer and direction.
+
 Axes: T steps, B sequences.
 """
 
 from __future__ import annotations
 
 import collections
+import copy
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +23,54 @@ from torch import Tensor
 
 import seqnorm
 from seqnorm.export import to_onnx
+from seqnorm.nn.recurrence.site_norms import SiteNorm
+from seqnorm.nn.recurrence.step import PRESETS
 from seqnorm.nn.statistics.running_table import RunningTable
 
 # T and B of the runs. No graph is traced at these.
 SIZES = ((9, 4), (1, 1), (2, 7))
 
 
-def trained(layer: Any) -> Any:
-    """Return a layer with random tables and parameters of its norms, in inference."""
+# Every preset is exported in each of these forms: options of the layer, arguments of to_onnx.
+FORMS: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
+    ({}, {}),
+    ({}, {"lengths": True, "resets": True}),
+    ({"num_layers": 2, "bidirectional": True, "batch_first": True}, {"lengths": True}),
+    ({"num_layers": 2}, {"step": True, "resets": True}),
+)
+_CELLS = {"LSTM": "LSTM", "GRU": "GRU", "RNN": "RNN", "LiGRU": "LiGRU", "IndRNN": "IndRNN"}
+_CELLS["SLSTM"] = "sLSTM"  # the name of its step
+
+
+def cases() -> list[tuple[str, str | None]]:
+    """Return every cell with each of its presets, and without a norm."""
+    return [
+        (cell, preset)
+        for cell, step in _CELLS.items()
+        for preset in [None, *sorted(name for name, of in PRESETS.items() if step in of)]
+    ]
+
+
+def random_layer(name: str, norm: Any, *arguments: Any, **options: Any) -> Any:
+    """Return a layer or cell of 5 inputs and 8 units in inference.
+
+    The gains, biases and tables of its norms are random; some steps of its tables have no
+    statistics.
+    """
     torch.manual_seed(0)
+    layer = getattr(seqnorm, name)(*arguments, 5, 8, norm=norm, **options)
     with torch.no_grad():
         for module in layer.modules():
-            for name, parameter in module.named_parameters(recurse=False):
-                if "norm" in type(module).__name__.lower() and parameter.dim() == 1:
+            if isinstance(module, SiteNorm):
+                for parameter in module.parameters(recurse=False):
                     parameter.add_(torch.randn_like(parameter) * 0.2)
             if isinstance(module, RunningTable):
                 module.running_mean.normal_()
                 module.running_var.uniform_(0.5, 2.0)
-                seen = torch.arange(module.max_steps) < 6
-                module.count.copy_(torch.where(seen, 40, 0))
-                if module.max_steps > 3:
-                    module.count[2] = 0
+                module.count[:6] = 40
+                module.count[2:3] = 0
+                module.running_mean[module.count == 0] = 0.0
+                module.running_var[module.count == 0] = 1.0
     return layer.eval()
 
 
@@ -83,12 +116,10 @@ def _expected(layer: Any, given: dict[str, Tensor]) -> list[Tensor]:
     states: Any = tuple(wide[f"{s}_0"] for s in layer.step.states if f"{s}_0" in wide)
     states = None if not states else states if len(states) > 1 else states[0]
     x, resets, first = wide["input"], wide.get("resets"), wide.get("first_step", 0)
-    layer = layer.double()
     if isinstance(layer, seqnorm.RecurrentCell):
         resets = None if resets is None else resets[0]
         final = layer(x[0], states, first_step=first, resets=resets)
-        results = [] if isinstance(final, tuple) else [final]
-        return results or list(final)
+        return list(final) if isinstance(final, tuple) else [final]
     if resets is not None and states is not None and isinstance(first, int):
         first = torch.zeros(x.shape[1], dtype=torch.int64)
     if layer.batch_first:
@@ -109,12 +140,12 @@ def largest_difference(layer: Any, path: Path, **options: Any) -> float:
     session = onnxruntime.InferenceSession(path)
     names = [one.name for one in session.get_inputs()]
     single = options.get("step", False) or isinstance(layer, seqnorm.RecurrentCell)
+    wide = copy.deepcopy(layer).double()
     worst = 0.0
     for steps, batch in SIZES:
         given = arguments(layer, names, 1 if single else steps, batch)
         with torch.no_grad():
-            expected = _expected(layer, given)
-        layer.float()
+            expected = _expected(wide, given)
         turned = not single and layer.batch_first
         feeds = {}
         for name, value in given.items():
@@ -131,3 +162,24 @@ def largest_difference(layer: Any, path: Path, **options: Any) -> float:
             scale = max(float(np.abs(reference).max(initial=0.0)), 1e-6)
             worst = max(worst, float(np.abs(result - reference).max(initial=0.0)) / scale)
     return worst
+
+
+def main() -> None:
+    worst = 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "layer.onnx"
+        for cell, preset in cases():
+            for options, arguments in FORMS:
+                layer = random_layer(cell, preset, **options)
+                difference = largest_difference(layer, path, **arguments)
+                count = sum(nodes(onnx.load(path).graph).values())
+                count /= len(layer.directions())
+                form = " ".join([*options, *arguments])
+                print(f"{cell:6} {preset!s:26} {form:50} {difference:.1e} {count:5.1f}", flush=True)
+                worst = max(worst, difference)
+    print(f"largest relative difference: {worst:.1e}")
+    sys.exit(worst > 1e-4)
+
+
+if __name__ == "__main__":
+    main()

@@ -61,7 +61,10 @@ def run(
     output, *final = torch.onnx.ops.symbolic_multi_out(
         step.name, arguments, attributes, dtypes=[x.dtype] * len(shapes), shapes=shapes, version=14
     )
-    return output.squeeze(1), tuple([part.squeeze(0) for part in final])
+    last = tuple([part.squeeze(0) for part in final])
+    if lengths is not None:  # onnxruntime returns zeros for a sequence without steps
+        last = tuple(torch.where(lengths[:, None] > 0, new, old) for new, old in zip(last, state))
+    return output.squeeze(1), last
 
 
 def _ordered(rows: Tensor, order: tuple[int, ...]) -> Tensor:
