@@ -181,14 +181,14 @@ class Piece:
         if lengths is None and resets is None:
             return Memory(self._states, False, before.steps + steps)
         numbers = torch.as_tensor(before.steps, device="cpu").expand(batch)
-        if resets is not None:
-            axis = bool(resets.dim() == 2 and self._swapped)
-            numbers = steps_since_reset(resets, numbers, lengths, batch_first=axis).cpu()
-        else:
-            numbers = numbers + lengths.cpu()
         fresh = torch.as_tensor(before.fresh, device="cpu").expand(batch)
-        ended = torch.zeros(batch, dtype=torch.bool, device="cpu")
-        fresh = fresh & (ended if lengths is None else lengths.cpu() == 0)
+        ended = torch.full((batch,), steps, device="cpu") if lengths is None else lengths.cpu()
+        fresh = fresh & (ended == 0)
+        if resets is None:
+            numbers = numbers + ended
+        else:
+            swapped = resets.dim() == 2 and self._swapped
+            numbers = steps_since_reset(resets, numbers, lengths, batch_first=swapped).cpu()
         return Whole(self._states, fresh, numbers.expand(batch)).settled()
 
 
