@@ -30,6 +30,7 @@ from .chunks import Chunks, in_chunks, in_pieces
 from .given import Input, Lengths, read, read_any
 from .inference import infer_layer
 from .initial_states import States, Suffixes
+from .stream_calls import RUNNING, answered
 from .torch_contract import TorchContract
 
 
@@ -213,6 +214,10 @@ class RecurrentLayer(TorchContract):
         single = len(self.step.states) == 1
         states: Any = (hx,) if single and hx is not None else hx
         record = torch.is_grad_enabled() or torch.compiler.is_compiling()
+        if not record and RUNNING:
+            done = answered(self, input, hx, lengths, first_step, resets, cu_seqlens)
+            if done is not None:
+                return done
         if lengths is None and cu_seqlens is None and not record:
             short = infer_layer(self, input, states, first_step, resets)
             if short is not None:

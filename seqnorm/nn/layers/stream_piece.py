@@ -5,9 +5,7 @@ Axes: t steps of the piece, B streams, F features of a state, L layers.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -25,7 +23,7 @@ class Piece:
 
     Args:
         before: the memory of the streams.
-        layers: the recurrent layers by their paths.
+        paths: the paths of the recurrent layers.
         shape: t and B.
         swapped: true if the piece is (B, t, ...).
         batched: false if it is (t, ...).
@@ -36,7 +34,7 @@ class Piece:
     def __init__(
         self,
         before: Memory,
-        layers: Mapping[str, RecurrentLayer],
+        paths: Mapping[RecurrentLayer, str],
         shape: tuple[int, int],
         swapped: bool,
         batched: bool,
@@ -44,89 +42,84 @@ class Piece:
         resets: Tensor | None,
     ) -> None:
         self._before = before
-        self._layers = layers
-        self._paths = {layer: path for path, layer in layers.items()}
+        self._paths = paths
         self._shape = shape
         self._swapped = swapped
         self._batched = batched
         self._lengths = lengths
         self._resets = resets
         self._states: dict[str, Any] = {}
-        self._thread = threading.get_ident()
+        self._inside = False  # a call of a layer, which is being answered
 
-    @contextmanager
-    def hooked(self) -> Iterator[None]:
-        """Give the layers their states within the context, whoever calls them in this thread."""
-        handles = []
-        try:
-            for layer in self._layers.values():
-                # Ours is the last to see the arguments and the first to see the output.
-                handles.append(layer.register_forward_pre_hook(self._give, with_kwargs=True))
-                handles.append(layer.register_forward_hook(self._take, prepend=True))
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def call(self, layer: RecurrentLayer, x: Tensor) -> Tensor:
-        """Return the output of a layer that is the whole model."""
-        arguments = self._arguments("", layer, {"input": x})
-        output, self._states[""] = layer(**arguments)
-        return output  # type: ignore[no-any-return]  # a tensor gives a tensor
-
-    def _give(
-        self, layer: Any, args: tuple[Any, ...], options: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        if threading.get_ident() != self._thread:
-            return None  # another thread calls the same layer for itself
-        path = self._paths[layer]
+    def answer(
+        self,
+        layer: RecurrentLayer,
+        input: Any,
+        hx: Any = None,
+        lengths: Any = None,
+        first_step: Any = 0,
+        resets: Any = None,
+        cu_seqlens: Any = None,
+    ) -> tuple[Any, Any] | None:
+        """Return the result of a layer that goes on from its state, see ``Answering``."""
+        path = self._paths.get(layer)
+        if path is None or self._inside:
+            return None
         if path in self._states:
             raise RuntimeError(
                 f"{path} is called a second time for one piece, and a stream keeps one state of "
                 "it: give each place a layer of its own, and each call all steps of the piece"
             )
-        self._states[path] = None
-        given = {**dict(zip(("input", "hx", "lengths"), args)), **options}
-        return (), self._arguments(path, layer, given)
-
-    def _take(self, layer: Any, args: tuple[Any, ...], output: Any) -> None:
-        if threading.get_ident() == self._thread:
-            self._states[self._paths[layer]] = output[1]
-
-    def _arguments(self, path: str, layer: RecurrentLayer, given: dict[str, Any]) -> dict[str, Any]:
-        """Return the arguments of a layer's call, from those that the model gives it."""
-        x = given["input"]
         if layer.training:
             refuse_training(path)
-        packed = isinstance(x, PackedSequence)
-        if not packed and isinstance(x, Tensor):
-            self._check_shape(path, layer, x, given)
-        given["hx"] = self._state(path, layer, given.get("hx"), 3 if packed else x.dim())
-        if self._lengths is not None and not packed and given.get("lengths") is None:
-            given["lengths"] = self._lengths
-        resets = self._resets
-        if resets is not None and given.get("resets") is None:
-            swap = resets.dim() == 2 and layer.batch_first != self._swapped
-            given["resets"] = resets.T if swap else resets
+        if resets is not None and self._resets is None and layer.counts_steps:
+            raise ValueError(
+                f"{path} is given resets by the model, after which BatchNorm's steps count anew, "
+                "and the stream does not know them: give them to the stream, "
+                "stream(x, resets=resets)"
+            )
+        dims = 3
+        if isinstance(input, PackedSequence):
+            if self._resets is not None and resets is None:
+                raise ValueError(
+                    f"{path} is given a PackedSequence, in whose order the resets are not: give it "
+                    "the padded piece, and lengths"
+                )
+        else:
+            if isinstance(input, Tensor):
+                self._check_shape(path, layer, input, cu_seqlens)
+                dims = input.dim()
+            lengths = self._lengths if lengths is None else lengths
+            if resets is None and self._resets is not None:
+                resets = self._resets
+                if resets.dim() == 2 and layer.batch_first != self._swapped:
+                    resets = resets.T
+        hx = self._state(path, layer, hx, dims)
+        first_step = 0
         if layer.counts_steps:
-            steps = self._before.steps
-            if given.get("resets") is not None:  # a number 0 would say that nobody knows it
-                steps = torch.as_tensor(steps, device="cpu").expand(self._shape[1])
-            given["first_step"] = steps
-        return given
+            first_step = self._before.steps
+            if resets is not None:  # a number 0 would say that nobody knows it
+                first_step = torch.as_tensor(first_step, device="cpu").expand(self._shape[1])
+        self._inside = True
+        try:
+            found = RecurrentLayer.forward(
+                layer, input, hx, lengths, first_step=first_step, resets=resets
+            )
+        finally:
+            self._inside = False
+        self._states[path] = found[1]
+        return found
 
-    def _check_shape(
-        self, path: str, layer: RecurrentLayer, x: Tensor, given: dict[str, Any]
-    ) -> None:
+    def _check_shape(self, path: str, layer: RecurrentLayer, x: Tensor, cu_seqlens: Any) -> None:
         steps, batch = self._shape
         wanted = (batch, steps) if layer.batch_first else (steps, batch)
         single = not self._batched and x.dim() == 2
-        if x.is_nested or given.get("cu_seqlens") is not None:
+        if x.is_nested or cu_seqlens is not None:
             raise ValueError(
                 f"{path or 'the layer'} is given sequences without padding, and a piece is padded: "
                 "pad it, and give lengths"
             )
-        if tuple(x.shape[:-1]) != (wanted if not single else (steps,)):
+        if x.shape[:-1] != (wanted if not single else (steps,)):
             letters = "(B, t, .)" if layer.batch_first else "(t, B, .)"
             raise ValueError(
                 f"{path or 'the layer'} must be given the {steps} steps of {batch} streams, "
@@ -144,11 +137,6 @@ class Piece:
         before = self._before
         if before.fresh is True:
             return given
-        if path not in before.states:
-            raise RuntimeError(
-                f"{path} was not called for the pieces before this one, so there is no state of "
-                "it: a model of a stream calls the same layers for every piece"
-            )
         carried = parts_of(before.states[path])
         if dims == 2 and carried[0].dim() == 3:  # as it was saved
             carried = tuple([part.squeeze(1) for part in carried])
@@ -169,14 +157,15 @@ class Piece:
             RuntimeError: a layer was not called.
         """
         before, (steps, batch) = self._before, self._shape
-        for path in before.states:
-            if path not in self._states:
-                raise RuntimeError(
-                    f"{path} was not called for this piece, so its state does not go on: a model "
-                    "of a stream calls the same layers for every piece"
-                )
         if not steps:
             return before
+        for path in self._paths.values():
+            if path not in self._states:
+                raise RuntimeError(
+                    f"{path} was not called for this piece, or in another thread or with gradients "
+                    "enabled, so its state does not go on: a model of a stream calls each of its "
+                    "recurrent layers for every piece"
+                )
         lengths, resets = self._lengths, self._resets
         if lengths is None and resets is None:
             return Memory(self._states, False, before.steps + steps)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Mapping, Sequence
+from threading import get_ident
 from typing import Any, Union
 
 import torch
@@ -17,6 +18,7 @@ from ..autocast import is_autocast
 from ..check import check_flag, check_not_negative
 from ..statistics.masks import check_lengths
 from .resets import check_resets
+from .stream_calls import RUNNING
 from .stream_checks import check_example, output_of, refuse_mixing, streamed_layers
 from .stream_memory import BEGINNING, Memory, Whole, numbers_of, parts_of, read
 from .stream_piece import Piece, refuse_training
@@ -40,9 +42,8 @@ class Stream:
 
     The model is a recurrent layer of seqnorm, or a module that contains such layers and computes
     everything else for each step by itself, such as Linear, LSTM, Linear. A state that the module
-    gives a layer is the one with which streams begin. During a call, hooks on the layers exchange
-    their states, so a layer may be called once for a piece. The model must be in inference mode,
-    and there are no gradients.
+    gives a layer is the one with which streams begin. Each layer is called once for a piece. The
+    model must be in inference mode, and there are no gradients.
 
     Args:
         model: The model, whose parameters are shared and not copied.
@@ -70,6 +71,7 @@ class Stream:
     ) -> None:
         self._layers = streamed_layers(model)
         self._model = model
+        self._paths = {layer: path for path, layer in self._layers.items()}
         self._alone = self._layers.get("")
         self._batch = None if batch is None else check_not_negative("batch", batch)
         orders = {layer.batch_first for layer in self._layers.values()}
@@ -186,7 +188,8 @@ class Stream:
             check_resets(resets, tuple(x.shape[: self._axes]), letters)
         fewer = None if lengths is None or bool((lengths == steps).all()) else lengths
         shape, batched = (steps, self._streams), self._batch is not None
-        piece = Piece(memory, self._layers, shape, self._swapped, batched, fewer, resets)
+        piece = Piece(memory, self._paths, shape, self._swapped, batched, fewer, resets)
+        result: Any
         if layer is not None:
             if args or options:
                 further = ", ".join(options) or f"{len(args)} more"
@@ -194,16 +197,28 @@ class Stream:
                     f"a stream of a layer takes a piece, lengths and resets, got {further}: the "
                     "state and the number of the first step are its own"
                 )
-            result: Any = piece.call(layer, x)
+            result = self._called(piece, x)[0]
         else:
             for name, value in (("lengths", lengths), ("resets", resets)):
                 if value is not None and name in self._takes:
                     options[name] = value
-            with piece.hooked():
-                result = self._model(x, *args, **options)
+            result = self._called(piece, x, *args, **options)
             self._check_output(result, x)
         self._memory = piece.after()
         return result
+
+    def _called(self, piece: Piece, *args: Any, **options: Any) -> Any:
+        """Call the model, whose layers are answered by the piece."""
+        thread = get_ident()
+        before = RUNNING.get(thread)  # the stream of a model that calls this one
+        RUNNING[thread] = piece
+        try:
+            return self._model(*args, **options)
+        finally:
+            if before is None:
+                del RUNNING[thread]
+            else:
+                RUNNING[thread] = before
 
     def _check_piece(self, x: Any) -> int:
         """Return t, or raise if the piece does not have steps of these streams."""
@@ -230,8 +245,8 @@ class Stream:
 
     def _check_output(self, result: Any, x: Tensor) -> None:
         """Raise ValueError if the model returns outputs of other steps than those of the piece."""
-        output, shape = output_of(result), tuple(x.shape[: self._axes])
-        if output is not None and tuple(output.shape[: self._axes]) != shape:
+        output = output_of(result)
+        if output is not None and output.shape[: self._axes] != x.shape[: self._axes]:
             raise ValueError(
                 f"the model returns {tuple(output.shape)} for a piece {tuple(x.shape)}, and a "
                 "model of a stream has an output for each step: stream the part before the steps "

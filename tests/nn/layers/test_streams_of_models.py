@@ -20,6 +20,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 import seqnorm
 from seqnorm import Stream
 from seqnorm.nn.layers.cells import LAYERS
+from seqnorm.nn.layers.stream_calls import RUNNING
 
 T, B = 9, 3
 
@@ -209,26 +210,41 @@ class First(nn.Module):
         return output
 
 
-def test_hooks_stay_as_they_were() -> None:
-    """Hooks of the user are called, and those of a stream are there during its calls only."""
+def test_hooks_of_the_user() -> None:
+    """They see and change what the model sees, and the stream keeps the state before that."""
     model = First("LSTM").eval()
     seen: list[int] = []
 
     def watch(layer: Any, args: Any, output: Any) -> Any:
         seen.append(len(output[0]))
-        return 2 * output[0], [part.zero_() for part in parts_of(output[1])]
+        return 2 * output[0], [torch.zeros_like(part) for part in parts_of(output[1])]
 
-    model.rnn.register_forward_hook(watch)
     x = torch.randn(4, B, I).double()
+    expected = 2 * whole(model, x)
+    model.rnn.register_forward_hook(watch)
     stream = Stream(model, B)
-    stream(x[:3])
-    assert seen == [3]
-    assert len(model.rnn._forward_hooks) == 1
-    assert not model.rnn._forward_pre_hooks
-    with pytest.raises(RuntimeError, match="size"):
-        stream(torch.randn(4, B, I + 1).double())
-    assert len(model.rnn._forward_hooks) == 1
-    assert not model.rnn._forward_pre_hooks
+    assert_close(torch.cat([stream(x[:3]), stream(x[3:])]), expected, CUT)
+    assert seen == [3, 1]
+
+
+def test_a_model_that_streams_itself() -> None:
+    """A stream inside of a streamed model has layers of its own."""
+    inner = First("GRU").eval()
+    for batch_first in (False, True):  # both ways in which a stream calls a layer
+        within = Stream(inner.rnn if batch_first else inner, B)
+        around = First("LSTM")
+
+        def run(
+            module: Any, args: tuple[Tensor], output: Tensor, within: Stream = within
+        ) -> Tensor:
+            return output + within(args[0], lengths=[len(args[0])] * B)
+
+        x = torch.randn(5, B, I).double()
+        expected = whole(around.eval(), x) + whole(inner, x)
+        around.register_forward_hook(run)
+        stream = Stream(around, B)
+        assert_close(torch.cat([stream(x[:2]), stream(x[2:])]), expected, CUT)
+        assert not RUNNING
 
 
 def test_other_threads_and_calls_of_the_same_model() -> None:

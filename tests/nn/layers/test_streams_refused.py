@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
 
 import seqnorm
 from seqnorm import Norm, NormScheme, Stream
@@ -60,6 +61,23 @@ def loaded(**changes: Any) -> None:
 def once(rnn: Any, x: Tensor) -> Tensor:
     """Call a layer only for pieces of one step."""
     output: Tensor = rnn(x)[0] if len(x) == 1 else x.new_zeros(len(x), B, 4)
+    return output
+
+
+def lame(rnn: Any, x: Tensor) -> Tensor:
+    """Fail for pieces of one step."""
+    output: Tensor = rnn(x if len(x) > 1 else x[..., :1])[0]
+    return output
+
+
+def packed(rnn: Any, x: Tensor) -> Tensor:
+    output: Tensor = rnn(pack_padded_sequence(x, torch.tensor([T] * B)))[0]
+    return output
+
+
+def with_gradients(rnn: Any, x: Tensor) -> Tensor:
+    with torch.enable_grad():
+        output: Tensor = rnn(x)[0]
     return output
 
 
@@ -192,13 +210,9 @@ REFUSALS: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         r"can be compared if the model returns a Tensor",
     ),
     "example fails": (
-        lambda: Stream(
-            Around(run=lambda rnn, x: once(rnn, x[:2] if len(x) > 1 else x[:9, :9, :1])).eval(),
-            B,
-            example=X[:2],
-        ),
+        lambda: Stream(Around(run=lame).eval(), B, example=X),
         ValueError,
-        r"the model cannot compute step 0 by itself: .*input_size",
+        r"the model cannot compute step 0 by itself: .*Expected 2, got 1",
     ),
     # The piece
     "training": (
@@ -296,7 +310,22 @@ REFUSALS: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "called late": (
         lambda: in_two(2, 1),
         RuntimeError,
-        r"rnn was not called for the pieces before",
+        r"rnn was not called for this piece.*each of its recurrent layers for every piece",
+    ),
+    "with gradients": (
+        lambda: around(run=with_gradients)(X),
+        RuntimeError,
+        r"not called for this piece, or in another thread or with gradients enabled",
+    ),
+    "resets of the model": (
+        lambda: around(run=lambda rnn, x: rnn(x, resets=x[..., 0] > 0)[0], norm="batch")(X),
+        ValueError,
+        r"rnn is given resets by the model.*stream\(x, resets=resets\)",
+    ),
+    "packed with resets": (
+        lambda: around(run=packed)(X, resets=torch.zeros(T, B, dtype=torch.bool)),
+        ValueError,
+        r"rnn is given a PackedSequence.*give it the padded piece, and lengths",
     ),
     "pooled": (
         lambda: around(run=lambda rnn, x: rnn(x)[0].mean(0))(X),
