@@ -37,7 +37,7 @@ class Stream:
     >>> stream = seqnorm.Stream(lstm, batch=2)
     >>> x = torch.randn(7, 2, 8)
     >>> pieces = [stream(x[:3]), stream(x[3:4]), stream(x[4:])]
-    >>> bool(torch.allclose(torch.cat(pieces), lstm(x)[0], atol=1e-5))
+    >>> bool(torch.allclose(torch.cat(pieces), lstm(x)[0], atol=1e-3))
     True
 
     The model is a recurrent layer of seqnorm, or a module that contains such layers and computes

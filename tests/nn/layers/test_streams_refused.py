@@ -290,7 +290,7 @@ REFUSALS: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         TypeError,
         r"write resets\.bool\(\)",
     ),
-    # What a model does with a piece
+    # A model's use of a piece
     "called twice": (
         lambda: around(run=lambda rnn, x: rnn(rnn(x)[0][..., :2])[0])(X),
         RuntimeError,
@@ -346,7 +346,7 @@ REFUSALS: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "no batch": (lambda: stream(None).select([0]), ValueError, r"build it with batch=1"),
     "no stream": (lambda: stream().join(lstm()), TypeError, r"join takes Streams, got LSTM"),  # type: ignore[arg-type]
     "another model": (other_model, ValueError, r"must be of the same model.*Stream\(stream\.model"),
-    # What was saved
+    # Saved states
     "no steps": (lambda: loaded(steps=None), KeyError, r"has 'steps' \(B,\), .* 'fresh', 'h'"),
     "no cell state": (lambda: loaded(c=None), KeyError, r"lacks 'c'"),
     "no states": (lambda: loaded(h=None, c=None), KeyError, r"lacks the states of the layers"),
