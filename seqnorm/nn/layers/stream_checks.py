@@ -40,13 +40,14 @@ def streamed_layers(model: Any) -> dict[str, RecurrentLayer]:
     kind = type(model).__name__
     if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         raise ValueError(f"a Stream computes in one process: give {kind}'s own model.module")
-    if hasattr(model, "_orig_mod"):
-        raise ValueError(
-            "a compiled model keeps its layers' calls to itself: give the module that "
-            "torch.compile was called with"
-        )
     found: dict[str, RecurrentLayer] = {}
     for path, module in model.named_modules():
+        compiled = getattr(module, "_compiled_call_impl", None) or hasattr(module, "_orig_mod")
+        if compiled and any(isinstance(one, RecurrentLayer) for one in module.modules()):
+            raise ValueError(
+                f"{path or 'the model'} is compiled, and its graph would not ask for the states of "
+                "a stream: leave the recurrent layers out of torch.compile"
+            )
         if isinstance(module, RecurrentLayer):
             _check_layer(path, module)
             found[path] = module

@@ -101,6 +101,14 @@ def trained_inside() -> None:
     Stream(model, B)(X)
 
 
+def compiled_inside() -> None:
+    model = Around().eval()
+    model.before.compile(backend="eager")
+    Stream(model, B)
+    model.rnn.compile(backend="eager")
+    Stream(model, B)
+
+
 def other_model() -> None:
     stream().join(stream())
 
@@ -138,8 +146,9 @@ REFUSALS: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "compiled": (
         lambda: Stream(torch.compile(lstm(), backend="eager")),  # type: ignore[arg-type]  # torch's hint
         ValueError,
-        r"give the module that torch\.compile",
+        r"the model is compiled, .* leave the recurrent layers out of torch\.compile",
     ),
+    "compiled in place": (compiled_inside, ValueError, r"^rnn is compiled"),
     "in parallel": (
         lambda: Stream(nn.DataParallel(lstm())),
         ValueError,
