@@ -73,6 +73,7 @@ ORDER = [
     "plot_sets.py",
     "plot_own_cell.py",
     "plot_padding.py",
+    "plot_streaming.py",
     "plot_longer_sequences.py",
     "plot_convert.py",
     "plot_image_norms.py",

@@ -24,6 +24,7 @@ NORMS += ["ConditionalInstanceNorm2d", "GroupNorm", "InstanceNorm", "InstanceNor
 NORMS += ["InstanceNorm2d", "InstanceNorm3d", "LayerNorm", "LayerNorm2d", "RMSNorm"]
 NORMS += ["BatchInstanceNorm2d", "ConditionalBatchNorm2d", "SwitchableNorm2d"]
 NORMS += ["DynamicErf", "DynamicTanh", "PowerNorm"]
+STREAMS = ["Stream"]
 SCHEMES = ["PRESETS", "Norm", "NormScheme", "Step", "preset"]
 FUNCTIONS = ["available_backends", "compute_in_chunks", "convert_norm", "convert_sync_batchnorm"]
 FUNCTIONS += [
@@ -40,7 +41,7 @@ FUNCTIONS += [
 ]
 FUNCTIONS += ["statistics_set", "steps_since_reset", "update_bn", "use_backend"]
 FUNCTIONS += ["weight_standardisation"]
-PUBLIC = sorted([*CELLS, *OF_ANY_STEP, *WITHOUT_LAYER, *NORMS, *SCHEMES, *FUNCTIONS])
+PUBLIC = sorted([*CELLS, *OF_ANY_STEP, *WITHOUT_LAYER, *NORMS, *SCHEMES, *STREAMS, *FUNCTIONS])
 # Results of public functions, and helpers, which stand in the wings.
 IN_WINGS = {
     "statistics": ["Report", "RunningTable", "batch_statistics"],

@@ -22,6 +22,7 @@ from .layers.explain import explain
 from .layers.layer import RecurrentLayer
 from .layers.replacement import convert_rnn
 from .layers.resets import steps_since_reset
+from .layers.streams import Stream
 from .layers.weight_standardisation import weight_standardisation
 from .norms.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from .norms.conditional import ConditionalBatchNorm2d
@@ -85,6 +86,7 @@ __all__ = [
     "RecurrentLayer",
     "SLSTMCell",
     "Step",
+    "Stream",
     "SwitchableNorm2d",
     "available_backends",
     "compute_in_chunks",

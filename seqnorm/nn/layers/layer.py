@@ -31,6 +31,7 @@ from .exported import export_layer
 from .given import Input, Lengths, read, read_any
 from .inference import infer_layer
 from .initial_states import States, Suffixes
+from .stream_calls import RUNNING, answered
 from .torch_contract import TorchContract
 
 
@@ -219,6 +220,10 @@ class RecurrentLayer(TorchContract):
             found = export_layer(self, input, states, lengths, first_step, resets, padding)
             return found[0], found[1][0] if single else found[1]
         record = torch.is_grad_enabled() or compiling
+        if not record and RUNNING:
+            done = answered(self, input, hx, lengths, first_step, resets, cu_seqlens)
+            if done is not None:
+                return done
         if lengths is None and cu_seqlens is None and not record:
             short = infer_layer(self, input, states, first_step, resets)
             if short is not None:
