@@ -1,0 +1,9 @@
+"""A recurrent layer as a small library in C99. ``to_c`` writes it.
+
+``source.py`` says which modules can be written, ``direction.py`` and ``cells.py`` write one step,
+``header.py`` the rest of the header, and ``runtime.h`` is the part that all models share.
+"""
+
+from .header import to_c
+
+__all__ = ["to_c"]
