@@ -1,4 +1,4 @@
-"""Programs in C of many written models, and what they compute beside the layers.
+"""Models written in C, and what they compute beside the layers.
 
 Axes: T steps, I = input size, O = size of the output.
 """
@@ -6,116 +6,115 @@ Axes: T steps, I = input size, O = size of the output.
 from __future__ import annotations
 
 import copy
+import ctypes
 import shutil
 import struct
 import subprocess
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+import seqnorm.export
 import torch
-from recorded_calls import COMPILER, EMULATOR, LIBRARIES
+from comparing import randomise
+from hidden_states import parts_of
 from torch import Tensor, nn
 
 import seqnorm
-from seqnorm.export import to_c
+from seqnorm.nn.layers.cells import LAYERS
 
-TESTS = Path(__file__).resolve().parent
-STRICT = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror"]
-STEPS = 50
-
-
-def why_not(*programs: str) -> str:
-    """Return why C cannot be compiled here; "" if it can."""
-    missing = [program for program in programs or ("gcc",) if shutil.which(program) is None]
-    return f"needs {' and '.join(missing)}" if missing else ""
+DRIVER = Path(__file__).with_name("c_models.c")
+STRICT = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror")
+C99 = ("-std=c99", *STRICT)
+Models = Mapping[str, nn.Module]
 
 
-def write(folder: Path, models: Mapping[str, nn.Module], weights: str = "header") -> Path:
-    """Write the header of every model and a program that runs all of them.
+def needs(*programs: str) -> pytest.MarkDecorator:
+    """Skip a test where a program is missing."""
+    missing = [program for program in programs if shutil.which(program) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"needs {' and '.join(missing)}")
 
-    It reads T and the input (T, I) for each model, and writes the output (T, O), the state, and 1
-    for each way of computing that gave the same.
+
+def drawn(cell: str, norm: Any, *sizes: int, **options: Any) -> Any:
+    """Return a layer with random parameters and statistics, in inference.
+
+    Large recurrent weights would magnify the rounding of every step in the next ones.
     """
-    driver = (TESTS / "c_models.c").read_text(encoding="utf-8")
-    parts, names = [], list(models)
+    layer = LAYERS[cell](*sizes or (6, 12), norm=norm, **options)
+    with warnings.catch_warnings():
+        randomise(layer)
+    with torch.no_grad():
+        for name, parameter in layer.named_parameters():
+            if name.startswith("weight_hh"):
+                parameter.mul_(0.4)
+    return layer.eval()
+
+
+def write(folder: Path, models: Models, weights: str = "header") -> Path:
+    """Write the header of every model, and a program that runs all of them as ``DRIVER`` says."""
+    program = [f"#define APART {int(weights == 'file')}\n"]
     for name, model in models.items():
-        to_c(model, folder / f"{name}.h", weights=weights)
-        whole = bool(getattr(model, "bidirectional", False))
-        parts.append(f"#define {name.upper()}_IMPLEMENTATION\n#include \"{name}.h\"\n")
-        parts.append(f"#undef WHOLE\n#define WHOLE {int(whole)}\n#undef APART\n")
-        parts.append(f"#define APART {int(weights == 'file')}\n")
-        parts.append(f"#undef MODEL\n#define MODEL {name}\n#undef UPPER\n#define UPPER {name.upper()}\n")
-        parts.append('#include "drive.h"\n')
-    calls = "".join(f"    {name}_drive();\n" for name in names)
-    parts.append(f"int main(void) {{\n{calls}    return 0;\n}}\n")
-    (folder / "drive.h").write_text(driver)
-    program = folder / "program.c"
-    program.write_text("".join(parts))
-    return program
+        seqnorm.export.to_c(model, folder / f"{name}.h", weights=weights)
+        macros = {
+            "MODEL": name,
+            "UPPER": name.upper(),
+            "WHOLE": int(getattr(model, "bidirectional", False)),
+        }
+        program.append(f'#define {name.upper()}_IMPLEMENTATION\n#include "{name}.h"\n')
+        program += [f"#undef {key}\n#define {key} {value}\n" for key, value in macros.items()]
+        program.append(f'#include "{DRIVER}"\n')
+    calls = "".join(f"    {name}_drive();\n" for name in models)
+    path = folder / "program.c"
+    path.write_text("".join([*program, f"int main(void) {{\n{calls}    return 0;\n}}\n"]))
+    return path
 
 
-def compiled(program: Path, *options: str, compiler: str = "gcc") -> Path:
-    """Return the program, compiled without a warning."""
-    target = program.with_suffix("")
-    command = [compiler, *options, str(program), "-o", str(target), "-lm"]
-    done = subprocess.run(command, cwd=program.parent, capture_output=True, text=True)
+def compiled(source: Path, *options: str, compiler: str = "gcc", target: str = "program") -> Path:
+    """Compile a program without a warning and return its path."""
+    path = source.with_name(target)
+    command = [compiler, *options, str(source), "-o", str(path), "-lm"]
+    done = subprocess.run(command, cwd=source.parent, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[:4000]
     assert not done.stderr, done.stderr[:4000]
-    return target
+    return path
 
 
 def run(
-    command: Sequence[str | Path], models: Mapping[str, nn.Module], inputs: Mapping[str, Tensor]
+    command: Sequence[str | Path], models: Models, inputs: Mapping[str, Tensor]
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Return the output (T, O) and the state of every model, as the program computes them."""
-    given = b"".join(
-        struct.pack("=q", len(inputs[name])) + _bytes(inputs[name]) for name in models
-    )
-    done = subprocess.run(
-        list(map(str, command)), input=given, capture_output=True, cwd=Path(command[-1]).parent
-    )
+    given = b"".join(struct.pack("=q", len(inputs[name])) + _bytes(inputs[name]) for name in models)
+    folder = Path(command[-1]).parent
+    done = subprocess.run([*map(str, command)], input=given, capture_output=True, cwd=folder)
     assert done.returncode == 0, done.stderr.decode()[:4000]
     found, place = {}, 0
     for name in models:
-        steps, outputs, states, equal = struct.unpack_from("=4q", done.stdout, place)
-        assert equal, f"{name}: another order of calls gives other numbers"
-        numbers = torch.frombuffer(
-            bytearray(done.stdout), dtype=torch.float32, offset=place + 32,
-            count=steps * outputs + states,
-        )
-        place += 32 + 4 * len(numbers)
-        found[name] = numbers[: steps * outputs].view(steps, outputs), numbers[steps * outputs :]
+        steps, size, states, equal = struct.unpack_from("=4q", done.stdout, place)
+        assert equal, f"{name}: calls in another order give other numbers"
+        count = steps * size + states
+        numbers = torch.tensor(struct.unpack_from(f"={count}f", done.stdout, place + 32))
+        place += 32 + 4 * count
+        found[name] = numbers[: steps * size].view(steps, size), numbers[steps * size :]
     assert place == len(done.stdout)
     return found
 
 
-def on_arm(program: Path) -> list[str | Path]:
-    """Return the command that runs a program for ARM."""
-    return [EMULATOR, "-L", LIBRARIES, program]
-
-
-def expected(layer: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the output (T, O) and the state of a layer or cell by the definition in float64."""
-    exact = copy.deepcopy(layer).double()
+def expected(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the output (T, O) and the state of a layer or a cell by the definition in float64."""
+    exact = copy.deepcopy(module).double()
     with seqnorm.use_backend("reference"), torch.no_grad():
-        if isinstance(layer, seqnorm.RecurrentLayer):
+        if isinstance(module, seqnorm.RecurrentLayer):
             output, state = exact(x.double())
-            parts = state if isinstance(state, tuple) else (state,)
+            parts = parts_of(state)
         else:
-            output, parts = _of_cell(exact, x.double())
-    flat = [part[k].reshape(-1) for k in range(len(parts[0])) for part in parts]
-    return output, torch.cat(flat)
-
-
-def _of_cell(cell: Any, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-    state, outputs = None, []
-    for t, row in enumerate(x):
-        state = cell(row, state, t)
-        outputs.append(state[0] if isinstance(state, tuple) else state)
-    assert state is not None
-    parts = state if isinstance(state, tuple) else (state,)
-    return torch.stack(outputs), tuple(part[None] for part in parts)
+            state, outputs = None, []
+            for t, row in enumerate(x.double()):
+                state = exact(row, state, t)
+                outputs.append(parts_of(state)[0])
+            output, parts = torch.stack(outputs), tuple(part[None] for part in parts_of(state))
+    return output, torch.cat([part[k] for k in range(len(parts[0])) for part in parts])
 
 
 def distance(found: Tensor, wanted: Tensor) -> float:
@@ -123,6 +122,49 @@ def distance(found: Tensor, wanted: Tensor) -> float:
     assert found.shape == wanted.shape
     assert bool(found.isfinite().all())
     return float((found.double() - wanted.double()).abs().max() / wanted.abs().max())
+
+
+def largest(found: Mapping[str, tuple[Tensor, Tensor]], wanted: Any) -> tuple[float, str]:
+    """Return the largest difference of an output or a state, and the name of its model."""
+    return max(
+        (distance(part, other), name)
+        for name in found
+        for part, other in zip(found[name], wanted[name])
+    )
+
+
+class Loaded:
+    """One model as a shared library: ``step`` and ``run`` return the status and the output."""
+
+    def __init__(self, folder: Path, module: nn.Module, *, run_only: bool = False) -> None:
+        seqnorm.export.to_c(module, folder / "model.h")
+        source = folder / "library.c"
+        source.write_text('#define MODEL_IMPLEMENTATION\n#include "model.h"\n')
+        path = compiled(source, *C99, "-O1", "-shared", "-fPIC", target="library.so")
+        self._library = ctypes.CDLL(str(path))
+        self._library.model_create.restype = ctypes.c_void_p
+        self._model = ctypes.c_void_p(self._library.model_create())
+        self._size = int(module(torch.zeros(1, module.input_size))[0].shape[-1])  # type: ignore[operator,arg-type]
+
+    def run(self, x: Tensor) -> tuple[int, Tensor]:
+        """Compute the outputs (T, O) of the next steps (T, I)."""
+        y = torch.full((len(x), self._size), float("nan"))
+        rows, pointers = x.contiguous(), ctypes.c_void_p
+        steps = ctypes.c_long(len(x))
+        status = self._library.model_run(
+            self._model, steps, pointers(rows.data_ptr()), pointers(y.data_ptr())
+        )
+        return status, y
+
+    def step(self, x: Tensor) -> tuple[int, Tensor]:
+        """Compute the output (O,) of the next step (I,)."""
+        y, row = torch.full((self._size,), float("nan")), x.contiguous()
+        given = ctypes.c_void_p(row.data_ptr()), ctypes.c_void_p(y.data_ptr())
+        return self._library.model_step(self._model, *given), y
+
+    def reset(self) -> None:
+        """Begin a new sequence."""
+        self._library.model_reset(self._model)
 
 
 def _bytes(x: Tensor) -> bytes:

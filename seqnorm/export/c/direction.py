@@ -134,9 +134,7 @@ class Code:
             bias if place in ("outside", "both") else None,
         )
 
-    def norm(
-        self, site: str, at: str, n: int, before: Vector = None, after: Vector = None
-    ) -> None:
+    def norm(self, site: str, at: str, n: int, before: Vector = None, after: Vector = None) -> None:
         """Append the norm of a site, if it has one, and the biases around it.
 
         Args:

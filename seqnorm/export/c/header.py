@@ -5,7 +5,6 @@ Axes: T steps, I = input_size, O = size of a layer's output.
 
 from __future__ import annotations
 
-import re
 import textwrap
 from pathlib import Path
 
@@ -16,20 +15,10 @@ from ...files import write_atomically
 from ...version import __version__
 from .arrays import PREFIX, Arrays
 from .direction import Code
+from .names import checked
 from .source import Source, read
 
 _RUNTIME = Path(__file__).with_name("runtime.h")
-# Words of C99 and C++ that cannot name a type, and names that the header uses itself.
-_TAKEN = """
-alignas alignof and and_eq asm atomic auto bitand bitor bool break case catch char class compl
-concept const consteval constexpr constinit const_cast continue co_await co_return co_yield
-decltype default delete do double dynamic_cast else enum explicit export extern false float for
-friend goto if inline int long mutable namespace new noexcept not not_eq nullptr operator or or_eq
-private protected public register reinterpret_cast requires restrict return short signed sizeof
-static static_assert static_cast struct switch template this thread_local throw true try typedef
-typeid typename typeof union unsigned using virtual void volatile wchar_t while xor xor_eq
-main self
-"""
 
 
 @torch.no_grad()
@@ -78,7 +67,7 @@ def to_c(
         raise IsADirectoryError(f"{path} is a folder: write the path of a file in it")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} for {path.name}: make it first")
-    name = _checked(path.stem if name is None else name, "the name of the file" * (name is None))
+    name = checked(path.stem, "the name of the file") if name is None else checked(name, "name")
     source = read(module)
     arrays = Arrays(name, weights == "file")
     text = _Header(name, source, arrays).text()
@@ -88,27 +77,6 @@ def to_c(
         write_atomically(written[1], arrays.file())
     write_atomically(path, text)
     return written
-
-
-def _checked(name: str, origin: str) -> str:
-    """Return a name that C can use.
-
-    Raises:
-        TypeError, ValueError: it is none.
-    """
-    if not isinstance(name, str):
-        raise TypeError(f"name must be a string, got {type(name).__name__}")
-    reason = ""
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
-        reason = "is no identifier of C, which has letters, digits and _ and begins with a letter"
-    elif name in _TAKEN.split():
-        reason = "is a word of C or C++ or of the header"
-    elif name.lower().startswith("seqnorm"):
-        reason = "begins as the functions that all models share"
-    if reason:
-        which = f"{name!r}, {origin}," if origin else repr(name)
-        raise ValueError(f'{which} {reason}: write name="model", say')
-    return name
 
 
 class _Header:
@@ -161,7 +129,9 @@ class _Header:
             "STATE_SIZE": f"{states} /* floats */",
         }
         if self._source.steps is not None:
-            values["STEPS"] = f"{self._source.steps}L /* steps after a reset that have statistics */"
+            values["STEPS"] = (
+                f"{self._source.steps}L /* steps after a reset that have statistics */"
+            )
         if self._source.bidirectional:
             floats = self._source.output_size if len(self._source.layers) > 1 else 0
             values["WORK_SIZE(steps)"] = f"((size_t)(steps) * {floats}) /* floats */"
@@ -177,7 +147,9 @@ class _Header:
             for field, size in zip(code.fields, part.state_sizes):
                 fields += f"    float {field}[{size}];\n"
         if self._last and not self._source.bidirectional:
-            fields += "    long step; /* steps since the last reset, as far as they are counted */\n"
+            fields += (
+                "    long step; /* steps since the last reset, as far as they are counted */\n"
+            )
         buffers: dict[str, int] = {}
         for code in self._codes:
             for buffer, size in code.buffers.items():
@@ -210,7 +182,9 @@ class _Header:
             f"{name} *{name}_create({given});\n",
             f"void {name}_free({name} *self);\n#endif\n",
             "/* The same in memory of the caller. ",
-            "Returns 0, or 1 for weights of another header. */\n" if self._apart else "Returns 0. */\n",
+            "Returns 0, or 1 for weights of another header. */\n"
+            if self._apart
+            else "Returns 0. */\n",
             f"int {name}_init({name} *self{init});\n",
             f"/* Begin a new sequence. */\nvoid {name}_reset({name} *self);\n",
         ]
