@@ -97,8 +97,10 @@ def with_options() -> dict[str, Any]:
 
 
 # A part that has every cell and every kind of norm, for further compilers.
-PART_OF_THEM = ("projected", "heads", "both_batch", "learned_of_slstm", "zoneout_of_gru")
-PART_OF_THEM += ("relu_alone", "tanh_of_ligru", "dynamic", "part", "cell_of_lstm")
+PART_OF_THEM = (
+    *("projected", "heads", "both_batch", "learned_of_slstm", "zoneout_of_gru"),
+    *("relu_alone", "tanh_of_ligru", "dynamic", "part", "cell_of_lstm"),
+)
 
 
 def a_part() -> dict[str, Any]:

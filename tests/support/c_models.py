@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import seqnorm.export
 import torch
 from comparing import randomise
 from hidden_states import parts_of
 from torch import Tensor, nn
 
 import seqnorm
+import seqnorm.export
 from seqnorm.nn.layers.cells import LAYERS
 
 DRIVER = Path(__file__).with_name("c_models.c")
@@ -42,7 +42,8 @@ def drawn(cell: str, norm: Any, *sizes: int, **options: Any) -> Any:
 
     Large recurrent weights would magnify the rounding of every step in the next ones.
     """
-    layer = LAYERS[cell](*sizes or (6, 12), norm=norm, **options)
+    build: Any = LAYERS[cell]
+    layer = build(*sizes or (6, 12), norm=norm, **options)
     with warnings.catch_warnings():
         randomise(layer)
     with torch.no_grad():
@@ -136,7 +137,7 @@ def largest(found: Mapping[str, tuple[Tensor, Tensor]], wanted: Any) -> tuple[fl
 class Loaded:
     """One model as a shared library: ``step`` and ``run`` return the status and the output."""
 
-    def __init__(self, folder: Path, module: nn.Module, *, run_only: bool = False) -> None:
+    def __init__(self, folder: Path, module: Any) -> None:
         seqnorm.export.to_c(module, folder / "model.h")
         source = folder / "library.c"
         source.write_text('#define MODEL_IMPLEMENTATION\n#include "model.h"\n')
@@ -144,7 +145,7 @@ class Loaded:
         self._library = ctypes.CDLL(str(path))
         self._library.model_create.restype = ctypes.c_void_p
         self._model = ctypes.c_void_p(self._library.model_create())
-        self._size = int(module(torch.zeros(1, module.input_size))[0].shape[-1])  # type: ignore[operator,arg-type]
+        self._size = module.proj_size or module.hidden_size
 
     def run(self, x: Tensor) -> tuple[int, Tensor]:
         """Compute the outputs (T, O) of the next steps (T, I)."""

@@ -45,7 +45,7 @@ class Arrays:
     """
 
     def __init__(self, model: str, apart: bool) -> None:
-        self._model, self._apart = model, apart
+        self._model, self.apart = model, apart
         self._found: dict[str, Tensor] = {}
         self.count = 0
 
@@ -64,11 +64,11 @@ class Arrays:
         place = PREFIX + self.count
         self._found[name] = values
         self.count += len(values)
-        return f"(self->weights + {place})" if self._apart else f"{self._model}_{name}"
+        return f"(self->weights + {place})" if self.apart else f"{self._model}_{name}"
 
     def source(self) -> str:
         """Return the definitions of the arrays in C; "" if they stand in a file."""
-        if self._apart:
+        if self.apart:
             return ""
         return "".join(
             f"static const float {self._model}_{name}[{len(values)}] = {{\n{_rows(values)}}};\n"

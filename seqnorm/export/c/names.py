@@ -21,9 +21,9 @@ ferror fflush fgetc fgets floor fma fmax fmin fmod fopen fprintf fputc fputs fre
 frexp fscanf fseek ftell fwrite gamma getc getchar getenv gets gmtime hypot ilogb index j0 j1 jn
 labs ldexp ldiv lgamma localtime log log10 log1p log2 logb lrint lround malloc memchr memcmp memcpy
 memmove memset mktime modf nan nearbyint nextafter perror pow printf putc putchar puts qsort raise
-rand random realloc remainder remove remquo rename rewind rindex rint round scalb scalbn scanf setbuf
-signal sin sinh sprintf sqrt srand sscanf strcat strchr strcmp strcpy strlen strncat strncmp strncpy
-strstr strtod strtok strtol system tan tanh tgamma time tmpfile tmpnam trunc ungetc y0 y1 yn
+rand random realloc remainder remove remquo rename rewind rindex rint round scalb scalbn scanf
+setbuf signal sin sinh sprintf sqrt srand sscanf strcat strchr strcmp strcpy strlen strncat strncmp
+strncpy strstr strtod strtok strtol system tan tanh tgamma time tmpfile tmpnam trunc ungetc y0 y1 yn
 """
 _OWN = "c h m n self step steps weights work x y"
 _TAKEN = {

@@ -82,9 +82,10 @@ def read(module: nn.Module) -> Source:
     if isinstance(module, RecurrentLayer):
         names, sizes = module.suffixes, module.state_sizes
         initial = own_states(module, module.directions()[0].weight_ih, names)
+        suffixes = [suffix for layer in names for suffix in layer]
         parts = [
             Part(suffix, direction, sizes, [state[k, 0] for state in initial])
-            for k, (suffix, direction) in enumerate(zip(sum(names, []), module.directions()))
+            for k, (suffix, direction) in enumerate(zip(suffixes, module.directions()))
         ]
         width = len(names[0])
         layers = [parts[k : k + width] for k in range(0, len(parts), width)]
