@@ -36,6 +36,7 @@ PROCESSES, STEPS, COMPARED = 5, 200, 50
 LINES = [(cell, H) for cell in ("LSTM", "GRU") for H in (64, 256)]
 BUILDS = {"c": ["-O3"], "native": ["-O3", "-march=native"]}
 TIMES = (*BUILDS, "layer", "torch")
+SIZES = ("code", "weight", "memory")
 COLUMNS = ("cell", "H", *(f"{name}_us" for name in TIMES), "difference", "layer_difference")
 COLUMNS += ("code_bytes", "weight_bytes", "memory_bytes", "compiler", *table.WHERE)
 SOURCE = """
@@ -134,14 +135,29 @@ def rows(processes: Sequence[Sequence[dict[str, float]]]) -> list[table.Row]:
     return found
 
 
-def markdown(path: Path) -> str:
-    """Return the table of the page."""
-    head = ("", "C, -O3", "C, -march=native", "layer in Python", "torch without a norm")
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for row in table.read(path):
-        cells = [f"{row['cell']}, H = {row['H']}", *(row[f"{name}_us"] for name in TIMES)]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+def markdown(path: Path) -> tuple[str, str]:
+    """Return the table of times, with the machine, and the table of sizes and differences."""
+    found = table.read(path)
+    names = [f"{row['cell']}, H = {row['H']}" for row in found]
+    times = [[row[f"{name}_us"] for name in TIMES] for row in found]
+    heads = ("C, -O3", "C, -O3 -march=native", "layer in Python", "torch, no norm")
+    machine = f"{found[0]['machine']}, {found[0]['compiler']}, torch {found[0]['torch']}"
+    first = f"{_table(heads, names, times)}\n\nMeasured on {machine}."
+    sizes = [
+        [
+            *(f"{float(row[f'{what}_bytes']) / 1024:.1f} KiB" for what in SIZES),
+            *(row[f"{whose}difference"] for whose in ("", "layer_")),
+        ]
+        for row in found
+    ]
+    heads = ("code", "weights", "memory", "difference, C", "difference, Python")
+    return first, _table(heads, names, sizes)
+
+
+def _table(heads: Sequence[str], names: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    lines = [["", *heads], ["---"] * (1 + len(heads))]
+    lines += [[name, *row] for name, row in zip(names, cells)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -150,11 +166,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--processes", type=int, default=PROCESSES, metavar="N")
     parser.add_argument("--budget", type=float, default=2.0, help="seconds of a line in a process")
     parser.add_argument("--csv", type=Path, default=RESULTS, metavar="PATH")
-    parser.add_argument("--table", action="store_true", help="print the page's table and end")
+    parser.add_argument("--table", action="store_true", help="print the page's tables and end")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.table:
-        print(markdown(options.csv))
+        print(*markdown(options.csv), sep="\n\n")
         return
     torch.set_num_threads(1)
     if options.one:

@@ -86,7 +86,9 @@ def run(
     command: Sequence[str | Path], models: Models, inputs: Mapping[str, Tensor]
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Return the output (T, O) and the state of every model, as the program computes them."""
-    given = b"".join(struct.pack("=q", len(inputs[name])) + _bytes(inputs[name]) for name in models)
+    given = b"".join(
+        struct.pack("=q", len(inputs[name])) + as_bytes(inputs[name]) for name in models
+    )
     folder = Path(command[-1]).parent
     done = subprocess.run([*map(str, command)], input=given, capture_output=True, cwd=folder)
     assert done.returncode == 0, done.stderr.decode()[:4000]
@@ -168,6 +170,7 @@ class Loaded:
         self._library.model_reset(self._model)
 
 
-def _bytes(x: Tensor) -> bytes:
+def as_bytes(x: Tensor) -> bytes:
+    """Return float32 numbers as a program reads them."""
     numbers = x.reshape(-1).tolist()
     return struct.pack(f"={len(numbers)}f", *numbers)

@@ -10,7 +10,6 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from ...nn.layers.cells.indrnn import IndRNNStep
 from ...nn.recurrence.dynamic import DynamicSiteNorm
 from ...nn.recurrence.scheme import NormScheme
 from ...nn.recurrence.site_norms import BatchSiteNorm, FeatureNorm
@@ -111,7 +110,7 @@ class Code:
     def _hidden_term(self) -> None:
         step, weight = self.part.step, self.part.direction.weight_hh
         of_h, width = self._buffer("of_h", self.rows), self.part.state_sizes[0]
-        if isinstance(step, IndRNNStep):
+        if weight.dim() == 1:  # one weight for each unit
             self.copy(of_h, "h", width)
             self.line(f"seqnorm_times({of_h}, {self._array('weight_hh', weight)}, {width});")
         elif step.heads > 1:
