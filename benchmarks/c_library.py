@@ -3,8 +3,9 @@
 Each line takes I = H inputs and one sequence. The C library is compiled by gcc -O3, and once more
 for the processor at hand, and called for many steps at once. The layers in Python are called for
 one step, from the state before. The calls alternate in one process. Times are those of the thread
-on its processor, which other programs lengthen less, and medians of several fresh processes. The differences of the C library and of the layer in Python are those from
-the layer in float64 over the first steps, relative to its largest output.
+on its processor, which other programs lengthen less, and medians of several fresh processes. The
+differences of the C library and of the layer in Python are those from the layer in float64 over the
+first steps, relative to its largest output.
 
 ``python benchmarks/c_library.py`` takes about a minute and needs gcc.
 """
