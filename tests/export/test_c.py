@@ -158,6 +158,22 @@ def test_in_a_program_in_cpp(tmp_path: Path) -> None:
     assert found[0] <= SINGLE, found
 
 
+@c_models.needs("gcc", "g++")
+def test_a_header_in_several_files(tmp_path: Path) -> None:
+    """A program in C++ calls two models whose code is in a file in C."""
+    for name in ("one", "two"):
+        seqnorm.export.to_c(drawn("GRU", "layer"), tmp_path / f"{name}.h")
+    headers = '#include "one.h"\n#include "two.h"\n'
+    code = tmp_path / "code.c"
+    code.write_text(f"#define ONE_IMPLEMENTATION\n#define TWO_IMPLEMENTATION\n{headers}{headers}")
+    c_models.compiled(code, *C99, "-c", target="code.o")
+    program = tmp_path / "main.cpp"
+    calls = "int main() { return one_init(&a) || two_init(&b); }\n"
+    program.write_text(f"{headers}static one a;\nstatic two b;\n{calls}")
+    path = c_models.compiled(program, "code.o", *STRICT, compiler="g++")
+    subprocess.run([path], check=True)
+
+
 @c_models.needs("aarch64-linux-gnu-gcc", "qemu-aarch64")
 def test_on_arm(tmp_path: Path) -> None:
     """A program for another processor, in an emulator."""
