@@ -64,7 +64,7 @@ class Arrays:
         place = PREFIX + self.count
         self._found[name] = values
         self.count += len(values)
-        return f"(self->weights + {place})" if self.apart else f"{self._model}_{name}"
+        return f"(self->weights + {place} /* {name} */)" if self.apart else f"{self._model}_{name}"
 
     def source(self) -> str:
         """Return the definitions of the arrays in C; "" if they stand in a file."""
