@@ -146,7 +146,8 @@ def markdown(path: Path) -> tuple[str, str]:
     times = [[row[f"{name}_us"] for name in TIMES] for row in found]
     heads = ("C, -O3", "C, -O3 -march=native", "layer in Python", "torch, no norm")
     machine = f"{found[0]['machine']}, {found[0]['compiler']}, torch {found[0]['torch']}"
-    first = f"{_table(heads, names, times)}\n\nMeasured on {machine}."
+    load = f"at a load of {found[0]['load']} by other programs"
+    first = f"{_table(heads, names, times)}\n\nMeasured in processor time on {machine}, {load}."
     sizes = [
         [
             *(f"{float(row[f'{what}_bytes']) / 1024:.1f} KiB" for what in SIZES),
