@@ -52,7 +52,7 @@ def test_every_block_names_its_language() -> None:
     for page in PAGES:
         opened = re.findall(r"^```(\S*).*$", read(page), re.MULTILINE)[::2]
         languages = {word for word in opened if not word.startswith("{")}
-        assert languages <= {"python", "sh", "text", "yaml", "json", "csv"}, page
+        assert languages <= {"python", "sh", "text", "yaml", "json", "csv", "c"}, page
 
 
 @names([page for page in WITH_CODE if re.search(r"^print\(.*  # ", read(page), re.MULTILINE)])

@@ -20,7 +20,7 @@ from seqnorm.command.main import COMMANDS
 from seqnorm.studies.commands import arguments as study_arguments
 
 # Programs of others, whose own options are not checked here.
-OTHERS = {"echo", "torchrun", "srun", ".", "#SBATCH"}
+OTHERS = {"echo", "torchrun", "srun", ".", "#SBATCH", "gcc", "./denoiser"}
 TRAINING = ("fit", "sweep", "validate", "test", "predict")
 FIELDS = {field.name for of in (Norm, NormScheme) for field in fields(of)}  # of norm_options
 EXTRAS = re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)

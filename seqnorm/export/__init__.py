@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .c import to_c as to_c
 from .onnx import to_onnx as to_onnx
 
-__all__ = ["to_onnx"]
+__all__ = ["to_c", "to_onnx"]
