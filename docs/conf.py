@@ -74,6 +74,7 @@ ORDER = [
     "plot_own_cell.py",
     "plot_padding.py",
     "plot_streaming.py",
+    "plot_onnx.py",
     "plot_longer_sequences.py",
     "plot_convert.py",
     "plot_image_norms.py",

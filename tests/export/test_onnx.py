@@ -215,3 +215,10 @@ def test_refuses_other_modules_and_folders(tmp_path: Path) -> None:
         to_onnx(nn.Linear(2, 3), tmp_path / "linear.onnx")
     with pytest.raises(FileNotFoundError, match="missing does not exist: create it"):
         to_onnx(seqnorm.RNN(5, 8), tmp_path / "missing" / "rnn.onnx")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+def test_the_old_exporter_of_torch_is_refused(tmp_path: Path) -> None:
+    arguments = torch.ones(3, 5, dtype=torch.int64), torch.tensor([5, 4, 1])
+    with pytest.raises(RuntimeError, match="write torch.onnx.export.*dynamo=True"):
+        torch.onnx.export(Tagger().eval(), arguments, tmp_path / "old.onnx", dynamo=False)

@@ -18,7 +18,7 @@ from ..recurrence.scheme import WITHIN, NormScheme
 from ..recurrence.site_norms import SiteRun
 from ..recurrence.step import State
 from ..statistics.processes import the_same
-from .watching import refuse_freed
+from .watching import refuse_fixed_length, refuse_freed
 
 
 def status() -> tuple[bool, str]:
@@ -34,6 +34,7 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
 def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> tuple[Tensor, State]:
     """Compute packed outputs and final state from packed inputs (N, I) and state (B, P), (B, H)."""
     refuse_freed((rows, *state, *direction.tensors))
+    refuse_fixed_length()
     sizes, first = packing.batch_sizes, packing.first
     norms = direction.start(sizes, first, packing.totals)
     drawn = zoneout.draw(direction.zoneout, direction.training, rows.shape[0], state)

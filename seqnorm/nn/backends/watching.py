@@ -44,6 +44,17 @@ def refuse_freed(tensors: Iterable[Tensor]) -> None:
             )
 
 
+def refuse_fixed_length() -> None:
+    """Raise RuntimeError in ONNX's exporter of torch.jit, which would fix the number of steps."""
+    if torch.compiler.is_compiling() or tracing_state() is None:
+        return
+    if torch.onnx.is_in_onnx_export():
+        raise RuntimeError(
+            "this exporter would write out every step of the example, for sequences of that length "
+            "alone: write torch.onnx.export(..., dynamo=True), or seqnorm.export.to_onnx"
+        )
+
+
 def all_plain(tensors: Iterable[Tensor]) -> bool:
     """Return whether each tensor has memory of its own that holds its numbers."""
     try:
