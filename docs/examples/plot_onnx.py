@@ -2,10 +2,10 @@
 A normalised LSTM in onnxruntime
 ================================
 
-``seqnorm.export.to_onnx`` writes a layer as an ONNX file of standard operators. The time loop is one
-``Scan``, so the same file takes sequences of any length in batches of any size. This example writes
-a LayerNorm LSTM, runs it at lengths that were never traced, compares it with the layer, and looks at
-the graph. It needs ``pip install 'seqnorm[onnx]'``.
+``seqnorm.export.to_onnx`` writes a layer as an ONNX file of standard operators. The time loop is
+one ``Scan``, so the same file takes sequences of any length in batches of any size. This example
+writes a LayerNorm LSTM, runs it at lengths that were never traced, compares it with the layer, and
+looks at the graph. It needs ``pip install 'seqnorm[onnx]'``.
 """
 
 import tempfile
