@@ -392,5 +392,7 @@ def _scan(direction: Direction, carry: Any, xs: Any, fixed: Fixed) -> tuple[Any,
         return tuple(results)
 
     parts = [[t for t in pytree.tree_leaves(part) if isinstance(t, Tensor)] for part in given]
-    *after, outputs = scan_op(body, parts[0], parts[1], tuple(parts[2]))
+    # The compiler of C++ programs finds B, if it is a symbol, among the arguments alone.
+    batch = [size for size in parts[1][0].shape[1:2] if isinstance(size, torch.SymInt)]
+    *after, outputs = scan_op(body, parts[0], parts[1], (*parts[2], *batch))
     return pytree.tree_unflatten(after, pytree.tree_structure(carry)), outputs

@@ -20,7 +20,9 @@ from .call import BEFORE, COLUMNS, STAYS, Call, Inputs
 from .states import apart, joined
 from .traced import CALL, in_places, shapes_of_call
 
-_TRAINING = "it computes a model in training: call model.eval() before torch.export.export"
+# The places of batch_sizes and of h_0 among the arguments of the operator.
+SIZES, STATE = CALL - 1, CALL + Inputs._fields.index("h_0")
+_TRAINING = "the program computes a model in training: call model.eval() before torch.export.export"
 
 
 def decomposition(equal_lengths: bool) -> Callable[..., tuple[Tensor, ...]]:
@@ -34,7 +36,7 @@ def decomposition(equal_lengths: bool) -> Callable[..., tuple[Tensor, ...]]:
     """
 
     def decomposed(*arguments: Any) -> tuple[Tensor, ...]:
-        batch_sizes, given = arguments[CALL - 1], Inputs(*arguments[CALL:])
+        batch_sizes, given = arguments[SIZES], Inputs(*arguments[CALL:])
         call = shapes_of_call(arguments[:CALL], given)
         if call.own(given) or any(t is not None for t in given[BEFORE : STAYS + 2]):
             raise ValueError(_TRAINING)
@@ -131,7 +133,7 @@ def _fixed(call: Call, given: Inputs, direction: Direction) -> portable.Fixed:
         norm = direction.norms.get(site)
         if isinstance(norm, FeatureNorm):
             fixed.parts[site] = portable.parts_of(norm)
-        elif norm is not None:
+        elif norm is not None and columns is not None:
             mean, scale = columns.unbind(1)
             scale = affine(scale, norm.weight, None)
             tables = fixed.pooled if norm.norm.over_time else fixed.tables
