@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from pages import BLOCK, DOCS, blocks, read
 from torch import Tensor, nn
 
 import seqnorm
@@ -33,6 +34,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec:
 
 INPUT, HIDDEN = 4, 8
 T, B = torch.export.Dim("T"), torch.export.Dim("B")
+WITHOUT_EXECUTORCH = "executorch is not installed: nox -s programs installs it"
 SIZES = ((9, 4), (2, 7), (1, 1))
 # Loads a program, or the library of one, and saves its results for saved arguments.
 APART = """
@@ -172,7 +174,8 @@ def test_statistics_of_every_step_with_any_length() -> None:
     assert decompose(program) is program
     for steps, batch in SIZES:
         given = drawn(steps, batch, True)
-        assert_equal(program.module()(*given), definition(layer, given))
+        with torch.no_grad():
+            assert_equal(program.module()(*given), definition(layer, given))
 
 
 def test_a_decomposed_program_becomes_an_onnx_file(tmp_path: Path) -> None:
@@ -205,23 +208,53 @@ def test_what_cannot_be_decomposed_is_refused() -> None:
         exported(seqnorm.LSTM(INPUT, HIDDEN, norm="batch"), False, own=False)
 
 
-def test_a_compiled_program_runs_without_the_library(tmp_path: Path) -> None:
+def compiling() -> None:
     if os.environ.get("SEQNORM_COMPILE") != "1":
-        pytest.skip("a C++ compiler works for a minute: nox -s programs, or SEQNORM_COMPILE=1")
+        pytest.skip("a C++ compiler works for minutes: nox -s programs, or SEQNORM_COMPILE=1")
+
+
+@pytest.mark.filterwarnings("ignore")  # of the compiler's own code
+@pytest.mark.parametrize("lengths", [False, True])
+def test_a_compiled_program_runs_without_the_library(lengths: bool, tmp_path: Path) -> None:
+    compiling()
     layer = seqnorm.LSTM(INPUT, HIDDEN, norm="layer").eval()
     path = tmp_path / "layer.pt2"
-    torch._inductor.aoti_compile_and_package(
-        decompose(exported(layer, True)), package_path=str(path)
-    )
-    runs_apart("aoti", path, layer, True)
+    program = decompose(exported(layer, lengths))
+    torch._inductor.aoti_compile_and_package(program, package_path=str(path))
+    runs_apart("aoti", path, layer, lengths)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("chapter", ["AOTInductor", "ExecuTorch"])
+def test_the_code_of_the_page(
+    chapter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Code that the tests of all pages leave out, after the code before it."""
+    if chapter == "AOTInductor":
+        compiling()
+    else:
+        pytest.importorskip("executorch.exir", reason=WITHOUT_EXECUTORCH)
+    monkeypatch.chdir(tmp_path)
+    text = read(DOCS / "programs.md")
+    scope: dict[str, Any] = {}
+    exec("\n".join(blocks(DOCS / "programs.md", "python")), scope)
+    ((_, _, code),) = BLOCK.findall(text.split(f"## {chapter}\n")[1].split("\n## ")[0])
+    exec(code, scope)
+    x = scope["x"]
+    if chapter == "AOTInductor":
+        assert_equal((scope["output"], (scope["h"], scope["c"])), definition(scope["layer"], (x,)))
+        expected = scope["model"](x, scope["lengths"])
+        torch.testing.assert_close(scope["last"], expected, rtol=1e-5, atol=1e-5)
+    else:
+        states = definition(scope["layer"], (x[:, :1],))[1:]
+        assert_equal(list(scope["state"]), states)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the runtime's own code
 @pytest.mark.parametrize("runtime", ["portable", "xnnpack"])
 @pytest.mark.parametrize("norm", ["layer", "rms", "batch", None])
 def test_one_step_runs_in_executorch(runtime: str, norm: str | None) -> None:
-    exir = pytest.importorskip(
-        "executorch.exir", reason="executorch is not installed: nox -s programs installs it"
-    )
+    exir = pytest.importorskip("executorch.exir", reason=WITHOUT_EXECUTORCH)
     from executorch.exir.passes.constant_prop_pass import constant_prop_pass
     from executorch.runtime import Runtime
 
