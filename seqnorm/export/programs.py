@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,12 @@ if TYPE_CHECKING:
 def decompose(program: ExportedProgram) -> ExportedProgram:
     """Return a program with torch's own operators in place of this library's.
 
-    >>> program = torch.export.export(model, (x,), dynamic_shapes=({0: Dim("T"), 1: Dim("B")},))
-    >>> torch.export.save(seqnorm.export.decompose(program), "model.pt2")
+    >>> layer = seqnorm.LSTM(4, 8, norm="layer").eval()
+    >>> sizes = ({0: torch.export.Dim("T"), 1: torch.export.Dim("B")},)
+    >>> program = torch.export.export(layer, (torch.ones(5, 3, 4),), dynamic_shapes=sizes)
+    >>> program = seqnorm.export.decompose(program)
+    >>> any("seqnorm" in str(node.target) for node in program.graph.nodes)
+    False
 
     ``torch.export.export`` records a layer as one operator ``seqnorm::recurrence``, which computes
     by the kernels of this library and needs it to load the program. Each such operator becomes one
@@ -49,7 +54,8 @@ def decompose(program: ExportedProgram) -> ExportedProgram:
         return program
     _need_scan()
     equal_lengths = all(_has_equal_lengths(call) for call in calls)
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of torch's own code
         found: ExportedProgram = program.run_decompositions(
             {operator: decomposition(equal_lengths)}
         )
@@ -65,7 +71,9 @@ def to_program(
 ) -> ExportedProgram:
     """Export a model of layers and cells as a program of torch's own operators alone.
 
-    >>> program = seqnorm.export.to_program(layer, (x,), dynamic_shapes=({0: Dim("T")}, ...))
+    >>> layer = seqnorm.LSTM(4, 8, norm="batch").eval()
+    >>> sizes = ({0: torch.export.Dim("T"), 1: torch.export.Dim("B")},)
+    >>> program = seqnorm.export.to_program(layer, (torch.ones(5, 3, 4),), dynamic_shapes=sizes)
 
     The layers are traced as for ``to_onnx``: padded, with masks in place of packed rows. Layers
     with statistics of every step have a dynamic T here, which ``torch.export.export`` alone does

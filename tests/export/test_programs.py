@@ -29,8 +29,6 @@ pytest.importorskip(
     reason="programs of torch's own operators need torch 2.9",
     exc_type=ImportError,
 )
-# A notice about torch's own code, from torch.export.
-pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec:FutureWarning")
 
 INPUT, HIDDEN = 4, 8
 T, B = torch.export.Dim("T"), torch.export.Dim("B")
