@@ -85,3 +85,12 @@ def forecasting(session: nox.Session) -> None:
     session.install("torch==2.13.0", "-e", ".[forecasting]", *tools)
     tests = ("test_forecasting_page.py", "test_pytorch_forecasting.py")
     session.run("python", "-m", "pytest", "-q", *(f"tests/integrations/{name}" for name in tests))
+
+
+@nox.session(python=PYTHON)
+def programs(session: nox.Session) -> None:
+    """Test layers as programs of AOTInductor, compiled for minutes, and of ExecuTorch."""
+    session.install("-c", "constraints.txt", "-e", ".[dev]")
+    session.install("executorch>=1.5")
+    tests = "tests/export/test_programs.py"
+    session.run("python", "-m", "pytest", "-q", "-rs", tests, env={"SEQNORM_COMPILE": "1"})

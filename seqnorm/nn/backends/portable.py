@@ -147,7 +147,7 @@ def _normalise(x: Tensor, norm: Norm, weight: Tensor | None, bias: Tensor | None
     return affine(x / (square.sqrt() + norm.eps), weight, bias)
 
 
-def _parts(norm: FeatureNorm) -> list[Affine]:
+def parts_of(norm: FeatureNorm) -> list[Affine]:
     """Return gain and bias of each set of a norm, if the sets have different sizes."""
     if len(set(norm.sizes)) < 2:
         return []
@@ -200,7 +200,7 @@ class Fixed:
         tables: Tables = {}
         for site, norm in direction.norms.items():
             if isinstance(norm, FeatureNorm):
-                parts[site] = _parts(norm)
+                parts[site] = parts_of(norm)
             elif isinstance(norm, BatchSiteNorm):
                 (pooled if norm.norm.over_time else tables)[site] = table_of(norm)
         return cls(direction.tensors, parts, pooled, tables, initial)
@@ -244,10 +244,21 @@ def run(direction: Direction, rows: Rows, state: State, initial: State) -> tuple
         state: (B, P) and (B, H), before the first step.
         initial: (1, P) and (1, H), the state after a reset.
     """
-    direction = _with_joint_biases(direction)
-    renewing = rows.renewed is not None
+    direction = with_joint_biases(direction)
     # A copy, because both states may be the same memory.
+    renewing = rows.renewed is not None
     fixed = Fixed.of(direction, tuple([part.clone() for part in initial]) if renewing else ())
+    return run_fixed(direction, fixed, rows, state)
+
+
+def run_fixed(
+    direction: Direction, fixed: Fixed, rows: Rows, state: State, finished: bool = False
+) -> tuple[Tensor, State]:
+    """Compute the results of ``run`` from what is the same at all steps.
+
+    Args:
+        finished: true if ``rows.x`` (T, B, G * H) is the finished input term.
+    """
     steps, device = rows.x.shape[0], rows.x.device
     xs: dict[str, Any] = {"x": rows.x, "alive": rows.alive, "renewed": rows.renewed, "here": None}
     carry: dict[str, Any] = {"state": state}
@@ -262,7 +273,8 @@ def run(direction: Direction, rows: Rows, state: State, initial: State) -> tuple
             outside = fixed.apart(_at(fixed.joined(_WHOLE), numbers), _WHOLE)
             xs["here"] = _at(fixed.joined(_LOOP), numbers)
         whole = fixed.norms(direction, outside)
-        xs["x"] = reference.input_term(direction, whole, rows.x)
+        if not finished:
+            xs["x"] = reference.input_term(direction, whole, rows.x)
 
     if isinstance(steps, int) and steps == 1:  # not a symbol
         here = {name: None if rows is None else rows[0] for name, rows in xs.items()}
@@ -275,7 +287,7 @@ def run(direction: Direction, rows: Rows, state: State, initial: State) -> tuple
     return outputs, carry["state"]
 
 
-def _with_joint_biases(direction: Direction) -> Direction:
+def with_joint_biases(direction: Direction) -> Direction:
     """Return a direction whose norms add the vectors that are added after them."""
     changed: dict[str, Any] = {}
     norms = dict(direction.norms)
@@ -380,5 +392,7 @@ def _scan(direction: Direction, carry: Any, xs: Any, fixed: Fixed) -> tuple[Any,
         return tuple(results)
 
     parts = [[t for t in pytree.tree_leaves(part) if isinstance(t, Tensor)] for part in given]
-    *after, outputs = scan_op(body, parts[0], parts[1], tuple(parts[2]))
+    # The compiler of C++ programs finds B, if it is a symbol, among the arguments alone.
+    batch = [size for size in parts[1][0].shape[1:2] if isinstance(size, torch.SymInt)]
+    *after, outputs = scan_op(body, parts[0], parts[1], (*parts[2], *batch))
     return pytree.tree_unflatten(after, pytree.tree_structure(carry)), outputs

@@ -83,6 +83,11 @@ def _call(call: Any, given: Inputs, sizes: list[int]) -> Call:
     return Call(_plan(step, scheme, hidden, given.weight_ih is None), sizes, tuple(zoneout))
 
 
+def shapes_of_call(arguments: Any, given: Inputs) -> Call:
+    """Return a call, of which a trace knows no numbers of rows, from the operator's arguments."""
+    return _call(arguments, given, [])
+
+
 def _has_kernels(inputs: Inputs) -> bool:
     """Return whether kernels exist here, which a graph from another machine may lack."""
     known = inputs.input.dtype in (torch.float32, torch.float64)
@@ -132,7 +137,7 @@ def _filled(given: Inputs, *tensors: Tensor | None) -> tuple[Tensor, ...]:
     return tuple(given.input.new_empty(0) if t is None else t for t in tensors)
 
 
-def _in_places(call: Call, inputs: Inputs, results: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def in_places(call: Call, inputs: Inputs, results: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Return the results of ``operators.recurrence`` at their places; ``inputs`` has all rows."""
     states = call.plan.states
     output = _padded(results[0], inputs.input.shape[0])
@@ -155,18 +160,18 @@ def _results(call: Call, inputs: Inputs, kept: Tensor | None) -> tuple[Tensor, .
 
 def _forward(*arguments: Any) -> tuple[Tensor, ...]:
     call, inputs = _checked(arguments[:CALL], arguments[CALL:])
-    return _in_places(call, Inputs(*arguments[CALL:]), _results(call, inputs, None))
+    return in_places(call, Inputs(*arguments[CALL:]), _results(call, inputs, None))
 
 
 def _forward_shapes(*arguments: Any) -> tuple[Tensor, ...]:
     batch_sizes, given = arguments[CALL - 1], Inputs(*arguments[CALL:])
-    call = _call(arguments[:CALL], given, [])
+    call = shapes_of_call(arguments[:CALL], given)
     found = [given.input.new_empty(given.input.shape[0], given.h_0.shape[1])]
     found += [t.new_empty(t.shape) for t in (given.h_0, given.c_0) if t is not None]
     for term in call.own(given):
         steps, rows, width = call.columns(given, term, batch_sizes.shape[0])
         found += [given.input.new_empty(steps, rows, width), given.input.new_empty(steps, width)]
-    return _in_places(call, given, found)
+    return in_places(call, given, found)
 
 
 def _training(*arguments: Any) -> tuple[Tensor, ...]:
@@ -174,12 +179,12 @@ def _training(*arguments: Any) -> tuple[Tensor, ...]:
     given = Inputs(*arguments[CALL:])
     # Zeros where nothing is written, because equal calls must have equal results.
     kept = inputs.input.new_zeros(len(given.input), kept_width(call, inputs))
-    return *_in_places(call, given, _results(call, inputs, kept)), kept
+    return *in_places(call, given, _results(call, inputs, kept)), kept
 
 
 def _training_shapes(*arguments: Any) -> tuple[Tensor, ...]:
     given = Inputs(*arguments[CALL:])
-    call = _call(arguments[:CALL], given, [])
+    call = shapes_of_call(arguments[:CALL], given)
     kept = given.input.new_empty(given.input.shape[0], kept_width(call, given))
     return *_forward_shapes(*arguments), kept
 
@@ -274,7 +279,7 @@ def _autograd(*arguments: Any) -> tuple[Tensor, ...]:
             results: tuple[Tensor, ...] = _Differentiable.apply(*arguments)  # type: ignore[no-untyped-call]  # torch's own
             return results
         call, used = _called(arguments[:CALL], given)
-        return _in_places(call, given, definition(call, used))
+        return in_places(call, given, definition(call, used))
     with torch._C._AutoDispatchBelowAutograd():
         found: tuple[Tensor, ...] = torch.ops.seqnorm.recurrence(*arguments)
     return found
