@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..backends import reference
 from ..check import as_integer, check_flag, check_not_negative
 from ..recurrence.direction import Direction, gather, initialise, register
+from ..recurrence.int8 import dtype_of
 from ..recurrence.presets import resolve
 from ..recurrence.scheme import NormScheme
 from ..recurrence.step import Step
@@ -129,6 +130,8 @@ class RecurrentCell(TorchTools):
         """
         single = len(self.step.states) == 1
         states = (hx,) if single and hx is not None else hx
+        if self.quantised:
+            self._refuse_training()
         if not torch.is_grad_enabled() and not torch.compiler.is_compiling():
             number = 0 if first_step is None and not self.over_batch else first_step
             found = infer_cell(self, input, states, number, resets)
@@ -145,7 +148,7 @@ class RecurrentCell(TorchTools):
         """
         # Under autocast the input may be half precision, but only torch's cells halve a state.
         halve = self.norm is None and self.step.fused is not None
-        dtype = input.dtype if halve else self.weight_ih.dtype
+        dtype = input.dtype if halve else dtype_of(self, "weight_ih")
         shape = (self.hidden_size,) if rows is None else (rows, self.hidden_size)
         if not self.learn_initial_state:
             return (input.new_zeros(shape, dtype=dtype),) * len(self.step.states)

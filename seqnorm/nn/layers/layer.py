@@ -212,6 +212,8 @@ class RecurrentLayer(TorchContract):
         """
         single = len(self.step.states) == 1
         states: Any = (hx,) if single and hx is not None else hx
+        if self.quantised:
+            self._refuse_training()
         record = torch.is_grad_enabled() or torch.compiler.is_compiling()
         if lengths is None and cu_seqlens is None and not record:
             short = infer_layer(self, input, states, first_step, resets)
@@ -244,6 +246,8 @@ class RecurrentLayer(TorchContract):
             "the parts of a sequence would each begin with an empty window",
             "compute the sequences whole, layer(input, hx, lengths)",
         )
+        if self.quantised:
+            self._refuse_training()
         if self.num_layers > 1 and self.bidirectional:
             raise ValueError("the directions of several layers cannot be computed apart")
         suffixes = [[layer[number]] for layer in self.suffixes]

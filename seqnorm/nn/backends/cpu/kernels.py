@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -63,14 +63,20 @@ class Pass:
                 if bias is not None:
                     total = bias if total is None else total + bias
             given.append((name, total))
-        self.give(given)
+        for name, scale in call.scales:
+            if name != "weight_ih" or inputs.weight_ih is not None:
+                given.append((name.replace("weight", "scale"), scale))
+        self.give(given, {name for name, _ in call.scales})
 
-    def give(self, tensors: Iterable[tuple[str, Tensor | None]]) -> None:
+    def give(
+        self, tensors: Iterable[tuple[str, Tensor | None]], of_int8: Container[str] = ()
+    ) -> None:
         """Pass tensors to the kernels, row by row, under their names in ``Arguments``."""
         for name, tensor in tensors:
             if tensor is None:
                 continue
-            if tensor.dtype != self.dtype or not tensor.is_cpu:
+            dtype = torch.int8 if name in of_int8 else self.dtype
+            if tensor.dtype != dtype or not tensor.is_cpu:
                 raise RuntimeError(
                     f"{name} is {tensor.dtype} on {tensor.device}, the input {self.dtype} on the "
                     "CPU: convert one to the other"

@@ -55,7 +55,7 @@ def _can_prepare(direction: Direction) -> bool:
     step = direction.step
     if step.name not in STEPS:
         return False
-    if direction.scheme is None and step.fused is not None:
+    if direction.scheme is None and step.fused is not None and not direction.scales:
         return False  # torch's own layer
     plan = inference_plan(direction)
     if plan.reason is not None or plan.outside:
@@ -64,11 +64,14 @@ def _can_prepare(direction: Direction) -> bool:
     for norm in direction.norms.values():
         if isinstance(norm, BatchSiteNorm):
             tensors += [norm.table.running_mean, norm.table.running_var]
-    dtype = direction.weight_hh.dtype
+    dtype = direction.dtype
+    matrices = [getattr(direction, name) for name in direction.scales]
     for tensor in tensors:
         if type(tensor) not in (Tensor, nn.Parameter) or not tensor.is_cpu or tensor.is_neg():
             return False
-        if tensor.dtype != dtype or not tensor.is_contiguous() or not tensor.data_ptr():
+        if not tensor.is_contiguous() or not tensor.data_ptr():
+            return False
+        if tensor.dtype != dtype and not any([tensor is matrix for matrix in matrices]):
             return False
     return dtype in _WIDE
 
@@ -82,11 +85,11 @@ class Prepared:
 
     def __init__(self, directions: Sequence[Direction]) -> None:
         first = directions[0]
-        self.dtype = first.weight_hh.dtype
+        self.dtype = first.dtype
         self.zoneout = first.zoneout
         self._work = kernels.work_of_row(first.weight_ih, first.weight_hh)
         self._owner = first.places[0][0], first.places[-1][0]
-        self._weight = first.weight_hh
+        self._weight = first.scales.get("weight_ih", first.weight_ih)
         self._only_whole = only_whole(first)
         # Where each tensor, norm and nonlinearity is found; a tensor with its address and size.
         # Shapes take longer to compare, so only those of matrices are.
@@ -109,6 +112,8 @@ class Prepared:
         if direction.weight_hr is not None:
             fixed.P = direction.weight_hr.shape[0]
         fixed.weight_hr = _address(direction.weight_hr)
+        for name, scale in direction.scales.items():
+            setattr(fixed, name.replace("weight", "scale"), _address(scale))
         for part, p in zip("hc", direction.zoneout):
             setattr(fixed, "zoneout_" + part, p)
         biases = [direction.bias_ih, direction.bias_hh]
