@@ -31,6 +31,7 @@ from ..watching import (
 from .batch import in_parts, pooled_columns
 from .call import Call, Inputs
 from .half import in_half, refusal, widened
+from .int8 import most_rows
 from .library import LIBRARY, STEPS, TOGETHER, WHY_NOT, describe
 from .operators import recurrence, recurrences
 from .plan import Plan, plan_of
@@ -145,6 +146,8 @@ class _Pass(NamedTuple):
 def _start(direction: Direction, rows: Tensor, packing: Packing, state: State) -> _Pass:
     """Compute the terms before the recurrence, and collect the tensors for the kernels."""
     plan: Plan = direction.plans["cpu"]  # made by ``claims``
+    if len(rows) > most_rows(direction):
+        direction = direction.in_floats()
     traced = is_traced((rows, *state, *direction.tensors))
     if traced:  # elsewhere ``claims`` has checked that every tensor is plain
         refuse_freed((rows, *state, *direction.tensors))

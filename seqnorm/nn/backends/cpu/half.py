@@ -41,8 +41,8 @@ def refusal(direction: Direction, rows: Tensor, given: tuple[Tensor, ...]) -> st
             "it has no kernel in bfloat16 with a projection (proj_size), with heads or with "
             "weights of int8"
         )
-    known = (torch.float32, torch.bfloat16) if cast else (rows.dtype,)
-    known += (torch.int8,) if direction.scales else ()
+    known = [torch.float32, torch.bfloat16] if cast else [rows.dtype]
+    known += [torch.int8] if direction.scales else []
     for tensor in given:
         if tensor.dtype not in known or not tensor.is_cpu:
             return "its kernels take input, weights and states of one dtype, on the CPU"

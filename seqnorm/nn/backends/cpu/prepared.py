@@ -26,6 +26,7 @@ from ...recurrence.step import State
 from ..watching import dispatch_modes, is_transformed, tracing_state
 from . import kernels, library
 from .half import only_whole
+from .int8 import most_rows
 from .library import LIBRARY, STEPS, Arguments, Layer
 from .plan import inference_plan
 
@@ -91,6 +92,7 @@ class Prepared:
         self._owner = first.places[0][0], first.places[-1][0]
         self._weight = first.scales.get("weight_ih", first.weight_ih)
         self._only_whole = only_whole(first)
+        self._most_rows = min([most_rows(direction) for direction in directions])
         # Where each tensor, norm and nonlinearity is found; a tensor with its address and size.
         # Shapes take longer to compare, so only those of matrices are.
         self._tensors: list[tuple[dict[str, Any], str, Tensor, int, int]] = []
@@ -210,6 +212,8 @@ class Prepared:
         """
         half = self.dtype is torch.float32 and is_autocast("cpu")
         if half and (self._only_whole or autocast_dtype("cpu") != torch.bfloat16):
+            return False
+        if steps * batch > self._most_rows:
             return False
         given, written = input.data_ptr(), output.data_ptr()
         h_0, c_0 = (0, 0) if state is None else (state[0].data_ptr(), state[-1].data_ptr())

@@ -1,8 +1,7 @@
-/* Products of rows with matrices of int8 whose rows have a scale each.
+/* Products of rows with a matrix of int8, each row of which has a scale.
  *
- * The rows that are multiplied are rounded too, to whole numbers of as many bits, at most 16, as let
- * 32 bits hold every sum. So all sums are exact. Matrices are read as they are: at one row, most of
- * the time is that of reading them. */
+ * The rows are rounded to whole numbers, too, with as many bits, at most 16, as let 32 bits hold every
+ * sum. The matrix is read as it is: with one row, most of the time is that of reading the matrix. */
 #pragma once
 
 #include "arguments.h"
@@ -10,10 +9,9 @@
 
 typedef int32_t ints __attribute__((vector_size(VECTOR_BYTES)));
 #define INTS (VECTOR_BYTES / 4)
-#define DEEP_INTS (2 * INTS) /* products in a vector, each number the sum of two */
-#define ABREAST_INTS 4       /* rows of a matrix that are read together */
+#define DEEP_INTS (2 * INTS) /* numbers that are multiplied together */
 
-/* DEEP_INTS products. */
+/* Sums of DEEP_INTS products, of two each. */
 INLINE ints products(const int16_t *a, const int8_t *w) {
 #if defined(__AVX512BW__) && VECTOR_BYTES == 64
     __m512i right = _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)w));
@@ -29,6 +27,17 @@ INLINE ints products(const int16_t *a, const int8_t *w) {
     ints sums;
     for (int j = 0; j < INTS; j++) sums[j] = a[j] * w[j] + a[j + INTS] * w[j + INTS];
     return sums;
+#endif
+}
+
+/* Sums in VL places; their total is the same. */
+INLINE vec reals_of(ints x) {
+#ifdef SEQNORM_DOUBLE
+    vec found;
+    for (int j = 0; j < VL; j++) found[j] = (real)(x[j] + x[j + VL]);
+    return found;
+#else
+    return __builtin_convertvector(x, vec);
 #endif
 }
 
@@ -83,50 +92,62 @@ static Rounded round_rows(const real *a, int64_t lda, int64_t n, int64_t K, real
     return found;
 }
 
-/* MR rows of c, at `wide` of its columns: rounded rows times rows of W, or added to it. */
+/* MR rows of c, at `wide` of its columns: rounded rows times rows of W, or added to it, VL sums at once
+ * as in `dots_` of `product.h`. */
 #define INT_DOTS(MR)                                                                               \
     static void int_dots_##MR(const Rounded *a, int64_t r0, const int8_t *w, const real *scale,    \
                               int64_t wide, real *c, int64_t ldc, int add) {                       \
+        enum { NC = VL / MR ? VL / MR : 1, NW = NC < 4 ? NC : 4 };                                 \
         const int16_t *left = a->values + r0 * a->width;                                           \
         int64_t K = a->K, last = a->width - DEEP_INTS;                                             \
-        const int8_t *rows[ABREAST_INTS], *ends[ABREAST_INTS];                                     \
-        int8_t short_rows[ABREAST_INTS][DEEP_INTS] = {{0}};                                        \
-        ints sums[MR][ABREAST_INTS];                                                               \
-        EACH(q, ABREAST_INTS) {                                                                    \
-            rows[q] = w + (q < wide ? q : 0) * K;                                                  \
-            ends[q] = rows[q] + K - DEEP_INTS;                                                     \
-            if (K >= DEEP_INTS) continue;                                                          \
-            memcpy(short_rows[q], rows[q], (size_t)K);                                             \
-            ends[q] = short_rows[q];                                                               \
+        vec sums[VL];                                                                              \
+        for (int j = 0; j < NC; j += NW) {                                                         \
+            const int8_t *rows[NW], *ends[NW];                                                     \
+            int8_t whole[NW][DEEP_INTS];                                                           \
+            ints parts[MR][NW];                                                                    \
+            EACH(q, NW) {                                                                          \
+                rows[q] = w + (j + q < wide ? j + q : 0) * K;                                      \
+                memset(whole[q], 0, DEEP_INTS);                                                    \
+                ends[q] = K < DEEP_INTS ? memcpy(whole[q], rows[q], (size_t)K)                     \
+                                        : rows[q] + K - DEEP_INTS;                                 \
+            }                                                                                      \
+            EACH(r, MR) EACH(q, NW) parts[r][q] = products(left + r * a->width + last, ends[q]);   \
+            for (int64_t k = 0; k < last; k += DEEP_INTS)                                          \
+                EACH(q, NW) EACH(r, MR)                                                            \
+                    parts[r][q] += products(left + r * a->width + k, rows[q] + k);                 \
+            EACH(r, MR) EACH(q, NW) sums[r * NC + j + q] = reals_of(parts[r][q]);                  \
         }                                                                                          \
-        EACH(r, MR) EACH(q, ABREAST_INTS) sums[r][q] = products(left + r * a->width + last, ends[q]); \
-        for (int64_t k = 0; k < last; k += DEEP_INTS)                                              \
-            EACH(q, ABREAST_INTS) EACH(r, MR)                                                      \
-                sums[r][q] += products(left + r * a->width + k, rows[q] + k);                      \
-        for (int64_t r = 0; r < MR; r++)                                                           \
-            for (int64_t q = 0; q < wide; q++) {                                                   \
-                int32_t sum = 0;                                                                   \
-                for (int j = 0; j < INTS; j++) sum += sums[r][q][j];                               \
-                real found = (real)sum * (a->steps[r0 + r] * scale[q]);                            \
-                c[r * ldc + q] = add ? c[r * ldc + q] + found : found;                             \
+        real found[VL];                                                                            \
+        store(found, totals(sums), VL);                                                            \
+        for (int r = 0; r < MR; r++)                                                               \
+            for (int64_t j = 0; j < wide; j++) {                                                   \
+                real product = found[r * NC + j] * (a->steps[r0 + r] * scale[j]);                  \
+                c[r * ldc + j] = add ? c[r * ldc + j] + product : product;                         \
             }                                                                                      \
     }
+#define MOST_INTS (VL < 4 ? 2 : 4)
 INT_DOTS(1)
+#if VL < 4
+INT_DOTS(2)
+#define MANY_INTS int_dots_2
+#else
 INT_DOTS(4)
+#define MANY_INTS int_dots_4
+#endif
 
 /* c (n, columns) = rounded rows times W (columns, K), or added to it. Some rows of W at a time are read
  * from memory once for all rows. */
 static void multiply_ints(const Rounded *a, const int8_t *w, const real *scale, int64_t columns,
                           real *c, int64_t ldc, int add) {
-    if (a->K == 0) {
-        for (int64_t r = 0; r < a->n && !add; r++) memset(c + r * ldc, 0, (size_t)columns * sizeof *c);
-        return;
-    }
-    for (int64_t j = 0; j < columns; j += ABREAST_INTS) {
-        int64_t wide = columns - j < ABREAST_INTS ? columns - j : ABREAST_INTS, r = 0;
-        for (; a->n - r >= 4; r += 4)
-            int_dots_4(a, r, w + j * a->K, scale + j, wide, c + r * ldc + j, ldc, add);
+    int64_t r, left;
+    for (int64_t j = 0; (left = columns - j) > 0; j += VL) {
+        const int8_t *rows = w + j * a->K;
+        for (r = 0; a->n - r >= MOST_INTS; r += MOST_INTS)
+            for (int64_t i = 0; i < VL && i < left; i += VL / MOST_INTS) {
+                int64_t wide = left - i < VL / MOST_INTS ? left - i : VL / MOST_INTS;
+                MANY_INTS(a, r, rows + i * a->K, scale + j + i, wide, c + r * ldc + j + i, ldc, add);
+            }
         for (; r < a->n; r++)
-            int_dots_1(a, r, w + j * a->K, scale + j, wide, c + r * ldc + j, ldc, add);
+            int_dots_1(a, r, rows, scale + j, left < VL ? left : VL, c + r * ldc + j, ldc, add);
     }
 }
