@@ -74,7 +74,8 @@ def initial_states(
     entries = len(suffixes) * len(suffixes[0])
     # Under autocast a state keeps the precision of the weights. Layers that torch has are
     # computed in half precision throughout, as in torch, unless they are in float64.
-    dtype = dtype_of(layer, "weight_ih_l0")
+    dtype = layer.weight_ih_l0.dtype
+    dtype = dtype_of(layer, "weight_ih_l0") if layer.quantised else dtype
     kind = input.device.type
     halve = False
     if layer.norm is None and layer.step.fused is not None and dtype != torch.float64:

@@ -253,7 +253,8 @@ class TorchContract(TorchTools):
         self._check_input(input, 3 if batch_sizes is None else 2)
 
     def _check_input(self, input: Tensor, dims: int) -> None:
-        weight, dtype = self.weight_ih_l0, dtype_of(self, "weight_ih_l0")
+        weight = self.weight_ih_l0
+        dtype = dtype_of(self, "weight_ih_l0") if self.quantised else weight.dtype
         if input.device != weight.device:
             raise RuntimeError(
                 "Input and parameter tensors are not at the same device, found input tensor at "

@@ -37,6 +37,8 @@ def dequantised(weight: Tensor, scale: Tensor) -> Tensor:
 
 def scales_of(module: nn.Module, suffix: str) -> dict[str, Tensor]:
     """Return the scales of one direction of a module by the names of its matrices."""
+    if not module._buffers:
+        return {}
     found = {name: module._buffers.get(scale_name(name + suffix)) for name in MATRICES}
     return {name: scale for name, scale in found.items() if scale is not None}
 

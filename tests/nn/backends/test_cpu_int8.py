@@ -32,7 +32,7 @@ SHAPES: list[tuple[int, int, dict[str, Any]]] = [
     (5, 6, {"num_layers": 2, "bidirectional": True}),
 ]
 LENGTHS = [3, 0, 7, 5, 7, 2, 0, 7]
-# Of values near 1: a step of 16 bits, at most a few times, where float32 rounds to the other side.
+# Values near 1 move by a few steps of 16 bits where float32 rounds to the other side.
 ONE_STEP_OFF = 1e-3
 
 

@@ -146,7 +146,7 @@ class _Pass(NamedTuple):
 def _start(direction: Direction, rows: Tensor, packing: Packing, state: State) -> _Pass:
     """Compute the terms before the recurrence, and collect the tensors for the kernels."""
     plan: Plan = direction.plans["cpu"]  # made by ``claims``
-    if len(rows) > most_rows(direction):
+    if direction.scales and len(rows) > most_rows(direction):
         direction = direction.in_floats()
     traced = is_traced((rows, *state, *direction.tensors))
     if traced:  # elsewhere ``claims`` has checked that every tensor is plain

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 from array import array
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -38,6 +38,7 @@ class Pass:
         self.arguments = arguments = Arguments.from_buffer_copy(call.plan.arguments)
         self.dtype = inputs.input.dtype
         self.kept = kept
+        self._of_int8 = [name for name, _ in call.scales]
         self.work = max(sizes) * work_of_row(inputs.weight_ih, inputs.weight_hh)
         rows = array("q", sizes)
         self._alive: list[object] = [rows]
@@ -66,16 +67,14 @@ class Pass:
         for name, scale in call.scales:
             if name != "weight_ih" or inputs.weight_ih is not None:
                 given.append((name.replace("weight", "scale"), scale))
-        self.give(given, {name for name, _ in call.scales})
+        self.give(given)
 
-    def give(
-        self, tensors: Iterable[tuple[str, Tensor | None]], of_int8: Container[str] = ()
-    ) -> None:
+    def give(self, tensors: Iterable[tuple[str, Tensor | None]]) -> None:
         """Pass tensors to the kernels, row by row, under their names in ``Arguments``."""
         for name, tensor in tensors:
             if tensor is None:
                 continue
-            dtype = torch.int8 if name in of_int8 else self.dtype
+            dtype = torch.int8 if name in self._of_int8 else self.dtype
             if tensor.dtype != dtype or not tensor.is_cpu:
                 raise RuntimeError(
                     f"{name} is {tensor.dtype} on {tensor.device}, the input {self.dtype} on the "
