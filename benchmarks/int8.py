@@ -1,8 +1,8 @@
-"""Layers with weights of int8 beside the same layers in float32: time, and scores of trained models.
+"""Layers with weights of int8 beside the same layers in float32: time, and scores after training.
 
 ``python benchmarks/int8.py`` times both alternately in one process, in ``torch.inference_mode`` on
-one thread. ``python benchmarks/int8.py --ckpt_path runs/r8/version_0/checkpoints/best.ckpt`` tests a
-model that ``seqnorm fit`` has trained, before and after ``seqnorm.quantize_``.
+one thread. With ``--ckpt_path runs/r8/version_0/checkpoints/best.ckpt`` it tests a model that
+``seqnorm fit`` has trained, before and after ``seqnorm.quantize_``.
 
 Axes: T steps, B sequences, H units and inputs.
 """
@@ -30,7 +30,7 @@ SHAPES = ((1, 1), (1, 16), (100, 1), (100, 16))
 COLUMNS = ("cell", "norm", "T", "B", "H", "float_us", "int8_us", "ratio", *table.WHERE)
 
 
-def lines(budget: float, sizes: tuple[int, ...] = SIZES) -> Iterator[table.Row]:
+def lines(budget: float, sizes: tuple[int, ...]) -> Iterator[table.Row]:
     """Yield a row of the table for each cell and size."""
     for cell, H in itertools.product(CELLS, sizes):
         torch.manual_seed(0)

@@ -147,7 +147,9 @@ def one(draw: random.Random, cell: str, norm: Any, dtype: torch.dtype) -> None:
     if lengths is not None:
         lengths[draw.randrange(B)] = T
     layer = drawn_layer(draw, cell, norm).to(dtype)
-    mode = draw.choice(["training", "training", "evaluation", "inference", "again", "prepared", "int8"])
+    mode = draw.choice(
+        ["training", "training", "evaluation", "inference", "again", "prepared", "int8"]
+    )
     layer.train(mode not in ("evaluation", "prepared", "int8"))
     if mode == "int8":
         seqnorm.quantize_(layer)
