@@ -53,7 +53,6 @@ class Direction:
         affine: gain and bias of each norm, by its site.
         over_batch: true if one of the norms takes statistics over the rows of a step.
         tensors: every parameter and scale, in a fixed order.
-        dtype: the dtype of the terms and the state.
     """
 
     step: Step
@@ -74,7 +73,6 @@ class Direction:
     affine: dict[str, tuple[Tensor | None, Tensor | None]] = field(init=False)
     over_batch: bool = field(init=False)
     tensors: tuple[Tensor, ...] = field(init=False)
-    dtype: torch.dtype = field(init=False)
 
     def __post_init__(self) -> None:
         self.over_batch = any([norm.norm.over_batch for norm in self.norms.values()])
@@ -87,7 +85,11 @@ class Direction:
             found += [getattr(norm, name) for name in norm.own]
         found += self.scales.values()
         self.tensors = tuple([tensor for tensor in found if tensor is not None])
-        self.dtype = self.scales.get("weight_ih", self.weight_ih).dtype
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The present dtype of the terms, which a conversion of the parameters changes."""
+        return self.scales.get("weight_ih", self.weight_ih).dtype
 
     def in_floats(self) -> Direction:
         """Return this direction with floating-point matrices in place of those of int8."""
