@@ -32,6 +32,7 @@ FUNCTIONS += [
     "explain",
     "fit_eval_norm",
     "freeze_statistics",
+    "quantize_",
     "reestimate_statistics",
     "renormalization_limits",
     "report",

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..nn.layers.cell import RecurrentCell
 from ..nn.layers.exported import check_exportable
 from ..nn.layers.layer import RecurrentLayer
+from ..nn.recurrence.int8 import dtype_of
 
 # Sizes of the example with which a graph is traced. They differ, so that no two axes are confused.
 _EXAMPLE = {"T": 5, "B": 3}
@@ -65,11 +66,11 @@ class NamedGraph(nn.Module):
         of_state: tuple[int | str, ...] = ("B",)
         both = False
         if isinstance(module, RecurrentCell):
-            dtype, sizes = module.weight_ih.dtype, (module.hidden_size,) * len(letters)
+            dtype, sizes = dtype_of(module, "weight_ih"), (module.hidden_size,) * len(letters)
             self.outputs = []
         else:
             both, sizes = module.bidirectional, module.state_sizes
-            dtype = module.weight_ih_l0.dtype
+            dtype = dtype_of(module, "weight_ih_l0")
             if not step:
                 rows = ("B", "T") if module.batch_first else ("T", "B")
             of_state = (sum(map(len, module.suffixes)), "B")

@@ -20,6 +20,7 @@ from .layers.cells import (
 from .layers.chunks import compute_in_chunks
 from .layers.explain import explain
 from .layers.layer import RecurrentLayer
+from .layers.quantisation import quantize_
 from .layers.replacement import convert_rnn
 from .layers.resets import steps_since_reset
 from .layers.streams import Stream
@@ -97,6 +98,7 @@ __all__ = [
     "fit_eval_norm",
     "freeze_statistics",
     "preset",
+    "quantize_",
     "reestimate_statistics",
     "renormalization_limits",
     "report",

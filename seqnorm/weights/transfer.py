@@ -143,6 +143,11 @@ def _check_layer(name: str, layer: object) -> None:
             f"{name} takes a recurrent layer or cell of seqnorm, got {type(layer).__name__}: give "
             "the layer itself, as model.rnn"
         )
+    if layer.quantised:
+        raise ValueError(
+            f"{name}: this layer has weights of int8, which no other form has: move weights in "
+            "floating point, before seqnorm.quantize_(model)"
+        )
     if is_parametrised(layer):
         raise ValueError(
             f"{name}: a parametrization computes a weight of this layer, and a copy into it would "

@@ -147,13 +147,18 @@ def one(draw: random.Random, cell: str, norm: Any, dtype: torch.dtype) -> None:
     if lengths is not None:
         lengths[draw.randrange(B)] = T
     layer = drawn_layer(draw, cell, norm).to(dtype)
-    mode = draw.choice(["training", "training", "evaluation", "inference", "again", "prepared"])
-    layer.train(mode not in ("evaluation", "prepared"))
+    mode = draw.choice(
+        ["training", "training", "evaluation", "inference", "again", "prepared", "int8"]
+    )
+    layer.train(mode not in ("evaluation", "prepared", "int8"))
+    if mode == "int8":
+        seqnorm.quantize_(layer)
     if mode == "prepared":  # calls without lengths, as ``layers.inference`` takes them
         lengths = None
     call = Call.draw(layer, lengths, B, T).to(dtype)
-    # Projections and heads have no kernels in bfloat16.
+    # Projections, heads and int8 have no kernels in bfloat16.
     half = draw.random() < 0.3 and not layer.step.heads and not layer.proj_size
+    half = half and mode != "int8"
     rounding = mock.patch.object(cpu, "in_half", return_value=half)
     with warnings.catch_warnings(), rounding:
         warnings.filterwarnings("ignore", "BatchNorm in training")
@@ -162,7 +167,7 @@ def one(draw: random.Random, cell: str, norm: Any, dtype: torch.dtype) -> None:
 
 def run(layer: Any, call: Call, given: bool, mode: str) -> None:
     """Compute results and gradients, and check that all are finite."""
-    recording = mode not in ("inference", "prepared")
+    recording = mode not in ("inference", "prepared", "int8")
     input = call.input.clone().requires_grad_(recording)
     state = tuple(part.clone().requires_grad_(recording) for part in call.state)
     with seqnorm.use_backend("cpu"), nullcontext() if recording else torch.no_grad():

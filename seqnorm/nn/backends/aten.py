@@ -36,6 +36,8 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
         if type(direction.step).fused is not None:
             return f"torch's {direction.step.name} has no heads"
         return f"torch has no {direction.step.name} of its own"
+    if direction.scales:
+        return "torch's fused layer has no weights of int8"
     if any(direction.zoneout):
         return "torch's fused layer has no zoneout"
     if not packing.uniform and rows.device.type == "cpu":

@@ -35,6 +35,7 @@ def run(direction: Direction, rows: Tensor, packing: Packing, state: State) -> t
     """Compute packed outputs and final state from packed inputs (N, I) and state (B, P), (B, H)."""
     refuse_freed((rows, *state, *direction.tensors))
     refuse_fixed_length()
+    direction = direction.in_floats()
     sizes, first = packing.batch_sizes, packing.first
     norms = direction.start(sizes, first, packing.totals)
     drawn = zoneout.draw(direction.zoneout, direction.training, rows.shape[0], state)
@@ -90,6 +91,7 @@ def single(
     direction: Direction, x: Tensor, state: State, t: int, totals: list[int] | None
 ) -> State:
     """Compute step ``t`` of a cell from x (B, I) and state (B, P), (B, H)."""
+    direction = direction.in_floats()
     norms = direction.start([len(x)], t, totals)
     drawn = zoneout.draw(direction.zoneout, direction.training, len(x), state)
     state = advance(direction, norms, input_term(direction, norms, x), state, t, drawn)

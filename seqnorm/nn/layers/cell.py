@@ -14,6 +14,7 @@ from ..backends import reference
 from ..check import as_integer, check_flag, check_not_negative
 from ..graphs import asks_for_torch_alone
 from ..recurrence.direction import Direction, gather, initialise, register
+from ..recurrence.int8 import dtype_of
 from ..recurrence.presets import resolve
 from ..recurrence.scheme import NormScheme
 from ..recurrence.step import Step
@@ -131,6 +132,8 @@ class RecurrentCell(TorchTools):
         """
         single = len(self.step.states) == 1
         states = (hx,) if single and hx is not None else hx
+        if self.quantised:
+            self._refuse_training()
         compiling = torch.compiler.is_compiling()
         if compiling and asks_for_torch_alone():
             state = export_cell(self, input, states, first_step, resets)
@@ -151,7 +154,7 @@ class RecurrentCell(TorchTools):
         """
         # Under autocast the input may be half precision, but only torch's cells halve a state.
         halve = self.norm is None and self.step.fused is not None
-        dtype = input.dtype if halve else self.weight_ih.dtype
+        dtype = input.dtype if halve else dtype_of(self, "weight_ih")
         shape = (self.hidden_size,) if rows is None else (rows, self.hidden_size)
         if not self.learn_initial_state:
             return (input.new_zeros(shape, dtype=dtype),) * len(self.step.states)

@@ -45,7 +45,7 @@ def export_layer(
             "PackedSequence nor sequences without padding: torch.nn.utils.rnn.pad_sequence pads"
         )
     check_exportable(layer)
-    directions = layer.directions()
+    directions = [direction.in_floats() for direction in layer.directions()]
     x, hx, swapped = padded(layer, input, hx)
     batch, steps, count = x.shape[1], x.shape[0], len(layer.suffixes[0])
     if hx is not None:
@@ -124,7 +124,7 @@ def export_cell(
         ValueError: a graph cannot compute this cell in its present mode.
     """
     check_exportable(cell)
-    direction = cell.direction()
+    direction = cell.direction().in_floats()
     if cell.counts_steps and first_step is None:
         raise ValueError(
             'norm="batch" keeps statistics of every time step: say which one this is, '

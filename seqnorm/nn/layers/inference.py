@@ -160,7 +160,7 @@ def _prepared_call(module: TorchTools, input: Any, hx: Any, first_step: Any) -> 
     state and the parameters must be plain tensors on the CPU, of one dtype. Everything else, errors
     too, is left to the usual way. ``Prepared.run`` refuses autocast to other dtypes.
     """
-    if module.norm is None and module.step.fused is not None:
+    if module.norm is None and module.step.fused is not None and not module.quantised:
         return None  # torch's own layer
     if not is_plain_inference() or not backends.allows_cpu():
         return None

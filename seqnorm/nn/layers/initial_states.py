@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..autocast import autocast_dtype, is_autocast
 from ..backends.watching import refuse_freed
+from ..recurrence.int8 import dtype_of
 from ..recurrence.packing import Packing
 from .resets import anew
 from .torch_contract import TorchContract
@@ -74,6 +75,7 @@ def initial_states(
     # Under autocast a state keeps the precision of the weights. Layers that torch has are
     # computed in half precision throughout, as in torch, unless they are in float64.
     dtype = layer.weight_ih_l0.dtype
+    dtype = dtype_of(layer, "weight_ih_l0") if layer.quantised else dtype
     kind = input.device.type
     halve = False
     if layer.norm is None and layer.step.fused is not None and dtype != torch.float64:

@@ -214,6 +214,8 @@ class RecurrentLayer(TorchContract):
         """
         single = len(self.step.states) == 1
         states: Any = (hx,) if single and hx is not None else hx
+        if self.quantised:
+            self._refuse_training()
         compiling = torch.compiler.is_compiling()
         if compiling and asks_for_torch_alone():
             padding = cu_seqlens is None
@@ -255,6 +257,8 @@ class RecurrentLayer(TorchContract):
             "the parts of a sequence would each begin with an empty window",
             "compute the sequences whole, layer(input, hx, lengths)",
         )
+        if self.quantised:
+            self._refuse_training()
         if self.num_layers > 1 and self.bidirectional:
             raise ValueError("the directions of several layers cannot be computed apart")
         suffixes = [[layer[number]] for layer in self.suffixes]

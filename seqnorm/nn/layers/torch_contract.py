@@ -11,6 +11,7 @@ from ..autocast import is_autocast
 from ..backends.cpu.prepared import Prepared
 from ..check import changed_options, check_flag, check_probability, refuse_scripting, warn
 from ..recurrence.direction import Direction, small_batch
+from ..recurrence.int8 import dtype_of, misfit
 from ..recurrence.presets import described
 from ..recurrence.scheme import NormScheme
 from ..recurrence.site_norms import SiteNorm
@@ -40,6 +41,7 @@ class TorchTools(nn.Module):
     learn_initial_state: bool
     _warned: bool
     _prepared: Prepared | None
+    quantised = False  # set by ``quantize_``
     _options: ClassVar[tuple[str, ...]]
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -78,7 +80,21 @@ class TorchTools(nn.Module):
                 f"{FORMAT}: load it with a newer version"
             )
             return
+        wrong = misfit(self, state_dict, prefix)
+        if wrong is not None:
+            *_, error_msgs = args
+            error_msgs.append(wrong)
+            return
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *args, **kwargs)
+
+    def _refuse_training(self) -> None:
+        """Raise RuntimeError in training mode, which weights of int8 do not have."""
+        if self.training:
+            raise RuntimeError(
+                f"this {type(self).__name__} has weights of int8 and only computes in inference: "
+                "call model.eval(); to train, build the model anew and load weights in floating "
+                "point"
+            )
 
     def directions(self) -> list[Direction]:
         """Return the parameters and norms of each layer and direction."""
@@ -238,15 +254,16 @@ class TorchContract(TorchTools):
 
     def _check_input(self, input: Tensor, dims: int) -> None:
         weight = self.weight_ih_l0
+        dtype = dtype_of(self, "weight_ih_l0") if self.quantised else weight.dtype
         if input.device != weight.device:
             raise RuntimeError(
                 "Input and parameter tensors are not at the same device, found input tensor at "
                 f"{input.device} and parameter tensor at {weight.device}"
             )
-        if input.dtype != weight.dtype and not is_autocast(input.device.type):
+        if input.dtype != dtype and not is_autocast(input.device.type):
             raise ValueError(
-                f"RNN input dtype ({input.dtype}) does not match weight dtype ({weight.dtype}). "
-                f"Convert input: input.to({weight.dtype}), "
+                f"RNN input dtype ({input.dtype}) does not match weight dtype ({dtype}). "
+                f"Convert input: input.to({dtype}), "
                 f"or convert model: model.to({input.dtype})"
             )
         if input.dim() != dims:

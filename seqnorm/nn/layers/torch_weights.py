@@ -86,6 +86,11 @@ class TorchWeights(_Counterpart, RecurrentLayer, Generic[TorchLayer]):
                 f"torch.nn.{self.torch_class.__name__} has no heads, and W_hh of this layer is "
                 f"block-diagonal, heads={self.step.heads}: only a layer with heads=1 can go back"
             )
+        if self.quantised:
+            raise ValueError(
+                f"torch.nn.{self.torch_class.__name__} has no weights of int8: call to_torch() "
+                "before quantize_"
+            )
         if self.step.fused is None:
             raise ValueError(f"torch has no layer of the step {self.step.name}")
         new: Any = self.torch_class(**_options(self, self.weight_ih_l0))

@@ -18,6 +18,7 @@ from ..statistics.moments import widen
 from ..statistics.processes import Processes, sharing
 from ..statistics.running_table import few_rows
 from .dynamic import DynamicSiteNorm
+from .int8 import dequantised, scale_name, scales_of
 from .kinds import DYNAMIC
 from .packing import Packing
 from .scheme import NormScheme
@@ -47,10 +48,11 @@ class Direction:
         plans: the plan of each backend for this direction, by the backend's name. A plan depends on
             no tensor, so directions with other tensors share it.
         places: where ``gather`` found each parameter and norm: a dictionary, its key, the object.
+        scales: the scales of each matrix of int8, by its name.
         named: the matrices, vectors and further parameters by name.
         affine: gain and bias of each norm, by its site.
         over_batch: true if one of the norms takes statistics over the rows of a step.
-        tensors: every parameter, in a fixed order.
+        tensors: every parameter and scale, in a fixed order.
     """
 
     step: Step
@@ -66,6 +68,7 @@ class Direction:
     zoneout: tuple[float, ...]
     plans: dict[str, Any] = field(default_factory=dict)
     places: tuple[tuple[dict[str, Any], str, Any], ...] = ()
+    scales: dict[str, Tensor] = field(default_factory=dict)
     named: dict[str, Tensor | None] = field(init=False)
     affine: dict[str, tuple[Tensor | None, Tensor | None]] = field(init=False)
     over_batch: bool = field(init=False)
@@ -80,7 +83,22 @@ class Direction:
         for site, norm in self.norms.items():
             found += self.affine[site]
             found += [getattr(norm, name) for name in norm.own]
+        found += self.scales.values()
         self.tensors = tuple([tensor for tensor in found if tensor is not None])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The present dtype of the terms, which a conversion of the parameters changes."""
+        return self.scales.get("weight_ih", self.weight_ih).dtype
+
+    def in_floats(self) -> Direction:
+        """Return this direction with floating-point matrices in place of those of int8."""
+        if not self.scales:
+            return self
+        matrices: dict[str, Any] = {
+            name: dequantised(getattr(self, name), scale) for name, scale in self.scales.items()
+        }
+        return replace(self, scales={}, **matrices)
 
     def holding(self, tensors: Sequence[Tensor]) -> Direction:
         """Return this direction with other ``tensors``, in the order of the attribute.
@@ -226,6 +244,7 @@ def gather(
         norms={site: norm for site, norm in norms.items() if norm is not None},  # type: ignore[misc]  # as registered
         training=module.training,
         zoneout=zoneout,
+        scales=scales_of(module, suffix),
     )
     if not torch.compiler.is_compiling():
         direction.places = tuple(_places(direction, module, suffix))
@@ -236,7 +255,11 @@ def _places(
     direction: Direction, module: nn.Module, suffix: str
 ) -> Iterator[tuple[dict[str, Any], str, Any]]:
     for name, tensor in direction.named.items():
-        yield module._parameters, name + suffix, tensor
+        if name not in direction.scales:
+            yield module._parameters, name + suffix, tensor
+    for name, scale in direction.scales.items():
+        yield module._buffers, name + suffix, direction.named[name]
+        yield module._buffers, scale_name(name + suffix), scale
     for site, norm in direction.norms.items():
         for name, tensor in zip(("weight", "bias"), direction.affine[site]):
             yield norm._parameters, name, tensor
@@ -249,6 +272,10 @@ def _places(
 @torch.no_grad()
 def initialise(direction: Direction, hidden_size: int) -> None:
     """Draw parameters from torch's U(-1/sqrt(H), 1/sqrt(H)), unless the scheme says otherwise."""
+    if direction.scales:
+        raise RuntimeError(
+            "weights of int8 cannot be drawn anew, as they cannot be trained: build another layer"
+        )
     bound = 1.0 / math.sqrt(hidden_size) if hidden_size else 0.0
     scheme, gates = direction.scheme, direction.step.gates
     for parameter in direction.named.values():  # in torch's order: a seed draws torch's numbers

@@ -21,6 +21,7 @@ TESTS = Path(__file__).resolve().parents[2] / "support"
 SCRIPT = """
 import ctypes, faulthandler, mmap
 import torch
+import seqnorm
 from beside_reference import F32, Call, build, each_variant, outcome, single, taken
 from seqnorm.nn.backends import cpu
 from seqnorm.nn.backends.cpu import kernels, library, memory
@@ -71,12 +72,17 @@ for name in names:
             frozen = build(cell, norm, I, H, **options).eval().requires_grad_(False)
             for parameter in frozen.parameters():
                 parameter.data = guarded(parameter.detach())
+            small = seqnorm.quantize_(build(cell, norm, I, H, **options)).eval()
+            for tensor in [*small.parameters(), *small.buffers()]:
+                tensor.data = guarded(tensor.detach())
             for library.CHOSEN in library.VARIANTS:
                 outcome(layer, drawn)
                 outcome(single(layer), drawn.to(F32))
                 frozen(drawn.input, lengths=lengths)
                 with torch.no_grad():  # a prepared call, by the addresses of the parameters
                     frozen(drawn.input)
+                    small(drawn.input, lengths=lengths)
+                    small(drawn.input)
                 if options:
                     continue
                 exact, cpu.in_half = cpu.in_half, lambda rows: True

@@ -5,7 +5,7 @@ Axes: B sequences, N packed rows, I inputs, H units, P = size of h, G gates.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -31,6 +31,7 @@ from ..watching import (
 from .batch import in_parts, pooled_columns
 from .call import Call, Inputs
 from .half import in_half, refusal, widened
+from .int8 import most_rows
 from .library import LIBRARY, STEPS, TOGETHER, WHY_NOT, describe
 from .operators import recurrence, recurrences
 from .plan import Plan, plan_of
@@ -69,6 +70,8 @@ def claims(direction: Direction, rows: Tensor, packing: Packing, state: State) -
         return mixed
     if traced and in_half(rows):
         return "its kernels do not compute in bfloat16 in graphs and under tools that watch a call"
+    if direction.scales and (traced or _learns(given)):
+        return "its kernels take weights of int8 only under torch.no_grad(), and not in graphs"
     if packing.totals is not None:
         return "its kernels take the statistics of one process, and here several share theirs"
     if packing.empty:
@@ -143,6 +146,8 @@ class _Pass(NamedTuple):
 def _start(direction: Direction, rows: Tensor, packing: Packing, state: State) -> _Pass:
     """Compute the terms before the recurrence, and collect the tensors for the kernels."""
     plan: Plan = direction.plans["cpu"]  # made by ``claims``
+    if direction.scales and len(rows) > most_rows(direction):
+        direction = direction.in_floats()
     traced = is_traced((rows, *state, *direction.tensors))
     if traced:  # elsewhere ``claims`` has checked that every tensor is plain
         refuse_freed((rows, *state, *direction.tensors))
@@ -153,7 +158,7 @@ def _start(direction: Direction, rows: Tensor, packing: Packing, state: State) -
         norms = direction.start(packing.batch_sizes if direction.over_batch else [], packing.first)
     weight_ih: Tensor | None = direction.weight_ih
     if norms is not None and plan.hoisted:
-        rows, weight_ih = input_term(direction, norms, rows), None
+        rows, weight_ih = input_term(direction.in_floats(), norms, rows), None
     elif norms is not None:
         rows = norms.whole("frame", rows)
     x, h, c = plan.sites
@@ -187,9 +192,15 @@ def _start(direction: Direction, rows: Tensor, packing: Packing, state: State) -
     # In a graph of a layer without norms of the batch, a tensor holds the numbers of rows.
     told = packing.sizes(rows) if traced and not plan.batch else None
     inputs = widened(inputs) if half else inputs
-    call = Call(plan, packing.batch_sizes if told is None else [], zoneout, half)
+    sizes = packing.batch_sizes if told is None else []
+    call = Call(plan, sizes, zoneout, half, tuple(direction.scales.items()))
     batch = [norms.of(site) for site in plan.sites] if norms is not None and plan.batch else []
     return _Pass(call, inputs, norms, batch, pooled, traced, told)
+
+
+def _learns(tensors: Iterable[Tensor]) -> bool:
+    """Return whether a call on these tensors records gradients."""
+    return torch.is_grad_enabled() and any([tensor.requires_grad for tensor in tensors])
 
 
 def _are_alike(passes: Sequence[_Pass]) -> bool:

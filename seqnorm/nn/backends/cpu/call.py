@@ -73,12 +73,14 @@ class Call(NamedTuple):
         sizes: rows of each step.
         zoneout: in inference, the probability for each part of the state; 0 if units are drawn.
         half: true if the operands of products with a matrix are rounded to bfloat16.
+        scales: the names of the matrices of int8, and the scales of their rows.
     """
 
     plan: Plan
     sizes: list[int]
     zoneout: tuple[float, ...]
     half: bool = False
+    scales: tuple[tuple[str, Tensor], ...] = ()
 
     def sizes_like(self, rows: Tensor) -> Tensor:
         """Return ``sizes`` as a tensor (T,) on the device of the rows, or as symbols of a graph."""

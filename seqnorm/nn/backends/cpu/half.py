@@ -27,7 +27,8 @@ def in_half(rows: Tensor) -> bool:
 
 def only_whole(direction: Direction) -> bool:
     """Return whether the kernels compute a direction in float32 and float64 alone."""
-    return direction.weight_hr is not None or direction.step.heads > 0
+    special = direction.weight_hr is not None or direction.step.heads > 0
+    return special or bool(direction.scales)
 
 
 def refusal(direction: Direction, rows: Tensor, given: tuple[Tensor, ...]) -> str | None:
@@ -36,8 +37,12 @@ def refusal(direction: Direction, rows: Tensor, given: tuple[Tensor, ...]) -> st
     if rows.dtype not in _FLOATS or (cast and autocast_dtype("cpu") != torch.bfloat16):
         return "its kernels compute only in float32, float64 and bfloat16"
     if (cast or rows.dtype == torch.bfloat16) and only_whole(direction):
-        return "it has no kernel in bfloat16 with a projection (proj_size) or with heads"
-    known = (torch.float32, torch.bfloat16) if cast else (rows.dtype,)
+        return (
+            "it has no kernel in bfloat16 with a projection (proj_size), with heads or with "
+            "weights of int8"
+        )
+    known = [torch.float32, torch.bfloat16] if cast else [rows.dtype]
+    known += [torch.int8] if direction.scales else []
     for tensor in given:
         if tensor.dtype not in known or not tensor.is_cpu:
             return "its kernels take input, weights and states of one dtype, on the CPU"

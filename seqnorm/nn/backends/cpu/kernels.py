@@ -38,6 +38,7 @@ class Pass:
         self.arguments = arguments = Arguments.from_buffer_copy(call.plan.arguments)
         self.dtype = inputs.input.dtype
         self.kept = kept
+        self._of_int8 = [name for name, _ in call.scales]
         self.work = max(sizes) * work_of_row(inputs.weight_ih, inputs.weight_hh)
         rows = array("q", sizes)
         self._alive: list[object] = [rows]
@@ -63,6 +64,9 @@ class Pass:
                 if bias is not None:
                     total = bias if total is None else total + bias
             given.append((name, total))
+        for name, scale in call.scales:
+            if name != "weight_ih" or inputs.weight_ih is not None:
+                given.append((name.replace("weight", "scale"), scale))
         self.give(given)
 
     def give(self, tensors: Iterable[tuple[str, Tensor | None]]) -> None:
@@ -70,7 +74,8 @@ class Pass:
         for name, tensor in tensors:
             if tensor is None:
                 continue
-            if tensor.dtype != self.dtype or not tensor.is_cpu:
+            dtype = torch.int8 if name in self._of_int8 else self.dtype
+            if tensor.dtype != dtype or not tensor.is_cpu:
                 raise RuntimeError(
                     f"{name} is {tensor.dtype} on {tensor.device}, the input {self.dtype} on the "
                     "CPU: convert one to the other"

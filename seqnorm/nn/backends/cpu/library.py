@@ -23,7 +23,8 @@ _NORMS = ("norm_x", "norm_h", "norm_c", "own_x", "own_h", "own_c")
 _FORMS = ("sum", "swapped", "relu", "half", "heads", "std_c")
 _EPS = ("eps_x", "eps_h", "eps_c")
 _READ = (
-    *("rows", "input", "weight_ih", "weight_hh", "weight_hr", "bias_in", "h_0", "c_0"),
+    *("rows", "input", "weight_ih", "weight_hh", "weight_hr"),
+    *("scale_ih", "scale_hh", "scale_hr", "bias_in", "h_0", "c_0"),
     *("gain_x", "gain_h", "bias_x", "bias_h", "gain_c", "bias_c"),
     *("columns_x", "columns_h", "columns_c", "var_x", "var_h", "var_c"),
     *("before_x", "before_h", "before_c"),

@@ -26,6 +26,7 @@ from ...recurrence.step import State
 from ..watching import dispatch_modes, is_transformed, tracing_state
 from . import kernels, library
 from .half import only_whole
+from .int8 import most_rows
 from .library import LIBRARY, STEPS, Arguments, Layer
 from .plan import inference_plan
 
@@ -55,7 +56,7 @@ def _can_prepare(direction: Direction) -> bool:
     step = direction.step
     if step.name not in STEPS:
         return False
-    if direction.scheme is None and step.fused is not None:
+    if direction.scheme is None and step.fused is not None and not direction.scales:
         return False  # torch's own layer
     plan = inference_plan(direction)
     if plan.reason is not None or plan.outside:
@@ -64,11 +65,14 @@ def _can_prepare(direction: Direction) -> bool:
     for norm in direction.norms.values():
         if isinstance(norm, BatchSiteNorm):
             tensors += [norm.table.running_mean, norm.table.running_var]
-    dtype = direction.weight_hh.dtype
+    dtype = direction.dtype
+    matrices = [getattr(direction, name) for name in direction.scales]
     for tensor in tensors:
         if type(tensor) not in (Tensor, nn.Parameter) or not tensor.is_cpu or tensor.is_neg():
             return False
-        if tensor.dtype != dtype or not tensor.is_contiguous() or not tensor.data_ptr():
+        if not tensor.is_contiguous() or not tensor.data_ptr():
+            return False
+        if tensor.dtype != dtype and not any([tensor is matrix for matrix in matrices]):
             return False
     return dtype in _WIDE
 
@@ -82,12 +86,13 @@ class Prepared:
 
     def __init__(self, directions: Sequence[Direction]) -> None:
         first = directions[0]
-        self.dtype = first.weight_hh.dtype
+        self.dtype = first.dtype
         self.zoneout = first.zoneout
         self._work = kernels.work_of_row(first.weight_ih, first.weight_hh)
         self._owner = first.places[0][0], first.places[-1][0]
-        self._weight = first.weight_hh
+        self._weight = first.scales.get("weight_ih", first.weight_ih)
         self._only_whole = only_whole(first)
+        self._most_rows = min([most_rows(direction) for direction in directions])
         # Where each tensor, norm and nonlinearity is found; a tensor with its address and size.
         # Shapes take longer to compare, so only those of matrices are.
         self._tensors: list[tuple[dict[str, Any], str, Tensor, int, int]] = []
@@ -109,6 +114,8 @@ class Prepared:
         if direction.weight_hr is not None:
             fixed.P = direction.weight_hr.shape[0]
         fixed.weight_hr = _address(direction.weight_hr)
+        for name, scale in direction.scales.items():
+            setattr(fixed, name.replace("weight", "scale"), _address(scale))
         for part, p in zip("hc", direction.zoneout):
             setattr(fixed, "zoneout_" + part, p)
         biases = [direction.bias_ih, direction.bias_hh]
@@ -205,6 +212,8 @@ class Prepared:
         """
         half = self.dtype is torch.float32 and is_autocast("cpu")
         if half and (self._only_whole or autocast_dtype("cpu") != torch.bfloat16):
+            return False
+        if steps * batch > self._most_rows:
             return False
         given, written = input.data_ptr(), output.data_ptr()
         h_0, c_0 = (0, 0) if state is None else (state[0].data_ptr(), state[-1].data_ptr())

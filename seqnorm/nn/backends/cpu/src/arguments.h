@@ -44,6 +44,8 @@ typedef struct {
     const void *weight_ih; /* (G * H, I), or NULL: the input is x itself */
     const void *weight_hh; /* (G * H, P / heads); of an IndRNN (H) */
     const void *weight_hr; /* (P, H) of an LSTM with a projection, or NULL */
+    /* The scale of each row of a matrix, which is then of int8; or NULL. Forward only. */
+    const void *scale_ih, *scale_hh, *scale_hr;
     const void *bias_in;   /* (G * H), added to x before its norm */
     /* (B, P) and (B, H). Of an sLSTM c_0, c_n and grad_c hold c, n and m, (B, 3 * H). */
     const void *h_0, *c_0;

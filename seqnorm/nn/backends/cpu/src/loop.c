@@ -93,7 +93,7 @@ static int64_t place_scratch(Call *call, const Arguments *a, int backward) {
     call->pooled_grad = next;
     if (pooled_apart(a) && backward) next += call->N * GH;
     call->halves = next;
-    if (a->half && !backward) next += threads * halves_size(a);
+    if ((a->half || has_ints(a)) && !backward) next += threads * halves_size(a);
     call->sums = next;
     if (backward) {
         next += threads * 2 * sums_size(a);
@@ -122,13 +122,13 @@ INLINE int64_t kind_of_product(int64_t kind, int64_t rows) {
 
 static Call call_of(const Arguments *a, int backward) {
     int64_t N = count_rows(a);
-    int64_t products = a->half ? 0 : N; /* only matrices of reals are centred */
+    int64_t products = a->half || has_ints(a) ? 0 : N; /* only matrices of reals are centred */
     int rounded = a->half && backward;  /* there only packed matrices are rounded */
     int added = a->bias_in || !a->weight_ih || a->sum;
     int of_sum = a->sum || has_candidate(a);
     return (Call){.a = a,
                   .N = N,
-                  .unpacked = N <= UNPACKED && !rounded,
+                  .unpacked = has_ints(a) || (N <= UNPACKED && !rounded),
                   .kind_x = added ? a->norm_x : kind_of_product(a->norm_x, products),
                   .kind_h = of_sum || a->cell == INDRNN || a->heads > 1
                                 ? a->norm_h
@@ -197,8 +197,8 @@ static void project(const Call *c, int64_t number, int64_t row, int64_t count, i
     int64_t GH = c->GH;
     const real *input = (const real *)a->input + row * a->I, *bias = a->bias_in;
     if (a->weight_ih)
-        multiply_gates(c, number, input, a->I, 0, count, a->weight_ih, c->packed_ih, a->I, u0, u1, x,
-                       0);
+        multiply_gates(c, number, input, a->I, 0, count, a->weight_ih, a->scale_ih, c->packed_ih,
+                       a->I, u0, u1, x, 0);
     else if (has_x(a)) /* the product is added to x, which is not ours */
         memcpy(x, input, (size_t)(count * GH) * sizeof(real));
     int of_row = c->norm_x && !c->batch, constant = c->pooled && !a->own_x;
@@ -258,7 +258,7 @@ static void forward_work(void *data, int64_t number, int64_t size) {
             multiply_units(s);
         else
             multiply_gates(c, number, h_before(s, s->r0), a->P, head_width(a), s->r1 - s->r0,
-                           a->weight_hh, c->packed, head_width(a), s->u0, s->u1,
+                           a->weight_hh, a->scale_hh, c->packed, head_width(a), s->u0, s->u1,
                            product_of(s, s->r0), (int)a->sum);
         run_phases(s, steps_for(a)->forward, steps_for(a)->forward_batch);
         if (a->weight_hr) project_h(s);

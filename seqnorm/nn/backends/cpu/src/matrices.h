@@ -5,18 +5,41 @@
 
 #define BLOCK 48 /* rows projected together */
 
-/* Reals of a thread's rounded rows, and of a tile of a matrix. */
+/* Reals of a thread's rounded rows, and of a tile of a matrix of reals. */
 INLINE int64_t halves_size(const Arguments *a) {
     int64_t rows = a->B > BLOCK ? a->B : BLOCK, K = a->weight_ih && a->I > a->H ? a->I : a->H;
-    return (rows + VL) * K;
+    return has_ints(a) ? rounded_size(rows, K) : (rows + VL) * K;
+}
+
+/* Compute units u0 .. u1 of every gate of c = a (n, lda) times W (G * H, K) of int8, as
+ * `multiply_gates` does. */
+static void multiply_int_gates(const Call *c, int64_t number, const real *a, int64_t lda,
+                               int64_t step, int64_t n, const int8_t *w, const real *scale,
+                               int64_t K, int64_t u0, int64_t u1, real *to, int add) {
+    int64_t U = head_units(c->a);
+    for (int64_t head = 0; head < c->a->heads; head++) {
+        int64_t first = head * U, start = u0 > first ? u0 : first;
+        int64_t end = u1 < first + U ? u1 : first + U;
+        if (start >= end) continue;
+        real *memory = c->halves + number * halves_size(c->a);
+        Rounded rows = round_rows(a + head * step, lda, n, K, memory);
+        for (int64_t j = start; j < c->GH; j += c->a->H)
+            multiply_ints(&rows, w + j * K, scale + j, end - start, to + j, c->GH, add);
+    }
 }
 
 /* Compute units u0 .. u1 of every gate of c = a (n, lda) times W (G * H, K), or add them to c. The
  * product reads the packed panels of W, or W itself where `packed` is NULL. `number` is that of
- * this thread. Each head reads K values of a row, `step` after those of the head before. */
+ * this thread. Each head reads K values of a row, `step` after those of the head before. W has a
+ * scale of each row where it is of int8. */
 static void multiply_gates(const Call *c, int64_t number, const real *a, int64_t lda, int64_t step,
-                           int64_t n, const real *w, const real *packed, int64_t K, int64_t u0,
-                           int64_t u1, real *to, int add) {
+                           int64_t n, const void *weight, const void *scale, const real *packed,
+                           int64_t K, int64_t u0, int64_t u1, real *to, int add) {
+    const real *w = weight;
+    if (scale) {
+        multiply_int_gates(c, number, a, lda, step, n, weight, scale, K, u0, u1, to, add);
+        return;
+    }
     int64_t U = head_units(c->a), heads = c->a->heads, wide = panels(U) * NR;
 #if HAS_PAIRS
     if (c->a->half == PAIRS && packed) {

@@ -4,6 +4,7 @@
  * gradient of r from all of that of h. So they meet between the two. */
 #pragma once
 
+#include "matrices.h"
 #include "step.h"
 
 /* This thread's panels of W_hr for r, and, backward, for the gradient of h. */
@@ -30,7 +31,11 @@ static void project_h(Share *s) {
     int64_t H = a->H, P = a->P, n = s->r1 - s->r0, units = s->p1 - s->p0;
     const real *raw = c->raw_h + s->r0 * H;
     real *to = c->step_h + s->r0 * P + s->p0;
-    if (units > 0 && c->unpacked)
+    if (units > 0 && a->scale_hr) {
+        Rounded rows = round_rows(raw, H, n, H, c->halves + s->number * halves_size(a));
+        multiply_ints(&rows, (const int8_t *)a->weight_hr + s->p0 * H,
+                      (const real *)a->scale_hr + s->p0, units, to, P, 0);
+    } else if (units > 0 && c->unpacked)
         multiply_rows(raw, H, n, (const real *)a->weight_hr + s->p0 * H, H, units, to, P, 0);
     else if (units > 0)
         multiply(raw, H, n, c->packed_hr + s->p0 * H, H, units, to, P, 0);

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "arguments.h"
+#include "int8.h"
 #include "pairs.h"
 
 #define PARTS 16  /* sums that a phase can exchange for a row: 2 of x and 2 of h for 4 sets */
@@ -21,7 +22,7 @@ typedef struct {
     const Arguments *a;
     int training;
     int batch, own; /* whether norms are of the batch; whether any takes statistics of these rows */
-    int unpacked;   /* whether products read the matrices as they are */
+    int unpacked;   /* whether products read the matrices as they are, as they do those of int8 */
     int64_t kind_x, kind_h; /* norm_x, norm_h; RMS for LAYER where the product has mean 0 */
     int64_t GH, S;  /* G * H; reals in a row of stats */
     real *x;
@@ -40,7 +41,8 @@ typedef struct {
     /* With a projection: packed W_hr; r = o tanh(N(c)), (B, H), backward (N, H); of a step (B, .) h
      * before zoneout, backward the gradient of r; the gradients of W_hr r (N, P). */
     real *packed_hr, *raw_h, *step_h, *grad_projected;
-    real *halves; /* of each thread: rows rounded to bfloat16, and then a tile of a matrix */
+    real *halves; /* of each thread: rows rounded to bfloat16, and then a tile of a matrix; or rows
+                   * rounded to whole numbers */
     int64_t N, *before; /* rows of all steps; of each, the row of its h_(t-1) */
     Barrier barrier;
 } Call;
@@ -74,6 +76,11 @@ typedef struct {
 /* Reals of the carried state beside h, in a row. */
 INLINE int64_t carried_width(const Arguments *a) {
     return a->cell == LSTM ? a->H : a->cell == SLSTM ? 3 * a->H : 0;
+}
+
+/* Return whether matrices are of int8. */
+INLINE int has_ints(const Arguments *a) {
+    return a->scale_ih || a->scale_hh;
 }
 
 /* Units of a gate that belong to a head, and units of h that each of them reads. */
