@@ -285,3 +285,18 @@ def test_one_step_runs_in_executorch(runtime: str, norm: str | None) -> None:
             )
         graph.float()
         assert_equal(list(found), list(expected))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_sequences_of_any_length_run_in_executorch() -> None:
+    exir = pytest.importorskip("executorch.exir", reason=WITHOUT_EXECUTORCH)
+    from executorch.runtime import Runtime
+
+    layer = seqnorm.LSTM(INPUT, HIDDEN, norm="layer").eval()
+    sizes = ({0: torch.export.Dim("T", min=2, max=64)},)
+    program = torch.export.export(layer, (torch.zeros(5, 1, INPUT),), dynamic_shapes=sizes)
+    lowered = exir.to_edge_transform_and_lower(decompose(program)).to_executorch()
+    method = Runtime.get().load_program(lowered.buffer).load_method("forward")
+    for steps in (5, 9, 2):
+        given = drawn(steps, 1, False)
+        assert_equal(list(method.execute(given)), definition(layer, given))
