@@ -165,10 +165,12 @@ def parts_of(norm: FeatureNorm) -> list[Affine]:
 def table_of(site: BatchSiteNorm) -> tuple[Tensor, Tensor]:
     """Return scale and shift (S, F) of each step, see ``TablePass``."""
     table, norm = site.table, site.norm
+    # The last step with statistics up to each one, in log2(S) maxima. ONNX has no cummax.
     own = torch.arange(table.max_steps, device=table.count.device)
-    # The last step with statistics up to each one. ONNX has no cummax.
-    known = (table.count > 0) & (own <= own[:, None])
-    source = torch.where(known, own, 0).amax(1)
+    source, distance = torch.where(table.count > 0, own, 0), 1
+    while distance < table.max_steps:
+        source = torch.maximum(source, F.pad(source[:-distance], (distance, 0)))
+        distance *= 2
     mean, var = (t.index_select(0, source) for t in (table.running_mean, table.running_var))
     scale = torch.rsqrt(var + norm.eps) if norm.eps_on == "var" else 1.0 / (var.sqrt() + norm.eps)
     scale = affine(scale, site.weight, None)
