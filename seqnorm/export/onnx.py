@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..extra import explained
+from ..files import write_atomically
 from ..nn.layers.cell import RecurrentCell
 from ..nn.layers.layer import RecurrentLayer
 from ..version import __version__
@@ -44,6 +45,7 @@ def to_onnx(
     resets: bool = False,
     step: bool = False,
     opset_version: int | None = None,
+    int8: bool = False,
 ) -> Path:
     """Write a layer or cell as an ONNX file, for sequences of any length and batches of any size.
 
@@ -77,6 +79,8 @@ def to_onnx(
         step: if true, the graph computes one step of a layer, without a loop.
         opset_version: version of ONNX's operators, from 17 on. The default is 23 for a layer with
             RMSNorm, which has an operator from then on, and 20 otherwise.
+        int8: if true, matrices are stored in 8 bits, and products computed in integers. A layer
+            that is an operator of ONNX stays in float32. It needs the package ``onnxruntime``.
 
     Returns:
         The path.
@@ -95,16 +99,14 @@ def to_onnx(
             "torch.onnx.export(model, inputs, path, dynamo=True) exports a model that holds some"
         )
     if opset_version is None:
-        norms = {} if module.norm is None else module.norm.norms
-        rms = any(norm.kind == "rms" for norm in norms.values())
-        opset_version = _WITH_RMS if rms else _USUAL
+        opset_version = opset_of(module)
     graph = NamedGraph(module, lengths, states, resets, step)
     arguments = graph.arguments
     examples = {name: argument.example() for name, argument in arguments.items()}
     axes = {name: argument.axes() for name, argument in arguments.items()}
     properties = {"cell": module.step.name, "norm": "" if module.norm is None else module.norm.text}
     program = export(graph, examples, axes, graph.outputs, opset_version, properties)
-    return save(program, path)
+    return save(program, path, int8)
 
 
 def export(
@@ -151,18 +153,37 @@ def export(
     return program
 
 
-def save(program: Any, path: PathLike) -> Path:
-    """Write a program as an ONNX file, with its weights beside it if they are beyond 2 GB."""
+def opset_of(module: nn.Module) -> int:
+    """Return the version of ONNX's operators that the layers and cells of a module use."""
+    layers = [m for m in module.modules() if isinstance(m, (RecurrentCell, RecurrentLayer))]
+    norms = [norm for m in layers if m.norm is not None for norm in m.norm.norms.values()]
+    return _WITH_RMS if any(norm.kind == "rms" for norm in norms) else _USUAL
+
+
+def save(program: Any, path: PathLike, int8: bool = False) -> Path:
+    """Write a program as an ONNX file, with its weights beside it if they are beyond 2 GB.
+
+    Args:
+        program: what ``export`` returns.
+        path: the file.
+        int8: if true, matrices and embeddings are stored in 8 bits.
+    """
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder {path.parent} does not exist: create it first")
-    program.save(path)
+    if not int8:
+        program.save(path)
+        return path
+    from .int8 import quantised
+
+    model = quantised(program.model_proto, HINT)
+    write_atomically(path, model.SerializeToString())
     return path
 
 
-def need_onnx() -> None:
-    """Raise an error unless torch and the packages of ONNX can export."""
-    with explained("seqnorm.export.to_onnx", HINT):
+def need_onnx(user: str = "seqnorm.export.to_onnx") -> None:
+    """Raise an error unless torch and the packages of ONNX can export for the ``user``."""
+    with explained(user, HINT):
         import onnx
         import onnxscript
 
@@ -200,6 +221,10 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
+            # It says so of each name that two inputs share, as B.
+            warnings.filterwarnings("ignore", "# The axis name: ", UserWarning)
+            # ``check_exportable`` refuses layers whose mode matters.
+            warnings.filterwarnings("ignore", "Exporting a model while it is in training")
             yield
     finally:
         for log, level in zip(logs, levels):
