@@ -10,7 +10,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Union
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ..extra import explained
 from ..files import write_atomically
+from ..nn.backends import onnx_layers
 from ..nn.layers.cell import RecurrentCell
 from ..nn.layers.layer import RecurrentLayer
 from ..version import __version__
@@ -79,8 +80,9 @@ def to_onnx(
         step: if true, the graph computes one step of a layer, without a loop.
         opset_version: version of ONNX's operators, from 17 on. The default is 23 for a layer with
             RMSNorm, which has an operator from then on, and 20 otherwise.
-        int8: if true, matrices are stored in 8 bits, and products computed in integers. A layer
-            that is an operator of ONNX stays in float32. It needs the package ``onnxruntime``.
+        int8: if true, matrices are stored in 8 bits, and their products are computed in integers;
+            norms and states stay in float32. Every layer is then a ``Scan``. It needs the package
+            ``onnxruntime``.
 
     Returns:
         The path.
@@ -105,7 +107,7 @@ def to_onnx(
     examples = {name: argument.example() for name, argument in arguments.items()}
     axes = {name: argument.axes() for name, argument in arguments.items()}
     properties = {"cell": module.step.name, "norm": "" if module.norm is None else module.norm.text}
-    program = export(graph, examples, axes, graph.outputs, opset_version, properties)
+    program = export(graph, examples, axes, graph.outputs, opset_version, properties, int8)
     return save(program, path, int8)
 
 
@@ -116,6 +118,7 @@ def export(
     outputs: Sequence[str],
     opset_version: int = _USUAL,
     properties: Mapping[str, str] | None = None,
+    int8: bool = False,
 ) -> Any:
     """Return a module as a ``torch.onnx.ONNXProgram``.
 
@@ -126,6 +129,9 @@ def export(
         outputs: names of the outputs.
         opset_version: version of ONNX's operators.
         properties: what else the file says about itself.
+        int8: if true, every layer is a loop, so that ``save`` can store its matrices in 8 bits.
+            onnxruntime would turn ONNX's own LSTM into an operator that no other program has, and
+            leave GRU and RNN as they are.
     """
     need_onnx()
     from onnxscript import optimizer
@@ -134,7 +140,8 @@ def export(
         raise ValueError(f"opset_version must be {_OLDEST} or newer, got {opset_version}")
     sizes = {name: torch.export.Dim(name) for one in axes.values() for name in one.values()}
     shapes = [{axis: sizes[name] for axis, name in axes[key].items()} for key in examples]
-    with torch.no_grad(), _quiet():
+    loops = onnx_layers.left_out() if int8 else nullcontext()
+    with torch.no_grad(), _quiet(), loops:
         program = torch.onnx.export(
             module,
             tuple(examples.values()),

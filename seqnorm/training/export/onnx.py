@@ -47,6 +47,7 @@ def write_onnx(checkpoint: Checkpoint, path: Path, step: bool, int8: bool) -> li
         graph.outputs,
         opset_of(graph),
         properties_of(checkpoint, graph, step),
+        int8,
     )
     written = [save(program, path, int8=int8)]
     tokenizer = checkpoint.hyper_parameters.get("tokenizer")
