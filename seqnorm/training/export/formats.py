@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from ..checkpoints.checkpoint_file import Checkpoint
-from .graphs import model_graph
 from .onnx import write_onnx
 
 # The function that writes a file: the checkpoint, the path, and the options of ``export``.

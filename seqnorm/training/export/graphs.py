@@ -53,7 +53,7 @@ class ClassifierGraph(ModelGraph):
         self.vocabulary = _vocabulary(model.tokenizer)
 
     def forward(self, *tensors: Tensor) -> Tensor:
-        return self.network(*tensors).softmax(-1)  # type: ignore[no-any-return]
+        return self.network(*tensors).softmax(-1)
 
 
 class SeriesGraph(ModelGraph):

@@ -159,7 +159,8 @@ def score(model: Model, tokens: Sequence[int], window: int | None) -> list[float
     its steps from their beginnings, or have any length (see ``seqnorm.models.LanguageModel``).
     """
     text = torch.tensor(tokens, device=model.device)
-    states, found = None, []
+    states: Any = None
+    found: list[float] = []
     with torch.inference_mode():
         for start in range(0, len(tokens) - 1, window or _PIECE):
             piece = text[start : start + (window or _PIECE) + 1]

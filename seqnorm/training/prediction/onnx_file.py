@@ -21,8 +21,10 @@ HINT = "pip install 'seqnorm[train,onnx]'"
 FORMAT = 1
 # The options of the data that prediction reads.
 DATA = frozenset(
-    ["corpus", "text_column", "delimiter", "quotes", "max_length"]
-    + ["mode", "reset_at_documents", "window", "id_column", "time_column"]
+    (
+        *("corpus", "text_column", "delimiter", "quotes", "id_column", "time_column"),
+        *("max_length", "mode", "reset_at_documents", "window"),
+    )
 )
 _TASKS = ("classification", "language", "series_classification", "series_regression")
 

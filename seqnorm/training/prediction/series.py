@@ -122,9 +122,7 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def outputs_of(
-    model: Model, series: Sequence[Tensor], batch_size: int
-) -> list[list[float]]:
+def outputs_of(model: Model, series: Sequence[Tensor], batch_size: int) -> list[list[float]]:
     """Return the probabilities or the targets of each of the series (T, F), in their order."""
     # The graph of an ONNX file scales the values itself.
     scales = not isinstance(model, OnnxSeries)
