@@ -153,6 +153,7 @@ def export(
             verbose=False,
         )
         assert program is not None  # as always with dynamo=True
+        _check_sizes(program.model, axes)
         _join_parts(program.model)
         optimizer.optimize_ir(program.model, input_size_limit=_LARGEST, output_size_limit=_LARGEST)
     program.model.producer_name, program.model.producer_version = "seqnorm", __version__
@@ -202,6 +203,20 @@ def need_onnx(user: str = "seqnorm.export.to_onnx") -> None:
             f"the export to ONNX needs torch 2.9 or newer, and this is torch {torch.__version__}"
         ) from None
     _ = higher_order_scan
+
+
+def _check_sizes(model: Any, axes: Mapping[str, Mapping[int, str]]) -> None:
+    """Raise RuntimeError if a graph takes one size alone where it has to take any.
+
+    The exporter's last resort is a graph for the sizes of the example.
+    """
+    for value in model.graph.inputs:
+        for axis, name in axes.get(value.name, {}).items():
+            if isinstance(value.shape[axis], int):
+                raise RuntimeError(
+                    f"the graph takes {name}={value.shape[axis]} alone in its input {value.name}: "
+                    "something in the module reads this size as a number, as len(x) does"
+                )
 
 
 def _join_parts(model: Any) -> None:

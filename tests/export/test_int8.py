@@ -19,6 +19,7 @@ import onnxruntime  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from seqnorm.export.int8 import products_as_matmul  # noqa: E402
+from seqnorm.export.onnx import export  # noqa: E402
 
 
 @pytest.mark.parametrize(("cell", "norm"), [("LSTM", "layer"), ("GRU", None)])
@@ -44,6 +45,15 @@ def test_a_layer_in_8_bits(cell: str, norm: str | None, tmp_path: Path) -> None:
     found = onnxruntime.InferenceSession(paths[1]).run(None, {"input": x.numpy()})[0]
     assert 1e-6 < np.abs(found - expected).max() < 0.15
     assert np.abs(found - expected).mean() < 0.01
+
+
+def test_a_size_that_the_module_fixes() -> None:
+    class Fixing(torch.nn.Module):
+        def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+            return tensors[0] + torch.arange(len(tensors[0]))[:, None]
+
+    with pytest.raises(RuntimeError, match="takes B=3 alone in its input x"):
+        export(Fixing().eval(), {"x": torch.zeros(3, 2)}, {"x": {0: "B"}}, ["y"])
 
 
 def _gemm(**attributes: float) -> onnx.ModelProto:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -284,6 +285,15 @@ def test_files_that_are_refused(
         OnnxFile(alone)
     with pytest.raises(ValueError, match="there is no ONNX file"):
         OnnxFile(tmp_path / "missing.onnx")
+
+
+@pytest.mark.parametrize("missing", ["onnxruntime", "tokenizers"])
+def test_a_package_is_missing(
+    missing: str, classifier_file: OnnxFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ModuleNotFoundError, match=rf"module {missing}, .* pip install 'seqnorm\["):
+        OnnxClassifier(OnnxFile(classifier_file.path))
 
 
 def test_what_a_file_says_is_not_trusted(classifier_file: OnnxFile, tmp_path: Path) -> None:
