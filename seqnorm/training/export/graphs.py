@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from seqnorm.datasets import Scaling
 from seqnorm.export.graphs import Argument
+from seqnorm.nn.layers.exported import check_exportable
+from seqnorm.nn.layers.layer import RecurrentLayer
 
 from ..checkpoints.checkpoint_file import Checkpoint
 from ..checkpoints.stored_model import stored_model
@@ -158,14 +160,21 @@ def model_graph(checkpoint: Checkpoint, step: bool) -> ModelGraph:
         step: True for one step of a language model.
 
     Raises:
-        ValueError: The checkpoint holds no model, or one without a single step.
+        ValueError: The checkpoint holds no model, one without a single step, or one with layers
+            that cannot be exported.
     """
-    if checkpoint.task == "language":
-        return LanguageGraph(stored_model(LanguageModelling, checkpoint), step).eval()
-    if step:
+    if step and checkpoint.task != "language":
         raise ValueError(
             f"{checkpoint.path} is a model of the task {checkpoint.task}, which reads a whole "
             "sequence before it answers: only language models have a graph of one step"
         )
-    kind, graph = _MODULES[checkpoint.task]
-    return graph(stored_model(kind, checkpoint)).eval()
+    graph: ModelGraph
+    if checkpoint.task == "language":
+        graph = LanguageGraph(stored_model(LanguageModelling, checkpoint), step)
+    else:
+        kind, make = _MODULES[checkpoint.task]
+        graph = make(stored_model(kind, checkpoint))
+    for module in graph.modules():
+        if isinstance(module, RecurrentLayer):
+            check_exportable(module)
+    return graph.eval()

@@ -205,6 +205,7 @@ def test_scores_and_continuations(norm: str, tmp_path: Path) -> None:
         embedding_size=8,
         hidden_size=12,
         num_layers=2,
+        chunk=4,
     )
     with torch.no_grad():
         model.network.decoder.weight.mul_(20)
@@ -268,7 +269,12 @@ def test_files_that_are_refused(
         export(checkpoint, "nowhere/model.onnx")
     with pytest.raises(ValueError, match="only language models have a graph of one step"):
         export(checkpoint, str(tmp_path / "model.onnx"), step=True)
-    assert not list(tmp_path.iterdir())
+    options = {"norm": "batch", "norm_options": {"beyond": "error"}, "hidden_size": 4}
+    model = TextClassification(checkpoint.hyper_parameters["tokenizer"], CLASSES, **options)
+    refused = stored(tmp_path / "best.ckpt", model)
+    with pytest.raises(ValueError, match=r"this LSTM cannot be exported: .*beyond"):
+        export(read_checkpoint(refused), str(tmp_path / "model.onnx"))
+    assert list(tmp_path.iterdir()) == [refused]
 
     whole = Path(classifier_file.path).read_bytes()
     alone = tmp_path / "alone.onnx"
