@@ -25,6 +25,7 @@ ROOMS = [
     "callbacks",
     "tasks",
     "prediction",
+    "export",
     "run",
     "search",
 ]
@@ -37,7 +38,7 @@ ARROWS = {  # a package, and the packages of seqnorm that it may import
     "export": {"nn"},
     "models": {"nn"},
     "datasets": set(),
-    "training": {"models", "datasets", "nn"},
+    "training": {"models", "datasets", "export", "nn"},
     "studies": {"training", "models", "datasets", "nn"},
     "command": {"studies", "training", "nn"},
 }

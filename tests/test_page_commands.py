@@ -21,7 +21,7 @@ from seqnorm.studies.commands import arguments as study_arguments
 
 # Programs of others, whose own options are not checked here.
 OTHERS = {"echo", "torchrun", "srun", ".", "#SBATCH", "gcc", "./denoiser"}
-TRAINING = ("fit", "sweep", "validate", "test", "predict")
+WITH_OPTIONS = ("fit", "sweep", "validate", "test", "predict", "export")
 FIELDS = {field.name for of in (Norm, NormScheme) for field in fields(of)}  # of norm_options
 EXTRAS = re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
 
@@ -74,7 +74,7 @@ def check_seqnorm(words: list[str]) -> None:
     if command == "study":
         if rest != ["NAME"]:
             study_arguments(rest, "seqnorm study")
-    elif command in TRAINING:
+    elif command in WITH_OPTIONS:
         check_options(command, rest)
 
 
@@ -148,7 +148,7 @@ def test_an_option_within_a_sentence_exists(code: str) -> None:
     for name in re.findall(r"--[\w.]+\+?", code):
         if f'"{name}"' in OF_PROGRAMS:
             continue
-        for command in TRAINING:
+        for command in WITH_OPTIONS:
             try:
                 check_options(command, shlex.split(code))
             except AssertionError:

@@ -28,7 +28,8 @@ FURTHER = {
     "sweep": ("seed_everything", "space", "trials", "hours", "resume"),
     "validate": ("ckpt_path",),
     "test": ("ckpt_path",),
-    "predict": ("ckpt_path",),
+    "predict": ("ckpt_path", "onnx"),
+    "export": ("ckpt_path",),
 }
 # The classes whose arguments are options, by the group of the options and the file.
 GROUPS = {
@@ -52,11 +53,14 @@ GROUPS = {
         ("training/run/run_folder.py", name) for name in ("Run", "LanguageRun", "RegressionRun")
     ),
 }
-PREDICTION = (
-    ("training/prediction/classification.py", "predict"),
-    ("training/prediction/language.py", "predict"),
-    ("training/prediction/series.py", "predict"),
-)
+# The functions whose arguments are options, by command.
+FUNCTIONS = {
+    "predict": tuple(
+        (f"training/prediction/{file}.py", "predict")
+        for file in ("classification", "language", "series")
+    ),
+    "export": (("training/export/formats.py", "export"),),
+}
 # The corpora by name, which are known here without an import.
 CORPORA = (
     *("r8", "r52", "20news", "imdb", "mr", "zh_reviews", "ptb", "wikitext2", "text8"),
@@ -64,7 +68,13 @@ CORPORA = (
 )
 LIBRARIES = ("torchtext:", "hf:")
 # The option that a file or folder without an option stands for.
-POSITIONAL = {**dict.fromkeys(TRAINING, "--data.corpus"), "predict": "--input"}
+POSITIONAL = {
+    **dict.fromkeys(TRAINING, "--data.corpus"),
+    "predict": "--input",
+    "export": "--ckpt_path",
+}
+# Options that stand for --option true without a value.
+SWITCHES = ("--find_lr", "--step", "--int8")
 # Options without a value.
 FLAGS = ("-h", "--help", "--print_config")
 # Other names of the options of prediction: those of training, and a short one.
@@ -133,8 +143,8 @@ def with_input(command: str, arguments: Sequence[str]) -> list[str]:
         elif command == "predict" and word.startswith("-o"):
             name, equals = "--output", "="
             word = f"--output={word[2:].removeprefix('=')}"
-        elif word == "--find_lr" and words[:1] not in (["true"], ["false"]):
-            word, equals = "--find_lr=true", "="
+        elif word in SWITCHES and words[:1] not in (["true"], ["false"]):
+            word, equals = f"{word}=true", "="
         if word == "--":
             found += [word, *words]
             break
@@ -200,16 +210,18 @@ def check_files(command: str, arguments: Sequence[str]) -> None:
         if name == "--data.corpus" and command in TRAINING:
             _check_corpus(value)
         is_input = name == "--input" and command == "predict"
+        is_onnx = name == "--onnx" and command == "predict"
         if name == "--resume" and command == "sweep":
             _check_sweep(value or "")
-        if (name == "--ckpt_path" or is_input) and value not in (None, "", "-", "null", "none"):
+        is_file = name == "--ckpt_path" or is_input or is_onnx
+        if is_file and value not in (None, "", "-", "null", "none"):
             assert value is not None
             path = Path(value).expanduser()
             if not path.exists():
                 beside = path.parent.iterdir() if path.parent.is_dir() else ()
                 hint = nearest(path.name, (each.name for each in beside))
-                kind = "input file" if is_input else "checkpoint"
-                if not (hint or is_input):
+                kind = "input file" if is_input else "ONNX file" if is_onnx else "checkpoint"
+                if not hint and name == "--ckpt_path":
                     hint = ": give the path of a .ckpt file, as " + CHECKPOINT
                 raise EarlyError(f"there is no {kind} {value!r}{hint}")
         if name == "--folds_path" and value is not None:
@@ -320,8 +332,9 @@ def known_options(command: str) -> set[str]:
     Options of nested arguments, as ``model.norm_options.gain``, are not included.
     """
     known = {"help", "config", "task", "print_config", *FURTHER.get(command, ())}
-    if command == "predict":
-        return known.union(*(_arguments(PACKAGE / file, name) for file, name in PREDICTION))
+    if command in FUNCTIONS:
+        functions = FUNCTIONS[command]
+        return known.union(*(_arguments(PACKAGE / file, name) for file, name in functions))
     if command not in TRAINING:
         return set()
     groups = dict(GROUPS)

@@ -16,6 +16,7 @@ from seqnorm.version import __version__
 
 OPTIONAL = {
     "optuna": "sweeps over options: pip install 'seqnorm[sweep]'",
+    "onnx": "ONNX files: pip install 'seqnorm[onnx]'",
     "datasets": "data sets of Hugging Face: pip install 'seqnorm[datasets]'",
     "torchtext": "torchtext's data sets and tokenizers; it needs torch 2.3 and Python 3.9 to 3.12: "
     "pip install 'seqnorm[torchtext]'",

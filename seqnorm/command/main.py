@@ -31,6 +31,7 @@ COMMANDS = {
     "validate": ("Evaluate a checkpoint on the validation part.", NEEDED),
     "test": ("Evaluate a checkpoint on the test part.", NEEDED),
     "predict": ("Use a checkpoint on new texts or series.", NEEDED),
+    "export": ("Write a model as an ONNX file, for programs without this library.", NEEDED),
     "study": ("Run the studies of BatchNorm's limitations, or write their report.", NEEDED),
     "info": ("Show versions, backends, kernels, and what is missing.", ()),
 }

@@ -123,6 +123,20 @@ class LanguageTokenizer(Tokenizer):
         lengths[self.unk_id] = 0 if word else 1
         return torch.tensor(lengths, device="cpu")
 
+    def characters_after(self, before: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
+        """Return the characters (N,) of ``targets`` (N,), each after the token ``before`` (N,).
+
+        A word includes the space before it, except the first one of a text.
+
+        Args:
+            counts: What ``characters`` returns.
+        """
+        found = counts[targets]
+        if self.level == "word":
+            words = (targets != self.eos_id) & (found > 0)
+            found = found - (words & (before == self.eos_id)).to(found.dtype)
+        return found
+
     def stream(self, texts: Sequence[str], *, ends: bool = True) -> Tensor:
         """Return the tokens (n,) int32 of all texts, one after the other, with an end after each.
 

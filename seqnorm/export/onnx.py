@@ -10,7 +10,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Union
 
@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from ..extra import explained
+from ..files import write_atomically
+from ..nn.backends import onnx_layers
 from ..nn.layers.cell import RecurrentCell
 from ..nn.layers.layer import RecurrentLayer
 from ..version import __version__
@@ -44,6 +46,7 @@ def to_onnx(
     resets: bool = False,
     step: bool = False,
     opset_version: int | None = None,
+    int8: bool = False,
 ) -> Path:
     """Write a layer or cell as an ONNX file, for sequences of any length and batches of any size.
 
@@ -77,6 +80,9 @@ def to_onnx(
         step: if true, the graph computes one step of a layer, without a loop.
         opset_version: version of ONNX's operators, from 18 on. The default is 23 for a layer with
             RMSNorm, which has an operator from then on, and 20 otherwise.
+        int8: if true, matrices are stored in 8 bits, and their products are computed in integers;
+            norms and states stay in float32. Every layer is then a ``Scan``. It needs the package
+            ``onnxruntime``.
 
     Returns:
         The path.
@@ -95,16 +101,14 @@ def to_onnx(
             "torch.onnx.export(model, inputs, path, dynamo=True) exports a model that holds some"
         )
     if opset_version is None:
-        norms = {} if module.norm is None else module.norm.norms
-        rms = any(norm.kind == "rms" for norm in norms.values())
-        opset_version = _WITH_RMS if rms else _USUAL
+        opset_version = opset_of(module)
     graph = NamedGraph(module, lengths, states, resets, step)
     arguments = graph.arguments
     examples = {name: argument.example() for name, argument in arguments.items()}
     axes = {name: argument.axes() for name, argument in arguments.items()}
     properties = {"cell": module.step.name, "norm": "" if module.norm is None else module.norm.text}
-    program = export(graph, examples, axes, graph.outputs, opset_version, properties)
-    return save(program, path)
+    program = export(graph, examples, axes, graph.outputs, opset_version, properties, int8)
+    return save(program, path, int8)
 
 
 def export(
@@ -114,6 +118,7 @@ def export(
     outputs: Sequence[str],
     opset_version: int = _USUAL,
     properties: Mapping[str, str] | None = None,
+    int8: bool = False,
 ) -> Any:
     """Return a module as a ``torch.onnx.ONNXProgram``.
 
@@ -124,6 +129,9 @@ def export(
         outputs: names of the outputs.
         opset_version: version of ONNX's operators.
         properties: what else the file says about itself.
+        int8: if true, every layer is a loop, so that ``save`` can store its matrices in 8 bits.
+            onnxruntime would turn ONNX's own LSTM into an operator that no other program has, and
+            leave GRU and RNN as they are.
     """
     need_onnx()
     from onnxscript import optimizer
@@ -132,7 +140,8 @@ def export(
         raise ValueError(f"opset_version must be {_OLDEST} or newer, got {opset_version}")
     sizes = {name: torch.export.Dim(name) for one in axes.values() for name in one.values()}
     shapes = [{axis: sizes[name] for axis, name in axes[key].items()} for key in examples]
-    with torch.no_grad(), _quiet():
+    loops = onnx_layers.left_out() if int8 else nullcontext()
+    with torch.no_grad(), _quiet(), loops:
         program = torch.onnx.export(
             module,
             tuple(examples.values()),
@@ -144,6 +153,7 @@ def export(
             verbose=False,
         )
         assert program is not None  # as always with dynamo=True
+        _check_sizes(program.model, axes)
         _join_parts(program.model)
         optimizer.optimize_ir(program.model, input_size_limit=_LARGEST, output_size_limit=_LARGEST)
     program.model.producer_name, program.model.producer_version = "seqnorm", __version__
@@ -151,18 +161,37 @@ def export(
     return program
 
 
-def save(program: Any, path: PathLike) -> Path:
-    """Write a program as an ONNX file, with its weights beside it if they are beyond 2 GB."""
+def opset_of(module: nn.Module) -> int:
+    """Return the version of ONNX's operators that the layers and cells of a module use."""
+    layers = [m for m in module.modules() if isinstance(m, (RecurrentCell, RecurrentLayer))]
+    norms = [norm for m in layers if m.norm is not None for norm in m.norm.norms.values()]
+    return _WITH_RMS if any(norm.kind == "rms" for norm in norms) else _USUAL
+
+
+def save(program: Any, path: PathLike, int8: bool = False) -> Path:
+    """Write a program as an ONNX file, with its weights beside it if they are beyond 2 GB.
+
+    Args:
+        program: what ``export`` returns.
+        path: the file.
+        int8: if true, matrices and embeddings are stored in 8 bits.
+    """
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder {path.parent} does not exist: create it first")
-    program.save(path)
+    if not int8:
+        program.save(path)
+        return path
+    from .int8 import quantised
+
+    model = quantised(program.model_proto, HINT)
+    write_atomically(path, model.SerializeToString())
     return path
 
 
-def need_onnx() -> None:
-    """Raise an error unless torch and the packages of ONNX can export."""
-    with explained("seqnorm.export.to_onnx", HINT):
+def need_onnx(user: str = "seqnorm.export.to_onnx") -> None:
+    """Raise an error unless torch and the packages of ONNX can export for the ``user``."""
+    with explained(user, HINT):
         import onnx
         import onnxscript
 
@@ -174,6 +203,20 @@ def need_onnx() -> None:
             f"the export to ONNX needs torch 2.9 or newer, and this is torch {torch.__version__}"
         ) from None
     _ = higher_order_scan
+
+
+def _check_sizes(model: Any, axes: Mapping[str, Mapping[int, str]]) -> None:
+    """Raise RuntimeError if a graph takes one size alone where it has to take any.
+
+    The exporter's last resort is a graph for the sizes of the example.
+    """
+    for value in model.graph.inputs:
+        for axis, name in axes.get(value.name, {}).items():
+            if isinstance(value.shape[axis], int):
+                raise RuntimeError(
+                    f"the graph takes {name}={value.shape[axis]} alone in its input {value.name}: "
+                    "something in the module reads this size as a number, as len(x) does"
+                )
 
 
 def _join_parts(model: Any) -> None:
@@ -200,8 +243,8 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
-            # Axes of one size share a name.
-            warnings.filterwarnings("ignore", "# The axis name: .* will not be used", UserWarning)
+            # It says so of each name that two inputs share, as B.
+            warnings.filterwarnings("ignore", "# The axis name: ", UserWarning)
             yield
     finally:
         for log, level in zip(logs, levels):

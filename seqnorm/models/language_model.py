@@ -20,6 +20,7 @@ from seqnorm.nn.recurrence.windows import refuse_window
 from seqnorm.nn.statistics.masks import valid_mask
 from seqnorm.typed import called_as
 
+from .drawing import draw
 from .recurrent import layer_maker
 
 # For every layer, the tensors (1, B, H) of its state.
@@ -237,37 +238,22 @@ class LanguageModel(nn.Module):
             refuse_window(
                 layer.norm, "a text is drawn by calls of one step", "build it without window"
             )
-        if not prompt:
-            raise ValueError("the prompt must have at least one token, got an empty one")
-        if not temperature > 0:
-            raise ValueError(
-                f"temperature must be above 0, got {temperature}; top_k=1 takes the most probable"
-            )
-        for name, value in (("top_k", top_k), ("window", window)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1 or None, got {value}")
-        text = list(prompt)
-        states: LayerStates | None = None
-        read = step = 0  # tokens read so far, in all and in this window
-        while len(text) < len(prompt) + length:
-            piece = text[read:] if window is None else text[read : read + window - step]
-            tokens = torch.tensor([piece], device=self.decoder.weight.device)
-            output, states = self._layers(tokens, None, states, step)
-            read, step = read + len(piece), step + len(piece)
-            if step == window:
-                step = 0
-            if read < len(text):
-                continue
-            logits = self._logits(output[0, -1]).double() / temperature
-            logits[list(never)] = -torch.inf
-            if top_k is not None and top_k < len(logits):
-                kept = logits.topk(top_k).indices
-                logits = torch.full_like(logits, -torch.inf).index_copy(0, kept, logits[kept])
-            drawn = int(torch.multinomial(logits.softmax(0), 1, generator=generator))
-            if drawn == stop:
-                break
-            text.append(drawn)
-        return text[len(prompt) :]
+
+        def read(piece: Tensor, states: Any, step: int) -> tuple[Tensor, LayerStates]:
+            output, after = self._layers(piece[None], None, states, step)
+            return self._logits(output[0, -1]), after
+
+        return draw(
+            read,
+            prompt,
+            length,
+            generator=generator,
+            window=window,
+            temperature=temperature,
+            top_k=top_k,
+            never=never,
+            stop=stop,
+        )
 
     def _layers(
         self,

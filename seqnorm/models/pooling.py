@@ -69,7 +69,7 @@ class Pooling(nn.Module):
         def __call__(self) -> None: ...
 
     def _last(self, output: Tensor, lengths: Tensor, valid: Tensor) -> Tensor:
-        rows = torch.arange(len(output), device=output.device)
+        rows = torch.arange(output.shape[0], device=output.device)  # len() would fix B in a graph
         last = output[rows, (lengths - 1).clamp(min=0)]
         if not self.bidirectional:
             return last

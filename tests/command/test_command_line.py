@@ -14,6 +14,7 @@ from seqnorm.command import early
 from seqnorm.command.main import COMMANDS, main
 from seqnorm.datasets import LANGUAGE_CORPORA, SERIES_CORPORA, huggingface, torchtext_corpora
 from seqnorm.files import config_names, find_config, space_names
+from seqnorm.training.export.formats import export
 from seqnorm.training.run.fit import fit_parser
 from seqnorm.training.run.options import command_parser
 from seqnorm.training.run.task import TASKS
@@ -149,7 +150,7 @@ def test_options_that_may_be_right_are_left_to_the_parser() -> None:
         early.check_options("fit", words)
 
 
-@pytest.mark.parametrize("command", ["fit", "sweep", "test", "predict"])
+@pytest.mark.parametrize("command", ["fit", "sweep", "test", "predict", "export"])
 def test_the_known_options_are_those_of_the_parsers(command: str) -> None:
     found = set()
     for task in TASKS.values():
@@ -162,8 +163,13 @@ def test_the_known_options_are_those_of_the_parsers(command: str) -> None:
             add_trainer(parser)
             parser.add_class_arguments(task.data, "data")
             parser.add_argument("--ckpt_path")
+        elif command == "export":
+            parser = command_parser("export", "")
+            parser.add_function_arguments(export, skip={"checkpoint"})
+            parser.add_argument("--ckpt_path")
         else:
             parser = command_parser("predict", "")
+            parser.add_argument("--onnx")
             parser.add_function_arguments(task.predict, skip={"checkpoint"})
             parser.add_argument("--ckpt_path")
         names = [name for action in parser._actions for name in action.option_strings]

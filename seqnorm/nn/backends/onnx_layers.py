@@ -5,6 +5,9 @@ Axes: T steps, B sequences, I inputs, H = hidden_size, G gates.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -17,8 +20,24 @@ from ..recurrence.step import Nonlinear, State
 _GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2), "RNN": (0,)}
 
 
+# True while layers are written as loops, whose matrices can be stored in 8 bits.
+_left_out: ContextVar[bool] = ContextVar("_left_out", default=False)
+
+
+@contextmanager
+def left_out() -> Iterator[None]:
+    """Export layers as loops, also those that ONNX has."""
+    token = _left_out.set(True)
+    try:
+        yield
+    finally:
+        _left_out.reset(token)
+
+
 def has(direction: Direction) -> bool:
-    """Return whether ONNX has an operator for a direction."""
+    """Return whether a direction is exported as an operator of ONNX."""
+    if _left_out.get():
+        return False
     plain = not direction.norms and not any(direction.zoneout) and direction.weight_hr is None
     return plain and direction.step.fused is not None and direction.step.name in _GATES
 

@@ -8,7 +8,7 @@ import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
@@ -25,6 +25,22 @@ FORMAT_KEY = "seqnorm_format"
 INPUTS = {"tokenizer", "features"}
 # The files that this process wrote, with their modification times. They can be trusted.
 _written: dict[Path, int] = {}
+
+
+class Trained(Protocol):
+    """A trained model in a file: a checkpoint, or a file that was exported from one."""
+
+    @property
+    def path(self) -> str:
+        """The file."""
+
+    @property
+    def task(self) -> str:
+        """The task of the model."""
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """The arguments of the data that the model was trained on, or some of them."""
 
 
 class Checkpoint(NamedTuple):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..errors import is_of_memory, line_of
-from .checkpoint_file import Checkpoint
+from .checkpoint_file import Checkpoint, Trained
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -53,15 +53,15 @@ def stored_model(kind: type[M], checkpoint: Checkpoint, device: str = "cpu", **c
     return model.eval()
 
 
-def stored_size(checkpoint: Checkpoint, name: str) -> int | None:
+def stored_size(trained: Trained, name: str) -> int | None:
     """Return a number of tokens out of the data's hyper-parameters.
 
     Raises:
         ValueError: The value is neither None nor a positive integer.
     """
-    size = checkpoint.data.get(name)
+    size = trained.data.get(name)
     if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-        raise ValueError(f"{checkpoint.path}: {name} is {size!r:.50}, not a number of tokens")
+        raise ValueError(f"{trained.path}: {name} is {size!r:.50}, not a number of tokens")
     return size
 
 

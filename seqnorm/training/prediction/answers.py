@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 
 from seqnorm.datasets.own_files import name_of_class
 
-from ..checkpoints.checkpoint_file import Checkpoint
+from ..checkpoints.checkpoint_file import Trained
 
 T = TypeVar("T")
 
@@ -59,14 +59,14 @@ def each_of(given: Iterable[T], name: str, several: str, single: str) -> Iterato
     )
 
 
-def check_names(checkpoint: Checkpoint, kind: str, names: Sequence[str]) -> None:
+def check_names(trained: Trained, kind: str, names: Sequence[str]) -> None:
     """Refuse names of classes or targets (their ``kind``) that cannot be printed in a table.
 
     Raises:
         DatasetError: A name holds a control character.
     """
     for number, name in enumerate(names):
-        name_of_class(f"{checkpoint.path}, {kind} {number}", str(name))
+        name_of_class(f"{trained.path}, {kind} {number}", str(name))
 
 
 def most_probable(classes: Sequence[str], probabilities: Sequence[float]) -> str:

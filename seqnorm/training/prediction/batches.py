@@ -11,10 +11,11 @@ from seqnorm.datasets import BucketBatchSampler
 
 from ..tasks.classification import TextClassification
 from ..tasks.series import SeriesClassification, SeriesRegression
+from .onnx_models import OnnxAnswers
 
 # An example of more steps is read alone and in chunks, so that it does not pad others.
 LONG = 4096
-Model = Union[TextClassification, SeriesClassification, SeriesRegression]
+Model = Union[TextClassification, SeriesClassification, SeriesRegression, OnnxAnswers]
 
 
 @torch.inference_mode()
@@ -45,10 +46,15 @@ def answers_to(
     found: dict[int, list[float]] = {}
     for places in groups:
         batch = collate([examples[place] for place in places])
-        batch = model.transfer_batch_to_device(batch, model.device, 0)
-        if batch[0].shape[1] <= LONG:
-            answers = model.predict_step(batch)
-        else:
-            answers = model.answers(model.network.in_chunks(batch[0], batch.lengths, LONG))
+        answers = _answers(model, batch)
         found.update(zip(places, answers.tolist()))
     return [found[place] for place in range(len(examples))]
+
+
+def _answers(model: Model, batch: Any) -> torch.Tensor:
+    if isinstance(model, OnnxAnswers):
+        return model.predict_step(batch)
+    batch = model.transfer_batch_to_device(batch, model.device, 0)
+    if batch[0].shape[1] <= LONG:
+        return model.predict_step(batch)
+    return model.answers(model.network.in_chunks(batch[0], batch.lengths, LONG))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Literal
+from typing import Literal, Union
 
 from seqnorm.datasets import collate
 
@@ -13,12 +13,16 @@ from ..checkpoints.stored_model import stored_model, stored_size
 from ..tasks.classification import TextClassification
 from .answers import check_batch_size, check_names, most_probable
 from .batches import answers_to
+from .onnx_file import OnnxFile
+from .onnx_models import OnnxClassifier
 from .outputs import Format, writing
 from .sources import opened
 
+Classifier = Union[TextClassification, OnnxClassifier]
+
 
 def predict(
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | OnnxFile,
     input: str = "-",
     output: str = "-",
     format: Format | None = None,
@@ -31,7 +35,7 @@ def predict(
     """Label texts with their class and the probability of each class.
 
     Args:
-        checkpoint: The checkpoint of the model.
+        checkpoint: The checkpoint or the ONNX file of the model.
         input: A table by its ending (.csv, .tsv, .jsonl, .json, .parquet), another file with one
             document a line, a folder of .txt files, or - for standard input, line by line.
             seqnorm predict FILE is short for seqnorm predict --input FILE.
@@ -49,7 +53,11 @@ def predict(
         device: The device of the model: cpu, cuda, ...
     """
     check_batch_size(batch_size)
-    model = stored_model(TextClassification, checkpoint, device)
+    model: Classifier
+    if isinstance(checkpoint, OnnxFile):
+        model = OnnxClassifier(checkpoint, device)
+    else:
+        model = stored_model(TextClassification, checkpoint, device)
     max_length = stored_size(checkpoint, "max_length")
     check_names(checkpoint, "class", model.classes)
     names, parts = ["label", *model.classes], ["label", "probabilities"]
@@ -64,7 +72,7 @@ def predict(
 
 
 def label(
-    model: TextClassification, texts: Iterable[str], max_length: int | None, batch_size: int
+    model: Classifier, texts: Iterable[str], max_length: int | None, batch_size: int
 ) -> Iterator[list[float]]:
     """Yield the class probabilities of each text, in order; texts are read as they are needed."""
     texts = iter(texts)

@@ -5,23 +5,27 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Union
 
 import torch
 
-from ..checkpoints.checkpoint_file import Checkpoint
+from ..checkpoints.checkpoint_file import Checkpoint, Trained
 from ..checkpoints.stored_model import stored_model, stored_size
 from ..tasks.language import LanguageModelling
+from .onnx_file import OnnxFile
+from .onnx_models import OnnxLanguageModel
 from .outputs import Format, format_of, repeats_lines, writing
 from .sources import opened
 from .text_lines import printing
+
+Model = Union[LanguageModelling, OnnxLanguageModel]
 
 # The number of tokens that are read at once if the length of a piece has no influence.
 _PIECE = 1024
 
 
 def predict(
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | OnnxFile,
     input: str = "-",
     output: str = "-",
     format: Format | None = None,
@@ -40,7 +44,7 @@ def predict(
     Every row or line is a text of its own. Scores are -log p of its tokens and of its end, in nats.
 
     Args:
-        checkpoint: The checkpoint of the model.
+        checkpoint: The checkpoint or the ONNX file of the model.
         input: A table by its ending (.csv, .tsv, .jsonl, .json, .parquet), another file with one
             text a line, a folder of .txt files, or - for standard input, line by line.
             seqnorm predict FILE is short for seqnorm predict --input FILE.
@@ -64,7 +68,11 @@ def predict(
         seed: The seed of the draws, together with the number of the line.
         device: The device of the model: cpu, cuda, ...
     """
-    model = stored_model(LanguageModelling, checkpoint, device)
+    model: Model
+    if isinstance(checkpoint, OnnxFile):
+        model = OnnxLanguageModel(checkpoint, device)
+    else:
+        model = stored_model(LanguageModelling, checkpoint, device)
     window = window_of(checkpoint)
 
     def continued(text: str, number: int) -> str:
@@ -111,14 +119,14 @@ class Score(NamedTuple):
     scores: list[float]
 
 
-def window_of(checkpoint: Checkpoint) -> int | None:
+def window_of(trained: Trained) -> int | None:
     """Return the tokens of a window, if a model was trained on windows that all begin at step 0."""
-    in_windows = checkpoint.data.get("mode") == "stream"
-    in_windows = in_windows and not checkpoint.data.get("reset_at_documents")
-    return stored_size(checkpoint, "window") if in_windows else None
+    in_windows = trained.data.get("mode") == "stream"
+    in_windows = in_windows and not trained.data.get("reset_at_documents")
+    return stored_size(trained, "window") if in_windows else None
 
 
-def scored(model: LanguageModelling, text: str, window: int | None) -> Score:
+def scored(model: Model, text: str, window: int | None) -> Score:
     """Return the scores of a text."""
     tokens = encode(model, text)
     nats = score(model, tokens, window)
@@ -138,20 +146,21 @@ def _values(found: Score) -> tuple[list[Any], list[Any]]:
     return [*found[:2], shown], [*numbers, found.tokens, found.scores]
 
 
-def encode(model: LanguageModelling, text: str) -> list[int]:
+def encode(model: Model, text: str) -> list[int]:
     """Return the tokens of a text, after the end of the text before and, if texts end, its own."""
     (tokens,) = model.tokenizer.documents([text])
     return tokens if model.ends else tokens[:-1]
 
 
-def score(model: LanguageModelling, tokens: Sequence[int], window: int | None) -> list[float]:
+def score(model: Model, tokens: Sequence[int], window: int | None) -> list[float]:
     """Return -log p in nats of all ``tokens`` but the first, each given those before it.
 
     A long text is read in pieces, in bounded memory. The pieces are windows, if BatchNorm counts
     its steps from their beginnings, or have any length (see ``seqnorm.models.LanguageModel``).
     """
     text = torch.tensor(tokens, device=model.device)
-    states, found = None, []
+    states: Any = None
+    found: list[float] = []
     with torch.inference_mode():
         for start in range(0, len(tokens) - 1, window or _PIECE):
             piece = text[start : start + (window or _PIECE) + 1]
@@ -167,7 +176,7 @@ def score(model: LanguageModelling, tokens: Sequence[int], window: int | None) -
 
 
 def continuation(
-    model: LanguageModelling,
+    model: Model,
     text: str,
     length: int,
     window: int | None,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, TextIO, Union
 
+import torch
 from torch import Tensor
 
-from seqnorm.datasets import SeriesDataset, SeriesLayout, collate_series
+from seqnorm.datasets import SeriesLayout, collate_series
 from seqnorm.datasets.layout import DELIMITED
 from seqnorm.datasets.record_files import record_line
 from seqnorm.datasets.series.files import read_file
@@ -20,7 +21,11 @@ from ..data.series import check_features, named_features
 from ..tasks.series import SeriesClassification, SeriesRegression
 from .answers import check_batch_size, check_names, most_probable
 from .batches import answers_to
+from .onnx_file import OnnxFile
+from .onnx_models import OnnxSeries
 from .text_lines import printing
+
+Model = Union[SeriesClassification, SeriesRegression, OnnxSeries]
 
 Format = Literal["csv", "jsonl"]
 # The formats of files; "" is that of a name without an ending, as - and /dev/stdout.
@@ -28,7 +33,7 @@ ENDINGS: Mapping[str, Format] = {".csv": "csv", ".jsonl": "jsonl", "": "csv"}
 
 
 def predict(
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | OnnxFile,
     input: str,
     output: str = "-",
     format: Format | None = None,
@@ -44,7 +49,7 @@ def predict(
     Labels and targets in the file are not read.
 
     Args:
-        checkpoint: The checkpoint of the model.
+        checkpoint: The checkpoint or the ONNX file of the model.
         input: A file of series: .npz, .parquet, .csv, .tsv or .ts.
         output: A file for one line a series, replaced when all are done, or - for standard output.
         format: The format of the output: csv (a header, then the id, and the label and the
@@ -64,14 +69,18 @@ def predict(
     """
     check_batch_size(batch_size)
     format = format or _format_of(output)
-    model: SeriesClassification | SeriesRegression
-    if checkpoint.task == "series_classification":
+    model: Model
+    classified = checkpoint.task == "series_classification"
+    if isinstance(checkpoint, OnnxFile):
+        model = OnnxSeries(checkpoint, device)
+        names = model.names
+    elif classified:
         model = stored_model(SeriesClassification, checkpoint, device)
-        kind, names = "class", model.classes
+        names = model.classes
     else:
         model = stored_model(SeriesRegression, checkpoint, device)
-        kind, names = "target", model.targets.names
-    check_names(checkpoint, kind, names)
+        names = model.targets.names
+    check_names(checkpoint, "class" if classified else "target", names)
     layout = SeriesLayout(
         answer=None,
         id_column=id_column,
@@ -86,7 +95,7 @@ def predict(
     check_features(input, found.features, model.features, by_order=feature_columns is not None)
     rows = outputs_of(model, found.series.values, batch_size)
     with printing(output) as out:
-        _write(out, format, model, names, found.series.ids, rows)
+        _write(out, format, classified, names, found.series.ids, rows)
 
 
 def _format_of(output: str) -> Format:
@@ -113,25 +122,25 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def outputs_of(
-    model: SeriesClassification | SeriesRegression, series: Sequence[Tensor], batch_size: int
-) -> list[list[float]]:
+def outputs_of(model: Model, series: Sequence[Tensor], batch_size: int) -> list[list[float]]:
     """Return the probabilities or the targets of each of the series (T, F), in their order."""
-    data = SeriesDataset([model.features.apply(each) for each in series])
-    items = [data[place] for place in range(len(data))]
-    return answers_to(model, items, data.lengths, collate_series, batch_size)
+    # The graph of an ONNX file scales the values itself.
+    scales = not isinstance(model, OnnxSeries)
+    values = [model.features.apply(each).float() if scales else each for each in series]
+    unknown = torch.zeros(0)
+    items = [(each, -1, unknown, place) for place, each in enumerate(values)]
+    return answers_to(model, items, list(map(len, values)), collate_series, batch_size)
 
 
 def _write(
     out: TextIO,
     format: Format,
-    model: SeriesClassification | SeriesRegression,
+    classified: bool,
     names: tuple[str, ...],
     ids: tuple[str, ...],
     rows: list[list[float]],
 ) -> None:
     """Write a line for each series."""
-    classified = isinstance(model, SeriesClassification)
     if format == "csv":
         out.write(record_line(["id", *(["label"] if classified else []), *names]))
     for key, row in zip(ids, rows):

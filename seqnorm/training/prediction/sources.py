@@ -13,7 +13,7 @@ from seqnorm.datasets.guessing import text_column_of
 from seqnorm.datasets.layout import DELIMITED, ENDINGS, Quotes, check_text, read_text
 from seqnorm.datasets.rows import place_of_column, read_rows, text_of
 
-from ..checkpoints.checkpoint_file import Checkpoint
+from ..checkpoints.checkpoint_file import Trained
 from .text_lines import lines_of, standard_input
 
 
@@ -54,7 +54,7 @@ class Source:
 @contextmanager
 def opened(
     input: str,
-    checkpoint: Checkpoint,
+    trained: Trained,
     text_column: str | None = None,
     delimiter: str | None = None,
     quotes: Quotes | None = None,
@@ -64,7 +64,7 @@ def opened(
     Args:
         input: A table by its ending (.csv, .tsv, .jsonl, .json or .parquet), another file with a
             text a line, a folder of .txt files, or -.
-        checkpoint: The checkpoint of the model, which states the column that it was trained on.
+        trained: The file of the model, which states the column that it was trained on.
         text_column: The column of the texts; None for that of the training, or a guess.
         delimiter, quotes: As in ``seqnorm.datasets.load_corpus``.
 
@@ -74,7 +74,7 @@ def opened(
     """
     path = Path(input)
     if input != "-" and path.suffix.lower() in ENDINGS and not path.is_dir():
-        yield _table(path, checkpoint, text_column, delimiter, quotes)
+        yield _table(path, trained, text_column, delimiter, quotes)
         return
     options = {"text_column": text_column, "delimiter": delimiter, "quotes": quotes}
     if given := [name for name, value in options.items() if value is not None]:
@@ -115,16 +115,16 @@ def _documents(folder: Path) -> Source:
 
 def _table(
     path: Path,
-    checkpoint: Checkpoint,
+    trained: Trained,
     text_column: str | None,
     delimiter: str | None,
     quotes: Quotes | None,
 ) -> Source:
-    trained = checkpoint.data
-    if path.suffix.lower() in DELIMITED and _ending(trained.get("corpus")) == path.suffix.lower():
-        delimiter = delimiter or _text(trained.get("delimiter"))
-        quotes = quotes or _quotes(trained.get("quotes"))
-    column = text_column or _text(trained.get("text_column"))
+    data = trained.data
+    if path.suffix.lower() in DELIMITED and _ending(data.get("corpus")) == path.suffix.lower():
+        delimiter = delimiter or _text(data.get("delimiter"))
+        quotes = quotes or _quotes(data.get("quotes"))
+    column = text_column or _text(data.get("text_column"))
     if column is None:
         column = text_column_of(path, delimiter, quotes)
     found = read_rows(path, delimiter, quotes, [column])

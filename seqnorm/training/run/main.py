@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, Optional, cast
 
 import yaml
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -20,6 +20,8 @@ from seqnorm.files import CHECKPOINT
 
 from ..checkpoints.checkpoint_file import Checkpoint, read_checkpoint
 from ..errors import one_line
+from ..export.formats import export
+from ..prediction.onnx_file import OnnxFile
 from .config_files import check_configs
 from .evaluate import evaluate
 from .fit import fit_one, parsed
@@ -30,7 +32,7 @@ from .task import TASKS, Task
 
 
 def main(command: str, arguments: Sequence[str], words: Sequence[str]) -> None:
-    """Run ``fit``, ``validate``, ``test`` or ``predict``.
+    """Run ``fit``, ``validate``, ``test``, ``predict`` or ``export``.
 
     Args:
         arguments: The options, with paths of configurations.
@@ -64,10 +66,17 @@ def _run(command: str, arguments: Sequence[str], words: Sequence[str]) -> None:
     if command == "fit":
         arguments = options_of_folds(arguments)
     check_configs(arguments)
-    named, path = named_in(arguments)
+    named, path, onnx = named_in(arguments)
+    if onnx is not None and command == "predict":
+        if path is not None:
+            raise ValueError("give --ckpt_path or --onnx, not both")
+        file = OnnxFile(onnx)
+        predict(TASKS[_agreed(named, file.task, onnx)], arguments, None, file)
+        return
     checkpoint = None if path is None else read_checkpoint(path)
     if checkpoint is None and command != "fit" and not {"-h", "--help"}.intersection(arguments):
-        raise ValueError(f"{command} needs --ckpt_path, as {CHECKPOINT}")
+        more = ", or --onnx" if command == "predict" else ""
+        raise ValueError(f"{command} needs --ckpt_path, as {CHECKPOINT}{more}")
     if named is None and checkpoint is not None:
         named = checkpoint.task
     task = TASKS.get(named or "", TASKS["classification"])  # the parser reports another name
@@ -79,25 +88,52 @@ def _run(command: str, arguments: Sequence[str], words: Sequence[str]) -> None:
             cross_validate(task, parser, options, words)
     elif command == "predict":
         predict(task, arguments, checkpoint)
+    elif command == "export":
+        export_model(arguments, checkpoint)
     else:
         evaluate(cast("Literal['validate', 'test']", command), task, arguments, checkpoint)
 
 
-def predict(task: Task, arguments: Sequence[str], checkpoint: Checkpoint | None) -> None:
-    """Use a checkpoint on new texts or series."""
+def predict(
+    task: Task,
+    arguments: Sequence[str],
+    checkpoint: Checkpoint | None,
+    onnx: OnnxFile | None = None,
+) -> None:
+    """Use a checkpoint, or the ONNX file of one, on new texts or series."""
     parser = command_parser("predict", "Use a checkpoint on new texts or series.")
     help = "The checkpoint; no other file of the training is needed."
-    parser.add_argument("--ckpt_path", type=str, required=True, help=help)
+    parser.add_argument("--ckpt_path", type=Optional[str], default=None, help=help)
+    help = "A file of seqnorm export --to model.onnx, in place of a checkpoint."
+    parser.add_argument("--onnx", type=Optional[str], default=None, help=help)
     parser.add_function_arguments(task.predict, skip={"checkpoint"})
     options = parse(parser, arguments, checkpoint).as_dict()
-    for name in ("config", "task", "ckpt_path"):
+    for name in ("config", "task", "ckpt_path", "onnx"):
         del options[name]
     with ungrouped_options():
-        task.predict(checkpoint, **options)
+        task.predict(checkpoint if onnx is None else onnx, **options)
 
 
-def named_in(arguments: Sequence[str]) -> tuple[str | None, str | None]:
-    """Return the task and the checkpoint that a command line or its configuration files name.
+def export_model(arguments: Sequence[str], checkpoint: Checkpoint | None) -> None:
+    """Write the model of a checkpoint as a file for other programs."""
+    parser = command_parser("export", "Write a model as a file for other programs.")
+    parser.add_argument("--ckpt_path", type=str, required=True, help="The checkpoint.")
+    parser.add_function_arguments(export, skip={"checkpoint"})
+    options = parse(parser, arguments, checkpoint)
+    assert checkpoint is not None
+    for path in export(checkpoint, options.to, options.step, options.int8):
+        print(f"{path}: {path.stat().st_size:,} bytes")
+
+
+def _agreed(named: str | None, found: str, path: str) -> str:
+    """Return the task of an ONNX file, which is that of the option ``--task`` if it is given."""
+    if named not in (None, found):
+        raise ValueError(f"{path} holds a model of the task {found}, not of {named}")
+    return found
+
+
+def named_in(arguments: Sequence[str]) -> tuple[str | None, str | None, str | None]:
+    """Return the task, checkpoint and ONNX file that a command line or its configurations name.
 
     An option goes before a file, and a later file before an earlier one. The command's own parser
     reports errors in them.
@@ -105,6 +141,7 @@ def named_in(arguments: Sequence[str]) -> tuple[str | None, str | None]:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--task")
     parser.add_argument("--ckpt_path")
+    parser.add_argument("--onnx")
     parser.add_argument("-c", "--config", action="append", default=[])
     with suppress(argparse.ArgumentError):
         given, _ = parser.parse_known_args(list(arguments))
@@ -114,9 +151,9 @@ def named_in(arguments: Sequence[str]) -> tuple[str | None, str | None]:
                 stated = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
                 found |= stated if isinstance(stated, dict) else {}
         found |= {name: value for name, value in vars(given).items() if value is not None}
-        task, path = found.get("task"), found.get("ckpt_path")
-        return (
-            None if task is None else str(task),
-            None if path in (None, "null", "none", "None") else str(path),
-        )
-    return None, None
+        stated = [found.get(name) for name in ("task", "ckpt_path", "onnx")]
+        task, path, onnx = [
+            None if value in (None, "null", "none", "None") else str(value) for value in stated
+        ]
+        return task, path, onnx
+    return None, None, None

@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> None:
         check_configs(arguments)
         folder = _resumed(arguments)
         if folder is None:
-            named, _ = named_in(arguments)
+            named, *_ = named_in(arguments)
             # The parser reports another name.
             task = TASKS.get(named or "", TASKS["classification"])
             sweep, hours = new_sweep(task, arguments)

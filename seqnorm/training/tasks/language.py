@@ -74,7 +74,6 @@ class LanguageModelling(TaskModule[LanguageModel, Surprisal]):
         self.tokenizer = codes
         self.ends = ends
         self.register_buffer("token_characters", self.tokenizer.characters(), persistent=False)
-        self._words = codes.level == "word"
         self._carried: dict[str, Carried] = {}
         self._began: dict[str, Carried] = {}
 
@@ -137,11 +136,7 @@ class LanguageModelling(TaskModule[LanguageModel, Surprisal]):
 
     def characters(self, before: Tensor, targets: Tensor) -> Tensor:
         """Return the characters (N,) of ``targets`` (N,), each after the token ``before`` (N,)."""
-        found = self.token_characters[targets]
-        if self._words:  # a word includes the space before it, except the first one of a line
-            words = (targets != self.tokenizer.eos_id) & (found > 0)
-            found = found - (words & (before == self.tokenizer.eos_id)).to(found.dtype)
-        return found
+        return self.tokenizer.characters_after(before, targets, self.token_characters)
 
     def evaluate(self, stage: str, batch: LanguageBatch) -> None:
         nats = self.surprisal(batch, stage)
