@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ..checkpoints.checkpoint_file import Checkpoint
+from .c import write_c
 from .onnx import write_onnx
 
 # The function that writes a file: the checkpoint, the path, and the options of ``export``.
 Writer = Callable[..., "list[Path]"]
-WRITERS: Mapping[str, Writer] = {".onnx": write_onnx}
+WRITERS: Mapping[str, Writer] = {".onnx": write_onnx, ".h": write_c}
 
 
 def export(checkpoint: Checkpoint, to: str, step: bool = False, int8: bool = False) -> list[Path]:
@@ -18,7 +19,8 @@ def export(checkpoint: Checkpoint, to: str, step: bool = False, int8: bool = Fal
 
     Args:
         checkpoint: The checkpoint.
-        to: The file to write. Its ending decides about the format: .onnx.
+        to: The file to write. Its ending decides about the format: .onnx for the model,
+            .h for its recurrent layer in C.
         step: Write one step of a language model instead of its loop over time.
         int8: Store matrices and embeddings in 8 bits.
 

@@ -38,7 +38,7 @@ class Pass:
         self.arguments = arguments = Arguments.from_buffer_copy(call.plan.arguments)
         self.dtype = inputs.input.dtype
         self.kept = kept
-        self._of_int8 = [name for name, _ in call.scales]
+        self._of_int8 = dict(call.scales)
         self.work = max(sizes) * work_of_row(inputs.weight_ih, inputs.weight_hh)
         rows = array("q", sizes)
         self._alive: list[object] = [rows]
