@@ -9,7 +9,8 @@ torch.Size([3, 10, 64])
 A program that has not imported torch imports it when a name is read for the first time, so that the
 command line answers at once.
 ``seqnorm.load`` reads a model that ``seqnorm fit`` has trained; it needs the extra packages of
-training. ``seqnorm.load_weights`` and ``seqnorm.to_weights`` exchange weights with other libraries.
+training. ``seqnorm.load_weights`` and ``seqnorm.to_weights`` exchange weights with other libraries,
+and ``seqnorm.export`` writes layers for programs without this library.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 from .version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from . import export as export
     from . import nn
     from . import testing as testing
     from .nn import *  # noqa: F403  the public names are those of the library proper
@@ -34,7 +36,7 @@ else:
     def __getattr__(name):
         from importlib import import_module
 
-        if name in ("nn", "testing"):
+        if name in ("export", "nn", "testing"):
             return import_module(f"{__name__}.{name}")
         if name == "load":
             # It is not in __all__, because a star import must not need the packages of training.
@@ -52,7 +54,7 @@ else:
         return found
 
     def __dir__():
-        asked_for = {"load", "load_weights", "nn", "testing", "to_weights"}
+        asked_for = {"export", "load", "load_weights", "nn", "testing", "to_weights"}
         return sorted({*globals(), *__getattr__("__all__"), *asked_for})
 
     if "torch" in sys.modules:  # register the operators of saved programs

@@ -30,9 +30,9 @@ class Argument(NamedTuple):
         """Return the names of the axes of any size, by their positions."""
         return {axis: size for axis, size in enumerate(self.shape) if isinstance(size, str)}
 
-    def example(self) -> Tensor:
+    def example(self, device: torch.device | None = None) -> Tensor:
         sizes = [_EXAMPLE[size] if isinstance(size, str) else size for size in self.shape]
-        return torch.ones(sizes, dtype=self.dtype)
+        return torch.ones(sizes, dtype=self.dtype, device=device)
 
 
 class NamedGraph(nn.Module):

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from ..extra import explained
 from ..files import write_atomically
 from ..nn.backends import onnx_layers
+from ..nn.check import as_integer
+from ..nn.graphs import need_scan
 from ..nn.layers.cell import RecurrentCell
 from ..nn.layers.layer import RecurrentLayer
 from ..version import __version__
@@ -48,7 +50,7 @@ def to_onnx(
     opset_version: int | None = None,
     int8: bool = False,
 ) -> Path:
-    """Write a layer or cell as an ONNX file, for sequences of any length and batches of any size.
+    """Write a layer or cell as an ONNX file, for any number of sequences, of any length from 1 on.
 
     >>> layer = seqnorm.LSTM(8, 16, norm="layer").eval()
     >>> seqnorm.export.to_onnx(layer, "lstm.onnx", lengths=True)
@@ -104,7 +106,8 @@ def to_onnx(
         opset_version = opset_of(module)
     graph = NamedGraph(module, lengths, states, resets, step)
     arguments = graph.arguments
-    examples = {name: argument.example() for name, argument in arguments.items()}
+    device = next(graph.parameters()).device
+    examples = {name: argument.example(device) for name, argument in arguments.items()}
     axes = {name: argument.axes() for name, argument in arguments.items()}
     properties = {"cell": module.step.name, "norm": "" if module.norm is None else module.norm.text}
     program = export(graph, examples, axes, graph.outputs, opset_version, properties, int8)
@@ -136,9 +139,9 @@ def export(
     need_onnx()
     from onnxscript import optimizer
 
-    if opset_version < _OLDEST:
+    if as_integer("opset_version", opset_version) < _OLDEST:
         raise ValueError(f"opset_version must be {_OLDEST} or newer, got {opset_version}")
-    sizes = {name: torch.export.Dim(name) for one in axes.values() for name in one.values()}
+    sizes = {name: torch.export.Dim(name, min=1) for one in axes.values() for name in one.values()}
     shapes = [{axis: sizes[name] for axis, name in axes[key].items()} for key in examples]
     loops = onnx_layers.left_out() if int8 else nullcontext()
     with torch.no_grad(), _quiet(), loops:
@@ -196,13 +199,7 @@ def need_onnx(user: str = "seqnorm.export.to_onnx") -> None:
         import onnxscript
 
         _ = onnx, onnxscript
-    try:
-        from torch.onnx._internal.exporter._torchlib.ops.hop import higher_order_scan
-    except ImportError:
-        raise RuntimeError(
-            f"the export to ONNX needs torch 2.9 or newer, and this is torch {torch.__version__}"
-        ) from None
-    _ = higher_order_scan
+    need_scan(user)
 
 
 def _check_sizes(model: Any, axes: Mapping[str, Mapping[int, str]]) -> None:

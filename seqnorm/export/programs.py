@@ -10,7 +10,7 @@ import torch
 from torch import fx, nn
 
 from ..nn.backends.cpu.decomposed import SIZES, STATE, decomposition
-from ..nn.graphs import of_torch_alone
+from ..nn.graphs import need_scan, of_torch_alone
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -52,7 +52,10 @@ def decompose(program: ExportedProgram) -> ExportedProgram:
     calls = [node for node in program.graph.nodes if node.target is operator]
     if not calls:
         return program
-    _need_scan()
+    need_scan("seqnorm.export.decompose")
+    drawn = [node for node in program.graph.nodes if "dropout" in str(node.target)]
+    if any(node.args[-1] is True for node in drawn):
+        raise ValueError("the program draws units by dropout: call model.eval() before the export")
     equal_lengths = all(_has_equal_lengths(call) for call in calls)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of torch's own code
@@ -88,7 +91,7 @@ def to_program(
         ValueError: a layer cannot be exported, see ``to_onnx``.
         RuntimeError: torch is older than 2.9.
     """
-    _need_scan()
+    need_scan("seqnorm.export.to_program")
     with torch.no_grad(), of_torch_alone():
         return torch.export.export(
             module,
@@ -114,15 +117,3 @@ def _has_equal_lengths(call: Any) -> bool:
 def _full() -> dict[Any, int]:
     """Return the operators that fill a tensor, with the position of the value."""
     return {torch.ops.aten.full.default: 1, torch.ops.aten.new_full.default: 2}
-
-
-def _need_scan() -> None:
-    """Raise an error unless torch has the operator ``scan`` as programs need it."""
-    try:
-        from torch.onnx._internal.exporter._torchlib.ops.hop import higher_order_scan
-    except ImportError:
-        raise RuntimeError(
-            "programs of torch's own operators need torch 2.9 or newer, and this is torch "
-            f"{torch.__version__}"
-        ) from None
-    _ = higher_order_scan

@@ -41,6 +41,14 @@ def is_onnx_export() -> bool:
 is_onnx_export._dynamo_marked_constant = True  # type: ignore[attr-defined]  # read by the compiler
 
 
+def need_scan(user: str) -> None:
+    """Raise RuntimeError for a torch without the operator ``scan`` as ``user`` needs it."""
+    if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 9):
+        raise RuntimeError(
+            f"{user} needs torch 2.9 or newer, and this is torch {torch.__version__}"
+        )
+
+
 def outside_of_graphs(function: Called) -> Called:
     """Make torch.compile call a function without compiling it or what it calls.
 

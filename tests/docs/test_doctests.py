@@ -7,6 +7,7 @@ import re
 from importlib import import_module
 from pathlib import Path
 
+import onnx_here
 import pytest
 import torch
 from source_tree import ROOT, docstrings, modules
@@ -20,6 +21,7 @@ MODULES = {
     if any(re.search(r"^ *>>> ", str(node.value), re.MULTILINE) for node in docstrings(path))
 }
 PAGES = sorted((ROOT / "docs").glob("*.md"))
+EXPORTS = ("seqnorm.export.onnx", "seqnorm.export.programs")
 SHOWS_KERNELS = "seqnorm.nn.layers.explain"
 NAMES = {"torch": torch, "nn": torch.nn, "seqnorm": seqnorm}
 
@@ -48,9 +50,12 @@ def of_page(text: str, name: str) -> list[doctest.DocTest]:
 
 @pytest.mark.parametrize("name", MODULES)
 @pytest.mark.usefixtures("forgotten_steps")
-def test_docstrings(name: str) -> None:
+def test_docstrings(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if name == SHOWS_KERNELS and library.LIBRARY is None:
         pytest.skip("the kernels are not built")
+    if name in EXPORTS:
+        onnx_here.need()
+    monkeypatch.chdir(tmp_path)
     module = import_module(name)
     # RecurrentLayer's docstring uses the step that Step's docstring defines.
     names = {**NAMES, **vars(seqnorm.nn), **vars(module)}

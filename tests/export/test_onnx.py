@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import onnx_here
 import pytest
 import torch
 from torch import nn
@@ -12,13 +13,13 @@ from torch import nn
 import seqnorm
 from seqnorm import Norm, NormScheme
 
-pytest.importorskip("torch.onnx._internal.exporter._torchlib.ops.hop", reason="needs torch 2.9")
-onnx = pytest.importorskip("onnx")
-onnxruntime = pytest.importorskip("onnxruntime")
+onnx_here.need()
 
-from onnx_runs import largest_difference, nodes, random_layer  # noqa: E402  after the skips
+import onnx  # noqa: E402  after the skip
+import onnxruntime  # noqa: E402  after the skip
+from onnx_runs import largest_difference, nodes, random_layer  # noqa: E402  after the skip
 
-from seqnorm.export import to_onnx  # noqa: E402  after the skips
+from seqnorm.export import to_onnx, to_program  # noqa: E402  after the skip
 
 CLOSE = 1e-5
 _BATCH = Norm("batch", gain=0.1)
@@ -224,3 +225,50 @@ def test_the_old_exporter_of_torch_is_refused(tmp_path: Path) -> None:
     arguments = torch.ones(3, 5, dtype=torch.int64), torch.tensor([5, 4, 1])
     with pytest.raises(RuntimeError, match=r"write torch\.onnx\.export.*dynamo=True"):
         torch.onnx.export(Tagger().eval(), arguments, tmp_path / "old.onnx", dynamo=False)
+
+
+def test_a_length_beyond_the_input_counts_as_its_length(tmp_path: Path) -> None:
+    layer = random_layer("GRU", None)
+    path = to_onnx(layer, tmp_path / "gru.onnx", lengths=True, states=False)
+    session = onnxruntime.InferenceSession(path)
+    x = torch.randn(4, 2, 5).numpy()
+    found = [
+        session.run(None, {"input": x, "lengths": torch.tensor(lengths).numpy()})[0]
+        for lengths in ([9, 2], [4, 2])
+    ]
+    assert (found[0] == found[1]).all()
+
+
+def test_tables_of_different_sizes(tmp_path: Path) -> None:
+    norms = NormScheme(hidden=Norm("batch", max_steps=4), cell=Norm("batch", max_steps=6))
+    layer = random_layer("LSTM", norms)
+    assert largest_difference(layer, tmp_path / "lstm.onnx", lengths=True) < CLOSE
+
+
+def test_a_quantised_layer(tmp_path: Path) -> None:
+    layer = seqnorm.quantize_(random_layer("LSTM", "layer"))
+    to_onnx(layer, tmp_path / "lstm.onnx")
+    with pytest.raises(RuntimeError, match=r"weights of int8.*call model\.eval\(\)"):
+        to_onnx(layer.train(), tmp_path / "lstm.onnx")
+
+
+@pytest.mark.parametrize(
+    ("module", "hx", "options", "error", "message"),
+    [
+        ("LSTMCell", torch.ones(2, 8), {}, TypeError, r"tuple \(h, c\)"),
+        ("GRUCell", torch.ones(1, 8), {}, RuntimeError, "batch size"),
+        ("GRU", None, {"lengths": [3]}, ValueError, "lengths belong to a batch"),
+        ("GRU", None, {"first_step": -3}, ValueError, "at least 0, got -3"),
+        ("GRU", None, {"first_step": torch.tensor(0.5)}, TypeError, "must be an integer"),
+    ],
+)
+def test_arguments_are_checked_in_graphs(
+    module: str, hx: Any, options: dict[str, Any], error: Any, message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        to_program(random_layer(module, None), (torch.ones(3, 5), hx), options)
+
+
+def test_a_cell_refuses_another_dtype_in_graphs() -> None:
+    with pytest.raises(ValueError, match=r"dtype torch\.float64, the weights torch\.float32"):
+        to_program(random_layer("GRUCell", None), (torch.ones(3, 5).double(),))

@@ -25,10 +25,23 @@ rand random realloc remainder remove remquo rename rewind rindex rint round scal
 setbuf signal sin sinh sprintf sqrt srand sscanf strcat strchr strcmp strcpy strlen strncat strncmp
 strncpy strstr strtod strtok strtol system tan tanh tgamma time tmpfile tmpnam trunc ungetc y0 y1 yn
 """
+# Types and macros of the headers that the code includes, and of compilers.
+_NAMES = """
+EOF FILE HUGE_VAL I INFINITY NAN NULL RAND_MAX assert div_t double_t errno float_t intmax_t intptr_t
+ldiv_t linux lldiv_t max_align_t nullptr_t offsetof ptrdiff_t size_t stderr stdin stdout uintmax_t
+uintptr_t unix
+"""
+_STDINT = [
+    f"{u}int{kind}{bits}_t"
+    for u in ("", "u")
+    for kind in ("", "_least", "_fast")
+    for bits in (8, 16, 32, 64)
+]
 _OWN = "c h m n self step steps weights work x y"
 _TAKEN = {
     **dict.fromkeys(_WORDS.split(), "is a word of C or C++"),
     **dict.fromkeys(_FUNCTIONS.split(), "is a function of C's library"),
+    **dict.fromkeys([*_NAMES.split(), *_STDINT], "is a type or a macro of C's library"),
     **dict.fromkeys(_OWN.split(), "is a name within the header"),
 }
 

@@ -112,6 +112,11 @@ def _refuse(module: RecurrentLayer | RecurrentCell) -> None:
             f"{name} has a forward of its own, which exists in Python only: give to_c the layer "
             "that it calls"
         )
+    if module.quantised:
+        raise TypeError(
+            f"to_c writes float, and {name} has matrices of int8, which do not turn back into "
+            "those before: call to_c before quantize_, or on a model that is not quantised"
+        )
     refuse_window(
         module.norm, "the C library keeps the state of one step alone", "leave window=None"
     )

@@ -39,6 +39,7 @@ def has(direction: Direction) -> bool:
     if _left_out.get():
         return False
     plain = not direction.norms and not any(direction.zoneout) and direction.weight_hr is None
+    plain = plain and direction.weight_ih.dtype != torch.bfloat16  # which they do not take
     return plain and direction.step.fused is not None and direction.step.name in _GATES
 
 
@@ -72,7 +73,7 @@ def run(
         x,
         *(_ordered(w, order)[None] for w in (direction.weight_ih, direction.weight_hh)),
         torch.cat([_ordered(b, order) for b in biases])[None],
-        None if lengths is None else lengths.to(torch.int32),
+        None if lengths is None else lengths.clamp(max=x.shape[0]).to(torch.int32),
         *(part[None] for part in state),
     )
     steps, batch = x.shape[:2]

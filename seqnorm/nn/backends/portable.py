@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from itertools import accumulate
-from typing import Any, Optional
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,15 +20,15 @@ from torch.utils import _pytree as pytree
 
 from ..recurrence import zoneout
 from ..recurrence.direction import Direction
-from ..recurrence.scheme import WITHIN, Norm
-from ..recurrence.site_norms import BatchSiteNorm, FeatureNorm, SiteNorm, SitePass, SiteRun
+from ..recurrence.scheme import WITHIN
+from ..recurrence.site_norms import BatchSiteNorm, FeatureNorm, SitePass, SiteRun
 from ..recurrence.step import State
 from ..recurrence.windows import WindowNorm
-from ..statistics.moments import affine, units_of_part, widen
+from ..statistics.moments import affine
 from . import reference
+from .portable_norms import Affine, TablePass, UnitsPass, parts_of, table_of
 
 Tables = dict[str, tuple[Tensor, Tensor]]
-Affine = tuple[Optional[Tensor], Optional[Tensor]]
 # The sites outside of the loop, and those within.
 _WHOLE = ("frame", "input", "output")
 _LOOP = ("hidden", *WITHIN)
@@ -89,94 +88,6 @@ def refusal(direction: Direction) -> str | None:
     return None
 
 
-class TablePass(SitePass):
-    """A norm of the batch in inference, by the numbers (n, F) that hold at a step.
-
-    Args:
-        scale, shift: gain / deviation, and bias - mean * scale.
-    """
-
-    def __init__(self, site: SiteNorm, scale: Tensor, shift: Tensor) -> None:
-        super().__init__(site)
-        self._scale, self._shift = scale, shift
-
-    def __call__(self, x: Tensor, t: int) -> Tensor:
-        return (widen(x) * self._scale + self._shift).to(x.dtype)
-
-
-class UnitsPass(SitePass):
-    """LayerNorm and RMSNorm in few operations, by torch's own functions where they exist.
-
-    Args:
-        parts: gain and bias of each set, if the sets have different sizes.
-    """
-
-    _site: FeatureNorm
-
-    def __init__(self, site: FeatureNorm, parts: list[Affine]) -> None:
-        super().__init__(site)
-        self._parts = parts
-
-    def __call__(self, x: Tensor, t: int) -> Tensor:
-        site, wide = self._site, widen(x)
-        sizes, own = site.sizes, (site.weight, site.bias)
-        if len(sizes) == 1:
-            y = _normalise(wide, site.norm, *own)
-        elif not self._parts:
-            y = _normalise(wide.unflatten(-1, (len(sizes), sizes[0])), site.norm, None, None)
-            y = affine(y.flatten(-2), *own)
-        else:
-            parts = zip(wide.split(sizes, -1), self._parts)
-            y = torch.cat([_normalise(part, site.norm, *own) for part, own in parts], -1)
-        return y.to(x.dtype)
-
-
-def _normalise(x: Tensor, norm: Norm, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    """Normalise sets (..., units) of equal size."""
-    units = x.shape[-1:]
-    if norm.eps_on == "var" and norm.kind == "layer":
-        return F.layer_norm(x, units, weight, bias, norm.eps)
-    if norm.eps_on == "var" and norm.part is None:
-        return affine(F.rms_norm(x, units, weight, norm.eps), None, bias)
-    seen = x if norm.part is None else x[..., : units_of_part(norm.part, units[0])]
-    if norm.kind == "layer":
-        x = seen = x - x.mean(-1, keepdim=True)
-    square = (seen * seen).mean(-1, keepdim=True)
-    if norm.eps_on == "var":
-        return affine(x * torch.rsqrt(square + norm.eps), weight, bias)
-    return affine(x / (square.sqrt() + norm.eps), weight, bias)
-
-
-def parts_of(norm: FeatureNorm) -> list[Affine]:
-    """Return gain and bias of each set of a norm, if the sets have different sizes."""
-    if len(set(norm.sizes)) < 2:
-        return []
-    # Copies, because an operator's arguments may not share memory.
-    ends = list(accumulate(norm.sizes))
-    found = [
-        [None] * len(ends)
-        if t is None
-        else [t[e - n : e].clone() for e, n in zip(ends, norm.sizes)]
-        for t in (norm.weight, norm.bias)
-    ]
-    return list(zip(*found))
-
-
-def table_of(site: BatchSiteNorm) -> tuple[Tensor, Tensor]:
-    """Return scale and shift (S, F) of each step, see ``TablePass``."""
-    table, norm = site.table, site.norm
-    # The last step with statistics up to each one, in log2(S) maxima. ONNX has no cummax.
-    own = torch.arange(table.max_steps, device=table.count.device)
-    source, distance = torch.where(table.count > 0, own, 0), 1
-    while distance < table.max_steps:
-        source = torch.maximum(source, F.pad(source[:-distance], (distance, 0)))
-        distance *= 2
-    mean, var = (t.index_select(0, source) for t in (table.running_mean, table.running_var))
-    scale = torch.rsqrt(var + norm.eps) if norm.eps_on == "var" else 1.0 / (var.sqrt() + norm.eps)
-    scale = affine(scale, site.weight, None)
-    return scale, affine(-mean * scale, None, site.bias)
-
-
 @dataclass
 class Fixed:
     """The tensors that are the same at all steps.
@@ -227,7 +138,10 @@ class Fixed:
     def joined(self, sites: Iterable[str]) -> Tensor | None:
         """Return scale and shift of some sites side by side, so that one index finds all."""
         found = [part for site in sites for part in self.tables.get(site, ())]
-        return torch.cat(found, 1) if found else None
+        most = max([part.shape[0] for part in found], default=0)
+        # The last row of a table holds for all steps beyond it.
+        whole = [torch.cat([part, part[-1:].expand(most - len(part), -1)]) for part in found]
+        return torch.cat(whole, 1) if found else None
 
     def apart(self, joined: Tensor | None, sites: Iterable[str]) -> Tables:
         """Return scale and shift (., F) by site from rows of what ``joined`` returns."""

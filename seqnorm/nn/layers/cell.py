@@ -40,6 +40,7 @@ class RecurrentCell(TorchTools):
     """
 
     weight_ih: nn.Parameter
+    state_of_caller = True  # a stream could not keep it
     _options = ("bias", "nonlinearity", "num_heads", "heads", "learn_initial_state")
 
     def __init__(
@@ -168,13 +169,10 @@ class RecurrentCell(TorchTools):
             ]
         )
 
-    def _run(
-        self,
-        input: Tensor,
-        hx: tuple[Tensor, ...] | None,
-        first_step: int | Tensor | None,
-        resets: Tensor | None,
-    ) -> tuple[Tensor, ...]:
+    def checked(
+        self, input: Any, hx: tuple[Tensor, ...] | None
+    ) -> tuple[Tensor, tuple[Tensor, ...] | None, bool]:
+        """Return x (B, I), the state (B, H) if there is one, and whether the call has a batch."""
         name = type(self).__name__
         if not isinstance(input, Tensor):
             refuse_input(name, input)
@@ -195,10 +193,20 @@ class RecurrentCell(TorchTools):
                 f"input has inconsistent input_size: got {x.shape[1]} expected {self.input_size}"
             )
         if hx is None:
-            state = self.own_state(len(x), x)
-        else:
-            state = hx if batched else tuple(part.unsqueeze(0) for part in hx)
-            self._check_state(state, len(x), batched)
+            return x, None, batched
+        state = hx if batched else tuple(part.unsqueeze(0) for part in hx)
+        self._check_state(state, x.shape[0], batched)
+        return x, state, batched
+
+    def _run(
+        self,
+        input: Tensor,
+        hx: tuple[Tensor, ...] | None,
+        first_step: int | Tensor | None,
+        resets: Tensor | None,
+    ) -> tuple[Tensor, ...]:
+        x, given, batched = self.checked(input, hx)
+        state = self.own_state(len(x), x) if given is None else given
         if resets is not None:
             resets = check_resets(resets, tuple(input.shape[:-1]), "B," if batched else "")
             resets = resets.to(x.device).reshape(-1)
@@ -252,9 +260,10 @@ class RecurrentCell(TorchTools):
                     f"hidden{number} should be {'2-D' if batched else '1-D (unbatched)'} as the "
                     f"input is, got {part.dim() - (not batched)}-D"
                 )
-            if len(part) != batch:
+            if part.shape[0] != batch:
                 raise RuntimeError(
-                    f"Input batch size {batch} doesn't match hidden{number} batch size {len(part)}"
+                    f"Input batch size {batch} doesn't match hidden{number} batch size "
+                    f"{part.shape[0]}"
                 )
             if part.shape[1] != self.hidden_size:
                 raise RuntimeError(

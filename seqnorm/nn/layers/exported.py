@@ -13,7 +13,9 @@ from torch import Tensor
 
 from ..backends import onnx_layers, portable
 from ..backends.portable import Rows
+from ..check import check_first_step
 from ..graphs import is_onnx_export
+from ..recurrence.int8 import dtype_of
 from ..recurrence.packing import Packing
 from ..recurrence.step import State
 from .given import Lengths, padded
@@ -54,6 +56,8 @@ def export_layer(
     alive = None
     until: Tensor | None = None
     if lengths is not None:
+        if input.dim() == 2:
+            raise ValueError("lengths belong to a batch: leave lengths=None for unbatched input")
         until = torch.as_tensor(lengths, device=x.device)
         _check_vector("lengths", until, batch)
         alive = torch.arange(steps, device=x.device)[:, None, None] < until[:, None]
@@ -61,10 +65,10 @@ def export_layer(
     if resets is not None:
         shape, letters = tuple(input.shape[:-1]), "B, T" if swapped else "T, B"
         resets = check_resets(resets, shape, letters if len(shape) == 2 else "T,")
+        resets = resets.to(x.device)
         renewed = (resets.T if swapped else resets.reshape(steps, batch))[..., None]
         renewed = renewed if alive is None else renewed & alive
-    if isinstance(first_step, Tensor) and first_step.dim():
-        _check_vector("first_step", first_step, batch)
+    first_step = _number(first_step, batch, count > 1)
     if (
         layer.counts_steps
         and resets is not None
@@ -130,25 +134,29 @@ def export_cell(
             'norm="batch" keeps statistics of every time step: say which one this is, '
             "cell(input, hx, first_step=t), counting from 0"
         )
-    batched = input.dim() == 2
-    x = input if batched else input.unsqueeze(0)
+    x, state, batched = cell.checked(input, hx)
     batch = x.shape[0]
+    wanted = dtype_of(cell, "weight_ih")
+    if x.dtype != wanted:
+        raise ValueError(
+            f"the input has dtype {x.dtype}, the weights {wanted}: convert one of them"
+        )
     initial = cell.own_state(1, x)
-    number = 0 if first_step is None else first_step
-    if hx is None:
+    number = 0 if first_step is None else _number(first_step, batch, False)
+    if state is None:
         state = tuple([part.expand(batch, -1) for part in initial])
-    else:
-        state = hx if batched else tuple([part.unsqueeze(0) for part in hx])
     renewed = None
     if resets is not None:
         shape = tuple(input.shape[:-1])
-        renewed = check_resets(resets, shape, "B," if batched else "").reshape(-1, 1)
+        renewed = check_resets(resets, shape, "B," if batched else "").to(x.device).reshape(-1, 1)
     new = portable.run_cell(direction, x, state, initial, number, renewed)
     return new if batched else tuple([part.squeeze(0) for part in new])
 
 
 def check_exportable(module: Any) -> None:
     """Raise ValueError if a graph cannot compute a layer or cell in its present mode."""
+    if module.quantised:
+        module._refuse_training()
     cell = not hasattr(module, "suffixes")
     if module.training and not cell and (module.dropout or module.recurrent_dropout):
         raise _refused(module, "dropout draws units in training: call .eval() on the model")
@@ -160,6 +168,17 @@ def check_exportable(module: Any) -> None:
 
 def _refused(module: Any, reason: str) -> ValueError:
     return ValueError(f"this {type(module).__name__} cannot be exported: {reason}")
+
+
+def _number(first_step: Any, batch: Any, bidirectional: bool) -> int | Tensor:
+    """Return the number of the first step, checked."""
+    if not isinstance(first_step, Tensor):
+        return check_first_step(first_step, bidirectional)
+    if first_step.dim():
+        _check_vector("first_step", first_step, batch)
+    elif first_step.is_floating_point() or first_step.dtype == torch.bool:
+        raise TypeError(f"first_step must be an integer, got {first_step.dtype}")
+    return first_step
 
 
 def _check_vector(name: str, value: Tensor, batch: Any) -> None:

@@ -40,9 +40,9 @@ def quantize_(model: Of) -> Of:
 
     An element of W moves by s / 2 at most, and an element of W x by s / 2 times the sum of ``|x|``.
     The kernels on a CPU read the int8 as they are, which makes one step of a layer with 512 or more
-    units at least twice as fast. They round each row of x or h to whole numbers, too, of 16 bits
-    (fewer for K > 516, so that 32 bits hold every sum). This usually moves W x by a hundredth as
-    much, or less. Calls of many rows of a small layer are computed in floating point. Elsewhere
+    units about twice as fast or more. They round each row of x or h to whole numbers, too, of 16
+    bits (fewer for K > 516, so that 32 bits hold every sum). This usually moves W x by a hundredth
+    as much, or less. Calls of many rows of a small layer are computed in floating point. Elsewhere
     each call computes the matrices in floating point anew: on a GPU, in graphs, under autocast and
     where gradients are recorded.
 

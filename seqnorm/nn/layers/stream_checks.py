@@ -16,7 +16,6 @@ from ..norms.sequence import GroupNorm, InstanceNorm
 from ..norms.sequence_batch import BatchNorm
 from ..recurrence.windows import refuse_window
 from ..statistics.blending import Blending
-from .cell import RecurrentCell
 from .layer import RecurrentLayer
 
 _POOLING = tuple(
@@ -51,11 +50,11 @@ def streamed_layers(model: Any) -> dict[str, RecurrentLayer]:
         if isinstance(module, RecurrentLayer):
             _check_layer(path, module)
             found[path] = module
-        elif isinstance(module, RecurrentCell):
+        elif getattr(module, "state_of_caller", False):
             raise ValueError(
                 f"{_at(path, module)}: a cell's state is kept by the code that calls it, where a "
-                "Stream cannot find it: use the layer of the same step, or call the cell itself "
-                "for every frame, state = cell(x, state)"
+                "Stream cannot find it: use the layer of the same step, if it has one, or call the "
+                "cell itself for every frame, state = cell(x, state)"
             )
         elif isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
             raise ValueError(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..check import nearest
+from ..recurrence.int8 import dtype_of
 from .initial_states import States
 from .layer import RecurrentLayer
 
@@ -149,13 +150,14 @@ def read(tensors: Mapping[str, Tensor], layers: Mapping[str, RecurrentLayer], ba
         if not any(name in left for name in names):
             continue
         parts: States = ()
+        device, dtype = layer.weight_ih_l0.device, dtype_of(layer, "weight_ih_l0")
         for name, size in zip(names, layer.state_sizes):
             if name not in left:
                 raise KeyError(f"the state of the stream lacks {name!r}")
             part, wanted = _saved(left.pop(name), name), (layer.num_layers, batch, size)
             if tuple(part.shape) != wanted:
                 raise ValueError(f"{name} must be (L, B, F) = {wanted}, got {tuple(part.shape)}")
-            parts += (part.detach().to(layer.weight_ih_l0, copy=True),)
+            parts += (part.detach().to(device, dtype, copy=True),)
         states[path] = parts
     if left:
         name = next(iter(left))

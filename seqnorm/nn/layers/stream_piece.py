@@ -78,6 +78,12 @@ class Piece:
                 "and the stream does not know them: give them to the stream, "
                 "stream(x, resets=resets)"
             )
+        if hx is not None and self._resets is not None:
+            raise ValueError(
+                f"{path} is given its first state by the model, which the stream knows for the "
+                "beginning of a piece alone, and resets would begin with the layer's own: leave "
+                "resets=None, and call stream.reset(rows) between pieces"
+            )
         dims = 3
         if isinstance(input, PackedSequence):
             if self._resets is not None and resets is None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..autocast import is_autocast
 from ..check import check_flag, check_not_negative
+from ..recurrence.int8 import dtype_of
 from ..statistics.masks import check_lengths
 from .resets import check_resets
 from .stream_calls import RUNNING
@@ -139,7 +140,8 @@ class Stream:
             lengths: (B,) integers in 0..t, the number of new steps of each stream; t if None. A
                 model whose ``forward`` has an argument of this name is given them, too.
             resets: (t, B), (B, t) or (t,), true where a stream begins anew before a step; also
-                given to a model whose ``forward`` has an argument of this name.
+                given to a model whose ``forward`` has an argument of this name. A model that gives
+                a layer its first state takes none: call ``reset(rows)`` between pieces.
 
         Returns:
             The outputs of a layer, zero after the lengths, without its final state; or all that
@@ -256,12 +258,13 @@ class Stream:
     def _explain(self, error: Exception) -> None:
         """Raise an error that says so if the model had another dtype or device before."""
         for path, hx in self._memory.states.items():
-            weight, state = self._layers[path].weight_ih_l0, parts_of(hx)[0]
-            half = state.dtype != weight.dtype and is_autocast(weight.device.type)
-            if (state.dtype != weight.dtype and not half) or state.device != weight.device:
+            layer, state = self._layers[path], parts_of(hx)[0]
+            device, dtype = layer.weight_ih_l0.device, dtype_of(layer, "weight_ih_l0")
+            half = state.dtype != dtype and is_autocast(device.type)
+            if (state.dtype != dtype and not half) or state.device != device:
                 raise RuntimeError(
                     f"the states of this stream are {state.dtype} on {state.device}, and the model "
-                    f"is now {weight.dtype} on {weight.device}: "
+                    f"is now {dtype} on {device}: "
                     "stream.load_state_dict(stream.state_dict()) converts them, and "
                     "stream.reset() begins anew"
                 ) from error

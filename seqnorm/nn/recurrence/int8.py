@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from ..statistics.moments import widen
+
 MOST = 127
 MATRICES = ("weight_ih", "weight_hh", "weight_hr")
 
@@ -26,8 +28,10 @@ def rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
     """
     scale = weight.abs().amax(1) / MOST
     divisor = torch.where(scale > 0, scale, 1)[:, None]
+    # A quotient in bfloat16 has 8 binary digits, and its rounding would be a second one.
+    numbers = (widen(weight) / widen(divisor)).round()
     # A subnormal scale has few digits, so the largest number could become 128.
-    return (weight / divisor).round().clamp(-MOST, MOST).to(torch.int8), scale
+    return numbers.clamp(-MOST, MOST).to(torch.int8), scale
 
 
 def dequantised(weight: Tensor, scale: Tensor) -> Tensor:

@@ -81,6 +81,34 @@ def test_a_subnormal_row() -> None:
     assert seqnorm.quantize_(layer).weight_ih_l0.abs().max() <= 127
 
 
+def test_numbers_of_bfloat16_are_the_nearest() -> None:
+    layer = seqnorm.GRU(200, 64, dtype=torch.bfloat16)
+    exact = layer.weight_ih_l0.detach().double()
+    seqnorm.quantize_(layer)
+    scale = layer.weight_ih_l0_scale.double()[:, None]
+    error = (layer.weight_ih_l0.double() * scale - exact).abs() / scale
+    assert float(error.max()) <= 0.5
+
+
+@pytest.mark.parametrize("dtype", [F32, torch.bfloat16])
+def test_a_stream_is_saved_and_goes_on(dtype: torch.dtype) -> None:
+    layer = seqnorm.quantize_(seqnorm.LSTM(6, 40, norm="layer", dtype=dtype)).eval()
+    x = torch.randn(7, 2, 6, dtype=dtype)
+    stream, later = (seqnorm.Stream(layer, batch=2) for _ in range(2))
+    stream(x[:4])
+    later.load_state_dict(torch.load(saved(stream.state_dict()), weights_only=True))
+    assert later.state_dict()["h"].dtype == dtype
+    assert_equal(later(x[4:]), stream(x[4:]))
+
+
+def test_the_error_of_a_stream_is_its_own() -> None:
+    """The states have not the dtype of the int8, which is no reason for an error."""
+    stream = seqnorm.Stream(seqnorm.quantize_(seqnorm.GRU(6, 8)).eval(), batch=2)
+    stream(torch.randn(3, 2, 6))
+    with pytest.raises(RuntimeError, match="Expected 6, got 5"):
+        stream(torch.randn(3, 2, 5))
+
+
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
 def test_the_error_of_a_product(backend: str) -> None:
     """Half a scale times the sum of |x|, and no less in the worst case by much."""

@@ -143,6 +143,11 @@ REFUSALS: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     ),
     "torch's cell": (lambda: around(nn.GRUCell(I, I)), ValueError, r"a GRUCell of torch"),
     "a cell": (lambda: Stream(seqnorm.GRUCell(I, 4)), ValueError, r"use the layer of the same"),
+    "a cell without a layer": (
+        lambda: around(seqnorm.DreamerGRUCell(I, 8)),
+        ValueError,
+        r"before is a DreamerGRUCell: .* call the cell itself for every frame",
+    ),
     "compiled": (
         lambda: Stream(torch.compile(lstm(), backend="eager")),  # type: ignore[arg-type]  # torch's hint
         ValueError,
@@ -335,6 +340,13 @@ REFUSALS: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         lambda: around(run=packed)(X, resets=torch.zeros(T, B, dtype=torch.bool)),
         ValueError,
         r"rnn is given a PackedSequence.*give it the padded piece, and lengths",
+    ),
+    "resets to a state of the model": (
+        lambda: around(run=lambda rnn, x: rnn(x, torch.ones(1, B, 4))[0])(
+            X, resets=torch.zeros(T, B, dtype=torch.bool)
+        ),
+        ValueError,
+        r"rnn is given its first state by the model.*stream\.reset\(rows\) between pieces",
     ),
     "pooled": (
         lambda: around(run=lambda rnn, x: rnn(x)[0].mean(0))(X),

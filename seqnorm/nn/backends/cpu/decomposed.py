@@ -16,6 +16,7 @@ from ...recurrence.direction import Direction
 from ...recurrence.site_norms import FeatureNorm, SiteNorm
 from ...statistics.moments import affine
 from .. import portable
+from ..portable_norms import parts_of
 from .call import BEFORE, COLUMNS, STAYS, Call, Inputs
 from .states import apart, joined
 from .traced import CALL, in_places, shapes_of_call
@@ -132,7 +133,7 @@ def _fixed(call: Call, given: Inputs, direction: Direction) -> portable.Fixed:
     for site, columns in zip(call.plan.sites, given[COLUMNS:BEFORE]):
         norm = direction.norms.get(site)
         if isinstance(norm, FeatureNorm):
-            fixed.parts[site] = portable.parts_of(norm)
+            fixed.parts[site] = parts_of(norm)
         elif norm is not None and columns is not None:
             mean, scale = columns.unbind(1)
             scale = affine(scale, norm.weight, None)

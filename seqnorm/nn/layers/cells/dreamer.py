@@ -63,6 +63,7 @@ class DreamerGRUCell(nn.Module):
         TypeError, ValueError: a size is invalid, or ``heads`` does not divide ``hidden_size``.
     """
 
+    state_of_caller = True  # as that of every ``RecurrentCell``
     bias_e: nn.Parameter | None
     bias_h: nn.Parameter | None
     bias_gates: nn.Parameter | None
