@@ -50,7 +50,7 @@ def calls(H: int, folder: Path) -> Callable[[int, int], dict[str, Callable[[], A
     plain = torch.nn.LSTM(H, H).eval()
     whole = session(layer, folder, states=False)
     single = session(layer, folder, step=True)
-    own = session(seqnorm.from_torch(plain), folder, states=False)
+    own = session(seqnorm.LSTM.from_torch(plain).eval(), folder, states=False)
 
     def of(T: int, B: int) -> dict[str, Callable[[], Any]]:
         x = torch.randn(T, B, H)
