@@ -16,14 +16,16 @@ from seqnorm import GRU, LSTM, Norm, NormScheme, RecurrentLayer
 from seqnorm.export import to_c
 
 
-class OwnStep(seqnorm.Step):
-    """A step that only this file knows."""
+def of_own_step() -> nn.Module:
+    """Return a layer of a step that only this file knows."""
 
-    gates = "a"
-    name = "OwnStepOfC"
+    class OwnStep(seqnorm.Step):
+        gates = "a"
 
-    def step(self, x: Tensor, h: Tensor, state: Any, norm: Any, scheme: Any) -> Any:
-        return (torch.tanh(norm("sum", x + h)),)
+        def step(self, x: Tensor, h: Tensor, state: Any, norm: Any, scheme: Any) -> Any:
+            return (torch.tanh(norm("sum", x + h)),)
+
+    return RecurrentLayer(OwnStep(), 2, 3)
 
 
 class OwnForward(GRU):
@@ -56,7 +58,7 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], type[Exception], str]] = {
     "torch's layer": (lambda: nn.LSTM(2, 3), TypeError, r"layer or cell of seqnorm, got LSTM"),
     "a model": (Model, TypeError, r"got Model: give it model\.recurrent"),
     "of the user": (
-        lambda: RecurrentLayer(OwnStep(), 2, 3),
+        of_own_step,
         TypeError,
         r"step of its own, OwnStep, .*knows those of LSTM, GRU, RNN, LiGRU, IndRNN, SLSTM",
     ),
@@ -92,6 +94,7 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], type[Exception], str]] = {
 }
 
 
+@pytest.mark.usefixtures("forgotten_steps")
 @pytest.mark.parametrize("case", MODULES)
 def test_a_module_is_refused(case: str, tmp_path: Path) -> None:
     build, error, message = MODULES[case]

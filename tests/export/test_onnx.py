@@ -120,16 +120,15 @@ def test_the_exporter_of_torch_takes_any_model(tmp_path: Path) -> None:
         torch.testing.assert_close(torch.as_tensor(result), model(ids, lengths), atol=1e-5, rtol=0)
 
 
-class LeakyStep(seqnorm.Step):
-    gates = "al"
-
-    def step(self, x: Any, h: Any, state: Any, norm: Any, scheme: Any) -> Any:
-        a, leak = norm("sum", x + h).chunk(2, -1)
-        return (state[0] + leak.sigmoid() * (a.tanh() - state[0]),)
-
-
 @pytest.mark.usefixtures("forgotten_steps")
 def test_a_step_of_ones_own(tmp_path: Path) -> None:
+    class LeakyStep(seqnorm.Step):
+        gates = "al"
+
+        def step(self, x: Any, h: Any, state: Any, norm: Any, scheme: Any) -> Any:
+            a, leak = norm("sum", x + h).chunk(2, -1)
+            return (state[0] + leak.sigmoid() * (a.tanh() - state[0]),)
+
     layer = random_layer("RecurrentLayer", "layer", LeakyStep())
     assert largest_difference(layer, tmp_path / "own.onnx", lengths=True) < CLOSE
 

@@ -119,6 +119,8 @@ OF_A_CALL = [
     "its kernels compute only in float32, float64 and bfloat16",
     # see test_cpu_half.py
     "its kernels do not compute in bfloat16 in graphs and under tools that watch a call",
+    # see test_cpu_int8.py
+    "its kernels take weights of int8 only under torch.no_grad(), and not in graphs",
     "no rows",
     "its kernels have no forward-mode derivatives",  # see test_cpu_transforms.py
     "torch.jit.trace does not see what its kernels do",  # see test_cpu_watched.py

@@ -135,7 +135,7 @@ def test_bfloat16_takes_the_time_loop(cell: str) -> None:
     layer = LAYERS[cell](I, H, heads=3, norm="layer")
     x = torch.randn(4, 2, I)
     with torch.autocast("cpu", torch.bfloat16):
-        assert "no kernel in bfloat16 with a projection (proj_size) or with heads" in str(
+        assert "no kernel in bfloat16 with a projection (proj_size), with heads" in str(
             refusal(layer)
         )
         found, _ = layer(x)

@@ -70,7 +70,8 @@ def test_the_task_of_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ("--ckpt_path null", (None, None)),
         ("--task", (None, None)),
     ):
-        assert named_in(arguments.split()) == expected, arguments
+        assert named_in(arguments.split()) == (*expected, None), arguments
+    assert named_in(["--onnx", "model.onnx", "--task=language"]) == ("language", None, "model.onnx")
 
 
 @pytest.mark.parametrize(
