@@ -75,7 +75,7 @@ names, numbers = zip(*counts.most_common())
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
 left.barh(names[::-1], numbers[::-1], color="#4878a8")
-left.set(title=f"{sum(numbers)} operators, for any length", xlabel="number")
+left.set(title=f"{sum(numbers)} operators, for any length", xlabel="number", xticks=range(4))
 right.loglog(lengths_of_runs, [max(d, 1e-9) for d in differences], "o-", color="#4878a8")
 right.set(title="File and layer, float32", xlabel="length T", ylabel="largest difference")
 right.set_ylim(1e-8, 1e-3)
