@@ -2,7 +2,7 @@
 
 There are as many workers as cores, so each worker and its subprocesses compute in one thread.
 
-A test under ``tests/nn`` with more than ``CASES`` cases runs that many and a quarter of the others,
+A test under ``tests/nn`` with more than ``CASES`` cases runs that many and a sixth of the others,
 the same ones every time, unless pytest has the option ``--whole`` or is given the test itself.
 """
 
@@ -31,7 +31,7 @@ os.environ.setdefault(
     os.path.join(tempfile.gettempdir(), f"inductor_{torch.backends.cpu.get_cpu_capability()}"),
 )
 # Cases of one test that always run, and the part of the others that does.
-CASES, PART = 24, 4
+CASES, PART = 16, 6
 torch.set_num_threads(1)
 kernels_here.hear_of_their_absence()
 
