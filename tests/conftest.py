@@ -3,7 +3,9 @@
 There are as many workers as cores, so each worker and its subprocesses compute in one thread.
 
 A test under ``tests/nn`` with more than ``CASES`` cases runs that many and a sixth of the others,
-the same ones every time, unless pytest has the option ``--whole`` or is given the test itself.
+the same ones every time, or still fewer with ``--fewer``, in a second environment. A case that is
+marked ``whole`` repeats a long test with another value, and does not run. All of them do if pytest
+has the option ``--whole`` or is given the test itself.
 """
 
 from __future__ import annotations
@@ -30,14 +32,19 @@ os.environ.setdefault(
     "TORCHINDUCTOR_CACHE_DIR",
     os.path.join(tempfile.gettempdir(), f"inductor_{torch.backends.cpu.get_cpu_capability()}"),
 )
+# Without a GPU the kernels in Triton are interpreted. Triton reads this when it is imported.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 # Cases of one test that always run, and the part of the others that does.
 CASES, PART = 16, 6
+FEWER = 6, 24
 torch.set_num_threads(1)
 kernels_here.hear_of_their_absence()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--whole", action="store_true", help="run every case of the long matrices")
+    parser.addoption("--fewer", action="store_true", help="run a few cases of the long matrices")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -47,10 +54,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.nodeid.startswith("tests/nn/"):
             tests[item.nodeid.partition("[")[0]].append(item.nodeid)
-    left: set[str] = set()
+    left = {item.nodeid for item in items if item.get_closest_marker("whole")}
+    always, part = FEWER if config.getoption("--fewer") else (CASES, PART)
     for cases in tests.values():
         cases.sort(key=lambda name: zlib.crc32(name.encode()))  # any order that mixes the cases
-        left.update(name for place, name in enumerate(cases[CASES:]) if place % PART)
+        left.update(name for place, name in enumerate(cases[always:]) if place % part)
     config.hook.pytest_deselected(items=[item for item in items if item.nodeid in left])
     items[:] = [item for item in items if item.nodeid not in left]
 

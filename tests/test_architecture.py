@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -92,7 +93,28 @@ of_python_3_10 = pytest.mark.skipif(not STANDARD, reason="Python 3.9 does not li
 @pytest.mark.parametrize("name", [name for name in MODULES if part(name) == "nn"])
 def test_the_library_proper_needs_torch_alone(name: str) -> None:
     outside = {target.split(".")[0] for target in imports(name)} - {"seqnorm", "torch"}
+    if name.startswith("seqnorm.nn.backends.triton.kernels."):
+        outside -= {"triton"}  # with which PyTorch comes where they run
     assert outside <= STANDARD
+
+
+def test_triton_is_imported_only_where_its_kernels_run() -> None:
+    code = """
+import sys, torch, seqnorm
+seqnorm.available_backends()
+layer = seqnorm.LSTM(3, 4, norm="layer")
+layer(torch.randn(5, 2, 3))[0].sum().backward()
+try:
+    with seqnorm.use_backend("triton"):
+        layer(torch.randn(5, 2, 3))
+except RuntimeError as error:
+    assert "triton" in str(error), error
+else:
+    raise AssertionError("a CPU is no GPU")
+assert not [name for name in sys.modules if name.split(".")[0] == "triton"]
+"""
+    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    subprocess.run([sys.executable, "-W", "error", "-c", code], env=environment, check=True)
 
 
 @of_python_3_10
@@ -196,7 +218,8 @@ def test_a_new_cell_touches_one_file_and_the_export_lines() -> None:
     cells = {name.lower() for name in seqnorm.nn.layers.cells.__all__}
     assert cells >= {"lstm", "lstmcell", "slstm"}
     for name in MODULES:
-        if name.startswith(("seqnorm.nn.layers.cells", "seqnorm.nn.backends.cpu")):
+        backends = "seqnorm.nn.backends.cpu", "seqnorm.nn.backends.triton"
+        if name.startswith(("seqnorm.nn.layers.cells", *backends)):
             continue
         if name == "seqnorm.nn.backends.onnx_layers":
             continue

@@ -1,7 +1,8 @@
 """Backends compute layers. Each claims the calls that it can compute, or says why it cannot.
 
-They are in the order of preference, and the last one, ``reference``, takes every call. An error in
-a backend is raised; no call falls back silently.
+They are in the order of preference, and ``reference`` takes every call; those after it compute a
+call only where a program asks for them. An error in a backend is raised; no call falls back
+silently.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ..check import choose
 from ..recurrence.direction import Direction, DirectionCall
 from ..recurrence.packing import Packing
 from ..recurrence.step import State
-from . import aten, cpu, reference
+from . import aten, cpu, reference, triton
 
 
 class Backend(Protocol):
@@ -40,7 +41,12 @@ class Backend(Protocol):
     ) -> tuple[Tensor, State]: ...
 
 
-BACKENDS: dict[str, Backend] = {"aten": aten, "cpu": cpu, "reference": reference}
+BACKENDS: dict[str, Backend] = {
+    "aten": aten,
+    "cpu": cpu,
+    "reference": reference,
+    "triton": triton,
+}
 _OWN = BACKENDS
 VARIABLE = "SEQNORM_BACKEND"
 _pinned: ContextVar[str | None] = ContextVar("seqnorm_backend", default=None)
@@ -65,7 +71,8 @@ def use_backend(name: str) -> Iterator[None]:
 
     Args:
         name: "aten" (torch's own kernels, for layers without a norm), "cpu" (compiled loops for
-            every cell, with most norms), or "reference".
+            every cell, with most norms), "reference", or "triton" (kernels for LSTM and GRU on an
+            NVIDIA GPU, which have not run on one yet).
 
     Raises:
         ValueError: there is no backend of that name.

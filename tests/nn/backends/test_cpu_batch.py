@@ -35,7 +35,7 @@ from torch import Tensor
 
 import seqnorm
 from seqnorm import Norm, NormScheme
-from seqnorm.nn.backends import cpu
+from seqnorm.nn.backends.cpu import around
 from seqnorm.nn.backends.cpu.call import Inputs
 
 pytestmark = needs_kernels
@@ -165,13 +165,13 @@ Parts = list[tuple[int, tuple[str, ...]]]
 def parts(monkeypatch: pytest.MonkeyPatch) -> Parts:
     """Record the steps of every call of the kernels, and the terms with statistics of its rows."""
     seen: Parts = []
-    real = cpu.recurrence
+    real = around.recurrence
 
-    def spy(call: Any, inputs: Inputs) -> tuple[Tensor, ...]:
+    def spy(call: Any, inputs: Inputs, engine: Any) -> tuple[Tensor, ...]:
         seen.append((len(call.sizes), call.own(inputs)))
-        return real(call, inputs)
+        return real(call, inputs, engine)
 
-    monkeypatch.setattr(cpu, "recurrence", spy)
+    monkeypatch.setattr(around, "recurrence", spy)
     return seen
 
 

@@ -331,7 +331,7 @@ def test_the_operators_definition(name: str, monkeypatch: pytest.MonkeyPatch) ->
     expected = outcome(layer, call, "reference")
     seen = []
 
-    def apply(pairs: Any, *tensors: Tensor | None) -> tuple[Tensor, ...]:
+    def apply(_: Any, pairs: Any, *tensors: Tensor | None) -> tuple[Tensor, ...]:
         calls = [one for one, _ in pairs]
         seen.extend(calls)
         size = len(Inputs._fields)

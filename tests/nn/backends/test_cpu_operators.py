@@ -22,7 +22,7 @@ from torch_versions import opcheck
 
 import seqnorm
 from seqnorm import Norm, NormScheme
-from seqnorm.nn.backends.cpu import traced
+from seqnorm.nn.backends.cpu import kernels, traced
 from seqnorm.nn.backends.cpu.call import Inputs
 from seqnorm.nn.recurrence.step import PRESETS
 
@@ -260,8 +260,8 @@ def test_where_there_are_no_kernels(name: str, monkeypatch: pytest.MonkeyPatch) 
         if t is not None and not fixed
     ]
     found = []
-    for library in (traced.LIBRARY, None):
-        monkeypatch.setattr(traced, "LIBRARY", library)
+    for there in (True, False):
+        monkeypatch.setattr(kernels, "exists", lambda there=there: there)
         with torch.no_grad():
             values = torch.ops.seqnorm.recurrence(*arguments)
         results = torch.ops.seqnorm.recurrence(*arguments)

@@ -12,7 +12,7 @@ from beside_reference import needs_kernels
 from kernel_cases import Case
 from million_steps import main, moved
 
-from seqnorm.nn.backends.cpu import operators
+from seqnorm.nn.backends.cpu import kernels
 from seqnorm.nn.backends.cpu.call import BIASES
 
 pytestmark = needs_kernels
@@ -42,7 +42,7 @@ def test_equal_calls(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_difference(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The gradient of a bias differs by a millionth, at the greatest length."""
-    real = operators.compute_gradients
+    real = kernels.compute_gradients
 
     def wrong(passes: Any) -> Any:
         every = real(passes)
@@ -51,7 +51,7 @@ def test_a_difference(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
                 found[BIASES + 1].mul_(1.0 + 1e-6)
         return every
 
-    monkeypatch.setattr(operators, "compute_gradients", wrong)
+    monkeypatch.setattr(kernels, "compute_gradients", wrong)
     assert main(["--end", "50"]) == 1
     failed, repeat = capsys.readouterr().out.splitlines()[-2:]
     assert re.match(r"gradient of \w*bias|gradient of norm_\w+\.bias", failed)
@@ -76,7 +76,7 @@ def test_an_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
     def failing(*_: Any) -> None:
         raise RuntimeError("no kernel today")
 
-    monkeypatch.setattr(operators, "compute", failing)
+    monkeypatch.setattr(kernels, "compute", failing)
     assert main([]) == 1
     assert "RuntimeError: no kernel today" in capsys.readouterr().out
 

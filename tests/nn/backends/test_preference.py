@@ -42,7 +42,7 @@ def test_a_preferred_backend(name: str, monkeypatch: pytest.MonkeyPatch) -> None
         seqnorm.LSTM(I, H),
         seqnorm.GRU(I, H, norm="layer"),
         seqnorm.SLSTM(I, 2 * H),
-        seqnorm.GRU(I, H, norm=NormScheme(input=Norm("layer", eps_on="std"))),
+        seqnorm.GRU(I, H, norm=NormScheme(hidden=Norm("layer", eps_on="std"))),
     ]
     packing = Packing.of_equal_lengths(B, T, torch.device("cpu"))
     rows = torch.randn(B * T, I)

@@ -72,21 +72,21 @@ class Call(NamedTuple):
     Attributes:
         sizes: rows of each step.
         zoneout: in inference, the probability for each part of the state; 0 if units are drawn.
-        half: true if the operands of products with a matrix are rounded to bfloat16.
+        half: the dtype to which the operands of products with a matrix are rounded, or ``None``.
         scales: the names of the matrices of int8, and the scales of their rows.
     """
 
     plan: Plan
     sizes: list[int]
     zoneout: tuple[float, ...]
-    half: bool = False
+    half: torch.dtype | None = None
     scales: tuple[tuple[str, Tensor], ...] = ()
 
     def sizes_like(self, rows: Tensor) -> Tensor:
-        """Return ``sizes`` as a tensor (T,) on the device of the rows, or as symbols of a graph."""
+        """Return ``sizes`` as a tensor (T,) on the CPU, or as symbols of a graph."""
         if self.sizes and self.sizes[0] == self.sizes[-1]:
-            return rows.new_full((len(self.sizes),), self.sizes[0], dtype=torch.int64)
-        return rows.new_tensor(self.sizes, dtype=torch.int64)
+            return rows.new_full((len(self.sizes),), self.sizes[0], dtype=torch.int64, device="cpu")
+        return rows.new_tensor(self.sizes, dtype=torch.int64, device="cpu")
 
     def own(self, inputs: Inputs) -> tuple[str, ...]:
         """Return the norms, of "x", "h" and "c", that compute statistics of the batch."""

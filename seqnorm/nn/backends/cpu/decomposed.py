@@ -16,7 +16,7 @@ from ...recurrence.direction import Direction
 from ...recurrence.site_norms import FeatureNorm, SiteNorm
 from ...statistics.moments import affine
 from .. import portable
-from ..portable_norms import parts_of
+from ..portable_norms import Affine, parts_of
 from .call import BEFORE, COLUMNS, STAYS, Call, Inputs
 from .states import apart, joined
 from .traced import CALL, in_places, shapes_of_call
@@ -47,10 +47,11 @@ def decomposition(equal_lengths: bool) -> Callable[..., tuple[Tensor, ...]]:
         state = (given.h_0,) if given.c_0 is None else (given.h_0, given.c_0)
         alive = None if rows.alive is None else rows.alive[..., None]
         steps = portable.Rows(rows.padded(given.input), alive, None, 0, False)
-        outputs, final = portable.run_fixed(
-            direction, fixed, steps, apart(state, direction.step), given.weight_ih is None
-        )
-        return in_places(call, given, (rows.packed(outputs), *joined(final)))
+        before = tuple([part[None] for part in apart(state, direction.step)])
+        finished = given.weight_ih is None
+        outputs, after = portable.run_fixed(direction, fixed, steps, before, finished)
+        final = joined(tuple([part.squeeze(0) for part in after]))
+        return in_places(call, given, (rows.packed(outputs), *final))
 
     return decomposed
 
@@ -129,14 +130,16 @@ def _direction(call: Call, given: Inputs) -> Direction:
 
 def _fixed(call: Call, given: Inputs, direction: Direction) -> portable.Fixed:
     """Return what is the same at all steps of a direction of ``_direction``."""
-    fixed = portable.Fixed(direction.tensors, {}, {}, {}, ())
+    parts: dict[str, list[Affine]] = {}
+    tables: portable.Tables = {}
     for site, columns in zip(call.plan.sites, given[COLUMNS:BEFORE]):
         norm = direction.norms.get(site)
+        if site == "input" and given.weight_ih is None:
+            continue  # the input term is finished
         if isinstance(norm, FeatureNorm):
-            fixed.parts[site] = parts_of(norm)
+            parts[site] = parts_of(norm)
         elif norm is not None and columns is not None:
             mean, scale = columns.unbind(1)
             scale = affine(scale, norm.weight, None)
-            tables = fixed.pooled if norm.norm.over_time else fixed.tables
             tables[site] = scale, affine(-mean * scale, None, norm.bias)
-    return fixed
+    return portable.Fixed.with_tables(direction, parts, tables, ())

@@ -67,7 +67,9 @@ class _KernelNorm(SitePass):
 def definition(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
     """Return the results of ``operators.recurrence``, differentiable to any order."""
     plan, sizes = call.plan, call.sizes
-    step, scheme = rounding(plan.step) if call.half else plan.step, plan.scheme
+    step, scheme = plan.step, plan.scheme
+    if call.half is not None:
+        step = rounding(step, call.half)
     gains = (inputs.gain_x, inputs.gain_h, inputs.gain_c)
     biases = (inputs.bias_2, inputs.bias_3, inputs.bias_c)
     spans = {} if scheme is None else step.spans(scheme)
@@ -80,8 +82,8 @@ def definition(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
             norms[site] = _KernelNorm(norm, units, sizes, *given)
     run = SiteRun({**norms})
     weight_ih, rows = inputs.weight_ih, inputs.input
-    if call.half and weight_ih is not None:
-        weight_ih, rows = nearest(weight_ih), nearest(rows)
+    if call.half is not None and weight_ih is not None:
+        weight_ih, rows = nearest(weight_ih, call.half), nearest(rows, call.half)
     w_ih = rows if weight_ih is None else weight_ih
     weights = w_ih, inputs.weight_hh, inputs.bias_0, inputs.bias_1, inputs.weight_hr
     options: dict[str, Any] = {"own": {}, "norms": {}, "training": False, "zoneout": call.zoneout}

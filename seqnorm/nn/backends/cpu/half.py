@@ -1,4 +1,4 @@
-"""Products in bfloat16: under autocast, and of layers that are in bfloat16 themselves.
+"""Products in half precision: under autocast, and of layers that are in it themselves.
 
 The kernels round the operands of each product with a matrix, and compute all else in float32.
 Rounding counts as the identity in a derivative, and gradients are not rounded.
@@ -15,6 +15,7 @@ from torch import Tensor
 from ...autocast import autocast_dtype, is_autocast
 from ...recurrence.direction import Direction
 from ...recurrence.step import Step
+from ...statistics.moments import widen
 from .call import Inputs
 
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16)
@@ -50,35 +51,31 @@ def refusal(direction: Direction, rows: Tensor, given: tuple[Tensor, ...]) -> st
 
 
 def widened(inputs: Inputs) -> Inputs:
-    """Convert the tensors in bfloat16 to float32."""
-    found: list[Tensor | None] = []
-    for tensor in inputs:
-        is_half = tensor is not None and tensor.dtype == torch.bfloat16
-        found.append(tensor.float() if is_half and tensor is not None else tensor)
-    return Inputs._make(found)
+    """Convert the tensors in half precision to float32."""
+    return Inputs._make([None if tensor is None else widen(tensor) for tensor in inputs])
 
 
 class _Nearest(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return x.to(torch.bfloat16).to(x.dtype)
+    def forward(ctx: Any, x: Tensor, dtype: torch.dtype) -> Tensor:
+        return x.to(dtype).to(x.dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return grad
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
         return tangent.view_as(tangent)  # torch takes no tangent of the input itself
 
 
-def nearest(x: Tensor) -> Tensor:
-    """Return the nearest values of bfloat16, in the dtype of ``x``."""
-    found: Tensor = _Nearest.apply(x)  # type: ignore[no-untyped-call]  # torch's own
+def nearest(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the nearest values of a dtype, in the dtype of ``x``."""
+    found: Tensor = _Nearest.apply(x, dtype)  # type: ignore[no-untyped-call]  # torch's own
     return found
 
 
-def rounding(step: Step) -> Step:
+def rounding(step: Step, dtype: torch.dtype) -> Step:
     """Return a copy of a step that rounds the operands of its product with W_hh.
 
     The weights of an IndRNN are no matrix, so nothing is rounded there.
@@ -87,7 +84,7 @@ def rounding(step: Step) -> Step:
 
     def hidden_term(h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if weight.dim() > 1:
-            h, weight = nearest(h), nearest(weight)
+            h, weight = nearest(h, dtype), nearest(weight, dtype)
         return exact(h, weight, bias)
 
     step.hidden_term = hidden_term  # type: ignore[method-assign]  # of this copy alone

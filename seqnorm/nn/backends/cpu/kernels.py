@@ -45,7 +45,7 @@ class Pass:
         arguments.T, arguments.B = len(sizes), inputs.h_0.shape[0]
         arguments.I = inputs.input.shape[1]
         arguments.rows, arguments.keep = rows.buffer_info()[0], keep
-        if call.half:
+        if call.half is not None:
             arguments.half = library.way_of_half(True)
         if call.plan.batch or call.plan.pooled:
             for term in call.own(inputs):
@@ -238,6 +238,18 @@ class Backward(Pass):
         if inputs.weight_ih is not None or not plan.joined:  # else it holds grad_x
             memory.give(self.kept)  # type: ignore[arg-type]  # given at construction
         return [grad if need else None for need, grad in zip(self._needed, found)]
+
+
+def exists() -> bool:
+    """Return whether the kernels exist here."""
+    return LIBRARY is not None
+
+
+def copy_of_kept(kept: Tensor) -> Tensor:
+    """Return a copy of what is kept (bytes), which the gradients overwrite."""
+    copy = memory.take(kept.numel())
+    copy[: kept.numel()].copy_(kept)
+    return copy
 
 
 def compute(passes: Sequence[Forward]) -> None:

@@ -4,31 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from ..watching import all_plain, is_forward_mode
+from . import kernels
 from .call import Call, Inputs
 from .definition import gradients
-from .kernels import Backward, Forward, compute, compute_gradients
 
 _SIZE = len(Inputs._fields)
 
 
-def recurrence(call: Call, inputs: Inputs) -> tuple[Tensor, ...]:
-    """Compute one direction of a layer.
+class Engine(Protocol):
+    """A module that computes passes, as ``kernels`` does.
+
+    ``Forward(call, inputs, keep)`` has ``results`` and what it has ``kept`` for
+    ``Backward(call, inputs, results, kept, grads, needed)``.
+    """
+
+    Forward: Any
+    Backward: Any
+    compute: Any
+    compute_gradients: Any
+
+
+def recurrence(call: Call, inputs: Inputs, engine: Engine = kernels) -> tuple[Tensor, ...]:
+    """Compute one direction of a layer by an engine.
 
     Returns:
         output (N, P), h_n (B, P)[, c_n (B, H), of an sLSTM (B, 3 * H)], and for each norm of x, h
         and c that computes statistics of these rows, mean and 1 / deviation (T, 2, .) and variance
         (T, .), which have no gradient.
     """
-    return recurrences([(call, inputs)])[0]
+    return recurrences([(call, inputs)], engine)[0]
 
 
-def recurrences(calls: Sequence[tuple[Call, Inputs]]) -> list[tuple[Tensor, ...]]:
+def recurrences(
+    calls: Sequence[tuple[Call, Inputs]], engine: Engine = kernels
+) -> list[tuple[Tensor, ...]]:
     """Compute up to ``library.TOGETHER`` calls of one dtype concurrently, see ``recurrence``."""
     # Loops, because comprehensions and generators are calls of their own.
     every: list[Tensor | None] = []
@@ -37,14 +52,14 @@ def recurrences(calls: Sequence[tuple[Call, Inputs]]) -> list[tuple[Tensor, ...]
     if torch.is_grad_enabled():
         for tensor in every:
             if tensor is not None and tensor.requires_grad:
-                found = Recurrence.apply(calls, *every)  # type: ignore[no-untyped-call]  # torch's own
+                found = Recurrence.apply(engine, calls, *every)  # type: ignore[no-untyped-call]  # torch's own
                 if len(calls) == 1:
                     return [found]
                 return _split(found, [number_of_results(*call) for call in calls])
     passes = []
     for call, inputs in calls:
-        passes.append(Forward(call, inputs, keep=False))
-    compute(passes)
+        passes.append(engine.Forward(call, inputs, False))
+    engine.compute(passes)
     return [one.results for one in passes]
 
 
@@ -58,13 +73,17 @@ class Recurrence(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, calls: Sequence[tuple[Call, Inputs]], *tensors: Tensor | None
+        ctx: Any,
+        engine: Engine,
+        calls: Sequence[tuple[Call, Inputs]],
+        *tensors: Tensor | None,
     ) -> tuple[Tensor, ...]:
         passes = []
         for number, (call, _) in enumerate(calls):
             inputs = Inputs._make(tensors[number * _SIZE : (number + 1) * _SIZE])
-            passes.append(Forward(call, inputs, keep=True))
-        compute(passes)
+            passes.append(engine.Forward(call, inputs, True))
+        engine.compute(passes)
+        ctx.engine = engine
         ctx.calls, ctx.kept, ctx.statistics = [], [], []
         outputs: list[Tensor] = []
         results: list[Tensor] = []
@@ -83,11 +102,11 @@ class Recurrence(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        calls, saved = ctx.calls, ctx.saved_tensors
+        engine, calls, saved = ctx.engine, ctx.calls, ctx.saved_tensors
         every = [_SIZE] * len(calls)
         inputs = [Inputs._make(part) for part in _split(saved, every)]
         outputs = saved[_SIZE * len(calls) :]
-        needed = _split(ctx.needs_input_grad[1:], every)
+        needed = _split(ctx.needs_input_grad[2:], every)
         sizes = [number_of_results(*pair) for pair in zip(calls, inputs)]
         cotangents = [
             part[: 1 + call.plan.states] for call, part in zip(calls, _split(grads, sizes))
@@ -96,18 +115,18 @@ class Recurrence(torch.autograd.Function):
         again = torch.is_grad_enabled() or is_forward_mode()
         if again or not all_plain([grad for grad in grads if grad is not None]):
             found = [gradients(*each) for each in zip(calls, inputs, cotangents, needed)]
-            return None, *[grad for each in found for grad in each]
+            return None, None, *[grad for each in found for grad in each]
         # The gradients overwrite the kept values, so a second backward pass computes them again.
         kept, ctx.kept = ctx.kept, None
         if kept is None:
-            passes = [Forward(*pair, keep=True) for pair in zip(calls, inputs)]
-            compute(passes)
+            passes = [engine.Forward(*pair, True) for pair in zip(calls, inputs)]
+            engine.compute(passes)
             kept = [one.kept for one in passes]
         ends = (None,) * calls[0].plan.states  # not read
         results = [(output, *ends, *own) for output, own in zip(outputs, ctx.statistics)]
         each_call = zip(calls, inputs, results, kept, cotangents, needed)
-        found = compute_gradients([Backward(*each) for each in each_call])
-        return None, *[grad for each in found for grad in each]
+        found = engine.compute_gradients([engine.Backward(*each) for each in each_call])
+        return None, None, *[grad for each in found for grad in each]
 
 
 def _split(values: Sequence[Any], sizes: Sequence[int]) -> list[tuple[Any, ...]]:

@@ -12,7 +12,7 @@ from itertools import accumulate
 from torch import Tensor
 
 from ...recurrence.direction import Direction
-from ...recurrence.scheme import Norm, NormScheme
+from ...recurrence.scheme import WITHIN, Norm, NormScheme
 from ...recurrence.step import Nonlinear, Step
 from .library import KINDS, STEPS, Arguments
 from .states import MOST
@@ -72,9 +72,6 @@ class Plan:
     @cached_property
     def arguments(self) -> bytes:
         """``Arguments`` with all values that do not depend on the tensors of a call."""
-        scheme = self.scheme
-        # An LSTM carries its normalised c on, or z of a GRU takes the candidate.
-        swapped = scheme is not None and (scheme.cell_state, scheme.update) != ("raw", "keep")
         return bytes(
             Arguments(
                 cell=STEPS[self.step.name],
@@ -84,16 +81,26 @@ class Plan:
                 sets=len(self.sets),
                 set_end=self.sets + (0,) * (4 - len(self.sets)),
                 sum=self.joined,
-                swapped=swapped,
+                swapped=self.swapped,
                 relu=self.relu,
                 heads=self.heads,
-                std_c=scheme is not None
-                and scheme.cell is not None
-                and scheme.cell.eps_on == "std",
+                std_c=self.std_c,
                 **{f"norm_{term}": KINDS[kind] for term, kind in zip("xhc", self.kinds)},
                 **{f"eps_{term}": eps for term, eps in zip("xhc", self.eps)},
             )
         )
+
+    @property
+    def swapped(self) -> bool:
+        """True if an LSTM carries its normalised c on, or z of a GRU takes the candidate."""
+        scheme = self.scheme
+        return scheme is not None and (scheme.cell_state, scheme.update) != ("raw", "keep")
+
+    @property
+    def std_c(self) -> bool:
+        """True if eps of the norm of c is added to the deviation and not to the variance."""
+        cell = None if self.scheme is None else self.scheme.cell
+        return cell is not None and cell.eps_on == "std"
 
     def norm_at(self, site: str) -> Norm:
         """Return the norm of the scheme at one of the sites of the plan."""
@@ -161,14 +168,19 @@ def inference_plan(direction: Direction) -> Plan:
 
 
 def make_plan(
-    step: Step, scheme: NormScheme | None, hidden_size: int, finished: bool = False
+    step: Step,
+    scheme: NormScheme | None,
+    hidden_size: int,
+    alone: bool = False,
 ) -> Plan:
     """Return the plan of a step with a scheme.
 
     Args:
-        finished: true if a norm over time is computed before the kernel, whatever the scheme.
+        alone: true if the kernel computes the recurrence alone, without the term of the input.
     """
     norms = {} if scheme is None else dict(scheme.norms)
+    if alone:
+        norms = {site: norm for site, norm in norms.items() if site in WITHIN or site == "hidden"}
     spans = {} if scheme is None else step.spans(scheme)
     # A GRU's candidate, if it has a norm of its own, takes the place of an LSTM's c.
     of_candidate = "candidate" in spans
@@ -183,8 +195,9 @@ def make_plan(
     if "input" in norms and norms["input"].over_time:
         # A call with norms of a step's rows may be divided, but these statistics are of all rows.
         others = [norm for site, norm in norms.items() if site in (h_site, c_site)]
-        hoisted = finished or any(norm.over_batch for norm in others)
+        hoisted = any(norm.over_batch for norm in others)
         hoisted = hoisted or norms["input"].eps_on != "var" or norms["input"].r_max is not None
+    hoisted = hoisted or alone
     wanted = ("" if hoisted else "input", h_site, c_site)
     sites = tuple(site if site in norms else "" for site in wanted)
     inside = {site: norms[site] for site in sites if site}
@@ -202,7 +215,7 @@ def make_plan(
         step=step,
         scheme=scheme,
         hidden_size=hidden_size,
-        reason=_reason(scheme, inside, ends, of_gates),
+        reason=_reason(scheme, norms, inside, ends, of_gates),
         sites=sites,  # type: ignore[arg-type]  # three, as wanted
         kinds=kinds,
         eps=tuple(inside[site].eps if site else 1.0 for site in sites),
@@ -250,6 +263,7 @@ def _without_kernel(norm: Norm) -> str | None:
 
 def _reason(
     scheme: NormScheme | None,
+    norms: dict[str, Norm],
     inside: dict[str, Norm],
     ends: dict[str, tuple[int, ...] | None],
     of_gates: set[tuple[int, ...] | None],
@@ -258,7 +272,6 @@ def _reason(
         return "it has no kernel with a bias of W_hh h before its norm"
     # A window outside of the recurrence would need the rows of each step, which a graph for all
     # lengths does not have.
-    norms = {} if scheme is None else scheme.norms
     windows = [norm for norm in norms.values() if norm.reaches_back]
     for reason in map(_without_kernel, [*windows, *inside.values()]):
         if reason is not None:

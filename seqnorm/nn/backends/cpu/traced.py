@@ -14,7 +14,7 @@ Axes: T steps, B sequences, N packed rows, H units, P = size of h, G gates.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -25,11 +25,9 @@ from ...recurrence.packing import never_grow
 from ...recurrence.scheme import NormScheme
 from ...recurrence.step import STEPS, Nonlinear, Step
 from ..watching import is_forward_mode
-from . import memory
+from . import kernels
 from .call import ALWAYS, Call, Inputs
 from .definition import definition, gradients
-from .kernels import Backward, Forward, compute, compute_gradients, kept_width
-from .library import LIBRARY
 from .plan import Plan, make_plan, units_of
 
 # The compiler of torch 2.3 cannot trace the way to the operators.
@@ -66,11 +64,11 @@ def _text(step: Step) -> str:
 
 
 @functools.cache
-def _plan(step: str, scheme: str, hidden_size: int, finished: bool) -> Plan:
+def _plan(step: str, scheme: str, hidden_size: int, alone: bool) -> Plan:
     norms = NormScheme.from_text(scheme) if scheme else None
     name, *options = step.split()
     made = STEPS[name](*[int(option) if option.isdigit() else option for option in options])
-    found = make_plan(made, norms, hidden_size, finished)
+    found = make_plan(made, norms, hidden_size, alone)
     if found.reason is not None:
         raise RuntimeError(f"seqnorm::recurrence of a {step} with {scheme}: {found.reason}")
     return found
@@ -79,7 +77,7 @@ def _plan(step: str, scheme: str, hidden_size: int, finished: bool) -> Plan:
 def _call(call: Any, given: Inputs, sizes: list[int]) -> Call:
     step, scheme, zoneout, _ = call
     hidden = int(units_of(STEPS[step.split()[0]], given.weight_hh))
-    # Graphs of earlier versions compute a norm over time themselves, and W_ih x with it.
+    # Without W_ih the term of the input is finished, also in graphs of earlier versions.
     return Call(_plan(step, scheme, hidden, given.weight_ih is None), sizes, tuple(zoneout))
 
 
@@ -88,10 +86,21 @@ def shapes_of_call(arguments: Any, given: Inputs) -> Call:
     return _call(arguments, given, [])
 
 
+# Engines by the type of their device; that of a GPU adds itself. A graph is traced without its
+# device, so that all of them keep as much of a row as the kernels of the CPU, or less.
+ENGINES: dict[str, Callable[[], Any]] = {"cpu": lambda: kernels if kernels.exists() else None}
+
+
+def _engine(inputs: Inputs) -> Any:
+    """Return the engine of the device of a call, or ``None`` where it does not exist."""
+    find = ENGINES.get(inputs.input.device.type)
+    return None if find is None else find()
+
+
 def _has_kernels(inputs: Inputs) -> bool:
     """Return whether kernels exist here, which a graph from another machine may lack."""
     known = inputs.input.dtype in (torch.float32, torch.float64)
-    return LIBRARY is not None and inputs.input.device.type == "cpu" and known
+    return known and _engine(inputs) is not None
 
 
 def _called(arguments: Any, given: Inputs) -> tuple[Call, Inputs]:
@@ -152,8 +161,10 @@ def _results(call: Call, inputs: Inputs, kept: Tensor | None) -> tuple[Tensor, .
     """Return the results of a call; ``kept`` takes the values for a backward pass."""
     if call.sizes and (kept is not None or _has_kernels(inputs)):
         space = None if kept is None else _bytes(kept)
-        compute([forward := Forward(call, inputs, kept is not None, space)])
-        return forward.results
+        engine = _engine(inputs) or kernels
+        engine.compute([forward := engine.Forward(call, inputs, kept is not None, space)])
+        found: tuple[Tensor, ...] = forward.results
+        return found
     # Without steps the final state is the initial one, but a result must not be an argument.
     return tuple(value.clone() for value in definition(call, inputs))
 
@@ -178,14 +189,14 @@ def _training(*arguments: Any) -> tuple[Tensor, ...]:
     call, inputs = _checked(arguments[:CALL], arguments[CALL:])
     given = Inputs(*arguments[CALL:])
     # Zeros where nothing is written, because equal calls must have equal results.
-    kept = inputs.input.new_zeros(len(given.input), kept_width(call, inputs))
+    kept = inputs.input.new_zeros(len(given.input), kernels.kept_width(call, inputs))
     return *in_places(call, given, _results(call, inputs, kept)), kept
 
 
 def _training_shapes(*arguments: Any) -> tuple[Tensor, ...]:
     given = Inputs(*arguments[CALL:])
     call = shapes_of_call(arguments[:CALL], given)
-    kept = given.input.new_empty(given.input.shape[0], kept_width(call, given))
+    kept = given.input.new_empty(given.input.shape[0], kernels.kept_width(call, given))
     return *_forward_shapes(*arguments), kept
 
 
@@ -207,15 +218,13 @@ def _backward(*arguments: Any) -> tuple[Tensor, ...]:
         return _of_no_steps(given, grads, needed)
     rows = len(inputs.input)
     output, grad_output = output[:rows], None if grad_output is None else grad_output[:rows]
-    # The gradients overwrite the kept values, so they get a copy.
-    source = _bytes(kept.contiguous())
-    copy = memory.take(source.numel())
-    copy[: source.numel()].copy_(source)
+    engine = _engine(inputs) or kernels
+    space = engine.copy_of_kept(_bytes(kept.contiguous()))
     states = (output,) * call.plan.states  # not read
     results = (output, *states, *(t for t in statistics if t.numel()))
     cotangents = grad_output, *grads
-    backward = Backward(call, inputs, results, copy, cotangents, tuple(needed))
-    (found,) = compute_gradients([backward])
+    backward = engine.Backward(call, inputs, results, space, cotangents, tuple(needed))
+    (found,) = engine.compute_gradients([backward])
     found[0] = _padded(found[0], len(given[0]))
     # Gradients of vectors are views of one tensor, or one tensor for several vectors.
     own = [t.clone() if t is not None and t.dim() == 1 else t for t in found]

@@ -1,0 +1,1 @@
+"""Kernels in Triton's language: those of each step, and the functions that they share."""
