@@ -12,19 +12,16 @@ first steps, relative to its largest output.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import ctypes
-import json
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
+import processes
 import table
 import timing
 import torch
@@ -34,7 +31,7 @@ import seqnorm
 import seqnorm.export
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "c_library.csv"
-PROCESSES, STEPS, CALLS, COMPARED = 5, 200, 20, 50
+STEPS, CALLS, COMPARED = 200, 20, 50
 LINES = [(cell, H) for cell in ("LSTM", "GRU") for H in (64, 256)]
 BUILDS = {"c": ["-O3"], "native": ["-O3", "-march=native"]}
 TIMES = (*BUILDS, "layer", "torch")
@@ -126,20 +123,12 @@ def measured(cell: str, H: int, budget: float) -> dict[str, float]:
     return found
 
 
-def rows(processes: Sequence[Sequence[dict[str, float]]]) -> list[table.Row]:
-    """Return the rows of the table, the medians over the processes."""
-    found = []
-    for (cell, H), each in zip(LINES, zip(*processes)):
-        row: table.Row = {"cell": cell, "H": H}
-        for name in each[0]:
-            value = median(one[name] for one in each)
-            form = "{:.2e}" if "difference" in name else "{:.2f}" if "_us" in name else "{:.0f}"
-            row[name] = form.format(value)
-        found.append(row)
-    return found
+def rows(found: Sequence[Sequence[dict[str, float]]]) -> list[table.Row]:
+    """Return the rows of the table from what the processes have measured."""
+    return processes.medians(("cell", "H"), LINES, found)
 
 
-def markdown(path: Path) -> tuple[str, str]:
+def tables(path: Path) -> tuple[str, str]:
     """Return the table of times, with the machine, and the table of sizes and differences."""
     found = table.read(path)
     names = [f"{row['cell']}, H = {row['H']}" for row in found]
@@ -165,35 +154,26 @@ def _table(heads: Sequence[str], names: Sequence[str], cells: Sequence[Sequence[
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def compiler() -> table.Row:
+    """Return the version of the compiler as a column."""
+    command = ["gcc", "-dumpfullversion"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return {"compiler": f"gcc {done.stdout.strip()}"}
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    load = timing.load_average()
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--processes", type=int, default=PROCESSES, metavar="N")
-    parser.add_argument("--budget", type=float, default=2.0, help="seconds of a line in a process")
-    parser.add_argument("--csv", type=Path, default=RESULTS, metavar="PATH")
-    parser.add_argument("--table", action="store_true", help="print the page's tables and end")
-    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args(argv)
-    if options.table:
-        print(*markdown(options.csv), sep="\n\n")
-        return
-    torch.set_num_threads(1)
-    if options.one:
-        print(json.dumps([measured(*line, options.budget) for line in LINES]))
-        return
-    print(timing.busy(load) or f"load {load:.2f}")
-    version = ["gcc", "-dumpfullversion"]
-    compiler = subprocess.run(version, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
-    where: table.Row = {"compiler": f"gcc {compiler}", **table.environment(load)}
-    command = [sys.executable, __file__, "--one", f"--budget={options.budget}"]
-    processes = []
-    for _ in range(options.processes):
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        processes.append(json.loads(done.stdout))
-    with table.table(options.csv, COLUMNS) as write:
-        for row in rows(processes):
-            write(row | where)
-            print(", ".join(f"{name} {value}" for name, value in row.items()))
+    processes.Program(
+        file=__file__,
+        title=__doc__.partition("\n")[0],
+        results=RESULTS,
+        columns=COLUMNS,
+        processes=5,
+        budget=2.0,
+        measured=lambda budget: [measured(*line, budget) for line in LINES],
+        rows=rows,
+        markdown=lambda path: "\n\n".join(tables(path)),
+        also=compiler,
+    ).main(argv)
 
 
 if __name__ == "__main__":

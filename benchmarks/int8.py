@@ -73,6 +73,17 @@ def size_of(model: torch.nn.Module) -> int:
     return file.tell()
 
 
+def data_of(checkpoint: Any) -> Any:
+    """Return the data with which a model was trained."""
+    from seqnorm.training.run.task import TASKS
+
+    kept = {"seed", "vocabulary"}  # of training
+    options = {name: value for name, value in checkpoint.data.items() if name not in kept}
+    data = TASKS[checkpoint.task].data(**options)
+    data.adopt(checkpoint)
+    return data
+
+
 def scores(path: Path) -> None:
     """Test a trained model in float32 and in int8."""
     from lightning.pytorch import Trainer
@@ -83,10 +94,7 @@ def scores(path: Path) -> None:
     from seqnorm.training.run.task import TASKS
 
     checkpoint = read_checkpoint(path)
-    task = TASKS[checkpoint.task]
-    kept = {"seed", "vocabulary"}  # of training
-    data = task.data(**{name: v for name, v in checkpoint.data.items() if name not in kept})
-    data.adopt(checkpoint)
+    task, data = TASKS[checkpoint.task], data_of(checkpoint)
     data.setup("test")
     model = stored_model(task.module, checkpoint)
     options: dict[str, Any] = {"logger": False, "enable_progress_bar": False}

@@ -10,10 +10,8 @@ changes a call of some microseconds. Ratios are ours / torch's: below 1, ours is
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
-import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,6 +19,7 @@ from pathlib import Path
 from statistics import geometric_mean, median
 from typing import NamedTuple
 
+import processes
 import table
 import timing
 import torch
@@ -29,7 +28,6 @@ from torch import nn
 import seqnorm
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "one_step.csv"
-PROCESSES = 5
 CELLS = ("LSTM", "GRU")
 NORMS = ("layer", "rms", "batch")
 SIZES = (64, 128, 256, 512)
@@ -111,12 +109,12 @@ def rows(which: Sequence[Line], times: Sequence[Sequence[tuple[float, float]]]) 
         times: The times of each line in each process.
     """
     found: list[table.Row] = []
-    for line, processes in zip(which, zip(*times)):
-        ratios = [ours / theirs for ours, theirs in processes]
+    for line, each in zip(which, zip(*times)):
+        ratios = [ours / theirs for ours, theirs in each]
         row: table.Row = dict(line._asdict())
         row |= {
-            "ours_us": f"{median(ours for ours, _ in processes):.2f}",
-            "torch_us": f"{median(theirs for _, theirs in processes):.2f}",
+            "ours_us": f"{median(ours for ours, _ in each):.2f}",
+            "torch_us": f"{median(theirs for _, theirs in each):.2f}",
             "ratio": f"{median(ratios):.3f}",
             "least": f"{min(ratios):.3f}",
             "most": f"{max(ratios):.3f}",
@@ -158,14 +156,9 @@ def markdown(path: Path) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     load = timing.load_average()
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = processes.parser(__doc__.partition("\n")[0], 5, 0.2, None)
     parser.add_argument("--quick", action="store_true", help="LayerNorm, one step of a sequence")
     parser.add_argument("--threads", type=int, default=1, metavar="N")
-    parser.add_argument("--processes", type=int, default=PROCESSES, metavar="N")
-    parser.add_argument("--budget", type=float, default=0.2, help="seconds of a line in a process")
-    parser.add_argument("--csv", type=Path, metavar="PATH", help="default: results/one_step.csv")
-    parser.add_argument("--table", action="store_true", help="print the page's table and end")
-    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.table:
         print(markdown(options.csv or RESULTS))
@@ -181,11 +174,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if warning:
         print(warning)
     given = sys.argv[1:] if argv is None else list(argv)
-    command = [sys.executable, __file__, *given, "--one"]
-    times = []
-    for _ in range(options.processes):
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        times.append(json.loads(done.stdout))
+    times = processes.fresh(__file__, given, options.processes)
     found = [row | where for row in rows(which, times)]
     path = options.csv or (None if options.quick else RESULTS)
     with table.table(path, COLUMNS) as write:

@@ -9,18 +9,14 @@ file of a layer without a norm (ONNX's own ``LSTM``). A line is the median of se
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import onnxruntime
+import processes
 import table
 import timing
 import torch
@@ -29,7 +25,6 @@ import seqnorm
 from seqnorm.export import to_onnx
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "onnx_speed.csv"
-PROCESSES = 3
 LINES = list(itertools.product((100, 1), (64, 256, 512), (1, 16)))
 WAYS = ("onnx", "onnx_step", "layer", "torch", "onnx_lstm")
 COLUMNS = ("T", "H", "B", *(f"{way}_us" for way in WAYS), *table.WHERE)
@@ -75,7 +70,7 @@ def calls(H: int, folder: Path) -> Callable[[int, int], dict[str, Callable[[], A
 
 
 def measured(budget: float) -> Iterator[dict[str, float]]:
-    """Yield the median microseconds of each way for each line."""
+    """Yield the median microseconds of each way for each line, by column."""
     found: dict[tuple[int, int, int], dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for H in sorted({H for _, H, _ in LINES}):
@@ -83,7 +78,7 @@ def measured(budget: float) -> Iterator[dict[str, float]]:
             for T, _, B in [line for line in LINES if line[1] == H]:
                 with torch.inference_mode():
                     times, _ = timing.interleaved(of(T, B), budget, warmup=3)
-                found[T, H, B] = {way: seconds * 1e6 for way, seconds in times.items()}
+                found[T, H, B] = {f"{way}_us": seconds * 1e6 for way, seconds in times.items()}
     yield from (found[line] for line in LINES)
 
 
@@ -99,36 +94,17 @@ def markdown(path: Path) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    load = timing.load_average()
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--processes", type=int, default=PROCESSES, metavar="N")
-    parser.add_argument("--budget", type=float, default=2.0, help="seconds of a line in a process")
-    parser.add_argument("--csv", type=Path, metavar="PATH", default=RESULTS)
-    parser.add_argument("--table", action="store_true", help="print the page's table and end")
-    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args(argv)
-    if options.table:
-        print(markdown(options.csv))
-        return
-    torch.set_num_threads(1)
-    if options.one:
-        print(json.dumps(list(measured(options.budget))))
-        return
-    where = table.environment(load)
-    warning = timing.busy(load)
-    if warning:
-        print(warning)
-    command = [sys.executable, __file__, "--one", f"--budget={options.budget}"]
-    times = []
-    for _ in range(options.processes):
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        times.append(json.loads(done.stdout.splitlines()[-1]))
-    with table.table(options.csv, COLUMNS) as write:
-        for line, each in zip(LINES, zip(*times)):
-            row: table.Row = dict(zip(("T", "H", "B"), line))
-            row |= {f"{way}_us": f"{median(one[way] for one in each):.2f}" for way in WAYS}
-            write(row | where)
-    print(markdown(options.csv))
+    processes.Program(
+        file=__file__,
+        title=__doc__.partition("\n")[0],
+        results=RESULTS,
+        columns=COLUMNS,
+        processes=3,
+        budget=2.0,
+        measured=measured,
+        rows=lambda found: processes.medians(("T", "H", "B"), LINES, found),
+        markdown=markdown,
+    ).main(argv)
 
 
 if __name__ == "__main__":

@@ -10,15 +10,11 @@ fresh processes, as in ``one_step.py``.
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from statistics import median
 
+import processes
 import table
 import timing
 import torch
@@ -27,7 +23,6 @@ from torch import Tensor, nn
 import seqnorm
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "streams.csv"
-PROCESSES = 5
 LINES = list(itertools.product(("LSTM", "GRU"), ("layer", "batch"), (64, 256)))
 WAYS = ("layer", "stream", "model", "stream_of_model")
 COLUMNS = ("cell", "norm", "H", *(f"{way}_us" for way in WAYS), *table.WHERE)
@@ -68,12 +63,12 @@ def calls(cell: str, norm: str, H: int) -> dict[str, Callable[[], object]]:
 
 
 def measured(budget: float) -> Iterator[dict[str, float]]:
-    """Yield the median microseconds of each way for each line."""
+    """Yield the median microseconds of each way for each line, by column."""
     for line in LINES:
         runs = calls(*line)
         with torch.inference_mode():
             found, _ = timing.interleaved(runs, budget, warmup=10)
-        yield {way: seconds * 1e6 for way, seconds in found.items()}
+        yield {f"{way}_us": seconds * 1e6 for way, seconds in found.items()}
 
 
 def markdown(path: Path) -> str:
@@ -87,36 +82,17 @@ def markdown(path: Path) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    load = timing.load_average()
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--processes", type=int, default=PROCESSES, metavar="N")
-    parser.add_argument("--budget", type=float, default=0.5, help="seconds of a line in a process")
-    parser.add_argument("--csv", type=Path, metavar="PATH", default=RESULTS)
-    parser.add_argument("--table", action="store_true", help="print the page's table and end")
-    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args(argv)
-    if options.table:
-        print(markdown(options.csv))
-        return
-    torch.set_num_threads(1)
-    if options.one:
-        print(json.dumps(list(measured(options.budget))))
-        return
-    where = table.environment(load)
-    warning = timing.busy(load)
-    if warning:
-        print(warning)
-    command = [sys.executable, __file__, "--one", f"--budget={options.budget}"]
-    times = []
-    for _ in range(options.processes):
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        times.append(json.loads(done.stdout))
-    with table.table(options.csv, COLUMNS) as write:
-        for line, each in zip(LINES, zip(*times)):
-            row: table.Row = dict(zip(("cell", "norm", "H"), line))
-            row |= {f"{way}_us": f"{median(one[way] for one in each):.2f}" for way in WAYS}
-            write(row | where)
-    print(markdown(options.csv))
+    processes.Program(
+        file=__file__,
+        title=__doc__.partition("\n")[0],
+        results=RESULTS,
+        columns=COLUMNS,
+        processes=5,
+        budget=0.5,
+        measured=measured,
+        rows=lambda found: processes.medians(("cell", "norm", "H"), LINES, found),
+        markdown=markdown,
+    ).main(argv)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def one_step() -> Iterator[Any]:
         import one_step  # type: ignore[import-not-found]  # a file of a program
 
         yield one_step
-    for name in ("one_step", "table", "timing"):
+    for name in ("one_step", "processes", "table", "timing"):
         sys.modules.pop(name, None)
 
 

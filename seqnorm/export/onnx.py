@@ -25,6 +25,7 @@ from ..nn.graphs import need_scan
 from ..nn.layers.cell import RecurrentCell
 from ..nn.layers.layer import RecurrentLayer
 from ..version import __version__
+from . import rewrites
 from .graphs import NamedGraph
 
 HINT = "pip install 'seqnorm[onnx]'"
@@ -157,8 +158,10 @@ def export(
         )
         assert program is not None  # as always with dynamo=True
         _check_sizes(program.model, axes)
-        _join_parts(program.model)
+        rewrites.join_parts(program.model)
         optimizer.optimize_ir(program.model, input_size_limit=_LARGEST, output_size_limit=_LARGEST)
+        rewrites.join_sums(program.model)
+        rewrites.join_sigmoids(program.model)
     program.model.producer_name, program.model.producer_version = "seqnorm", __version__
     program.model.metadata_props.update(properties or {})
     return program
@@ -214,19 +217,6 @@ def _check_sizes(model: Any, axes: Mapping[str, Mapping[int, str]]) -> None:
                     f"the graph takes {name}={value.shape[axis]} alone in its input {value.name}: "
                     "something in the module reads this size as a number, as len(x) does"
                 )
-
-
-def _join_parts(model: Any) -> None:
-    """Leave out each Split that only undoes a Concat."""
-    for node in list(model.graph.all_nodes()):
-        source = node.inputs[0].producer() if node.op_type == "Split" and node.inputs else None
-        if source is None or source.op_type != "Concat":
-            continue
-        shapes = [[part.shape for part in parts] for parts in (source.inputs, node.outputs)]
-        if None in shapes[0] or shapes[0] != shapes[1]:
-            continue
-        for part, output in zip(source.inputs, node.outputs):
-            output.replace_all_uses_with(part)
 
 
 @contextmanager

@@ -63,7 +63,7 @@ def test_the_programs_run(tmp_path: Path) -> None:
 
 
 def test_the_tables_are_made_from_the_results(benchmark: Any) -> None:
-    times, sizes = benchmark.markdown(RESULTS)
+    times, sizes = benchmark.tables(RESULTS)
     assert marked(PAGE, "c_library") == times
     assert marked(PAGE, "sizes") == sizes
 
@@ -82,6 +82,6 @@ def test_the_benchmark(benchmark: Any, tmp_path: Path, monkeypatch: pytest.Monke
     path = tmp_path / "c.csv"
     with benchmark.table.table(path, benchmark.COLUMNS) as write:
         write({**row, **benchmark.table.environment(0.0), "compiler": "gcc 1"})
-    times, sizes = benchmark.markdown(path)
+    times, sizes = benchmark.tables(path)
     assert "GRU, H = 8" in times
     assert sizes.count("KiB") == 3

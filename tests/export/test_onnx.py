@@ -133,20 +133,35 @@ def test_a_step_of_ones_own(tmp_path: Path) -> None:
     assert largest_difference(layer, tmp_path / "own.onnx", lengths=True) < CLOSE
 
 
+# The presets of most operators, and one of each cell.
 @pytest.mark.parametrize(
-    ("cell", "norm"),
-    [("LSTM", "layer"), ("GRU", "layer"), ("RNN", "layer"), ("LiGRU", "layer"), ("LSTM", "rms")],
+    ("cell", "norm", "most"),
+    [
+        ("LSTM", "layer", 20),
+        ("LSTM", "batch", 25),
+        ("LSTM", "cooijmans2016_sequencewise", 25),
+        ("LSTM", "icefall", 24),
+        ("LSTM", "kiros_torch", 25),
+        ("GRU", "batch", 25),
+        ("GRU", "rms", 25),
+        ("RNN", "batch", 13),
+        ("LiGRU", "batch", 19),
+        ("IndRNN", "batch", 12),
+        ("SLSTM", None, 39),
+    ],
 )
-def test_few_operators_for_each_layer(cell: str, norm: str, tmp_path: Path) -> None:
-    counts = [
-        sum(
-            nodes(
-                onnx.load(to_onnx(random_layer(cell, norm, num_layers=layers), path)).graph
-            ).values()
-        )
-        for layers, path in ((1, tmp_path / "1.onnx"), (2, tmp_path / "2.onnx"))
-    ]
-    assert counts[1] - counts[0] <= 25
+def test_few_operators_for_each_layer(
+    cell: str, norm: str | None, most: int, tmp_path: Path
+) -> None:
+    path = to_onnx(random_layer(cell, norm), tmp_path / "layer.onnx")
+    assert sum(nodes(onnx.load(path).graph).values()) == most
+
+
+def test_no_more_operators_for_further_layers(tmp_path: Path) -> None:
+    """Four operators, of the states, are shared by all layers."""
+    layer = random_layer("LSTM", "batch", num_layers=3)
+    path = to_onnx(layer, tmp_path / "layer.onnx")
+    assert sum(nodes(onnx.load(path).graph).values()) == 3 * 25 + 4
 
 
 def test_a_step_has_no_loop(tmp_path: Path) -> None:

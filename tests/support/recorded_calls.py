@@ -22,7 +22,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from seqnorm.nn.backends.cpu import kernels, library, memory, operators, prepared
+from seqnorm.nn.backends.cpu import kernels, library, memory, prepared
 
 TESTS = Path(__file__).resolve().parent
 COMPILER, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
@@ -237,6 +237,3 @@ def repeat(program: Path, calls: Sequence[Recorded]) -> Iterator[tuple[str, Tens
             if here:
                 yield name, *(torch.frombuffer(bytearray(b), dtype=dtype) for b in (there, here))
     assert not left, f"{len(left)} bytes too many"
-
-
-assert operators.compute is kernels.compute  # which finds ``run`` when it is called

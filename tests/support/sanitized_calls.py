@@ -29,7 +29,7 @@ from torch import Tensor
 
 import seqnorm
 from seqnorm.nn.backends import cpu
-from seqnorm.nn.backends.cpu import kernels, library, memory, operators
+from seqnorm.nn.backends.cpu import kernels, library, memory
 
 # Sizes around the widths of vectors and panels, which are 2 to 32 reals.
 SIZES = [1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 33, 47, 64, 65, 70, 97, 130]
@@ -55,7 +55,7 @@ def alone() -> None:
     memory.take = lambda size: torch.empty(size, dtype=torch.uint8)
     memory.give = lambda tensor: None
     for name in ("Forward", "Backward"):
-        setattr(operators, name, _with_copies(getattr(operators, name)))
+        setattr(kernels, name, _with_copies(getattr(kernels, name)))
 
 
 def _with_copies(make: Callable[..., Any]) -> Callable[..., Any]:

@@ -46,12 +46,12 @@ def has(direction: Direction) -> bool:
 def run(
     direction: Direction, x: Tensor, lengths: Tensor | None, state: State, backwards: bool
 ) -> tuple[Tensor, State]:
-    """Compute outputs (T, B, H), zero in the padding, and the final state (B, H).
+    """Compute outputs (T, B, H), zero in the padding, and the final state (1, B, H).
 
     Args:
         x: (T, B, I), not reversed.
         lengths: (B,), or ``None`` for sequences of T steps.
-        state: (B, H) for each part.
+        state: (1, B, H) for each part.
         backwards: true to read every sequence from its end.
     """
     step = direction.step
@@ -74,14 +74,14 @@ def run(
         *(_ordered(w, order)[None] for w in (direction.weight_ih, direction.weight_hh)),
         torch.cat([_ordered(b, order) for b in biases])[None],
         None if lengths is None else lengths.clamp(max=x.shape[0]).to(torch.int32),
-        *(part[None] for part in state),
+        *state,
     )
     steps, batch = x.shape[:2]
     shapes = [(steps, 1, batch, size), *[(1, batch, size)] * len(state)]
     output, *final = torch.onnx.ops.symbolic_multi_out(
         step.name, arguments, attributes, dtypes=[x.dtype] * len(shapes), shapes=shapes, version=14
     )
-    last = tuple([part.squeeze(0) for part in final])
+    last = tuple(final)
     if lengths is not None:  # onnxruntime returns zeros for a sequence without steps
         last = tuple(torch.where(lengths[:, None] > 0, new, old) for new, old in zip(last, state))
     return output.squeeze(1), last

@@ -9,7 +9,6 @@ S = max_steps of a table.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +19,6 @@ from torch.utils import _pytree as pytree
 
 from ..recurrence import zoneout
 from ..recurrence.direction import Direction
-from ..recurrence.scheme import WITHIN
 from ..recurrence.site_norms import BatchSiteNorm, FeatureNorm, SitePass, SiteRun
 from ..recurrence.step import State
 from ..recurrence.windows import WindowNorm
@@ -29,9 +27,6 @@ from . import reference
 from .portable_norms import Affine, TablePass, UnitsPass, parts_of, table_of
 
 Tables = dict[str, tuple[Tensor, Tensor]]
-# The sites outside of the loop, and those within.
-_WHOLE = ("frame", "input", "output")
-_LOOP = ("hidden", *WITHIN)
 
 
 @dataclass
@@ -96,35 +91,70 @@ class Fixed:
         tensors: those of the direction.
         parts: gain and bias of each set of a norm of units, by site.
         pooled: scale and shift (1, F) of norms over time, by site.
-        tables: scale and shift (S, F) of norms of every step, by site.
+        steps: scale and shift of all norms of every step side by side (S, .), so that one index
+            finds all; or ``None``.
+        widths: F of each of these norms, by site, in their order.
         initial: the initial state of the layer (1, .), for resets.
     """
 
     tensors: tuple[Tensor, ...]
     parts: dict[str, list[Affine]]
     pooled: Tables
-    tables: Tables
+    steps: Tensor | None
+    widths: dict[str, int]
     initial: State
 
     @classmethod
     def of(cls, direction: Direction, initial: State) -> Fixed:
         parts: dict[str, list[Affine]] = {}
-        pooled: Tables = {}
         tables: Tables = {}
         for site, norm in direction.norms.items():
             if isinstance(norm, FeatureNorm):
                 parts[site] = parts_of(norm)
             elif isinstance(norm, BatchSiteNorm):
-                (pooled if norm.norm.over_time else tables)[site] = table_of(norm)
-        return cls(direction.tensors, parts, pooled, tables, initial)
+                tables[site] = table_of(norm)
+        return cls.with_tables(direction, parts, tables, initial)
 
-    def norms(self, direction: Direction, here: Tables) -> SiteRun:
+    @classmethod
+    def with_tables(
+        cls, direction: Direction, parts: dict[str, list[Affine]], tables: Tables, initial: State
+    ) -> Fixed:
+        """Return the tensors for scales and shifts (S, F) of the norms of the batch, by site."""
+        over_time = {site: direction.norms[site].norm.over_time for site in tables}
+        pooled = {site: table for site, table in tables.items() if over_time[site]}
+        each = {site: table for site, table in tables.items() if not over_time[site]}
+        found = [part for table in each.values() for part in table]
+        most = max([part.shape[0] for part in found], default=0)
+        # The last row of a table holds for all steps beyond it.
+        whole = [torch.cat([part, part[-1:].expand(most - len(part), -1)]) for part in found]
+        steps = torch.cat(whole, 1) if found else None
+        widths = {site: scale.shape[1] for site, (scale, _) in each.items()}
+        return cls(direction.tensors, parts, pooled, steps, widths, initial)
+
+    @property
+    def finishes(self) -> bool:
+        """True if each step finishes its input term.
+
+        Beside norms of every step, a norm over time is computed by the steps too, because all
+        shifts are then one sum.
+        """
+        beside = bool(self.widths) and "input" in self.pooled
+        return beside or "frame" in self.widths or "input" in self.widths
+
+    def norms(self, direction: Direction, number: Tensor | None = None) -> SiteRun:
         """Return the norms of a direction that holds ``tensors``.
 
         Args:
-            here: scale and shift of the step, by site.
+            number: the number of the step, () or (n,); ``None`` for norms that are the same at
+                all steps.
         """
-        here = {**self.pooled, **here}
+        here = dict(self.pooled)
+        if self.steps is not None and number is not None:
+            row = F.embedding(number.clamp(max=self.steps.shape[0] - 1), self.steps)
+            pieces = iter(
+                row.split([width for width in self.widths.values() for _ in range(2)], -1)
+            )
+            here.update({site: (next(pieces), next(pieces)) for site in self.widths})
         passes: dict[str, SitePass] = {}
         for site, norm in direction.norms.items():
             if site in here:
@@ -135,29 +165,12 @@ class Fixed:
                 passes[site] = SitePass(norm)
         return SiteRun(passes)
 
-    def joined(self, sites: Iterable[str]) -> Tensor | None:
-        """Return scale and shift of some sites side by side, so that one index finds all."""
-        found = [part for site in sites for part in self.tables.get(site, ())]
-        most = max([part.shape[0] for part in found], default=0)
-        # The last row of a table holds for all steps beyond it.
-        whole = [torch.cat([part, part[-1:].expand(most - len(part), -1)]) for part in found]
-        return torch.cat(whole, 1) if found else None
-
-    def apart(self, joined: Tensor | None, sites: Iterable[str]) -> Tables:
-        """Return scale and shift (., F) by site from rows of what ``joined`` returns."""
-        if joined is None:
-            return {}
-        here = [site for site in sites if site in self.tables]
-        widths = [self.tables[site][0].shape[1] for site in here for _ in range(2)]
-        parts = iter(joined.split(widths, -1))
-        return {site: (next(parts), next(parts)) for site in here}
-
 
 def run(direction: Direction, rows: Rows, state: State, initial: State) -> tuple[Tensor, State]:
     """Compute outputs (T, B, P) and the final state of a direction. Padded outputs are any numbers.
 
     Args:
-        state: (B, P) and (B, H), before the first step.
+        state: (1, B, P) and (1, B, H), before the first step.
         initial: (1, P) and (1, H), the state after a reset.
     """
     direction = with_joint_biases(direction)
@@ -173,24 +186,26 @@ def run_fixed(
     """Compute the results of ``run`` from what is the same at all steps.
 
     Args:
-        finished: true if ``rows.x`` (T, B, G * H) is the finished input term.
+        finished: true if ``rows.x`` (T, B, G * H) is the finished input term. Then ``fixed`` has
+            no table for the norms before it.
     """
-    steps, device = rows.x.shape[0], rows.x.device
-    xs: dict[str, Any] = {"x": rows.x, "alive": rows.alive, "renewed": rows.renewed, "here": None}
-    carry: dict[str, Any] = {"state": state}
-    whole: SiteRun | None = None
-    if fixed.tables and rows.apart:
-        first = torch.as_tensor(rows.first, dtype=torch.int64, device=device)
-        carry["number"] = first.expand(rows.x.shape[1]).clone()
-    else:
-        outside: Tables = {}
-        if fixed.tables:
-            numbers = torch.arange(steps, device=device) + rows.first
-            outside = fixed.apart(_at(fixed.joined(_WHOLE), numbers), _WHOLE)
-            xs["here"] = _at(fixed.joined(_LOOP), numbers)
-        whole = fixed.norms(direction, outside)
-        if not finished:
-            xs["x"] = reference.input_term(direction, whole, rows.x)
+    steps, x = rows.x.shape[0], rows.x
+    # Only h keeps its first axis within the loop. ONNX takes no result there as both a state and an
+    # output, and h without the axis is another one.
+    h, *others = state
+    carry: dict[str, Any] = {"state": (h, *(part.squeeze(0) for part in others))}
+    if fixed.steps is not None:
+        first = rows.first
+        if not isinstance(first, Tensor):  # an operation, because a graph may not take a constant
+            first = x.new_full((), first, dtype=torch.int64)
+        carry["number"] = first.expand(x.shape[1]).clone() if rows.apart else first.clone()
+    # The products of all steps are one. A norm of every step is computed within the loop.
+    whole = fixed.norms(direction)
+    if not finished and "frame" not in fixed.widths:
+        x = reference.product(direction, whole, x)
+        if not fixed.finishes:
+            x = reference.finish(direction, whole, x)
+    xs: dict[str, Any] = {"x": x, "alive": rows.alive, "renewed": rows.renewed}
 
     if isinstance(steps, int) and steps == 1:  # not a symbol
         here = {name: None if rows is None else rows[0] for name, rows in xs.items()}
@@ -198,9 +213,10 @@ def run_fixed(
         outputs = output[None]
     else:
         carry, outputs = _scan(direction, carry, xs, fixed)
-    if whole is not None:
+    if "output" not in fixed.widths:
         outputs = whole.whole("output", outputs)
-    return outputs, carry["state"]
+    h, *others = carry["state"]
+    return outputs, (h, *(part.unsqueeze(0) for part in others))
 
 
 def with_joint_biases(direction: Direction) -> Direction:
@@ -217,49 +233,39 @@ def with_joint_biases(direction: Direction) -> Direction:
     return replace(direction, norms=norms, **changed) if changed else direction
 
 
-def _at(tables: Tensor | None, numbers: Tensor) -> Tensor | None:
-    """Return the rows (T, 1, F) of tables (S, F) for the steps of these numbers (T,)."""
-    if tables is None:
-        return None
-    return F.embedding(numbers.clamp(max=tables.shape[0] - 1)[:, None], tables)
-
-
 def _step(direction: Direction, carry: Any, xs: Any, fixed: Fixed) -> tuple[Any, Tensor]:
     """Compute one step.
 
     Args:
-        carry: "state" and, if sequences are at different steps, "number" (n,), the number of each.
-        xs: "x" (n, G * H), the finished input term or, beside "number", (n, I); "alive" and
-            "renewed" (n, 1) or ``None``; without "number" also "here" (1, F), scale and shift of
-            all norms of every step, or ``None``.
+        carry: "state", (1, n, P) and (n, .) for all other parts, and, for norms of every step,
+            "number", the number of the step, () or, for each sequence, (n,).
+        xs: "x" (n, .), the input term as far as it is finished; "alive" and "renewed" (n, 1) or
+            ``None``.
 
     Returns:
         The carry of the next step, and the output (n, P).
     """
-    state, alive, renewed = carry["state"], xs["alive"], xs["renewed"]
+    alive, renewed, x = xs["alive"], xs["renewed"], xs["x"]
+    h, *others = carry["state"]
+    state, number = (h.squeeze(0), *others), carry.get("number")
     if renewed is not None:
         state = tuple(torch.where(renewed, new, old) for new, old in zip(fixed.initial, state))
-    number, x = carry.get("number"), xs["x"]
-    if number is None:
-        norms = fixed.norms(direction, fixed.apart(xs["here"], _LOOP))
-    else:
-        if renewed is not None:
+        if number is not None:
             number = torch.where(renewed[:, 0], 0, number)
-        tables = fixed.joined(_WHOLE + _LOOP)
-        assert tables is not None
-        here = F.embedding(number.clamp(max=tables.shape[0] - 1), tables)
-        norms = fixed.norms(direction, fixed.apart(here, _WHOLE + _LOOP))
-        x = reference.input_term(direction, norms, x)
+    norms = fixed.norms(direction, number)
+    if "frame" in fixed.widths:
+        x = reference.product(direction, norms, x)
+    if fixed.finishes:
+        x = reference.finish(direction, norms, x)
     stays = zoneout.draw(direction.zoneout, False, 0, state)
     new = reference.advance(direction, norms, x, state, 0, stays)
-    output = new[0]
-    if number is not None:
-        output = norms.whole("output", output)
+    output = norms.whole("output", new[0]) if "output" in fixed.widths else new[0]
     if alive is not None:
         new = tuple(torch.where(alive, after, before) for after, before in zip(new, state))
-    found = {"state": new}
+    found: dict[str, Any] = {"state": (new[0].unsqueeze(0), *new[1:])}
     if number is not None:
-        found["number"] = number + 1 if alive is None else number + alive[:, 0].long()
+        by_sequence = alive is not None and number.dim() > 0
+        found["number"] = number + (alive[:, 0].long() if by_sequence else 1)
     return found, output
 
 
@@ -282,7 +288,9 @@ def run_cell(
     """
     apart = renewed is not None or (isinstance(first, Tensor) and first.dim() > 0)
     again = None if renewed is None else renewed[None]
-    return run(direction, Rows(x[None], None, again, first, apart), state, initial)[1]
+    before = tuple([part[None] for part in state])
+    _, after = run(direction, Rows(x[None], None, again, first, apart), before, initial)
+    return tuple([part.squeeze(0) for part in after])
 
 
 def _scan(direction: Direction, carry: Any, xs: Any, fixed: Fixed) -> tuple[Any, Tensor]:
@@ -300,12 +308,8 @@ def _scan(direction: Direction, carry: Any, xs: Any, fixed: Fixed) -> tuple[Any,
         before, here, constants = pytree.tree_unflatten(held, form)
         inside = Fixed(**constants)
         after, output = _step(direction.holding(inside.tensors), before, here, inside)
-        # Results may be neither arguments nor the same tensor.
-        results: list[Tensor] = []
-        for result in (*pytree.tree_leaves(after), output):
-            known = any(result is other for other in (*tensors, *results))
-            results.append(result.clone() if known else result)
-        return tuple(results)
+        # Results may share memory neither with arguments nor with each other.
+        return tuple([result.clone() for result in (*pytree.tree_leaves(after), output)])
 
     parts = [[t for t in pytree.tree_leaves(part) if isinstance(t, Tensor)] for part in given]
     # The compiler of C++ programs finds B, if it is a symbol, among the arguments alone.

@@ -5,6 +5,7 @@ Axes: n rows, F features of a norm, S = max_steps of a table.
 
 from __future__ import annotations
 
+import math
 from itertools import accumulate
 from typing import Optional
 
@@ -48,6 +49,19 @@ class UnitsPass(SitePass):
         self._parts = parts
 
     def __call__(self, x: Tensor, t: int) -> Tensor:
+        return self._normalised(x, 2)
+
+    def whole(self, rows: Tensor) -> Tensor:
+        # A step divides its sets once more, but all steps together remain one tensor. One gain and
+        # one bias of all sets are then fewer operations.
+        return self._normalised(rows, _taken(self._site.norm))
+
+    def _normalised(self, x: Tensor, apart: int) -> Tensor:
+        """Normalise rows (..., F).
+
+        Args:
+            apart: how many of gain and bias, in this order, each set of another size applies alone.
+        """
         site, wide = self._site, widen(x)
         sizes, own = site.sizes, (site.weight, site.bias)
         if len(sizes) == 1:
@@ -56,26 +70,39 @@ class UnitsPass(SitePass):
             y = _normalise(wide.unflatten(-1, (len(sizes), sizes[0])), site.norm, None, None)
             y = affine(y.flatten(-2), *own)
         else:
-            parts = zip(wide.split(sizes, -1), self._parts)
-            y = torch.cat([_normalise(part, site.norm, *own) for part, own in parts], -1)
+            each = [(*part[:apart], *(None,) * (2 - apart)) for part in self._parts]
+            parts = zip(wide.split(sizes, -1), each)
+            y = torch.cat([_normalise(part, site.norm, *given) for part, given in parts], -1)
+            y = affine(y, *(None,) * apart, *own[apart:])
         return y.to(x.dtype)
+
+
+def _taken(norm: Norm) -> int:
+    """Return how many of gain and bias, in this order, torch's own function of a norm takes."""
+    if norm.eps_on != "var":
+        return 0
+    return 2 if norm.kind == "layer" else int(norm.part is None)
 
 
 def _normalise(x: Tensor, norm: Norm, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     """Normalise sets (..., units) of equal size."""
-    units = x.shape[-1:]
+    units, taken = x.shape[-1:], _taken(norm)
     weight, bias = (None if t is None else widen(t) for t in (weight, bias))
-    if norm.eps_on == "var" and norm.kind == "layer":
+    if taken == 2:
         return F.layer_norm(x, units, weight, bias, norm.eps)
-    if norm.eps_on == "var" and norm.part is None:
+    if taken == 1:
         return affine(F.rms_norm(x, units, weight, norm.eps), None, bias)
     seen = x if norm.part is None else x[..., : units_of_part(norm.part, units[0])]
     if norm.kind == "layer":
         x = seen = x - x.mean(-1, keepdim=True)
-    square = (seen * seen).mean(-1, keepdim=True)
     if norm.eps_on == "var":
+        square = (seen * seen).mean(-1, keepdim=True)
         return affine(x * torch.rsqrt(square + norm.eps), weight, bias)
-    return affine(x / (square.sqrt() + norm.eps), weight, bias)
+    # x / (length / root + eps), with the root in two constants.
+    root = math.sqrt(seen.shape[-1])
+    length = torch.linalg.vector_norm(seen, dim=-1, keepdim=True)
+    gain = x.new_full((), root) if weight is None else weight * root
+    return affine(x / (length + norm.eps * root), gain, bias)
 
 
 def parts_of(norm: FeatureNorm) -> list[Affine]:

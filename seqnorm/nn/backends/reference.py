@@ -111,8 +111,17 @@ def _check_met(direction: Direction, norms: SiteRun) -> None:
 
 def input_term(direction: Direction, norms: SiteRun, rows: Tensor) -> Tensor:
     """Return N_input(W_ih N_frame(x)) + b (N, G * H) of all rows (N, I) at once."""
+    return finish(direction, norms, product(direction, norms, rows))
+
+
+def product(direction: Direction, norms: SiteRun, rows: Tensor) -> Tensor:
+    """Return W_ih N_frame(x) (N, G * H), with a bias that stands inside of the next norm."""
     rows = norms.whole("frame", rows)
-    x = F.linear(rows, direction.weight_ih, _bias(direction, "bias_ih", "inside"))
+    return F.linear(rows, direction.weight_ih, _bias(direction, "bias_ih", "inside"))
+
+
+def finish(direction: Direction, norms: SiteRun, x: Tensor) -> Tensor:
+    """Return the input term (N, G * H) from what ``product`` returns."""
     return _add(norms.whole("input", x), _bias(direction, "bias_ih", "outside"))
 
 

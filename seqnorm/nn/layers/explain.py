@@ -54,6 +54,7 @@ def explain(
       aten: torch's fused layer has no norm
       cpu: takes it
       reference: takes it
+      triton: its kernels are for NVIDIA GPUs, and the input is on cpu
 
     Nothing is computed and no statistics change. The answer respects ``use_backend`` and
     ``SEQNORM_BACKEND``. A layer that computes in chunks is explained as if it did not.

@@ -80,6 +80,7 @@ def export_layer(
     each = layer.counts_steps and (
         renewed is not None or (isinstance(first_step, Tensor) and first_step.dim() > 0)
     )
+    given = [part.split(1) if len(directions) > 1 else (part,) for part in hx or ()]
     initial = own_states(layer, x, layer.suffixes) if hx is None or resets is not None else None
     finals: list[State] = []
     for start in range(0, len(directions), count):
@@ -92,11 +93,11 @@ def export_layer(
             if initial is not None:
                 own = tuple([part[number] for part in initial])
             if hx is None and not layer.learn_initial_state:
-                state = tuple([x.new_zeros(batch, size) for size in layer.state_sizes])
+                state = tuple([x.new_zeros(1, batch, size) for size in layer.state_sizes])
             elif hx is None:
-                state = tuple([part.expand(batch, -1) for part in own])
+                state = tuple([part.expand(1, batch, -1) for part in own])
             else:
-                state = tuple([part[number] for part in hx])
+                state = tuple([parts[number] for parts in given])
             if renewed is None and is_onnx_export() and onnx_layers.has(direction):
                 output, final = onnx_layers.run(direction, x, until, state, bool(backwards))
             else:
@@ -109,7 +110,7 @@ def export_layer(
         x = outputs[0] if count == 1 else torch.cat(outputs, -1)
     if alive is not None:  # padded results between layers are not read
         x = torch.where(alive, x, 0.0)
-    states = tuple([torch.stack(parts) for parts in zip(*finals)])
+    states = tuple([torch.cat(parts) for parts in zip(*finals)])
     if input.dim() == 2:
         return x.squeeze(1), tuple([part.squeeze(1) for part in states])
     return x.transpose(0, 1) if swapped else x, states

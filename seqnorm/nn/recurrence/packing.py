@@ -151,7 +151,9 @@ class Packing:
             step, column = self.places()
             if self.order is not None:
                 column = self.order.cpu()[column]
-            self._index = (step * self.batch + column).to(self.device)
+            self._index = step * self.batch + column
+            if self._index.device != self.device:
+                self._index = on_device(self._index, self.device)
         return self._index
 
     def parts(self, steps: int) -> list[tuple[slice, Packing]]:
@@ -199,18 +201,25 @@ class Packing:
             start = sizes.cumsum(0) - sizes
             lengths = torch.bincount(column)
             index = start[lengths[column] - 1 - step] + column
-            self._reversal = index.to(self.device)
+            self._reversal = on_device(index, self.device)
         return rows.index_select(0, self._reversal)
 
     def sort(self, state: Tensor) -> Tensor:
         """Bring (..., B, F) from the user's order to the packed one."""
-        return state if self.order is None else state.index_select(-2, self.order.to(self.device))
+        if self.order is None:
+            return state
+        order = self.order
+        if order.device != self.device:
+            order = on_device(order, self.device)
+        return state.index_select(-2, order)
 
     def unsorted(self, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Bring the final states (L * D, B, .) of all layers back to the user's order."""
         if self.order is None:
             return states
-        index = torch.argsort(self.order).to(self.device)
+        index = torch.argsort(self.order)
+        if index.device != self.device:
+            index = on_device(index, self.device)
         found: tuple[Tensor, ...] = ()
         for state in states:
             found += (state.index_select(-2, index),)
@@ -280,6 +289,24 @@ class Documents(Packing):
     def pad(self, rows: Tensor, steps: int) -> Tensor:
         padded = rows.new_zeros(steps, rows.shape[-1])
         return padded.index_copy_(0, self._padded_index(), rows)
+
+
+def on_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on a device, without waiting for a GPU's earlier work.
+
+    Raises:
+        RuntimeError: a CUDA graph is captured, which would read this memory again later.
+    """
+    plain = type(tensor) is Tensor and not torch.compiler.is_compiling()
+    if plain and tensor.device.type == "cpu" and device.type == "cuda":
+        if torch.cuda.is_current_stream_capturing():
+            raise RuntimeError(
+                "a CUDA graph cannot hold lengths: capture a call of sequences of one length, "
+                "without lengths"
+            )
+        # Only memory that is pinned is copied in the background.
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def rows_of_steps(lengths: Tensor) -> list[int]:

@@ -193,6 +193,25 @@ def test_tables_of_batch_norm_and_other_poolings(texts: Any, tmp_path: Path) -> 
         assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-5)
 
 
+def test_tfidf_beside_the_layers(texts: Any, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    tokenizer = Tokenizer.train(texts[0])
+    model = TextClassification(
+        tokenizer.to_json(), CLASSES, hidden_size=8, embedding_size=8, wide=True, read=3, crop=2
+    )
+    assert model.network.wide is not None
+    model.network.wide.set_frequencies(tokenizer.encode(texts[0]))
+    torch.nn.init.normal_(model.network.wide.weight)
+    path = stored(tmp_path / "best.ckpt", model)
+    (tmp_path / "lines.txt").write_text(LINES)
+    found, expected = (
+        rows(classification.predict, trained, tmp_path, input=str(tmp_path / "lines.txt"))
+        for trained in (written(path, "model.onnx"), read_checkpoint(path))
+    )
+    for one, other in zip(found, expected):
+        assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-5)
+
+
 @pytest.mark.parametrize("norm", ["layer", "batch"])
 def test_scores_and_continuations(norm: str, tmp_path: Path) -> None:
     torch.manual_seed(2)
