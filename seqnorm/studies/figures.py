@@ -95,6 +95,15 @@ def draw_line(
     axes.errorbar(xs, means, bars, capsize=2.5, markersize=5, linewidth=1.4, **look)
 
 
+def write_means(axes: Axes, values: Mapping[Any, Seeds], norm: str, digits: int = 1) -> None:
+    """Write the mean over seeds beside the points of a norm, in its colour."""
+    for x, found in values.items():
+        if found:
+            text, place = f"{found.interval.mean:.{digits}f}", (x, found.interval.mean)
+            style: dict[str, Any] = {"color": STYLES[norm]["color"], "fontsize": 9, "va": "bottom"}
+            axes.annotate(text, place, (5, 4), textcoords="offset points", **style)
+
+
 def with_legend(drawn: Figure, panels: Iterable[Axes], columns: int, **style: Any) -> Figure:
     """Put one legend of all panels below them, and return the figure."""
     found: dict[str, Artist] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import re
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,22 +89,39 @@ def row(finding: Finding) -> str:
 
 def _sets() -> dict[str, list[tuple[str, str]]]:
     """Return pictures of the set S with captions, for images and for sequences."""
-    images = {
-        "Batch: one channel of all images; no other norm mixes them.": torch.nn.BatchNorm2d(4),
-        "Layer: all channels and positions of one image.": torch.nn.GroupNorm(1, 4),
-        "Instance: one channel of one image.": torch.nn.InstanceNorm2d(4),
-        "Group: some channels of one image.": torch.nn.GroupNorm(2, 4),
+    # In torch, the LayerNorm of images is a GroupNorm of one group.
+    images: dict[str, tuple[str, torch.nn.Module]] = {
+        "BatchNorm": (
+            "One channel of all images; no other norm mixes them.",
+            torch.nn.BatchNorm2d(4),
+        ),
+        "LayerNorm": ("All channels and positions of one image.", torch.nn.GroupNorm(1, 4)),
+        "InstanceNorm": ("One channel of one image.", torch.nn.InstanceNorm2d(4)),
+        "GroupNorm": ("Some channels of one image.", torch.nn.GroupNorm(2, 4)),
     }
-    pooled = nn.BatchNorm(4, layout="NTC")
-    sequences = {
-        "Batch, per time step: one unit, the sequences that still run at that step. Towards the "
-        "end few are left.": nn.BatchNorm(4, max_steps=5, layout="NTC"),
-        "Batch, pooled over time: one unit, all steps of all sequences.": pooled,
-        "Layer: the units of one step of one sequence.": nn.LayerNorm(4, layout="NTC"),
-        "Instance: one unit over the steps of one sequence.": nn.InstanceNorm(4, layout="NTC"),
+    sequences: dict[str, tuple[str, torch.nn.Module]] = {
+        "BatchNorm of every step": (
+            "One unit, the sequences that still run at that step. Towards the end few are left.",
+            nn.BatchNorm(4, max_steps=5, layout="NTC"),
+        ),
+        "BatchNorm pooled over time": (
+            "One unit, all steps of all sequences.",
+            nn.BatchNorm(4, layout="NTC"),
+        ),
+        "LayerNorm": (
+            "The units of one step of one sequence.",
+            nn.LayerNorm(4, layout="NTC"),
+        ),
+        "InstanceNorm": (
+            "One unit over the steps of one sequence.",
+            nn.InstanceNorm(4, layout="NTC"),
+        ),
     }
     return {
-        heading: [(statistics_set(norm).svg(), text) for text, norm in norms.items()]
+        heading: [
+            (replace(statistics_set(norm), name=name).svg(), text)
+            for name, (text, norm) in norms.items()
+        ]
         for heading, norms in (("Images", images), ("Sequences of different length", sequences))
     }
 

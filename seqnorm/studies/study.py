@@ -39,8 +39,12 @@ class Outcome:
 
 
 class Text(NamedTuple):
-    """Text of a study: the verdict, its claims, and the captions of the figures by name."""
+    """Text of a study: its headline, verdict and their claims, and captions of figures by name.
 
+    The headline is one plain sentence, and the first figure shows just what it says.
+    """
+
+    headline: str
     verdict: str
     claims: list[Claim]
     captions: dict[str, str]
@@ -86,8 +90,8 @@ class Study(ABC):
     def template(self) -> str:
         """Return the text of the study, ``text.md.j2`` beside its class.
 
-        The section "verdict" has claims, which are written by hand. Every other section is the
-        caption of a figure.
+        The sections "headline" and "verdict" have claims, which are written by hand. Every other
+        section is the caption of a figure.
         """
         return Path(inspect.getfile(type(self))).with_name("text.md.j2").read_text(encoding="utf-8")
 
@@ -108,4 +112,4 @@ class Study(ABC):
             name: re.sub(r"(?<!\n)\n(?!\n)", " ", part.strip())
             for name, part in zip(parts[::2], parts[1::2])
         }
-        return Text(sections.pop("verdict"), claims, sections)
+        return Text(sections.pop("headline"), sections.pop("verdict"), claims, sections)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pages import DOCS, marked
@@ -29,10 +30,11 @@ def test_all_studies_have_results_of_five_seeds() -> None:
 
 @each_study
 def test_every_claim_of_a_verdict_holds_for_the_table(study: Study, table: Table) -> None:
-    claims = study.text(table).claims
-    assert len(claims) > 5
-    assert [claim.text for claim in claims if not claim.holds] == []
-    assert all(str(claim) in study.text(table).verdict for claim in claims)
+    text = study.text(table)
+    assert len(text.claims) > 5
+    assert [claim.text for claim in text.claims if not claim.holds] == []
+    assert str(text.claims[0]) == text.headline
+    assert all(str(claim) in text.verdict for claim in text.claims[1:])
 
 
 @each_study
@@ -51,14 +53,16 @@ def test_a_difference_that_another_table_lacks_is_not_claimed(study: Study, tabl
     assert [claim for claim in held if words.search(claim)] == []
     for claim in text.claims:
         if not claim.holds:
-            assert f"Not confirmed by this table: “{claim.text.split('{')[0]}" in text.verdict
+            words = f"Not confirmed by this table: “{claim.text.split('{')[0]}"
+            assert words in f"{text.headline} {text.verdict}"
 
 
 @each_study
 def test_a_table_without_runs_confirms_nothing(study: Study, table: Table) -> None:
     text = study.text(Table())
     assert not any(claim.holds for claim in text.claims)
-    assert text.verdict.count("Not confirmed by this table") == len(text.claims)
+    said = f"{text.headline} {text.verdict}"
+    assert said.count("Not confirmed by this table") == len(text.claims)
 
 
 @each_study
@@ -66,6 +70,37 @@ def test_every_figure_has_a_caption(study: Study, table: Table) -> None:
     captions = study.text(table).captions
     assert list(study.figures(table)) == list(captions)
     assert all(len(caption) > 150 for caption in captions.values())
+
+
+def test_the_headlines_have_the_numbers_of_the_tables() -> None:
+    """The three sentences, with numbers computed here from the rows of the tables."""
+    found = {study.name: (study.text(table).headline, table) for study, table in FOUND}
+
+    def mean(name: str, measure: str, **of: Any) -> float:
+        rows = found[name][1].where(stage="run", **of).rows
+        assert len(rows) == 5
+        return 100 * sum(float(row[measure]) for row in rows) / 5
+
+    text: dict[str, Any] = {"part": "text"}
+    few, many = (
+        mean("small_batch", "error", **text, norm="batch", batch=size)
+        - mean("small_batch", "error", **text, norm="layer", batch=size)
+        for size in (2, 64)
+    )
+    sentence = found["small_batch"][0]
+    assert f"BatchNorm makes {few:.0f} more mistakes in 100 documents than LayerNorm" in sentence
+    assert f"on batches of 64 it makes {-many:.0f} fewer" in sentence
+    r8 = {"part": "cut", "corpus": "r8", "cell": "lstm", "pooling": "last", "variant": None}
+    more = {
+        norm: mean("dynamic_network", "accuracy_cut", norm=norm, **r8)
+        - mean("dynamic_network", "accuracy", norm=norm, **r8)
+        for norm in ("batch", "layer")
+    }
+    sentence = found["dynamic_network"][0]
+    assert f"BatchNorm makes {more['batch']:.1f} more mistakes in 100" in sentence
+    assert f"LayerNorm makes {more['layer']:.1f} more" in sentence
+    changed = mean("train_inference", "changed_random_4", norm="batch", batch=4)
+    assert f"for {changed:.0f} of 100 documents" in found["train_inference"][0]
 
 
 def test_the_page_is_that_of_the_results() -> None:

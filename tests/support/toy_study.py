@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TEXT = """
+## headline
+
+{{ claim("It is a limitation.", above(difference)) }}
+
 ## verdict
 
 {{ claim("It is one, by {0.mean:.0f} points.", above(difference)) }}

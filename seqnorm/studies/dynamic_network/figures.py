@@ -6,7 +6,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from seqnorm.studies.evidence import Seeds
-from seqnorm.studies.figures import NAMES, STYLES, draw_line, panels, with_legend
+from seqnorm.studies.figures import NAMES, STYLES, draw_line, panels, with_legend, write_means
 from seqnorm.studies.table import Table
 
 from .verdict import SITE_WORDS, Networks, networks
@@ -29,7 +29,7 @@ SIZES: dict[str, dict[str, Any]] = {
 def figures(study: DynamicNetwork, table: Table) -> dict[str, Figure]:
     """Draw all figures of the reported runs."""
     runs = table.where(stage="run")
-    drawings = (_rows, _errors, _lengths, _cut, _causes, _sites, _cost)
+    drawings = (_reading_on, _rows, _errors, _lengths, _cut, _causes, _sites, _cost)
     return {draw.__name__[1:]: draw(study, runs) for draw in drawings}
 
 
@@ -63,6 +63,22 @@ def _with_legend(drawn: Figure, grid: list[Axes], columns: int = 5) -> Figure:
 def _norm_ticks(axes: Axes, study: DynamicNetwork) -> None:
     names = [NAMES[norm].replace(", pooled over time", "\npooled") for norm in study.norms]
     axes.set_xticks(range(len(names)), names, fontsize=7)
+
+
+def _reading_on(study: DynamicNetwork, runs: Table) -> Figure:
+    title = (
+        f"More mistakes in 100 documents after reading on\npast the {study.cut} tokens of training"
+    )
+    drawn, (axes,) = panels([title], 3.6, 1)
+    of = Networks(runs, study.corpora[0], study.cells[0], study.poolings[0])
+    for place, norm in enumerate(study.norms):
+        more = -1 * of.change(norm)
+        _point(axes, place, more, norm, NAMES[norm], upright=True)
+        write_means(axes, {place: more}, norm)
+    axes.axhline(0, color="0.6", linewidth=0.8)
+    axes.margins(x=0.12, y=0.15)
+    _norm_ticks(axes, study)
+    return drawn
 
 
 def _rows(study: DynamicNetwork, runs: Table) -> Figure:

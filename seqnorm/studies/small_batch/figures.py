@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from seqnorm.studies.evidence import Seeds
-from seqnorm.studies.figures import NAMES, STYLES, draw_line, panels, with_legend
+from seqnorm.studies.figures import NAMES, STYLES, draw_line, panels, with_legend, write_means
 from seqnorm.studies.table import Table, Value
 
 from .verdict import RIVALS, THINGS, numbers
@@ -21,7 +21,22 @@ def figures(study: SmallBatch, table: Table) -> dict[str, Figure]:
     """Draw all figures of the reported runs."""
     runs = table.where(stage="run")
     batches = {part: _batches(runs, part) for part in RIVALS}
-    return {**batches, "ghost": _ghosts(runs), "online": _online(runs)}
+    return {"mistakes": _mistakes(runs), **batches, "ghost": _ghosts(runs), "online": _online(runs)}
+
+
+def _mistakes(runs: Table) -> Figure:
+    rows = runs.where(part="text")
+    sizes = [size for size in numbers(rows, "batch") if size > 1]
+    drawn, (axes,) = panels(["Mistakes in 100 documents of newswire"], 3.6, 1)
+    for norm in ("batch", RIVALS["text"]):
+        found = {size: _error(rows, norm=norm, batch=size) for size in sizes}
+        draw_line(axes, found, norm)
+        write_means(axes, {size: found[size] for size in (*sizes[:1], *sizes[-1:])}, norm)
+    _axis(axes, sizes, "documents in a training batch")
+    axes.margins(x=0.12)
+    axes.set_ylim(bottom=0)
+    _clip(axes, 0, 100)
+    return with_legend(drawn, [axes], 2)
 
 
 def _norms(rows: Table) -> list[str]:

@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from statistics import mean
 from typing import TYPE_CHECKING
 
-from seqnorm.studies.figures import NAMES, STYLES, draw_line, log_ticks, panels, with_legend
+from seqnorm.studies.figures import (
+    NAMES,
+    STYLES,
+    draw_line,
+    log_ticks,
+    panels,
+    with_legend,
+    write_means,
+)
 from seqnorm.studies.table import Table
 
 from .verdict import COMPANY, OVER_BATCH
@@ -31,7 +39,7 @@ OF_BATCHES = 4  # kinds from the left that are of a batch
 
 def figures(study: TrainInference, table: Table) -> dict[str, Figure]:
     """Draw the loss by kind of statistics, changed answers, and the gap during training."""
-    runs, drawings = table.where(stage="run"), (_statistics, _company, _gap)
+    runs, drawings = table.where(stage="run"), (_answers, _statistics, _company, _gap)
     return {draw.__name__[1:]: draw(runs, study.batch_sizes) for draw in drawings}
 
 
@@ -41,6 +49,22 @@ def _panels(titles: Sequence[str], height: float) -> tuple[Figure, list[Axes]]:
 
 def _norms(runs: Table) -> list[str]:
     return [str(norm) for norm in runs.distinct("norm")]
+
+
+def _answers(runs: Table, sizes: Sequence[int]) -> Figure:
+    drawn, (axes,) = panels(["Documents of 100 whose answer changes\nwith their company"], 3.6, 1)
+    order = sorted(sizes, reverse=True)
+    for norm in ("batch", "layer"):
+        found = {
+            place: 100 * runs.by_seed(f"changed_random_{size}", norm=norm, batch=size)
+            for place, size in enumerate(order)
+        }
+        draw_line(axes, found, norm)
+        write_means(axes, found, norm)
+    axes.set_xticks(range(len(order)), [str(size) for size in order])
+    axes.set_xlabel("documents in a batch, in training and in test")
+    axes.margins(x=0.12, y=0.15)
+    return with_legend(drawn, [axes], 2)
 
 
 def _statistics(runs: Table, sizes: Sequence[int]) -> Figure:
