@@ -7,6 +7,7 @@ from .language_model import LanguageModel
 from .pooling import Pooling
 from .series_classifier import SeriesClassifier
 from .stylisation import StylisationNet
+from .tfidf import TfidfClassifier
 
 __all__ = [
     "ImageClassifier",
@@ -15,5 +16,6 @@ __all__ = [
     "SeriesClassifier",
     "StylisationNet",
     "TextClassifier",
+    "TfidfClassifier",
     "cooccurrence_embedding",
 ]

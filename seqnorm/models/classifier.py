@@ -1,4 +1,4 @@
-"""A text classifier: embedding, recurrent layers, pooling, linear head.
+"""A text classifier: embedding, recurrent layers, pooling, linear head, TF-IDF beside them.
 
 Axes: B documents, T tokens, E features of an embedding, H features of a step, C classes.
 """
@@ -17,6 +17,7 @@ from seqnorm.typed import called_as
 from .long_documents import check_inference, is_streamed, layers_in_chunks, pool
 from .pooling import Pooling
 from .recurrent import layer_maker
+from .tfidf import TfidfClassifier
 
 
 class TextClassifier(nn.Module):
@@ -50,12 +51,20 @@ class TextClassifier(nn.Module):
         zoneout: The probability that a unit keeps its state over a step; for an LSTM also a pair
             for (h, c).
         dropout: The dropout probability of the pooled vector, before the linear head.
+        read: The number of tokens at the beginning of a document that the recurrent layers read;
+            null for all.
+        crop: In training the recurrent layers read so many of these tokens, a random window of each
+            document; null for all.
+        wide: Add the logits of a linear classifier of TF-IDF features, which sees the words of the
+            whole document and not their order (Cheng et al. 2016, "Wide & Deep"); see
+            ``seqnorm.models.TfidfClassifier``.
         pad_id: The padding token, whose embedding stays zero.
         unk_id: The unknown token.
 
     Raises:
         ValueError: The cell, norm or pooling is unknown; options are given without a norm; a
-            probability is outside [0, 1]; a pair of zoneout is given for another cell than an LSTM.
+            probability is outside [0, 1]; a pair of zoneout is given for another cell than an LSTM;
+            ``read`` or ``crop`` is below 1.
         TypeError: A norm option is unknown.
     """
 
@@ -80,14 +89,22 @@ class TextClassifier(nn.Module):
         recurrent_dropout: float = 0.0,
         zoneout: float | tuple[float, float] = 0.0,
         dropout: float = 0.5,
+        read: int | None = None,
+        crop: int | None = None,
+        wide: bool = False,
         pad_id: int = 0,
         unk_id: int = 1,
     ) -> None:
         super().__init__()
         if not 0 <= word_dropout <= 1:
             raise ValueError(f"word_dropout must be a probability from 0 to 1, got {word_dropout}")
+        for name, value in (("read", read), ("crop", crop)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1 token, or null for all, got {value}")
         self.pad_id = pad_id
         self.unk_id = unk_id
+        self.read = read
+        self.crop = crop
         self.word_dropout = word_dropout
         self.embedding_std = embedding_std
         self.embedding = nn.Embedding(vocab_size, embedding_size, padding_idx=pad_id)
@@ -112,6 +129,9 @@ class TextClassifier(nn.Module):
             features += self.embedding_pooling.output_size
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(features, num_classes)
+        self.wide: TfidfClassifier | None = None
+        if wide:
+            self.wide = TfidfClassifier(vocab_size, num_classes, ignored=(pad_id, unk_id))
 
     def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Return class logits (B, C) of ``tokens`` (B, T), of which ``lengths`` (B,) are valid.
@@ -119,6 +139,27 @@ class TextClassifier(nn.Module):
         Tokens past a document's length change nothing, whatever their values. A document of
         length 0 is classified by the bias of the head.
         """
+        deep, wide = self.parts(tokens, lengths)
+        return deep if wide is None else deep + wide
+
+    def parts(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the logits (B, C) of the recurrent layers, and of TF-IDF or None, apart."""
+        wide = None if self.wide is None else self.wide(tokens, lengths)
+        return self._deep(*self._window(tokens, lengths)), wide
+
+    def _window(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the tokens that the recurrent layers read, and their numbers."""
+        if self.read is not None:
+            tokens, lengths = tokens[:, : self.read], lengths.clamp(max=self.read)
+        if self.crop is None or not self.training or tokens.shape[1] <= self.crop:
+            return tokens, lengths
+        free = (lengths - self.crop).clamp(min=0).to(tokens.device)
+        first = (torch.rand(len(free), device=free.device) * (free + 1)).long()
+        places = first[:, None] + torch.arange(self.crop, device=tokens.device)
+        return tokens.gather(1, places), lengths.clamp(max=self.crop)
+
+    def _deep(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Return the logits (B, C) of the recurrent layers."""
         if tokens.shape[1] == 0:
             tokens = F.pad(tokens, (0, 1), value=self.pad_id)
         valid = valid_mask(lengths.to(tokens.device), tokens.shape[1])
@@ -157,6 +198,8 @@ class TextClassifier(nn.Module):
             with layers_in_chunks(self.recurrent, steps):
                 return self(tokens, lengths)
         lengths = check_lengths(lengths, *tokens.shape).to(tokens.device)
+        wide = None if self.wide is None else self.wide(tokens, lengths)
+        tokens, lengths = self._window(tokens, lengths)
 
         def read(places: Tensor) -> Tensor:
             found = tokens.gather(1, places).masked_fill((lengths == 0)[:, None], self.pad_id)
@@ -165,4 +208,5 @@ class TextClassifier(nn.Module):
         if tokens.shape[1] == 0:
             tokens = F.pad(tokens, (0, 1), value=self.pad_id)
         pooling = self.pooling, self.embedding_pooling
-        return self.head(pool(self.recurrent, *pooling, read, lengths, steps))  # type: ignore[no-any-return]
+        deep: Tensor = self.head(pool(self.recurrent, *pooling, read, lengths, steps))
+        return deep if wide is None else deep + wide

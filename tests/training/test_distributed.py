@@ -140,7 +140,14 @@ def test_two_processes_train_as_one(
     assert " 31 " in said, "every document of an odd number was counted once"
 
 
-@pytest.mark.parametrize(("rank", "how"), [(1, "kill"), (0, "kill"), (1, "leave")])
+@pytest.mark.parametrize(
+    ("rank", "how"),
+    [
+        (1, "kill"),
+        pytest.param(0, "kill", marks=pytest.mark.whole),
+        (1, "leave"),
+    ],
+)
 def test_a_process_that_dies_ends_the_run(
     rank: int, how: str, corpus: Path, tmp_path: Path
 ) -> None:
@@ -174,7 +181,7 @@ def test_resumes_exactly_after_a_death(inside: bool, corpus: Path, tmp_path: Pat
     assert all(torch.equal(value, broken[0][name]) for name, value in whole[0].items())
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [1, pytest.param(0, marks=pytest.mark.whole)])
 def test_an_error_in_a_process_ends_the_run(rank: int, corpus: Path, tmp_path: Path) -> None:
     status, said = run(command(corpus, *dying(rank, "raise")), tmp_path)
     assert status != 0
@@ -199,7 +206,12 @@ LANGUAGE = (
 
 
 @pytest.mark.parametrize(
-    ("task", "what"), [("language", "loss"), ("language", "gradient"), ("classification", "loss")]
+    ("task", "what"),
+    [
+        pytest.param("language", "loss", marks=pytest.mark.whole),
+        ("language", "gradient"),
+        ("classification", "loss"),
+    ],
 )
 def test_what_is_not_finite_in_a_process_ends_all(
     task: str, what: str, corpus: Path, lines: Path, tmp_path: Path

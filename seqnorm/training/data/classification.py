@@ -59,8 +59,9 @@ class TextData(TextDataModule):
         max_length: Cut documents after so many tokens; null for never.
         batch_size: The number of documents in a batch; null to limit batches by max_tokens only.
         max_tokens: The largest number of tokens in a batch, padding included; null for no limit.
-        validation: The documents of every class that are split off for validation: random, or last
-            in the corpus.
+        validation: The documents of every class that are split off for validation: random, last in
+            the corpus, or nothing: then the model is trained on all of them for a number of epochs
+            that was chosen before, and the last epoch is tested.
         vectors: A file of pretrained word vectors, as of GloVe or fastText, with which the
             embeddings of its words start; null for no file.
         options: The other arguments of ``TextDataModule``.
@@ -80,7 +81,7 @@ class TextData(TextDataModule):
         max_length: int | None = 200,
         batch_size: int | None = 32,
         max_tokens: int | None = None,
-        validation: Literal["random", "last"] = "random",
+        validation: Literal["random", "last", "nothing"] = "random",
         vectors: str | None = None,
         **options: Any,
     ) -> None:
@@ -113,6 +114,12 @@ class TextData(TextDataModule):
         fraction = self.hparams["validation_fraction"]
         if not train.texts:  # a file that is evaluated only
             validation = validation or train
+        elif self.hparams["validation"] == "nothing":
+            if validation is not None:
+                train = Documents(
+                    (*train.texts, *validation.texts), (*train.labels, *validation.labels)
+                )
+            validation = Documents((), ())
         elif validation is None and self.hparams["validation"] == "last":
             train, validation = split_last(train, fraction)
         elif validation is None:
@@ -201,6 +208,13 @@ class TextData(TextDataModule):
         missing = [part for part in parts if part not in self._parts]
         for part in missing:
             self._parts[part] = self._encode(self._documents[part], part)
+        if not self._documents["validation"].texts and stage in ("fit", "validate"):
+            if stage == "validate":
+                raise ValueError(
+                    f"{self.corpus.name} has no validation part, because data.validation is nothing"
+                )
+            if self.trainer is not None:
+                self.trainer.limit_val_batches = 0
         if stage == "fit" and missing:
             sizes = ", ".join(f"{len(self._parts[part])} for {part}" for part in parts)
             about = f"{sizes}; {len(self.tokenizer)} tokens; {len(self.classes)} classes"

@@ -117,6 +117,8 @@ def new_sweep(task: Task, arguments: Sequence[str]) -> tuple[Sweep, float | None
     config = {k: v for k, v in plain_config(parser, options).items() if k not in OWN}
     if config["trainer"]["fast_dev_run"]:
         raise ValueError("a sweep compares validations, and trainer.fast_dev_run has none")
+    if config["data"].get("validation") == "nothing":
+        raise ValueError("a sweep compares validations, and data.validation nothing has none")
     if config["run"]["results"] is not None:
         raise ValueError(
             "a sweep tests no trial, so that run.results would get no row: set it to null, and "

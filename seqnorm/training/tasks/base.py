@@ -11,13 +11,13 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import Metric
 
 from ..callbacks.reestimate import stale_statistics
 from ..checkpoints.checkpoint_file import FORMAT, FORMAT_KEY
 from .metrics import Mean
+from .optimizer import HAS_FUSED, AdamWAndSGD
 
 N = TypeVar("N", bound=nn.Module)
 M = TypeVar("M", bound=Metric)
@@ -31,7 +31,7 @@ class TaskModule(LightningModule, ABC, Generic[N, M]):
 
     The constructor of a subclass has the arguments ``lr``, ``warmup``, ``schedule`` and
     ``weight_decay``, which this class reads from the hyper-parameters. Weight decay applies to the
-    parameters that ``decays`` chooses.
+    parameters that ``decays`` chooses. ``sgd`` chooses those that are trained by SGD instead.
 
     Args:
         network: The network.
@@ -77,6 +77,10 @@ class TaskModule(LightningModule, ABC, Generic[N, M]):
     @abstractmethod
     def decays(self, name: str, parameter: Tensor) -> bool:
         """Return whether weight decay applies to a parameter of the network."""
+
+    def sgd(self, name: str) -> dict[str, float] | None:
+        """Return ``lr`` and ``momentum`` of a parameter trained by SGD, or None for AdamW."""
+        return None
 
     def metric(self, stage: str) -> M:
         """Return the metric of the last pass over the validation ("val") or the test part."""
@@ -133,7 +137,7 @@ class TaskModule(LightningModule, ABC, Generic[N, M]):
         self.log_metrics("test")
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Return AdamW with a schedule that sets its learning rate at every step.
+        """Return the optimizer with a schedule that sets its learning rates at every step.
 
         Raises:
             ValueError: The number of training steps is infinite.
@@ -143,11 +147,18 @@ class TaskModule(LightningModule, ABC, Generic[N, M]):
             raise ValueError("the learning rate's schedule needs an end: set trainer.max_epochs")
         decayed: list[Tensor] = []
         kept: list[Tensor] = []
-        for name, parameter in self.network.named_parameters():
-            (decayed if self.decays(name, parameter) else kept).append(parameter)
         groups: list[dict[str, Any]] = [{"params": decayed}, {"params": kept, "weight_decay": 0.0}]
+        for name, parameter in self.network.named_parameters():
+            own = self.sgd(name)
+            if own is None:
+                (decayed if self.decays(name, parameter) else kept).append(parameter)
+            else:
+                groups.append({"params": [parameter], "weight_decay": 0.0, **own})
         chosen = self.hparams
-        optimizer = AdamW(groups, lr=chosen["lr"], weight_decay=chosen["weight_decay"])
+        # On a CPU, PyTorch's step without fused reads the weights of a large embedding ten times.
+        fused = True if self.device.type == "cpu" and HAS_FUSED else None
+        options = {"lr": chosen["lr"], "weight_decay": chosen["weight_decay"], "fused": fused}
+        optimizer = AdamWAndSGD(groups, **options)
         warmup, schedule = chosen["warmup"], chosen["schedule"]
         scheduler = LambdaLR(optimizer, lambda step: rate(step, int(steps), warmup, schedule))
         return {

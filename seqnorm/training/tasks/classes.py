@@ -46,21 +46,26 @@ class ClassesModule(TaskModule[N, LengthBucketConfusion]):
         self.register_buffer("class_weight", None, persistent=False)
 
     def training_step(self, batch: Any) -> Tensor:
-        logits = self(batch[0], batch.lengths)
-        smoothing = self.hparams["label_smoothing"]
-        if self.class_weight is None:
-            loss = F.cross_entropy(logits, batch.labels, label_smoothing=smoothing)
-        else:
-            # torch's own weights would divide by their sum over the batch, so that a batch without
-            # the rare class counted as much as others.
-            losses = F.cross_entropy(
-                logits, batch.labels, label_smoothing=smoothing, reduction="none"
-            )
-            loss = (losses * self.class_weight[batch.labels]).mean()
+        loss, logits = self.loss_and_logits(batch)
         hits = (logits.argmax(-1) == batch.labels).float().mean()
         self.log_means({"train_loss": loss, "train_accuracy": hits}, len(logits))
         self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss
+
+    def loss_and_logits(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """Return the loss of a training batch, and its class logits (B, C)."""
+        logits = self(batch[0], batch.lengths)
+        return self.cross_entropy(logits, batch.labels), logits
+
+    def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean cross-entropy in training, with smoothed labels and weighted classes."""
+        smoothing = self.hparams["label_smoothing"]
+        if self.class_weight is None:
+            return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        # torch's own weights would divide by their sum over the batch, so that a batch without the
+        # rare class counted as much as others.
+        losses = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
+        return (losses * self.class_weight[labels]).mean()
 
     def predict_step(self, batch: Any) -> Tensor:
         """Return class probabilities (B, C)."""

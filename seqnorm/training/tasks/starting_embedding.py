@@ -1,4 +1,4 @@
-"""The callback that gives a new classifier its first embedding."""
+"""The callback that gives a new classifier what it takes from the training texts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .classification import TextClassification
 
 
 class StartEmbedding(Callback):
-    """Give a new model's embedding the vectors that it starts with.
+    """Give a new model the vectors that its embedding starts with, and its words' frequencies.
 
     Callbacks are set up after the texts are tokenised, and this one before weights are averaged or,
     in a resumed run, restored.
@@ -26,6 +26,8 @@ class StartEmbedding(Callback):
         if stage != "fit":
             return
         data: Any = trainer.datamodule  # type: ignore[attr-defined]  # set by a connector
+        if pl_module.network.wide is not None:
+            pl_module.network.wide.set_frequencies(data.training_tokens)
         weight, std = pl_module.network.embedding.weight, pl_module.network.embedding_std
         if pl_module.hparams["embedding"] == "cooccurrence":
             try:

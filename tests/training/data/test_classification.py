@@ -116,6 +116,21 @@ def test_the_last_documents_for_validation(corpus: Path) -> None:
     assert data._documents["train"].texts == texts[:81]
 
 
+def test_no_documents_for_validation(corpus: Path, tmp_path: Path) -> None:
+    data = TextData(str(corpus), validation="nothing")
+    assert data._documents["train"] == data.corpus.train
+    data.setup("fit")
+    assert data.training_tokens == data.tokenizer.encode(data.corpus.train.texts)
+    with pytest.raises(
+        ValueError, match=r"no validation part, because data\.validation is nothing"
+    ):
+        data.setup("validate")
+    write(tmp_path / "train.csv", [("good", "a"), ("bad", "b")])
+    write(tmp_path / "validation.csv", [("fine", "a"), ("poor", "b")])
+    train = TextData(str(tmp_path), validation="nothing")._documents["train"]
+    assert train == (("good", "bad", "fine", "poor"), (0, 1, 0, 1))
+
+
 def test_the_language_of_ones_own_files(tmp_path: Path) -> None:
     write(tmp_path / "a.csv", [("很好", "a"), ("不好", "b"), ("好", "a"), ("坏", "b")])
     options = {"validation_fraction": 0.5}

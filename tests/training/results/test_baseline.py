@@ -23,7 +23,7 @@ def test_learns_and_records(
 
 
 def test_the_message_without_scikit_learn(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
+    monkeypatch.setitem(sys.modules, "sklearn.svm", None)
     with pytest.raises(
         ModuleNotFoundError,
         match=r"sklearn, which is.*'seqnorm\[train\]'",

@@ -30,6 +30,8 @@ def test_every_choice_has_an_overlay() -> None:
     assert named == {
         ("configs", "ddp"),
         ("configs", "diagnostics"),
+        ("configs", "wide"),
+        ("configs", "wide_20news"),
         ("cell", "gru"),
         ("data", "torchtext"),
         *(("norm", norm) for norm in ("layer", "rms", "batch", "batch_pooled", "none")),

@@ -142,6 +142,14 @@ def test_errors_of_every_trial_come_before_the_first(
     assert not Path("runs").exists()
 
 
+def test_a_sweep_needs_a_validation_part(
+    corpus: Path, run_seqnorm: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (str(corpus), *SMALL, SPACE, "--data.validation=nothing")
+    error = refused(run_seqnorm, capsys, *words)
+    assert "a sweep compares validations, and data.validation nothing has none" in error
+
+
 def test_a_sweep_ends_if_all_trials_fail_alike(
     tiny: Path, run_seqnorm: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:

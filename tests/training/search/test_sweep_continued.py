@@ -18,7 +18,9 @@ from seqnorm.training.search import main as sweeps
 from seqnorm.training.search import study as studies
 
 
-@pytest.mark.parametrize("error", [DatasetError("moved"), FetchError("offline")])
+@pytest.mark.parametrize(
+    "error", [DatasetError("moved"), pytest.param(FetchError("offline"), marks=pytest.mark.whole)]
+)
 def test_an_error_of_the_corpus_ends_the_sweep(
     error: Exception,
     tiny: Path,
