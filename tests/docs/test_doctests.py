@@ -10,6 +10,7 @@ from pathlib import Path
 import onnx_here
 import pytest
 import torch
+import triton_here
 from source_tree import ROOT, docstrings, modules
 
 import seqnorm
@@ -55,8 +56,12 @@ def test_docstrings(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         pytest.skip("the kernels are not built")
     if name in EXPORTS:
         onnx_here.need()
+    if name.startswith("seqnorm.nn.backends.triton.") and triton_here.VERSION < triton_here.LEAST:
+        pytest.skip("it needs the package triton")
     monkeypatch.chdir(tmp_path)
     module = import_module(name)
+    # As on a reader's machine. Triton has read it when it was imported.
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
     # RecurrentLayer's docstring uses the step that Step's docstring defines.
     names = {**NAMES, **vars(seqnorm.nn), **vars(module)}
     names["nn"] = torch.nn
