@@ -47,7 +47,7 @@ NORMS = {
     "none": ("--model.norm", "null"),
 }
 RECIPE = "recipe"
-# What is changed to see what it adds.
+# Each changes one thing, to see how much it adds.
 VARIANTS = {
     RECIPE: (),
     "recurrent layers alone": ("--model.wide", "false"),
@@ -146,7 +146,8 @@ def mcnemar(only_right: int, only_wrong: int) -> float:
 def tables(found: Sequence[dict[str, str]]) -> str:
     """Return the tables of the page: the recipe with each norm, and what its parts add."""
     groups: dict[tuple[str, str, str], list[dict[str, str]]] = {}
-    for row in found:
+    order = {name: place for place, name in enumerate((*CONFIGS, *NORMS, *VARIANTS))}
+    for row in sorted(found, key=lambda row: [order[row[name]] for name in COLUMNS[:3]]):
         groups.setdefault((row["corpus"], row["norm"], row["variant"]), []).append(row)
     lines = [
         "| corpus | norm | accuracy, 95 % interval | recurrent layers alone | TF-IDF alone "
@@ -161,11 +162,14 @@ def tables(found: Sequence[dict[str, str]]) -> str:
             )
             cells = [corpus, norm, _interval(made), *scores, made[0]["linear"], each, len(made)]
             lines.append(f"| {' | '.join(map(str, cells))} |")
-    lines += ["", "| corpus | changed | accuracy, 95 % interval | runs |", "|---|---|---|---|"]
-    for (corpus, norm, variant), made in groups.items():
-        if norm == "layer" and sum(key[0] == corpus for key in groups) > len(NORMS):
-            lines.append(f"| {corpus} | {variant} | {_interval(made)} | {len(made)} |")
-    return "\n".join(lines)
+    compared = [
+        f"| {corpus} | {variant} | {_interval(made)} | {len(made)} |"
+        for (corpus, norm, variant), made in groups.items()
+        if norm == "layer" and len({key[2] for key in groups if key[0] == corpus}) > 1
+    ]
+    if compared:
+        lines += ["", "| corpus | changed | accuracy, 95 % interval | runs |", "|---|---|---|---|"]
+    return "\n".join(lines + compared)
 
 
 def _mean(made: Sequence[dict[str, str]], name: str) -> str:

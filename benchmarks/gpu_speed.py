@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from functools import partial
 from statistics import geometric_mean, median
 from typing import Any, NamedTuple
@@ -213,23 +213,19 @@ def in_graph(call: Call, device: torch.device) -> Call:
     return replay
 
 
-def precision(name: str) -> AbstractContextManager[object]:
-    """Return a context with or without TF32 in the products of float32."""
-    return _Tf32(name == "tf32")
-
-
-class _Tf32:
-    def __init__(self, allowed: bool) -> None:
-        self.allowed = allowed
-
-    def __enter__(self) -> None:
-        self.before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-        torch.set_float32_matmul_precision("high" if self.allowed else "highest")
-        torch.backends.cudnn.allow_tf32 = self.allowed
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_float32_matmul_precision(self.before[0])
-        torch.backends.cudnn.allow_tf32 = self.before[1]
+@contextmanager
+def precision(name: str) -> Iterator[None]:
+    """Allow or forbid TF32 in the products of float32, in a context."""
+    before = torch.get_float32_matmul_precision()
+    cudnn = torch.backends.cudnn
+    kept = {"benchmark": cudnn.benchmark, "deterministic": cudnn.deterministic}
+    # PyTorch refuses to set allow_tf32 by itself once its own test tools are imported.
+    with cudnn.flags(cudnn.enabled, allow_tf32=name == "tf32", **kept):
+        torch.set_float32_matmul_precision("high" if name == "tf32" else "highest")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)
 
 
 def measure(

@@ -116,7 +116,9 @@ def test_every_norm_runs_without_a_warning(norm: str, batch: int) -> None:
 def test_every_kind_of_shape_runs_without_a_warning(kind: str) -> None:
     workload = module("workload")
     jobs = workload.all_jobs([workload.Shape(kind, 4, 3, 8)], workload.NORMS)
-    assert {job.norm for job in jobs} == set(workload.FEWER_NORMS[kind])
+    # There are processors where torch's plain layers have no bfloat16 to be compared with.
+    left_out = kind == "bfloat16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    assert {job.norm for job in jobs} == (set() if left_out else set(workload.FEWER_NORMS[kind]))
     for job in jobs:
         gradients_or_outputs = [call() for call in workload.calls(job).values()]
         assert len(gradients_or_outputs) == 2
