@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 
 LOOKS = {  # name, colour, marker and line
     "batch": ("BatchNorm", "#D55E00", "o", "-"),
+    "batch_anew": ("BatchNorm, statistics taken anew", "#E69F00", "s", "--"),
     "batch_pooled": ("BatchNorm, pooled over time", "#E69F00", "s", "--"),
     "batch_renorm": ("Batch Renormalization", "#7B3294", "d", "--"),
     "batch_frozen": ("BatchNorm frozen at the end", "#8C510A", "h", "-."),
     "layer": ("LayerNorm", "#0072B2", "^", "-"),
     "rms": ("RMSNorm", "#56B4E9", "v", "--"),
+    "dynamic_tanh": ("Dynamic Tanh", "#666666", "p", "-."),
     "group": ("GroupNorm", "#009E73", "D", "-"),
     "instance": ("InstanceNorm", "#CC79A7", "P", "-."),
     "conditional": ("Conditional InstanceNorm", "#CC79A7", "X", ":"),

@@ -29,7 +29,7 @@ from seqnorm.datasets import (
 from seqnorm.models import TextClassifier
 from seqnorm.nn import reestimate_statistics
 
-from .remedies import REMEDIES, as_in_training, before_step, built
+from .remedied_training import REMEDIES, as_in_training, before_step, built
 
 PER_STEP = ("batch", *REMEDIES)
 Order = Iterable[Sequence[int]]  # of batches, each the indices of its documents

@@ -11,7 +11,7 @@ import torch
 from tuned import tuned
 
 from seqnorm.studies.configuration import load
-from seqnorm.studies.remedies import REMEDIES
+from seqnorm.studies.remedied_training import REMEDIES
 from seqnorm.studies.table import Table, run_id
 from seqnorm.studies.texts import at_random, load_texts
 from seqnorm.studies.train_inference import verdict

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
-from seqnorm.studies.remedies import REMEDIES
+from seqnorm.studies.remedied_training import REMEDIES
 from seqnorm.studies.study import Outcome, Study
 from seqnorm.studies.table import Setting, Table
 from seqnorm.studies.texts import Texts, at_random, load_texts

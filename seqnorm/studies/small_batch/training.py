@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from seqnorm.models import ImageClassifier, TextClassifier
 from seqnorm.nn import reestimate_statistics
-from seqnorm.studies.remedies import before_step, built
+from seqnorm.studies.remedied_training import before_step, built
 from seqnorm.studies.texts import Texts, classifier, reestimate
 
 from .data import CLASSES, DigitsOnPhotographs

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from seqnorm.studies.evidence import Finding, Seeds
 from seqnorm.studies.figures import NAMES
-from seqnorm.studies.remedies import REMEDIES
+from seqnorm.studies.remedied_training import REMEDIES
 from seqnorm.studies.table import Table
 
 if TYPE_CHECKING:

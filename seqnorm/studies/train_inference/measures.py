@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from seqnorm.models import TextClassifier
 from seqnorm.nn.statistics import RunningTable
-from seqnorm.studies.remedies import as_in_training
+from seqnorm.studies.remedied_training import as_in_training
 from seqnorm.studies.texts import Part, Texts, logits, with_statistics
 
 ASKED = (64, 16, 4)

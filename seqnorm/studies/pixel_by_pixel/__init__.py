@@ -1,0 +1,1 @@
+"""Study of the tasks on which BatchNorm of every time step was introduced."""
