@@ -3,7 +3,7 @@
 ``python benchmarks/language_batchnorm.py`` trains character models of the film reviews' sentences
 (``configs/language/mr_documents.yaml``), and measures the bits a character of the test part with
 other statistics in BatchNorm, in all and at the first steps. It appends a row for each run to
-``results/language_batchnorm.csv``, and can be interrupted and resumed. ``--table`` prints the table.
+``results/language_batchnorm.csv``, can be interrupted and resumed, and prints the table.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def make(variant: str, seed: int) -> None:
     data.setup("test")
     network = stored_model(LanguageModelling, checkpoint).network
     found = measured(network, list(data.train_dataloader()), list(data.test_dataloader()))
-    row = {name: f"{value:.4f}" for name, value in found.items()}
+    row = dict.fromkeys(COLUMNS, "") | {name: f"{value:.4f}" for name, value in found.items()}
     row |= {"variant": variant, "seed": str(seed), "config": shlex.join(words), "commit": commit()}
     append_row(ROOT / RESULTS, row, COLUMNS)
     print(variant, seed, {kind: row.get(kind) for kind in STATISTICS}, flush=True)

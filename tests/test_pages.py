@@ -17,6 +17,7 @@ from pages import DOCS, PAGES, links, marked, read, rows
 from source_tree import ROOT
 from zipped import zipped
 
+from seqnorm.studies.figures import NAMES
 from seqnorm.studies.table import read as read_table
 from seqnorm.training.results.classification_table import markdown
 from seqnorm.training.results.language_table import markdown as language_models
@@ -100,6 +101,26 @@ def test_the_table_of_remedies_is_made_from_the_study() -> None:
     head = "| test error in % | text, batch 64 | 4 | 2 | images, batch 32 | 2 | 1 |"
     made = "\n".join([head, f"|{'---|' * 7}", *lines])
     assert marked(DOCS / "remedies.md", "remedies") == made
+
+
+def test_the_table_of_choices_is_made_from_the_study_of_remedies() -> None:
+    runs = read_table(RESULTS / "studies" / "remedies.csv").where(stage="run")
+    measures = [("error", 64), ("error", 8), ("error", 2), ("error_whole", 64)]
+    lines = []
+    for norm in runs.distinct("norm"):
+        cells = []
+        for measure, batch in measures:
+            found = 100 * runs.by_seed(measure, norm=norm, batch=batch)
+            assert len(found) == 5
+            bounds = found.interval
+            low, high = max(bounds.low, 0), min(bounds.high, 100)
+            cells.append(f"{bounds.mean:.1f} ({low:.1f} to {high:.1f})")
+        lines.append((NAMES[str(norm)], cells))
+    lines.sort(key=lambda line: list(NAMES.values()).index(line[0]))
+    head = "| test error in % | batch 64 | batch 8 | batch 2 | batch 64, whole documents |"
+    rows = [f"| {name} | {' | '.join(cells)} |" for name, cells in lines]
+    made = "\n".join([head, f"|{'---|' * 5}", *rows])
+    assert marked(DOCS / "remedies.md", "choices") == made
 
 
 Ratios = dict[tuple[str, ...], list[float]]

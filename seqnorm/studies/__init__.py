@@ -1,4 +1,4 @@
-"""Four limitations of BatchNorm, tested on real data; each study is a folder.
+"""The limitations of BatchNorm and their remedies, on real data; each study is a folder.
 
 ``seqnorm study NAME`` makes the runs of a study, draws its figures and prints its
 verdict. ``seqnorm study report`` makes a page of all of them.

@@ -52,7 +52,9 @@ def _learning(study: PixelByPixel, runs: Table) -> Figure:
             if not found:
                 continue
             look = {**STYLES[norm], "marker": ""}
-            axes.plot(list(found), [each.mean for each in found.values()], label=NAMES[norm], **look)
+            axes.plot(
+                list(found), [each.mean for each in found.values()], label=NAMES[norm], **look
+            )
             bounds = zip(*((each.low, each.high) for each in found.values()))
             if all(each.n > 2 for each in found.values()):  # two seeds would hide everything
                 axes.fill_between(list(found), *bounds, color=look["color"], alpha=0.15)

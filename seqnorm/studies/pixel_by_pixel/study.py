@@ -26,8 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import seqnorm
-from seqnorm.nn import reestimate_statistics
+from seqnorm.nn import LSTM, reestimate_statistics
 from seqnorm.nn.statistics import batch_statistics
 from seqnorm.studies.study import Outcome, Study
 from seqnorm.studies.table import Setting, Table
@@ -47,7 +46,7 @@ class Classifier(nn.Module):
     def __init__(self, features: int, hidden: int, classes: int, norm: str) -> None:
         super().__init__()
         named = None if norm == "none" else norm.removesuffix("_anew")
-        self.recurrent = seqnorm.LSTM(features, hidden, batch_first=True, norm=named)
+        self.recurrent = LSTM(features, hidden, batch_first=True, norm=named)
         self.head = nn.Linear(hidden, classes)
 
     def forward(self, sequences: Sequences) -> Tensor:
@@ -115,7 +114,10 @@ class PixelByPixel(Study):
         found = [accuracy for _, accuracy in curve]
         values = {"validation": found[-1], "mean_validation": sum(found) / len(found)}
         if setting["stage"] == "run":
-            values |= {"accuracy": accuracy(self._asked(model, data, setting), data.test), "loss": loss}
+            values |= {
+                "accuracy": accuracy(self._asked(model, data, setting), data.test),
+                "loss": loss,
+            }
             if setting["norm"] == "batch":
                 values |= self._other_statistics(model, data)
         return Outcome(values, {"validation": curve})

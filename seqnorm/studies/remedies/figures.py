@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from seqnorm.studies.evidence import Seeds
-from seqnorm.studies.figures import NAMES, STYLES, draw_line, panels, with_legend
+from seqnorm.studies.figures import NAMES, STYLES, draw_line, log_ticks, panels, with_legend
 from seqnorm.studies.table import Table
 
 from .verdict import Errors
@@ -33,6 +33,7 @@ def _choices(study: Remedies, errors: Errors) -> Figure:
     measured = (("error", large), ("error", small), ("error_whole", large))
     for axes, (measure, size) in zip(grid, measured):
         _rows(axes, {norm: errors.of(norm, size, measure) for norm in study.norms})
+    grid[-1].set_xlim(0, min(100, grid[-1].get_xlim()[1]))  # the range of all panels
     grid[-1].set_xlabel("mistakes in 100 documents")
     return drawn
 
@@ -49,7 +50,6 @@ def _rows(axes: Axes, values: Mapping[str, Seeds]) -> None:
             axes.annotate(f"{mean:.1f}", end, (6, 0), textcoords="offset points", **style)
     axes.set_yticks(range(len(values)), [NAMES[norm] for norm in values], fontsize=9)
     axes.invert_yaxis()
-    axes.set_xlim(left=0)
     axes.margins(x=0.1)
 
 
@@ -65,7 +65,9 @@ def _batches(study: Remedies, errors: Errors) -> Figure:
     axes.minorticks_off()
     axes.invert_xaxis()  # large batches first, as in the study of small batches
     axes.set_xlabel("documents in a training batch")
-    axes.set_ylim(bottom=0)
+    axes.set_yscale("log")
+    axes.set_ylim(4, 100)
+    log_ticks(axes.yaxis)
     return with_legend(drawn, [axes], 2)
 
 
@@ -76,7 +78,6 @@ def _longer(study: Remedies, errors: Errors) -> Figure:
     for axes, anew in zip(grid, (False, True)):
         found = {norm: errors.longer(norm, large, anew) for norm in study.norms}
         _rows(axes, {norm: found[norm] for norm in found if found[norm] or not anew})
-        axes.set_xlim(left=None)
         axes.axvline(0, color="grey", linewidth=0.8)
     grid[-1].set_xlabel("more mistakes in 100 documents")
     return drawn

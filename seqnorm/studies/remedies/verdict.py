@@ -25,6 +25,11 @@ class Errors:
         """Return the error of BatchNorm, or of another norm, minus that of a rival."""
         return self.of(norm, batch) - self.of(rival, batch)
 
+    def unlearnt(self, norm: str, batch: int) -> Seeds:
+        """Return 100 for each run that puts more than half of the documents into a wrong class."""
+        found = self.of(norm, batch)
+        return Seeds({seed: 100.0 * (error > 50) for seed, error in found.items()})
+
     def anew(self, batch: int, norm: str = "batch") -> Seeds:
         """Return the error with running statistics minus that with statistics taken anew."""
         return self.of(norm, batch) - self.of(norm, batch, "error_anew")
