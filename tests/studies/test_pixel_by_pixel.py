@@ -60,7 +60,7 @@ def test_statistics_taken_anew_change_evaluation_and_not_training(tiny: PixelByP
 
 def test_the_accuracy_is_that_of_inference_and_needs_no_padding() -> None:
     torch.manual_seed(0)
-    model = Classifier(1, 4, 2, "batch")
+    model = Classifier("lstm", 1, 4, 2, "batch")
     test = part(20, 2)
     for _ in range(30):
         model.train()(part(16, 5))

@@ -33,8 +33,7 @@ def _accuracy(study: PixelByPixel, runs: Table) -> Figure:
     drawn, grid = panels(titles, 2.3, 1, 5.6)
     for axes, task in zip(grid, study.tasks):
         for place, norm in enumerate(study.norms):
-            mistakes = -1 * Accuracies(runs, task).of(norm)
-            wrong = type(mistakes)({seed: 100 + value for seed, value in mistakes.items()})
+            wrong = Accuracies(runs, task).mistakes(norm)
             draw_line(axes, {place: wrong}, norm)
             write_means(axes, {place: wrong}, norm)
         axes.set_xticks(range(len(study.norms)), [NAMES[norm] for norm in study.norms], fontsize=9)
@@ -48,16 +47,15 @@ def _learning(study: PixelByPixel, runs: Table) -> Figure:
     for axes, task in zip(grid, study.tasks):
         for norm in study.norms:
             curve = runs.curve_by_seed("validation", task=task, norm=norm)
-            found = {epoch: (100 * values).interval for epoch, values in sorted(curve.items())}
+            found = {epoch: (100 * curve[epoch]).interval for epoch in sorted(curve)}
             if not found:
                 continue
             look = {**STYLES[norm], "marker": ""}
-            axes.plot(
-                list(found), [each.mean for each in found.values()], label=NAMES[norm], **look
-            )
-            bounds = zip(*((each.low, each.high) for each in found.values()))
-            if all(each.n > 2 for each in found.values()):  # two seeds would hide everything
-                axes.fill_between(list(found), *bounds, color=look["color"], alpha=0.15)
+            epochs, values = list(found), list(found.values())
+            axes.plot(epochs, [each.mean for each in values], label=NAMES[norm], **look)
+            if all(each.n > 2 for each in values):  # two seeds would hide everything
+                low, high = [each.low for each in values], [each.high for each in values]
+                axes.fill_between(epochs, low, high, color=look["color"], alpha=0.15)
         axes.set(ylabel="validation accuracy, %", ylim=(0, 100))
     grid[-1].set_xlabel("epoch")
     return with_legend(drawn, grid, len(study.norms))

@@ -26,7 +26,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqnorm.nn import LSTM, reestimate_statistics
+from seqnorm.models.recurrent import layer_maker
+from seqnorm.nn import reestimate_statistics
 from seqnorm.nn.statistics import batch_statistics
 from seqnorm.studies.study import Outcome, Study
 from seqnorm.studies.table import Setting, Table
@@ -41,17 +42,18 @@ NORMS = ("batch", "batch_anew", "layer", "rms", "none")
 
 
 class Classifier(nn.Module):
-    """An LSTM whose last state is classified."""
+    """A recurrent layer whose last state is classified."""
 
-    def __init__(self, features: int, hidden: int, classes: int, norm: str) -> None:
+    def __init__(self, cell: str, features: int, hidden: int, classes: int, norm: str) -> None:
         super().__init__()
         named = None if norm == "none" else norm.removesuffix("_anew")
-        self.recurrent = LSTM(features, hidden, batch_first=True, norm=named)
+        self.recurrent = layer_maker(cell, named, None)(features, hidden)
         self.head = nn.Linear(hidden, classes)
 
     def forward(self, sequences: Sequences) -> Tensor:
         """Return logits (N, C)."""
-        _, (h, _) = self.recurrent(sequences.values, lengths=sequences.lengths)
+        _, states = self.recurrent(sequences.values, lengths=sequences.lengths)
+        h = states[0] if isinstance(states, tuple) else states
         logits: Tensor = self.head(h[0])
         return logits
 
@@ -72,8 +74,8 @@ class PixelByPixel(Study):
         "norm there?"
     )
     factors = ("task", "stage", "norm", "rate", "seed")
-    # Of BatchNorm's running statistics there are others beside: those of all training sequences, the
-    # averages of those of batches, both with the final weights, and those of each test batch.
+    # BatchNorm is measured with other statistics than the running ones, too: with those of all
+    # training sequences, with averages over batches, and with those of each test batch.
     measures = (
         *("accuracy", "accuracy_anew", "accuracy_average", "accuracy_batch"),
         *("validation", "mean_validation", "loss"),
@@ -87,6 +89,7 @@ class PixelByPixel(Study):
     norms: list[str]
     epochs: dict[str, int]  # of each task
     batch: int
+    cell: str
     hidden: int
 
     def __post_init__(self) -> None:
@@ -109,7 +112,7 @@ class PixelByPixel(Study):
         data = self.data(setting["task"])
         torch.manual_seed(setting["seed"])
         features, classes = data.train.values.shape[2], int(data.train.classes.max()) + 1
-        model = Classifier(features, self.hidden, classes, setting["norm"])
+        model = Classifier(self.cell, features, self.hidden, classes, setting["norm"])
         curve, loss = self._train(model, data, setting)
         found = [accuracy for _, accuracy in curve]
         values = {"validation": found[-1], "mean_validation": sum(found) / len(found)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from seqnorm.studies.evidence import Finding, Seeds
 from seqnorm.studies.figures import NAMES
@@ -26,6 +26,10 @@ class Accuracies:
 
     def of(self, norm: str, measure: str = "accuracy") -> Seeds:
         return 100 * self.runs.by_seed(measure, norm=norm)
+
+    def mistakes(self, norm: str) -> Seeds:
+        """Return the mistakes in 100 sequences."""
+        return Seeds({seed: 100 - value for seed, value in self.of(norm).items()})
 
     def against(self, rival: str, norm: str = "batch", measure: str = "accuracy") -> Seeds:
         """Return the accuracy with BatchNorm, or with another norm, minus that with a rival."""
@@ -51,7 +55,8 @@ def findings(study: PixelByPixel, table: Table) -> list[Finding]:
     return found
 
 
-def quantities(study: PixelByPixel, table: Table) -> dict[str, Accuracies]:
-    """Return the numbers of the text, by task."""
+def quantities(study: PixelByPixel, table: Table) -> dict[str, Any]:
+    """Return the numbers of the text, of each task."""
     runs = table.where(stage="run")
-    return {task: Accuracies(runs, task) for task in WORDS}
+    names = ("digits", "permuted", "vowels")
+    return {name: Accuracies(runs, task) for name, task in zip(names, WORDS)}
