@@ -22,7 +22,7 @@ from triton_here import needs_triton
 import seqnorm
 
 pytestmark = needs_triton
-CELLS = ("LSTM", "GRU")
+CELLS = ("LSTM", "GRU", "RNN", "LiGRU")
 WAYS = ("loop", "step")
 TAKEN = [(name, cell) for name, cell in DISTINCT if cell in CELLS and "renorm" not in name]
 OWN = [(cell, name) for cell in CELLS for name in (*SCHEMES[cell], "batch sum and both biases")]
