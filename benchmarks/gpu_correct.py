@@ -27,14 +27,14 @@ COLUMNS = (
     *("what", "cell", "norm", "dtype", "T", "B", "H", "lengths", "resets", "zoneout"),
     *("difference", "limit", "right", "error"),
 )
-CELLS = ("LSTM", "GRU")
+CELLS = ("LSTM", "GRU", "RNN", "LiGRU")
 NORMS = (
     *("none", "layer", "rms", "kiros2016", "ba2016", "icefall", "dreamer", "haste"),
     *("batch", "laurent2016"),
 )
 SIZES, BATCHES = (24, 64, 100, 128, 256, 300), (1, 5, 17, 64)
-STATES = {"LSTM": "hc", "GRU": "h"}
-FIRST = 8  # of the cases, before the other checks
+STATES = {"LSTM": "hc", "GRU": "h", "RNN": "h", "LiGRU": "h"}
+FIRST = 16  # of the cases, before the other checks
 NUMBER = 60  # of cases that are drawn out of all combinations
 LIMIT = 1e-9  # in float64
 # A limit is a factor times the difference of the definition, or times the least one. Functions
@@ -293,6 +293,8 @@ CHECKS: dict[str, Check] = {
     "make_graphed_callables": graphed,
     "last device": on_the_last_device,
 }
+# These depend on launches and not on the equations of a cell, so that two cells are enough.
+OF_LAUNCHES = ("stream", "graph", "make_graphed_callables", "last device")
 
 
 class Job(NamedTuple):
@@ -323,7 +325,8 @@ def jobs(few: bool = False) -> list[Job]:
     found = [Job(case, "device", compared) for case in every]
     others = []
     for name, check in CHECKS.items():
-        for cell, H in product(CELLS, (5,) if few else (128, 512)):
+        cells = CELLS[:2] if name in OF_LAUNCHES else CELLS
+        for cell, H in product(cells, (5,) if few else (128, 512)):
             halves = ("float16",) if few else ("bfloat16", "float16")
             for dtype in halves if name == "autocast" else ("float32",):
                 case = Case(cell, "layer", dtype, 3 if few else 7, 2 if few else 17, H)

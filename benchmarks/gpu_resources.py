@@ -46,7 +46,7 @@ class Line(NamedTuple):
 
 LINES = [
     Line(cell, norm, mode, B, H, half)
-    for cell in ("LSTM", "GRU")
+    for cell in ("LSTM", "GRU", "RNN", "LiGRU")
     for norm, shapes in (
         ("layer", ((16, 64, False), (16, 128, False), (16, 128, True), (16, 256, False))),
         ("layer", ((16, 768, True), (64, 1024, False))),

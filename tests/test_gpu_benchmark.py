@@ -32,7 +32,7 @@ def test_the_whole_program(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith(
-        "results: 9 right, 0 WRONG, 8 skipped, 0 left out: see gpu_correct.csv\n"
+        "results: 17 right, 0 WRONG, 8 skipped, 0 left out: see gpu_correct.csv\n"
     )
     correct = rows_of(tmp_path / "gpu_correct.csv")
     computed = {"device", "autocast", "repeated", "zoneout"}

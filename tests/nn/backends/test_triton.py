@@ -20,9 +20,11 @@ from torch import Tensor
 from triton_here import needs_triton
 
 import seqnorm
+from seqnorm.nn.layers.cells import LAYERS
 
 pytestmark = needs_triton
-CELLS = ("LSTM", "GRU")
+CELLS = ("LSTM", "GRU", "RNN", "LiGRU")
+NONLINEAR = {"RNN": "relu", "LiGRU": "tanh"}  # not the default of each cell
 WAYS = ("loop", "step")
 TAKEN = [(name, cell) for name, cell in DISTINCT if cell in CELLS and "renorm" not in name]
 OWN = [(cell, name) for cell in CELLS for name in (*SCHEMES[cell], "batch sum and both biases")]
@@ -104,6 +106,56 @@ def test_zoneout_of_the_lstm(name: str, way: str) -> None:
         layer = build("LSTM", scheme, zoneout=zoneout).eval()
         randomise(layer)
         check(layer, scheme, Case.draw(layer), zoneout)
+
+
+@pytest.mark.parametrize("name", ["none", "layer", "batch"])
+@pytest.mark.parametrize("cell", CELLS[1:])
+def test_zoneout_of_the_others(cell: str, name: str, way: str) -> None:
+    scheme = scheme_of(name, cell)
+    for zoneout in (0.3, 1.0):
+        layer = build(cell, scheme, zoneout=zoneout).eval()
+        randomise(layer)
+        check(layer, scheme, Case.draw(layer), (zoneout,))
+
+
+@pytest.mark.parametrize("name", ["none", "layer", "batch"])
+@pytest.mark.parametrize("cell", NONLINEAR)
+def test_the_other_nonlinearity(cell: str, name: str, way: str) -> None:
+    scheme = scheme_of(name, cell)
+    layer = build(cell, scheme, bidirectional=True, nonlinearity=NONLINEAR[cell])
+    randomise(layer)
+    check(layer, scheme, Case.draw(layer))
+
+
+@pytest.mark.parametrize("cell", NONLINEAR)
+def test_a_nonlinearity_set_later(cell: str, way: str) -> None:
+    layer = build_other(cell, "layer", 3, 5)
+    call = Call.draw(layer, [4, 2, 3])
+    for nonlinearity in ("tanh", "relu", "tanh"):
+        layer.step.nonlinearity = nonlinearity
+        assert_same(outcome(layer, call, "triton"), outcome(layer, call, "reference"))
+
+
+@pytest.mark.parametrize("cell", NONLINEAR)
+def test_relu_at_zero_and_of_nan(cell: str, way: str) -> None:
+    """The derivative at 0 is 0, and NaN stays NaN, as in torch."""
+    layer = LAYERS[cell](1, 5, nonlinearity="relu", dtype=torch.float64)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.zero_()
+        layer.weight_ih_l0[:5] = 1.0
+    # One sequence each, so that a NaN reaches no other.
+    x = torch.tensor([-1.0, 0.0, 2.0, torch.nan]).double().requires_grad_()
+    found = []
+    for backend in ("triton", "reference"):
+        with seqnorm.use_backend(backend):
+            output = layer(x[None, :, None])[0][0]
+        found.append((output.detach(), torch.autograd.grad(output.sum(), x)[0]))
+    for actual, expected in zip(*found):
+        assert_equal(actual[:3], expected[:3])
+    values, gradients = found[0]
+    assert values[3].isnan().all()
+    assert gradients[:3].gt(0).tolist() == [False, False, True]
 
 
 @pytest.mark.parametrize("cell", CELLS)

@@ -169,6 +169,7 @@ def test_graphs_find_the_kernels_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("norm", [None, "layer", "batch"])
 @pytest.mark.parametrize("cell", triton.STEPS)
 def test_torch_compile(cell: str, norm: str | None, in_graphs: SimpleNamespace) -> None:
+    torch.compiler.reset()  # the compiler counts the layers that it has seen
     layer = build(cell, norm, I, H)
     call = Call.draw(layer, None, B, T)
     compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)

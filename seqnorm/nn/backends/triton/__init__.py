@@ -22,7 +22,7 @@ from ...recurrence.direction import Direction, DirectionCall
 from ...recurrence.packing import Packing
 from ...recurrence.step import State
 from ..cpu.around import alone, finish, start
-from ..cpu.plan import Plan, make_plan, units_of
+from ..cpu.plan import Plan, fits, make_plan, units_of
 from ..cpu.traced import COMPILES, ENGINES
 from ..watching import (
     all_plain,
@@ -34,7 +34,7 @@ from ..watching import (
     tracing_state,
 )
 
-STEPS = ("LSTM", "GRU")
+STEPS = ("LSTM", "GRU", "RNN", "LiGRU")
 LEAST = (8, 0)  # compute capability: products of bfloat16 and TF32
 # Norms of the batch hold all rows of a step in a tile, and norms of a row all units.
 MOST_ROWS, MOST_HIDDEN = 1024, 8192
@@ -140,7 +140,7 @@ def _refusal(direction: Direction, packing: Packing, batch: int) -> str | None:
 def _plan_of(direction: Direction) -> Plan:
     """Return the plan of the recurrence alone: all before and after it is computed apart."""
     found: Plan | None = direction.plans.get("triton")
-    if found is None:
+    if found is None or not fits(found, direction.step):
         hidden = units_of(direction.step, direction.weight_hh)
         found = make_plan(direction.step, direction.scheme, hidden, alone=True)
         direction.plans["triton"] = found

@@ -115,7 +115,7 @@ def options_of(
     """Return the options of a kernel that are fixed when it is compiled; see ``biases_of``."""
     plan = call.plan
     gates, form = len(plan.step.gates), form_of(plan)
-    ends = sum(1 << (end - 1) for end in plan.sets) | (0 if gates == 4 else 4)
+    ends = sum(1 << (end - 1) for end in plan.sets) | (4 if gates == 3 else 0)
     if form == CANDIDATE:
         ends |= 2
     before, after = biases
@@ -147,7 +147,9 @@ def options_of(
         "K": tiles.columns,
         "PRECISION": "tf32" if allows_tf32() else "ieee",
     }
-    found |= {"SUM": form == SUM} if gates == 4 else {"FORM": form}
+    found |= {"FORM": form} if gates == 3 else {"SUM": form == SUM}
+    if gates < 3:
+        found |= {"G": gates, "RELU": plan.relu}
     return found
 
 

@@ -14,12 +14,23 @@ from torch import Tensor
 
 from ...recurrence.packing import on_device
 from ..cpu.call import BEFORE, BIASES, COLUMNS, Call, Inputs
+from .kernels.additive import additive_backward, additive_forward
 from .kernels.gru import gru_backward, gru_forward
 from .kernels.lstm import lstm_backward, lstm_forward
 from .layout import KINDS, TABLE, biases_of, options_of, places_of, tiles_of
 
-FORWARD = {"LSTM": lstm_forward, "GRU": gru_forward}
-BACKWARD = {"LSTM": lstm_backward, "GRU": gru_backward}
+FORWARD = {
+    "LSTM": lstm_forward,
+    "GRU": gru_forward,
+    "RNN": additive_forward,
+    "LiGRU": additive_forward,
+}
+BACKWARD = {
+    "LSTM": lstm_backward,
+    "GRU": gru_backward,
+    "RNN": additive_backward,
+    "LiGRU": additive_backward,
+}
 
 
 def _times(sizes: Sequence[int], batch: int, device: torch.device) -> list[Tensor]:

@@ -21,6 +21,12 @@ def tanh(x):
 
 
 @triton.jit
+def relu(x):
+    """Compute max(x, 0), and NaN of NaN."""
+    return tl.where(x <= 0.0, 0.0, x)
+
+
+@triton.jit
 def sigmoid(x):
     """Compute 1 / (1 + exp(-x)), in float64 too."""
     return 1.0 / (1.0 + tl.exp(-x))
@@ -125,8 +131,14 @@ def products(
 ):  # fmt: skip
     """Return the product of h (., H) with ``right`` (H, G * H) in four tiles."""
     p0 = product(left, rows, right, 0, units, alive, known, H, G * H, R, U, K, PRECISION, DTYPE)
-    p1 = product(left, rows, right, H, units, alive, known, H, G * H, R, U, K, PRECISION, DTYPE)
-    p2 = product(left, rows, right, 2 * H, units, alive, known, H, G * H, R, U, K, PRECISION, DTYPE)
+    p1 = p0
+    if G > 1:
+        p1 = product(left, rows, right, H, units, alive, known, H, G * H, R, U, K, PRECISION, DTYPE)
+    p2 = p1
+    if G > 2:
+        p2 = product(
+            left, rows, right, 2 * H, units, alive, known, H, G * H, R, U, K, PRECISION, DTYPE
+        )
     p3 = p2
     if G > 3:
         p3 = product(
