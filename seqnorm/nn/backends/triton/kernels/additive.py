@@ -31,7 +31,7 @@ def additive_values(
     SUM: tl.constexpr, RELU: tl.constexpr, G: tl.constexpr,
     GAIN: tl.constexpr, BIAS: tl.constexpr, BEFORE: tl.constexpr,
 ):  # fmt: skip
-    """Return the candidate f(a) of a step, its gate z (not of an RNN), and norms of the products."""
+    """Return the candidate f(a) of a step, its gate z (not of an RNN), norms of the products."""
     x0, x1, _, _ = load_gates(x, at, H, mask, G)
     p0, p1 = p0.to(x0.dtype), p1.to(x0.dtype)
     if BEFORE:
