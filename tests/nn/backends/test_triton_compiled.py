@@ -18,10 +18,12 @@ from triton_here import LEAST, VERSION
 pytestmark = pytest.mark.skipif(VERSION < LEAST, reason="it needs the package triton 3.9")
 PROGRAM = ROOT / "benchmarks" / "gpu_resources.py"
 RESULTS = ROOT / "results" / "gpu_resources.csv"
-# Lines of the program: LSTM at H 64, GRU at H 256, and norms of the batch, in both passes.
-LINES = (0, 1, 22, 23, 12, 13)
+# Lines of the program: LSTM and LiGRU at H 64, GRU at H 256, and norms of the batch with an LSTM and
+# an RNN, in both passes.
+LINES = (0, 1, 48, 49, 22, 23, 12, 13, 44, 45)
 # The largest shared memory of a program, in bytes, by architecture.
 SHARED = {"80": 166_912, "90": 232_448, "100": 232_448}
+CELLS = ("LSTM", "GRU", "RNN", "LiGRU")
 REGISTERS = 255  # the most that a thread can have
 # The largest stack, in bytes, in the table. It holds what does not fit into the registers.
 STACK = 256
@@ -50,7 +52,10 @@ def test_kernels_compile(tmp_path: Path) -> None:
     found = rows_of(path)
     assert [(row["cell"], row["norm"], row["mode"]) for row in found] == [
         (cell, norm, mode)
-        for cell, norm in (("LSTM", "layer"), ("GRU", "layer"), ("LSTM", "batch"))
+        for cell, norm in (
+            *(("LSTM", "layer"), ("LiGRU", "layer"), ("GRU", "layer")),
+            *(("LSTM", "batch"), ("RNN", "batch")),
+        )
         for mode in ("forward", "backward")
     ]
     for row in found:
@@ -62,7 +67,7 @@ def test_the_whole_table() -> None:
     rows = rows_of(RESULTS)
     assert {row["arch"] for row in rows} == {"80", "90", "100"}
     assert {(row["cell"], row["norm"]) for row in rows} == {
-        (cell, norm) for cell in ("LSTM", "GRU") for norm in ("layer", "batch")
+        (cell, norm) for cell in CELLS for norm in ("layer", "batch")
     }
     for row in rows:
         check(row)
