@@ -30,13 +30,14 @@ def figures(study: PixelByPixel, table: Table) -> dict[str, Figure]:
 
 def _accuracy(study: PixelByPixel, runs: Table) -> Figure:
     titles = [f"{WORDS[task]}: mistakes in 100 sequences" for task in study.tasks]
-    drawn, grid = panels(titles, 2.3, 1, 5.6)
+    drawn, grid = panels(titles, 2.5, 1, 5.6)
     for axes, task in zip(grid, study.tasks):
         for place, norm in enumerate(study.norms):
             wrong = Accuracies(runs, task).mistakes(norm)
             draw_line(axes, {place: wrong}, norm)
             write_means(axes, {place: wrong}, norm)
-        axes.set_xticks(range(len(study.norms)), [NAMES[norm] for norm in study.norms], fontsize=9)
+        names = [NAMES[norm].replace(", statistics", ",\nstatistics") for norm in study.norms]
+        axes.set_xticks(range(len(names)), names, fontsize=8)
         axes.set_ylim(bottom=0)
         axes.margins(x=0.12, y=0.2)
     return drawn
@@ -58,4 +59,4 @@ def _learning(study: PixelByPixel, runs: Table) -> Figure:
                 axes.fill_between(epochs, low, high, color=look["color"], alpha=0.15)
         axes.set(ylabel="validation accuracy, %", ylim=(0, 100))
     grid[-1].set_xlabel("epoch")
-    return with_legend(drawn, grid, len(study.norms))
+    return with_legend(drawn, grid, 2)
