@@ -30,7 +30,7 @@ COLUMNS = (
 CELLS = ("LSTM", "GRU", "RNN", "LiGRU")
 NORMS = (
     *("none", "layer", "rms", "kiros2016", "ba2016", "icefall", "dreamer", "haste"),
-    *("batch", "laurent2016"),
+    *("moumen2023", "batch", "laurent2016"),
 )
 SIZES, BATCHES = (24, 64, 100, 128, 256, 300), (1, 5, 17, 64)
 STATES = {"LSTM": "hc", "GRU": "h", "RNN": "h", "LiGRU": "h"}
@@ -71,7 +71,7 @@ class Case(NamedTuple):
 def cases() -> list[Case]:
     """Return the same sample of all combinations every time, the most usual cases first."""
     first = [
-        Case(cell, "layer", dtype, 7, 17, H, ragged=True)
+        Case(cell, of_rows(cell), dtype, 7, 17, H, ragged=True)
         for cell in CELLS
         for H in (64, 256)
         for dtype in ("float32", "float64")
@@ -91,6 +91,11 @@ def cases() -> list[Case]:
             found[cell, norm] = seen + 1
             drawn.append(Case(cell, norm, dtype, 7, B, H, ragged, resets, zoneout))
     return first + drawn
+
+
+def of_rows(cell: str) -> str:
+    """Return the preset of LayerNorm in the recurrence; "layer" of a LiGRU is of its input."""
+    return "moumen2023" if cell == "LiGRU" else "layer"
 
 
 def exists(cell: str, norm: str) -> bool:
@@ -318,7 +323,7 @@ def jobs(few: bool = False) -> list[Job]:
         few: true for small cases, to see that the program runs.
     """
     if few:
-        every = [Case(cell, "layer", "float32", 3, 2, 5, ragged=True) for cell in CELLS]
+        every = [Case(cell, of_rows(cell), "float32", 3, 2, 5, ragged=True) for cell in CELLS]
         every.append(Case("LSTM", "batch", "float64", 3, 4, 5))
     else:
         every = cases()
@@ -329,7 +334,8 @@ def jobs(few: bool = False) -> list[Job]:
         for cell, H in product(cells, (5,) if few else (128, 512)):
             halves = ("float16",) if few else ("bfloat16", "float16")
             for dtype in halves if name == "autocast" else ("float32",):
-                case = Case(cell, "layer", dtype, 3 if few else 7, 2 if few else 17, H)
+                sizes = (3, 2) if few else (7, 17)
+                case = Case(cell, of_rows(cell), dtype, *sizes, H)
                 others.append(Job(case, name, check))
     # The sample is long, and graphs, streams and half precision must not wait for its end.
     return [*found[:FIRST], *others, *found[FIRST:]]

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import table
 import torch
 import triton
+from gpu_correct import CELLS, of_rows
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -46,10 +47,10 @@ class Line(NamedTuple):
 
 LINES = [
     Line(cell, norm, mode, B, H, half)
-    for cell in ("LSTM", "GRU", "RNN", "LiGRU")
+    for cell in CELLS
     for norm, shapes in (
-        ("layer", ((16, 64, False), (16, 128, False), (16, 128, True), (16, 256, False))),
-        ("layer", ((16, 768, True), (64, 1024, False))),
+        (of_rows(cell), ((16, 64, False), (16, 128, False), (16, 128, True), (16, 256, False))),
+        (of_rows(cell), ((16, 768, True), (64, 1024, False))),
         ("batch", ((64, 256, False), (256, 256, False))),
     )
     for B, H, half in shapes
@@ -70,9 +71,10 @@ def compiled(line: Line, arch: int) -> table.Row:
         "weight_hh": torch.zeros(wide, line.H),
         "h_0": torch.zeros(line.B, line.H),
         "c_0": torch.zeros(line.B, line.H) if "c" in plan.step.states else None,
-        "gain_h": torch.ones(plan.sets[-1] * line.H),
         "bias_1": torch.zeros(wide) if plan.places[1] else None,
     }
+    if plan.norm_at(plan.sites[1]).gain is not None:
+        found["gain_h"] = torch.ones(plan.sets[-1] * line.H)
     if plan.kinds[2]:
         found |= {"gain_c": torch.ones(line.H), "bias_c": torch.zeros(line.H)}
     inputs = Inputs(**found)

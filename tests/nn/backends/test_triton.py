@@ -17,7 +17,7 @@ from beside_reference import build as build_other
 from comparing import DISTINCT, SHAPES, Case, build, compare, randomise, scheme_of
 from tolerances import GRADIENTS, SINGLE, assert_close, assert_equal
 from torch import Tensor
-from triton_here import needs_triton
+from triton_here import needs_triton, scheme_inside
 
 import seqnorm
 from seqnorm.nn.layers.cells import LAYERS
@@ -63,7 +63,7 @@ def test_against_oracle(name: str, cell: str, mode: str, way: str) -> None:
 @pytest.mark.parametrize("name", ["none", "layer", "batch"])
 @pytest.mark.parametrize("cell", CELLS)
 def test_forms_of_layers(cell: str, name: str, form: str, way: str) -> None:
-    scheme = scheme_of(name, cell)
+    scheme = scheme_inside(name, cell)
     layer = build(cell, scheme, **SHAPES[form])
     randomise(layer)
     check(layer, scheme, Case.draw(layer))
@@ -73,7 +73,7 @@ def test_forms_of_layers(cell: str, name: str, form: str, way: str) -> None:
 @pytest.mark.parametrize("name", ["layer", "batch"])
 @pytest.mark.parametrize("cell", CELLS)
 def test_at_initial_values(cell: str, name: str, states: str, way: str) -> None:
-    scheme = scheme_of(name, cell)
+    scheme = scheme_inside(name, cell)
     layer = build(cell, scheme)
     check(layer, scheme, Case.draw(layer, states))
 
@@ -81,7 +81,7 @@ def test_at_initial_values(cell: str, name: str, states: str, way: str) -> None:
 @pytest.mark.parametrize("name", ["layer", "batch"])
 @pytest.mark.parametrize("cell", CELLS)
 def test_equal_lengths(cell: str, name: str, way: str) -> None:
-    scheme = scheme_of(name, cell)
+    scheme = scheme_inside(name, cell)
     layer = build(cell, scheme, num_layers=2, bidirectional=True)
     randomise(layer)
     check(layer, scheme, Case.draw(layer, lengths=(4, 4, 4), steps=6))
@@ -90,7 +90,7 @@ def test_equal_lengths(cell: str, name: str, way: str) -> None:
 @pytest.mark.parametrize("name", ["none", "layer", "batch"])
 @pytest.mark.parametrize("cell", CELLS)
 def test_resets_and_first_steps(cell: str, name: str, way: str) -> None:
-    scheme = scheme_of(name, cell)
+    scheme = scheme_inside(name, cell)
     layer = build(cell, scheme)
     randomise(layer)
     case = Case.draw(layer)
@@ -101,7 +101,7 @@ def test_resets_and_first_steps(cell: str, name: str, way: str) -> None:
 
 @pytest.mark.parametrize("name", ["none", "layer", "fastrnns", "batch"])
 def test_zoneout_of_the_lstm(name: str, way: str) -> None:
-    scheme = scheme_of(name, "LSTM")
+    scheme = scheme_inside(name, "LSTM")
     for zoneout in ((0.3, 0.3), (0.0, 0.8), (1.0, 0.2)):
         layer = build("LSTM", scheme, zoneout=zoneout).eval()
         randomise(layer)
@@ -111,7 +111,7 @@ def test_zoneout_of_the_lstm(name: str, way: str) -> None:
 @pytest.mark.parametrize("name", ["none", "layer", "batch"])
 @pytest.mark.parametrize("cell", CELLS[1:])
 def test_zoneout_of_the_others(cell: str, name: str, way: str) -> None:
-    scheme = scheme_of(name, cell)
+    scheme = scheme_inside(name, cell)
     for zoneout in (0.3, 1.0):
         layer = build(cell, scheme, zoneout=zoneout).eval()
         randomise(layer)
@@ -121,7 +121,7 @@ def test_zoneout_of_the_others(cell: str, name: str, way: str) -> None:
 @pytest.mark.parametrize("name", ["none", "layer", "batch"])
 @pytest.mark.parametrize("cell", NONLINEAR)
 def test_the_other_nonlinearity(cell: str, name: str, way: str) -> None:
-    scheme = scheme_of(name, cell)
+    scheme = scheme_inside(name, cell)
     layer = build(cell, scheme, bidirectional=True, nonlinearity=NONLINEAR[cell])
     randomise(layer)
     check(layer, scheme, Case.draw(layer))
@@ -129,7 +129,7 @@ def test_the_other_nonlinearity(cell: str, name: str, way: str) -> None:
 
 @pytest.mark.parametrize("cell", NONLINEAR)
 def test_a_nonlinearity_set_later(cell: str, way: str) -> None:
-    layer = build_other(cell, "layer", 3, 5)
+    layer = build_other(cell, scheme_inside("layer", cell), 3, 5)
     call = Call.draw(layer, [4, 2, 3])
     for nonlinearity in ("tanh", "relu", "tanh"):
         layer.step.nonlinearity = nonlinearity
@@ -160,7 +160,7 @@ def test_relu_at_zero_and_of_nan(cell: str, way: str) -> None:
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_drawn_zoneout(cell: str, way: str) -> None:
-    layer = build_other(cell, "layer", 3, 8, zoneout=0.4)
+    layer = build_other(cell, scheme_inside("layer", cell), 3, 8, zoneout=0.4)
     call = Call.draw(layer, [4, 0, 6, 1])
     assert_same(outcome(layer, call, "triton"), outcome(layer, call, "reference"))
 
@@ -192,7 +192,7 @@ def test_inference_keeps_nothing(cell: str, way: str, monkeypatch: pytest.Monkey
     kept = []
     real = passes.Forward.run
     monkeypatch.setattr(passes.Forward, "run", lambda self: (real(self), kept.append(self.kept))[0])
-    layer = build_other(cell, "layer", 3, 5).eval()
+    layer = build_other(cell, scheme_inside("layer", cell), 3, 5).eval()
     x = torch.randn(4, 2, 3).double()
     with seqnorm.use_backend("triton"), torch.no_grad():
         layer(x)
@@ -203,7 +203,7 @@ def test_inference_keeps_nothing(cell: str, way: str, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_second_backward_pass(cell: str, name: str, way: str) -> None:
     """The kept values are still there, and a second derivative is that of the definition."""
-    layer = build_other(cell, None if name == "none" else name, 3, 5)
+    layer = build_other(cell, scheme_inside(name, cell), 3, 5)
     x = torch.randn(4, 3, 3).double().requires_grad_()
     found = []
     for backend in ("triton", "reference"):
@@ -244,7 +244,7 @@ def test_gradients_do_not_share_memory(cell: str, way: str) -> None:
 @pytest.mark.parametrize("cell", CELLS)
 def test_equal_calls_have_equal_results(cell: str, way: str) -> None:
     """Sums over rows have one order, so that a run can be repeated bit by bit."""
-    layer = build_other(cell, "layer", 3, 5)
+    layer = build_other(cell, scheme_inside("layer", cell), 3, 5)
     call = Call.draw(layer, [3] * 40)
     first, second = (outcome(layer, call, "triton") for _ in range(2))
     for what, value in first.items():
@@ -274,7 +274,7 @@ def test_half_precision(cell: str, name: str, way: str, dtype: torch.dtype) -> N
 
     A program of one step gets the product with W_hh in half precision, too.
     """
-    layer = build_other(cell, None if name == "none" else name, 3, 5)
+    layer = build_other(cell, scheme_inside(name, cell), 3, 5)
     call = Call.draw(layer, [4, 2, 3, 4, 4, 4])
     expected = outcome(layer, call, "reference")
     layer, call = layer.to(dtype), call.to(dtype)
@@ -288,7 +288,7 @@ def test_half_precision(cell: str, name: str, way: str, dtype: torch.dtype) -> N
 @pytest.mark.parametrize("cell", CELLS)
 def test_autocast(cell: str, way: str, dtype: torch.dtype) -> None:
     """The products have their operands in half precision, and the state stays in float32."""
-    layer = build_other(cell, "layer", 3, 5).float()
+    layer = build_other(cell, scheme_inside("layer", cell), 3, 5).float()
     x = torch.randn(4, 2, 3, requires_grad=True)
 
     def results(backend: str, enabled: bool) -> list[Tensor]:
@@ -315,7 +315,7 @@ def test_values_are_close_in_float32(way: str) -> None:
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_of_one_sequence_and_of_one_step(cell: str, way: str) -> None:
-    scheme = scheme_of("layer", cell)
+    scheme = scheme_inside("layer", cell)
     layer = build(cell, scheme)
     randomise(layer)
     check(layer, scheme, Case.draw(layer, lengths=(5,), steps=5))

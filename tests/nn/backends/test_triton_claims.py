@@ -18,7 +18,7 @@ from tolerances import GRADIENTS, VALUES, assert_close
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from torch_versions import needs_compiler, opcheck
-from triton_here import needs_triton
+from triton_here import needs_triton, scheme_inside
 
 import seqnorm
 from seqnorm import Norm, NormScheme
@@ -170,7 +170,7 @@ def test_graphs_find_the_kernels_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("cell", triton.STEPS)
 def test_torch_compile(cell: str, norm: str | None, in_graphs: SimpleNamespace) -> None:
     torch.compiler.reset()  # the compiler counts the layers that it has seen
-    layer = build(cell, norm, I, H)
+    layer = build(cell, scheme_inside(norm, cell), I, H)
     call = Call.draw(layer, None, B, T)
     compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
     found = []
@@ -194,7 +194,7 @@ def test_the_checks_of_torch(cell: str, norm: str | None, in_graphs: SimpleNames
     """The operators of torch.library pass torch's own checks with these kernels."""
     from operators_seen import Seen
 
-    layer = build(cell, norm, I, H)
+    layer = build(cell, scheme_inside(norm, cell), I, H)
     call = Call.draw(layer, [T] * B if norm == "batch" else [T, 2, 3])
     with Seen() as seen, seqnorm.use_backend("triton"):
         output, last = layer(call.input.requires_grad_(), as_hx(call.state), lengths=call.lengths)

@@ -18,7 +18,7 @@ from triton_here import LEAST, VERSION
 pytestmark = pytest.mark.skipif(VERSION < LEAST, reason="it needs the package triton 3.9")
 PROGRAM = ROOT / "benchmarks" / "gpu_resources.py"
 RESULTS = ROOT / "results" / "gpu_resources.csv"
-# Lines of the program: LSTM and LiGRU at H 64, GRU at H 256, and norms of the batch with an LSTM and
+# Lines of the program: LSTM and LiGRU at H 64, GRU at H 256, and norms of the batch of an LSTM and
 # an RNN, in both passes.
 LINES = (0, 1, 48, 49, 22, 23, 12, 13, 44, 45)
 # The largest shared memory of a program, in bytes, by architecture.
@@ -53,7 +53,7 @@ def test_kernels_compile(tmp_path: Path) -> None:
     assert [(row["cell"], row["norm"], row["mode"]) for row in found] == [
         (cell, norm, mode)
         for cell, norm in (
-            *(("LSTM", "layer"), ("LiGRU", "layer"), ("GRU", "layer")),
+            *(("LSTM", "layer"), ("LiGRU", "moumen2023"), ("GRU", "layer")),
             *(("LSTM", "batch"), ("RNN", "batch")),
         )
         for mode in ("forward", "backward")
@@ -67,7 +67,9 @@ def test_the_whole_table() -> None:
     rows = rows_of(RESULTS)
     assert {row["arch"] for row in rows} == {"80", "90", "100"}
     assert {(row["cell"], row["norm"]) for row in rows} == {
-        (cell, norm) for cell in CELLS for norm in ("layer", "batch")
+        *((cell, "layer") for cell in CELLS if cell != "LiGRU"),
+        ("LiGRU", "moumen2023"),  # its "layer" has no norm in the recurrence
+        *((cell, "batch") for cell in CELLS),
     }
     for row in rows:
         check(row)

@@ -31,7 +31,7 @@ def additive_values(
     SUM: tl.constexpr, RELU: tl.constexpr, G: tl.constexpr,
     GAIN: tl.constexpr, BIAS: tl.constexpr, BEFORE: tl.constexpr,
 ):  # fmt: skip
-    """Return the candidate f(a) of a step, its gate z (not of an RNN), norms of the products."""
+    """Return the values of a step: first f(a), and the gate z, which an RNN does not use."""
     x0, x1, _, _ = load_gates(x, at, H, mask, G)
     p0, p1 = p0.to(x0.dtype), p1.to(x0.dtype)
     if BEFORE:
