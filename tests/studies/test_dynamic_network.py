@@ -220,7 +220,7 @@ def test_a_run_of_each_part(norm: str, corpus: Path) -> None:
         assert found >= set(study.measures)
     assert "table_bytes" in found
     assert ("slope_64" in found) == (norm == "batch")
-    assert len(study.figures(table)) == 7
+    assert len(study.figures(table)) == 8
     assert study.text(table).verdict
     assert all(finding.interval.n <= 1 for finding in study.findings(table))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from html.parser import HTMLParser
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -63,13 +64,16 @@ class Loud(Toy):
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in list(STUDIES):
-        monkeypatch.delitem(STUDIES, name)
-    monkeypatch.setitem(STUDIES, "toy", Loud)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    every = dict(STUDIES)
+    STUDIES.clear()
+    STUDIES["toy"] = Loud
     monkeypatch.setattr(report, "load", lambda kind, quick: kind(2, [0.1]))
     make_runs(Toy(2, [0.1]), tmp_path, say=lambda line: None)
-    return tmp_path
+    yield tmp_path
+    # monkeypatch would restore them in the reverse order.
+    STUDIES.clear()
+    STUDIES.update(every)
 
 
 def parsed(page: str) -> Strict:

@@ -247,7 +247,13 @@ def test_figures_are_drawn_of_any_runs(tmp_path: Path) -> None:
     for table in (Table(), Table(whole.rows[:7]), whole):
         for name, drawn in FULL.figures(table).items():
             drawn.savefig(tmp_path / f"{name}.png")
-    assert {path.stem for path in tmp_path.iterdir()} == {"images", "text", "ghost", "online"}
+    assert {path.stem for path in tmp_path.iterdir()} == {
+        "mistakes",
+        "images",
+        "text",
+        "ghost",
+        "online",
+    }
     left = FULL.figures(whole)["images"].axes[0]
     labels = [container.get_label() for container in left.containers]
     assert labels == ["BatchNorm", "GroupNorm", "InstanceNorm", "BatchNorm, statistics taken anew"]
