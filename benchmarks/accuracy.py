@@ -8,12 +8,9 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import math
 import shlex
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from functools import cache
@@ -22,11 +19,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
+from trained import rows_so_far, train
 
 from seqnorm.files import commit
 from seqnorm.studies import interval
 from seqnorm.training import TextClassification, TextData
-from seqnorm.training.checkpoints.checkpoint_file import Checkpoint, read_checkpoint
+from seqnorm.training.checkpoints.checkpoint_file import Checkpoint
 from seqnorm.training.checkpoints.stored_model import stored_model
 from seqnorm.training.results.baseline import linear_predictions
 from seqnorm.training.results.rows import append_row
@@ -65,27 +63,13 @@ COLUMNS = (
 )
 
 
-def rows() -> list[dict[str, str]]:
-    """Return the runs made so far."""
-    if not (ROOT / RESULTS).exists():
-        return []
-    with (ROOT / RESULTS).open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 def make(corpus: str, norm: str, variant: str, seed: int) -> None:
     """Train a classifier, test it and its parts, and append the row."""
     name = f"{corpus} {norm} {variant}".replace(" ", "_")
     words = [*CONFIGS[corpus], *NORMS[norm], *VARIANTS[variant], "--seed_everything", str(seed)]
-    folder = ROOT / "runs/accuracy" / name
-    places = ["--run.folder", str(folder.parent), "--run.name", name, "--run.loggers", "[]"]
     start = time.perf_counter()
-    command = [sys.executable, str(ROOT / "train.py"), "fit", *words, *places]
-    subprocess.run([*command, "--trainer.enable_progress_bar", "false"], cwd=ROOT, check=True)
+    checkpoint = train(words, ROOT / "runs/accuracy" / name)
     seconds = time.perf_counter() - start
-    run = max(folder.glob("version_*"), key=lambda path: int(path.name.rpartition("_")[2]))
-    best, last = (run / "checkpoints" / f"{each}.ckpt" for each in ("best", "last"))
-    checkpoint = read_checkpoint(best if best.exists() else last)
     labels, parts = _tested(checkpoint, corpus)
     answers = [each.argmax(-1) for each in (sum(parts), *parts)]  # type: ignore[union-attr]  # never 0
     right, linear = answers[0] == labels, torch.tensor(_linear(corpus)) == labels
@@ -195,11 +179,14 @@ def main() -> None:
             for norm in given.norms:
                 for variant in given.variants:
                     key = (corpus, norm, variant, str(seed))
-                    made = [tuple(row[name] for name in COLUMNS[:4]) for row in rows()]
+                    made = [
+                        tuple(row[name] for name in COLUMNS[:4])
+                        for row in rows_so_far(ROOT / RESULTS)
+                    ]
                     if key not in made:
                         make(corpus, norm, variant, seed)
     if given.table:
-        print(tables(rows()))
+        print(tables(rows_so_far(ROOT / RESULTS)))
 
 
 if __name__ == "__main__":

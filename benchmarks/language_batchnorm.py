@@ -9,11 +9,8 @@ other statistics in BatchNorm, in all and at the first steps. It appends a row f
 from __future__ import annotations
 
 import argparse
-import csv
 import math
 import shlex
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
@@ -21,7 +18,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from trained import rows_so_far, train
 
+from seqnorm import report
 from seqnorm.datasets import LanguageBatch
 from seqnorm.files import commit
 from seqnorm.models import LanguageModel
@@ -29,7 +28,6 @@ from seqnorm.nn import reestimate_statistics
 from seqnorm.nn.statistics import batch_statistics
 from seqnorm.studies.evidence import Seeds
 from seqnorm.training import LanguageData, LanguageModelling
-from seqnorm.training.checkpoints.checkpoint_file import read_checkpoint
 from seqnorm.training.checkpoints.stored_model import stored_model
 from seqnorm.training.results.rows import append_row
 
@@ -59,14 +57,6 @@ COLUMNS = (
 )
 
 
-def rows(path: Path) -> list[dict[str, str]]:
-    """Return the runs made so far."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 @torch.no_grad()
 def bits(
     model: LanguageModel, batches: Iterable[LanguageBatch], by_batch: bool = False
@@ -90,24 +80,24 @@ def bits(
 
 
 def measured(
-    model: LanguageModel, train: Sequence[LanguageBatch], test: Sequence[LanguageBatch]
+    model: LanguageModel, known: Sequence[LanguageBatch], test: Sequence[LanguageBatch]
 ) -> dict[str, float]:
     """Return the bits a character of the test part by each kind of statistics."""
     found: dict[str, float] = {}
-    of_batch = any("running" in name for name, _ in model.named_buffers())
+    of_batch = bool(report(model).rows)
     for kind in STATISTICS if of_batch else STATISTICS[:1]:
         asked = model
         if kind in ("average", "population"):
             asked = deepcopy(model)
             reestimate_statistics(
-                asked, iter(train), lambda m, b: m(b.tokens, b.lengths), estimate=kind
+                asked, iter(known), lambda m, b: m(b.tokens, b.lengths), estimate=kind
             )
         total, count = bits(asked, test, kind == "by_batch")
         found[kind] = float(total.sum() / count.sum())
         for part, steps in PARTS.items():
             if f"{kind}_{part}" in COLUMNS:
                 found[f"{kind}_{part}"] = float(total[steps].sum() / count[steps].sum())
-    total, count = bits(model, train[:100], of_batch)
+    total, count = bits(model, known[:100], of_batch)
     return {**found, "train": float(total.sum() / count.sum())}
 
 
@@ -115,12 +105,7 @@ def make(variant: str, seed: int) -> None:
     """Train and measure a model, and append the row."""
     name = variant.replace(" ", "_").replace(",", "")
     words = [*BASE, *VARIANTS[variant], "--seed_everything", str(seed)]
-    folder = ROOT / "runs/language_batchnorm"
-    places = ["--run.folder", str(folder), "--run.name", name, "--run.loggers", "[]"]
-    command = [sys.executable, str(ROOT / "train.py"), "fit", *words, *places]
-    subprocess.run([*command, "--trainer.enable_progress_bar", "false"], cwd=ROOT, check=True)
-    run = max((folder / name).glob("version_*"), key=lambda path: int(path.name[8:]))
-    checkpoint = read_checkpoint(run / "checkpoints" / "best.ckpt")
+    checkpoint = train(words, ROOT / "runs/language_batchnorm" / name)
     stored = checkpoint.contents["datamodule_hyper_parameters"]
     data = LanguageData(**{**stored, "root": str(ROOT / "data")})
     data.adopt(checkpoint)
@@ -168,11 +153,11 @@ def main(run: Callable[[str, int], None] = make) -> None:
     parser.add_argument("--table", action="store_true", help="print the table of the page only")
     given = parser.parse_args()
     if given.table:
-        print(table(rows(ROOT / RESULTS)))
+        print(table(rows_so_far(ROOT / RESULTS)))
         return
     for seed in range(given.seeds):
         for variant in VARIANTS:
-            done = {(row["variant"], row["seed"]) for row in rows(ROOT / RESULTS)}
+            done = {(row["variant"], row["seed"]) for row in rows_so_far(ROOT / RESULTS)}
             if (variant, str(seed)) not in done:
                 run(variant, seed)
 

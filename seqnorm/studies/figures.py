@@ -97,6 +97,35 @@ def draw_line(
     axes.errorbar(xs, means, bars, capsize=2.5, markersize=5, linewidth=1.4, **look)
 
 
+def draw_curve(
+    axes: Axes, values: Mapping[float, Seeds], label: str, *, alpha: float = 0.2, **style: Any
+) -> None:
+    """Draw the mean over seeds with its 95 % interval as a band.
+
+    Args:
+        values: the measure by x and seed.
+        alpha: of the band.
+        style: of the line; the band has its colour.
+    """
+    xs = sorted(values)
+    found = [values[x].interval for x in xs]
+    if found:
+        axes.plot(xs, [i.mean for i in found], label=label, **style)
+    if found and all(i.n > 2 for i in found):  # the band of two seeds would hide everything
+        low, high = [i.low for i in found], [i.high for i in found]
+        axes.fill_between(xs, low, high, alpha=alpha, color=style["color"])
+
+
+def batch_axis(axes: Axes, sizes: Sequence[int], label: str) -> None:
+    """Make the horizontal axis that of batch sizes, the largest first."""
+    axes.set_xscale("log", base=2)
+    if sizes:
+        axes.set_xticks(sizes, [str(size) for size in sizes])
+    axes.minorticks_off()
+    axes.invert_xaxis()  # as Wu & He 2018 draw it
+    axes.set_xlabel(label)
+
+
 def write_means(axes: Axes, values: Mapping[Any, Seeds], norm: str, digits: int = 1) -> None:
     """Write the mean over seeds beside the points of a norm, in its colour."""
     for x, found in values.items():

@@ -13,7 +13,11 @@ from .train_inference.study import TrainInference
 STUDIES: dict[str, type[Study]] = {
     study.name: study
     for study in (
-        *(SmallBatch, ImageGeneration, DynamicNetwork, TrainInference),
-        *(PixelByPixel, Remedies),
+        SmallBatch,
+        ImageGeneration,
+        DynamicNetwork,
+        TrainInference,
+        PixelByPixel,
+        Remedies,
     )
 }

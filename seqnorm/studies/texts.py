@@ -27,7 +27,7 @@ from seqnorm.datasets import (
     split_validation,
 )
 from seqnorm.models import TextClassifier
-from seqnorm.nn import reestimate_statistics
+from seqnorm.nn import NormScheme, reestimate_statistics
 
 from .remedied_training import REMEDIES, as_in_training, before_step, built
 
@@ -157,6 +157,14 @@ def classifier(
     )
 
 
+def replace_norm(model: TextClassifier, norm: NormScheme) -> None:
+    """Give the recurrent layer another norm, and keep its other parameters."""
+    drawn = model.recurrent
+    layer = type(drawn)(drawn.input_size, drawn.hidden_size, batch_first=True, norm=norm)
+    layer.load_state_dict(drawn.state_dict(), strict=False)
+    model.recurrent = layer
+
+
 def random_batches(part: Part, size: int, seed: int = 0) -> BucketBatchSampler:
     """Return random batches, because documents of one length are often of one class."""
     return BucketBatchSampler(part.lengths, batch_size=size, seed=seed, noise=math.inf)
@@ -222,6 +230,12 @@ def logits(model: nn.Module, part: Part, order: Order, by_batch: bool = False) -
             found[batch.indices] = answers
     assert found is not None
     return found
+
+
+def error(model: nn.Module, part: Part) -> float:
+    """Return the fraction of documents that are put into a wrong class in inference mode."""
+    found = logits(model, part, in_order(part)).argmax(1)
+    return int((found != torch.tensor(part.labels)).sum()) / len(part)
 
 
 def with_statistics(

@@ -6,7 +6,15 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from seqnorm.studies.evidence import Seeds
-from seqnorm.studies.figures import NAMES, STYLES, draw_line, panels, with_legend, write_means
+from seqnorm.studies.figures import (
+    NAMES,
+    STYLES,
+    draw_curve,
+    draw_line,
+    panels,
+    with_legend,
+    write_means,
+)
 from seqnorm.studies.table import Table
 
 from .verdict import SITE_WORDS, Networks, networks
@@ -24,6 +32,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "4": {"color": "#D55E00", "linestyle": "-.", "marker": "^"},
     "running": {"color": "#000000", "linestyle": ":", "marker": "x"},
 }
+LINE: dict[str, Any] = {"markersize": 3.5, "linewidth": 1.3}
 
 
 def figures(study: DynamicNetwork, table: Table) -> dict[str, Figure]:
@@ -31,17 +40,6 @@ def figures(study: DynamicNetwork, table: Table) -> dict[str, Figure]:
     runs = table.where(stage="run")
     drawings = (_reading_on, _rows, _errors, _lengths, _cut, _causes, _sites, _cost)
     return {draw.__name__[1:]: draw(study, runs) for draw in drawings}
-
-
-def _draw_curve(axes: Axes, values: dict[float, Seeds], label: str, style: str) -> None:
-    """Draw the mean over seeds with its 95 % interval as a band."""
-    xs, look = sorted(values), SIZES[style]
-    found = [values[x].interval for x in xs]
-    if found:
-        axes.plot(xs, [i.mean for i in found], label=label, markersize=3.5, linewidth=1.3, **look)
-    if found and all(i.n > 2 for i in found):  # the band of two seeds would hide everything
-        low, high = [i.low for i in found], [i.high for i in found]
-        axes.fill_between(xs, low, high, alpha=0.2, color=look["color"])
 
 
 def _point(
@@ -87,7 +85,7 @@ def _rows(study: DynamicNetwork, runs: Table) -> Figure:
         for size in ("64", "16", "4"):
             values = runs.curve_by_seed(f"rows_{size}", part="rows", corpus=corpus)
             kept = {step + 1: rows for step, rows in values.items() if min(rows.values()) > 0}
-            _draw_curve(axes, kept, f"batches of {size}", size)
+            draw_curve(axes, kept, f"batches of {size}", **LINE, **SIZES[size])
         axes.axhspan(0.005, 2, color="#999999", alpha=0.25, linewidth=0)
         axes.set(yscale="log", ylim=(0.005, 100), xlabel="time step")
         if axes.lines:
@@ -104,7 +102,7 @@ def _errors(study: DynamicNetwork, runs: Table) -> Figure:
         for name in SIZES:
             values = runs.curve_by_seed(f"error_{name}", part="whole", variant=None, **of)
             label = "running statistics" if name == "running" else f"one batch of {name}"
-            _draw_curve(axes, values, label, name)
+            draw_curve(axes, values, label, **LINE, **SIZES[name])
         axes.set(xlabel="time step", ylabel="relative error")
         if axes.lines:
             axes.set_ylim(0, None)

@@ -20,7 +20,7 @@ import torch
 from seqnorm.models import TextClassifier
 from seqnorm.studies.study import Outcome, Study
 from seqnorm.studies.table import Setting, Table
-from seqnorm.studies.texts import Texts, classifier, evenly, load_texts, train
+from seqnorm.studies.texts import Texts, classifier, evenly, load_texts, replace_norm, train
 from seqnorm.studies.tuning import tuned_runs
 
 from . import figures as drawing
@@ -173,10 +173,7 @@ class DynamicNetwork(Study):
         if variant := setting.get("variant"):
             drawn = model.recurrent
             assert drawn.norm is not None, "variants are of norm='batch'"
-            scheme = drawn.norm.replace(**SITES[str(variant)])
-            layer = type(drawn)(self.embedding, self.hidden, batch_first=True, norm=scheme)
-            layer.load_state_dict(drawn.state_dict(), strict=False)
-            model.recurrent = layer
+            replace_norm(model, drawn.norm.replace(**SITES[str(variant)]))
         return model
 
     def _rows(self, setting: Setting) -> Outcome:

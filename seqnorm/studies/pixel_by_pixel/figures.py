@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from seqnorm.studies.figures import (
     NAMES,
     STYLES,
+    draw_curve,
     draw_line,
     panels,
     with_legend,
@@ -48,15 +49,9 @@ def _learning(study: PixelByPixel, runs: Table) -> Figure:
     for axes, task in zip(grid, study.tasks):
         for norm in study.norms:
             curve = runs.curve_by_seed("validation", task=task, norm=norm)
-            found = {epoch: (100 * curve[epoch]).interval for epoch in sorted(curve)}
-            if not found:
-                continue
+            values = {epoch: 100 * found for epoch, found in curve.items()}
             look = {**STYLES[norm], "marker": ""}
-            epochs, values = list(found), list(found.values())
-            axes.plot(epochs, [each.mean for each in values], label=NAMES[norm], **look)
-            if all(each.n > 2 for each in values):  # two seeds would hide everything
-                low, high = [each.low for each in values], [each.high for each in values]
-                axes.fill_between(epochs, low, high, color=look["color"], alpha=0.15)
+            draw_curve(axes, values, NAMES[norm], alpha=0.15, **look)
         axes.set(ylabel="validation accuracy, %", ylim=(0, 100))
     grid[-1].set_xlabel("epoch")
     return with_legend(drawn, grid, 2)

@@ -14,7 +14,6 @@ as Cooijmans et al. do.
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Iterator
 from contextlib import nullcontext
 from copy import deepcopy
@@ -156,9 +155,9 @@ class PixelByPixel(Study):
         return curve, total / batches
 
     def _other_statistics(self, model: Classifier, data: Task) -> dict[str, float]:
-        of_batches = [accuracy(model, part, by_batch=True) for part in self._parts(data.test)]
-        sizes = [len(part.lengths) for part in self._parts(data.test)]
-        share = sum(map(operator.mul, of_batches, sizes)) / sum(sizes)
+        parts = self._parts(data.test)
+        right = sum(len(part.lengths) * accuracy(model, part, by_batch=True) for part in parts)
+        share = right / len(data.test.lengths)
         found = {"accuracy_batch": share}
         for name, estimate in (("anew", "population"), ("average", "average")):
             asked = self._with_statistics(model, data, estimate)

@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from seqnorm.studies.evidence import Seeds
-from seqnorm.studies.figures import NAMES, STYLES, draw_line, log_ticks, panels, with_legend
+from seqnorm.studies.figures import (
+    NAMES,
+    STYLES,
+    batch_axis,
+    draw_line,
+    log_ticks,
+    panels,
+    with_legend,
+)
 from seqnorm.studies.table import Table
 
 from .verdict import Errors
@@ -60,11 +68,7 @@ def _batches(study: Remedies, errors: Errors) -> Figure:
     anew = {size: errors.of("batch", size, "error_anew") for size in study.batches}
     look = {"linestyle": "--", "markerfacecolor": "white"}
     draw_line(axes, anew, "batch", "BatchNorm, statistics taken anew", **look)
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(study.batches, [str(size) for size in study.batches])
-    axes.minorticks_off()
-    axes.invert_xaxis()  # large batches first, as in the study of small batches
-    axes.set_xlabel("documents in a training batch")
+    batch_axis(axes, study.batches, "documents in a training batch")
     axes.set_yscale("log")
     axes.set_ylim(4, 100)
     log_ticks(axes.yaxis)

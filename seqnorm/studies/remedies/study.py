@@ -22,13 +22,13 @@ from seqnorm.studies.remedied_training import REMEDIES
 from seqnorm.studies.study import Outcome, Study
 from seqnorm.studies.table import Setting, Table
 from seqnorm.studies.texts import (
-    Part,
     Texts,
     at_random,
     classifier,
+    error,
     in_order,
     load_texts,
-    logits,
+    replace_norm,
     train,
     with_statistics,
 )
@@ -135,11 +135,7 @@ class Remedies(Study):
         model = classifier(data, plain, pooling=self.pooling, **sizes)
         if norm == "dynamic_tanh":
             site = Norm("dynamic_tanh", gain=GAIN)
-            scheme = NormScheme(input=site, hidden=site, cell=site)
-            drawn = model.recurrent
-            layer = type(drawn)(self.hidden, self.hidden, batch_first=True, norm=scheme)
-            layer.load_state_dict(drawn.state_dict(), strict=False)
-            model.recurrent = layer
+            replace_norm(model, NormScheme(input=site, hidden=site, cell=site))
         torch.manual_seed(seed + 1)  # independent of what the recurrent layer has drawn
         model.head.reset_parameters()
         return model
@@ -147,9 +143,3 @@ class Remedies(Study):
     figures = drawing.figures
     findings = verdict.findings
     quantities = verdict.quantities
-
-
-def error(model: TextClassifier, part: Part) -> float:
-    """Return the fraction of documents that are put into a wrong class."""
-    found = logits(model, part, in_order(part)).argmax(1)
-    return int((found != torch.tensor(part.labels)).sum()) / len(part)

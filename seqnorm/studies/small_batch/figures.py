@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from seqnorm.studies.evidence import Seeds
-from seqnorm.studies.figures import NAMES, STYLES, draw_line, panels, with_legend, write_means
+from seqnorm.studies.figures import (
+    NAMES,
+    STYLES,
+    batch_axis,
+    draw_line,
+    panels,
+    with_legend,
+    write_means,
+)
 from seqnorm.studies.table import Table, Value
 
 from .verdict import RIVALS, THINGS, numbers
@@ -32,7 +40,7 @@ def _mistakes(runs: Table) -> Figure:
         found = {size: _error(rows, norm=norm, batch=size) for size in sizes}
         draw_line(axes, found, norm)
         write_means(axes, {size: found[size] for size in (*sizes[:1], *sizes[-1:])}, norm)
-    _axis(axes, sizes, "documents in a training batch")
+    batch_axis(axes, sizes, "documents in a training batch")
     axes.margins(x=0.12)
     axes.set_ylim(bottom=0)
     _clip(axes, 0, 100)
@@ -41,15 +49,6 @@ def _mistakes(runs: Table) -> Figure:
 
 def _norms(rows: Table) -> list[str]:
     return [norm for norm in STYLES if rows.where(norm=norm).rows]
-
-
-def _axis(axes: Axes, sizes: list[int], label: str) -> None:
-    axes.set_xscale("log", base=2)
-    if sizes:
-        axes.set_xticks(sizes, [str(size) for size in sizes])
-    axes.minorticks_off()
-    axes.invert_xaxis()  # large batches first, as Wu & He 2018 draw it
-    axes.set_xlabel(label)
 
 
 def _error(runs: Table, measure: str = "error", **of: Value) -> Seeds:
@@ -69,7 +68,7 @@ def _batches(runs: Table, part: str) -> Figure:
     left.set_ylabel("test error, %")
     right.set_ylabel("training loss, last epoch")
     for axes in (left, right):
-        _axis(axes, sizes, f"{THINGS[part]} in a batch")
+        batch_axis(axes, sizes, f"{THINGS[part]} in a batch")
     _clip(left, 0, 100)
     _clip(right, 0, float("inf"))
     return with_legend(drawn, [left], 2)
@@ -98,7 +97,7 @@ def _ghosts(runs: Table) -> Figure:
             axes.axhline(found.mean, color=colour, linestyle="-.", label=label)
             if found.n > 1:
                 axes.axhspan(found.low, found.high, color=colour, alpha=0.15, linewidth=0)
-        _axis(axes, sizes, f"{THINGS[part]} that share statistics")
+        batch_axis(axes, sizes, f"{THINGS[part]} that share statistics")
         axes.set_ylabel("test error, %")
         if batch:
             axes.set_title(f"{part}, full batch {batch}", fontsize=10)

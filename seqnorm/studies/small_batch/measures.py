@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from seqnorm.models import TextClassifier
 from seqnorm.nn import reestimate_statistics
-from seqnorm.studies.texts import Part, Texts, in_order, logits, with_statistics
+from seqnorm.studies.texts import Texts, error, in_order, with_statistics
 
 from .data import DigitsOnPhotographs, Labelled
 from .training import Run
@@ -37,16 +36,10 @@ def image_error(model: nn.Module, part: Labelled) -> float:
 def measure_text(run: Run, texts: Texts) -> dict[str, float]:
     """Train, and measure the errors on validation and test documents and the last loss."""
     model, loss = run.train_texts(texts)
-    measured = {"loss": loss, "validation_error": text_error(model, texts.validation)}
-    measured["error"] = text_error(model, texts.test)
+    measured = {"loss": loss, "validation_error": error(model, texts.validation)}
+    measured["error"] = error(model, texts.test)
     # Statistics of many documents would undo the effect of a batch of one.
     if run.norm == "batch" and run.batch > 1:
         again = with_statistics(model, texts.train, in_order(texts.train))
-        measured["error_reestimated"] = text_error(again, texts.test)
+        measured["error_reestimated"] = error(again, texts.test)
     return measured
-
-
-def text_error(model: TextClassifier, part: Part) -> float:
-    """Return the fraction of documents that are put into a wrong class."""
-    found = logits(model, part, in_order(part)).argmax(1)
-    return int((found != torch.tensor(part.labels)).sum()) / len(part)

@@ -15,10 +15,11 @@ from .tiles import (
     load_gates,
     place,
     product,
-    products,
+    products_of_h,
     relu,
     sigmoid,
     store_gates,
+    store_h,
     tanh,
     vector,
 )
@@ -72,15 +73,10 @@ def additive_forward(
         row, gates = start * H, start * (G * H)
         kept = p + gates if KEEP else p
         h_old = tl.load(h + own, mask=mask, other=0.0)
-        if DOT:
-            p0, p1, p2, p3 = products(
-                operand if HALF else h, rows, weight, units, alive, known, H,
-                R, U, K, PRECISION, h_old.dtype, G,
-            )  # fmt: skip
-            if KEEP:
-                store_gates(kept, at, H, mask, p0, p1, p2, p3, G)
-        else:
-            p0, p1, p2, p3 = load_gates(kept, at, H, mask, G)
+        p0, p1, p2, p3 = products_of_h(
+            h, operand, weight, kept, rows, units, at, alive, known, mask, H,
+            h_old.dtype, KEEP, HALF, DOT, R, U, K, PRECISION, G,
+        )  # fmt: skip
         count = H if AXIS == 1 else n
         h_new, z, y0, y1, s0, s1 = additive_values(
             x + gates, at, p0, p1, mask, count, units, known, H,
@@ -90,14 +86,7 @@ def additive_forward(
         if G == 2:
             h_new = z * h_old + (1.0 - z) * h_new
         h_new = held(h_new, h_old, stay_h, row + own, mask, P_H, HELD_H)
-        if DOT:
-            tl.debug_barrier()  # every part of the old h has been read
-        tl.store(h + own, h_new, mask=mask)
-        if HALF:
-            tl.store(operand + own, h_new, mask=mask)
-        tl.store(output + row + own, h_new, mask=mask)
-        if DOT:
-            tl.debug_barrier()  # and every part of the new one is written
+        store_h(h, operand, output, row, own, mask, h_new, HALF, DOT)
 
 
 @triton.jit(do_not_specialize=["first", "last"])

@@ -21,9 +21,10 @@ from .tiles import (
     load_gates,
     place,
     product,
-    products,
+    products_of_h,
     sigmoid,
     store_gates,
+    store_h,
     tanh,
     vector,
 )
@@ -103,15 +104,10 @@ def gru_forward(
         row, gates = start * H, start * (3 * H)
         kept = p + gates if KEEP else p
         h_old = tl.load(h + own, mask=mask, other=0.0)
-        if DOT:
-            p0, p1, p2, p3 = products(
-                operand if HALF else h, rows, weight, units, alive, known, H,
-                R, U, K, PRECISION, h_old.dtype, 3,
-            )  # fmt: skip
-            if KEEP:
-                store_gates(kept, at, H, mask, p0, p1, p2, p3, 3)
-        else:
-            p0, p1, p2, p3 = load_gates(kept, at, H, mask, 3)
+        p0, p1, p2, p3 = products_of_h(
+            h, operand, weight, kept, rows, units, at, alive, known, mask, H,
+            h_old.dtype, KEEP, HALF, DOT, R, U, K, PRECISION, 3,
+        )  # fmt: skip
         count = H if AXIS == 1 else n
         r, z, new, inner, y0, y1, y2, s0, s1, s2, y_c, s_c, factor = gru_values(
             x + gates, at, p0, p1, p2, mask, count, units, known, H,
@@ -120,14 +116,7 @@ def gru_forward(
         )  # fmt: skip
         h_new = z * new + (1.0 - z) * h_old if SWAP else z * h_old + (1.0 - z) * new
         h_new = held(h_new, h_old, stay_h, row + own, mask, P_H, HELD_H)
-        if DOT:
-            tl.debug_barrier()  # every part of the old h has been read
-        tl.store(h + own, h_new, mask=mask)
-        if HALF:
-            tl.store(operand + own, h_new, mask=mask)
-        tl.store(output + row + own, h_new, mask=mask)
-        if DOT:
-            tl.debug_barrier()  # and every part of the new one is written
+        store_h(h, operand, output, row, own, mask, h_new, HALF, DOT)
 
 
 @triton.jit(do_not_specialize=["first", "last"])

@@ -24,9 +24,10 @@ from .tiles import (
     load_gates,
     place,
     product,
-    products,
+    products_of_h,
     sigmoid,
     store_gates,
+    store_h,
     tanh,
     vector,
 )
@@ -111,15 +112,10 @@ def lstm_forward(
         row, gates = start * H, start * (4 * H)
         kept = p + gates if KEEP else p
         h_old = tl.load(h + own, mask=mask, other=0.0)
-        if DOT:
-            p0, p1, p2, p3 = products(
-                operand if HALF else h, rows, weight, units, alive, known, H,
-                R, U, K, PRECISION, h_old.dtype, 4,
-            )  # fmt: skip
-            if KEEP:
-                store_gates(kept, at, H, mask, p0, p1, p2, p3, 4)
-        else:
-            p0, p1, p2, p3 = load_gates(kept, at, H, mask, 4)
+        p0, p1, p2, p3 = products_of_h(
+            h, operand, weight, kept, rows, units, at, alive, known, mask, H,
+            h_old.dtype, KEEP, HALF, DOT, R, U, K, PRECISION, 4,
+        )  # fmt: skip
         c_old = tl.load(c + own, mask=mask, other=0.0)
         count = H if AXIS == 1 else n
         i, f, g, o, new, z, y0, y1, y2, y3, s0, s1, s2, s3, y_c, s_c, factor = lstm_values(
@@ -131,15 +127,8 @@ def lstm_forward(
         c_new = held(z if SWAP else new, c_old, stay_c, row + own, mask, P_C, HELD_C)
         if KEEP:
             tl.store(kept_c + row + own, c_old, mask=mask)
-        if DOT:
-            tl.debug_barrier()  # every part of the old h has been read
-        tl.store(h + own, h_new, mask=mask)
         tl.store(c + own, c_new, mask=mask)
-        if HALF:
-            tl.store(operand + own, h_new, mask=mask)
-        tl.store(output + row + own, h_new, mask=mask)
-        if DOT:
-            tl.debug_barrier()  # and every part of the new one is written
+        store_h(h, operand, output, row, own, mask, h_new, HALF, DOT)
 
 
 @triton.jit(do_not_specialize=["first", "last"])

@@ -148,6 +148,45 @@ def products(
 
 
 @triton.jit
+def products_of_h(
+    h, operand, weight, kept, rows, units, at, alive, known, mask, H,
+    DTYPE: tl.constexpr, KEEP: tl.constexpr, HALF: tl.constexpr, DOT: tl.constexpr,
+    R: tl.constexpr, U: tl.constexpr, K: tl.constexpr, PRECISION: tl.constexpr, G: tl.constexpr,
+):  # fmt: skip
+    """Return the product of h with W_hh in four tiles: computed with DOT, and loaded without.
+
+    Args:
+        operand: h in the dtype of the product, which is read with HALF.
+        kept: where a computed product is stored with KEEP, or where it is loaded from.
+    """
+    if DOT:
+        p0, p1, p2, p3 = products(
+            operand if HALF else h, rows, weight, units, alive, known, H, R, U, K, PRECISION,
+            DTYPE, G,
+        )  # fmt: skip
+        if KEEP:
+            store_gates(kept, at, H, mask, p0, p1, p2, p3, G)
+    else:
+        p0, p1, p2, p3 = load_gates(kept, at, H, mask, G)
+    return p0, p1, p2, p3
+
+
+@triton.jit
+def store_h(
+    h, operand, output, row, own, mask, h_new, HALF: tl.constexpr, DOT: tl.constexpr
+):  # fmt: skip
+    """Store the h of a step as state, as operand of the next product, and as output."""
+    if DOT:
+        tl.debug_barrier()  # every part of the old h has been read
+    tl.store(h + own, h_new, mask=mask)
+    if HALF:
+        tl.store(operand + own, h_new, mask=mask)
+    tl.store(output + row + own, h_new, mask=mask)
+    if DOT:
+        tl.debug_barrier()  # and every part of the new one is written
+
+
+@triton.jit
 def held(new, old, stay, place, mask, P: tl.constexpr, MODE: tl.constexpr):
     """Return a new value, or the old one of units that zoneout holds back."""
     if MODE == KEPT_PART:
